@@ -1,0 +1,53 @@
+# make demo   train a translator on the corpus that ships, print its BLEU and some translations (minutes)
+# make test   lint, type check, then the whole fast suite
+# make lint   ruff and mypy only
+# make slow   the tests that take longer
+#
+# Needs Python 3.11 or newer and a package registry. Another interpreter: make demo PYTHON=/path/to/python
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: demo test lint slow install
+
+PYTHON ?=
+VENV ?= .venv
+WORKERS ?= 2
+
+demo: $(VENV)/installed
+	$(VENV)/bin/python data/numbers/prepare.py
+	$(VENV)/bin/python recipes/translation/train.py recipes/translation/numbers.yaml
+	$(VENV)/bin/transformer-zoo evaluate runs/numbers --split test
+	head -n 8 data/numbers/test.en | tee /dev/stderr | $(VENV)/bin/transformer-zoo translate runs/numbers
+
+test: lint
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+lint: $(VENV)/test-installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+slow: $(VENV)/test-installed
+	$(VENV)/bin/python -m pytest -m slow
+
+install: $(VENV)/installed
+
+# The stamps are written last: an install that was interrupted is done again.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@found=; \
+	for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3; do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    found=$$python; break; \
+	  fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: found no Python 3.11 or newer with venv (Debian, Ubuntu: install python3-venv); name one with PYTHON=..." >&2; \
+	  exit 1; \
+	fi; \
+	"$$found" -m venv "$(VENV)"
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/test-installed: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
