@@ -1,0 +1,134 @@
+"""Imports go downward only: each room of the package may use the rooms below it and nothing else."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Who may import whom. `errors` is one exception class, which everybody may raise.
+BELOW: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "blocks": {"errors"},
+    "models": {"errors", "config", "blocks"},
+    "zoo": {"errors", "config", "blocks", "models"},
+    "generation": {"errors", "config", "blocks", "models"},
+    "data": {"errors", "config"},
+    "training": {"errors", "config", "blocks", "models", "data"},
+    "evaluation": {"errors", "config", "data", "generation"},
+    "cli": {"errors", "config", "blocks", "models", "zoo", "generation", "data", "training", "evaluation"},
+}
+# The lowest rooms also say what they take from outside; a room that is not named here is free to choose.
+OUTSIDE: dict[str, set[str]] = {
+    "errors": set(),
+    "config": set(),
+    "blocks": {"torch"},
+    "models": {"torch"},
+}
+
+
+def imported_modules(source: str, module: str, is_package: bool) -> list[tuple[int, str]]:
+    """Line and absolute name of everything `source` imports: also in functions, also for typing only."""
+    package = module if is_package else module.rpartition(".")[0]
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, base] if base else parents)
+            # `from transformer_zoo import blocks` names a module; `from x.y import name` is at least x.y.
+            if base == "transformer_zoo":
+                found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+            else:
+                found.append((node.lineno, base))
+    return found
+
+
+def upward_imports(source: str, module: str, is_package: bool = False) -> list[str]:
+    """One line for each import that the room of `module` may not make."""
+    room = module.split(".")[1]
+    problems = []
+    for line, name in imported_modules(source, module, is_package):
+        top, *rest = name.split(".")
+        if top == "transformer_zoo":
+            other = rest[0] if rest else "transformer_zoo"
+            if other != room and other not in BELOW[room]:
+                problems.append(f"{module}:{line}: {room} may not import {name}")
+        elif top not in sys.stdlib_module_names and room in OUTSIDE and top not in OUTSIDE[room]:
+            problems.append(f"{module}:{line}: {room} may not depend on {top}")
+    return problems
+
+
+def package_files(root: Path) -> list[Path]:
+    """Every module of the package but its front door, which opens on all rooms."""
+    package = root / "transformer_zoo"
+    return sorted(path for path in package.rglob("*.py") if path != package / "__init__.py")
+
+
+def test_no_room_imports_upward(root: Path) -> None:
+    files = package_files(root)
+    assert files
+    problems = []
+    for path in files:
+        parts = path.relative_to(root).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        module = ".".join(parts[:-1] if is_package else parts)
+        problems += upward_imports(path.read_text(encoding="utf-8"), module, is_package)
+    assert not problems, "\n".join(problems)
+
+
+def test_every_room_is_listed(root: Path) -> None:
+    inside = (root / "transformer_zoo").iterdir()
+    rooms = {path.stem for path in inside if path.is_dir() or path.suffix == ".py"}
+    assert rooms - {"__init__", "__pycache__", "__main__"} == set(BELOW)
+
+
+def test_the_rooms_have_no_cycle() -> None:
+    order: list[str] = []
+    while len(order) < len(BELOW):
+        ready = [room for room, below in BELOW.items() if room not in order and below <= set(order)]
+        assert ready, f"cycle among {set(BELOW) - set(order)}"
+        order += ready
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("transformer_zoo.blocks.attention", "from transformer_zoo.models import EncoderDecoder"),
+        ("transformer_zoo.blocks.attention", "from transformer_zoo import models"),
+        ("transformer_zoo.blocks.attention", "import transformer_zoo.config as c"),
+        ("transformer_zoo.blocks.attention", "from ..models.encoder_decoder import EncoderDecoder"),
+        ("transformer_zoo.blocks.attention", "def f():\n    from transformer_zoo import create_model"),
+        ("transformer_zoo.blocks.attention", "import numpy as np"),
+        ("transformer_zoo.config", "if TYPE_CHECKING:\n    import torch"),
+        ("transformer_zoo.data.batching", "from transformer_zoo.training.loss import linear_cross_entropy"),
+    ],
+)
+def test_the_checker_sees_an_upward_import(module: str, source: str) -> None:
+    assert upward_imports(source, module)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("transformer_zoo.blocks.layers", "import math\nimport torch\nfrom .attention import Attention"),
+        ("transformer_zoo.models.encoder_decoder", "from ..blocks import Attention\nfrom ..config import X"),
+        ("transformer_zoo.cli.translate", "from transformer_zoo.evaluation import corpus_score"),
+    ],
+)
+def test_the_checker_lets_a_downward_import_pass(module: str, source: str) -> None:
+    assert upward_imports(source, module) == []
+
+
+@pytest.mark.parametrize("module", ["transformer_zoo", "transformer_zoo.config", "transformer_zoo.errors"])
+def test_importing_it_does_not_import_torch(module: str, root: Path) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert output.strip() == "False"

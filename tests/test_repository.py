@@ -1,0 +1,82 @@
+"""What may lie in the repository."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+LARGEST = 200_000  # bytes; code and prose stay far below it, a corpus or a model does not
+LONGEST = 300  # lines of one file of the package or the recipes
+# Home folders, mounts and drive letters: paths that exist on one machine only.
+MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|Users|work|mnt|scratch)/[\w.-]+|[A-Z]:\\\\?Users)")
+
+
+@pytest.fixture(scope="module")
+def tracked(root: Path) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [root / name for name in listed.stdout.split("\0") if name and (root / name).is_file()]
+
+
+def lines_of(paths: list[Path]) -> list[tuple[Path, int, str]]:
+    return [
+        (path, number, line)
+        for path in paths
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    ]
+
+
+def test_no_machine_paths(tracked: list[Path]) -> None:
+    lines = lines_of(tracked)
+    found = [f"{path}:{number}: {line}" for path, number, line in lines if MACHINE_PATH.search(line)]
+    assert not found, "\n".join(found)
+
+
+def test_the_machine_path_pattern_matches_one() -> None:
+    assert MACHINE_PATH.search("--from /" + "home/somebody/corpus")
+    assert not MACHINE_PATH.search("https://example.org/home/page and runs/home")
+
+
+def test_no_conflict_markers(tracked: list[Path]) -> None:
+    marks = ("<" * 7 + " ", ">" * 7 + " ")
+    found = [f"{path}:{number}" for path, number, line in lines_of(tracked) if line.startswith(marks)]
+    assert not found
+
+
+def test_no_corpus_and_nothing_large(tracked: list[Path], root: Path) -> None:
+    large = [str(path) for path in tracked if path.stat().st_size > LARGEST]
+    assert not large
+    kept = {"prepare.py", "README.md", "__init__.py"}
+    corpora = [path for path in tracked if (root / "data") in path.parents]
+    assert [str(path) for path in corpora if path.name not in kept and path.suffix != ".py"] == []
+
+
+def test_code_files_stay_short(tracked: list[Path], root: Path) -> None:
+    folders = {root / name for name in ("transformer_zoo", "recipes", "data")}
+    code = [path for path in tracked if path.suffix == ".py" and folders.intersection(path.parents)]
+    long = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in code}
+    assert {name: n for name, n in long.items() if n > LONGEST} == {}
+
+
+def test_every_constraint_is_exact(root: Path) -> None:
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
+
+
+def test_every_dependency_is_pinned_and_explained(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = sum(project["optional-dependencies"].values(), project["dependencies"])
+    names = {re.split(r"[\[<>=]", requirement)[0] for requirement in wanted}
+
+    def canonical(name: str) -> str:
+        return name.lower().replace("_", "-")
+
+    pins = (root / "constraints.txt").read_text(encoding="utf-8")
+    pinned = {canonical(line.split("==")[0]) for line in pins.splitlines() if "==" in line}
+    assert {name for name in names if canonical(name) not in pinned} == set()
+    page = (root / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    assert {name for name in names if f"`{name}`" not in page} == set()
