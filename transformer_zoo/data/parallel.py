@@ -1,0 +1,261 @@
+"""Parallel text: pairs of lines, read from two files, a TSV or JSON lines, and cleaned with a report."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transformer_zoo.errors import UserError
+
+_BOM = b"\xef\xbb\xbf"
+_EXAMPLES = 5
+# Below this many characters a ratio of lengths says nothing: "Hi." is "Guten Tag!".
+_RATIO_FROM = 30
+
+
+@dataclass(kw_only=True)
+class ParallelFiles:
+    """Where the pairs are: two aligned files, or a TSV, or JSON lines. Each in UTF-8, plain or .gz.
+
+    Args:
+        source: File with one source sentence a line; `target` is its partner.
+        target: File with one target sentence a line, line n the translation of the source's line n.
+        tsv: File with one pair a line, columns set apart by tabs.
+        source_column: Column of the TSV that holds the source, counted from 1 (as `cut -f` does).
+        target_column: Column of the TSV that holds the target, counted from 1.
+        jsonl: File with one JSON object a line.
+        source_key: Key of the source in each object; a dot goes one level down (`translation.en`).
+        target_key: Key of the target in each object; a dot goes one level down.
+    """
+
+    source: str | None = None
+    target: str | None = None
+    tsv: str | None = None
+    source_column: int = 1
+    target_column: int = 2
+    jsonl: str | None = None
+    source_key: str = "source"
+    target_key: str = "target"
+
+    def validate(self) -> None:
+        """Check that exactly one form is given.
+
+        Raises:
+            UserError: none, several or half of one are given, or a column is below 1.
+        """
+        two_files = self.source is not None or self.target is not None
+        given = [name for name, on in (("source and target", two_files), ("tsv", self.tsv), ("jsonl", self.jsonl)) if on]
+        if len(given) != 1:
+            have = " and ".join(given) if given else "nothing"
+            raise UserError(f"parallel text: give source and target, or tsv, or jsonl; here is {have}")
+        if two_files and (self.source is None or self.target is None):
+            missing = "source" if self.source is None else "target"
+            raise UserError(f"parallel text: {missing} is missing; source and target go together")
+        for name in ("source_column", "target_column"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} is no column; columns count from 1")
+
+    def __str__(self) -> str:
+        return self.tsv or self.jsonl or f"{self.source} and {self.target}"
+
+
+@dataclass
+class ParallelText:
+    """Aligned sentences: `target[i]` translates `source[i]`.
+
+    `line_numbers[i]` (int64, from 1) is the line of `name` that pair i came from; it stays with the pair when others
+    are dropped.
+    """
+
+    source: list[str]
+    target: list[str]
+    name: str = "parallel text"
+    line_numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.source) != len(self.target):
+            raise UserError(f"{self.name}: {len(self.source)} source and {len(self.target)} target sentences")
+        if not len(self.line_numbers):
+            self.line_numbers = np.arange(1, len(self.source) + 1)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def select(self, indices: NDArray[np.int64]) -> "ParallelText":
+        """The pairs at these indices, in their order."""
+        picked = indices.tolist()
+        source, target = ([side[i] for i in picked] for side in (self.source, self.target))
+        return ParallelText(source, target, self.name, self.line_numbers[indices])
+
+
+def read_lines(path: str | Path) -> Iterator[str]:
+    r"""The lines of a UTF-8 file, plain or .gz, without their end (`\n` or `\r\n`; no other character ends a line).
+
+    A byte order mark at the start is skipped. A last line without an end counts.
+
+    Raises:
+        UserError: the file is missing, unreadable or a broken gzip; a line is not UTF-8 (its number is named).
+    """
+    path = Path(path)
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, raw in enumerate(file, start=1):
+                line = raw.removeprefix(_BOM) if number == 1 else raw
+                yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}:{number}: not UTF-8; convert the file to UTF-8") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: broken gzip file after line {number} ({error})") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_parallel(files: ParallelFiles) -> ParallelText:
+    """Read all pairs. A blank line of a TSV or of JSON lines is an empty pair, which `clean` drops and counts.
+
+    Raises:
+        UserError: as `read_lines`; the two files differ in length (both counts are named); a line has too few columns, is
+            no JSON object or lacks a key (file and line are named); there is no pair at all.
+    """
+    files.validate()
+    if files.tsv is not None:
+        source, target = _read_tsv(files, files.tsv)
+    elif files.jsonl is not None:
+        source, target = _read_jsonl(files, files.jsonl)
+    else:
+        assert files.source is not None and files.target is not None
+        source, target = list(read_lines(files.source)), list(read_lines(files.target))
+        if len(source) != len(target):
+            raise UserError(
+                f"{files.source} has {len(source)} lines and {files.target} has {len(target)}; "
+                "line n of one must translate line n of the other"
+            )
+    if not source:
+        raise UserError(f"{files}: empty, no sentence pairs")
+    return ParallelText(source, target, str(files))
+
+
+def _read_tsv(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
+    source, target = [], []
+    need = max(files.source_column, files.target_column)
+    for number, line in enumerate(read_lines(path), start=1):
+        columns = line.split("\t") if line.strip() else [""] * need
+        if len(columns) < need:
+            raise UserError(f"{path}:{number}: {len(columns)} columns, but column {need} is asked for")
+        source.append(columns[files.source_column - 1])
+        target.append(columns[files.target_column - 1])
+    return source, target
+
+
+def _read_jsonl(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
+    source, target = [], []
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            source.append("")
+            target.append("")
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            raise UserError(f"{path}:{number}: not JSON; each line must be one JSON object") from None
+        source.append(_value(row, files.source_key, f"{path}:{number}"))
+        target.append(_value(row, files.target_key, f"{path}:{number}"))
+    return source, target
+
+
+def _value(row: object, key: str, where: str) -> str:
+    value = row
+    for part in [key] if isinstance(row, dict) and key in row else key.split("."):
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: not a JSON object where {key!r} is looked up")
+        if part not in value:
+            raise UserError(f"{where}: no key {key!r}; here are {', '.join(map(repr, value)) or 'none'}")
+        value = value[part]
+    if not isinstance(value, str):
+        raise UserError(f"{where}: {key!r} holds {type(value).__name__}, not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: {key!r} is not valid Unicode (a lone surrogate)") from None
+    # A sentence is a line wherever it is written out later.
+    return value.replace("\r\n", " ").replace("\n", " ")
+
+
+@dataclass(kw_only=True)
+class Cleaning:
+    """What to drop before training. Pairs with an empty side are always dropped; so are pairs the model cannot hold.
+
+    Args:
+        drop_duplicates: Drop a pair that was there before, letter by letter on both sides.
+        max_length_ratio: Drop a pair whose longer side has more than this many times the characters of the shorter;
+            0 keeps all. Pairs of at most 30 characters are kept.
+        max_tokens: Drop a pair when a side has more tokens than this, bos or eos included; 0 for no limit but the
+            model's.
+    """
+
+    drop_duplicates: bool = True
+    max_length_ratio: float = 0.0
+    max_tokens: int = 0
+
+
+@dataclass
+class CleaningReport:
+    """Which lines were dropped and why: `dropped[reason]` holds their line numbers (from 1)."""
+
+    name: str
+    n_pairs: int
+    dropped: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def n_dropped(self) -> int:
+        """Number of dropped pairs."""
+        return sum(map(len, self.dropped.values()))
+
+    def __str__(self) -> str:
+        """One line: counts, and the first line numbers of each reason."""
+        kept = f"{self.name}: kept {self.n_pairs - self.n_dropped:,} of {self.n_pairs:,} pairs"
+        return "; ".join([kept, *(_reason(why, lines) for why, lines in self.dropped.items() if len(lines))])
+
+
+def _reason(why: str, lines: NDArray[np.int64]) -> str:
+    examples = ", ".join(map(str, lines[:_EXAMPLES].tolist())) + (", ..." if len(lines) > _EXAMPLES else "")
+    return f"dropped {len(lines):,} {why} (line{'s' if len(lines) > 1 else ''} {examples})"
+
+
+def clean(text: ParallelText, cleaning: Cleaning) -> tuple[ParallelText, CleaningReport]:
+    """Drop empty, badly matched and repeated pairs. Length in tokens is `encode_corpus`'s part.
+
+    A pair is counted under the first reason that applies, in that order.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    reasons: dict[str, list[int]] = {"empty": [], "length ratio": [], "duplicate": []}
+    kept: list[int] = []
+    seen: set[tuple[str, str]] = set()
+    ratio = cleaning.max_length_ratio or float("inf")
+    for i, pair in enumerate(zip(text.source, text.target, strict=True)):
+        shorter, longer = sorted(len(side.strip()) for side in pair)
+        if shorter == 0:
+            reasons["empty"].append(i)
+        elif longer > _RATIO_FROM and longer > ratio * shorter:
+            reasons["length ratio"].append(i)
+        elif pair in seen:
+            reasons["duplicate"].append(i)
+        else:
+            kept.append(i)
+            if cleaning.drop_duplicates:
+                seen.add(pair)
+    dropped = {why: text.line_numbers[np.array(indices, np.int64)] for why, indices in reasons.items()}
+    report = CleaningReport(text.name, len(text), dropped)
+    if not kept:
+        raise UserError(f"no pair is left to train on: {report}")
+    return (text.select(np.array(kept, np.int64)) if report.n_dropped else text), report

@@ -1,0 +1,274 @@
+"""SentencePiece vocabularies (Kudo and Richardson 2018): BPE or unigram, trained from lines in memory."""
+
+import contextlib
+import io
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import sentencepiece as spm  # type: ignore[import-untyped]
+
+from transformer_zoo.errors import UserError
+
+PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
+
+ModelType = Literal["bpe", "unigram"]
+Normalization = Literal["nmt_nfkc", "nmt_nfkc_cf", "nfkc", "nfkc_cf", "identity"]
+
+# Fixed, because the number of threads changes the sums of unigram training, and so the vocabulary.
+_TRAINING_THREADS = 16
+# SentencePiece leaves out longer lines without a word; its default is 4192 bytes.
+_LONGEST_TRAINING_LINE = 1 << 20
+
+
+@dataclass(kw_only=True)
+class TokenizerSettings:
+    """How the vocabulary of a translation run is made.
+
+    Args:
+        vocab_size: Number of pieces, the four special ones included. The joint vocabulary, or the source's.
+        target_vocab_size: Pieces of the target vocabulary where `joint` is false; by default as many as the source's.
+        joint: One vocabulary for both languages (embeddings may then be shared), or one for each.
+        model_type: `bpe` (Sennrich et al. 2016) or `unigram` (Kudo 2018).
+        character_coverage: Share of the characters that get a piece; the rarest others become unknown. 0.9995 for
+            Chinese or Japanese, 1.0 elsewhere.
+        byte_fallback: Spell unknown characters in UTF-8 bytes (256 more pieces) so that nothing is ever unknown.
+        normalization: `nmt_nfkc` makes look-alike characters and spaces equal, `_cf` folds case as well,
+            `identity` leaves text as it is (for text that is tokenized and normalized already).
+        sample_alpha: Subword sampling while training, 0 for none. For `bpe` the share of merges left out (BPE-dropout,
+            Provilkov et al. 2020: 0.1); for `unigram` the smoothing (Kudo 2018: 0.1 to 0.5, smaller is wilder).
+        training_lines: Train the vocabulary on this many lines, drawn at random; 0 for all of them.
+    """
+
+    vocab_size: int = 8000
+    target_vocab_size: int | None = None
+    joint: bool = True
+    model_type: ModelType = "bpe"
+    character_coverage: float = 1.0
+    byte_fallback: bool = False
+    normalization: Normalization = "nmt_nfkc"
+    sample_alpha: float = 0.0
+    training_lines: int = 0
+
+
+class SentencePieceTokenizer:
+    """Text to piece ids and back. pad 0, unk 1, bos 2, eos 3; ids of `encode` hold no special ones.
+
+    Args:
+        model: A serialized SentencePiece model, as `train` makes and `save` writes it.
+    """
+
+    pad_id, unk_id, bos_id, eos_id = PAD_ID, UNK_ID, BOS_ID, EOS_ID
+
+    def __init__(self, model: bytes, *, name: str = "SentencePiece model") -> None:
+        try:
+            self._pieces = spm.SentencePieceProcessor(model_proto=model)
+            specials = tuple(getattr(self._pieces, f"{token}_id")() for token in ("pad", "unk", "bos", "eos"))
+        except RuntimeError:
+            raise UserError(f"{name}: not a SentencePiece model; train it again") from None
+        if specials != (PAD_ID, UNK_ID, BOS_ID, EOS_ID):
+            raise UserError(f"{name}: ids of pad, unk, bos, eos are {specials}, not (0, 1, 2, 3); train it with those")
+        self.model = model
+        self.vocab_size: int = self._pieces.get_piece_size()
+
+    @classmethod
+    def train(
+        cls,
+        lines: Iterable[str],
+        *,
+        vocab_size: int,
+        model_type: ModelType = "bpe",
+        character_coverage: float = 1.0,
+        byte_fallback: bool = False,
+        normalization: Normalization = "nmt_nfkc",
+        training_lines: int = 0,
+        seed: int = 0,
+    ) -> "SentencePieceTokenizer":
+        """A tokenizer with exactly `vocab_size` pieces; the same lines and arguments give the same model, byte for byte.
+
+        `seed` matters only where `training_lines` draws from the lines. The other arguments are those of
+        `TokenizerSettings`.
+
+        Raises:
+            UserError: `vocab_size` is more than the text has pieces or less than it has characters (the message names
+                the limit), or there is no text.
+        """
+        model = io.BytesIO()
+        spm.set_random_generator_seed(seed % (1 << 32))
+        try:
+            spm.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=model,
+                vocab_size=vocab_size,
+                model_type=model_type,
+                character_coverage=character_coverage,
+                byte_fallback=byte_fallback,
+                normalization_rule_name=normalization,
+                input_sentence_size=training_lines,
+                max_sentence_length=_LONGEST_TRAINING_LINE,
+                num_threads=_TRAINING_THREADS,
+                pad_id=PAD_ID,
+                unk_id=UNK_ID,
+                bos_id=BOS_ID,
+                eos_id=EOS_ID,
+                minloglevel=2,
+            )
+        except (RuntimeError, OSError) as error:
+            raise _training_error(str(error), vocab_size) from None
+        return cls(model.getvalue())
+
+    def encode(self, text: str) -> list[int]:
+        """Piece ids of one line, without bos and eos."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str], *, sample_alpha: float = 0.0, seed: int = 0) -> list[list[int]]:
+        """Piece ids of many lines. `sample_alpha` above 0 draws the pieces (see `TokenizerSettings.sample_alpha`).
+
+        The same texts, alpha and seed draw the same pieces.
+        """
+        try:
+            if sample_alpha == 0.0:
+                return self._pieces.encode(list(texts), num_threads=-1)  # type: ignore[no-any-return]
+            spm.set_random_generator_seed(seed % (1 << 32))
+            # One thread: with more, who draws which number is chance.
+            return self._pieces.encode(  # type: ignore[no-any-return]
+                list(texts), num_threads=1, enable_sampling=True, alpha=sample_alpha, nbest_size=-1
+            )
+        except RuntimeError:
+            raise UserError(_not_unicode(texts)) from None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of piece ids; pad, bos and eos give nothing, unk gives " ⁇ "."""
+        return self._pieces.decode(list(ids))  # type: ignore[no-any-return]
+
+    def pieces(self, text: str) -> list[str]:
+        """The pieces as text, for people to look at."""
+        return self._pieces.encode(text, out_type=str)  # type: ignore[no-any-return]
+
+    def save(self, path: str | Path) -> None:
+        """Write the model file: beside, synced, renamed, so that a reader never sees half of it."""
+        _write_atomically(Path(path), self.model)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SentencePieceTokenizer":
+        """Read a model file.
+
+        Raises:
+            UserError: the file is missing, is no SentencePiece model or has other special ids.
+        """
+        try:
+            return cls(Path(path).read_bytes(), name=str(path))
+        except OSError as error:
+            raise UserError(f"{path}: cannot read the tokenizer ({error.strerror})") from None
+
+
+@dataclass(frozen=True)
+class TranslationTokenizer:
+    """The tokenizers of both sides: one object twice (joint vocabulary), or two."""
+
+    source: SentencePieceTokenizer
+    target: SentencePieceTokenizer
+
+    @property
+    def joint(self) -> bool:
+        """Whether both sides share one vocabulary."""
+        return self.source is self.target
+
+    @classmethod
+    def train(
+        cls, source: Iterable[str], target: Iterable[str], settings: TokenizerSettings, *, seed: int = 0
+    ) -> "TranslationTokenizer":
+        """Train as `settings` says, on the lines of both sides.
+
+        Raises:
+            UserError: as `SentencePieceTokenizer.train`; `target_vocab_size` set for a joint vocabulary.
+        """
+
+        def train(lines: Iterable[str], vocab_size: int) -> SentencePieceTokenizer:
+            return SentencePieceTokenizer.train(
+                lines,
+                vocab_size=vocab_size,
+                model_type=settings.model_type,
+                character_coverage=settings.character_coverage,
+                byte_fallback=settings.byte_fallback,
+                normalization=settings.normalization,
+                training_lines=settings.training_lines,
+                seed=seed,
+            )
+
+        if settings.joint:
+            if settings.target_vocab_size not in (None, settings.vocab_size):
+                raise UserError("target_vocab_size: a joint vocabulary has one size; leave it out, or set joint: false")
+            both = train(chain(source, target), settings.vocab_size)
+            return cls(both, both)
+        return cls(train(source, settings.vocab_size), train(target, settings.target_vocab_size or settings.vocab_size))
+
+    def save(self, folder: str | Path) -> None:
+        """Write `joint.model`, or `source.model` and `target.model`, into the folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        sides = {"joint": self.source} if self.joint else {"source": self.source, "target": self.target}
+        for name, tokenizer in sides.items():
+            tokenizer.save(folder / f"{name}.model")
+        for stale in {"joint", "source", "target"} - sides.keys():
+            (folder / f"{stale}.model").unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "TranslationTokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        folder = Path(folder)
+        if (folder / "joint.model").exists():
+            both = SentencePieceTokenizer.load(folder / "joint.model")
+            return cls(both, both)
+        if not (folder / "source.model").exists():
+            raise UserError(f"{folder}: no tokenizer here (joint.model, or source.model and target.model)")
+        load = SentencePieceTokenizer.load
+        return cls(load(folder / "source.model"), load(folder / "target.model"))
+
+
+def _training_error(message: str, vocab_size: int) -> UserError:
+    """SentencePiece's complaint in words a person can act on."""
+    if found := re.search(r"Vocabulary size too high .* <= (\d+)", message):
+        return UserError(
+            f"vocab_size: {vocab_size} is more pieces than the text has; the largest that works is {found[1]}"
+        )
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return UserError(
+            f"vocab_size: {vocab_size} is too small, the text's characters alone need {found[1]}; "
+            "raise it or lower character_coverage"
+        )
+    if "sentences_.empty()" in message or "all_chars_count" in message:
+        return UserError("there is no text to train a vocabulary on")
+    return UserError(f"the vocabulary could not be trained: {' '.join(message.split())}")
+
+
+def _not_unicode(texts: Sequence[str]) -> str:
+    for number, text in enumerate(texts, start=1):
+        with contextlib.suppress(UnicodeEncodeError):
+            text.encode()
+            continue
+        return f"text {number} of {len(texts)} is not valid Unicode (a lone surrogate): {text[:40]!a}"
+    return "the text could not be encoded"
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
