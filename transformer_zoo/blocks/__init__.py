@@ -1,0 +1,42 @@
+"""The parts of a Transformer, each usable alone and built from plain numbers.
+
+Shapes everywhere: (B, T, D) between modules, (B, H, T, Dh) inside attention, (B, T) token ids, (B, T, V) logits.
+Masks are boolean, True = may attend.
+"""
+
+from transformer_zoo.blocks.attention import Attention, attend, attention_weights
+from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
+from transformer_zoo.blocks.dropout import Dropout, dropout
+from transformer_zoo.blocks.embedding import TokenEmbedding
+from transformer_zoo.blocks.feed_forward import FeedForward
+from transformer_zoo.blocks.init import init_xavier
+from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
+from transformer_zoo.blocks.masks import causal_mask, combine_masks, key_mask
+from transformer_zoo.blocks.norm import LayerNorm, RMSNorm, build_norm
+from transformer_zoo.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
+from transformer_zoo.blocks.residual import residual
+
+__all__ = [
+    "Attention",
+    "DecoderLayer",
+    "Dropout",
+    "EncoderLayer",
+    "FeedForward",
+    "KVCache",
+    "LayerNorm",
+    "LearnedPositions",
+    "ProjectedMemory",
+    "RMSNorm",
+    "SinusoidalPositions",
+    "TokenEmbedding",
+    "attend",
+    "attention_weights",
+    "build_norm",
+    "causal_mask",
+    "combine_masks",
+    "dropout",
+    "init_xavier",
+    "key_mask",
+    "residual",
+    "sinusoids",
+]

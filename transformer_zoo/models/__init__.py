@@ -1,0 +1,7 @@
+"""Whole models from the blocks."""
+
+from transformer_zoo.models.cache import DecoderCache
+from transformer_zoo.models.encoder_decoder import EncoderDecoder
+from transformer_zoo.models.stacks import Decoder, Encoder
+
+__all__ = ["Decoder", "DecoderCache", "Encoder", "EncoderDecoder"]

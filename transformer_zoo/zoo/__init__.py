@@ -1,0 +1,41 @@
+"""Named architectures: presets are data, `create_model` builds them."""
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import transformer_zoo.zoo.transformer as transformer
+from transformer_zoo.config import EncoderDecoderConfig, check_field_names
+from transformer_zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from transformer_zoo.models import EncoderDecoder
+
+PRESETS: dict[str, EncoderDecoderConfig] = {**transformer.PRESETS}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the presets that match a shell pattern, such as "transformer-*"."""
+    return [name for name in PRESETS if fnmatchcase(name, pattern)]
+
+
+def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig:
+    """The configuration of a preset, with some of its fields replaced.
+
+    Raises:
+        UserError: no preset has that name, or a field does not exist or does not fit.
+    """
+    if name not in PRESETS:
+        raise UserError(f"no architecture is called {name!r}; there are {', '.join(PRESETS)}")
+    config = PRESETS[name]
+    check_field_names(type(config), overrides, partial=True)
+    return type(config).from_dict({**config.to_dict(), **overrides})
+
+
+def create_model(name: str, **overrides: Any) -> "EncoderDecoder":
+    """A preset with fresh weights: `create_model("transformer-base", vocab_size=37000)`. Errors as for `get_config`."""
+    from transformer_zoo.models import EncoderDecoder  # torch is loaded only when something is built
+
+    return EncoderDecoder(get_config(name, **overrides))
+
+
+__all__ = ["PRESETS", "create_model", "get_config", "list_models"]

@@ -1,0 +1,29 @@
+"""The Transformer: blocks, encoder-decoder and decoder-only models, recipes that train them.
+
+>>> import transformer_zoo as tz
+>>> tz.list_models("transformer-*")
+['transformer-tiny', 'transformer-small', 'transformer-iwslt', 'transformer-base', 'transformer-big']
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.zoo import create_model, get_config, list_models
+
+if TYPE_CHECKING:
+    from transformer_zoo.models import EncoderDecoder
+    from transformer_zoo.training.checkpoint import load_run
+
+__version__ = "0.1.0"
+__all__ = ["EncoderDecoder", "EncoderDecoderConfig", "UserError", "create_model", "get_config", "list_models", "load_run"]
+
+# These need torch, which takes seconds to load: they are imported when first asked for.
+_LAZY = {"EncoderDecoder": "transformer_zoo.models", "load_run": "transformer_zoo.training.checkpoint"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,0 +1,212 @@
+"""Scaled dot-product and multi-head attention, section 3.2 of "Attention Is All You Need".
+
+Shapes: B batch, Tq queries, Tk keys, D width (`d_model`), H heads, Hkv key/value heads, Dh width of a head.
+"""
+
+from collections.abc import Collection
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
+from transformer_zoo.blocks.dropout import dropout as drop
+from transformer_zoo.blocks.masks import causal_mask, combine_masks
+
+PROJECTIONS = ("q", "k", "v", "out")
+
+
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    is_causal: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """softmax(Q K^T * scale + bias) V, equation 1, by whichever kernel is fastest for the shape.
+
+    Args:
+        queries: (B, H, Tq, Dh).
+        keys, values: (B, Hkv, Tk, Dh); H is a multiple of Hkv, and H / Hkv neighbouring queries share a key head.
+        mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend. A query that may attend to nothing gives zeros.
+        bias: added to the scores, broadcastable to (B, H, Tq, Tk).
+        is_causal: query i sees keys 0 to i. Only without a mask and with Tq == Tk: beyond that, kernels disagree on its meaning.
+        dropout: probability of dropping an attention weight.
+        scale: of the scores; None: Dh^-0.5.
+
+    Returns:
+        (B, H, Tq, Dh).
+
+    Raises:
+        ValueError: is_causal together with a mask or with Tq != Tk.
+    """
+    if is_causal and (mask is not None or queries.size(2) != keys.size(2)):
+        raise ValueError("is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead")
+    if _matmul_is_faster(queries, keys):
+        if is_causal:
+            mask = causal_mask(queries.size(2), device=queries.device)
+        weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=scale)
+        return drop(weights, dropout) @ _per_query_head(values, queries)  # (B, H, Tq, Dh)
+    attendable = None
+    if mask is not None:
+        attendable = mask.any(-1, keepdim=True)
+        mask = mask | ~attendable
+    additive = mask if bias is None else _as_bias(mask, bias, queries.dtype)
+    out = F.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=additive,
+        dropout_p=dropout,
+        is_causal=is_causal,
+        scale=scale,
+        enable_gqa=queries.size(1) != keys.size(1),
+    )
+    return out if attendable is None else out.masked_fill(~attendable, 0)
+
+
+def attention_weights(
+    queries: Tensor, keys: Tensor, *, mask: Tensor | None = None, bias: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """softmax(Q K^T * scale + bias) itself, (B, H, Tq, Tk), as the paper writes it; arguments as for `attend`."""
+    scale = queries.size(-1) ** -0.5 if scale is None else scale
+    scores = (queries * scale) @ _per_query_head(keys, queries).transpose(-2, -1)  # (B, H, Tq, Tk)
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype)
+    if mask is None:
+        return scores.softmax(-1)
+    # Where nothing may be attended to, softmax would divide zero by zero: let all in, then take all away.
+    attendable = mask.any(-1, keepdim=True)
+    weights = scores.masked_fill(~(mask | ~attendable), -torch.inf).softmax(-1)
+    return weights.masked_fill(~attendable, 0)
+
+
+def _matmul_is_faster(queries: Tensor, keys: Tensor) -> bool:
+    """On a CPU, short sequences spend more in the fused kernel's set-up than in the products themselves."""
+    return queries.device.type == "cpu" and queries.size(2) * keys.size(2) <= _SHORT and not torch.compiler.is_compiling()
+
+
+_SHORT = 128 * 128
+
+
+def _per_query_head(x: Tensor, queries: Tensor) -> Tensor:
+    """Repeat key/value heads so that there is one for each query head: (B, Hkv, Tk, Dh) -> (B, H, Tk, Dh)."""
+    groups = queries.size(1) // x.size(1)
+    return x if groups == 1 else x.repeat_interleave(groups, dim=1)
+
+
+def _as_bias(mask: Tensor | None, bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """The one place where a mask becomes part of the additive bias."""
+    bias = bias.to(dtype)
+    return bias if mask is None else torch.where(mask, bias, -torch.inf)
+
+
+class Attention(nn.Module):
+    """MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O, section 3.2.2; W^Q `q_proj`, W^K `k_proj`, W^V `v_proj`, W^O `out_proj`.
+
+    One class for self-attention (no memory), cross-attention (a memory), one head or many, and grouped key/value heads
+    (Ainslie et al. 2023).
+
+    Args:
+        d_model: width of the input and the output.
+        n_heads: query heads.
+        n_kv_heads: key/value heads, a divisor of n_heads; None: n_heads.
+        head_dim: width of one head; None: d_model / n_heads.
+        d_memory: width of the memory; None: d_model.
+        bias: whether the projections have one; or the names of those that do, out of "q", "k", "v", "out".
+        dropout: on the attention weights, 0 in the paper.
+        scale: of the scores; None: head_dim^-0.5.
+
+    Raises:
+        ValueError: head counts or widths that do not divide, or a bias for a projection that does not exist.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        n_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        d_memory: int | None = None,
+        bias: bool | Collection[str] = True,
+        dropout: float = 0.0,
+        scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        if head_dim is None and d_model % n_heads:
+            raise ValueError(f"d_model {d_model} is not a multiple of n_heads {n_heads}: change one of them or give head_dim")
+        if n_heads % n_kv_heads:
+            raise ValueError(f"n_heads {n_heads} is not a multiple of n_kv_heads {n_kv_heads}")
+        biased = set(PROJECTIONS if bias is True else bias or ())
+        if not biased <= set(PROJECTIONS):
+            raise ValueError(f"bias names {sorted(biased - set(PROJECTIONS))}, expected out of {', '.join(PROJECTIONS)}")
+        d_memory = d_model if d_memory is None else d_memory
+        self.head_dim = d_model // n_heads if head_dim is None else head_dim
+        self.n_heads, self.n_kv_heads, self.dropout, self.scale = n_heads, n_kv_heads, dropout, scale
+        self.q_proj = nn.Linear(d_model, n_heads * self.head_dim, bias="q" in biased)
+        self.k_proj = nn.Linear(d_memory, n_kv_heads * self.head_dim, bias="k" in biased)
+        self.v_proj = nn.Linear(d_memory, n_kv_heads * self.head_dim, bias="v" in biased)
+        self.out_proj = nn.Linear(n_heads * self.head_dim, d_model, bias="out" in biased)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        is_causal: bool = False,
+        cache: KVCache | ProjectedMemory | None = None,
+        return_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Attend from x to the memory, or to x itself.
+
+        Args:
+            x: (B, Tq, D).
+            memory: (B, Tk, d_memory); None: x.
+            mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend.
+            bias: added to the scores, broadcastable to (B, H, Tq, Tk).
+            is_causal: each token sees itself and what came before it, on top of what the mask allows.
+            cache: a `KVCache`, to which x is appended and whose tokens are attended to; or the `ProjectedMemory` of
+                `project_memory`, in place of the memory. With a KVCache, Tk is its window and is_causal counts its tokens.
+            return_weights: also return the attention weights, before dropout, by the slow path. No dropout is applied then.
+
+        Returns:
+            (B, Tq, D); or that and the weights (B, H, Tq, Tk).
+        """
+        queries = self._split_heads(self.q_proj(x))  # (B, H, Tq, Dh)
+        if isinstance(cache, KVCache):
+            if is_causal:
+                mask, is_causal = combine_masks(mask, cache.causal_mask(x.size(1))), False
+            keys, values = cache.append(*self.project_memory(x))
+        elif cache is not None:
+            keys, values = cache
+        else:
+            keys, values = self.project_memory(x if memory is None else memory)
+        if is_causal and (mask is not None or return_weights or x.size(1) != keys.size(2)):
+            mask, is_causal = combine_masks(mask, causal_mask(x.size(1), keys.size(2), device=x.device)), False
+        if return_weights:
+            weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=self.scale)
+            return self._merge_heads(weights @ _per_query_head(values, queries)), weights
+        dropout = self.dropout if self.training else 0.0
+        heads = attend(
+            queries, keys, values, mask=mask, bias=bias, is_causal=is_causal, dropout=dropout, scale=self.scale
+        )  # (B, H, Tq, Dh)
+        return self._merge_heads(heads)
+
+    def project_memory(self, memory: Tensor) -> ProjectedMemory:
+        """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used again at every decoding step."""
+        return ProjectedMemory(self._split_heads(self.k_proj(memory)), self._split_heads(self.v_proj(memory)))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, T, Dh)
+
+    def _merge_heads(self, heads: Tensor) -> Tensor:
+        out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, Tq, D)
+        return out

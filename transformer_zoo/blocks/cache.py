@@ -1,0 +1,82 @@
+"""What attention remembers between decoding steps: an argument, never module state."""
+
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+
+class ProjectedMemory(NamedTuple):
+    """Keys and values of a memory that does not change, projected once: both (B, Hkv, Tk, Dh)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class KVCache:
+    """Keys and values of one self-attention, preallocated and filled from the left.
+
+    `length` is a tensor, so that a compiled step writes at a new place without being compiled again. `window` says how
+    many slots attention is shown: all of them keeps shapes fixed; `used` of them is less work where shapes may change.
+
+    Shapes: keys and values (B, Hkv, capacity, Dh); length () int64.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys = keys
+        self.values = values
+        self.length = torch.zeros((), dtype=torch.int64, device=keys.device)
+        self.window = self.capacity
+
+    @classmethod
+    def empty(
+        cls,
+        batch: int,
+        n_kv_heads: int,
+        capacity: int,
+        head_dim: int,
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """A cache for `capacity` tokens of each of `batch` rows. Zeroed: an unwritten NaN would survive a mask."""
+        shape = (batch, n_kv_heads, capacity, head_dim)
+        return cls(torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype))
+
+    @property
+    def capacity(self) -> int:
+        return self.keys.size(2)
+
+    def slots(self, n: int) -> Tensor:
+        """Where the next n tokens go: (n,)."""
+        return self.length + torch.arange(n, device=self.keys.device)
+
+    def causal_mask(self, n: int) -> Tensor:
+        """What the next n tokens may see, each up to its own slot: (n, window)."""
+        return torch.arange(self.window, device=self.keys.device) <= self.slots(n)[:, None]  # (n, window)
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the next n tokens and return everything attention is shown.
+
+        Args:
+            keys, values: (B, Hkv, n, Dh).
+
+        Returns:
+            keys and values, (B, Hkv, window, Dh), slots not yet written included.
+
+        Raises:
+            ValueError: more tokens at once than the cache holds.
+        """
+        n = keys.size(2)
+        if n > self.capacity:
+            raise ValueError(f"{n} tokens do not fit a cache of capacity {self.capacity}")
+        slots = self.slots(n)
+        self.keys.index_copy_(2, slots, keys.to(self.keys.dtype))
+        self.values.index_copy_(2, slots, values.to(self.values.dtype))
+        self.length += n
+        return self.keys[:, :, : self.window], self.values[:, :, : self.window]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order. rows: (B',) int64."""
+        self.keys = self.keys.index_select(0, rows)
+        self.values = self.values.index_select(0, rows)

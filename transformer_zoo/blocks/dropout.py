@@ -1,0 +1,73 @@
+"""Dropout (Srivastava et al. 2014), fast on a CPU too."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LEVELS = 1 << 16
+
+
+def keep_mask(shape: torch.Size, p: float) -> Tensor:
+    """Booleans on the CPU, each False with probability p, rounded to the nearest 1/65536.
+
+    torch draws a Bernoulli variable from a whole floating-point number each, one after the other, which costs as much
+    as a layer's matrix products. Sixteen random bits decide just as well, and one draw of the generator holds four of them.
+    They come from torch's own generator, so that seeding and saving its state cover dropout.
+    """
+    n = shape.numel()
+    words = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    bits = words.view(torch.int16)[:n].view(shape)
+    return bits >= round(p * _LEVELS) - _LEVELS // 2
+
+
+class _MaskedScale(torch.autograd.Function):
+    """x * keep * scale, remembering one byte an element."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+        return torch.where(keep, x, 0).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (keep,) = ctx.saved_tensors
+        return torch.where(keep, grads[0], 0).mul_(ctx.scale), None, None
+
+
+def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
+    """Zero each element of x with probability p and scale the rest by 1 / (1 - p); the identity when not training.
+
+    Args:
+        x: any shape.
+        p: from 0 up to, not including, 1.
+
+    Raises:
+        ValueError: p is outside that range.
+    """
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout probability is {p}, expected from 0 up to, not including, 1")
+    if not training or p == 0:
+        return x
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.dropout(x, p)
+    out: Tensor = _MaskedScale.apply(x, keep_mask(x.shape, p), 1 / (1 - p))
+    return out
+
+
+class Dropout(nn.Module):
+    """`dropout` as a module: active in training mode only. Shapes: any -> the same."""
+
+    def __init__(self, p: float = 0.1) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout probability is {p}, expected from 0 up to, not including, 1")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

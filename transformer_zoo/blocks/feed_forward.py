@@ -1,0 +1,59 @@
+"""The position-wise feed-forward network, section 3.3 of "Attention Is All You Need", and its gated variants."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformer_zoo.blocks.dropout import Dropout
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "silu": F.silu,
+}
+
+
+class FeedForward(nn.Module):
+    """FFN(x) = max(0, x W1 + b1) W2 + b2 (equation 2), with W1 `up_proj` and W2 `down_proj`.
+
+    Gated (Shazeer 2020, "GLU Variants Improve Transformer", equation 6): activation(x W) * (x V), with W `gate_proj` and
+    V `up_proj`; "silu" gives SwiGLU, "gelu" GEGLU, "relu" ReGLU.
+
+    Args:
+        d_model: width of input and output.
+        d_ff: inner width.
+        activation: "relu", "gelu" (exact), "gelu_tanh" (GPT-2's approximation) or "silu".
+        dropout: on the activations, 0 in the paper.
+
+    Shapes: (..., D) -> (..., D).
+
+    Raises:
+        ValueError: an activation of another name.
+    """
+
+    def __init__(
+        self, d_model: int, d_ff: int, *, activation: str = "relu", gated: bool = False, bias: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+        self.activation = ACTIVATIONS[activation]
+        self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
+        self.gate_proj = nn.Linear(d_model, d_ff, bias=bias) if gated else None
+        self.down_proj = nn.Linear(d_ff, d_model, bias=bias)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gate_proj is None:
+            inner = self.activation(self.up_proj(x))  # (..., d_ff)
+        else:
+            inner = self.activation(self.gate_proj(x)) * self.up_proj(x)  # (..., d_ff)
+        out: Tensor = self.down_proj(self.dropout(inner))
+        return out

@@ -1,0 +1,159 @@
+"""Encoder and decoder layer, section 3.1 of "Attention Is All You Need"."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from transformer_zoo.blocks.attention import Attention
+from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
+from transformer_zoo.blocks.dropout import Dropout
+from transformer_zoo.blocks.feed_forward import FeedForward
+from transformer_zoo.blocks.norm import build_norm
+from transformer_zoo.blocks.residual import residual
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then feed-forward, each in a residual with a norm.
+
+    Args:
+        d_model, n_heads, n_kv_heads, head_dim, attention_dropout: as for `Attention`.
+        d_ff, activation, gated, activation_dropout: as for `FeedForward`.
+        dropout: on each sublayer's output, before it is added.
+        norm: "layernorm" or "rmsnorm".
+        norm_position: "post" as in the paper, or "pre".
+        bias: on every projection.
+        cross_attention: between the two, attend to a memory: what makes a decoder layer.
+
+    Shapes: (B, T, D) -> (B, T, D).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        d_ff: int,
+        *,
+        n_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        activation: str = "relu",
+        gated: bool = False,
+        norm: str = "layernorm",
+        norm_position: str = "post",
+        norm_eps: float = 1e-5,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm_position = norm_position
+        self.attn = Attention(
+            d_model, n_heads, n_kv_heads=n_kv_heads, head_dim=head_dim, bias=bias, dropout=attention_dropout
+        )
+        self.attn_norm = build_norm(norm, d_model, eps=norm_eps)
+        self.ffn = FeedForward(d_model, d_ff, activation=activation, gated=gated, bias=bias, dropout=activation_dropout)
+        self.ffn_norm = build_norm(norm, d_model, eps=norm_eps)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, bias: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """x (B, T, D) -> (B, T, D); mask, bias and is_causal as for `Attention`."""
+        x = self._residual(x, lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal), self.attn_norm)
+        return self._residual(x, self.ffn, self.ffn_norm)
+
+    def _residual(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
+        return residual(x, sublayer, norm, self.dropout, self.norm_position)
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the encoder's output, feed-forward, each in a residual with a norm.
+
+    Args:
+        cross_attention: whether it attends to a memory; without, it is a layer of a decoder-only model.
+        d_memory: width of the memory; None: d_model.
+        Others: as for `EncoderLayer`.
+
+    Shapes: (B, T, D) -> (B, T, D).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        d_ff: int,
+        *,
+        cross_attention: bool = True,
+        d_memory: int | None = None,
+        n_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        activation: str = "relu",
+        gated: bool = False,
+        norm: str = "layernorm",
+        norm_position: str = "post",
+        norm_eps: float = 1e-5,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm_position = norm_position
+        self.attn = Attention(
+            d_model, n_heads, n_kv_heads=n_kv_heads, head_dim=head_dim, bias=bias, dropout=attention_dropout
+        )
+        self.attn_norm = build_norm(norm, d_model, eps=norm_eps)
+        self.cross_attn: Attention | None = None
+        self.cross_attn_norm: nn.Module | None = None
+        if cross_attention:
+            self.cross_attn = Attention(
+                d_model,
+                n_heads,
+                n_kv_heads=n_kv_heads,
+                head_dim=head_dim,
+                d_memory=d_memory,
+                bias=bias,
+                dropout=attention_dropout,
+            )
+            self.cross_attn_norm = build_norm(norm, d_model, eps=norm_eps)
+        self.ffn = FeedForward(d_model, d_ff, activation=activation, gated=gated, bias=bias, dropout=activation_dropout)
+        self.ffn_norm = build_norm(norm, d_model, eps=norm_eps)
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        is_causal: bool = True,
+        cache: KVCache | None = None,
+        memory_cache: ProjectedMemory | None = None,
+    ) -> Tensor:
+        """One layer of decoding.
+
+        Args:
+            x: (B, T, D).
+            memory: (B, Ts, d_memory), the encoder's output; not needed with a memory_cache.
+            mask, bias, is_causal: of the self-attention, as for `Attention`.
+            memory_mask: booleans broadcastable to (B, H, T, Ts), True = may attend.
+            cache: what self-attention remembers; x is appended to it.
+            memory_cache: the memory's keys and values, projected once.
+
+        Raises:
+            ValueError: cross-attention without a memory.
+        """
+        x = self._residual(
+            x, lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, cache=cache), self.attn_norm
+        )
+        cross_attn = self.cross_attn
+        if cross_attn is not None and self.cross_attn_norm is not None:
+            if memory is None and memory_cache is None:
+                raise ValueError("this layer has cross-attention: give it the encoder's output as memory")
+            x = self._residual(
+                x, lambda y: cross_attn(y, memory, mask=memory_mask, cache=memory_cache), self.cross_attn_norm
+            )
+        return self._residual(x, self.ffn, self.ffn_norm)
+
+    def _residual(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
+        return residual(x, sublayer, norm, self.dropout, self.norm_position)

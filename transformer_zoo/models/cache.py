@@ -1,0 +1,41 @@
+"""What a decoder remembers between steps: each layer's self-attention and its projection of the memory."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from transformer_zoo.blocks import KVCache, ProjectedMemory
+
+
+class DecoderCache:
+    """One `KVCache` and, with cross-attention, one `ProjectedMemory` a layer. `length` counts the tokens a row holds."""
+
+    def __init__(self, layers: Sequence[KVCache], memories: Sequence[ProjectedMemory | None]) -> None:
+        self.layers = list(layers)
+        self.memories = list(memories)
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        return self.layers[0].capacity
+
+    def reserve(self, n: int) -> None:
+        """Make the next n tokens' places visible, and no more: attention is shown what is used.
+
+        Raises:
+            ValueError: the cache is full.
+        """
+        if self.length + n > self.capacity:
+            raise ValueError(f"{self.length + n} tokens do not fit a cache of capacity {self.capacity}")
+        self.length += n
+        for layer in self.layers:
+            layer.window = self.length
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order. rows: (B',) int64."""
+        for layer in self.layers:
+            layer.select(rows)
+        self.memories = [
+            None if m is None else ProjectedMemory(m.keys.index_select(0, rows), m.values.index_select(0, rows))
+            for m in self.memories
+        ]

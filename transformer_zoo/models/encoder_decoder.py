@@ -1,0 +1,132 @@
+"""The encoder-decoder of "Attention Is All You Need", section 3, from the blocks.
+
+Shapes: B batch, Ts source tokens, Tt target tokens, D width (`d_model`), V target vocabulary.
+"""
+
+from torch import Tensor, nn
+
+from transformer_zoo.blocks import TokenEmbedding, init_xavier, key_mask
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.models.cache import DecoderCache
+from transformer_zoo.models.stacks import Decoder, Encoder
+
+
+class EncoderDecoder(nn.Module):
+    """Source and target tokens in, logits for each next target token out.
+
+    A target starts with `config.bos_id`; the logits at place t are for the token at place t + 1. Causality is built in.
+    """
+
+    def __init__(self, config: EncoderDecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        target_vocab_size = config.target_vocab_size or config.vocab_size
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        init_xavier(self)
+        # One name for each weight: a matrix that is shared is registered once.
+        self.embedding: TokenEmbedding | None = None
+        self.source_embedding: TokenEmbedding | None = None
+        self.target_embedding: TokenEmbedding | None = None
+        self.head: nn.Linear | None = None
+        if config.share_embeddings == "all":
+            self.embedding = self._new_embedding(config.vocab_size)
+        else:
+            self.source_embedding = self._new_embedding(config.vocab_size)
+            self.target_embedding = self._new_embedding(target_vocab_size)
+        if config.share_embeddings == "none":
+            self.head = nn.Linear(config.d_model, target_vocab_size, bias=False)
+            nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
+
+    def _new_embedding(self, vocab_size: int) -> TokenEmbedding:
+        config = self.config
+        return TokenEmbedding(vocab_size, config.d_model, pad_id=config.pad_id, scale=config.scale_embeddings)
+
+    def forward(
+        self, source: Tensor, target: Tensor, source_mask: Tensor | None = None, target_mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, Tt, V) for the tokens that follow each of `target`.
+
+        Args:
+            source: (B, Ts) token ids, ending in eos.
+            target: (B, Tt) token ids, starting with bos.
+            source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real.
+        """
+        return self.logits(self.hidden(source, target, source_mask, target_mask))
+
+    def hidden(
+        self, source: Tensor, target: Tensor, source_mask: Tensor | None = None, target_mask: Tensor | None = None
+    ) -> Tensor:
+        """What `forward` projects to logits, (B, Tt, D): for a loss that never holds all logits."""
+        return self._decode_hidden(target, self.encode(source, source_mask), source_mask, target_mask)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V)."""
+        return nn.functional.linear(hidden, self.head_weight)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output projection, (V, D): the target embedding's matrix where it is shared (section 3.4)."""
+        return self._target_embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def _target_embedding(self) -> TokenEmbedding:
+        embedding = self.embedding if self.target_embedding is None else self.target_embedding
+        assert embedding is not None
+        return embedding
+
+    def encode(self, source: Tensor, source_mask: Tensor | None = None) -> Tensor:
+        """(B, Ts) token ids -> the memory (B, Ts, D)."""
+        embedding = self.embedding if self.source_embedding is None else self.source_embedding
+        assert embedding is not None
+        out: Tensor = self.encoder(embedding(source), mask=key_mask(source_mask))
+        return out
+
+    def decode(
+        self,
+        target: Tensor,
+        memory: Tensor | None = None,
+        source_mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
+        *,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        """Logits (B, Tt, V) for the tokens that follow each of `target`.
+
+        Args:
+            target: (B, Tt) token ids; with a cache, only those that are not in it yet.
+            memory: (B, Ts, D) from `encode`; not needed with a cache, which holds its projections.
+            source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real.
+            positions: broadcastable to (B, Tt); None: counted from the start, or from the cache's length.
+            attention_mask: booleans broadcastable to (B, H, Tt, Tk), in place of the causal mask. Tk counts the cache.
+            cache: from `new_cache`; the tokens are appended to it.
+        """
+        hidden = self._decode_hidden(target, memory, source_mask, target_mask, positions, attention_mask, cache)
+        return self.logits(hidden)
+
+    def _decode_hidden(
+        self,
+        target: Tensor,
+        memory: Tensor | None,
+        source_mask: Tensor | None,
+        target_mask: Tensor | None,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        out: Tensor = self.decoder(
+            self._target_embedding(target),
+            memory,
+            mask=key_mask(target_mask) if attention_mask is None else attention_mask,
+            memory_mask=key_mask(source_mask),
+            positions=positions,
+            is_causal=attention_mask is None,
+            cache=cache,
+        )
+        return out
+
+    def new_cache(self, memory: Tensor, capacity: int) -> DecoderCache:
+        """A cache for decoding up to `capacity` tokens a row from this memory (B, Ts, D), which is projected here, once."""
+        return self.decoder.new_cache(memory, capacity)
