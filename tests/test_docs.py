@@ -1,0 +1,182 @@
+"""Every example in README.md and docs/ is executed.
+
+A page's fences run in their order, in a folder laid out like the repository: `data/`, `recipes/`, and a
+run of a few updates at `runs/numbers`. What a fence's language means:
+
+- `python`: executed; the names of a page's fences are shared.
+- `yaml`: its first line, `# name.yaml`, is the file it is written to.
+- `bash`: every line is a command that is executed. A training run gets `BRIEFLY` appended.
+- `text`: output or a picture, not an example.
+
+Two comments on the line above a bash fence say that it is executed elsewhere:
+
+- `<!-- make -->`: `make TARGET`, or a command that the Makefile runs; compared with the Makefile.
+- `<!-- long -->`: takes hours, a GPU or the network. Here the script must exist and know the options, and a
+  recipe must resolve under `--print_config`.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"(?:^<!-- (?P<mark>\w+) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
+BRIEFLY = "--training.max_updates 2 --validation.bleu_sentences 2"
+
+
+class Fence(NamedTuple):
+    mark: str
+    language: str
+    body: str
+    line: int
+
+
+def fences(text: str) -> list[Fence]:
+    """The code fences of a page, with the comment above each."""
+    return [
+        Fence(found["mark"] or "", found["language"], found["body"], text[: found.start("body")].count("\n"))
+        for found in FENCE.finditer(text)
+    ]
+
+
+def commands(body: str) -> list[str]:
+    """The commands of a bash fence: joined at a trailing backslash, comments dropped."""
+    lines = body.replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+
+
+def as_executed(command: str) -> str:
+    """The command as the test runs it: a training run is cut short."""
+    return f"{command} {BRIEFLY}" if "train.py" in command else command
+
+
+def shell(command: str, folder: Path) -> str:
+    """What a command prints; a failure shows both of its streams."""
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    bash = ["bash", "-euo", "pipefail", "-c", command]
+    done = subprocess.run(bash, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as a reader has it after `make demo`, only smaller."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "bin").mkdir()
+    for name, call in {
+        "python": '"$@"',
+        "transformer-zoo": '-c "import sys; from transformer_zoo.cli import main; sys.exit(main())" "$@"',
+    }.items():
+        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {call}\n')
+        (folder / "bin" / name).chmod(0o755)
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    for path in [*ROOT.glob("data/*/*.py"), *ROOT.glob("data/*/README.md")]:
+        (folder / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.relative_to(ROOT))
+    shell("python data/numbers/prepare.py", folder)
+    shell(as_executed("python recipes/translation/train.py recipes/translation/numbers.yaml"), folder)
+    return folder
+
+
+def run_by_make(command: str, makefile: str) -> bool:
+    """Whether make runs it: as one of its targets, or as a line of its recipes."""
+    words = shlex.split(command)
+    if words[0] == "make":
+        return len(words) == 2 and re.search(rf"^{re.escape(words[1])}:", makefile, re.M) is not None
+    return command in makefile.replace("$(VENV)/bin/", "")
+
+
+def check_only(command: str, folder: Path) -> None:
+    """What can be known of a long command without running it: its files, its options and its recipe."""
+    words = shlex.split(command)
+    program = words[:2] if words[0] in ("python", "transformer-zoo") else None
+    if words[0] == "torchrun":
+        program = ["python", next(word for word in words if word.endswith(".py"))]
+    assert program, f"only python, torchrun and transformer-zoo can be checked: {command}"
+    spoken = shell(shlex.join([*program, "--help"]), folder)
+    given = words[words.index(program[1]) + 1 :]
+    options = [word.split("=")[0] for word in given if word.startswith("--")]
+    assert [option for option in options if not re.search(rf"{re.escape(option)}\b", spoken)] == [], command
+    if program[1].endswith("train.py"):
+        shell(shlex.join(["python", program[1], *given, "--print_config"]), folder)
+
+
+def run_page(text: str, name: str, folder: Path, makefile: str) -> None:
+    names: dict[str, object] = {"__name__": "__docs__"}
+    for fence in fences(text):
+        where = f"{name}:{fence.line}"
+        match fence.language, fence.mark:
+            case "python", "":
+                code = "\n" * fence.line + fence.body  # so that a traceback gives the page's line
+                exec(compile(code, name, "exec"), names)
+            case "yaml", "":
+                title = re.match(r"# ([\w-]+\.yaml)\n", fence.body)
+                assert title, f"{where}: a yaml fence starts with the name of its file: # name.yaml"
+                (folder / title[1]).write_text(fence.body, encoding="utf-8")
+            case "bash", "":
+                for command in commands(fence.body):
+                    shell(as_executed(command), folder)
+            case "bash", "make":
+                missing = [line for line in commands(fence.body) if not run_by_make(line, makefile)]
+                assert not missing, f"{where}: not run by the Makefile: {missing}"
+            case "bash", "long":
+                for command in commands(fence.body):
+                    check_only(command, folder)
+            case "text", "":
+                pass
+            case _:
+                raise AssertionError(f"{where}: no rule for a fence of {fence.language!r} {fence.mark!r}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_example_runs(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    run_page(page.read_text(encoding="utf-8"), page.name, workspace, makefile)
+
+
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.name}: {target}")
+    assert not broken
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "```python\nassert 1 == 2\n```\n",
+        "```bash\nfalse\n```\n",
+        "```bash\ntrue\nls no_such_file | cat\n```\n",
+        "```console\n$ true\n```\n",
+        "```\ntrue\n```\n",
+        "```yaml\na: 1\n```\n",
+        "<!-- make -->\n```bash\nmake coffee\n```\n",
+        "<!-- make -->\n```bash\npython setup.py\n```\n",
+        "<!-- long -->\n```bash\nls\n```\n",
+        "<!-- someday -->\n```bash\ntrue\n```\n",
+    ],
+)
+def test_a_wrong_page_is_noticed(page: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        run_page(page, "page.md", tmp_path, "demo:\n\tpython run.py\n")
+
+
+def test_a_right_page_passes(tmp_path: Path) -> None:
+    page = (
+        "```python\nx = 2\n```\nwords\n```python\nassert x == 2\n```\n```yaml\n# a.yaml\nb: 1\n```\n"
+        "```bash\ngrep 'b: 1' a.yaml \\\n  | cat\n```\n<!-- make -->\n```bash\nmake demo\npython run.py\n```\n"
+        "```text\nanything\n```\n"
+    )
+    run_page(page, "page.md", tmp_path, "demo: install\n\tpython run.py\n")
