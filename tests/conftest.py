@@ -36,6 +36,7 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(autouse=True)

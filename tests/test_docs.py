@@ -176,7 +176,8 @@ def test_a_wrong_page_is_noticed(page: str, tmp_path: Path) -> None:
 def test_a_right_page_passes(tmp_path: Path) -> None:
     page = (
         "```python\nx = 2\n```\nwords\n```python\nassert x == 2\n```\n```yaml\n# a.yaml\nb: 1\n```\n"
-        "```bash\ngrep 'b: 1' a.yaml \\\n  | cat\n```\n<!-- make -->\n```bash\nmake demo\npython run.py\n```\n"
+        "```bash\ngrep 'b: 1' a.yaml \\\n  | cat\n```\n<!-- make -->\n"
+        "```bash\nmake demo\npython run.py\n```\n"
         "```text\nanything\n```\n"
     )
     run_page(page, "page.md", tmp_path, "demo: install\n\tpython run.py\n")
