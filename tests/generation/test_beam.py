@@ -1,0 +1,283 @@
+"""Beam search against exhaustive search, against a slow one written per sentence, and against its own promises."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from transformer_zoo import UserError
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.generation import Hypothesis, beam_search, length_penalty_at
+from transformer_zoo.models import EncoderDecoder
+
+PAD, UNK, BOS, EOS = range(4)
+
+
+def make_model(vocab_size: int = 23, seed: int = 0, **overrides: object) -> EncoderDecoder:
+    """A small random model with distributions far from flat."""
+    torch.manual_seed(seed)
+    fields = {"d_model": 16, "n_heads": 2, "d_ff": 24, "n_encoder_layers": 1, "n_decoder_layers": 2, **overrides}
+    model = EncoderDecoder(EncoderDecoderConfig.from_dict({"vocab_size": vocab_size, **fields})).eval()
+    with torch.no_grad():
+        model.head_weight.mul_(1.7)
+    return model
+
+
+def make_sources(lengths: Sequence[int], vocab_size: int = 23, seed: int = 1) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [[*torch.randint(4, vocab_size, (n - 1,), generator=generator).tolist(), EOS] for n in lengths]
+
+
+def pad(sources: Sequence[Sequence[int]], extra: int = 0) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, sources)) + extra
+    ids = torch.tensor([[*row, *[PAD] * (longest - len(row))] for row in sources])
+    return ids, ids != PAD
+
+
+def search(model: EncoderDecoder, sources: Sequence[Sequence[int]], **options: object) -> list[list[Hypothesis]]:
+    return beam_search(model, *pad(sources), **options)
+
+
+@torch.no_grad()
+def next_log_probs(model: EncoderDecoder, source: Sequence[int], tokens: Sequence[int]) -> list[float]:
+    """log p(next | tokens, source) without cache, batch or padding."""
+    logits = model(torch.tensor([source]), torch.tensor([[BOS, *tokens]]))[0, -1]
+    return logits.log_softmax(-1).tolist()
+
+
+def naive_beam_search(
+    model: EncoderDecoder,
+    source: Sequence[int],
+    *,
+    beam: int,
+    limit: int,
+    n_best: int,
+    alpha: float = 0.6,
+    penalty: str = "gnmt",
+    prefix: Sequence[int] = (),
+) -> list[Hypothesis]:
+    """As the docstring of beam_search says it, up to the limit: never stops early."""
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished = []
+    for length in range(1, limit + 1):
+        candidates = []
+        for log_prob, tokens in live:
+            for token, more in enumerate(next_log_probs(model, source, tokens)):
+                must = prefix[length - 1] if length <= len(prefix) else EOS if length == limit else token
+                if token not in (PAD, BOS) and token == must:
+                    candidates.append((log_prob + more, [*tokens, token]))
+        candidates.sort(reverse=True)
+        for log_prob, tokens in candidates[:beam]:
+            if tokens[-1] == EOS:
+                finished.append(Hypothesis(tokens[:-1], log_prob, log_prob / length_penalty_at(length, alpha, penalty)))
+        live = [c for c in candidates if c[1][-1] != EOS][:beam]
+    return sorted(finished, key=lambda h: -h.score)[:n_best]
+
+
+def assert_same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> None:
+    assert [h.tokens for h in found] == [h.tokens for h in expected]
+    assert [h.log_prob for h in found] == pytest.approx([h.log_prob for h in expected], abs=1e-4)
+    assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-4)
+
+
+@pytest.mark.parametrize(("penalty", "alpha"), [("gnmt", 0.6), ("length", 1.0), ("gnmt", 0.0), ("length", -0.5)])
+def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alpha: float) -> None:
+    model = make_model(vocab_size=7)
+    source, limit = make_sources([3], vocab_size=7)[0], 5
+    everything = []
+    for n in range(limit):
+        for tokens in itertools.product([UNK, 4, 5, 6], repeat=n):
+            log_prob = sum(next_log_probs(model, source, tokens[:i])[t] for i, t in enumerate([*tokens, EOS]))
+            everything.append(Hypothesis(list(tokens), log_prob, log_prob / length_penalty_at(n + 1, alpha, penalty)))
+    everything.sort(key=lambda h: -h.score)
+    [found] = search(
+        model, [source], beam=1500, n_best=1500, max_extra=2, length_penalty=alpha, penalty=penalty
+    )
+    assert len(found) == len(everything) == 341
+    assert_same(found[:20], everything[:20])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("beam", "n_best", "penalty", "alpha"),
+    [(1, 1, "gnmt", 0.6), (2, 2, "gnmt", 0.6), (4, 1, "length", 1.0), (5, 5, "gnmt", 0.0), (3, 2, "length", 2.0)],
+)
+def test_a_pruned_beam_keeps_what_a_slow_search_keeps(
+    seed: int, beam: int, n_best: int, penalty: str, alpha: float
+) -> None:
+    model = make_model(seed=seed)
+    sources = make_sources([2, 6, 4, 3, 1, 7], seed=seed)
+    found = search(
+        model, sources, beam=beam, n_best=n_best, penalty=penalty, length_penalty=alpha, max_extra=5
+    )
+    for source, hypotheses in zip(sources, found, strict=True):
+        expected = naive_beam_search(
+            model, source, beam=beam, limit=len(source) + 5, n_best=n_best, alpha=alpha, penalty=penalty
+        )
+        if beam == 1:  # greedy ends at its first eos
+            expected = [greedy(model, source, len(source) + 5)]
+        assert_same(hypotheses, expected)
+
+
+def greedy(model: EncoderDecoder, source: Sequence[int], limit: int) -> Hypothesis:
+    tokens: list[int] = []
+    total = 0.0
+    for step in range(limit):
+        log_probs = next_log_probs(model, source, tokens)
+        allowed = [t for t in range(len(log_probs)) if t not in (PAD, BOS)]
+        token = EOS if step == limit - 1 else max(allowed, key=lambda t: log_probs[t])
+        total += log_probs[token]
+        tokens.append(token)
+        if token == EOS:
+            break
+    return Hypothesis(tokens[:-1], total, total / length_penalty_at(len(tokens), 0.6))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_beam_1_is_the_argmax_loop(seed: int) -> None:
+    model = make_model(seed=seed)
+    sources = make_sources([1, 5, 9, 3], seed=seed)
+    for source, [found] in zip(sources, search(model, sources, beam=1, max_extra=7), strict=True):
+        assert_same([found], [greedy(model, source, len(source) + 7)])
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+@pytest.mark.parametrize("beam", [1, 4])
+def test_a_sentence_gets_the_same_in_every_company(beam: int, positions: str) -> None:
+    model = make_model(vocab_size=97, positions=positions, max_seq_len=64)
+    sources = make_sources([3, 8, 5, 12, 1, 7, 7, 2, 10, 4], vocab_size=97)
+    alone = [search(model, [source], beam=beam, n_best=beam, max_extra=12)[0] for source in sources]
+    orders = [list(range(10)), [9, 3, 1, 0, 2, 8, 4, 6, 5, 7]]
+    for order, size, extra in itertools.product(orders, [2, 3, 10], [0, 5]):
+        for start in range(0, 10, size):
+            rows = order[start : start + size]
+            ids, mask = pad([sources[i] for i in rows], extra)
+            for i, found in zip(rows, beam_search(model, ids, mask, beam=beam, n_best=beam, max_extra=12), strict=True):
+                assert_same(found, alone[i])
+
+
+def test_no_mask_means_all_tokens_are_real() -> None:
+    model = make_model()
+    ids = torch.tensor(make_sources([6, 6]))
+    assert beam_search(model, ids, beam=3) == beam_search(model, ids, torch.ones_like(ids, dtype=torch.bool), beam=3)
+
+
+def test_the_n_best_are_different_sorted_and_as_many_as_asked() -> None:
+    for found in search(make_model(), make_sources([4, 7, 2]), beam=6, n_best=6):
+        assert len({tuple(h.tokens) for h in found}) == len(found) == 6
+        assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+        assert not {PAD, BOS, EOS} & {token for h in found for token in h.tokens}
+
+
+def test_the_best_does_not_depend_on_how_many_are_wanted() -> None:
+    model, sources = make_model(), make_sources([4, 7, 2])
+    many = search(model, sources, beam=4, n_best=4)
+    for n in (1, 2, 3):
+        for some, all_ in zip(search(model, sources, beam=4, n_best=n), many, strict=True):
+            assert_same(some, all_[:n])
+
+
+def without_eos(model: EncoderDecoder) -> EncoderDecoder:
+    """The same model, for which eos is next to impossible."""
+    logits = model.logits
+    model.logits = lambda hidden: logits(hidden).index_fill(-1, torch.tensor([EOS]), -1e3)  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_every_source_has_its_own_length_limit(beam: int) -> None:
+    found = search(without_eos(make_model()), make_sources([2, 9, 5]), beam=beam, max_extra=4)
+    assert [len(h.tokens) + 1 for [h] in found] == [6, 13, 9]
+    # Cut off at the limit, a hypothesis pays for its eos like any other.
+    assert all(h.log_prob < -900 for [h] in found)
+
+
+def test_learned_positions_limit_the_length() -> None:
+    model = make_model(positions="learned", max_seq_len=8)
+    [[found]] = search(without_eos(model), make_sources([5]), beam=2)
+    assert len(found.tokens) + 1 == 8
+
+
+def test_scores_by_hand() -> None:
+    model = make_model()
+    source = make_sources([5])[0]
+    for penalty, value in (("gnmt", lambda n: ((5 + n) / 6) ** 0.7), ("length", lambda n: n**0.7)):
+        [found] = search(model, [source], beam=4, n_best=4, penalty=penalty, length_penalty=0.7)
+        for h in found:
+            log_prob = sum(next_log_probs(model, source, h.tokens[:i])[t] for i, t in enumerate([*h.tokens, EOS]))
+            assert h.log_prob == pytest.approx(log_prob, abs=1e-4)
+            assert h.score == pytest.approx(log_prob / value(len(h.tokens) + 1), abs=1e-4)
+
+
+def test_length_penalty_at_known_lengths() -> None:
+    assert length_penalty_at(1, 0.6) == 1.0
+    assert length_penalty_at(7, 1.0) == 2.0
+    assert length_penalty_at(9, 0.5, "length") == 3.0
+    assert length_penalty_at(9, 0.0, "length") == 1.0
+    with pytest.raises(UserError, match="'wu'"):
+        length_penalty_at(3, 0.6, "wu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_prefix_is_kept_and_continued_as_the_model_would(beam: int) -> None:
+    model = make_model()
+    sources, prefixes = make_sources([4, 6, 3, 5]), [[7, 9], [], [11], [5, 5, 5]]
+    found = search(model, sources, beam=beam, n_best=1, prefix=prefixes, max_extra=5)
+    for source, prefix, [best] in zip(sources, prefixes, found, strict=True):
+        assert best.tokens[: len(prefix)] == prefix
+        if beam > 1:
+            limit = len(source) + 5
+            assert_same([best], naive_beam_search(model, source, beam=beam, limit=limit, n_best=1, prefix=prefix))
+    alone = [search(model, [s], beam=beam, prefix=[p], max_extra=5)[0] for s, p in zip(sources, prefixes, strict=True)]
+    for one, other in zip(found, alone, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam": 2, "n_best": 3}, "n_best 3"),
+        ({"beam": 0}, "beam 0"),
+        ({"max_extra": 0}, "max_extra"),
+        ({"penalty": "none"}, "'none'"),
+        ({"prefix": [[5]]}, "1 prefixes for 2 sources"),
+        ({"prefix": [[5], [EOS]]}, "special id 3"),
+        ({"prefix": [[5], [6] * 90]}, "prefix 1 has 90 tokens"),
+    ],
+)
+def test_wrong_arguments_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        search(make_model(), make_sources([3, 4]), **options)
+
+
+def test_a_broken_model_is_no_silent_empty_translation() -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.head_weight.fill_(math.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        search(model, make_sources([3]))
+
+
+@pytest.mark.parametrize("vocab_size", [31, 96, 800, 1024])
+def test_the_blockwise_top_k_is_the_top_k(vocab_size: int) -> None:
+    from transformer_zoo.generation.beam import _top_k
+
+    x = torch.randn(3, 2, vocab_size)
+    x[0, 0, 5:20] = x[0, 0].max() + 1  # ties
+    values, ids = _top_k(x, 5)
+    assert torch.equal(values, x.topk(5).values)
+    assert torch.equal(x.gather(-1, ids), values)
+    assert all(len(set(row)) == 5 for row in ids.flatten(0, 1).tolist())
+
+
+@pytest.mark.gpu
+def test_the_gpu_finds_what_the_cpu_finds() -> None:
+    model, sources = make_model(vocab_size=97), make_sources([3, 8, 5, 12, 1, 7], vocab_size=97)
+    ids, mask = pad(sources)
+    expected = beam_search(model, ids, mask, beam=4, n_best=4)
+    found = beam_search(model.cuda(), ids.cuda(), mask.cuda(), beam=4, n_best=4)
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
