@@ -1,0 +1,138 @@
+"""The sections of a recipe that every model family shares, as typed dataclasses."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """Adam or AdamW.
+
+    Args:
+        name: `adam` as in the paper, or `adamw`, whose decoupled weight decay touches matrices only.
+        lr: Peak learning rate. The `noam` schedule ignores it: there d_model and warmup set the peak.
+        betas: Decay rates of the first and the second moment.
+        eps: Added to the denominator.
+        weight_decay: Decoupled weight decay of matrices, never of norms and biases; needs `adamw`.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-9
+    weight_decay: float = 0.0
+
+
+@dataclass(kw_only=True)
+class ScheduleConfig:
+    """Learning rate as a function of the update number, which starts at 1.
+
+    Args:
+        name: `noam` (the paper's), `inverse_sqrt` (the same curve, named by its peak `optimizer.lr`), `constant`,
+            `linear`, `cosine` (both end at `training.max_updates`) or `wsd` (warmup, stable, then linear decay).
+        warmup: Updates of linear warmup.
+        factor: Factor of the noam curve.
+        decay: `wsd`: how many of the last updates decay.
+        final_ratio: `linear`, `cosine`, `wsd`: learning rate at the end as a fraction of the peak.
+    """
+
+    name: Literal["noam", "inverse_sqrt", "constant", "linear", "cosine", "wsd"] = "inverse_sqrt"
+    warmup: int = 4000
+    factor: float = 1.0
+    decay: int = 0
+    final_ratio: float = 0.0
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """What one update is made of, and when training stops. The first limit that is reached stops it.
+
+    Args:
+        batch_tokens: Most tokens of a micro-batch on either side, padding included.
+        accumulate: Micro-batches per update on each process; their gradients are summed before the step.
+        max_updates: Stop after this many updates.
+        max_epochs: Stop after this many passes over the training text.
+        max_minutes: Stop after this wall-clock time, validation included and summed over restarts.
+            A run stopped by the clock cannot be repeated bit for bit.
+        label_smoothing: Probability mass spread over the vocabulary; in training only, never in validation.
+        max_grad_norm: Clip the norm of the whole gradient to this; 0 turns it off.
+        ema_decay: Decay of an exponential moving average of the weights that is validated and saved in place of the
+            weights themselves; 0 turns it off.
+        log_every: Updates between two lines of metrics.
+    """
+
+    batch_tokens: int = 4096
+    accumulate: int = 1
+    max_updates: int = 100_000
+    max_epochs: int | None = None
+    max_minutes: float | None = None
+    label_smoothing: float = 0.1
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.0
+    log_every: int = 50
+
+
+@dataclass(kw_only=True)
+class ValidationConfig:
+    """When and how a run is validated, and which checkpoint counts as the best.
+
+    Args:
+        every: Updates between two validations. The last update is always validated.
+        best_by: `loss` (plain NLL, no label smoothing) or `bleu`.
+        patience: Stop after this many validations in a row without a new best; 0 never stops early.
+        bleu_sentences: Score BLEU on this many sentences from the start of the validation text; 0 for none.
+        beam: Beam width of these translations; 1 is greedy.
+        samples: How many of them are shown and kept in samples.txt.
+    """
+
+    every: int = 1000
+    best_by: Literal["loss", "bleu"] = "loss"
+    patience: int = 0
+    bleu_sentences: int = 200
+    beam: int = 1
+    samples: int = 3
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """What is written while training, and which weights the run ends with.
+
+    Args:
+        every: Updates between two checkpoints. A run that is killed goes on from the last one.
+        average_last: How many of the last checkpoints are kept and averaged at the end.
+        final_weights: Weights of the finished run: the `average` of the last checkpoints, the `best` validated or
+            the `last`.
+    """
+
+    every: int = 1000
+    average_last: int = 5
+    final_weights: Literal["average", "best", "last"] = "average"
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """What every recipe has.
+
+    Args:
+        run_dir: Folder of the run. Starting again in it goes on with the run.
+        seed: Seed of initialisation, dropout and the order of batches.
+        device: `auto` takes CUDA where there is one; or `cpu`, `cuda`, `cuda:1`.
+        precision: `auto` takes bfloat16 where the hardware multiplies it fast, else float32.
+        compile: Whether torch.compile is used; `auto` does so on CUDA only.
+        optimizer: Optimizer.
+        schedule: Learning rate.
+        training: Updates and limits.
+        validation: Validation.
+        checkpoint: Checkpoints and final weights.
+    """
+
+    run_dir: str
+    seed: int = 1
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

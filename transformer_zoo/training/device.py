@@ -1,0 +1,80 @@
+"""Where and how precisely a run computes."""
+
+import ctypes
+import os
+import sys
+
+import numpy as np
+import torch
+
+from transformer_zoo.errors import UserError
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device called `name`; `auto` is this process's GPU where CUDA works, else the CPU.
+
+    Raises:
+        UserError: an unknown name, or a GPU that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device: {name!r} is no device; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        index = local_rank if device.index is None else device.index
+        if index >= torch.cuda.device_count():
+            raise UserError(f"device: {name} asks for GPU {index}, and {torch.cuda.device_count()} are here")
+        device = torch.device("cuda", index)
+    elif device.type != "cpu":
+        raise UserError(f"device: {name} is not supported; use auto, cpu, cuda or cuda:N")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """torch.float32 or torch.bfloat16; `auto` takes bfloat16 only where the hardware multiplies it fast.
+
+    A CPU without bfloat16 instructions emulates them, several times slower than float32.
+    """
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = cpu_has_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16 products (AVX512-BF16 or AMX)."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def choose_compile(name: str, device: torch.device) -> bool:
+    """Whether to use torch.compile; `auto` does on CUDA only."""
+    return name == "on" or (name == "auto" and device.type == "cuda")
+
+
+def tune_malloc() -> bool:
+    """Keeps freed memory in the process: by default glibc gives every big tensor's pages back to the system, and the
+    next step faults them in again, zeroed. Returns whether it did something (Linux with glibc).
+
+    Variables that already tune glibc (`MALLOC_...`, `GLIBC_TUNABLES`) or another allocator (`LD_PRELOAD`) win.
+    """
+    if not sys.platform.startswith("linux") or "LD_PRELOAD" in os.environ or "GLIBC_TUNABLES" in os.environ:
+        return False
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # musl
+        return False
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
+
+
+def seed_all(*numbers: int) -> None:
+    """Seeds torch's generators of every device with a mix of `numbers`."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))

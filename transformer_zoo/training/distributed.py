@@ -1,0 +1,93 @@
+"""One process or many: the same calls, which do nothing where there is one.
+
+`torchrun --nproc-per-node N recipe.py ...` sets the environment that `start` reads.
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's number, how many there are, and its number on its own machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.rank == 0
+
+
+def world() -> World:
+    """What torchrun says in the environment; a lone process without it."""
+    defaults = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
+    return World(*(int(os.environ.get(name, default)) for name, default in defaults.items()))
+
+
+def start(here: World, device: torch.device) -> None:
+    """Joins the processes: NCCL between GPUs, gloo between CPUs."""
+    if here.size > 1 and not dist.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        # The others wait while the first one validates, and that may take long.
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
+
+
+def stop() -> None:
+    """Leaves the group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Waits until every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def wrap(module: nn.Module, device: torch.device) -> nn.Module:
+    """`module` with its gradients averaged over the processes in the backward pass."""
+    if not dist.is_initialized():
+        return module
+    return DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def sync(module: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """Inside, a backward pass exchanges gradients if `now`, and else only adds to this process's."""
+    return nullcontext() if now or not isinstance(module, DistributedDataParallel) else module.no_sync()
+
+
+def all_sum(tensor: Tensor) -> Tensor:
+    """`tensor` summed over the processes, in place."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def broadcast(value: T) -> T:
+    """The first process's `value`, everywhere."""
+    if dist.is_initialized():
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+    return value
+
+
+def any_of(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is true in any process."""
+    if dist.is_initialized():
+        return bool(all_sum(torch.tensor(float(flag), device=device)).item())
+    return flag

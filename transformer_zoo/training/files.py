@@ -1,0 +1,41 @@
+"""Files that are there whole or not at all, whatever happens while they are written."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with the name of a file beside `path`, syncs that file, and renames it to `path`.
+
+    Who dies on the way leaves the old file as it was, and a `.part` that the next attempt overwrites.
+    """
+    part = path.with_name(path.name + ".part")
+    write(part)
+    os.chmod(part, 0o644)  # safetensors makes files that nobody else may read
+    with open(part, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` survive a power cut, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    write_atomically(path, lambda part: part.write_bytes(text.encode("utf-8")))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

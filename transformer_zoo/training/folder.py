@@ -1,0 +1,80 @@
+"""A run's folder: opened for a recipe, or refused because it holds another one."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.training.files import write_json
+from transformer_zoo.training.options import save_recipe
+
+# What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is tested.
+MAY_CHANGE = (
+    "run_dir", "device", "compile", "training.max_updates", "training.max_epochs", "training.max_minutes",
+    "training.log_every", "validation.patience", "validation.samples", "checkpoint.final_weights", "data.tests", "test",
+)  # fmt: skip
+LIMITS = ("training.max_updates", "training.max_epochs", "training.max_minutes", "validation.patience")
+
+
+def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}, without what is None."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        elif value is not None:
+            flat[prefix + name] = value
+    return flat
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Each field that must not change and did, as "field was x, now y"."""
+    before, now = flatten(old), flatten(new)
+    return [
+        f"{name} was {before.get(name)}, now {now.get(name)}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+        and not any(name == free or name.startswith(free + ".") for free in MAY_CHANGE)
+    ]
+
+
+def open_run(run_dir: Path, plain: dict[str, Any], *, main: bool) -> None:
+    """Makes the folder and writes config.yaml into it, or checks that the run in it has the same recipe.
+
+    Raises:
+        UserError: the folder cannot be written, or its recipe differs in a field that must not change.
+    """
+    path = run_dir / "config.yaml"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        old = yaml.safe_load(path.read_text("utf-8")) if path.exists() else plain
+    except OSError as error:
+        raise UserError(f"run_dir: {run_dir} cannot be used ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{path} is damaged; remove it, or give another run_dir") from None
+    if not os.access(run_dir, os.W_OK):
+        raise UserError(f"run_dir: {run_dir} cannot be written")
+    if changed := differences(old, plain):
+        raise UserError(f"{run_dir} holds a run of another recipe: {'; '.join(changed)}. Give another run_dir, or remove it")
+    if main:
+        save_recipe(path, plain)
+
+
+def mark_finished(run_dir: Path, plain: dict[str, Any], results: dict[str, Any]) -> None:
+    """Writes results.json, the sign that everything has been done up to the limits of the recipe."""
+    write_json(run_dir / "results.json", {**results, "limits": limits(plain)})
+
+
+def is_finished(run_dir: Path, plain: dict[str, Any]) -> bool:
+    """Whether `mark_finished` was called for this recipe's limits."""
+    path = run_dir / "results.json"
+    return path.exists() and json.loads(path.read_text("utf-8")).get("limits") == limits(plain)
+
+
+def limits(plain: dict[str, Any]) -> dict[str, Any]:
+    """The fields that say when training stops."""
+    flat = flatten(plain)
+    return {name: flat.get(name) for name in LIMITS}

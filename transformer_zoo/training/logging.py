@@ -1,0 +1,87 @@
+"""What a run says while it trains: metrics.jsonl, samples.txt, TensorBoard, and the terminal."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+Number = int | float
+
+
+class RunLog:
+    """The growing files of a run, and the console.
+
+    `sizes` goes into a checkpoint; opened again with it, the files are cut back to what they held then, so that what a killed
+    run wrote after its last checkpoint, a torn line included, is not there twice.
+    """
+
+    def __init__(self, run_dir: Path, *, sizes: dict[str, int], step: int, total: int | None) -> None:
+        self.files = {name: (run_dir / name).open("ab") for name in ("metrics.jsonl", "samples.txt")}
+        for name, file in self.files.items():
+            file.truncate(min(sizes.get(name, 0), file.tell()))
+            file.seek(0, 2)
+        self.tensorboard = self._open_tensorboard(run_dir, step)
+        self.bar: Any = None
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=step, unit="update", dynamic_ncols=True)
+
+    @staticmethod
+    def _open_tensorboard(run_dir: Path, step: int) -> Any:
+        from torch.utils.tensorboard import SummaryWriter  # imports slowly
+
+        return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+
+    def metrics(self, kind: str, step: int, values: dict[str, Number]) -> None:
+        """One record: a line of metrics.jsonl, a point per value in TensorBoard, a line or the bar on the terminal."""
+        line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
+        self._append("metrics.jsonl", line)
+        for name, value in values.items():
+            self.tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        text = "  ".join(f"{name} {show(value)}" for name, value in values.items())
+        if self.bar is not None and kind == "train":
+            self.bar.set_postfix_str(text)
+            self.bar.update(step - self.bar.n)
+        else:
+            self.say(f"{kind} {step}  {text}")
+
+    def samples(self, step: int, samples: list[str]) -> None:
+        """Sample outputs, shown and kept in samples.txt."""
+        if samples:
+            text = "\n".join(samples)
+            self._append("samples.txt", f"== update {step}\n{text}\n\n")
+            self.tensorboard.add_text("samples", text.replace("\n", "  \n"), step)
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar, where there is one."""
+        if self.bar is not None:
+            self.bar.write(text)
+        else:
+            print(text, flush=True)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes written to each file so far."""
+        return {name: file.tell() for name, file in self.files.items()}
+
+    def close(self) -> None:
+        """Ends the bar and closes the files."""
+        if self.bar is not None:
+            self.bar.close()
+        self.tensorboard.close()
+        for file in self.files.values():
+            file.close()
+
+    def _append(self, name: str, text: str) -> None:
+        self.files[name].write(text.encode("utf-8"))
+        self.files[name].flush()
+
+
+def show(value: Number) -> str:
+    """A number short enough for a line of the console."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"

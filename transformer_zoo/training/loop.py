@@ -1,0 +1,261 @@
+"""The trainer: updates, validation, checkpoints, and going on after a stop. It knows no model family.
+
+One update sums the loss over its tokens, in all micro-batches and on all processes, divides by their number, clips,
+and steps. How the tokens were cut into micro-batches and processes makes no difference to it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.training import distributed
+from transformer_zoo.training.averaging import MovingAverage
+from transformer_zoo.training.checkpoint import (
+    Checkpoints,
+    Progress,
+    Weights,
+    average_checkpoints,
+    copy_weights,
+    load_weights,
+    save_weights,
+)
+from transformer_zoo.training.config import RunConfig
+from transformer_zoo.training.device import choose_compile, choose_device, choose_precision, seed_all, tune_malloc
+from transformer_zoo.training.feed import Batch, Feed, Update
+from transformer_zoo.training.logging import Number, RunLog
+from transformer_zoo.training.optimizer import make_optimizer, set_learning_rate
+from transformer_zoo.training.schedule import learning_rate
+from transformer_zoo.training.signals import StopSignals
+from transformer_zoo.training.window import Window
+
+
+@dataclass(kw_only=True)
+class Task:
+    """What a model family gives the trainer.
+
+    Args:
+        model: What is trained and saved.
+        objective: Module around `model`: `forward(batch)` gives (loss to minimise, plain NLL), both summed over tokens.
+        plan: Epoch -> its micro-batches, in order, for all processes together, as anything `load` understands. A pure
+            function, so that a run can go on in the middle of an epoch.
+        load: One entry of `plan` -> its `Batch` on the CPU.
+        validate: Metrics of the model as it is, at least "loss", and "bleu" where the recipe picks the best by it.
+        samples: Outputs to look at, taken after `validate`.
+        d_model: Width of the model; the noam schedule needs it.
+    """
+
+    model: nn.Module
+    objective: nn.Module
+    plan: Callable[[int], Sequence[Any]]
+    load: Callable[[Any], Batch]
+    validate: Callable[[], dict[str, Number]]
+    samples: Callable[[], list[str]]
+    d_model: int
+
+
+class Trainer:
+    """Trains `task` as `config` says, in the folder `config.run_dir`; `fit` goes on where the folder stands."""
+
+    def __init__(self, task: Task, config: RunConfig, *, world: distributed.World | None = None) -> None:
+        self.task, self.config, self.world = task, config, world or distributed.world()
+        self.run_dir = Path(config.run_dir)
+        self.device = choose_device(config.device, self.world.local_rank)
+        self.dtype = choose_precision(config.precision, self.device)
+        tune_malloc()
+        distributed.start(self.world, self.device)
+        self.task.objective.to(self.device)
+        self.optimizer = make_optimizer(task.model, config.optimizer)
+        if choose_compile(config.compile, self.device):
+            # Dynamic shapes: one graph for all lengths instead of one for each.
+            task.objective.compile(dynamic=True)
+        self.objective = distributed.wrap(task.objective, self.device)
+        self.average = MovingAverage(task.model, config.training.ema_decay)
+        self.checkpoints = Checkpoints(self.run_dir)
+        self.progress = Progress()
+        self._resume()
+
+    def _resume(self) -> None:
+        if (found := self.checkpoints.load()) is None:
+            return
+        self.progress, state = found
+        self.task.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load(state["average"])
+
+    def fit(self) -> str:
+        """Trains until a limit or a signal; writes model.safetensors at the end. Returns why it ended, "signal" if unfinished.
+
+        Raises:
+            UserError: the loss or the gradient is not finite; the last checkpoint stays.
+        """
+        done = self.progress
+        self.log = self._open_log() if self.world.main else None
+        self.window = Window(self.device)
+        self.started = time.monotonic() - done.seconds
+        feed = Feed(self.task.plan, self.task.load, self.config.training.accumulate, self.world, self.device)
+        try:
+            with StopSignals() as signals, closing(feed.updates(done.epoch, done.update)) as updates:
+                reason = self._train(updates, signals)
+            if reason != "signal" and self.world.main:
+                save_weights(self.run_dir / "model.safetensors", self._final_weights())
+        finally:
+            if self.log is not None:
+                self.log.close()
+        distributed.barrier()
+        return reason
+
+    def _open_log(self) -> RunLog:
+        done = self.progress
+        return RunLog(self.run_dir, sizes=done.logs, step=done.step, total=self.config.training.max_updates)
+
+    def _train(self, updates: Generator[Update, None, None], signals: StopSignals) -> str:
+        done, config = self.progress, self.config
+        while True:
+            reason = self._stop_reason()
+            if done.step and (reason or done.step % config.validation.every == 0) and done.validated_step != done.step:
+                self._validate()
+                reason = self._stop_reason()
+            snapshot = done.step > 0 and (bool(reason) or done.step % config.checkpoint.every == 0)
+            if snapshot and done.step not in done.snapshots:
+                self._save(snapshot=True)
+            if reason:
+                return reason
+            if self._told_to_stop(signals):
+                self._save()
+                return "signal"
+            (done.epoch, done.update), micro_batches = next(updates)
+            self._update(micro_batches)
+
+    def _stop_reason(self) -> str:
+        """The limit that has been reached, or an empty string."""
+        done, limits = self.progress, self.config.training
+        patience = self.config.validation.patience
+        done.seconds = time.monotonic() - self.started
+        if done.step >= limits.max_updates:
+            return "max_updates"
+        if limits.max_epochs is not None and done.epoch >= limits.max_epochs:
+            return "max_epochs"
+        if patience and done.bad_validations >= patience:
+            return "patience"
+        late = limits.max_minutes is not None and done.seconds >= 60 * limits.max_minutes
+        # Clocks differ between processes, which must all stop at the same update.
+        if limits.max_minutes is not None and distributed.any_of(late, self.device):
+            return "max_minutes"
+        return ""
+
+    def _told_to_stop(self, signals: StopSignals) -> bool:
+        # Asking the others makes a GPU wait for its queue: only now and then where there are others.
+        if self.world.size > 1 and self.progress.step % 10:
+            return False
+        return distributed.any_of(signals.received, self.device)
+
+    def _update(self, micro_batches: list[Batch]) -> None:
+        """Forward, backward, clip, step."""
+        done, config = self.progress, self.config
+        done.step += 1
+        self.objective.train()
+        n_tokens = sum(batch.n_tokens for batch in micro_batches)
+        tokens = distributed.all_sum(torch.full((), float(n_tokens), device=self.device))
+        for index, batch in enumerate(micro_batches):
+            # The dropout of each micro-batch has a seed of its own, so there is no generator state to save.
+            seed_all(config.seed, done.step, index * self.world.size + self.world.rank)
+            with distributed.sync(self.objective, now=index == len(micro_batches) - 1):
+                with self._autocast():
+                    loss, nll = self.objective(batch.to(self.device, non_blocking=True))
+                # Between processes gradients are averaged: times their number, that is a sum.
+                (loss * (self.world.size / tokens)).backward()
+            self.window.add_loss(loss, nll)
+        limit = config.training.max_grad_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.task.model.parameters(), limit)
+        self.window.add_update(tokens, norm)
+        if self.device.type == "cpu":  # elsewhere looking makes the CPU wait, and is done before each save
+            self._check_finite()
+        set_learning_rate(self.optimizer, self._learning_rate())
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
+        if done.step % config.training.log_every == 0:
+            self._log_training()
+
+    def _learning_rate(self) -> float:
+        config, last = self.config, self.config.training.max_updates
+        d_model, peak = self.task.d_model, config.optimizer.lr
+        return learning_rate(self.progress.step, config.schedule, peak=peak, d_model=d_model, max_updates=last)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    def _check_finite(self) -> None:
+        if not self.window.finite():
+            raise UserError(
+                f"update {self.progress.step}: loss or gradient is not finite; the last checkpoint in "
+                f"{self.checkpoints.folder} is kept. Lower optimizer.lr, raise schedule.warmup or use precision: float32"
+            )
+
+    def _log_training(self) -> None:
+        """A line on the updates since the last one, where there are any."""
+        if not self.window.updates:
+            return
+        self._check_finite()
+        done, values = self.progress, self.window.close()
+        done.tokens += int(values.pop("tokens"))
+        if self.log is not None:
+            place = {"epoch": done.epoch, "tokens": done.tokens, "seconds": round(time.monotonic() - self.started, 1)}
+            self.log.metrics("train", done.step, {**values, "lr": self._learning_rate(), **place})
+
+    def _validate(self) -> None:
+        """Metrics of the averaged weights where there are any; remembers the best."""
+        self._log_training()
+        done, by = self.progress, self.config.validation.best_by
+        metrics: dict[str, Number] = {}
+        paused = time.monotonic()
+        with self.average.swapped():
+            self.task.objective.eval()
+            if self.log is not None:
+                with torch.no_grad(), self._autocast():
+                    metrics = self.task.validate()
+                    self.log.metrics("valid", done.step, metrics)
+                    self.log.samples(done.step, self.task.samples())
+            metrics = distributed.broadcast(metrics)
+            if by not in metrics:
+                raise UserError(f"validation.best_by: {by} was not measured; the validation gives {', '.join(metrics)}")
+            better = done.best is None or (metrics[by] > done.best if by == "bleu" else metrics[by] < done.best)
+            done.bad_validations = 0 if better else done.bad_validations + 1
+            done.validated_step = done.step
+            if better:
+                done.best, done.best_step = float(metrics[by]), done.step
+                if self.world.main:
+                    save_weights(self.checkpoints.weights_path(done.step, best=True), copy_weights(self.task.model))
+        self.window.pause(time.monotonic() - paused)
+
+    def _save(self, *, snapshot: bool = False) -> None:
+        """Writes the state to go on from; a snapshot also keeps the weights for averaging."""
+        self._log_training()
+        done, paused = self.progress, time.monotonic()
+        done.seconds = time.monotonic() - self.started
+        if snapshot:
+            done.snapshots = [*done.snapshots, done.step][-max(1, self.config.checkpoint.average_last) :]
+        if self.log is not None:
+            if snapshot:
+                with self.average.swapped():
+                    save_weights(self.checkpoints.weights_path(done.step), copy_weights(self.task.model))
+            done.logs = self.log.sizes()
+            state = {"model": self.task.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+            self.checkpoints.save(done, {**state, "average": self.average.state()})
+        distributed.barrier()
+        self.window.pause(time.monotonic() - paused)
+
+    def _final_weights(self) -> Weights:
+        done, which = self.progress, self.config.checkpoint.final_weights
+        if which == "best" and done.best_step is not None:
+            return load_weights(self.checkpoints.weights_path(done.best_step, best=True))
+        steps = done.snapshots if which == "average" else done.snapshots[-1:]
+        return average_checkpoints([self.checkpoints.weights_path(step) for step in steps])

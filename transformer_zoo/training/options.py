@@ -1,0 +1,63 @@
+"""From a YAML file and the command line to a typed recipe, and back to YAML."""
+
+import difflib
+import re
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import jsonargparse
+import yaml
+
+from transformer_zoo.training.files import write_text
+
+T = TypeVar("T")
+
+
+def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str, Any]]:
+    """The dataclass `recipe` from `RUN.yaml [--section.field value ...]`, and all its fields as plain data.
+
+    A misspelt field, a wrong type, or a missing file ends the program with one line and status 2; --help explains all.
+    """
+    # Older versions keep this setting; it lets --help show what stands below each field of a dataclass.
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(
+        description=f"Usage: RUN.yaml [--section.field value ...]. {(recipe.__doc__ or '').splitlines()[0]}",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="The YAML file; `RUN.yaml` alone means the same.")
+    parser.add_class_arguments(recipe)
+    words = list(arguments)
+    if words and not words[0].startswith("-"):
+        words = ["--config", *words]
+    try:
+        given = parser.parse_args(words)
+        plain = yaml.safe_load(parser.dump(given, skip_none=False))
+        fields = parser.instantiate(given) if hasattr(parser, "instantiate") else parser.instantiate_classes(given)
+    except (ArgumentError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        refuse(str(error), parser)
+    plain.pop("config", None)
+    values = dict(vars(fields))
+    values.pop("config", None)
+    return recipe(**values), plain
+
+
+def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:
+    """Says what is wrong with the options in one line and exits with status 2."""
+    message = re.sub(r"\s+", " ", message).strip()
+    known = [name.lstrip("-") for action in parser._actions for name in action.option_strings]
+    found = re.search(r"arguments: --([\w.]+)", message) or re.search(r"does not accept option '([\w.]+)'", message)
+    if found:
+        last = {name.rsplit(".")[-1]: name for name in known}
+        near = difflib.get_close_matches(found[1], known, 1, 0.8)
+        near = near or [last[name] for name in difflib.get_close_matches(found[1].rsplit(".")[-1], last, 1, 0.7)]
+        message += f"; did you mean {near[0]}?" if near else "; --help lists the fields"
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def save_recipe(path: Path, plain: dict[str, Any]) -> None:
+    """Writes the resolved recipe as YAML that can be run again."""
+    write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
