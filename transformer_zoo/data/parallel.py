@@ -49,7 +49,8 @@ class ParallelFiles:
             UserError: none, several or half of one are given, or a column is below 1.
         """
         two_files = self.source is not None or self.target is not None
-        given = [name for name, on in (("source and target", two_files), ("tsv", self.tsv), ("jsonl", self.jsonl)) if on]
+        forms = {"source and target": two_files, "tsv": self.tsv is not None, "jsonl": self.jsonl is not None}
+        given = [name for name, there in forms.items() if there]
         if len(given) != 1:
             have = " and ".join(given) if given else "nothing"
             raise UserError(f"parallel text: give source and target, or tsv, or jsonl; here is {have}")
@@ -68,8 +69,8 @@ class ParallelFiles:
 class ParallelText:
     """Aligned sentences: `target[i]` translates `source[i]`.
 
-    `line_numbers[i]` (int64, from 1) is the line of `name` that pair i came from; it stays with the pair when others
-    are dropped.
+    `line_numbers[i]` (int64, from 1) is the line that pair i came from; it stays with the pair when others
+    are dropped. `name` says where the text came from, for messages.
     """
 
     source: list[str]
@@ -94,12 +95,12 @@ class ParallelText:
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
-    r"""The lines of a UTF-8 file, plain or .gz, without their end (`\n` or `\r\n`; no other character ends a line).
+    r"""The lines of a UTF-8 file, plain or .gz, without their end: `\n` or `\r\n`, and no other character.
 
     A byte order mark at the start is skipped. A last line without an end counts.
 
     Raises:
-        UserError: the file is missing, unreadable or a broken gzip; a line is not UTF-8 (its number is named).
+        UserError: the file is missing, unreadable or a broken gzip; a line is not UTF-8 (it names the line).
     """
     path = Path(path)
     number = 0
@@ -119,11 +120,11 @@ def read_lines(path: str | Path) -> Iterator[str]:
 
 
 def read_parallel(files: ParallelFiles) -> ParallelText:
-    """Read all pairs. A blank line of a TSV or of JSON lines is an empty pair, which `clean` drops and counts.
+    """Read all pairs. A blank line of a TSV or of JSON lines is an empty pair, for `clean` to drop and count.
 
     Raises:
-        UserError: as `read_lines`; the two files differ in length (both counts are named); a line has too few columns, is
-            no JSON object or lacks a key (file and line are named); there is no pair at all.
+        UserError: as `read_lines`; the two files differ in length (it names both counts); a line has too few
+            columns, is no JSON object or lacks a key (it names file and line); there is no pair at all.
     """
     files.validate()
     if files.tsv is not None:
@@ -131,7 +132,8 @@ def read_parallel(files: ParallelFiles) -> ParallelText:
     elif files.jsonl is not None:
         source, target = _read_jsonl(files, files.jsonl)
     else:
-        assert files.source is not None and files.target is not None
+        assert files.source is not None  # validate() made sure
+        assert files.target is not None
         source, target = list(read_lines(files.source)), list(read_lines(files.target))
         if len(source) != len(target):
             raise UserError(
@@ -191,14 +193,14 @@ def _value(row: object, key: str, where: str) -> str:
 
 @dataclass(kw_only=True)
 class Cleaning:
-    """What to drop before training. Pairs with an empty side are always dropped; so are pairs the model cannot hold.
+    """What to drop before training. Pairs with an empty side, or too long for the model, are always dropped.
 
     Args:
         drop_duplicates: Drop a pair that was there before, letter by letter on both sides.
-        max_length_ratio: Drop a pair whose longer side has more than this many times the characters of the shorter;
-            0 keeps all. Pairs of at most 30 characters are kept.
-        max_tokens: Drop a pair when a side has more tokens than this, bos or eos included; 0 for no limit but the
-            model's.
+        max_length_ratio: Drop a pair whose longer side has more than this many times the characters of the
+            shorter; 0 keeps all. Pairs of at most 30 characters are kept.
+        max_tokens: Drop a pair when a side has more tokens than this, bos or eos included; 0 for no limit but
+            the model's.
     """
 
     drop_duplicates: bool = True

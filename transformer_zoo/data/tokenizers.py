@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import random
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-import sentencepiece as spm  # type: ignore[import-untyped]
+import sentencepiece as spm
 
 from transformer_zoo.errors import UserError
 
@@ -32,16 +33,18 @@ class TokenizerSettings:
 
     Args:
         vocab_size: Number of pieces, the four special ones included. The joint vocabulary, or the source's.
-        target_vocab_size: Pieces of the target vocabulary where `joint` is false; by default as many as the source's.
+        target_vocab_size: Pieces of the target's vocabulary where `joint` is false; by default as many as the
+            source's.
         joint: One vocabulary for both languages (embeddings may then be shared), or one for each.
         model_type: `bpe` (Sennrich et al. 2016) or `unigram` (Kudo 2018).
-        character_coverage: Share of the characters that get a piece; the rarest others become unknown. 0.9995 for
-            Chinese or Japanese, 1.0 elsewhere.
-        byte_fallback: Spell unknown characters in UTF-8 bytes (256 more pieces) so that nothing is ever unknown.
+        character_coverage: Share of the characters that get a piece, the rarest others become unknown. 0.9995
+            for Chinese or Japanese, 1.0 elsewhere.
+        byte_fallback: Spell unknown characters in UTF-8 bytes (256 more pieces), so that nothing is unknown.
         normalization: `nmt_nfkc` makes look-alike characters and spaces equal, `_cf` folds case as well,
             `identity` leaves text as it is (for text that is tokenized and normalized already).
-        sample_alpha: Subword sampling while training, 0 for none. For `bpe` the share of merges left out (BPE-dropout,
-            Provilkov et al. 2020: 0.1); for `unigram` the smoothing (Kudo 2018: 0.1 to 0.5, smaller is wilder).
+        sample_alpha: Subword sampling while training, 0 for none. For `bpe` the share of merges left out
+            (BPE-dropout, Provilkov et al. 2020: 0.1); for `unigram` the smoothing (Kudo 2018: 0.1 to 0.5, the
+            smaller the wilder).
         training_lines: Train the vocabulary on this many lines, drawn at random; 0 for all of them.
     """
 
@@ -72,7 +75,9 @@ class SentencePieceTokenizer:
         except RuntimeError:
             raise UserError(f"{name}: not a SentencePiece model; train it again") from None
         if specials != (PAD_ID, UNK_ID, BOS_ID, EOS_ID):
-            raise UserError(f"{name}: ids of pad, unk, bos, eos are {specials}, not (0, 1, 2, 3); train it with those")
+            raise UserError(
+                f"{name}: pad, unk, bos, eos are {specials}, not (0, 1, 2, 3); train it with those"
+            )
         self.model = model
         self.vocab_size: int = self._pieces.get_piece_size()
 
@@ -89,17 +94,19 @@ class SentencePieceTokenizer:
         training_lines: int = 0,
         seed: int = 0,
     ) -> "SentencePieceTokenizer":
-        """A tokenizer with exactly `vocab_size` pieces; the same lines and arguments give the same model, byte for byte.
+        """A tokenizer with exactly `vocab_size` pieces; the same arguments give the same bytes.
 
         `seed` matters only where `training_lines` draws from the lines. The other arguments are those of
         `TokenizerSettings`.
 
         Raises:
-            UserError: `vocab_size` is more than the text has pieces or less than it has characters (the message names
+            UserError: `vocab_size` is more than the text has pieces or less than it has characters (it names
                 the limit), or there is no text.
         """
         model = io.BytesIO()
-        spm.set_random_generator_seed(seed % (1 << 32))
+        if training_lines:  # SentencePiece can draw as well, but always the same lines
+            lines = list(lines)
+            lines = random.Random(seed).sample(lines, min(training_lines, len(lines)))
         try:
             spm.SentencePieceTrainer.train(
                 sentence_iterator=iter(lines),
@@ -109,7 +116,6 @@ class SentencePieceTokenizer:
                 character_coverage=character_coverage,
                 byte_fallback=byte_fallback,
                 normalization_rule_name=normalization,
-                input_sentence_size=training_lines,
                 max_sentence_length=_LONGEST_TRAINING_LINE,
                 num_threads=_TRAINING_THREADS,
                 pad_id=PAD_ID,
@@ -126,10 +132,15 @@ class SentencePieceTokenizer:
         """Piece ids of one line, without bos and eos."""
         return self.encode_batch([text])[0]
 
-    def encode_batch(self, texts: Sequence[str], *, sample_alpha: float = 0.0, seed: int = 0) -> list[list[int]]:
-        """Piece ids of many lines. `sample_alpha` above 0 draws the pieces (see `TokenizerSettings.sample_alpha`).
+    def encode_batch(
+        self, texts: Sequence[str], *, sample_alpha: float = 0.0, seed: int = 0
+    ) -> list[list[int]]:
+        """Piece ids of many lines, without bos and eos.
 
-        The same texts, alpha and seed draw the same pieces.
+        `sample_alpha` above 0 draws the pieces (see `TokenizerSettings`), the same for the same arguments.
+
+        Raises:
+            UserError: a text holds a lone surrogate, so it is not Unicode.
         """
         try:
             if sample_alpha == 0.0:
@@ -203,10 +214,13 @@ class TranslationTokenizer:
 
         if settings.joint:
             if settings.target_vocab_size not in (None, settings.vocab_size):
-                raise UserError("target_vocab_size: a joint vocabulary has one size; leave it out, or set joint: false")
+                raise UserError(
+                    "target_vocab_size: a joint vocabulary has one size; leave it out or set joint: false"
+                )
             both = train(chain(source, target), settings.vocab_size)
             return cls(both, both)
-        return cls(train(source, settings.vocab_size), train(target, settings.target_vocab_size or settings.vocab_size))
+        target_size = settings.target_vocab_size or settings.vocab_size
+        return cls(train(source, settings.vocab_size), train(target, target_size))
 
     def save(self, folder: str | Path) -> None:
         """Write `joint.model`, or `source.model` and `target.model`, into the folder."""
