@@ -2,15 +2,12 @@
 
 from transformer_zoo.data.batching import (
     Batch,
-    EncodedCorpus,
-    TokenArrays,
     batch_indices,
     collate,
-    drop_overlong,
-    encode_corpus,
     evaluation_indices,
     rank_slice,
 )
+from transformer_zoo.data.encoding import EncodedCorpus, TokenArrays, drop_overlong, encode_corpus
 from transformer_zoo.data.parallel import (
     Cleaning,
     CleaningReport,

@@ -103,10 +103,10 @@ class SentencePieceTokenizer:
             UserError: `vocab_size` is more than the text has pieces or less than it has characters (it names
                 the limit), or there is no text.
         """
-        model = io.BytesIO()
+        lines = list(lines)  # an error inside an iterator would come out of SentencePiece disfigured
         if training_lines:  # SentencePiece can draw as well, but always the same lines
-            lines = list(lines)
             lines = random.Random(seed).sample(lines, min(training_lines, len(lines)))
+        model = io.BytesIO()
         try:
             spm.SentencePieceTrainer.train(
                 sentence_iterator=iter(lines),
@@ -125,7 +125,7 @@ class SentencePieceTokenizer:
                 minloglevel=2,
             )
         except (RuntimeError, OSError) as error:
-            raise _training_error(str(error), vocab_size) from None
+            raise _training_error(str(error), vocab_size, lines) from None
         return cls(model.getvalue())
 
     def encode(self, text: str) -> list[int]:
@@ -249,7 +249,7 @@ class TranslationTokenizer:
         return cls(load(folder / "source.model"), load(folder / "target.model"))
 
 
-def _training_error(message: str, vocab_size: int) -> UserError:
+def _training_error(message: str, vocab_size: int, lines: Sequence[str]) -> UserError:
     """SentencePiece's complaint in words a person can act on."""
     if found := re.search(r"Vocabulary size too high .* <= (\d+)", message):
         return UserError(
@@ -262,6 +262,8 @@ def _training_error(message: str, vocab_size: int) -> UserError:
         )
     if "sentences_.empty()" in message or "all_chars_count" in message:
         return UserError("there is no text to train a vocabulary on")
+    if "Unable to cast" in message:
+        return UserError(_not_unicode(lines))
     return UserError(f"the vocabulary could not be trained: {' '.join(message.split())}")
 
 

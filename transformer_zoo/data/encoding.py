@@ -1,0 +1,149 @@
+"""Encoded corpora: millions of pairs of token ids in flat arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transformer_zoo.data.parallel import CleaningReport, ParallelText
+from transformer_zoo.data.tokenizers import PAD_ID, SentencePieceTokenizer, TranslationTokenizer
+from transformer_zoo.errors import UserError
+
+Indices = NDArray[np.int64]
+# Lines encoded at once: Python's lists of ints are ten times as large as the array they end in.
+_CHUNK = 50_000
+
+
+@dataclass(frozen=True)
+class TokenArrays:
+    """Many sequences of token ids in one flat array: sequence i is `flat[offsets[i] : offsets[i + 1]]`.
+
+    uint16 (vocabularies of up to 65,536) or uint32: 4.5 million pairs of 30 tokens take 0.6 GB.
+    """
+
+    flat: NDArray[np.uint16] | NDArray[np.uint32]
+    offsets: Indices
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Indices:
+        """Length of each sequence, (N,)."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, index: int) -> list[int]:
+        ids: list[int] = self.flat[self.offsets[index] : self.offsets[index + 1]].tolist()
+        return ids
+
+    def select(self, indices: Indices) -> "TokenArrays":
+        """The sequences at these indices, in their order."""
+        lengths = self.lengths[indices]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], lengths)
+        return TokenArrays(self.flat[places], offsets)
+
+    def padded(
+        self, indices: Indices, *, prefix: int | None = None, suffix: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """These sequences as (B, T) ids, PAD_ID on the right, and their (B, T) mask, True = real token.
+
+        `prefix` goes before each sequence, `suffix` right behind its last token.
+        """
+        before, after = prefix is not None, suffix is not None
+        starts, lengths = self.offsets[indices], self.lengths[indices]
+        steps = np.arange(lengths.max(initial=0))
+        real = steps < lengths[:, None]  # (B, T)
+        ids = np.full((len(indices), len(steps) + before + after), PAD_ID, np.int64)
+        ids[:, before : before + len(steps)][real] = self.flat[(starts[:, None] + steps)[real]]
+        if prefix is not None:
+            ids[:, 0] = prefix
+        if suffix is not None:
+            ids[np.arange(len(indices)), lengths + before] = suffix
+        return ids, np.arange(ids.shape[1]) < (lengths + before + after)[:, None]
+
+    @classmethod
+    def encode(
+        cls,
+        texts: Sequence[str],
+        tokenizer: SentencePieceTokenizer,
+        *,
+        sample_alpha: float = 0.0,
+        seed: Sequence[int] = (),
+    ) -> "TokenArrays":
+        """Encode all texts; `seed` matters only where `sample_alpha` is above 0."""
+        dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
+        flats, lengths = [np.empty(0, dtype)], [np.zeros(1, np.int64)]
+        for start in range(0, len(texts), _CHUNK):
+            chunk_seed = int(np.random.SeedSequence([*seed, start]).generate_state(1)[0])
+            chunk = texts[start : start + _CHUNK]
+            rows = tokenizer.encode_batch(chunk, sample_alpha=sample_alpha, seed=chunk_seed)
+            lengths.append(np.fromiter(map(len, rows), np.int64, len(rows)))
+            flats.append(np.fromiter(chain.from_iterable(rows), dtype, int(lengths[-1].sum())))
+        return cls(np.concatenate(flats), np.cumsum(np.concatenate(lengths)))
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """Encoded pairs, without special tokens: `collate` adds them. `line_numbers` as in `ParallelText`."""
+
+    source: TokenArrays
+    target: TokenArrays
+    name: str
+    line_numbers: Indices
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def source_lengths(self) -> Indices:
+        """Source tokens of each pair, eos included, (N,)."""
+        return self.source.lengths + 1
+
+    @property
+    def target_lengths(self) -> Indices:
+        """Target tokens of each pair, one special token included (bos going in, eos coming out), (N,)."""
+        return self.target.lengths + 1
+
+    def select(self, indices: Indices) -> "EncodedCorpus":
+        """The pairs at these indices, in their order."""
+        return EncodedCorpus(
+            self.source.select(indices), self.target.select(indices), self.name, self.line_numbers[indices]
+        )
+
+
+def encode_corpus(
+    text: ParallelText,
+    tokenizer: TranslationTokenizer,
+    *,
+    sample_alpha: float = 0.0,
+    seed: int = 0,
+    epoch: int = 0,
+) -> EncodedCorpus:
+    """Encode both sides.
+
+    With `sample_alpha` above 0 the pieces are drawn, a pure function of seed and epoch; so each epoch is
+    encoded anew.
+    """
+    sides = ((text.source, tokenizer.source), (text.target, tokenizer.target))
+    source, target = (
+        TokenArrays.encode(lines, side, sample_alpha=sample_alpha, seed=(seed % (1 << 32), epoch, number))
+        for number, (lines, side) in enumerate(sides)
+    )
+    return EncodedCorpus(source, target, text.name, text.line_numbers)
+
+
+def drop_overlong(corpus: EncodedCorpus, max_tokens: int) -> tuple[EncodedCorpus, CleaningReport]:
+    """Drop pairs with a side of more than `max_tokens` tokens, its one special token included.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    keep = np.maximum(corpus.source_lengths, corpus.target_lengths) <= max_tokens
+    dropped = {f"of more than {max_tokens} tokens": corpus.line_numbers[~keep]}
+    report = CleaningReport(corpus.name, len(corpus), dropped)
+    if not keep.any():
+        raise UserError(f"no pair is left to train on, raise max_tokens: {report}")
+    return (corpus if keep.all() else corpus.select(np.flatnonzero(keep))), report
