@@ -3,14 +3,14 @@
 # make lint   ruff and mypy only
 # make slow   the tests that take longer
 #
-# Needs Python 3.11 or newer and a package registry. Another interpreter: make demo PYTHON=/path/to/python
+# Needs Python 3.11 or newer and a package registry. A certain interpreter: make demo PYTHON=python3.12
 
-SHELL := /bin/bash
+SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .PHONY: demo test lint slow install
 
-PYTHON ?=
+PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3  # the first that will do
 VENV ?= .venv
 WORKERS ?= 2
 
@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python data/numbers/prepare.py
 	$(VENV)/bin/python recipes/translation/train.py recipes/translation/numbers.yaml
 	$(VENV)/bin/transformer-zoo evaluate runs/numbers --split test
-	head -n 8 data/numbers/test.en | tee /dev/stderr | $(VENV)/bin/transformer-zoo translate runs/numbers
+	paste -d '\n' <(head -n 8 data/numbers/test.en) <(head -n 8 data/numbers/test.en | $(VENV)/bin/transformer-zoo translate runs/numbers)
 
 test: lint
 	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
@@ -35,7 +35,7 @@ install: $(VENV)/installed
 # The stamps are written last: an install that was interrupted is done again.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@found=; \
-	for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3; do \
+	for python in $(PYTHON); do \
 	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    found=$$python; break; \
 	  fi; \
@@ -44,6 +44,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	  echo "error: found no Python 3.11 or newer with venv (Debian, Ubuntu: install python3-venv); name one with PYTHON=..." >&2; \
 	  exit 1; \
 	fi; \
+	echo "installing into $(VENV) with $$found; this takes a minute or two"; \
 	"$$found" -m venv "$(VENV)"
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e .
 	touch $@
