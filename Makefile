@@ -18,7 +18,8 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python data/numbers/prepare.py
 	$(VENV)/bin/python recipes/translation/train.py recipes/translation/numbers.yaml
 	$(VENV)/bin/transformer-zoo evaluate runs/numbers --split test
-	paste -d '\n' <(head -n 8 data/numbers/test.en) <(head -n 8 data/numbers/test.en | $(VENV)/bin/transformer-zoo translate runs/numbers)
+	head -n 8 data/numbers/test.en | $(VENV)/bin/transformer-zoo translate runs/numbers \
+	  | paste -d '\n' <(head -n 8 data/numbers/test.en) -
 
 test: lint
 	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
