@@ -57,6 +57,7 @@ def beam_search(
     length_penalty: float = 0.6,
     penalty: Penalty = "gnmt",
     max_extra: int = 50,
+    max_length: int | None = None,
     n_best: int = 1,
     prefix: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
@@ -77,6 +78,7 @@ def beam_search(
         penalty: "gnmt" or "length".
         max_extra: a translation, eos included, has at most this many tokens more than its source, eos included (and no more
             than learned positions allow).
+        max_length: a translation, eos included, has at most this many tokens, whatever its source; None: no such limit.
         n_best: translations wanted of each source, at most `beam`; fewer come back where fewer exist.
         prefix: token ids, for each source, that its translations must begin with.
 
@@ -89,9 +91,9 @@ def beam_search(
     """
     if not 1 <= n_best <= beam:
         raise UserError(f"n_best {n_best} with beam {beam}: n_best must be from 1 to the beam width")
-    if max_extra < 1:
-        raise UserError(f"max_extra {max_extra} must be at least 1: eos alone is a token")
-    limits = _length_limits(model.config, source, source_mask, max_extra)
+    if max_extra < 1 or (max_length is not None and max_length < 1):
+        raise UserError(f"max_extra {max_extra} and max_length {max_length} must be at least 1: eos alone is a token")
+    limits = _length_limits(model.config, source, source_mask, max_extra, max_length)
     penalties = [length_penalty_at(n, length_penalty, penalty) for n in range(1, max(limits) + 1)]
     forced = _forced_tokens(model.config, limits, prefix)
     forced_steps = set((forced >= 0).any(0).nonzero().flatten().tolist())
@@ -279,12 +281,13 @@ def _keep(n_live: list[int]) -> list[int]:
 
 
 def _length_limits(
-    config: EncoderDecoderConfig, source: Tensor, source_mask: Tensor | None, max_extra: int
+    config: EncoderDecoderConfig, source: Tensor, source_mask: Tensor | None, max_extra: int, max_length: int | None
 ) -> list[int]:
     """For each source, the most tokens of a translation, eos included."""
     lengths = [source.size(1)] * source.size(0) if source_mask is None else source_mask.sum(1).tolist()
-    longest = config.max_seq_len if config.positions == "learned" else None
-    return [min(n + max_extra, longest or n + max_extra) for n in lengths]
+    caps = [config.max_seq_len] if config.positions == "learned" else []
+    caps += [] if max_length is None else [max_length]
+    return [min([n + max_extra, *caps]) for n in lengths]
 
 
 def _forced_tokens(config: EncoderDecoderConfig, limits: list[int], prefix: Sequence[Sequence[int]] | None) -> Tensor:
