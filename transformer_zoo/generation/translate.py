@@ -1,0 +1,248 @@
+"""Lines of text in, translations out: tokenized, sorted by length, batched, searched, and back in the order they came in."""
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.generation.beam import Hypothesis, Penalty, beam_search
+from transformer_zoo.models import EncoderDecoder
+
+
+class Side(Protocol):
+    """What is asked of the tokenizer of one language: ids without special tokens, and back."""
+
+    def encode_batch(self, texts: Sequence[str], /) -> list[list[int]]:
+        """Ids of each text."""
+        ...
+
+    def decode(self, ids: Sequence[int], /) -> str:
+        """Text of these ids."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The tokenizers of both languages."""
+
+    @property
+    def source(self) -> Side:
+        """Of the language translated from."""
+        ...
+
+    @property
+    def target(self) -> Side:
+        """Of the language translated to."""
+        ...
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated line, its log-probability under the model, and that over the length penalty (of a split line: the sums)."""
+
+    text: str
+    log_prob: float
+    score: float
+
+
+def translate(
+    model: EncoderDecoder,
+    tokenizer: Tokenizer,
+    lines: Iterable[str],
+    *,
+    beam: int = 5,
+    length_penalty: float = 0.6,
+    penalty: Penalty = "gnmt",
+    max_extra: int = 50,
+    prefix: str = "",
+    batch_tokens: int | None = None,
+    max_source_tokens: int | None = None,
+    window: int = 2048,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[str]:
+    """The best translation of each line, in order, on the device of the model; see `translate_n_best`."""
+    for best in translate_n_best(
+        model,
+        tokenizer,
+        lines,
+        beam=beam,
+        length_penalty=length_penalty,
+        penalty=penalty,
+        max_extra=max_extra,
+        prefix=prefix,
+        batch_tokens=batch_tokens,
+        max_source_tokens=max_source_tokens,
+        window=window,
+        dtype=dtype,
+    ):
+        yield best[0].text
+
+
+def translate_n_best(
+    model: EncoderDecoder,
+    tokenizer: Tokenizer,
+    lines: Iterable[str],
+    *,
+    n_best: int = 1,
+    beam: int = 5,
+    length_penalty: float = 0.6,
+    penalty: Penalty = "gnmt",
+    max_extra: int = 50,
+    prefix: str = "",
+    batch_tokens: int | None = None,
+    max_source_tokens: int | None = None,
+    window: int = 2048,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[list[Translation]]:
+    """For each line, in order, its `n_best` translations, best first, as soon as the batches they are in are done.
+
+    A line of nothing but space gives one empty translation. A line of more tokens than the model takes is split, at the ends
+    of sentences where possible, else between words, and its pieces' translations are joined by a space; a warning names it.
+    How lines are batched changes the speed, not (in float32) the translations.
+
+    Args:
+        model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
+        lines: text without line ends; read `window` lines ahead.
+        n_best, beam, length_penalty, penalty, max_extra: as for `beam_search`.
+        prefix: every translation begins with this text.
+        batch_tokens: room for hypotheses in a batch: sentences x beam x (longest source + max_extra) stays within it, and
+            memory grows with it. None: 32,768 on a CPU, 262,144 elsewhere.
+        max_source_tokens: longest source, eos included; None: the model's `max_seq_len`.
+        window: lines that are sorted by length together; 1 answers every line before the next is read.
+        dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
+
+    Raises:
+        UserError: an argument out of range, or text that is not Unicode.
+    """
+    device = model.head_weight.device
+    if batch_tokens is None:
+        batch_tokens = 32_768 if device.type == "cpu" else 262_144
+    if batch_tokens < 1 or window < 1:
+        raise UserError(f"batch_tokens {batch_tokens} and window {window} must be at least 1")
+    limit = model.config.max_seq_len if max_source_tokens is None else max_source_tokens
+    forced = tokenizer.target.encode_batch([prefix])[0] if prefix else []
+    source, read = iter(lines), 0
+    while texts := list(islice(source, window)):
+        chunk = [
+            _prepare(tokenizer, number, text, ids, limit)
+            for number, (text, ids) in enumerate(zip(texts, tokenizer.source.encode_batch(texts), strict=True), read + 1)
+        ]
+        read += len(texts)
+        given = 0
+        for batch in _plan([piece for line in chunk for piece in line.pieces], beam, max_extra, batch_tokens):
+            ids, mask = pad_ids([[*piece.ids, model.config.eos_id] for piece in batch], model.config.pad_id)
+            with evaluating(model, dtype):
+                found = beam_search(
+                    model,
+                    ids.to(device),
+                    None if mask is None else mask.to(device),
+                    beam=beam,
+                    length_penalty=length_penalty,
+                    penalty=penalty,
+                    max_extra=max_extra,
+                    n_best=n_best,
+                    prefix=[forced if piece.is_first else [] for piece in batch] if forced else None,
+                )
+            for piece, hypotheses in zip(batch, found, strict=True):
+                piece.found = hypotheses
+            while given < len(chunk) and chunk[given].is_done:
+                yield chunk[given].join(tokenizer)
+                given += 1
+        yield from (line.join(tokenizer) for line in chunk[given:])  # empty lines, where there was no batch
+
+
+@dataclass
+class _Piece:
+    """A line, or a part of one, that the model takes as a whole."""
+
+    ids: list[int]
+    is_first: bool
+    found: list[Hypothesis] = field(default_factory=list)
+
+
+@dataclass
+class _Line:
+    pieces: list[_Piece]
+
+    @property
+    def is_done(self) -> bool:
+        return all(piece.found for piece in self.pieces)
+
+    def join(self, tokenizer: Tokenizer) -> list[Translation]:
+        """Rank by rank, the pieces' hypotheses in a row. Where a piece has fewer, its last one stands in."""
+        if not self.pieces:
+            return [Translation("", 0.0, 0.0)]
+        joined = []
+        for rank in range(max(len(piece.found) for piece in self.pieces)):
+            parts = [piece.found[min(rank, len(piece.found) - 1)] for piece in self.pieces]
+            text = " ".join(tokenizer.target.decode(part.tokens) for part in parts)
+            joined.append(Translation(text, sum(p.log_prob for p in parts), sum(p.score for p in parts)))
+        return joined
+
+
+def _prepare(tokenizer: Tokenizer, number: int, text: str, ids: list[int], limit: int) -> _Line:
+    """The pieces of a line: none where it is empty, several where it has more tokens than `limit`, eos included."""
+    if len(ids) < limit:
+        return _Line([_Piece(ids, is_first=True)] if ids else [])
+    texts = split_text(text.strip(), lambda part: len(tokenizer.source.encode_batch([part])[0]) < limit)
+    warnings.warn(
+        f"line {number}: {len(ids) + 1} tokens are more than the model takes ({limit}); translated in {len(texts)} pieces",
+        stacklevel=3,
+    )
+    return _Line([_Piece(ids, i == 0) for i, ids in enumerate(tokenizer.source.encode_batch(texts))])
+
+
+# Ends of sentences: punctuation, what closes after it, space; the full-width ones need no space. Then spaces.
+_CUTS = (re.compile(r"[.!?…][\"')\]»”’]*\s+|[。！？]+"), re.compile(r"\s+"))
+
+
+def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """Halve a text until every piece fits: at the end of a sentence, else at a space, else anywhere, always near the middle."""
+    if fits(text) or len(text) < 2:
+        return [text]
+    for pattern in _CUTS:
+        if ends := [match.end() for match in pattern.finditer(text) if match.end() < len(text)]:
+            cut = min(ends, key=lambda end: abs(2 * end - len(text)))
+            break
+    else:
+        cut = len(text) // 2
+    return [piece for half in (text[:cut], text[cut:]) for piece in split_text(half.strip(), fits)]
+
+
+def _plan(pieces: list[_Piece], beam: int, max_extra: int, budget: int) -> Iterator[list[_Piece]]:
+    """Batches of similar length, within the budget as `batch_tokens` of `translate_n_best` counts it; one sentence at least."""
+    batch: list[_Piece] = []
+    for piece in sorted(pieces, key=lambda piece: len(piece.ids)):
+        if batch and (len(batch) + 1) * beam * (len(piece.ids) + 1 + max_extra) > budget:
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
+
+
+def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor | None]:
+    """Rows of ids as one (B, T) tensor, and its mask (B, T), True for what is real; None where all is."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(longest) < lengths[:, None]
+    return ids, None if bool(mask.all()) else mask
+
+
+@contextmanager
+def evaluating(model: EncoderDecoder, dtype: torch.dtype) -> Iterator[None]:
+    """Evaluation mode and autocast to `dtype` (none for float32), and afterwards the mode as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.autocast(model.head_weight.device.type, dtype, enabled=dtype != torch.float32):
+            yield
+    finally:
+        model.train(was_training)
