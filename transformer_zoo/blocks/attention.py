@@ -49,6 +49,7 @@ def attend(
     if _matmul_is_faster(queries, keys):
         if is_causal:
             mask = causal_mask(queries.size(2), device=queries.device)
+        keys, values, mask, bias = _fill_vector(keys, values, mask, bias)
         weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=scale)
         return drop(weights, dropout) @ _per_query_head(values, queries)  # (B, H, Tq, Dh)
     attendable = None
@@ -60,7 +61,7 @@ def attend(
         queries,
         keys,
         values,
-        attn_mask=additive,
+        attn_mask=None if additive is None else torch.atleast_2d(additive),  # its least number of dimensions
         dropout_p=dropout,
         is_causal=is_causal,
         scale=scale,
@@ -81,8 +82,9 @@ def attention_weights(
         return scores.softmax(-1)
     # Where nothing may be attended to, softmax would divide zero by zero: let all in, then take all away.
     attendable = mask.any(-1, keepdim=True)
-    weights = scores.masked_fill(~(mask | ~attendable), -torch.inf).softmax(-1)
-    return weights.masked_fill(~attendable, 0)
+    # Adding 0 or -inf in place needs nothing in the backward pass, where filling by a mask fills again.
+    scores += torch.zeros_like(mask | ~attendable, dtype=scores.dtype).masked_fill_(~mask & attendable, -torch.inf)
+    return scores.softmax(-1) * attendable
 
 
 def _matmul_is_faster(queries: Tensor, keys: Tensor) -> bool:
@@ -91,6 +93,23 @@ def _matmul_is_faster(queries: Tensor, keys: Tensor) -> bool:
 
 
 _SHORT = 128 * 128
+
+
+def _fill_vector(
+    keys: Tensor, values: Tensor, mask: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Masked keys up to the width of the CPU's vectors, below which its softmax goes element by element, 17 times slower."""
+    missing = 64 // keys.element_size() - keys.size(2)
+    if missing <= 0:
+        return keys, values, mask, bias
+    if mask is None:
+        mask = torch.ones(keys.size(2), dtype=torch.bool)
+    elif mask.size(-1) == 1:
+        mask = mask.expand(*mask.shape[:-1], keys.size(2))
+    if bias is not None and bias.size(-1) > 1:
+        bias = F.pad(bias, (0, missing))
+    keys, values = F.pad(keys, (0, 0, 0, missing)), F.pad(values, (0, 0, 0, missing))
+    return keys, values, F.pad(mask, (0, missing)), bias
 
 
 def _per_query_head(x: Tensor, queries: Tensor) -> Tensor:
@@ -205,7 +224,8 @@ class Attention(nn.Module):
         return ProjectedMemory(self._split_heads(self.k_proj(memory)), self._split_heads(self.v_proj(memory)))
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, T, Dh)
+        heads: Tensor = x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, T, Dh)
+        return heads
 
     def _merge_heads(self, heads: Tensor) -> Tensor:
         out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, Tq, D)

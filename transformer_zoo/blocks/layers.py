@@ -22,7 +22,6 @@ class EncoderLayer(nn.Module):
         norm: "layernorm" or "rmsnorm".
         norm_position: "post" as in the paper, or "pre".
         bias: on every projection.
-        cross_attention: between the two, attend to a memory: what makes a decoder layer.
 
     Shapes: (B, T, D) -> (B, T, D).
     """

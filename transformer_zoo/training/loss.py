@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 512  # rows at a time: their logits stay in a CPU's cache, and are few enough for a GPU's memory
+CHUNK = 256  # rows at a time: their logits stay in a CPU's cache, and are few enough for a GPU's memory
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -13,10 +13,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None, smoothing: float, chunk: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        bias: Tensor | None,
+        smoothing: float,
+        chunk: int,
+        grad_enabled: bool,
     ) -> tuple[Tensor, Tensor]:
         n, vocab = hidden.size(0), weight.size(0)
-        need_grad = any(ctx.needs_input_grad)
+        need_grad = grad_enabled and any(ctx.needs_input_grad)  # the latter does not know of torch.no_grad
         loss = hidden.new_zeros((), dtype=torch.float32)
         nll = hidden.new_zeros((), dtype=torch.float32)
         grad_hidden = torch.empty_like(hidden) if need_grad else None
@@ -28,18 +35,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if bias is not None:
                 logits += bias
             label = targets[rows, None]
-            log_z = logits.logsumexp(-1)
-            chunk_nll = (log_z - logits.gather(1, label).squeeze(1)).sum()
+            log_p = logits.log_softmax(-1)
+            chunk_nll = -log_p.gather(1, label).sum()
             nll += chunk_nll
             # Smoothing gives every class, the right one too, smoothing / V of the probability (as nn.CrossEntropyLoss).
-            uniform = (log_z - logits.mean(-1)).sum() if smoothing else 0.0
-            loss += (1 - smoothing) * chunk_nll + smoothing * uniform
+            loss += (1 - smoothing) * chunk_nll
+            if smoothing:
+                loss -= smoothing * log_p.mean(-1).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
-            grad = logits.sub_(log_z[:, None]).exp_()  # softmax, in the logits' own memory
+            grad = log_p.exp_()  # the softmax
+            grad.scatter_add_(1, label, grad.new_full((1, 1), smoothing - 1).expand_as(label))
             if smoothing:
                 grad -= smoothing / vocab
-            grad.scatter_add_(1, label, grad.new_full((1, 1), smoothing - 1).expand_as(label))
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
             grad = grad.to(hidden.dtype)
@@ -61,6 +69,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             (grad_weight * scale).to(grad_hidden.dtype),
             None,
             None if grad_bias is None else grad_bias * scale,
+            None,
             None,
             None,
         )
@@ -91,5 +100,7 @@ def linear_cross_entropy(
         The smoothed loss, in nats, and the plain negative log-likelihood, in nats, without gradient; both () float32.
     """
     with torch.autocast(hidden.device.type, enabled=False):
-        loss, nll = _LinearCrossEntropy.apply(hidden, weight.to(hidden.dtype), targets, bias, label_smoothing, chunk)
+        loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            hidden, weight.to(hidden.dtype), targets, bias, label_smoothing, chunk, torch.is_grad_enabled()
+        )
     return loss, nll
