@@ -289,9 +289,7 @@ def prepare(out: Path = Path(__file__).parent) -> None:
     """
     pairs = tqdm(distinct(KINDS), desc="numbers", total=sum(KINDS.values()), unit="pair", disable=None)
     for part_name, part in split(pairs).items():
-        write_split(
-            out, part_name, {"en": [english for english, _ in part], "de": [german for _, german in part]}
-        )
+        write_split(out, part_name, ("en", "de"), part)
 
 
 if __name__ == "__main__":
