@@ -83,7 +83,9 @@ class Checkpoints:
             state = torch.load(path, map_location="cpu", weights_only=True)
             return Progress(**state.pop("progress")), state
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise UserError(f"{path} is damaged ({first_line(error)}); remove it to start the run again") from None
+            raise UserError(
+                f"{path} is damaged ({first_line(error)}); remove it to start the run again"
+            ) from None
 
 
 def first_line(error: BaseException) -> str:
@@ -181,5 +183,7 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
     try:
         model.load_state_dict(load_weights(folder / "model.safetensors"))
     except RuntimeError as error:
-        raise UserError(f"{folder / 'model.safetensors'} does not fit model.json ({first_line(error)})") from None
+        raise UserError(
+            f"{folder / 'model.safetensors'} does not fit model.json ({first_line(error)})"
+        ) from None
     return Run(model.to(device).eval(), TranslationTokenizer.load(folder / "tokenizer"), recipe)

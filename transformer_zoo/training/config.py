@@ -1,7 +1,10 @@
 """The sections of a recipe that every model family shares, as typed dataclasses."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
+
+from transformer_zoo.errors import UserError
 
 
 @dataclass(kw_only=True)
@@ -136,3 +139,37 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def validate(self) -> None:
+        """Checks the ranges of all fields and how they fit together.
+
+        Raises:
+            UserError: names the field.
+        """
+        for section in ("optimizer", "schedule", "training", "validation", "checkpoint"):
+            for name, value in dataclasses.asdict(getattr(self, section)).items():
+                least = AT_LEAST.get(f"{section}.{name}", 0)
+                if isinstance(value, int | float) and not least <= value < float("inf"):
+                    raise UserError(f"{section}.{name} is {value}, expected at least {least}")
+        shares = {
+            "training.label_smoothing": self.training.label_smoothing,
+            "training.ema_decay": self.training.ema_decay,
+            "optimizer.betas": max(self.optimizer.betas),
+        }
+        for where, share in shares.items():
+            if share >= 1:
+                raise UserError(f"{where} is {share}, expected less than 1")
+        if self.validation.best_by == "bleu" and not self.validation.bleu_sentences:
+            raise UserError(
+                "validation.best_by is bleu, and validation.bleu_sentences is 0: nothing to choose by"
+            )
+        if self.schedule.name == "wsd" and not 0 < self.schedule.decay <= self.training.max_updates:
+            raise UserError("schedule.decay must be from 1 to training.max_updates for schedule.name: wsd")
+
+
+# Everything else is at least 0.
+AT_LEAST = {
+    "training.batch_tokens": 1, "training.accumulate": 1, "training.max_updates": 1, "training.max_epochs": 1,
+    "training.log_every": 1, "validation.every": 1, "validation.beam": 1, "checkpoint.every": 1,
+    "checkpoint.average_last": 1,
+}  # fmt: skip

@@ -75,7 +75,10 @@ class Feed:
             for number in range(update, len(updates)):
                 after = (epoch, number + 1) if number + 1 < len(updates) else (epoch + 1, 0)
                 batches = [self.load(entry) for entry in updates[number]]
-                yield after, [batch.pin_memory() for batch in batches] if self.device.type == "cuda" else batches
+                yield (
+                    after,
+                    [batch.pin_memory() for batch in batches] if self.device.type == "cuda" else batches,
+                )
             epoch, update = epoch + 1, 0
 
 

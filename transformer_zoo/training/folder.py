@@ -2,8 +2,9 @@
 
 import json
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -11,10 +12,15 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.training.files import write_json
 from transformer_zoo.training.options import save_recipe
 
-# What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is tested.
+if sys.platform != "win32":
+    import fcntl
+
+# What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
+# tested.
 MAY_CHANGE = (
     "run_dir", "device", "compile", "training.max_updates", "training.max_epochs", "training.max_minutes",
-    "training.log_every", "validation.patience", "validation.samples", "checkpoint.final_weights", "data.tests", "test",
+    "training.log_every", "validation.patience", "validation.samples", "checkpoint.final_weights",
+    "data.tests", "test",
 )  # fmt: skip
 LIMITS = ("training.max_updates", "training.max_epochs", "training.max_minutes", "validation.patience")
 
@@ -41,26 +47,43 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def open_run(run_dir: Path, plain: dict[str, Any], *, main: bool) -> None:
-    """Makes the folder and writes config.yaml into it, or checks that the run in it has the same recipe.
+def check_run(run_dir: Path, plain: dict[str, Any]) -> None:
+    """Checks, without writing, that a run of the recipe `plain` may start or go on in the folder.
 
     Raises:
-        UserError: the folder cannot be written, or its recipe differs in a field that must not change.
+        UserError: the folder cannot be used, or it holds a run whose recipe differs in a field that must not change.
     """
+    there = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"run_dir: {run_dir} cannot be written ({there} is no folder, or not yours)")
+    if not (run_dir / "checkpoints" / "last.pt").exists():
+        return  # nothing has been trained yet
     path = run_dir / "config.yaml"
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        old = yaml.safe_load(path.read_text("utf-8")) if path.exists() else plain
-    except OSError as error:
-        raise UserError(f"run_dir: {run_dir} cannot be used ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{path} is damaged; remove it, or give another run_dir") from None
-    if not os.access(run_dir, os.W_OK):
-        raise UserError(f"run_dir: {run_dir} cannot be written")
+        old = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise UserError(f"{path} cannot be read; put it back, or give another run_dir") from None
     if changed := differences(old, plain):
-        raise UserError(f"{run_dir} holds a run of another recipe: {'; '.join(changed)}. Give another run_dir, or remove it")
-    if main:
-        save_recipe(path, plain)
+        raise UserError(f"{run_dir} holds another run: {'; '.join(changed)}. Give another run_dir, or remove it")
+
+
+def open_run(run_dir: Path, plain: dict[str, Any]) -> IO[bytes]:
+    """Makes the folder, writes config.yaml into it, and locks it until the result is closed or the process ends.
+
+    Raises:
+        UserError: the folder cannot be written, or another process trains in it.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = (run_dir / ".lock").open("wb")
+        if sys.platform != "win32":
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        save_recipe(run_dir / "config.yaml", plain)
+    except BlockingIOError:
+        raise UserError(f"run_dir: another process is training in {run_dir}") from None
+    except OSError as error:
+        raise UserError(f"run_dir: {run_dir} cannot be written ({error.strerror})") from None
+    return lock
 
 
 def mark_finished(run_dir: Path, plain: dict[str, Any], results: dict[str, Any]) -> None:

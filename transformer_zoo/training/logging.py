@@ -31,7 +31,7 @@ class RunLog:
     def _open_tensorboard(run_dir: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter  # imports slowly
 
-        return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def metrics(self, kind: str, step: int, values: dict[str, Number]) -> None:
         """One record: a line of metrics.jsonl, a point per value in TensorBoard, a line or the bar on the terminal."""
@@ -50,7 +50,7 @@ class RunLog:
         """Sample outputs, shown and kept in samples.txt."""
         if samples:
             text = "\n".join(samples)
-            self._append("samples.txt", f"== update {step}\n{text}\n\n")
+            self._append("samples.txt", f"== update {step}\n{text}\n")
             self.tensorboard.add_text("samples", text.replace("\n", "  \n"), step)
             self.say(text)
 

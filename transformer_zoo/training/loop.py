@@ -28,7 +28,13 @@ from transformer_zoo.training.checkpoint import (
     save_weights,
 )
 from transformer_zoo.training.config import RunConfig
-from transformer_zoo.training.device import choose_compile, choose_device, choose_precision, seed_all, tune_malloc
+from transformer_zoo.training.device import (
+    choose_compile,
+    choose_device,
+    choose_precision,
+    seed_all,
+    tune_malloc,
+)
 from transformer_zoo.training.feed import Batch, Feed, Update
 from transformer_zoo.training.logging import Number, RunLog
 from transformer_zoo.training.optimizer import make_optimizer, set_learning_rate
@@ -120,7 +126,11 @@ class Trainer:
         done, config = self.progress, self.config
         while True:
             reason = self._stop_reason()
-            if done.step and (reason or done.step % config.validation.every == 0) and done.validated_step != done.step:
+            if (
+                done.step
+                and (reason or done.step % config.validation.every == 0)
+                and done.validated_step != done.step
+            ):
                 self._validate()
                 reason = self._stop_reason()
             snapshot = done.step > 0 and (bool(reason) or done.step % config.checkpoint.every == 0)
@@ -188,7 +198,9 @@ class Trainer:
     def _learning_rate(self) -> float:
         config, last = self.config, self.config.training.max_updates
         d_model, peak = self.task.d_model, config.optimizer.lr
-        return learning_rate(self.progress.step, config.schedule, peak=peak, d_model=d_model, max_updates=last)
+        return learning_rate(
+            self.progress.step, config.schedule, peak=peak, d_model=d_model, max_updates=last
+        )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
@@ -208,7 +220,11 @@ class Trainer:
         done, values = self.progress, self.window.close()
         done.tokens += int(values.pop("tokens"))
         if self.log is not None:
-            place = {"epoch": done.epoch, "tokens": done.tokens, "seconds": round(time.monotonic() - self.started, 1)}
+            place = {
+                "epoch": done.epoch,
+                "tokens": done.tokens,
+                "seconds": round(time.monotonic() - self.started, 1),
+            }
             self.log.metrics("train", done.step, {**values, "lr": self._learning_rate(), **place})
 
     def _validate(self) -> None:
@@ -226,14 +242,20 @@ class Trainer:
                     self.log.samples(done.step, self.task.samples())
             metrics = distributed.broadcast(metrics)
             if by not in metrics:
-                raise UserError(f"validation.best_by: {by} was not measured; the validation gives {', '.join(metrics)}")
-            better = done.best is None or (metrics[by] > done.best if by == "bleu" else metrics[by] < done.best)
+                raise UserError(
+                    f"validation.best_by: {by} was not measured; the validation gives {', '.join(metrics)}"
+                )
+            better = done.best is None or (
+                metrics[by] > done.best if by == "bleu" else metrics[by] < done.best
+            )
             done.bad_validations = 0 if better else done.bad_validations + 1
             done.validated_step = done.step
             if better:
                 done.best, done.best_step = float(metrics[by]), done.step
                 if self.world.main:
-                    save_weights(self.checkpoints.weights_path(done.step, best=True), copy_weights(self.task.model))
+                    save_weights(
+                        self.checkpoints.weights_path(done.step, best=True), copy_weights(self.task.model)
+                    )
         self.window.pause(time.monotonic() - paused)
 
     def _save(self, *, snapshot: bool = False) -> None:

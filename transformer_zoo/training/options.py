@@ -1,5 +1,6 @@
 """From a YAML file and the command line to a typed recipe, and back to YAML."""
 
+import dataclasses
 import difflib
 import re
 import sys
@@ -8,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import docstring_parser
 import jsonargparse
 import yaml
 
+from transformer_zoo.config import CHOICES
 from transformer_zoo.training.files import write_text
 
 T = TypeVar("T")
@@ -35,7 +38,9 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
     try:
         given = parser.parse_args(words)
         plain = yaml.safe_load(parser.dump(given, skip_none=False))
-        fields = parser.instantiate(given) if hasattr(parser, "instantiate") else parser.instantiate_classes(given)
+        fields = (
+            parser.instantiate(given) if hasattr(parser, "instantiate") else parser.instantiate_classes(given)
+        )
     except (ArgumentError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         refuse(str(error), parser)
     plain.pop("config", None)
@@ -48,11 +53,15 @@ def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:
     """Says what is wrong with the options in one line and exits with status 2."""
     message = re.sub(r"\s+", " ", message).strip()
     known = [name.lstrip("-") for action in parser._actions for name in action.option_strings]
-    found = re.search(r"arguments: --([\w.]+)", message) or re.search(r"does not accept option '([\w.]+)'", message)
+    found = re.search(r"arguments: --([\w.]+)", message) or re.search(
+        r"does not accept option '([\w.]+)'", message
+    )
     if found:
         last = {name.rsplit(".")[-1]: name for name in known}
         near = difflib.get_close_matches(found[1], known, 1, 0.8)
-        near = near or [last[name] for name in difflib.get_close_matches(found[1].rsplit(".")[-1], last, 1, 0.7)]
+        near = near or [
+            last[name] for name in difflib.get_close_matches(found[1].rsplit(".")[-1], last, 1, 0.7)
+        ]
         message += f"; did you mean {near[0]}?" if near else "; --help lists the fields"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
@@ -61,3 +70,24 @@ def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:
 def save_recipe(path: Path, plain: dict[str, Any]) -> None:
     """Writes the resolved recipe as YAML that can be run again."""
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+def overrides_of(config: type, *, preset: str, skip: Sequence[str] = ()) -> Any:
+    """A dataclass of a preset's name and all fields of the model configuration `config`, None meaning "as in the preset".
+
+    It gives a recipe typed, documented options for the model without listing its fields a second time.
+    """
+    fields = [f for f in dataclasses.fields(config) if f.name not in skip]
+    parameters = docstring_parser.parse_from_object(config).params
+    described = {p.arg_name: " ".join((p.description or "").split()) for p in parameters}
+    for f in fields:
+        choices = f"One of {', '.join(CHOICES[f.name])}." if f.name in CHOICES else ""
+        said = (
+            described.get(f.name) or f.name.replace("n_", "number of ").replace("_", " ").capitalize() + "."
+        )
+        described[f.name] = f"{said} {choices}".strip()
+    optional: list[Any] = [(f.name, f.type | None, None) for f in fields]  # type: ignore[operator]
+    made = dataclasses.make_dataclass("ModelOverrides", [("preset", str, preset), *optional], kw_only=True)
+    lines = [f"    {f.name}: {described[f.name]}" for f in fields]
+    made.__doc__ = "Model.\n\nArgs:\n    preset: Name of an architecture in the zoo.\n" + "\n".join(lines)
+    return made
