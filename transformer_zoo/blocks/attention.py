@@ -52,6 +52,8 @@ def attend(
         keys, values, mask, bias = _fill_vector(keys, values, mask, bias)
         weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=scale)
         return drop(weights, dropout) @ _per_query_head(values, queries)  # (B, H, Tq, Dh)
+    if is_causal and bias is not None:  # the fused kernel is never given is_causal together with a mask or a bias
+        mask, is_causal = causal_mask(queries.size(2), device=queries.device), False
     attendable = None
     if mask is not None:
         attendable = mask.any(-1, keepdim=True)
@@ -103,10 +105,10 @@ def _fill_vector(
     if missing <= 0:
         return keys, values, mask, bias
     if mask is None:
-        mask = torch.ones(keys.size(2), dtype=torch.bool)
-    elif mask.size(-1) == 1:
+        mask = torch.ones(keys.size(2), dtype=torch.bool, device=keys.device)
+    elif mask.shape[-1:] in ((), (1,)):
         mask = mask.expand(*mask.shape[:-1], keys.size(2))
-    if bias is not None and bias.size(-1) > 1:
+    if bias is not None and bias.shape[-1:] not in ((), (1,)):
         bias = F.pad(bias, (0, missing))
     keys, values = F.pad(keys, (0, 0, 0, missing)), F.pad(values, (0, 0, 0, missing))
     return keys, values, F.pad(mask, (0, missing)), bias

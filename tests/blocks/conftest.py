@@ -1,0 +1,17 @@
+"""Attention has two kernels; what is said of it holds for each."""
+
+import pytest
+from torch import Tensor
+
+from transformer_zoo.blocks import attention
+
+
+@pytest.fixture(params=["matmul", "fused"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Force one of the kernels, whatever the shape."""
+
+    def always(queries: Tensor, keys: Tensor) -> bool:
+        return bool(request.param == "matmul")
+
+    monkeypatch.setattr(attention, "_matmul_is_faster", always)
+    return str(request.param)
