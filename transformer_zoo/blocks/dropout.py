@@ -15,9 +15,10 @@ def dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
     They come from torch's own generator, so that seeding and saving its state cover dropout.
     """
     n = shape.numel()
-    words = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty((n + 3) // 4, dtype=torch.int64, device="cpu").random_(-(2**63), None)
     bits = words.view(torch.int16)[:n].view(shape)
-    keep = bits >= round(p * _LEVELS) - _LEVELS // 2
+    dropped = min(round(p * _LEVELS), _LEVELS - 1)  # of the levels; all of them would overflow the comparison
+    keep = bits >= dropped - _LEVELS // 2
     # A product of numbers is one vector instruction; a choice by a boolean is many times slower on a CPU.
     return keep.view(torch.uint8).to(dtype).mul_(1 / (1 - p))
 
