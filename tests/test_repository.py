@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LARGEST = 200_000  # bytes; code and prose stay far below it, a corpus or a model does not
-LONGEST = 300  # lines of one file of the package or the recipes
+LONGEST = 350  # lines of one file of the package, the recipes or the corpora; 300 is what to aim at
 # Home folders, mounts and drive letters: paths that exist on one machine only.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|Users|work|mnt|scratch)/[\w.-]+|[A-Z]:\\\\?Users)")
 
