@@ -32,9 +32,9 @@ def prepare(
 
     Args:
         from_: folder with train.en, train.de, val.en, ... (plain or .gz), such as data/task1/raw of the
-            repository multi30k/dataset; without it the hub is asked.
-        tok: folder with train.lc.norm.tok.en, ... (data/task1/tok of that repository), which are written too;
-            by default the folder `tok` inside that of --from, where there is one.
+            repository multi30k/dataset; without it, and without --tok, the hub is asked.
+        tok: folder with train.lc.norm.tok.en, ... (data/task1/tok of that repository), which are written too,
+            or alone if there is no --from; by default the folder `tok` inside that of --from, where there is one.
         languages: two or more of en, de, fr, cs. The hub's dataset has en and de.
         hub: dataset of the hub, or a local folder of the same form, with a column a language.
         out: folder for train.en, train.de, ...; by default the script's own.
@@ -46,7 +46,7 @@ def prepare(
     if from_ is not None:
         write_folder(from_, out, languages)
         tok = tok or (from_ / "tok" if (from_ / "tok").is_dir() else None)
-    else:
+    elif tok is None:
         splits = load_hub(hub)
         for name, hub_name in HUB_SPLITS.items():
             write_split(out, name, languages, hub_rows(splits, hub_name, languages))

@@ -63,6 +63,12 @@ def test_tokenised_text_is_written_beside(
     assert read(tmp_path / "out") == EN_DE | tokenised
 
 
+def test_tokenised_text_alone_needs_no_hub(multi30k: ModuleType, tmp_path: Path, read: Read) -> None:
+    tokenised = {name.replace(".", ".lc.norm.tok.", 1): text.lower() for name, text in EN_DE.items()}
+    multi30k.prepare(tok=put(tmp_path / "tok", tokenised), hub="no/such", out=tmp_path / "out")
+    assert read(tmp_path / "out") == tokenised
+
+
 def test_a_later_test_set_is_taken_where_it_has_both_languages(
     multi30k: ModuleType, tmp_path: Path, read: Read
 ) -> None:
