@@ -34,7 +34,7 @@ def prepare(
         from_: folder with train.en, train.de, val.en, ... (plain or .gz), such as data/task1/raw of the
             repository multi30k/dataset; without it, and without --tok, the hub is asked.
         tok: folder with train.lc.norm.tok.en, ... (data/task1/tok of that repository), which are written too,
-            or alone if there is no --from; by default the folder `tok` inside that of --from, where there is one.
+            or alone without --from; by default the folder `tok` inside that of --from, where there is one.
         languages: two or more of en, de, fr, cs. The hub's dataset has en and de.
         hub: dataset of the hub, or a local folder of the same form, with a column a language.
         out: folder for train.en, train.de, ...; by default the script's own.
