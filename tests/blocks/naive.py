@@ -1,16 +1,21 @@
-"""What the blocks are compared with: formulas written out, and weights copied out of torch's own Transformer."""
+"""What the blocks are compared with: formulas written out, and torch's Transformer with the same weights."""
 
 import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks import Attention, DecoderLayer, EncoderLayer
 
-
-Pairs = dict[nn.Parameter, tuple[nn.Parameter, slice]]  # a weight of ours: torch's weight, and which rows of it
+# A weight of ours: torch's weight, and which rows of it.
+Pairs = dict[nn.Parameter, tuple[nn.Parameter, slice]]
 
 
 def naive_weights(
-    queries: Tensor, keys: Tensor, *, mask: Tensor | None = None, bias: Tensor | None = None, scale: float | None = None
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
 ) -> Tensor:
     """The attention weights in float64, head by head: query head h reads key head h // (H / Hkv)."""
     n_queries, n_keys, group = queries.size(2), keys.size(2), queries.size(1) // keys.size(1)
@@ -27,18 +32,20 @@ def naive_weights(
     return torch.where(total > 0, exponentials / total.clamp_min(1e-300), 0)
 
 
-def naive_attention(queries: Tensor, keys: Tensor, values: Tensor, **options: Tensor | float | None) -> Tensor:
-    """Equation 1 in float64 with everything that may be added to it; a query that may see nothing gives zeros."""
+def naive_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, **options: Tensor | float | None
+) -> Tensor:
+    """Equation 1 in float64 with all that may be added to it; a query that may see nothing gives zeros."""
     weights = naive_weights(queries, keys, **options)  # type: ignore[arg-type]
     group = queries.size(1) // values.size(1)
-    return torch.stack([weights[:, h] @ values[:, h // group].double() for h in range(queries.size(1))], dim=1)
+    return torch.stack(
+        [weights[:, h] @ values[:, h // group].double() for h in range(queries.size(1))], dim=1
+    )
 
 
 def heads_of(x: Tensor, head_dim: int) -> Tensor:
     """(B, T, H * Dh) -> (B, H, T, Dh), one slice a head."""
     return torch.stack(x.split(head_dim, dim=-1), dim=1)
-
-
 
 
 def _linear(ours: nn.Linear, theirs: nn.Linear) -> Pairs:
@@ -47,9 +54,7 @@ def _linear(ours: nn.Linear, theirs: nn.Linear) -> Pairs:
     return {ours.weight: (theirs.weight, everything), ours.bias: (theirs.bias, everything)}
 
 
-def attention_pairs(
-    ours: Attention, theirs: nn.MultiheadAttention
-) -> Pairs:
+def attention_pairs(ours: Attention, theirs: nn.MultiheadAttention) -> Pairs:
     """Each weight of ours with the rows of torch's that it corresponds to."""
     width = theirs.embed_dim
     pairs = _linear(ours.out_proj, theirs.out_proj)
@@ -66,7 +71,7 @@ def attention_pairs(
 def layer_pairs(
     ours: EncoderLayer | DecoderLayer, theirs: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer
 ) -> Pairs:
-    """The same for a layer, whose second norm is the feed-forward's in an encoder, the cross-attention's in a decoder."""
+    """The same for a layer; in a decoder's, the second of torch's norms is the cross-attention's."""
     pairs = attention_pairs(ours.attn, theirs.self_attn)
     pairs |= _linear(ours.ffn.up_proj, theirs.linear1) | _linear(ours.ffn.down_proj, theirs.linear2)
     norms = [ours.attn_norm, ours.ffn_norm]
@@ -80,10 +85,10 @@ def layer_pairs(
 
 
 def copy_from(pairs: Pairs) -> None:
-    """Torch's weights into ours, after making all of them random: zero biases and unit norms would hide a mistake."""
+    """Make torch's weights random, as zero biases and unit norms would hide a mistake, and copy them."""
     with torch.no_grad():
         for theirs in {id(p): p for p, _ in pairs.values()}.values():
-            theirs.copy_(torch.randn_like(theirs) * 0.3 + (1 if theirs.dim() == 1 else 0))
+            theirs.copy_(torch.randn_like(theirs) * 0.3 + (theirs.dim() == 1))
         for ours, (theirs, rows) in pairs.items():
             ours.copy_(theirs[rows])
 

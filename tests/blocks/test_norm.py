@@ -1,0 +1,71 @@
+"""Norms against torch's and against float64 formulas."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from transformer_zoo.blocks import LayerNorm, RMSNorm, build_norm
+
+
+def randomized(module: nn.Module) -> nn.Module:
+    for weight in module.parameters():
+        nn.init.normal_(weight)
+    return module
+
+
+def layer_norm(x: Tensor, module: nn.Module, eps: float) -> Tensor:
+    x, bias = x.double(), module.bias
+    centred = x - x.mean(-1, keepdim=True)
+    normal = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+    return normal * module.weight.double() + (0 if bias is None else bias.double())
+
+
+def rms_norm(x: Tensor, module: nn.Module, eps: float) -> Tensor:
+    x = x.double()
+    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * module.weight.double()
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm(eps: float, bias: bool) -> None:
+    ours = randomized(LayerNorm(7, eps=eps, bias=bias))
+    theirs = nn.LayerNorm(7, eps=eps, bias=bias)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 7) * 2 + 1
+    assert torch.equal(ours(x), theirs(x))
+    assert_close(ours(x).double(), layer_norm(x, ours, eps), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.3])
+def test_rms_norm(eps: float) -> None:
+    ours = randomized(RMSNorm(7, eps=eps))
+    theirs = nn.RMSNorm(7, eps=eps)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 7) * 2 + 1
+    assert torch.equal(ours(x), theirs(x))
+    assert_close(ours(x).double(), rms_norm(x, ours, eps), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])
+def test_gradients_are_those_of_the_formula(kind: str) -> None:
+    module = randomized(build_norm(kind, 5, eps=1e-3)).double()
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    wanted = (layer_norm if kind == "layernorm" else rms_norm)(x, module, 1e-3)
+    got, inputs = module(x), [x, *module.parameters()]
+    upstream = torch.randn_like(got)
+    assert_close(torch.autograd.grad(got, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream))
+
+
+def test_they_start_as_the_plain_norm() -> None:
+    x = torch.randn(4, 64)
+    assert_close(LayerNorm(64)(x).mean(-1), torch.zeros(4), rtol=0, atol=1e-6)
+    assert_close(LayerNorm(64)(x).square().mean(-1), torch.ones(4), rtol=1e-4, atol=0)
+    assert_close(RMSNorm(64)(x).square().mean(-1), torch.ones(4), rtol=1e-4, atol=0)
+
+
+def test_build_norm_by_name() -> None:
+    assert isinstance(build_norm("layernorm", 4), LayerNorm)
+    assert isinstance(build_norm("rmsnorm", 4), RMSNorm)
+    with pytest.raises(ValueError, match="'batchnorm'"):
+        build_norm("batchnorm", 4)

@@ -1,0 +1,86 @@
+"""Sinusoids against values worked out by hand, and learned positions against their limit."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from transformer_zoo.blocks import LearnedPositions, SinusoidalPositions, sinusoids
+
+# d_model 4: the two frequencies are 1 and 10000^(-1/2) = 0.01.
+BY_HAND = [
+    [0.0, 1.0, 0.0, 1.0],
+    [0.8414709848, 0.5403023059, 0.0099998333, 0.9999500004],
+    [0.9092974268, -0.4161468365, 0.0199986667, 0.9998000067],
+]
+
+
+def test_interleaved_as_in_the_paper() -> None:
+    assert_close(sinusoids(torch.arange(3), 4), torch.tensor(BY_HAND), rtol=0, atol=1e-7)
+
+
+def test_halves_as_in_marian() -> None:
+    wanted = torch.tensor(BY_HAND)[:, [0, 2, 1, 3]]
+    assert_close(sinusoids(torch.arange(3), 4, layout="halves"), wanted, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "halves"])
+@pytest.mark.parametrize("pos", [7, 1023, 1024, 99_991, 10_000_019])
+def test_far_positions_keep_their_phase(layout: str, pos: int) -> None:
+    d_model = 26
+    got = SinusoidalPositions(d_model, layout=layout)(1, torch.tensor([[pos]]))[0, 0]
+    for i in range(d_model // 2):
+        angle = pos / 10000 ** (2 * i / d_model)  # Python's floats have 64 bits
+        places = (i, d_model // 2 + i) if layout == "halves" else (2 * i, 2 * i + 1)
+        assert got[places[0]].item() == pytest.approx(math.sin(angle), abs=1e-6)
+        assert got[places[1]].item() == pytest.approx(math.cos(angle), abs=1e-6)
+
+
+def test_any_length_whatever_the_table() -> None:
+    small, large = SinusoidalPositions(6, table_size=4), SinusoidalPositions(6, table_size=64)
+    for n in (1, 4, 5, 64, 100):
+        assert small(n).shape == (n, 6)
+        assert torch.equal(small(n), large(n))
+
+
+def test_given_positions_of_any_shape() -> None:
+    module, positions = SinusoidalPositions(6, table_size=8), torch.tensor([[0, 5, 2], [90, 1, 1]])
+    assert_close(module(3, positions), module(91)[positions])
+
+
+def test_the_table_is_not_saved() -> None:
+    assert SinusoidalPositions(6).state_dict() == {}
+
+
+def test_the_table_follows_the_dtype() -> None:
+    module = SinusoidalPositions(6, table_size=4).bfloat16()
+    dtypes = {module(2).dtype, module(9).dtype, module(1, torch.tensor([3])).dtype}
+    assert dtypes == {torch.bfloat16}
+
+
+def test_what_sinusoids_refuse() -> None:
+    with pytest.raises(ValueError, match="d_model 5 must be even"):
+        sinusoids(torch.arange(3), 5)
+    with pytest.raises(ValueError, match="'thirds'"):
+        sinusoids(torch.arange(3), 4, layout="thirds")
+
+
+def test_learned_positions_are_rows_with_gradients() -> None:
+    module = LearnedPositions(5, 3)
+    assert torch.equal(module(4), module.weight[:4])
+    positions = torch.tensor([[4, 0], [2, 2]])
+    out = module(2, positions)
+    assert torch.equal(out, module.weight[positions])
+    out.sum().backward()
+    assert module.weight.grad is not None
+    assert module.weight.grad[:, 0].tolist() == [1, 0, 2, 0, 1]
+
+
+def test_learned_positions_end() -> None:
+    module = LearnedPositions(5, 3)
+    assert module(5).shape == (5, 3)
+    with pytest.raises(ValueError, match="6 tokens are more than max_seq_len 5"):
+        module(6)
+    with pytest.raises(IndexError):  # torch's own check: reading the values of positions would stall a GPU
+        module(1, torch.tensor([5]))
