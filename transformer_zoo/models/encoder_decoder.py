@@ -5,7 +5,7 @@ Shapes: B batch, Ts source tokens, Tt target tokens, D width (`d_model`), V targ
 
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import TokenEmbedding, init_xavier, key_mask
+from transformer_zoo.blocks import TokenEmbedding, combine_masks, init_xavier, key_mask
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.stacks import Decoder, Encoder
@@ -119,7 +119,7 @@ class EncoderDecoder(nn.Module):
         out: Tensor = self.decoder(
             self._target_embedding(target),
             memory,
-            mask=key_mask(target_mask) if attention_mask is None else attention_mask,
+            mask=combine_masks(key_mask(target_mask), attention_mask),
             memory_mask=key_mask(source_mask),
             positions=positions,
             is_causal=attention_mask is None,

@@ -77,11 +77,10 @@ class Decoder(nn.Module):
         cache: DecoderCache | None = None,
     ) -> Tensor:
         """x (B, T, D), token embeddings; the rest as for `EncoderDecoder.decode`, masks as for `DecoderLayer`."""
-        n, past = x.size(1), 0
-        if cache is not None:
-            past = cache.length
-            cache.reserve(n)
+        n, past = x.size(1), cache.length if cache else 0
         x = self.dropout(x + (self.positions(past + n)[past:] if positions is None else self.positions(1, positions)))
+        if cache is not None:
+            cache.reserve(n)
         for i, layer in enumerate(self.layers):
             x = layer(
                 x,
