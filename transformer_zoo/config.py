@@ -121,13 +121,16 @@ def _check_field(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
     """Type and range of one field; the types are plain ones, so their names in the annotation are enough."""
     where = f"{owner}.{field.name}"
     allowed: Any = field.type
+    expected = allowed.__name__ if isinstance(allowed, type) else allowed
     if isinstance(value, bool) and allowed is not bool:
-        raise UserError(f"{where} is {value!r}, expected {getattr(allowed, '__name__', allowed)}")
+        raise UserError(f"{where} is {value!r}, expected {expected}")
     if not isinstance(value, (allowed | int) if allowed is float else allowed):
-        raise UserError(f"{where} is {value!r}, expected {getattr(allowed, '__name__', allowed)}")
+        raise UserError(f"{where} is {value!r}, expected {expected}")
     if field.name in CHOICES and value not in CHOICES[field.name]:
         raise UserError(f"{where} is {value!r}, expected one of {', '.join(CHOICES[field.name])}")
     if field.name in PROBABILITIES and not 0 <= value < 1:
         raise UserError(f"{where} is {value!r}, expected a probability from 0 up to, not including, 1")
-    if type(value) is int and value < 1 and not field.name.endswith("_id") and field.name not in PROBABILITIES:
+    if allowed is float and field.name not in PROBABILITIES and not value > 0:
+        raise UserError(f"{where} is {value!r}, expected a number above 0")
+    if allowed is not float and type(value) is int and value < 1 and not field.name.endswith("_id"):
         raise UserError(f"{where} is {value}, expected at least 1")
