@@ -11,9 +11,9 @@ import functools
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 
@@ -21,9 +21,7 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import (
     Cleaning,
     EncodedCorpus,
-    ParallelFiles,
     ParallelText,
-    TokenizerSettings,
     TranslationTokenizer,
     batch_indices,
     clean,
@@ -39,117 +37,48 @@ from transformer_zoo.generation import translate
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import load_run, save_model_config
-from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.device import choose_device, choose_precision
 from transformer_zoo.training.files import write_text
 from transformer_zoo.training.folder import check_run, is_finished, mark_finished, open_run
 from transformer_zoo.training.loop import Task, Trainer
-from transformer_zoo.training.options import overrides_of, parse_recipe
-from transformer_zoo.training.translation import TranslationObjective, mean_nll
+from transformer_zoo.training.options import parse_recipe
+from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll
 from transformer_zoo.zoo import get_config
 
-
-@dataclass(kw_only=True)
-class DataConfig:
-    """The text.
-
-    Args:
-        source_lang: Code of the source language, for people and for the scores.
-        target_lang: Code of the target language.
-        train: Training pairs.
-        validation: Pairs that choose the best checkpoint.
-        tests: Pairs that the finished run is scored on, by name.
-        cleaning: Which training pairs are dropped.
-    """
-
-    source_lang: str
-    target_lang: str
-    train: ParallelFiles
-    validation: ParallelFiles
-    tests: dict[str, ParallelFiles] = field(default_factory=dict)
-    cleaning: Cleaning = field(default_factory=Cleaning)
-
-
-@dataclass(kw_only=True)
-class TestConfig:
-    """How the finished run translates the tests.
-
-    Args:
-        beam: Hypotheses kept for each sentence.
-        length_penalty: alpha; 0 prefers short translations, more prefers longer ones.
-        penalty: `gnmt`: ((5 + length) / 6)^alpha as in the paper; `length`: length^alpha.
-        bleu_tokenize: sacreBLEU's tokenizer; `none` for text that is tokenized already.
-    """
-
-    beam: int = 5
-    length_penalty: float = 0.6
-    penalty: Literal["gnmt", "length"] = "gnmt"
-    bleu_tokenize: str = "13a"
-
-
-if TYPE_CHECKING:
-    ModelOverrides = Any
-else:
-    # The tokenizer decides the rest.
-    decided = ("vocab_size", "target_vocab_size", "pad_id", "bos_id", "eos_id")
-    ModelOverrides = overrides_of(EncoderDecoderConfig, preset="transformer-base", skip=decided)
-
-
-@dataclass(kw_only=True)
-class Recipe(RunConfig):
-    """A translation run, from raw text to BLEU.
-
-    Args:
-        data: Files of text.
-        model: A preset of the zoo and fields to change in it.
-        tokenizer: Vocabulary, trained on the training text and kept in the run.
-        test: Translation and scoring of the tests.
-    """
-
-    data: DataConfig
-    model: ModelOverrides = field(default_factory=ModelOverrides)
-    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
-    test: TestConfig = field(default_factory=TestConfig)
+Say = Callable[..., None]
 
 
 def main(arguments: list[str]) -> None:
-    """One run."""
+    """One run: everything is checked before anything is written."""
     recipe, plain = parse_recipe(Recipe, arguments)
     run_dir, here = Path(recipe.run_dir), distributed.world()
-    say: Callable[..., None] = print if here.main else (lambda *words: None)
+    say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
-    model_config(recipe)  # before the work: is there such a preset, do the fields fit?
+    model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
-    train, validation, tests = read_data(recipe, say)
-    open_run(run_dir, plain, main=here.main)
+    check_run(run_dir, plain)
     if is_finished(run_dir, plain):
-        return say(
-            f"{run_dir} is finished: results.json has its scores; raise training.max_updates to train on"
-        )
-
+        return say(f"{run_dir} is finished, see results.json; to train on, raise training.max_updates")
+    train, validation, tests = read_data(recipe, say)
     distributed.start(here, device)
-    tokenizer = get_tokenizer(recipe, train, run_dir)
-    task = make_task(recipe, tokenizer, train, validation, say)
-    if here.main:
-        save_model_config(run_dir, "encoder-decoder", model_config(recipe, tokenizer))
-    trainer = Trainer(task, recipe, world=here)
-    size = sum(p.numel() for p in task.model.parameters())
-    say(f"{size:,} parameters on {device}, {trainer.dtype}, {here.size} process(es); run folder {run_dir}")
-    reason = trainer.fit()
-    if reason == "signal":
-        return say(f"stopped at update {trainer.progress.step}; the same command goes on from there")
-    say(f"training ended at update {trainer.progress.step} ({reason})")
-    if here.main:
-        results = score_tests(recipe, run_dir, tests, device)
-        mark_finished(run_dir, plain, {"step": trainer.progress.step, "ended_by": reason, "tests": results})
-        say(f"translate with: transformer-zoo translate {run_dir}")
-    if lock is not None:
-        lock.close()
+    with open_run(run_dir, plain) if here.main else nullcontext():
+        tokenizer = get_tokenizer(recipe, train, run_dir)
+        trainer = Trainer(make_task(recipe, tokenizer, train, validation, say), recipe, world=here)
+        if here.main:
+            save_model_config(run_dir, "encoder-decoder", model_config(recipe, tokenizer))
+        size = sum(p.numel() for p in trainer.task.model.parameters())
+        say(f"{size:,} parameters on {device}, {trainer.dtype}, processes: {here.size}; run folder {run_dir}")
+        reason, step = trainer.fit(), trainer.progress.step
+        if reason == "signal":
+            return say(f"stopped at update {step}; the same command goes on from there")
+        say(f"training ended at update {step} ({reason})")
+        if here.main:
+            scores = score_tests(recipe, run_dir, tests, device)
+            mark_finished(run_dir, plain, {"step": step, "ended_by": reason, "tests": scores})
+            say(f"translate with: transformer-zoo translate {run_dir}")
 
 
-def read_data(
-    recipe: Recipe, say: Callable[..., None]
-) -> tuple[ParallelText, ParallelText, dict[str, ParallelText]]:
+def read_data(recipe: Recipe, say: Say) -> tuple[ParallelText, ParallelText, dict[str, ParallelText]]:
     """All text of a recipe, the training part cleaned."""
     data = recipe.data
     for name, files in {"train": data.train, "validation": data.validation, **data.tests}.items():
@@ -192,7 +121,7 @@ def make_task(
     tokenizer: TranslationTokenizer,
     train: ParallelText,
     validation: ParallelText,
-    say: Callable[..., None],
+    say: Say,
 ) -> Task:
     """Batches, model, loss and validation: what the trainer needs to know about translation."""
     config = model_config(recipe, tokenizer)
@@ -272,7 +201,7 @@ class Validator:
 def score_tests(
     recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], device: torch.device
 ) -> dict[str, Any]:
-    """Translates every test with the final weights, keeps the hypotheses, and prints BLEU with its signature."""
+    """Translates every test with the final weights, keeps the hypotheses, prints BLEU and its signature."""
     run, how = load_run(run_dir, device=device), recipe.test
     results: dict[str, Any] = {}
     search: dict[str, Any] = {"beam": how.beam, "length_penalty": how.length_penalty, "penalty": how.penalty}

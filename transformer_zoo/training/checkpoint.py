@@ -27,9 +27,9 @@ Weights = dict[str, Tensor]
 class Progress:
     """Where a run stands, between two updates.
 
-    `epoch` and `update` name the next update: its pass over the text and its place in that pass. `seconds` is training
-    time summed over restarts. `snapshots` and `best_step` name the weight files that still count; `logs` holds the
-    lengths in bytes of the files that grow.
+    `epoch` and `update` name the next update: its pass over the text and its place in that pass. `seconds` is
+    training time summed over restarts. `snapshots` and `best_step` name the weight files that still count;
+    `logs` holds the lengths in bytes of the files that grow.
     """
 
     step: int = 0
@@ -48,7 +48,7 @@ class Progress:
 class Checkpoints:
     """The folder `checkpoints` of a run: `last.pt` to go on from, and weights as safetensors.
 
-    `last.pt` is written after every weight file that it names, and files are removed only once no `last.pt` names them.
+    `last.pt` is written after every weight file that it names, and a file is removed once it is not named.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -117,7 +117,7 @@ def load_weights(path: Path) -> Weights:
 
 
 def average_checkpoints(paths: Sequence[Path]) -> Weights:
-    """The mean of the weights in `paths`, accumulated in float32 (float64 for float64) and given in their own type.
+    """The mean of the weights in `paths`, accumulated in float32 (or float64 for float64), in their own type.
 
     Raises:
         UserError: no path, a file that cannot be read, or files of different models.

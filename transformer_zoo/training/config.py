@@ -31,8 +31,9 @@ class ScheduleConfig:
     """Learning rate as a function of the update number, which starts at 1.
 
     Args:
-        name: `noam` (the paper's), `inverse_sqrt` (the same curve, named by its peak `optimizer.lr`), `constant`,
-            `linear`, `cosine` (both end at `training.max_updates`) or `wsd` (warmup, stable, then linear decay).
+        name: `noam` (the paper's), `inverse_sqrt` (the same curve, named by its peak `optimizer.lr`),
+            `constant`, `linear` and `cosine` (both end at `training.max_updates`), or `wsd` (warmup, stable,
+            then linear decay).
         warmup: Updates of linear warmup.
         factor: Factor of the noam curve.
         decay: `wsd`: how many of the last updates decay.
@@ -59,8 +60,8 @@ class TrainingConfig:
             A run stopped by the clock cannot be repeated bit for bit.
         label_smoothing: Probability mass spread over the vocabulary; in training only, never in validation.
         max_grad_norm: Clip the norm of the whole gradient to this; 0 turns it off.
-        ema_decay: Decay of an exponential moving average of the weights that is validated and saved in place of the
-            weights themselves; 0 turns it off.
+        ema_decay: Decay of an exponential moving average of the weights, which is validated and saved instead
+            of the weights themselves; 0 turns it off.
         log_every: Updates between two lines of metrics.
     """
 
@@ -103,8 +104,8 @@ class CheckpointConfig:
     Args:
         every: Updates between two checkpoints. A run that is killed goes on from the last one.
         average_last: How many of the last checkpoints are kept and averaged at the end.
-        final_weights: Weights of the finished run: the `average` of the last checkpoints, the `best` validated or
-            the `last`.
+        final_weights: Weights of the finished run: the `average` of the last checkpoints, the `best`
+            validated, or the `last`.
     """
 
     every: int = 1000

@@ -59,10 +59,11 @@ def choose_compile(name: str, device: torch.device) -> bool:
 
 
 def tune_malloc() -> bool:
-    """Keeps freed memory in the process: by default glibc gives every big tensor's pages back to the system, and the
-    next step faults them in again, zeroed. Returns whether it did something (Linux with glibc).
+    """Keeps freed memory in the process; says whether it could (Linux with glibc).
 
-    Variables that already tune glibc (`MALLOC_...`, `GLIBC_TUNABLES`) or another allocator (`LD_PRELOAD`) win.
+    By default glibc gives every big tensor's pages back to the system; the next step faults them in, zeroed.
+    Variables that already tune glibc (`MALLOC_...`, `GLIBC_TUNABLES`) or put another allocator in its place
+    (`LD_PRELOAD`) win.
     """
     if not sys.platform.startswith("linux") or "LD_PRELOAD" in os.environ or "GLIBC_TUNABLES" in os.environ:
         return False

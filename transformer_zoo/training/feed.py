@@ -35,8 +35,8 @@ Update = tuple[Place, list[Batch]]
 def cut(plan: Sequence[Any], accumulate: int, world: World) -> list[list[Any]]:
     """This process's micro-batches, a list for each update.
 
-    An update takes the next `accumulate * world.size` entries of the plan; the last one of an epoch takes what is left,
-    as long as every process gets the same number (at most world.size - 1 micro-batches of an epoch are left out).
+    An update takes the next `accumulate * world.size` entries of the plan. The last one of an epoch takes
+    what is left, the same number on every process, so that at most `world.size - 1` micro-batches are left out.
 
     Raises:
         UserError: the plan has fewer micro-batches than there are processes.
@@ -44,14 +44,15 @@ def cut(plan: Sequence[Any], accumulate: int, world: World) -> list[list[Any]]:
     usable = len(plan) - len(plan) % world.size
     if not usable:
         raise UserError(
-            f"an epoch has {len(plan)} micro-batches for {world.size} processes: lower training.batch_tokens or use fewer"
+            f"an epoch has {len(plan)} micro-batches for {world.size} processes: "
+            "lower training.batch_tokens or use fewer"
         )
     width = accumulate * world.size
     return [list(plan[i + world.rank : min(i + width, usable) : world.size]) for i in range(0, usable, width)]
 
 
 class Feed:
-    """Loads micro-batches; on a GPU a thread prepares the next updates in pinned memory while this one computes."""
+    """Loads micro-batches; for a GPU a thread prepares the next updates in pinned memory meanwhile."""
 
     def __init__(
         self,

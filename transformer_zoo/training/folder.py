@@ -51,7 +51,7 @@ def check_run(run_dir: Path, plain: dict[str, Any]) -> None:
     """Checks, without writing, that a run of the recipe `plain` may start or go on in the folder.
 
     Raises:
-        UserError: the folder cannot be used, or it holds a run whose recipe differs in a field that must not change.
+        UserError: the folder cannot be used, or holds a run that differs in a field that must not change.
     """
     there = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -64,11 +64,13 @@ def check_run(run_dir: Path, plain: dict[str, Any]) -> None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise UserError(f"{path} cannot be read; put it back, or give another run_dir") from None
     if changed := differences(old, plain):
-        raise UserError(f"{run_dir} holds another run: {'; '.join(changed)}. Give another run_dir, or remove it")
+        raise UserError(
+            f"{run_dir} holds another run: {'; '.join(changed)}. Give another run_dir, or remove it"
+        )
 
 
 def open_run(run_dir: Path, plain: dict[str, Any]) -> IO[bytes]:
-    """Makes the folder, writes config.yaml into it, and locks it until the result is closed or the process ends.
+    """Makes the folder, locks it until the result is closed or the process ends, and writes config.yaml.
 
     Raises:
         UserError: the folder cannot be written, or another process trains in it.

@@ -13,8 +13,8 @@ Number = int | float
 class RunLog:
     """The growing files of a run, and the console.
 
-    `sizes` goes into a checkpoint; opened again with it, the files are cut back to what they held then, so that what a killed
-    run wrote after its last checkpoint, a torn line included, is not there twice.
+    `sizes` goes into a checkpoint. Opened again with it, the files are cut back to what they held then, so
+    that what a killed run wrote after its last checkpoint, a torn line included, is not there twice.
     """
 
     def __init__(self, run_dir: Path, *, sizes: dict[str, int], step: int, total: int | None) -> None:
@@ -34,7 +34,7 @@ class RunLog:
         return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def metrics(self, kind: str, step: int, values: dict[str, Number]) -> None:
-        """One record: a line of metrics.jsonl, a point per value in TensorBoard, a line or the bar on the terminal."""
+        """One record, for metrics.jsonl, for TensorBoard, and for the terminal's bar or as a line."""
         line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
         self._append("metrics.jsonl", line)
         for name, value in values.items():

@@ -1,7 +1,7 @@
 """The trainer: updates, validation, checkpoints, and going on after a stop. It knows no model family.
 
-One update sums the loss over its tokens, in all micro-batches and on all processes, divides by their number, clips,
-and steps. How the tokens were cut into micro-batches and processes makes no difference to it.
+One update sums the loss over its tokens, in all micro-batches and on all processes, divides by their number,
+clips, and steps. How the tokens were cut into micro-batches and processes makes no difference to it.
 """
 
 import math
@@ -49,11 +49,12 @@ class Task:
 
     Args:
         model: What is trained and saved.
-        objective: Module around `model`: `forward(batch)` gives (loss to minimise, plain NLL), both summed over tokens.
-        plan: Epoch -> its micro-batches, in order, for all processes together, as anything `load` understands. A pure
-            function, so that a run can go on in the middle of an epoch.
+        objective: Module around `model`: `forward(batch)` gives (loss to minimise, plain NLL), both () and
+            summed over tokens. `compile(dynamic=True)` compiles what is worth it.
+        plan: Epoch -> its micro-batches, in order, for all processes together, as what `load` understands.
+            A pure function, so that a run can go on in the middle of an epoch.
         load: One entry of `plan` -> its `Batch` on the CPU.
-        validate: Metrics of the model as it is, at least "loss", and "bleu" where the recipe picks the best by it.
+        validate: Metrics of the model as it is: at least "loss", and "bleu" where the best is chosen by it.
         samples: Outputs to look at, taken after `validate`.
         d_model: Width of the model; the noam schedule needs it.
     """
@@ -68,7 +69,11 @@ class Task:
 
 
 class Trainer:
-    """Trains `task` as `config` says, in the folder `config.run_dir`; `fit` goes on where the folder stands."""
+    """Trains `task` as `config` says in the folder `config.run_dir`, from where the folder stands.
+
+    Raises:
+        UserError: a device that is not there, or a damaged checkpoint.
+    """
 
     def __init__(self, task: Task, config: RunConfig, *, world: distributed.World | None = None) -> None:
         self.task, self.config, self.world = task, config, world or distributed.world()
@@ -97,7 +102,9 @@ class Trainer:
         self.average.load(state["average"])
 
     def fit(self) -> str:
-        """Trains until a limit or a signal; writes model.safetensors at the end. Returns why it ended, "signal" if unfinished.
+        """Trains until a limit is reached, writes model.safetensors and returns the limit's name.
+
+        SIGTERM or SIGINT end it before, with a checkpoint and "signal".
 
         Raises:
             UserError: the loss or the gradient is not finite; the last checkpoint stays.
@@ -209,7 +216,7 @@ class Trainer:
         if not self.window.finite():
             raise UserError(
                 f"update {self.progress.step}: loss or gradient is not finite; the last checkpoint in "
-                f"{self.checkpoints.folder} is kept. Lower optimizer.lr, raise schedule.warmup or use precision: float32"
+                f"{self.checkpoints.folder} is kept. Lower optimizer.lr, raise schedule.warmup or use float32"
             )
 
     def _log_training(self) -> None:

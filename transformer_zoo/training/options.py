@@ -22,7 +22,8 @@ T = TypeVar("T")
 def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str, Any]]:
     """The dataclass `recipe` from `RUN.yaml [--section.field value ...]`, and all its fields as plain data.
 
-    A misspelt field, a wrong type, or a missing file ends the program with one line and status 2; --help explains all.
+    A misspelt field, a wrong type or a missing file ends the program with one line and status 2. --help
+    explains every field.
     """
     # Older versions keep this setting; it lets --help show what stands below each field of a dataclass.
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -73,7 +74,7 @@ def save_recipe(path: Path, plain: dict[str, Any]) -> None:
 
 
 def overrides_of(config: type, *, preset: str, skip: Sequence[str] = ()) -> Any:
-    """A dataclass of a preset's name and all fields of the model configuration `config`, None meaning "as in the preset".
+    """A dataclass of a preset's name and the fields of the model configuration `config`, None: as the preset.
 
     It gives a recipe typed, documented options for the model without listing its fields a second time.
     """

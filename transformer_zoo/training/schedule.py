@@ -1,7 +1,7 @@
 """Learning rate as a pure function of the update number.
 
-`step` counts optimizer updates from 1, so that no update is made at learning rate 0. Nothing is remembered between
-calls: a resumed run needs the number of its next update and no more.
+`step` counts optimizer updates from 1, so that no update is made at learning rate 0. Nothing is remembered
+between calls: a resumed run needs the number of its next update and no more.
 """
 
 import math

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class StopSignals:
-    """Inside `with`, SIGINT and SIGTERM set `received` instead of ending the process; a second one ends it as ever."""
+    """Inside `with`, a first SIGINT or SIGTERM sets `received`; a second one ends the process as ever."""
 
     def __init__(self) -> None:
         self.received = False

@@ -48,6 +48,5 @@ class Window:
         tokens, norm = self.tokens.item(), self.norms.item() / self.updates
         speed = tokens / max(time.monotonic() - self.started, 1e-9)
         self.reset()
-        return {
-            "loss": loss / tokens, "nll": nll / tokens, "grad_norm": norm, "tokens": tokens, "tokens_per_second": speed
-        }  # fmt: skip
+        means = {"loss": loss / tokens, "nll": nll / tokens, "grad_norm": norm}
+        return {**means, "tokens": tokens, "tokens_per_second": speed}
