@@ -1,0 +1,242 @@
+"""The commands of `transformer-zoo`. What their parameters mean is what --help says. Torch is imported when they run."""
+
+import json as jsonlib
+import math
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse.typing import PositiveInt
+
+from transformer_zoo.cli.streams import input_lines, open_output, with_progress
+from transformer_zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from transformer_zoo.data.parallel import ParallelText
+    from transformer_zoo.training.checkpoint import Run
+
+
+class UsageError(UserError):
+    """Options that do not go together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How translations are looked for.
+
+    Args:
+        beam: Hypotheses kept for each line at each step; 1 is greedy. By default what the run's recipe tests with, or 5.
+        length_penalty: The penalty's exponent alpha: 0 prefers short translations, more prefers longer ones. By default the
+            recipe's, or 0.6.
+        penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by length^alpha (length);
+            the length counts the end token. By default the recipe's, or gnmt.
+        max_extra: A translation has at most this many tokens more than its source.
+        batch_tokens: Room for hypotheses in a batch, which bounds memory: lines x beam x (longest line + max-extra) stays
+            within it. By default 32768 on a CPU, 262144 on a GPU.
+        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
+        dtype: Precision of the matrix products. In float32 a line's translation does not depend on its batch.
+    """
+
+    beam: PositiveInt | None = None
+    length_penalty: float | None = None
+    penalty: Literal["gnmt", "length"] | None = None
+    max_extra: PositiveInt = 50
+    batch_tokens: PositiveInt | None = None
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def settings(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """The search itself, as it is written beside translations: options, then the recipe, then the paper."""
+        how = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt"}
+        test = recipe.get("test") or {}
+        given = {name: getattr(self, name) for name in how}
+        chosen = {name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how}
+        return {**chosen, "max_extra": self.max_extra}
+
+    def load(self, run: Path) -> "Run":
+        """The run, on the device."""
+        from transformer_zoo.training.checkpoint import load_run
+        from transformer_zoo.training.device import choose_device
+
+        return load_run(run, device=choose_device(self.device))
+
+    def options(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of `translate`."""
+        import torch
+
+        return {**self.settings(recipe), "batch_tokens": self.batch_tokens, "dtype": getattr(torch, self.dtype)}
+
+
+def translate(
+    run: Path,
+    search: Search,
+    input: Path | None = None,
+    output: Path | None = None,
+    n_best: PositiveInt | None = None,
+    prefix: str = "",
+    window: PositiveInt = 2048,
+) -> None:
+    """Translate: a line in, a line out, in the order of the input, as batches finish. An empty line gives an empty line.
+
+    A line longer than the model takes is translated in pieces, and a warning gives its number.
+
+    Args:
+        run: Folder of a trained run.
+        search: Search.
+        input: Text to translate, one sentence a line, plain or .gz; standard input by default.
+        output: Where translations go; standard output by default.
+        n_best: Write the N best translations of each line, best first, as `line number ||| score ||| translation`, where
+            the score is log-probability over length penalty. At most as many as --beam.
+        prefix: Every translation begins with this text.
+        window: Lines read ahead and sorted by length. Fewer answer sooner, more are faster; 1 answers line by line.
+    """
+    from transformer_zoo.generation import translate_n_best
+
+    loaded = search.load(run)
+    how = {**search.options(loaded.config), "prefix": prefix, "window": window, "n_best": n_best or 1}
+    lines = translate_n_best(loaded.model, loaded.tokenizer, input_lines(input), **how)
+    with open_output(output) as file:
+        for number, found in enumerate(with_progress(lines, "translated", shown=output is not None), start=1):
+            for translation in found:
+                score = f"{number} ||| {translation.score:.4f} ||| " if n_best else ""
+                print(score + translation.text, file=file)
+            file.flush()
+
+
+def evaluate(
+    run: Path,
+    search: Search,
+    split: str | None = None,
+    source: Path | None = None,
+    reference: Path | None = None,
+    metrics: list[Literal["bleu", "chrf", "ter"]] = ["bleu"],  # noqa: B006  (it is only read)
+    tokenize: str | None = None,
+    lowercase: bool = False,
+    compare: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Translate a test set and score it with sacreBLEU; the signature says how. Translations are kept in RUN/evaluation.
+
+    Args:
+        run: Folder of a trained run.
+        search: Search.
+        split: Text that the run's recipe names: one of its data.tests, or validation. By default all of data.tests.
+        source: Text to translate instead of a split, together with --reference.
+        reference: Its translations, line for line.
+        metrics: One or more of bleu, chrf, ter.
+        tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ...; none for text that is tokenized already. By default the
+            recipe's test.bleu_tokenize, or 13a.
+        lowercase: Ignore case in BLEU and chrF.
+        compare: Folder of a second run: translate with it too, and test the difference by paired bootstrap resampling.
+        json: Print JSON instead of a table.
+    """
+    from transformer_zoo.cli.evaluate import compare_runs, evaluate_run, print_comparisons, print_scores
+    from transformer_zoo.data.parallel import ParallelFiles, read_parallel
+
+    if (source is None) != (reference is None):
+        raise UsageError("--source and --reference go together")
+    if source is not None and split is not None:
+        raise UsageError("--split and --source exclude each other")
+    loaded = search.load(run)
+    if source is not None:
+        texts = {source.name: read_parallel(ParallelFiles(source=str(source), target=str(reference)))}
+    else:
+        texts = named_texts(run, loaded.config, split)
+    tokenize = tokenize or (loaded.config.get("test") or {}).get("bleu_tokenize") or "13a"
+    scoring = {"metrics": metrics, "tokenize": tokenize, "lowercase": lowercase}
+    results = [evaluate_run(run, loaded, name, text, search, scoring) for name, text in texts.items()]
+    report: dict[str, Any] = {"run": str(run), "splits": [result.report for result in results]}
+    if compare is None:
+        print_scores(report) if not json else print(jsonlib.dumps(report, indent=2, ensure_ascii=False))
+        return
+    other = search.load(compare)
+    others = [evaluate_run(compare, other, name, text, search, scoring) for name, text in texts.items()]
+    report["compared_with"] = {"run": str(compare), "splits": [result.report for result in others]}
+    report["comparisons"] = compare_runs(results, others, texts, scoring)
+    print_comparisons(report) if not json else print(jsonlib.dumps(report, indent=2, ensure_ascii=False))
+
+
+def named_texts(run: Path, recipe: dict[str, Any], split: str | None) -> "dict[str, ParallelText]":
+    """The text of a split that the recipe names, or of all its tests."""
+    from transformer_zoo.data.parallel import ParallelFiles, read_parallel
+
+    data = recipe.get("data") or {}
+    tests = data.get("tests") or {}
+    splits = {**tests, **{name: data[name] for name in ("validation", "train") if data.get(name)}}
+    if split is None and not tests:
+        raise UserError(f"{run / 'config.yaml'} has no data.tests: give --split validation, or --source and --reference")
+    if split is not None and split not in splits:
+        raise UserError(f"{run / 'config.yaml'} has no split {split!r}: take one of {', '.join(splits)}")
+    wanted = tests if split is None else {split: splits[split]}
+    return {name: read_parallel(ParallelFiles(**fields)) for name, fields in wanted.items()}
+
+
+def score(
+    run: Path,
+    source: Path | None = None,
+    target: Path | None = None,
+    batch_tokens: PositiveInt = 8192,
+    device: str = "auto",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    json: bool = False,
+) -> None:
+    """Say how likely the model finds given translations.
+
+    Prints log-probability and perplexity of each line with a tab between, and those of the whole on standard error.
+
+    Args:
+        run: Folder of a trained run.
+        source: Text, one sentence a line.
+        target: Its translations, line for line.
+        batch_tokens: Most tokens of a batch on either side, padding included.
+        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
+        dtype: Precision of the matrix products.
+        json: Print JSON instead, with every token's log-probability.
+    """
+    if source is None or target is None:
+        raise UsageError("--source and --target are both needed")
+    import torch
+
+    from transformer_zoo.data.parallel import ParallelFiles, read_parallel
+    from transformer_zoo.generation import perplexity
+    from transformer_zoo.generation import score as score_targets
+
+    text = read_parallel(ParallelFiles(source=str(source), target=str(target)))
+    loaded = Search(device=device).load(run)
+    how: dict[str, Any] = {"batch_tokens": batch_tokens, "dtype": getattr(torch, dtype)}
+    scores = score_targets(loaded.model, loaded.tokenizer, text.source, text.target, **how)
+    tokens = sum(len(one.token_log_probs) for one in scores)
+    total = {"log_prob": math.fsum(one.log_prob for one in scores), "tokens": tokens, "perplexity": perplexity(scores)}
+    if json:
+        lines = [{"log_prob": one.log_prob, "perplexity": perplexity([one]), **asdict(one)} for one in scores]
+        print(jsonlib.dumps({**total, "lines": lines}, indent=2))
+        return
+    for one in scores:
+        print(f"{one.log_prob:.4f}\t{perplexity([one]):.4f}")
+    print(
+        f"{len(scores)} lines, {tokens} tokens: log-probability {total['log_prob']:.4f}, "
+        f"perplexity {total['perplexity']:.4f}",
+        file=sys.stderr,
+    )
+
+
+def average(run: Path, last: PositiveInt = 5) -> None:
+    """Average the weights of a run's last checkpoints (in float32) and make that the weights of the run.
+
+    Args:
+        run: Folder of a run.
+        last: How many checkpoints, counted from the end; a run keeps checkpoint.average_last of them.
+    """
+    from transformer_zoo.training.checkpoint import average_checkpoints, save_weights, snapshot_paths
+
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run folder")
+    paths = snapshot_paths(run)
+    if len(paths) < last:
+        raise UserError(
+            f"{run / 'checkpoints'} has {len(paths)} checkpoints to average, not {last}: "
+            "give a smaller --last, or train with a larger checkpoint.average_last"
+        )
+    save_weights(run / "model.safetensors", average_checkpoints(paths[-last:]))
+    print(f"{run / 'model.safetensors'}: average of {', '.join(path.stem for path in paths[-last:])}")

@@ -1,0 +1,90 @@
+"""A command line made from typed functions: signature and docstring are options and --help."""
+
+import dataclasses
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+import docstring_parser
+from jsonargparse import ArgumentParser
+
+
+class Parser(ArgumentParser):
+    """Says what is wrong with an option in one line that names it, and exits with status 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Called with whatever the parser has against the command line."""
+        message = re.sub(r"\s+", " ", message).strip()
+        message = re.sub(r'Parser key "(\w+)"', lambda found: f"--{found[1].replace('_', '-')}", message)
+        message = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", message)
+        message = re.sub(r"\b\w+\.(\w+)$", r"\1", message)  # translate.run -> run
+        if found := re.search(r"unrecognized arguments: (--[\w-]+)", message):
+            near = difflib.get_close_matches(found[1], self.flags, 1)
+            message += f"; did you mean {near[0]}?" if near else "; --help lists the options"
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+    flags: tuple[str, ...] = ()
+
+
+def run_command(
+    commands: Sequence[Callable[..., None]], arguments: Sequence[str], *, prog: str, description: str
+) -> None:
+    """Run the function of `commands` that the first argument names, with the options that follow.
+
+    A parameter without a default is positional; a dataclass as a parameter lends its fields as options; a `bool` is a flag.
+    """
+    parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    subcommands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
+    for command in commands:
+        about = docstring_parser.parse(inspect.getdoc(command) or "")
+        text = f"{about.short_description} {about.long_description or ''}".strip()
+        subparser = Parser(description=text, allow_abbrev=False)
+        _add_options(subparser, command)
+        subcommands.add_subcommand(command.__name__, subparser, help=about.short_description)
+        subparser.flags = tuple(flag for action in subparser._actions for flag in action.option_strings)
+    given = parser.parse_args(list(arguments))
+    chosen = next(command for command in commands if command.__name__ == given.command)
+    chosen(**_collect(chosen, vars(given[given.command])))
+
+
+def _add_options(parser: Parser, owner: Callable[..., Any]) -> None:
+    helps = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(owner) or "").params}
+    hints = get_type_hints(owner.__init__ if inspect.isclass(owner) else owner)
+    for name, parameter in inspect.signature(owner).parameters.items():
+        kind: Any = hints[name]
+        if dataclasses.is_dataclass(kind):
+            _add_options(parser, kind)  # type: ignore[arg-type]
+            continue
+        options: dict[str, Any] = {"help": helps[name]}
+        if len(members := [member for member in get_args(kind) if member is not type(None)]) == 1:
+            [inner] = members
+            if get_origin(kind) is list:
+                options["nargs"] = "+"
+            kind = inner if get_origin(kind) in (list, Union) or type(None) in get_args(kind) else kind
+        if parameter.default is inspect.Parameter.empty:
+            parser.add_argument(name, type=kind, **options)
+        elif kind is bool:
+            parser.add_argument(_flag(name), action="store_true", **options)
+        else:
+            default = list(parameter.default) if "nargs" in options else parameter.default
+            metavar = None if get_origin(kind) is Literal else name.rpartition("_")[2].upper()
+            parser.add_argument(_flag(name), type=kind, default=default, metavar=metavar, **options)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _collect(owner: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Arguments for `owner` out of all options, its dataclasses put together again."""
+    hints = get_type_hints(owner)
+    return {
+        name: hints[name](**{field.name: values[field.name] for field in dataclasses.fields(hints[name])})
+        if dataclasses.is_dataclass(hints[name])
+        else values[name]
+        for name in inspect.signature(owner).parameters
+    }

@@ -1,0 +1,66 @@
+"""Text in and out of a command: UTF-8 in, files that appear when they are whole, progress where somebody sees it."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+from tqdm import tqdm
+
+from transformer_zoo.errors import UserError
+
+T = TypeVar("T")
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+def input_lines(path: Path | None) -> Iterator[str]:
+    """Lines of a file (plain or .gz), or of standard input, without their ends.
+
+    Raises:
+        UserError: a file that cannot be read, or a line that is not UTF-8.
+    """
+    if path is not None:
+        from transformer_zoo.data.parallel import read_lines
+
+        yield from read_lines(path)
+        return
+    for number, raw in enumerate(sys.stdin.buffer, start=1):
+        try:
+            yield raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"standard input:{number}: not UTF-8; convert it to UTF-8") from None
+
+
+@contextmanager
+def open_output(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that gets its name once it is complete (until then the name ends in .part)."""
+    if path is None:
+        yield sys.stdout
+        return
+    from transformer_zoo.training.files import write_atomically
+
+    part = path.with_name(path.name + ".part")
+    with open(part, "w", encoding="utf-8", newline="\n") as file:
+        yield file
+    write_atomically(path, lambda _: None)  # `part` is the name that it syncs and renames
+
+
+def with_progress(items: Iterable[T], what: str, total: int | None = None, *, shown: bool = True) -> Iterator[T]:
+    """The items; on standard error a bar where that is a terminal, else a line every half minute.
+
+    `shown=False` says that the items themselves are written to standard output: where that is the same terminal, they are
+    progress enough.
+    """
+    if sys.stderr.isatty():
+        hidden = not shown and sys.stdout.isatty()
+        yield from tqdm(items, desc=what, total=total, unit=" lines", disable=hidden)
+        return
+    start = last = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        if (now := time.monotonic()) - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            of = "" if total is None else f" of {total}"
+            print(f"{what}: {count}{of} lines, {count / (now - start):.1f} lines/s", file=sys.stderr, flush=True)
