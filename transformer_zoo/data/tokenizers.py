@@ -1,6 +1,7 @@
 """SentencePiece vocabularies (Kudo and Richardson 2018): BPE or unigram, trained from lines in memory."""
 
 import contextlib
+import functools
 import io
 import os
 import random
@@ -14,6 +15,7 @@ from typing import Literal
 
 import sentencepiece as spm
 
+from transformer_zoo.data.sampling import PieceSampler
 from transformer_zoo.errors import UserError
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
@@ -71,6 +73,8 @@ class SentencePieceTokenizer:
     def __init__(self, model: bytes, *, name: str = "SentencePiece model") -> None:
         try:
             self._pieces = spm.SentencePieceProcessor(model_proto=model)
+            if not self._pieces.get_piece_size():  # an empty file is read without complaint
+                raise RuntimeError
             specials = tuple(getattr(self._pieces, f"{token}_id")() for token in ("pad", "unk", "bos", "eos"))
         except RuntimeError:
             raise UserError(f"{name}: not a SentencePiece model; train it again") from None
@@ -145,13 +149,13 @@ class SentencePieceTokenizer:
         try:
             if sample_alpha == 0.0:
                 return self._pieces.encode(list(texts), num_threads=-1)  # type: ignore[no-any-return]
-            spm.set_random_generator_seed(seed % (1 << 32))
-            # One thread: with more, who draws which number is chance.
-            return self._pieces.encode(  # type: ignore[no-any-return]
-                list(texts), num_threads=1, enable_sampling=True, alpha=sample_alpha, nbest_size=-1
-            )
-        except RuntimeError:
+            return self._sampler.encode(texts, alpha=sample_alpha, seed=seed)
+        except (RuntimeError, TypeError):
             raise UserError(_not_unicode(texts)) from None
+
+    @functools.cached_property
+    def _sampler(self) -> PieceSampler:
+        return PieceSampler(self._pieces)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of piece ids; pad, bos and eos give nothing, unk gives " ⁇ "."""
@@ -262,6 +266,10 @@ def _training_error(message: str, vocab_size: int, lines: Sequence[str]) -> User
         )
     if "sentences_.empty()" in message or "all_chars_count" in message:
         return UserError("there is no text to train a vocabulary on")
+    if vocab_size <= 4:
+        return UserError(f"vocab_size: {vocab_size} leaves no room for pieces beside the four special ones")
+    if "character_coverage() >=" in message:
+        return UserError("character_coverage: must be from 0.98 to 1.0")
     if "Unable to cast" in message:
         return UserError(_not_unicode(lines))
     return UserError(f"the vocabulary could not be trained: {' '.join(message.split())}")
