@@ -1,0 +1,287 @@
+"""Speed beside other people's implementations: one table for training, one for beam search.
+
+    python recipes/translation/benchmark.py [--tables training decoding] [--precision float32 bfloat16]
+
+Needs `pip install -e '.[benchmark]'`. All run in this process, in alternation, with the same weights on the
+same made-up sentences. A ratio is the median over the rounds of ours / peer within a round, so that what else
+the machine does meets both. On two cores it takes about a quarter of an hour.
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from tqdm import tqdm
+
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.data import Batch, EncodedCorpus, batch_indices, collate
+from transformer_zoo.errors import UserError
+from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.training.device import choose_device, tune_malloc
+from transformer_zoo.training.files import write_text
+from transformer_zoo.zoo import get_config
+
+try:
+    from contestants import (  # type: ignore[import-not-found]
+        OURS,
+        Contestant,
+        decoding_contestants,
+        discourage_specials,
+        make_corpus,
+        training_contestants,
+    )
+except ImportError as missing:
+    sys.exit(f"error: {missing}: the peers are installed by pip install -e '.[benchmark]'")
+
+MEAN_LENGTH = 26  # tokens of a sentence, eos included
+
+
+@dataclass
+class Row:
+    """A line of a table: units a second, median and extremes over the rounds; ours / peer."""
+
+    name: str
+    precision: str
+    speed: float
+    lowest: float
+    highest: float
+    ratio: float
+
+
+@dataclass
+class Table:
+    """A table with what must be known to read it."""
+
+    title: str
+    unit: str
+    notes: list[str]
+    rows: list[Row]
+
+    def __str__(self) -> str:
+        lines = [f"### {self.title}", "", *(f"- {note}" for note in self.notes), ""]
+        lines += [
+            f"| implementation | precision | {self.unit} | lowest | highest | ours / this |",
+            "|---|---|--:|--:|--:|--:|",
+        ]
+        for row in self.rows:
+            speeds = " | ".join(
+                f"{x:,.0f}" if x >= 1000 else f"{x:.1f}" for x in (row.speed, row.lowest, row.highest)
+            )
+            lines.append(f"| {row.name} | {row.precision} | {speeds} | {row.ratio:.2f} |")
+        return "\n".join(lines)
+
+
+def parse_options(arguments: Sequence[str]) -> Namespace:
+    """The command line."""
+    parser = ArgumentParser(description="Speed of training and of beam search beside other implementations.")
+    add: Callable[..., Any] = parser.add_argument
+    tables, precisions = ["training", "decoding"], ["float32", "bfloat16"]
+    add("--tables", nargs="+", choices=tables, default=tables, help="what to measure")
+    add("--precision", nargs="+", choices=precisions, default=precisions, help="bfloat16: by autocast")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
+    add("--tune-malloc", type=bool, default=True, help="keep freed memory in the process, for everybody")
+    add("--compile", type=bool, default=False, help="torch.compile in training, for everybody")
+    add("--vocab-size", type=int, default=8000, help="vocabulary of both tables")
+    add("--seed", type=int, default=0, help="seed of weights, sentences and lengths")
+    add("--training-preset", default="transformer-small", help="shape of the training table")
+    add("--batch-tokens", type=int, default=4096, help="target tokens of a training batch")
+    add("--rounds", type=int, default=5, help="rounds of training")
+    add("--steps", type=int, default=4, help="updates of each in a round")
+    add("--decoding-preset", default="transformer-iwslt", help="shape of the decoding table")
+    add("--sentences", type=int, default=1000, help="sentences of a decoding round")
+    add("--batch-sentences", type=int, default=64, help="sentences decoded at once, by everybody")
+    add("--beam", type=int, default=5, help="beam width")
+    add("--new-tokens", type=int, default=MEAN_LENGTH, help="decoding steps of every sentence")
+    add("--decoding-rounds", type=int, default=3, help="rounds of decoding")
+    add(
+        "--ctranslate2",
+        nargs="*",
+        default=["float32", "int8"],
+        help="CTranslate2's compute types; none leaves it out",
+    )
+    add("--json", default=None, type=str | None, help="also write the results to this file")
+    options = parser.parse_args(list(arguments))
+    for name in (
+        "threads",
+        "batch_tokens",
+        "rounds",
+        "steps",
+        "sentences",
+        "batch_sentences",
+        "beam",
+        "new_tokens",
+        "decoding_rounds",
+    ):
+        if options[name] < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    options.device = choose_device(options.device)
+    return options
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """What the figures depend on."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    sets = [
+        name
+        for name in ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+        if capabilities.get(name)
+    ]
+    described = {
+        "cpu": _cpu_name(),
+        "instruction sets": ", ".join(sets) or platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "commit": _commit(),
+    }
+    if not {"avx512_bf16", "amx_bf16"} & set(sets):
+        described["bfloat16 on this CPU"] = "emulated, slower than float32"
+    if device.type == "cuda":
+        described["gpu"] = torch.cuda.get_device_name(device)
+    return described
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def compete(contestants: Sequence[Contestant], rounds: int, title: str, device: torch.device) -> list[Row]:
+    """Warm up, then all in turn, each round beginning with another.
+
+    A ratio is to ours at the same precision, and to our fastest where we have no such precision.
+    """
+    speeds: list[list[float]] = [[] for _ in contestants]
+    with tqdm(total=len(contestants) * (rounds + 1), desc=title, disable=None, leave=False) as bar:
+        for number in range(-1, rounds):
+            for i in np.roll(np.arange(len(contestants)), -number).tolist():
+                bar.set_postfix_str(f"{contestants[i].name} {contestants[i].precision}")
+                start = time.perf_counter()
+                amount = contestants[i].run(number)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                if number >= 0:
+                    speeds[i].append(amount / (time.perf_counter() - start))
+                bar.update()
+    ours = {c.precision: mine for c, mine in zip(contestants, speeds, strict=True) if c.name == OURS}
+    fastest = max(ours.values(), key=statistics.median)
+    rows = []
+    for c, mine in zip(contestants, speeds, strict=True):
+        ratio = statistics.median(a / b for a, b in zip(ours.get(c.precision, fastest), mine, strict=True))
+        rows.append(Row(c.name, c.precision, statistics.median(mine), min(mine), max(mine), ratio))
+    return rows
+
+
+def build(preset: str, options: Namespace) -> EncoderDecoder:
+    """The preset as all the peers can have it, on the device."""
+    torch.manual_seed(options.seed)
+    config = get_config(preset, vocab_size=options.vocab_size, sinusoid_layout="halves", dropout=0.1)
+    return EncoderDecoder(config).to(options.device)
+
+
+def shape(config: EncoderDecoderConfig) -> str:
+    """A model's shape in words."""
+    return (
+        f"{config.n_encoder_layers}+{config.n_decoder_layers} layers, d_model {config.d_model}, "
+        f"d_ff {config.d_ff}, {config.n_heads} heads, vocabulary {config.vocab_size}"
+    )
+
+
+def training_table(options: Namespace) -> Table:
+    """Target tokens a second."""
+    model = build(options.training_preset, options)
+    wanted = options.rounds * options.steps
+    n_pairs = max(2 * wanted * options.batch_tokens // MEAN_LENGTH, 100)
+    batches = make_batches(make_corpus(n_pairs, MEAN_LENGTH, options.vocab_size, options.seed), options)[
+        :wanted
+    ]
+    rows = compete(training_contestants(model, batches, options), options.rounds, "training", options.device)
+    n_tokens, n_pairs = sum(b.n_tokens for b in batches), sum(len(b.source) for b in batches)
+    padding = 1 - n_tokens / sum(b.target_out.numel() for b in batches)
+    notes = [
+        shape(model.config),
+        f"{options.rounds} rounds of {options.steps} updates, {n_tokens / len(batches):,.0f} real target "
+        f"tokens in each and {padding:.1%} padding, {n_tokens / n_pairs:.1f} tokens a sentence with eos",
+        "label smoothing 0.1, fused Adam, dropout 0.1 on embeddings and sublayers (torch.nn.Transformer has "
+        "one number, so on attention weights and activations too)",
+        f"compiled: {'all' if options.compile else 'none'}; Hugging Face with its default attention (sdpa)",
+    ]
+    return Table("Training", "target tokens/s", notes, rows)
+
+
+def make_batches(corpus: EncodedCorpus, options: Namespace) -> list[Batch]:
+    """All batches of an epoch, on the device."""
+    cut = batch_indices(
+        corpus.source_lengths,
+        corpus.target_lengths,
+        batch_tokens=options.batch_tokens,
+        seed=options.seed,
+        epoch=0,
+    )
+    return [collate(corpus, indices).to(options.device) for indices in cut]
+
+
+def decoding_table(options: Namespace) -> Table:
+    """Sentences a second."""
+    model = build(options.decoding_preset, options).eval()
+    discourage_specials(model)
+    corpus = make_corpus(options.sentences, MEAN_LENGTH, options.vocab_size, options.seed)
+    contestants = decoding_contestants(model, corpus, options)
+    rows = compete(contestants, options.decoding_rounds, "decoding", options.device)
+    notes = [
+        shape(model.config),
+        f"{options.decoding_rounds} rounds of {len(corpus)} sentences of {corpus.source_lengths.mean():.1f} "
+        f"tokens, by length, {options.batch_sentences} at a time; beam {options.beam}, "
+        f"{options.new_tokens} steps",
+        "random weights, copied into all; eos comes at the length limit only: equal work for all",
+    ]
+    return Table("Beam search", "sentences/s", notes, rows)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, print, and write."""
+    options = parse_options(arguments)
+    torch.set_num_threads(options.threads)
+    tuned = options.tune_malloc and tune_malloc()
+    described = {
+        **machine(options.device),
+        "malloc": "tuned for all" if tuned else "as the system has it, for all",
+    }
+    print("\n".join(f"{name}: {value}" for name, value in described.items()))
+    tables = []
+    for name in options.tables:
+        tables.append(training_table(options) if name == "training" else decoding_table(options))
+        print(f"\n{tables[-1]}", flush=True)
+    if options.json is not None:
+        given = {name: str(value) if name == "device" else value for name, value in options.as_dict().items()}
+        result = {"machine": described, "options": given, "tables": [asdict(table) for table in tables]}
+        write_text(Path(options.json), json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,207 @@
+"""The benchmark's peers: other people's implementations of the same model, with the same weights.
+
+They compute what `EncoderDecoder` computes (tests/recipes/test_benchmark.py), so only the time may differ.
+The model is post-norm, with relu, one shared vocabulary and sinusoids in "halves": what all three have.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import MarianConfig, MarianMTModel
+
+from transformer_zoo.blocks.positions import sinusoids
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.models import EncoderDecoder
+
+
+def to_marian(model: EncoderDecoder) -> MarianMTModel:
+    """Hugging Face's MarianMTModel. It starts from bos, and with its default attention implementation."""
+    c = model.config
+    config = MarianConfig(
+        vocab_size=c.vocab_size,
+        d_model=c.d_model,
+        encoder_layers=c.n_encoder_layers,
+        decoder_layers=c.n_decoder_layers,
+        encoder_attention_heads=c.n_heads,
+        decoder_attention_heads=c.n_heads,
+        encoder_ffn_dim=c.d_ff,
+        decoder_ffn_dim=c.d_ff,
+        dropout=c.dropout,
+        attention_dropout=c.attention_dropout,
+        activation_dropout=c.activation_dropout,
+        activation_function=c.activation,
+        scale_embedding=c.scale_embeddings,
+        max_position_embeddings=c.max_seq_len,
+        pad_token_id=c.pad_id,
+        decoder_start_token_id=c.bos_id,
+        eos_token_id=c.eos_id,
+        forced_eos_token_id=c.eos_id,
+    )
+    marian: Any = MarianMTModel(config)
+    marian.final_logits_bias.zero_()
+    _copy(marian.model.shared, model.embedding)
+    for layer, theirs in _layer_pairs(model, marian.model):
+        _copy(theirs.self_attn, layer.attn)
+        _copy(theirs.self_attn_layer_norm, layer.attn_norm)
+        if hasattr(layer, "cross_attn"):
+            _copy(theirs.encoder_attn, layer.cross_attn)
+            _copy(theirs.encoder_attn_layer_norm, layer.cross_attn_norm)
+        _copy(theirs.fc1, layer.ffn.up_proj)
+        _copy(theirs.fc2, layer.ffn.down_proj)
+        _copy(theirs.final_layer_norm, layer.ffn_norm)
+    result: MarianMTModel = marian
+    return result
+
+
+class TorchTransformer(nn.Module):
+    """torch.nn.Transformer as the paper has it: scaled embeddings, sinusoids, a tied output around it.
+
+    It has one dropout number, which is also that of attention weights and activations. The norm it adds after
+    a post-norm stack is taken away: the paper has none.
+    """
+
+    positions: Tensor
+
+    def __init__(self, config: EncoderDecoderConfig) -> None:
+        super().__init__()
+        self.scale = config.d_model**0.5
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_id)
+        positions = sinusoids(torch.arange(config.max_seq_len), config.d_model, layout=config.sinusoid_layout)
+        self.register_buffer("positions", positions, persistent=False)
+        self.dropout = nn.Dropout(config.dropout)
+        transformer: Any = nn.Transformer(
+            config.d_model,
+            config.n_heads,
+            config.n_encoder_layers,
+            config.n_decoder_layers,
+            config.d_ff,
+            config.dropout,
+            config.activation,
+            batch_first=True,
+        )
+        transformer.encoder.norm = transformer.decoder.norm = None
+        self.transformer = transformer
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        out: Tensor = self.dropout(self.embedding(ids) * self.scale + self.positions[: ids.size(1)])
+        return out
+
+    def forward(self, source: Tensor, target: Tensor, source_mask: Tensor | None = None) -> Tensor:
+        """Logits (B, Tt, V). Targets are padded on the right only, so causality keeps padding out of them."""
+        ignore = None if source_mask is None else ~source_mask
+        hidden = self.transformer(
+            self._embed(source),
+            self._embed(target),
+            tgt_mask=nn.Transformer.generate_square_subsequent_mask(target.size(1), device=target.device),
+            tgt_is_causal=True,
+            src_key_padding_mask=ignore,
+            memory_key_padding_mask=ignore,
+        )
+        return nn.functional.linear(hidden, self.embedding.weight)
+
+
+@torch.no_grad()
+def to_torch(model: EncoderDecoder) -> TorchTransformer:
+    """torch.nn.Transformer with the model's weights."""
+    torch_model = TorchTransformer(model.config)
+    _copy(torch_model.embedding, model.embedding)
+    for layer, theirs in _layer_pairs(model, torch_model.transformer):
+        attentions, norms = [(layer.attn, theirs.self_attn)], [layer.attn_norm]
+        if hasattr(layer, "cross_attn"):
+            attentions += [(layer.cross_attn, theirs.multihead_attn)]
+            norms += [layer.cross_attn_norm]
+        for ours, attention in attentions:
+            for parameter, value in zip(
+                (attention.in_proj_weight, attention.in_proj_bias), _fused(ours, "qkv"), strict=True
+            ):
+                parameter.copy_(value)
+            _copy(attention.out_proj, ours.out_proj)
+        for number, norm in enumerate([*norms, layer.ffn_norm], start=1):
+            _copy(getattr(theirs, f"norm{number}"), norm)
+        _copy(theirs.linear1, layer.ffn.up_proj)
+        _copy(theirs.linear2, layer.ffn.down_proj)
+    return torch_model
+
+
+def made_up_tokens(config: EncoderDecoderConfig) -> list[str]:
+    """A word for each id, for a translator that takes words."""
+    special = {config.pad_id: "<pad>", config.bos_id: "<s>", config.eos_id: "</s>"}
+    words = [special.get(i, f"t{i}") for i in range(config.vocab_size)]
+    words[words.index("t1")] = "<unk>"
+    return words
+
+
+def save_ctranslate2(model: EncoderDecoder, folder: Path) -> None:
+    """Write a CTranslate2 model with these weights in float32, of words `made_up_tokens`, to a new folder.
+
+    Sources end in eos already. Other types are made of it on loading (`compute_type`).
+    """
+    from ctranslate2.specs import TransformerSpec
+
+    c = model.config
+    spec = TransformerSpec.from_config((c.n_encoder_layers, c.n_decoder_layers), c.n_heads, pre_norm=False)
+    embedding = model.head_weight.detach().cpu()
+    table = sinusoids(torch.arange(c.max_seq_len), c.d_model, layout=c.sinusoid_layout)
+    spec.encoder.embeddings[0].weight = spec.decoder.embeddings.weight = embedding
+    spec.decoder.projection.weight = embedding
+    spec.encoder.position_encodings.encodings = spec.decoder.position_encodings.encodings = table
+    for ours, theirs in ((model.encoder, spec.encoder), (model.decoder, spec.decoder)):
+        for layer, layer_spec in zip(ours.layers, theirs.layer, strict=True):
+            _fill_layer(layer_spec, layer)
+    words = made_up_tokens(c)
+    spec.register_source_vocabulary(words)
+    spec.register_target_vocabulary(words)
+    spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = "<unk>", "<s>", "</s>"
+    spec.config.decoder_start_token = "<s>"
+    spec.config.layer_norm_epsilon = c.norm_eps
+    spec.validate()
+    spec.optimize()
+    folder.mkdir()
+    spec.save(str(folder))
+
+
+def _fill_layer(spec: Any, layer: Any) -> None:
+    """One layer of a CTranslate2 specification."""
+    _fill_attention(spec.self_attention, layer.attn, "qkv")
+    _fill_norm(spec.self_attention.layer_norm, layer.attn_norm)
+    if hasattr(layer, "cross_attn"):
+        _fill_attention(spec.attention, layer.cross_attn, "q", "kv")
+        _fill_norm(spec.attention.layer_norm, layer.cross_attn_norm)
+    for linear, ours in ((spec.ffn.linear_0, layer.ffn.up_proj), (spec.ffn.linear_1, layer.ffn.down_proj)):
+        linear.weight, linear.bias = ours.weight.detach().cpu(), ours.bias.detach().cpu()
+    _fill_norm(spec.ffn.layer_norm, layer.ffn_norm)
+
+
+def _fill_attention(spec: Any, attention: nn.Module, *fused: str) -> None:
+    """Projections in groups that CTranslate2 multiplies at once, such as "q" and "kv"; then the output's."""
+    state = attention.state_dict()
+    groups = [_fused(attention, names) for names in fused]
+    for linear, (weight, bias) in zip(
+        spec.linear, [*groups, (state["out_proj.weight"], state["out_proj.bias"])], strict=True
+    ):
+        linear.weight, linear.bias = weight.cpu(), bias.cpu()
+
+
+def _fill_norm(spec: Any, norm: Any) -> None:
+    spec.gamma, spec.beta = norm.weight.detach().cpu(), norm.bias.detach().cpu()
+
+
+def _layer_pairs(model: EncoderDecoder, peer: Any) -> list[tuple[Any, Any]]:
+    """Our layers beside the peer's, the encoder's first."""
+    return [
+        *zip(model.encoder.layers, peer.encoder.layers, strict=True),
+        *zip(model.decoder.layers, peer.decoder.layers, strict=True),
+    ]
+
+
+def _copy(theirs: Any, ours: Any) -> None:
+    theirs.load_state_dict(ours.state_dict())
+
+
+def _fused(attention: nn.Module, names: str) -> tuple[Tensor, Tensor]:
+    """Weight (n * H * Dh, D) and bias (n * H * Dh,) of the n projections of these names, out of q, k, v."""
+    state = attention.state_dict()
+    weights, biases = ([state[f"{name}_proj.{part}"] for name in names] for part in ("weight", "bias"))
+    return torch.cat(weights), torch.cat(biases)
