@@ -77,6 +77,15 @@ class KVCache:
         return self.keys[:, :, : self.window], self.values[:, :, : self.window]
 
     def select(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in this order. rows: (B',) int64."""
-        self.keys = self.keys.index_select(0, rows)
-        self.values = self.values.index_select(0, rows)
+        """Keep these rows of the batch, in this order. rows: (B',) int64.
+
+        Unless rows multiply (B' > B), only those that change their place are copied, and of them what attention is shown.
+        """
+        n = rows.numel()
+        if n > self.keys.size(0):
+            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+            return
+        moved = (rows != torch.arange(n, device=rows.device)).nonzero()[:, 0]
+        for held in (self.keys, self.values):
+            held[moved, :, : self.window] = held[rows[moved], :, : self.window]
+        self.keys, self.values = self.keys[:n], self.values[:n]
