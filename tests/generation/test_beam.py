@@ -19,7 +19,14 @@ PAD, UNK, BOS, EOS = range(4)
 def make_model(vocab_size: int = 23, seed: int = 0, **overrides: object) -> EncoderDecoder:
     """A small random model with distributions far from flat."""
     torch.manual_seed(seed)
-    fields = {"d_model": 16, "n_heads": 2, "d_ff": 24, "n_encoder_layers": 1, "n_decoder_layers": 2, **overrides}
+    fields = {
+        "d_model": 16,
+        "n_heads": 2,
+        "d_ff": 24,
+        "n_encoder_layers": 1,
+        "n_decoder_layers": 2,
+        **overrides,
+    }
     model = EncoderDecoder(EncoderDecoderConfig.from_dict({"vocab_size": vocab_size, **fields})).eval()
     with torch.no_grad():
         model.head_weight.mul_(1.7)
@@ -37,7 +44,9 @@ def pad(sources: Sequence[Sequence[int]], extra: int = 0) -> tuple[Tensor, Tenso
     return ids, ids != PAD
 
 
-def search(model: EncoderDecoder, sources: Sequence[Sequence[int]], **options: object) -> list[list[Hypothesis]]:
+def search(
+    model: EncoderDecoder, sources: Sequence[Sequence[int]], **options: object
+) -> list[list[Hypothesis]]:
     return beam_search(model, *pad(sources), **options)
 
 
@@ -72,7 +81,9 @@ def naive_beam_search(
         candidates.sort(reverse=True)
         for log_prob, tokens in candidates[:beam]:
             if tokens[-1] == EOS:
-                finished.append(Hypothesis(tokens[:-1], log_prob, log_prob / length_penalty_at(length, alpha, penalty)))
+                finished.append(
+                    Hypothesis(tokens[:-1], log_prob, log_prob / length_penalty_at(length, alpha, penalty))
+                )
         live = [c for c in candidates if c[1][-1] != EOS][:beam]
     return sorted(finished, key=lambda h: -h.score)[:n_best]
 
@@ -83,7 +94,9 @@ def assert_same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> 
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-4)
 
 
-@pytest.mark.parametrize(("penalty", "alpha"), [("gnmt", 0.6), ("length", 1.0), ("gnmt", 0.0), ("length", -0.5)])
+@pytest.mark.parametrize(
+    ("penalty", "alpha"), [("gnmt", 0.6), ("length", 1.0), ("gnmt", 0.0), ("length", -0.5)]
+)
 def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alpha: float) -> None:
     model = make_model(vocab_size=7)
     source, limit = make_sources([3], vocab_size=7)[0], 5
@@ -91,7 +104,9 @@ def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alp
     for n in range(limit):
         for tokens in itertools.product([UNK, 4, 5, 6], repeat=n):
             log_prob = sum(next_log_probs(model, source, tokens[:i])[t] for i, t in enumerate([*tokens, EOS]))
-            everything.append(Hypothesis(list(tokens), log_prob, log_prob / length_penalty_at(n + 1, alpha, penalty)))
+            everything.append(
+                Hypothesis(list(tokens), log_prob, log_prob / length_penalty_at(n + 1, alpha, penalty))
+            )
     everything.sort(key=lambda h: -h.score)
     [found] = search(
         model, [source], beam=1500, n_best=1500, max_extra=2, length_penalty=alpha, penalty=penalty
@@ -103,7 +118,13 @@ def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alp
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(
     ("beam", "n_best", "penalty", "alpha"),
-    [(1, 1, "gnmt", 0.6), (2, 2, "gnmt", 0.6), (4, 1, "length", 1.0), (5, 5, "gnmt", 0.0), (3, 2, "length", 2.0)],
+    [
+        (1, 1, "gnmt", 0.6),
+        (2, 2, "gnmt", 0.6),
+        (4, 1, "length", 1.0),
+        (5, 5, "gnmt", 0.0),
+        (3, 2, "length", 2.0),
+    ],
 )
 def test_a_pruned_beam_keeps_what_a_slow_search_keeps(
     seed: int, beam: int, n_best: int, penalty: str, alpha: float
@@ -155,14 +176,18 @@ def test_a_sentence_gets_the_same_in_every_company(beam: int, positions: str) ->
         for start in range(0, 10, size):
             rows = order[start : start + size]
             ids, mask = pad([sources[i] for i in rows], extra)
-            for i, found in zip(rows, beam_search(model, ids, mask, beam=beam, n_best=beam, max_extra=12), strict=True):
+            for i, found in zip(
+                rows, beam_search(model, ids, mask, beam=beam, n_best=beam, max_extra=12), strict=True
+            ):
                 assert_same(found, alone[i])
 
 
 def test_no_mask_means_all_tokens_are_real() -> None:
     model = make_model()
     ids = torch.tensor(make_sources([6, 6]))
-    assert beam_search(model, ids, beam=3) == beam_search(model, ids, torch.ones_like(ids, dtype=torch.bool), beam=3)
+    assert beam_search(model, ids, beam=3) == beam_search(
+        model, ids, torch.ones_like(ids, dtype=torch.bool), beam=3
+    )
 
 
 def test_the_n_best_are_different_sorted_and_as_many_as_asked() -> None:
@@ -201,13 +226,20 @@ def test_learned_positions_limit_the_length() -> None:
     assert len(found.tokens) + 1 == 8
 
 
+def test_an_absolute_length_limit() -> None:
+    found = search(without_eos(make_model()), make_sources([2, 9]), beam=2, max_extra=4, max_length=8)
+    assert [len(h.tokens) + 1 for [h] in found] == [6, 8]
+
+
 def test_scores_by_hand() -> None:
     model = make_model()
     source = make_sources([5])[0]
     for penalty, value in (("gnmt", lambda n: ((5 + n) / 6) ** 0.7), ("length", lambda n: n**0.7)):
         [found] = search(model, [source], beam=4, n_best=4, penalty=penalty, length_penalty=0.7)
         for h in found:
-            log_prob = sum(next_log_probs(model, source, h.tokens[:i])[t] for i, t in enumerate([*h.tokens, EOS]))
+            log_prob = sum(
+                next_log_probs(model, source, h.tokens[:i])[t] for i, t in enumerate([*h.tokens, EOS])
+            )
             assert h.log_prob == pytest.approx(log_prob, abs=1e-4)
             assert h.score == pytest.approx(log_prob / value(len(h.tokens) + 1), abs=1e-4)
 
@@ -230,8 +262,13 @@ def test_a_prefix_is_kept_and_continued_as_the_model_would(beam: int) -> None:
         assert best.tokens[: len(prefix)] == prefix
         if beam > 1:
             limit = len(source) + 5
-            assert_same([best], naive_beam_search(model, source, beam=beam, limit=limit, n_best=1, prefix=prefix))
-    alone = [search(model, [s], beam=beam, prefix=[p], max_extra=5)[0] for s, p in zip(sources, prefixes, strict=True)]
+            assert_same(
+                [best], naive_beam_search(model, source, beam=beam, limit=limit, n_best=1, prefix=prefix)
+            )
+    alone = [
+        search(model, [s], beam=beam, prefix=[p], max_extra=5)[0]
+        for s, p in zip(sources, prefixes, strict=True)
+    ]
     for one, other in zip(found, alone, strict=True):
         assert_same(one, other)
 

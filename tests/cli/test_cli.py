@@ -1,0 +1,251 @@
+"""The command as people use it: what it prints, what it writes, how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from transformer_zoo.cli import main
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.data.tokenizers import TokenizerSettings, TranslationTokenizer
+from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.training.checkpoint import copy_weights, save_model_config, save_weights
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "small", "dogs", "near", "an", "old", "house"]
+TEXT = [" ".join(WORDS[i % 15 : i % 15 + 4] + WORDS[: i % 7]) for i in range(40)]
+
+
+def make_run(folder: Path, seed: int) -> Path:
+    """A run of a random model, whose recipe names two tests."""
+    tokenizer = TranslationTokenizer.train(TEXT, TEXT, TokenizerSettings(vocab_size=60))
+    config = EncoderDecoderConfig(
+        vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1
+    )
+    tokenizer.save(folder / "tokenizer")
+    save_model_config(folder, "encoder-decoder", config)
+    for step in (1, 2, 3):
+        torch.manual_seed(seed + step)
+        save_weights(
+            folder / "checkpoints" / f"step_{step:06d}.safetensors", copy_weights(EncoderDecoder(config))
+        )
+    save_weights(folder / "model.safetensors", copy_weights(EncoderDecoder(config)))
+    for side in ("en", "de"):
+        (folder / f"test.{side}").write_text("".join(line + "\n" for line in TEXT[:6]), encoding="utf-8")
+    files = {"source": str(folder / "test.en"), "target": str(folder / "test.de")}
+    recipe = {
+        "data": {"tests": {"one": files, "two": files}, "validation": files},
+        "test": {"beam": 3, "length_penalty": 1.0, "penalty": "length", "bleu_tokenize": "none"},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("other"), seed=10)
+
+
+def call(command: str, *words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """In a process of its own, for what depends on real streams."""
+    code = "import sys; from transformer_zoo.cli import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONWARNINGS": "default"}
+    arguments = [sys.executable, "-c", code, command, *map(str, words)]
+    return subprocess.run(arguments, input=stdin, env=environment, capture_output=True, check=False)
+
+
+def test_translate_from_stdin_to_stdout(run: Path) -> None:
+    done = call("translate", run, stdin="the cat\n\r\nan old hoüse\r\n\ntwo dogs".encode())
+    lines = done.stdout.decode().split("\n")
+    assert (done.returncode, done.stderr, len(lines)) == (0, b"", 6)
+    assert [bool(line) for line in lines] == [True, False, True, False, True, False]
+
+
+def test_translate_files_and_recipe_settings(run: Path, tmp_path: Path) -> None:
+    out, explicit = tmp_path / "out.txt", tmp_path / "explicit.txt"
+    assert main(["translate", str(run), "--input", str(run / "test.en"), "--output", str(out)]) == 0
+    options = ["--beam", "3", "--length-penalty", "1.0", "--penalty", "length", "--batch-tokens", "1"]
+    assert (
+        main(["translate", str(run), "--input", str(run / "test.en"), "--output", str(explicit), *options])
+        == 0
+    )
+    assert out.read_text("utf-8").count("\n") == 6
+    assert out.read_text("utf-8") == explicit.read_text("utf-8")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_n_best_lines_are_numbered_and_scored(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["translate", str(run), "--input", str(run / "test.en"), "--n-best", "2"]) == 0
+    rows = [line.split(" ||| ") for line in capsys.readouterr().out.splitlines()]
+    assert [int(number) for number, _, _ in rows] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+    assert all(
+        float(first[1]) >= float(second[1]) for first, second in zip(rows[::2], rows[1::2], strict=True)
+    )
+
+
+def test_an_overlong_line_is_a_warning_with_its_number(run: Path) -> None:
+    done = call("translate", run, "--beam", 1, stdin=b"cat\n" + b"the cat sat. " * 400)
+    assert done.returncode == 0
+    assert done.stdout.count(b"\n") == 2
+    [warning] = done.stderr.decode().splitlines()
+    assert warning.startswith("warning: line 2: ")
+
+
+def test_a_closed_pipe_is_quiet(run: Path) -> None:
+    code = "import sys; from transformer_zoo.cli import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "translate", str(run), "--beam", "1", "--window", "1"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin and process.stdout and process.stderr
+    process.stdin.write(b"the cat\n" * 50)
+    process.stdin.close()
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+def test_evaluate_all_tests_of_the_recipe(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--metrics", "bleu", "chrf", "ter"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:7]] == [
+        [s, m] for s in ("one", "two") for m in ("bleu", "chrf", "ter")
+    ]
+    assert "tok:none" in lines[1]
+    assert "penalty length" in lines[-1]
+    kept = json.loads((run / "evaluation" / "one.json").read_text("utf-8"))
+    assert kept["search"] == {
+        "beam": 3, "length_penalty": 1.0, "penalty": "length", "max_extra": 50, "dtype": "float32"
+    }  # fmt: skip
+    assert "tok:none" in kept["scores"][0]["signature"]
+    assert (run / "evaluation" / "one.hyp").read_text("utf-8").count("\n") == 6
+
+
+def test_evaluate_prints_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--source", str(run / "test.en"), "--reference", str(run / "test.de")]
+    assert main(["evaluate", str(run), *files, "--json", "--beam", "1", "--tokenize", "13a"]) == 0
+    [split] = json.loads(capsys.readouterr().out)["splits"]
+    assert (split["split"], split["sentences"], split["search"]["beam"]) == ("test.en", 6, 1)
+    assert "tok:13a" in split["scores"][0]["signature"]
+    assert (run / "evaluation" / "test.en.hyp").exists()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_evaluate_compares_two_runs(
+    run: Path, other_run: Path, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--split", "validation", "--compare", str(other_run), *(["--json"] if as_json else [])]
+    assert main(["evaluate", str(run), *options]) == 0
+    out = capsys.readouterr().out
+    if as_json:
+        [row] = json.loads(out)["comparisons"]
+        assert 0 <= row["p_value"] <= 1
+        assert "bs:1000" in row["signature"]
+    else:
+        assert "p-value" in out.splitlines()[0]
+        assert str(other_run) in out.splitlines()[0]
+    assert (other_run / "evaluation" / "validation.hyp").exists()
+
+
+def test_score_gives_log_probability_and_perplexity(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--source", str(run / "test.en"), "--target", str(run / "test.de")]
+    assert main(["score", str(run), *files]) == 0
+    captured = capsys.readouterr()
+    rows = [tuple(map(float, line.split("\t"))) for line in captured.out.splitlines()]
+    assert len(rows) == 6
+    assert all(log_prob < 0 and perplexity > 1 for log_prob, perplexity in rows)
+    assert "6 lines" in captured.err
+    assert main(["score", str(run), *files, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["log_prob"] == pytest.approx(sum(log_prob for log_prob, _ in rows), abs=1e-2)
+    assert sum(len(line["token_log_probs"]) for line in report["lines"]) == report["tokens"]
+
+
+def test_average_is_the_mean_of_the_last(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run(tmp_path / "average", seed=5)
+    assert main(["average", str(folder), "--last", "2"]) == 0
+    assert "step_000002, step_000003" in capsys.readouterr().out
+    last = [load_file(folder / "checkpoints" / f"step_00000{i}.safetensors") for i in (2, 3)]
+    found = load_file(folder / "model.safetensors")
+    assert found.keys() == last[0].keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, (last[0][name] + last[1][name]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        ("translate RUN --n-bets 3", 2, "--n-bets 3; did you mean --n-best?"),
+        ("translate RUN --beam 0", 2, "--beam"),
+        ("translate RUN --penalty none", 2, "--penalty: Expected one of 'gnmt', 'length'"),
+        ("translate", 2, "required: run"),
+        ("transalte RUN", 2, "'transalte'"),
+        ("evaluate RUN --metrics blue", 2, "--metrics"),
+        ("evaluate RUN --source a", 2, "--source and --reference"),
+        ("evaluate RUN --split one --source a --reference b", 2, "--split and --source"),
+        ("score RUN --source a", 2, "--target"),
+        ("translate nowhere", 1, "nowhere: no such run folder"),
+        ("translate RUN/tokenizer", 1, "it is no run"),
+        ("translate RUN --input nofile", 1, "nofile: no such file"),
+        ("translate RUN --input RUN/broken", 1, "broken:2: not UTF-8"),
+        ("translate RUN --input RUN/test.en --output RUN/none/out", 1, "none/out"),
+        ("translate RUN --input RUN/test.en --n-best 4", 1, "n_best 4 with beam 3"),
+        ("translate RUN --device tpu", 1, "'tpu'"),
+        ("evaluate RUN --split three", 1, "no split 'three': take one of one, two, validation"),
+        ("evaluate RUN --tokenize 14a", 1, "'14a'"),
+        ("average RUN --last 4", 1, "3 checkpoints"),
+        ("average nowhere", 1, "nowhere: no such run folder"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    run: Path, words: str, status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "broken").write_bytes(b"fine\nbr\xffken\n")
+    try:
+        ended = main(words.replace("RUN", str(run)).split())
+    except SystemExit as exit_:
+        ended = exit_.code
+    captured = capsys.readouterr()
+    assert ended == status
+    assert captured.out == ""
+    [line] = captured.err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_broken_text_on_standard_input(run: Path) -> None:
+    done = call("translate", run, stdin=b"fine\n\xff\n")
+    assert (done.returncode, done.stderr) == (1, b"error: standard input:2: not UTF-8; convert it to UTF-8\n")
+
+
+@pytest.mark.parametrize("command", ["translate", "evaluate", "score", "average"])
+def test_help_explains_every_option_without_loading_torch(command: str) -> None:
+    code = (
+        "import sys; from transformer_zoo.cli import main\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    arguments = [sys.executable, "-c", code, command, "--help"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == "False\n"
+    options = [
+        line.split()[0] for line in done.stdout.split("options:\n")[1].splitlines() if line.startswith("  -")
+    ]
+    assert len(options) >= 2
+    assert "_" not in "".join(options)

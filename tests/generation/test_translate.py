@@ -1,0 +1,187 @@
+"""Lines in, lines out: in order, none lost, none cut, whatever their batches."""
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+
+from transformer_zoo import UserError
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.generation import beam_search, perplexity, score, translate, translate_n_best
+from transformer_zoo.generation.translate import split_text
+from transformer_zoo.models import EncoderDecoder
+
+FIRST = 4  # pad, unk, bos, eos come before the letters
+LETTERS = "abcdefghijklmnopqrstuvwxyz .!"
+
+
+class Letters:
+    """A tokenizer with a token for each letter, which drops space at both ends as SentencePiece does."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[FIRST + LETTERS.index(letter) for letter in text.strip()] for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join("?" if i < FIRST else LETTERS[i - FIRST] for i in ids)
+
+
+class Pair:
+    source = target = Letters()
+
+
+@pytest.fixture(scope="module")
+def model() -> EncoderDecoder:
+    torch.manual_seed(0)
+    config = EncoderDecoderConfig(
+        vocab_size=FIRST + len(LETTERS),
+        d_model=16,
+        n_heads=2,
+        d_ff=24,
+        n_encoder_layers=1,
+        n_decoder_layers=1,
+    )
+    model = EncoderDecoder(config).eval()
+    with torch.no_grad():
+        model.head_weight.mul_(1.7)
+    return model
+
+
+LINES = ["a small house", "", "x", "the big cat sat.", "   ", "hello", "yes!", "abcabcabcabcabc", "hello"]
+
+
+def alone(model: EncoderDecoder, line: str, **options: object) -> str:
+    [ids] = Pair.source.encode_batch([line])
+    [[best]] = beam_search(model, torch.tensor([[*ids, model.config.eos_id]]), max_extra=6, **options)
+    return Pair.target.decode(best.tokens)
+
+
+@pytest.mark.parametrize("window", [1, 2, 4, 100])
+@pytest.mark.parametrize("batch_tokens", [1, 150, None])
+def test_lines_come_back_in_order_as_if_alone(
+    model: EncoderDecoder, window: int, batch_tokens: int | None
+) -> None:
+    found = list(
+        translate(model, Pair(), LINES, beam=3, max_extra=6, window=window, batch_tokens=batch_tokens)
+    )
+    assert found == [alone(model, line, beam=3) if line.strip() else "" for line in LINES]
+
+
+def test_nothing_in_nothing_out(model: EncoderDecoder) -> None:
+    assert list(translate(model, Pair(), [])) == []
+    assert list(translate(model, Pair(), ["", " "])) == ["", ""]
+
+
+def test_a_window_is_answered_before_the_next_is_read(model: EncoderDecoder) -> None:
+    read = []
+
+    def lines() -> Iterator[str]:
+        for line in LINES:
+            read.append(line)
+            yield line
+
+    found = translate(model, Pair(), lines(), window=2, max_extra=6)
+    next(found)
+    assert len(read) == 2
+    next(found), next(found)
+    assert len(read) == 4
+
+
+def test_n_best_have_text_and_falling_scores(model: EncoderDecoder) -> None:
+    for line, found in zip(LINES, translate_n_best(model, Pair(), LINES, n_best=3, beam=4), strict=True):
+        assert len(found) == (3 if line.strip() else 1)
+        assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
+        assert all(t.log_prob <= t.score <= 0 for t in found)
+
+
+def test_a_prefix_starts_every_translation(model: EncoderDecoder) -> None:
+    found = translate(model, Pair(), LINES, prefix="ab", beam=2, max_extra=6)
+    assert [text[:2] for text in found] == ["ab" if line.strip() else "" for line in LINES]
+
+
+def test_an_overlong_line_is_split_and_named(model: EncoderDecoder) -> None:
+    line = "one two three. four five. six seven eight nine."
+    with pytest.warns(UserWarning, match=r"^line 2: 48 tokens are more than the model takes \(20\)"):
+        found = list(translate(model, Pair(), ["x", line, "y"], beam=2, max_extra=6, max_source_tokens=20))
+    pieces = ["one two three.", "four five.", "six seven", "eight nine."]
+    assert found == [
+        alone(model, "x", beam=2),
+        " ".join(alone(model, piece, beam=2) for piece in pieces),
+        alone(model, "y", beam=2),
+    ]
+
+
+def test_the_longest_line_that_fits_is_not_split(model: EncoderDecoder) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(translate(model, Pair(), ["a" * 19], max_source_tokens=20))) == 1
+        with pytest.raises(UserWarning, match="line 1: 21 tokens"):
+            list(translate(model, Pair(), ["a" * 20], max_source_tokens=20))
+
+
+@pytest.mark.parametrize(
+    ("text", "longest", "pieces"),
+    [
+        ("short.", 10, ["short."]),
+        ("One. Two. Three. Four.", 12, ["One. Two.", "Three. Four."]),
+        ('He said "no." She left.', 14, ['He said "no."', "She left."]),
+        ("aaa bbb ccc ddd", 8, ["aaa bbb", "ccc ddd"]),
+        ("abcdefgh", 3, ["ab", "cd", "ef", "gh"]),
+        ("今天好。明天坏。", 5, ["今天好。", "明天坏。"]),
+    ],
+)
+def test_texts_are_split_where_it_hurts_least(text: str, longest: int, pieces: list[str]) -> None:
+    assert split_text(text, lambda part: len(part) <= longest) == pieces
+
+
+def test_splitting_loses_nothing_but_space() -> None:
+    text = "Dr. No. a b c! dddddddddddddddddddd. " * 20
+    for longest in range(1, 30):
+        pieces = split_text(text.strip(), lambda part, longest=longest: len(part) <= longest)
+        assert all(0 < len(piece) <= longest for piece in pieces)
+        assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+def test_the_model_is_left_in_the_mode_it_was_in(model: EncoderDecoder) -> None:
+    model.train()
+    try:
+        found = list(translate(model, Pair(), LINES, max_extra=6))
+        assert model.training
+    finally:
+        model.eval()
+    assert found == list(translate(model, Pair(), LINES, max_extra=6))
+
+
+def test_bfloat16_is_close_enough_to_translate_with(model: EncoderDecoder) -> None:
+    found = list(translate_n_best(model, Pair(), LINES, dtype=torch.bfloat16, beam=1))
+    exact = list(translate_n_best(model, Pair(), LINES, beam=1))
+    same = [a for [a], [b] in zip(found, exact, strict=True) if a.text == b.text]
+    assert len(same) >= 5
+
+
+@pytest.mark.parametrize("options", [{"batch_tokens": 0}, {"window": 0}, {"beam": 2, "n_best": 3}])
+def test_arguments_out_of_range(model: EncoderDecoder, options: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=next(reversed(options))):
+        list(translate_n_best(model, Pair(), LINES, **options))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 60, 8192])
+def test_scores_of_targets_are_those_of_the_search(model: EncoderDecoder, batch_tokens: int) -> None:
+    sources = [line for line in LINES if line.strip()]
+    found = [best[0] for best in translate_n_best(model, Pair(), sources, beam=2, max_extra=6)]
+    scores = score(model, Pair(), sources, [t.text for t in found], batch_tokens=batch_tokens)
+    assert [s.log_prob for s in scores] == pytest.approx([t.log_prob for t in found], abs=1e-3)
+    assert [len(s.token_log_probs) for s in scores] == [len(t.text) + 1 for t in found]
+    n = sum(len(t.text) + 1 for t in found)
+    assert perplexity(scores) == pytest.approx(math.exp(-sum(t.log_prob for t in found) / n), rel=1e-4)
+
+
+def test_scoring_refuses_what_it_cannot_hold(model: EncoderDecoder) -> None:
+    with pytest.raises(UserError, match="1 sources and 2 targets"):
+        score(model, Pair(), ["a"], ["a", "b"])
+    learned = EncoderDecoder(
+        EncoderDecoderConfig.from_dict({**model.config.to_dict(), "positions": "learned", "max_seq_len": 8})
+    )
+    with pytest.raises(UserError, match="line 2: 9 tokens"):
+        score(learned, Pair(), ["a", "b"], ["a", "b" * 8])
