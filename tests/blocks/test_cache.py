@@ -27,13 +27,14 @@ def test_the_window_is_what_attention_sees() -> None:
     assert cache.causal_mask(1).tolist() == [[True, True, True]]
 
 
-def test_rows_are_kept_in_the_order_asked_for() -> None:
+@pytest.mark.parametrize("rows", [[2, 0, 2], [2, 1], [1, 2, 0], [0], []])
+def test_rows_are_kept_in_the_order_asked_for(rows: list[int]) -> None:
     cache = KVCache.empty(3, 1, 2, 1)
     values = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1)
     cache.append(values, values * 10)
-    cache.select(torch.tensor([2, 0, 2]))
-    assert cache.keys[:, 0, 0, 0].tolist() == [3, 1, 3]
-    assert cache.values[:, 0, 0, 0].tolist() == [30, 10, 30]
+    cache.select(torch.tensor(rows, dtype=torch.int64))
+    assert cache.keys[:, 0, 0, 0].tolist() == [row + 1 for row in rows]
+    assert cache.values[:, 0, 0, 0].tolist() == [10 * (row + 1) for row in rows]
     assert cache.length.item() == 1
 
 

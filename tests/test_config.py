@@ -1,0 +1,157 @@
+"""What a configuration accepts, what it refuses and in which words."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from transformer_zoo.config import EncoderDecoderConfig, check_field_names
+from transformer_zoo.errors import UserError
+
+SMALL: dict[str, Any] = {"vocab_size": 50, "d_model": 16, "n_heads": 4}
+
+
+def test_the_defaults_are_the_papers_base_model() -> None:
+    config = EncoderDecoderConfig(vocab_size=37000)
+    assert (config.d_model, config.d_ff, config.n_heads, config.dropout) == (512, 2048, 8, 0.1)
+    assert (config.n_encoder_layers, config.n_decoder_layers) == (6, 6)
+    assert (config.activation, config.norm_position, config.positions) == ("relu", "post", "sinusoidal")
+    assert (config.attention_dropout, config.activation_dropout) == (0, 0)
+    assert (config.share_embeddings, config.scale_embeddings, config.target_vocab_size) == ("all", True, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"target_vocab_size": 70, "share_embeddings": "decoder"},
+        {
+            "n_kv_heads": 2,
+            "head_dim": 5,
+            "dropout": 0,
+            "norm": "rmsnorm",
+            "norm_position": "pre",
+            "norm_eps": 1,
+        },
+        {"positions": "learned", "d_model": 15, "n_heads": 3, "gated": True, "activation": "gelu_tanh"},
+    ],
+)
+def test_round_trip_through_json(changes: dict[str, Any]) -> None:
+    config = EncoderDecoderConfig(**SMALL | changes)
+    again = EncoderDecoderConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config
+    assert set(config.to_dict()) == {field.name for field in dataclasses.fields(config)}
+
+
+def test_it_cannot_be_changed_or_given_by_place() -> None:
+    config = EncoderDecoderConfig(**SMALL)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.d_model = 32  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        EncoderDecoderConfig(50)  # type: ignore[misc]
+    assert hash(config) == hash(EncoderDecoderConfig(**SMALL))
+
+
+def test_unknown_fields_are_named() -> None:
+    with pytest.raises(
+        UserError, match=r"EncoderDecoderConfig has no field 'depth', 'n_embd'; its fields are vocab_size"
+    ):
+        EncoderDecoderConfig.from_dict(SMALL | {"n_embd": 3, "depth": 1})
+
+
+def test_missing_fields_are_named() -> None:
+    with pytest.raises(UserError, match="needs the field 'vocab_size'"):
+        EncoderDecoderConfig.from_dict({"d_model": 16})
+    check_field_names(EncoderDecoderConfig, {"d_model": 16}, partial=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("d_model", "8", "int"),
+        ("d_model", 8.0, "int"),
+        ("d_model", None, "int"),
+        ("n_heads", True, "int"),
+        ("pad_id", False, "int"),
+        ("target_vocab_size", "70", r"int \| None"),
+        ("n_kv_heads", True, r"int \| None"),
+        ("head_dim", 1.5, r"int \| None"),
+        ("dropout", "0.1", "float"),
+        ("dropout", None, "float"),
+        ("dropout", True, "float"),
+        ("bias", 1, "bool"),
+        ("gated", None, "bool"),
+        ("activation", None, "str"),
+        ("norm", ["layernorm"], "str"),
+    ],
+)
+def test_a_wrong_type_is_refused(field: str, value: object, expected: str) -> None:
+    with pytest.raises(UserError, match=rf"EncoderDecoderConfig\.{field} is .*, expected {expected}$"):
+        EncoderDecoderConfig(**SMALL | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 0}, "vocab_size is 0, expected at least 1"),
+        ({"d_model": -16}, "d_model is -16, expected at least 1"),
+        ({"n_heads": 0}, "n_heads is 0, expected at least 1"),
+        ({"n_kv_heads": 0}, "n_kv_heads is 0, expected at least 1"),
+        ({"n_decoder_layers": 0}, "n_decoder_layers is 0"),
+        ({"max_seq_len": 0}, "max_seq_len is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0, expected a probability"),
+        ({"attention_dropout": -0.1}, "attention_dropout is -0.1, expected a probability"),
+        ({"activation_dropout": float("nan")}, "activation_dropout is nan"),
+        ({"norm_eps": 0}, "norm_eps is 0, expected a number above 0"),
+        ({"norm_eps": -1e-5}, "norm_eps is -1e-05"),
+        ({"norm_eps": float("nan")}, "norm_eps is nan"),
+        ({"activation": "tanh"}, "activation is 'tanh', expected one of relu, gelu, gelu_tanh, silu"),
+        ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
+        ({"norm_position": "middle"}, "one of post, pre"),
+        ({"positions": "rotary"}, "one of sinusoidal, learned"),
+        ({"sinusoid_layout": "thirds"}, "one of interleaved, halves"),
+        ({"share_embeddings": "encoder"}, "one of all, decoder, none"),
+        ({"d_model": 18}, "d_model 18 is not a multiple of n_heads 4"),
+        ({"n_kv_heads": 3}, "n_heads 4 is not a multiple of n_kv_heads 3"),
+        ({"d_model": 15, "n_heads": 3}, "d_model 15 must be even for sinusoidal"),
+        ({"pad_id": -1}, "pad_id -1 is outside the vocabulary of 50"),
+        ({"eos_id": 50}, "eos_id 50 is outside the vocabulary of 50: ids run from 0 to 49"),
+        (
+            {"bos_id": 9, "target_vocab_size": 9, "share_embeddings": "none"},
+            "bos_id 9 is outside the vocabulary of 9",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        EncoderDecoderConfig(**SMALL | changes)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("share", ["all", "decoder", "none"])
+@pytest.mark.parametrize("target_vocab_size", [None, 50, 70])
+def test_what_may_be_shared(share: str, target_vocab_size: int | None) -> None:
+    fields = SMALL | {"share_embeddings": share, "target_vocab_size": target_vocab_size}
+    if share == "all" and target_vocab_size == 70:
+        with pytest.raises(
+            UserError, match=r"'all' needs one vocabulary.*set share_embeddings to 'decoder' or 'none'"
+        ):
+            EncoderDecoderConfig(**fields)
+    else:
+        assert EncoderDecoderConfig(**fields).share_embeddings == share
+
+
+def test_it_needs_no_torch() -> None:
+    """None in sys.modules makes every import of torch fail."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import transformer_zoo as tz\n"
+        "from transformer_zoo.config import EncoderDecoderConfig\n"
+        "print(tz.list_models('*-tiny'), tz.get_config('transformer-big').d_model)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["['transformer-tiny']", "1024"]

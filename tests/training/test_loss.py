@@ -1,0 +1,191 @@
+"""The loss from hidden states against F.cross_entropy over all logits."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.testing import assert_close
+
+from transformer_zoo.training.loss import linear_cross_entropy
+
+N, D, V = 23, 7, 31
+
+
+def problem(
+    dtype: torch.dtype = torch.float32, with_bias: bool = True, n: int = N
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """hidden, weight, targets, bias; logits of some size, so that the softmax is not flat."""
+    hidden = (torch.randn(n, D) * 2).to(dtype).requires_grad_()
+    weight = torch.randn(V, D).to(dtype).requires_grad_()
+    bias = torch.randn(V).to(dtype).requires_grad_() if with_bias else None
+    return hidden, weight, torch.randint(V, (n,)), bias
+
+
+def gradients(loss: Tensor, *inputs: Tensor | None) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, [x for x in inputs if x is not None]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
+@pytest.mark.parametrize("chunk", [1, 5, 23, 24, 512])
+def test_values_and_gradients(chunk: int, smoothing: float, with_bias: bool, dtype: torch.dtype) -> None:
+    hidden, weight, targets, bias = problem(dtype, with_bias)
+    loss, nll = linear_cross_entropy(
+        hidden, weight, targets, bias=bias, label_smoothing=smoothing, chunk=chunk
+    )
+    logits = F.linear(hidden, weight, bias)
+    wanted = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+    assert loss.dtype == nll.dtype == torch.float32
+    assert_close(loss, wanted.float(), rtol=1e-5, atol=1e-5)
+    assert_close(nll, F.cross_entropy(logits, targets, reduction="sum").float(), rtol=1e-5, atol=1e-5)
+    got = gradients(loss, hidden, weight, bias)
+    for ours, theirs in zip(got, gradients(wanted, hidden, weight, bias), strict=True):
+        assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_label_smoothing_by_hand() -> None:
+    """Two classes with logits 0 and log 3: probabilities 1/4 and 3/4; smoothing 0.2 asks for 0.1 and 0.9."""
+    hidden, weight = torch.ones(1, 1), torch.tensor([[0.0], [torch.tensor(3.0).log()]])
+    loss, nll = linear_cross_entropy(hidden, weight, torch.tensor([1]), label_smoothing=0.2)
+    assert nll.item() == pytest.approx(-torch.tensor(0.75).log().item())
+    assert loss.item() == pytest.approx(
+        -(0.9 * torch.tensor(0.75).log() + 0.1 * torch.tensor(0.25).log()).item()
+    )
+
+
+def test_it_agrees_with_itself_however_the_rows_are_cut() -> None:
+    hidden, weight, targets, bias = problem()
+    whole, _ = linear_cross_entropy(hidden, weight, targets, bias=bias, label_smoothing=0.1)
+    parts = [
+        linear_cross_entropy(hidden[a:b], weight, targets[a:b], bias=bias, label_smoothing=0.1)[0]
+        for a, b in ((0, 4), (4, 17), (17, N))
+    ]
+    assert_close(sum(parts), whole)
+    inputs = hidden, weight, bias
+    assert_close(gradients(sum(parts), *inputs), gradients(whole, *inputs), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.25, -3.0])
+def test_an_upstream_gradient_scales(scale: float) -> None:
+    inputs = problem()
+    hidden, weight, targets, bias = inputs
+    loss, _ = linear_cross_entropy(hidden, weight, targets, bias=bias)
+    once = gradients(loss, hidden, weight, bias)
+    again, _ = linear_cross_entropy(hidden, weight, targets, bias=bias)
+    scaled = gradients(again * scale, hidden, weight, bias)
+    assert_close(scaled, [g * scale for g in once])
+
+
+def test_backward_twice() -> None:
+    hidden, weight, targets, _ = problem()
+    loss, _ = linear_cross_entropy(hidden, weight, targets)
+    first = torch.autograd.grad(loss, [hidden, weight], retain_graph=True)
+    assert_close(torch.autograd.grad(loss, [hidden, weight]), first)
+
+
+def test_the_plain_nll_has_no_gradient() -> None:
+    hidden, weight, targets, _ = problem()
+    loss, nll = linear_cross_entropy(hidden, weight, targets, label_smoothing=0.1)
+    assert loss.requires_grad
+    assert not nll.requires_grad
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_only_some_inputs_may_need_gradients(which: int) -> None:
+    hidden, weight, targets, bias = problem()
+    assert bias is not None
+    wanted = gradients(linear_cross_entropy(hidden, weight, targets, bias=bias)[0], hidden, weight, bias)
+    inputs = [x.detach().requires_grad_(i == which) for i, x in enumerate((hidden, weight, bias))]
+    loss, _ = linear_cross_entropy(inputs[0], inputs[1], targets, bias=inputs[2])
+    loss.backward()
+    assert [x.grad is not None for x in inputs] == [i == which for i in range(3)]
+    assert_close(inputs[which].grad, wanted[which])
+
+
+def test_without_gradients_none_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They cost several times the loss itself, and validation would pay them."""
+    hidden, weight, targets, bias = problem()
+    wanted = linear_cross_entropy(hidden, weight, targets, bias=bias, label_smoothing=0.1)
+
+    def refuse(*args: object, **options: object) -> Tensor:
+        raise AssertionError("a gradient was computed")
+
+    monkeypatch.setattr(torch, "mm", refuse)
+    with pytest.raises(AssertionError, match="a gradient was computed"):
+        linear_cross_entropy(hidden, weight, targets, bias=bias)
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            loss, nll = linear_cross_entropy(hidden, weight, targets, bias=bias, label_smoothing=0.1)
+        assert not loss.requires_grad
+        assert_close((loss, nll), tuple(w.detach() for w in wanted))
+
+
+def test_no_rows() -> None:
+    hidden, weight, targets, bias = problem(n=0)
+    loss, nll = linear_cross_entropy(hidden, weight, targets, bias=bias, label_smoothing=0.1)
+    assert loss.item() == nll.item() == 0
+    grads = gradients(loss, hidden, weight, bias)
+    assert [g.count_nonzero().item() for g in grads] == [0, 0, 0]
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    hidden, weight, targets, bias = problem()
+    assert bias is not None
+    before = [x.detach().clone() for x in (hidden, weight, targets, bias)]
+    linear_cross_entropy(hidden, weight, targets, bias=bias, label_smoothing=0.1)[0].backward()
+    assert_close([x.detach() for x in (hidden, weight, targets, bias)], before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_bfloat16_products_with_sums_in_float32(with_bias: bool) -> None:
+    """hidden in bfloat16, weights kept in float32 as in training; enough rows that bfloat16 sums would stall."""
+    hidden, weight, targets, bias = problem(with_bias=with_bias, n=3000)
+    low = hidden.detach().bfloat16().requires_grad_()
+    loss, nll = linear_cross_entropy(low, weight, targets, bias=bias, label_smoothing=0.1)
+    wanted = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum", label_smoothing=0.1)
+    assert loss.dtype == nll.dtype == torch.float32
+    assert_close(loss, wanted, rtol=5e-3, atol=0)
+    got, exact = gradients(loss, low, weight, bias), gradients(wanted, hidden, weight, bias)
+    assert [g.dtype for g in got] == [torch.bfloat16] + [torch.float32] * (len(got) - 1)
+    for ours, theirs in zip(got, exact, strict=True):
+        error = (ours.float() - theirs).norm() / theirs.norm()
+        assert error < 0.02
+
+
+def test_autocast_around_it_changes_nothing() -> None:
+    hidden, weight, targets, bias = problem()
+    wanted, _ = linear_cross_entropy(hidden, weight, targets, bias=bias)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got, _ = linear_cross_entropy(hidden, weight, targets, bias=bias)
+        grads = gradients(got, hidden, weight, bias)
+    assert torch.equal(got, wanted)
+    assert_close(grads, gradients(wanted, hidden, weight, bias))
+
+
+def test_extreme_logits_stay_finite() -> None:
+    hidden, weight = torch.tensor([[1e4], [-1e4]], requires_grad=True), torch.tensor([[1.0], [-1.0], [0.0]])
+    loss, _ = linear_cross_entropy(hidden, weight, torch.tensor([0, 0]), label_smoothing=0.1)
+    loss.backward()
+    assert loss.isfinite()
+    assert hidden.grad is not None
+    assert hidden.grad.isfinite().all()
+
+
+def test_all_logits_never_exist_at_once() -> None:
+    """The largest tensor that the loss makes has chunk times V elements, not N times V."""
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    hidden, weight, targets, bias = problem(n=200)
+    with Watch():
+        loss, _ = linear_cross_entropy(hidden, weight, targets, bias=bias, label_smoothing=0.1, chunk=8)
+        loss.backward()
+    assert largest == max(200 * D, 8 * V, V * D)

@@ -1,0 +1,93 @@
+"""Presets by name, their sizes against a committed table and the paper, and what overrides may do."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import transformer_zoo as tz
+from transformer_zoo import EncoderDecoder, UserError
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.zoo import PRESETS
+
+COUNTS: dict[str, int] = json.loads(Path(__file__).with_name("parameter_counts.json").read_text())
+
+
+def n_parameters(name: str, **overrides: object) -> int:
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in tz.create_model(name, **overrides).parameters())
+
+
+def test_names_by_pattern() -> None:
+    assert tz.list_models() == list(PRESETS)
+    assert tz.list_models("*-b*") == ["transformer-base", "transformer-big"]
+    assert tz.list_models("bert*") == []
+
+
+def test_every_preset_has_a_committed_count() -> None:
+    assert list(COUNTS) == tz.list_models()
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts(name: str) -> None:
+    assert n_parameters(name) == COUNTS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "d_model", "d_ff"), [("transformer-base", 512, 2048), ("transformer-big", 1024, 4096)]
+)
+def test_table_3_of_the_paper_by_hand(name: str, d_model: int, d_ff: int) -> None:
+    attention = 4 * (d_model * d_model + d_model)  # W^Q, W^K, W^V, W^O, each with a bias
+    feed_forward = d_model * d_ff + d_ff + d_ff * d_model + d_model
+    norm = 2 * d_model
+    encoder = 6 * (attention + feed_forward + 2 * norm)
+    decoder = 6 * (2 * attention + feed_forward + 3 * norm)
+    assert COUNTS[name] == 37000 * d_model + encoder + decoder  # one matrix is both embeddings and the output
+    assert n_parameters(name, vocab_size=100) == 100 * d_model + encoder + decoder
+
+
+ROWS = {  # encoder and decoder layers, d_model, d_ff, heads, dropout
+    "transformer-tiny": (4, 4, 128, 256, 4, 0.1),
+    "transformer-small": (3, 3, 256, 1024, 4, 0.1),
+    "transformer-iwslt": (6, 6, 512, 1024, 4, 0.1),
+    "transformer-base": (6, 6, 512, 2048, 8, 0.1),
+    "transformer-big": (6, 6, 1024, 4096, 16, 0.3),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_presets(name: str) -> None:
+    c = tz.get_config(name)
+    assert (c.n_encoder_layers, c.n_decoder_layers, c.d_model, c.d_ff, c.n_heads, c.dropout) == ROWS[name]
+    assert (c.norm_position, c.share_embeddings, c.activation) == ("post", "all", "relu")
+
+
+def test_overrides_change_what_they_name_and_nothing_else() -> None:
+    before = tz.get_config("transformer-tiny")
+    config = tz.get_config("transformer-tiny", vocab_size=77, norm_position="pre")
+    assert config.to_dict() == before.to_dict() | {"vocab_size": 77, "norm_position": "pre"}
+    assert tz.get_config("transformer-tiny") == before == PRESETS["transformer-tiny"]
+
+
+def test_create_model() -> None:
+    model = tz.create_model("transformer-tiny", vocab_size=20, n_encoder_layers=1, n_decoder_layers=2)
+    assert isinstance(model, EncoderDecoder)
+    assert isinstance(model.config, EncoderDecoderConfig)
+    assert model(torch.tensor([[4, 5, 3]]), torch.tensor([[2, 7]])).shape == (1, 2, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("gpt5", {}, "no architecture is called 'gpt5'; there are transformer-tiny, "),
+        ("transformer-tiny", {"depth": 3}, "EncoderDecoderConfig has no field 'depth'"),
+        ("transformer-tiny", {"n_heads": 3}, "d_model 128 is not a multiple of n_heads 3"),
+        ("transformer-tiny", {"target_vocab_size": 5}, "set share_embeddings to 'decoder' or 'none'"),
+    ],
+)
+def test_what_is_refused(name: str, overrides: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tz.get_config(name, **overrides)
+    with pytest.raises(UserError, match=message):
+        tz.create_model(name, **overrides)
