@@ -17,8 +17,8 @@ from transformer_zoo.data.tokenizers import TokenizerSettings, TranslationTokeni
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.checkpoint import copy_weights, save_model_config, save_weights
 
-WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "small", "dogs", "near", "an", "old", "house"]
-TEXT = [" ".join(WORDS[i % 15 : i % 15 + 4] + WORDS[: i % 7]) for i in range(40)]
+WORDS = "the cat sat on a mat and saw two small dogs near an old house"
+TEXT = [WORDS[i % 40 :] + " " + WORDS[: i % 30] for i in range(60)]
 
 
 def make_run(folder: Path, seed: int) -> Path:
@@ -108,7 +108,9 @@ def test_a_closed_pipe_is_quiet(run: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert process.stdin and process.stdout and process.stderr
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
     process.stdin.write(b"the cat\n" * 50)
     process.stdin.close()
     process.stdout.readline()

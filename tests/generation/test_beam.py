@@ -1,4 +1,4 @@
-"""Beam search against exhaustive search, against a slow one written per sentence, and against its own promises."""
+"""Beam search against exhaustive search, against a slow one for a single sentence, and its own promises."""
 
 import itertools
 import math
@@ -57,6 +57,13 @@ def next_log_probs(model: EncoderDecoder, source: Sequence[int], tokens: Sequenc
     return logits.log_softmax(-1).tolist()
 
 
+@torch.no_grad()
+def log_prob_of(model: EncoderDecoder, source: Sequence[int], tokens: Sequence[int]) -> float:
+    """log p(tokens, eos | source) in one pass."""
+    logits = model(torch.tensor([source]), torch.tensor([[BOS, *tokens]]))[0]
+    return logits.log_softmax(-1)[range(len(tokens) + 1), [*tokens, EOS]].sum().item()
+
+
 def naive_beam_search(
     model: EncoderDecoder,
     source: Sequence[int],
@@ -103,7 +110,7 @@ def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alp
     everything = []
     for n in range(limit):
         for tokens in itertools.product([UNK, 4, 5, 6], repeat=n):
-            log_prob = sum(next_log_probs(model, source, tokens[:i])[t] for i, t in enumerate([*tokens, EOS]))
+            log_prob = log_prob_of(model, source, tokens)
             everything.append(
                 Hypothesis(list(tokens), log_prob, log_prob / length_penalty_at(n + 1, alpha, penalty))
             )
@@ -237,9 +244,7 @@ def test_scores_by_hand() -> None:
     for penalty, value in (("gnmt", lambda n: ((5 + n) / 6) ** 0.7), ("length", lambda n: n**0.7)):
         [found] = search(model, [source], beam=4, n_best=4, penalty=penalty, length_penalty=0.7)
         for h in found:
-            log_prob = sum(
-                next_log_probs(model, source, h.tokens[:i])[t] for i, t in enumerate([*h.tokens, EOS])
-            )
+            log_prob = log_prob_of(model, source, h.tokens)
             assert h.log_prob == pytest.approx(log_prob, abs=1e-4)
             assert h.score == pytest.approx(log_prob / value(len(h.tokens) + 1), abs=1e-4)
 
@@ -300,7 +305,7 @@ def test_a_broken_model_is_no_silent_empty_translation() -> None:
 
 @pytest.mark.parametrize("vocab_size", [31, 96, 800, 1024])
 def test_the_blockwise_top_k_is_the_top_k(vocab_size: int) -> None:
-    from transformer_zoo.generation.beam import _top_k
+    from transformer_zoo.generation.search import _top_k
 
     x = torch.randn(3, 2, vocab_size)
     x[0, 0, 5:20] = x[0, 0].max() + 1  # ties

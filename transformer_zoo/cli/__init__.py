@@ -10,13 +10,15 @@ from transformer_zoo.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit status: 0, 1 for an error in the input, 2 for one in the options."""
+    """Run a command line. Exit status: 0, 1 for an error in the input, 2 for one in the options."""
     from transformer_zoo.cli import commands
     from transformer_zoo.cli.options import run_command
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "strict")
+            stream.reconfigure(
+                encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "strict"
+            )
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

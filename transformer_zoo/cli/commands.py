@@ -1,4 +1,4 @@
-"""The commands of `transformer-zoo`. What their parameters mean is what --help says. Torch is imported when they run."""
+"""The commands of `transformer-zoo`; their docstrings are its --help. Torch is imported when they run."""
 
 import json as jsonlib
 import math
@@ -26,14 +26,15 @@ class Search:
     """How translations are looked for.
 
     Args:
-        beam: Hypotheses kept for each line at each step; 1 is greedy. By default what the run's recipe tests with, or 5.
-        length_penalty: The penalty's exponent alpha: 0 prefers short translations, more prefers longer ones. By default the
-            recipe's, or 0.6.
-        penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by length^alpha (length);
-            the length counts the end token. By default the recipe's, or gnmt.
+        beam: Hypotheses kept for each line at each step; 1 is greedy. By default what the run's recipe tests
+            with, or 5.
+        length_penalty: The penalty's exponent alpha: 0 prefers short translations, more prefers longer ones.
+            By default the recipe's, or 0.6.
+        penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by
+            length^alpha (length); the length counts the end token. By default the recipe's, or gnmt.
         max_extra: A translation has at most this many tokens more than its source.
-        batch_tokens: Room for hypotheses in a batch, which bounds memory: lines x beam x (longest line + max-extra) stays
-            within it. By default 32768 on a CPU, 262144 on a GPU.
+        batch_tokens: Room for hypotheses in a batch, which bounds memory: lines x beam x (longest line +
+            max-extra) stays within it. By default 32768 on a CPU, 262144 on a GPU.
         device: cpu, cuda or cuda:N; auto is the GPU where there is one.
         dtype: Precision of the matrix products. In float32 a line's translation does not depend on its batch.
     """
@@ -47,11 +48,13 @@ class Search:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def settings(self, recipe: dict[str, Any]) -> dict[str, Any]:
-        """The search itself, as it is written beside translations: options, then the recipe, then the paper."""
+        """The search as it is written beside translations: options, then the recipe, then the paper."""
         how = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt"}
         test = recipe.get("test") or {}
         given = {name: getattr(self, name) for name in how}
-        chosen = {name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how}
+        chosen = {
+            name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how
+        }
         return {**chosen, "max_extra": self.max_extra}
 
     def load(self, run: Path) -> "Run":
@@ -65,7 +68,11 @@ class Search:
         """Arguments of `translate`."""
         import torch
 
-        return {**self.settings(recipe), "batch_tokens": self.batch_tokens, "dtype": getattr(torch, self.dtype)}
+        return {
+            **self.settings(recipe),
+            "batch_tokens": self.batch_tokens,
+            "dtype": getattr(torch, self.dtype),
+        }
 
 
 def translate(
@@ -77,19 +84,21 @@ def translate(
     prefix: str = "",
     window: PositiveInt = 2048,
 ) -> None:
-    """Translate: a line in, a line out, in the order of the input, as batches finish. An empty line gives an empty line.
+    """Translate text: a line in, a line out, in the order of the input.
 
-    A line longer than the model takes is translated in pieces, and a warning gives its number.
+    Translations are written as batches finish. An empty line gives an empty line. A line longer than the
+    model takes is translated in pieces, and a warning gives its number.
 
     Args:
         run: Folder of a trained run.
         search: Search.
         input: Text to translate, one sentence a line, plain or .gz; standard input by default.
         output: Where translations go; standard output by default.
-        n_best: Write the N best translations of each line, best first, as `line number ||| score ||| translation`, where
-            the score is log-probability over length penalty. At most as many as --beam.
+        n_best: Write the N best translations of each line, best first, as `line number ||| score |||
+            translation`, where the score is log-probability over length penalty. At most as many as --beam.
         prefix: Every translation begins with this text.
-        window: Lines read ahead and sorted by length. Fewer answer sooner, more are faster; 1 answers line by line.
+        window: Lines read ahead and sorted by length. Fewer answer sooner, more are faster; 1 answers line by
+            line.
     """
     from transformer_zoo.generation import translate_n_best
 
@@ -116,19 +125,23 @@ def evaluate(
     compare: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Translate a test set and score it with sacreBLEU; the signature says how. Translations are kept in RUN/evaluation.
+    """Translate a test set and score it with sacreBLEU, whose signature says how.
+
+    The translations are kept in RUN/evaluation, with settings, scores and signatures beside them.
 
     Args:
         run: Folder of a trained run.
         search: Search.
-        split: Text that the run's recipe names: one of its data.tests, or validation. By default all of data.tests.
+        split: Text that the run's recipe names: one of its data.tests, or validation. By default all of
+            data.tests.
         source: Text to translate instead of a split, together with --reference.
         reference: Its translations, line for line.
         metrics: One or more of bleu, chrf, ter.
-        tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ...; none for text that is tokenized already. By default the
-            recipe's test.bleu_tokenize, or 13a.
+        tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ...; none for text that is tokenized already.
+            By default the recipe's test.bleu_tokenize, or 13a.
         lowercase: Ignore case in BLEU and chrF.
-        compare: Folder of a second run: translate with it too, and test the difference by paired bootstrap resampling.
+        compare: Folder of a second run: translate with it too, and test the difference by paired bootstrap
+            resampling.
         json: Print JSON instead of a table.
     """
     from transformer_zoo.cli.evaluate import compare_runs, evaluate_run, print_comparisons, print_scores
@@ -165,7 +178,9 @@ def named_texts(run: Path, recipe: dict[str, Any], split: str | None) -> "dict[s
     tests = data.get("tests") or {}
     splits = {**tests, **{name: data[name] for name in ("validation", "train") if data.get(name)}}
     if split is None and not tests:
-        raise UserError(f"{run / 'config.yaml'} has no data.tests: give --split validation, or --source and --reference")
+        raise UserError(
+            f"{run / 'config.yaml'} has no data.tests: give --split validation, or --source and --reference"
+        )
     if split is not None and split not in splits:
         raise UserError(f"{run / 'config.yaml'} has no split {split!r}: take one of {', '.join(splits)}")
     wanted = tests if split is None else {split: splits[split]}
@@ -183,7 +198,8 @@ def score(
 ) -> None:
     """Say how likely the model finds given translations.
 
-    Prints log-probability and perplexity of each line with a tab between, and those of the whole on standard error.
+    Prints log-probability and perplexity of each line with a tab between, and those of the whole on standard
+    error.
 
     Args:
         run: Folder of a trained run.
@@ -207,7 +223,11 @@ def score(
     how: dict[str, Any] = {"batch_tokens": batch_tokens, "dtype": getattr(torch, dtype)}
     scores = score_targets(loaded.model, loaded.tokenizer, text.source, text.target, **how)
     tokens = sum(len(one.token_log_probs) for one in scores)
-    total = {"log_prob": math.fsum(one.log_prob for one in scores), "tokens": tokens, "perplexity": perplexity(scores)}
+    total = {
+        "log_prob": math.fsum(one.log_prob for one in scores),
+        "tokens": tokens,
+        "perplexity": perplexity(scores),
+    }
     if json:
         lines = [{"log_prob": one.log_prob, "perplexity": perplexity([one]), **asdict(one)} for one in scores]
         print(jsonlib.dumps({**total, "lines": lines}, indent=2))
@@ -222,7 +242,9 @@ def score(
 
 
 def average(run: Path, last: PositiveInt = 5) -> None:
-    """Average the weights of a run's last checkpoints (in float32) and make that the weights of the run.
+    """Average the weights of a run's last checkpoints in float32.
+
+    The average becomes the run's weights, model.safetensors.
 
     Args:
         run: Folder of a run.

@@ -28,7 +28,7 @@ class Evaluated:
 def evaluate_run(
     folder: Path, run: "Run", name: str, text: ParallelText, search: "Search", scoring: Mapping[str, Any]
 ) -> Evaluated:
-    """Translate and score; write RUN/evaluation/NAME.hyp, and beside it NAME.json with settings, scores and signatures."""
+    """Translate, score, and write RUN/evaluation/NAME.hyp with NAME.json beside it: settings and scores."""
     lines = translate(run.model, run.tokenizer, text.source, **search.options(run.config))
     hypotheses = list(with_progress(lines, f"{folder}, {name}", len(text)))
     scores = corpus_score(hypotheses, text.target, **scoring)
@@ -71,7 +71,7 @@ def print_scores(report: Mapping[str, Any]) -> None:
 
 
 def print_comparisons(report: Mapping[str, Any]) -> None:
-    """A row for each split and metric: both scores with the half width of their 95 % intervals, and the p-value."""
+    """A row for each split and metric: both scores with half their 95 % intervals, and the p-value."""
     names = [report["run"], report["compared_with"]["run"]]
     rows = [("split", "metric", *names, "p-value", "signature")]
     for row in report["comparisons"]:

@@ -1,4 +1,4 @@
-"""Text in and out of a command: UTF-8 in, files that appear when they are whole, progress where somebody sees it."""
+"""Text in and out of a command: UTF-8, files that appear when they are whole, progress."""
 
 import sys
 import time
@@ -35,7 +35,7 @@ def input_lines(path: Path | None) -> Iterator[str]:
 
 @contextmanager
 def open_output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that gets its name once it is complete (until then the name ends in .part)."""
+    """Standard output, or a file that gets its name once it is complete; until then it ends in .part."""
     if path is None:
         yield sys.stdout
         return
@@ -47,11 +47,13 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
     write_atomically(path, lambda _: None)  # `part` is the name that it syncs and renames
 
 
-def with_progress(items: Iterable[T], what: str, total: int | None = None, *, shown: bool = True) -> Iterator[T]:
+def with_progress(
+    items: Iterable[T], what: str, total: int | None = None, *, shown: bool = True
+) -> Iterator[T]:
     """The items; on standard error a bar where that is a terminal, else a line every half minute.
 
-    `shown=False` says that the items themselves are written to standard output: where that is the same terminal, they are
-    progress enough.
+    `shown=False` says that the items themselves are written to standard output: where that is the same
+    terminal, they are progress enough.
     """
     if sys.stderr.isatty():
         hidden = not shown and sys.stdout.isatty()
@@ -63,4 +65,6 @@ def with_progress(items: Iterable[T], what: str, total: int | None = None, *, sh
         if (now := time.monotonic()) - last >= _SECONDS_BETWEEN_LINES:
             last = now
             of = "" if total is None else f" of {total}"
-            print(f"{what}: {count}{of} lines, {count / (now - start):.1f} lines/s", file=sys.stderr, flush=True)
+            print(
+                f"{what}: {count}{of} lines, {count / (now - start):.1f} lines/s", file=sys.stderr, flush=True
+            )

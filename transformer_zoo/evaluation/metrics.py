@@ -29,8 +29,8 @@ class CorpusScore:
 class Comparison:
     """One metric of two systems on the same lines, by paired bootstrap resampling (Koehn 2004).
 
-    `ci` is half the width of the 95 % interval around `mean` of the resampled scores, and `p_value` how likely a
-    difference as large as that of the two scores is by chance.
+    `ci` is half the width of the 95 % interval around `mean` of the resampled scores, and `p_value` how
+    likely a difference as large as that of the two scores is by chance.
     """
 
     metric: str
@@ -54,7 +54,8 @@ def corpus_score(
     Args:
         hypotheses, references: detokenized text, line for line.
         metrics: out of "bleu", "chrf" (chrF2) and "ter".
-        tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ja-mecab, ..., or none for text that is tokenized already.
+        tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ja-mecab, ..., or none for text that is
+            tokenized already.
         lowercase: BLEU and chrF ignore case (TER always does in sacreBLEU's default).
 
     Raises:
@@ -82,7 +83,8 @@ def compare(
     """Whether two systems differ: `sacrebleu.significance` with paired bootstrap resampling.
 
     Args:
-        first, second: the two systems' translations, line for line with `references`; the first is the baseline.
+        first, second: the two systems' translations, line for line with `references`; the first is the
+            baseline.
         n_samples: resamples of the lines.
 
     The other arguments and errors are those of `corpus_score`.
@@ -121,7 +123,9 @@ def _number(value: float | None) -> float:
 
 def _check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     if len(hypotheses) != len(references):
-        raise UserError(f"{len(hypotheses)} translations and {len(references)} references: they must match line for line")
+        raise UserError(
+            f"{len(hypotheses)} translations and {len(references)} references: they must match line for line"
+        )
     if not references:
         raise UserError("there are no lines to score")
 
@@ -134,6 +138,8 @@ def _build(name: str, tokenize: str, lowercase: bool) -> Metric:
     if name != "bleu":
         raise UserError(f"metric {name!r} is unknown: take {', '.join(METRICS)}")
     if tokenize not in BLEU.TOKENIZERS:
-        raise UserError(f"tokenizer {tokenize!r} is unknown to sacreBLEU: take {', '.join(sorted(BLEU.TOKENIZERS))}")
+        raise UserError(
+            f"tokenizer {tokenize!r} is unknown to sacreBLEU: take {', '.join(sorted(BLEU.TOKENIZERS))}"
+        )
     # `force`: do not ask, for text that is tokenized on purpose, whether that was meant.
     return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")

@@ -13,7 +13,7 @@ from transformer_zoo.models import EncoderDecoder
 
 @dataclass(frozen=True)
 class TargetScore:
-    """log p of each token of a target given its source and the tokens before it, eos last. Natural logarithms."""
+    """log p of each token of a target, eos last, given its source and the tokens before; in nats."""
 
     token_log_probs: list[float]
 
@@ -50,7 +50,7 @@ def score(
         UserError: numbers of lines differ, or a line is longer than learned positions take.
     """
     if len(sources) != len(targets):
-        raise UserError(f"{len(sources)} sources and {len(targets)} targets: line n of one must belong to line n of the other")
+        raise UserError(f"{len(sources)} sources and {len(targets)} targets: they must match line for line")
     config = model.config
     pairs = [
         ([*source, config.eos_id], [config.bos_id, *target, config.eos_id])
@@ -61,7 +61,9 @@ def score(
     lengths = [max(len(source), len(target) - 1) for source, target in pairs]
     for number, length in enumerate(lengths, start=1):
         if config.positions == "learned" and length > config.max_seq_len:
-            raise UserError(f"line {number}: {length} tokens are more than the model takes ({config.max_seq_len}); split it")
+            raise UserError(
+                f"line {number}: {length} tokens are more than the model takes ({config.max_seq_len})"
+            )
     scores: dict[int, TargetScore] = {}
     batch: list[int] = []
     for i in sorted(range(len(pairs)), key=lengths.__getitem__):

@@ -1,4 +1,4 @@
-"""Lines of text in, translations out: tokenized, sorted by length, batched, searched, and back in the order they came in."""
+"""Lines of text in, translations out: tokenized, sorted by length, batched, searched, put back in order."""
 
 import re
 import warnings
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation.beam import Hypothesis, Penalty, beam_search
+from transformer_zoo.generation.beam import Penalty, beam_search
+from transformer_zoo.generation.search import Hypothesis
 from transformer_zoo.models import EncoderDecoder
 
 
@@ -44,7 +45,10 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Translation:
-    """A translated line, its log-probability under the model, and that over the length penalty (of a split line: the sums)."""
+    """A translated line, its log-probability under the model, and that over the length penalty.
+
+    Of a line that was split, the sums over its pieces.
+    """
 
     text: str
     log_prob: float
@@ -100,19 +104,21 @@ def translate_n_best(
     window: int = 2048,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[list[Translation]]:
-    """For each line, in order, its `n_best` translations, best first, as soon as the batches they are in are done.
+    """For each line, in order, its `n_best` translations, best first, as soon as the batches they are in are
+    done.
 
-    A line of nothing but space gives one empty translation. A line of more tokens than the model takes is split, at the ends
-    of sentences where possible, else between words, and its pieces' translations are joined by a space; a warning names it.
-    How lines are batched changes the speed, not (in float32) the translations.
+    A line of nothing but space gives one empty translation. A line of more tokens than the model takes is
+    split, at the ends of sentences where possible, else between words, and its pieces' translations are
+    joined by a space; a warning names it. How lines are batched changes the speed, not (in float32) the
+    translations.
 
     Args:
         model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
         lines: text without line ends; read `window` lines ahead.
         n_best, beam, length_penalty, penalty, max_extra: as for `beam_search`.
         prefix: every translation begins with this text.
-        batch_tokens: room for hypotheses in a batch: sentences x beam x (longest source + max_extra) stays within it, and
-            memory grows with it. None: 32,768 on a CPU, 262,144 elsewhere.
+        batch_tokens: room for hypotheses in a batch: sentences x beam x (longest source + max_extra) stays
+            within it, and memory grows with it. None: 32,768 on a CPU, 262,144 elsewhere.
         max_source_tokens: longest source, eos included; None: the model's `max_seq_len`.
         window: lines that are sorted by length together; 1 answers every line before the next is read.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
@@ -131,7 +137,9 @@ def translate_n_best(
     while texts := list(islice(source, window)):
         chunk = [
             _prepare(tokenizer, number, text, ids, limit)
-            for number, (text, ids) in enumerate(zip(texts, tokenizer.source.encode_batch(texts), strict=True), read + 1)
+            for number, (text, ids) in enumerate(
+                zip(texts, tokenizer.source.encode_batch(texts), strict=True), read + 1
+            )
         ]
         read += len(texts)
         given = 0
@@ -187,12 +195,13 @@ class _Line:
 
 
 def _prepare(tokenizer: Tokenizer, number: int, text: str, ids: list[int], limit: int) -> _Line:
-    """The pieces of a line: none where it is empty, several where it has more tokens than `limit`, eos included."""
+    """The pieces of a line: none if it is empty, several if it has over `limit` tokens, eos included."""
     if len(ids) < limit:
         return _Line([_Piece(ids, is_first=True)] if ids else [])
     texts = split_text(text.strip(), lambda part: len(tokenizer.source.encode_batch([part])[0]) < limit)
     warnings.warn(
-        f"line {number}: {len(ids) + 1} tokens are more than the model takes ({limit}); translated in {len(texts)} pieces",
+        f"line {number}: {len(ids) + 1} tokens are more than the model takes ({limit}); "
+        f"translated in {len(texts)} pieces",
         stacklevel=3,
     )
     return _Line([_Piece(ids, i == 0) for i, ids in enumerate(tokenizer.source.encode_batch(texts))])
@@ -203,7 +212,10 @@ _CUTS = (re.compile(r"[.!?…][\"')\]»”’]*\s+|[。！？]+"), re.compile(r"
 
 
 def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Halve a text until every piece fits: at the end of a sentence, else at a space, else anywhere, always near the middle."""
+    """Halve a text until every piece fits: at the end of a sentence, else at a space, else anywhere.
+
+    Of the places to cut at, the one nearest to the middle is taken.
+    """
     if fits(text) or len(text) < 2:
         return [text]
     for pattern in _CUTS:
@@ -216,7 +228,7 @@ def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
 
 
 def _plan(pieces: list[_Piece], beam: int, max_extra: int, budget: int) -> Iterator[list[_Piece]]:
-    """Batches of similar length, within the budget as `batch_tokens` of `translate_n_best` counts it; one sentence at least."""
+    """Batches of similar length, one sentence at least, within the budget, which is `batch_tokens`."""
     batch: list[_Piece] = []
     for piece in sorted(pieces, key=lambda piece: len(piece.ids)):
         if batch and (len(batch) + 1) * beam * (len(piece.ids) + 1 + max_extra) > budget:
