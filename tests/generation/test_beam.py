@@ -179,7 +179,7 @@ def test_a_sentence_gets_the_same_in_every_company(beam: int, positions: str) ->
     sources = make_sources([3, 8, 5, 12, 1, 7, 7, 2, 10, 4], vocab_size=97)
     alone = [search(model, [source], beam=beam, n_best=beam, max_extra=12)[0] for source in sources]
     orders = [list(range(10)), [9, 3, 1, 0, 2, 8, 4, 6, 5, 7]]
-    for order, size, extra in itertools.product(orders, [2, 3, 10], [0, 5]):
+    for order, size, extra in itertools.product(orders, [3, 10], [0, 5]):
         for start in range(0, 10, size):
             rows = order[start : start + size]
             ids, mask = pad([sources[i] for i in rows], extra)
