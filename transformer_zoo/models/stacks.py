@@ -100,10 +100,10 @@ class Decoder(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, DecoderLayer)
             attn, cross_attn = layer.attn, layer.cross_attn
-            caches.append(
-                KVCache.empty(
-                    memory.size(0), attn.n_kv_heads, capacity, attn.head_dim, device=memory.device, dtype=memory.dtype
-                )
-            )
-            memories.append(None if cross_attn is None else cross_attn.project_memory(memory))
+            projected = None if cross_attn is None else cross_attn.project_memory(memory)
+            # Under autocast projections are narrower than the memory, and the cache holds projections.
+            dtype = memory.dtype if projected is None else projected.keys.dtype
+            shape = memory.size(0), attn.n_kv_heads, capacity, attn.head_dim
+            caches.append(KVCache.empty(*shape, device=memory.device, dtype=dtype))
+            memories.append(projected)
         return DecoderCache(caches, memories)
