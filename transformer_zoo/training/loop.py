@@ -203,11 +203,20 @@ class Trainer:
             self._log_training()
 
     def _learning_rate(self) -> float:
-        config, last = self.config, self.config.training.max_updates
+        config, last = self.config, self._last_update()
         d_model, peak = self.task.d_model, config.optimizer.lr
         return learning_rate(
             self.progress.step, config.schedule, peak=peak, d_model=d_model, max_updates=last
         )
+
+    def _last_update(self) -> int:
+        """Where a schedule that decays ends: at max_updates, or at the update that max_minutes is expected to allow."""
+        done, limits = self.progress, self.config.training
+        if limits.max_minutes is None:
+            return limits.max_updates
+        expected = done.step * 60 * limits.max_minutes / max(done.seconds, 1e-3)
+        expected = distributed.broadcast(expected)  # clocks differ between processes
+        return min(limits.max_updates, math.ceil(expected))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
