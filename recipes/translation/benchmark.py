@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
 from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.data import Batch, EncodedCorpus, batch_indices, collate
+from transformer_zoo.data import Batch, batch_indices, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.device import choose_device, tune_malloc
@@ -141,7 +142,7 @@ def machine(device: torch.device) -> dict[str, str]:
         "cpu": _cpu_name(),
         "instruction sets": ", ".join(sets) or platform.machine(),
         "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
+        "packages": ", ".join(_versions("torch", "transformers", "ctranslate2")),
         "commit": _commit(),
     }
     if not {"avx512_bf16", "amx_bf16"} & set(sets):
@@ -157,6 +158,11 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or "unknown"
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
+
+
+def _versions(*packages: str) -> list[str]:
+    installed = {name for names in metadata.packages_distributions().values() for name in names}
+    return [f"{name} {metadata.version(name)}" for name in packages if name in installed]
 
 
 def _commit() -> str:
@@ -212,11 +218,7 @@ def shape(config: EncoderDecoderConfig) -> str:
 def training_table(options: Namespace) -> Table:
     """Target tokens a second."""
     model = build(options.training_preset, options)
-    wanted = options.rounds * options.steps
-    n_pairs = max(2 * wanted * options.batch_tokens // MEAN_LENGTH, 100)
-    batches = make_batches(make_corpus(n_pairs, MEAN_LENGTH, options.vocab_size, options.seed), options)[
-        :wanted
-    ]
+    batches = make_batches(options.rounds * options.steps, options)
     rows = compete(training_contestants(model, batches, options), options.rounds, "training", options.device)
     n_tokens, n_pairs = sum(b.n_tokens for b in batches), sum(len(b.source) for b in batches)
     padding = 1 - n_tokens / sum(b.target_out.numel() for b in batches)
@@ -226,21 +228,20 @@ def training_table(options: Namespace) -> Table:
         f"tokens in each and {padding:.1%} padding, {n_tokens / n_pairs:.1f} tokens a sentence with eos",
         "label smoothing 0.1, fused Adam, dropout 0.1 on embeddings and sublayers (torch.nn.Transformer has "
         "one number, so on attention weights and activations too)",
-        f"compiled: {'all' if options.compile else 'none'}; Hugging Face with its default attention (sdpa)",
+        f"compiled: {'all' if options.compile else 'none'}",
     ]
     return Table("Training", "target tokens/s", notes, rows)
 
 
-def make_batches(corpus: EncodedCorpus, options: Namespace) -> list[Batch]:
-    """All batches of an epoch, on the device."""
-    cut = batch_indices(
-        corpus.source_lengths,
-        corpus.target_lengths,
-        batch_tokens=options.batch_tokens,
-        seed=options.seed,
-        epoch=0,
-    )
-    return [collate(corpus, indices).to(options.device) for indices in cut]
+def make_batches(n: int, options: Namespace) -> list[Batch]:
+    """The first n batches of an epoch that are nearly full, on the device."""
+    budget = options.batch_tokens
+    n_pairs = max(30_000, 4 * n * budget // MEAN_LENGTH)  # as many as a corpus has: little padding
+    corpus = make_corpus(n_pairs, MEAN_LENGTH, options.vocab_size, options.seed)
+    source_lengths, target_lengths = corpus.source_lengths, corpus.target_lengths
+    cut = batch_indices(source_lengths, target_lengths, batch_tokens=budget, seed=options.seed, epoch=0)
+    full = [indices for indices in cut if target_lengths[indices].sum() > 0.9 * budget]
+    return [collate(corpus, indices).to(options.device) for indices in full[:n]]
 
 
 def decoding_table(options: Namespace) -> Table:

@@ -141,7 +141,7 @@ def test_both_tables_and_the_file(
         "--training-preset transformer-tiny --decoding-preset transformer-tiny --vocab-size 50 --threads 1 "
     )
     words += (
-        "--batch-tokens 64 --rounds 1 --steps 1 --sentences 3 --batch-sentences 2 --new-tokens 3 --beam 2 "
+        "--batch-tokens 256 --rounds 1 --steps 1 --sentences 3 --batch-sentences 2 --new-tokens 3 --beam 2 "
     )
     words += "--decoding-rounds 1 --precision float32 --tune-malloc false --device cpu --ctranslate2 --json "
     recipe["benchmark"].main([*words.split(), str(tmp_path / "speed.json")])
