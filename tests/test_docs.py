@@ -21,6 +21,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,6 +101,11 @@ def run_by_make(command: str, makefile: str) -> bool:
     return command in makefile.replace("$(VENV)/bin/", "")
 
 
+@cache
+def help_of(program: str, folder: Path) -> str:
+    return shell(f"{program} --help", folder)
+
+
 def check_only(command: str, folder: Path) -> None:
     """What can be known of a long command without running it: its files, its options and its recipe."""
     words = shlex.split(command)
@@ -111,7 +117,7 @@ def check_only(command: str, folder: Path) -> None:
     if program[1].endswith("train.py"):
         shell(shlex.join([*program, *given, "--print_config"]), folder)
         return
-    spoken = shell(shlex.join([*program, "--help"]), folder)
+    spoken = help_of(shlex.join(program), folder)
     options = [word.split("=")[0] for word in given if word.startswith("--")]
     assert [option for option in options if not re.search(rf"{re.escape(option)}\b", spoken)] == [], command
 

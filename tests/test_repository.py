@@ -1,8 +1,11 @@
 """What may lie in the repository."""
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -67,14 +70,36 @@ def test_every_constraint_is_exact(root: Path) -> None:
     assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
 
 
-def test_every_dependency_is_pinned_and_explained(root: Path) -> None:
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def declared(root: Path, *extras: str) -> set[str]:
+    """Names of the dependencies of an install with these extras."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = sum(project["optional-dependencies"].values(), project["dependencies"])
-    names = {re.split(r"[\[<>=]", requirement)[0] for requirement in wanted}
+    wanted = sum((project["optional-dependencies"][extra] for extra in extras), project["dependencies"])
+    return {re.split(r"[\[<>=]", requirement)[0] for requirement in wanted}
 
-    def canonical(name: str) -> str:
-        return name.lower().replace("_", "-")
 
+def test_what_is_imported_is_declared(tracked: list[Path], root: Path) -> None:
+    imported = set()
+    for path in tracked:
+        if path.suffix == ".py" and path.relative_to(root).parts[0] in ("transformer_zoo", "recipes", "data"):
+            siblings = {sibling.stem for sibling in path.parent.glob("*.py")}
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.split(".")[0] for alias in node.names} - siblings
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    imported |= {(node.module or "").split(".")[0]} - siblings
+    imported -= {*sys.stdlib_module_names, "transformer_zoo"}
+    provided_by = packages_distributions()
+    names = {canonical(name) for name in declared(root, "benchmark")}
+    packages = {name: {canonical(package) for package in provided_by.get(name, [name])} for name in imported}
+    assert {name for name, package in packages.items() if not package & names} == set()
+
+
+def test_every_dependency_is_pinned_and_explained(root: Path) -> None:
+    names = declared(root, "test", "benchmark")
     pins = (root / "constraints.txt").read_text(encoding="utf-8")
     pinned = {canonical(line.split("==")[0]) for line in pins.splitlines() if "==" in line}
     assert {name for name in names if canonical(name) not in pinned} == set()
