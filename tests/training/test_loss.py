@@ -139,7 +139,7 @@ def test_inputs_are_left_as_they_were() -> None:
 
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_bfloat16_products_with_sums_in_float32(with_bias: bool) -> None:
-    """hidden in bfloat16, weights kept in float32 as in training; enough rows that bfloat16 sums would stall."""
+    """hidden in bfloat16, weights kept in float32 as in training; many rows, where bfloat16 sums stall."""
     hidden, weight, targets, bias = problem(with_bias=with_bias, n=3000)
     low = hidden.detach().bfloat16().requires_grad_()
     loss, nll = linear_cross_entropy(low, weight, targets, bias=bias, label_smoothing=0.1)
