@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """After update n = 1, 2, ...: average = d * average + (1 - d) * weights; d = min(decay, (1 + n)/(10 + n)).
+    """After update n = 1, 2, ..: average = d * average + (1 - d) * weights; d = min(decay, (n + 1)/(n + 10)).
 
     With decay 0 nothing is kept, and `swapped` leaves the weights as they are.
     """

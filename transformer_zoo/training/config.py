@@ -56,8 +56,8 @@ class TrainingConfig:
         accumulate: Micro-batches per update on each process; their gradients are summed before the step.
         max_updates: Stop after this many updates.
         max_epochs: Stop after this many passes over the training text.
-        max_minutes: Stop after this wall-clock time, validation included and summed over restarts. A schedule that
-            decays is stretched to end then. A run that goes by the clock cannot be repeated bit for bit.
+        max_minutes: Stop after this wall-clock time, validation included and summed over restarts. A schedule
+            that decays is stretched to end then. A run that goes by the clock cannot be repeated bit for bit.
         label_smoothing: Probability mass spread over the vocabulary; in training only, never in validation.
         max_grad_norm: Clip the norm of the whole gradient to this; 0 turns it off.
         ema_decay: Decay of an exponential moving average of the weights, which is validated and saved instead

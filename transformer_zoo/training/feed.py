@@ -36,7 +36,7 @@ def cut(plan: Sequence[Any], accumulate: int, world: World) -> list[list[Any]]:
     """This process's micro-batches, a list for each update.
 
     An update takes the next `accumulate * world.size` entries of the plan. The last one of an epoch takes
-    what is left, the same number on every process, so that at most `world.size - 1` micro-batches are left out.
+    what is left, the same number on every process, so that at most `world.size - 1` are left out.
 
     Raises:
         UserError: the plan has fewer micro-batches than there are processes.

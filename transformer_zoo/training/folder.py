@@ -78,13 +78,15 @@ def open_run(run_dir: Path, plain: dict[str, Any]) -> IO[bytes]:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         lock = (run_dir / ".lock").open("wb")
+    except OSError as error:
+        raise UserError(f"run_dir: {run_dir} cannot be written ({error.strerror})") from None
+    try:
         if sys.platform != "win32":
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         save_recipe(run_dir / "config.yaml", plain)
     except BlockingIOError:
+        lock.close()
         raise UserError(f"run_dir: another process is training in {run_dir}") from None
-    except OSError as error:
-        raise UserError(f"run_dir: {run_dir} cannot be written ({error.strerror})") from None
     return lock
 
 

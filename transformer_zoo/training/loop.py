@@ -210,7 +210,7 @@ class Trainer:
         )
 
     def _last_update(self) -> int:
-        """Where a schedule that decays ends: at max_updates, or at the update that max_minutes is expected to allow."""
+        """Where a schedule that decays ends: at max_updates, or at the update expected when time is up."""
         done, limits = self.progress, self.config.training
         if limits.max_minutes is None:
             return limits.max_updates

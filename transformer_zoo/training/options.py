@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 import re
 import sys
 from argparse import ArgumentError
@@ -38,16 +39,15 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
         words = ["--config", *words]
     try:
         given = parser.parse_args(words)
-        plain = yaml.safe_load(parser.dump(given, skip_none=False))
         fields = (
             parser.instantiate(given) if hasattr(parser, "instantiate") else parser.instantiate_classes(given)
         )
     except (ArgumentError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         refuse(str(error), parser)
-    plain.pop("config", None)
-    values = dict(vars(fields))
-    values.pop("config", None)
-    return recipe(**values), plain
+    values = {name: value for name, value in vars(fields).items() if name != "config"}
+    made = recipe(**values)
+    # Through JSON: what YAML calls a list is a tuple here.
+    return made, json.loads(json.dumps(dataclasses.asdict(made)))  # type: ignore[call-overload]
 
 
 def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:

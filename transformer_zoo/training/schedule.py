@@ -12,7 +12,8 @@ from transformer_zoo.training.config import ScheduleConfig
 
 def noam(step: int, *, d_model: int, warmup: int, factor: float = 1.0) -> float:
     """factor * d_model^-0.5 * min(step^-0.5, step * warmup^-1.5); Vaswani et al. 2017, equation 3."""
-    return factor / math.sqrt(d_model) * min(1 / math.sqrt(step), step / max(warmup, 1) ** 1.5)
+    rise: float = step * max(warmup, 1) ** -1.5
+    return factor / math.sqrt(d_model) * min(1 / math.sqrt(step), rise)
 
 
 def inverse_sqrt(step: int, *, peak: float, warmup: int) -> float:

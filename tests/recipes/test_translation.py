@@ -1,0 +1,255 @@
+"""The translation recipe from raw text to results.json, and the recipes that ship."""
+
+import importlib.util
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.training.checkpoint import load_run
+from transformer_zoo.training.config import RunConfig
+from transformer_zoo.training.options import parse_recipe
+from transformer_zoo.training.translation import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "recipes" / "translation" / "train.py"
+RECIPES = sorted(SCRIPT.parent.glob("*.yaml"))
+WORDS = {"red": "rot", "green": "grün", "blue": "blau", "cat": "Katze", "dog": "Hund", "a": "ein"}
+
+
+def load_script() -> Any:
+    spec = importlib.util.spec_from_file_location("train", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_text(folder: Path, name: str, n: int, seed: int) -> dict[str, str]:
+    draw = random.Random(seed)
+    lines = [draw.choices(list(WORDS), k=draw.randint(2, 6)) for _ in range(n)]
+    (folder / f"{name}.en").write_text("".join(" ".join(words) + "\n" for words in lines), "utf-8")
+    german = [" ".join(WORDS[word] for word in words) for words in lines]
+    (folder / f"{name}.de").write_text("".join(line + "\n" for line in german), "utf-8")
+    return {"source": str(folder / f"{name}.en"), "target": str(folder / f"{name}.de")}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe of a few seconds over a language of six words."""
+    fields = {
+        "run_dir": str(tmp_path / "run"),
+        "device": "cpu",
+        "precision": "float32",
+        "data": {
+            "source_lang": "en",
+            "target_lang": "de",
+            "train": write_text(tmp_path, "train", 300, 1),
+            "validation": write_text(tmp_path, "val", 20, 2),
+            "tests": {"words": write_text(tmp_path, "test", 12, 3)},
+        },
+        "tokenizer": {"vocab_size": 45},
+        "model": {"preset": "transformer-tiny", "d_model": 16, "d_ff": 20, "n_heads": 2}
+        | {"n_encoder_layers": 1, "n_decoder_layers": 1},
+        "schedule": {"name": "inverse_sqrt", "warmup": 3},
+        "training": {"batch_tokens": 128, "max_updates": 12, "log_every": 5},
+        "validation": {"every": 6, "best_by": "bleu", "bleu_sentences": 8, "samples": 2},
+        "checkpoint": {"every": 4, "average_last": 2},
+        "test": {"beam": 2},
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(fields), "utf-8")
+    return path
+
+
+@pytest.fixture
+def train() -> Callable[..., None]:
+    """The recipe's main, in this process."""
+    main: Callable[[list[str]], None] = load_script().main
+    return lambda *words: main([str(word) for word in words])
+
+
+def test_from_raw_text_to_scores_in_one_folder(
+    recipe: Path, tmp_path: Path, train: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(recipe)
+    run_dir, said = tmp_path / "run", capsys.readouterr().out
+    results = json.loads((run_dir / "results.json").read_text())
+    bleu = results["tests"]["words"]
+    assert f"words: BLEU {bleu['bleu']:.2f}  {bleu['signature']}" in said
+    assert "tok:13a" in bleu["signature"]
+    assert len((run_dir / "test" / "words.hyp").read_text().splitlines()) == 12
+    for name in ("config.yaml", "model.json", "model.safetensors", "tokenizer/joint.model", "tensorboard"):
+        assert (run_dir / name).exists(), name
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    valid = [record for record in records if record["kind"] == "valid"]
+    assert [record["step"] for record in valid] == [6, 12]
+    assert set(valid[0]) == {"kind", "step", "loss", "perplexity", "bleu"}
+    samples = (run_dir / "samples.txt").read_text()
+    assert samples.count("source") == samples.count("reference") == 4
+    assert load_run(run_dir).config["training"]["max_updates"] == 12
+
+    before = (run_dir / "model.safetensors").read_bytes()
+    train(recipe)
+    assert "is finished" in capsys.readouterr().out
+    train(run_dir / "config.yaml", "--training.max_updates", "14")
+    assert json.loads((run_dir / "results.json").read_text())["step"] == 14
+    assert (run_dir / "model.safetensors").read_bytes() != before
+    with pytest.raises(UserError, match=r"optimizer\.lr was 0.001, now 0.5"):
+        train(recipe, "--optimizer.lr", "0.5")
+
+
+def test_separate_vocabularies_sampling_and_the_same_config_again_give_the_same_run(
+    recipe: Path, tmp_path: Path, train: Callable[..., None]
+) -> None:
+    words = ["--tokenizer.joint", "false", "--tokenizer.target_vocab_size", "38"]
+    words += ["--tokenizer.vocab_size", "40", "--tokenizer.sample_alpha", "0.1"]
+    words += ["--validation.bleu_sentences", "0", "--validation.best_by", "loss", "--validation.samples", "0"]
+    for name in ("a", "b"):
+        train(recipe, *words, "--run_dir", tmp_path / name)
+    run = load_run(tmp_path / "a")
+    assert not run.tokenizer.joint
+    assert run.model.config.target_vocab_size == 38
+    left, right = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b"))
+    assert left == right
+    assert (tmp_path / "a" / "samples.txt").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.train.source", "nowhere.en"], "nowhere.en: no such file"),
+        (["--data.validation.target", "nowhere.de"], "nowhere.de: no such file"),
+        (["--data.train.tsv", "x.tsv"], "data.train: parallel text"),
+        (["--model.preset", "transformer-huge"], "transformer-huge"),
+        (["--model.dropout", "1.5"], "dropout is 1.5"),
+        (["--model.n_heads", "3"], "n_heads 3"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--training.accumulate", "0"], "training.accumulate is 0"),
+        (["--validation.bleu_sentences", "0"], "nothing to choose by"),
+        (["--run_dir", "/dev/null/run"], "run_dir: /dev/null/run"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    words: list[str], message: str, recipe: Path, tmp_path: Path, train: Callable[..., None]
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        train(recipe, *words)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_vocabulary_that_is_too_large_can_be_corrected_in_the_same_folder(
+    recipe: Path, train: Callable[..., None]
+) -> None:
+    with pytest.raises(UserError, match="vocab_size"):
+        train(recipe, "--tokenizer.vocab_size", "5000")
+    train(recipe, "--training.max_updates", "2")
+
+
+def command(recipe: Path) -> dict[str, Any]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return {"args": [sys.executable, str(SCRIPT), str(recipe)], "env": environment, "text": True}
+
+
+def test_an_error_is_one_line_on_stderr_without_a_traceback(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.en").unlink()
+    result = subprocess.run(**command(recipe), capture_output=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == f"error: {tmp_path / 'train.en'}: no such file\n"
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen(**command(recipe), stdout=subprocess.PIPE)
+        wanted = 1 if number == signal.SIGKILL else 6
+        while not (run_dir / "checkpoints" / "last.pt").exists() and process.poll() is None:
+            time.sleep(0.001)
+        metrics = run_dir / "metrics.jsonl"
+        while len(metrics.read_bytes().splitlines()) < wanted and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    subprocess.run(**command(recipe), check=True)
+    killed = load_file(run_dir / "model.safetensors")
+    again = yaml.safe_load(recipe.read_text()) | {"run_dir": str(tmp_path / "whole")}
+    recipe.write_text(yaml.safe_dump(again))
+    subprocess.run(**command(recipe), check=True)
+    for name, value in load_file(tmp_path / "whole" / "model.safetensors").items():
+        assert killed[name].equal(value), name
+
+
+def shipped(name: str) -> Any:
+    parsed, _ = parse_recipe(Recipe, [str(SCRIPT.parent / f"{name}.yaml")])
+    return parsed
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_resolves_and_says_what_it_costs(path: Path) -> None:
+    parsed = shipped(path.stem)
+    assert isinstance(parsed, RunConfig)
+    parsed.validate()
+    script = load_script()
+    script.model_config(parsed)
+    for files in (parsed.data.train, parsed.data.validation, *parsed.data.tests.values()):
+        files.validate()
+    assert parsed.run_dir == f"runs/{path.stem}"
+    header = path.read_text().split("run_dir:")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    for word in ("Prepare: python data/", "tokens", "(?i)minutes|hours"):
+        assert re.search(word, header), word
+
+
+def test_the_recipes_of_the_issue_are_there() -> None:
+    names = {"numbers", "multi30k", "multi30k_published", "tatoeba", "wmt14_base", "wmt14_big"}
+    assert names <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("name", "dropout", "updates", "last"), [("base", 0.1, 100_000, 5), ("big", 0.3, 300_000, 20)]
+)
+def test_wmt14_is_trained_as_in_the_paper(name: str, dropout: float, updates: int, last: int) -> None:
+    parsed = shipped(f"wmt14_{name}")
+    model = load_script().model_config(parsed)
+    wide = (512, 2048, 8) if name == "base" else (1024, 4096, 16)
+    assert (model.d_model, model.d_ff, model.n_heads) == wide
+    assert (model.n_encoder_layers, model.n_decoder_layers, model.norm_position) == (6, 6, "post")
+    assert (model.dropout, model.attention_dropout, model.activation_dropout) == (dropout, 0.0, 0.0)
+    schedule, optimizer, training = parsed.schedule, parsed.optimizer, parsed.training
+    assert (schedule.name, schedule.warmup, schedule.factor) == ("noam", 4000, 1.0)
+    assert (optimizer.name, optimizer.betas, optimizer.eps) == ("adam", (0.9, 0.98), 1e-9)
+    assert training.batch_tokens * training.accumulate == 25_000
+    assert (training.label_smoothing, training.max_updates) == (0.1, updates)
+    assert (parsed.checkpoint.average_last, parsed.checkpoint.final_weights) == (last, "average")
+    assert (parsed.test.beam, parsed.test.length_penalty, parsed.test.penalty) == (4, 0.6, "gnmt")
+    tokenizer = parsed.tokenizer
+    assert (tokenizer.vocab_size, tokenizer.model_type, tokenizer.joint) == (37_000, "bpe", True)
+
+
+def test_multi30k_published_has_the_published_setting() -> None:
+    parsed = shipped("multi30k_published")
+    model = load_script().model_config(parsed)
+    assert (model.d_model, model.d_ff, model.n_heads, model.dropout) == (128, 256, 4, 0.3)
+    assert (model.n_encoder_layers, model.n_decoder_layers) == (4, 4)
+    assert (parsed.optimizer.lr, parsed.schedule.name, parsed.schedule.warmup) == (5e-3, "inverse_sqrt", 2000)
+    assert (parsed.training.batch_tokens, parsed.training.max_updates) == (8192, 8000)
+    assert parsed.training.label_smoothing == 0.1
+    assert (parsed.tokenizer.vocab_size, parsed.tokenizer.joint) == (10_000, True)
+    assert (parsed.checkpoint.average_last, parsed.checkpoint.final_weights) == (10, "average")
+    assert (parsed.test.beam, parsed.test.bleu_tokenize) == (5, "none")
+    assert all(".lc.norm.tok." in str(files) for files in parsed.data.tests.values())

@@ -1,0 +1,140 @@
+"""Files that are whole or not there, averages in float32, and runs that load."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
+from transformer_zoo.errors import UserError
+from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.training.checkpoint import (
+    Checkpoints,
+    Progress,
+    average_checkpoints,
+    copy_weights,
+    load_run,
+    load_weights,
+    save_model_config,
+    save_weights,
+    snapshot_paths,
+)
+from transformer_zoo.training.files import write_atomically, write_text
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    def fail(part: Path) -> None:
+        part.write_text("half of the n")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_average_of_bfloat16_is_taken_in_float32(tmp_path: Path) -> None:
+    values = [256.0, 1.0, 1.0, 1.0]  # summed in bfloat16, the ones would be lost
+    paths = []
+    for number, value in enumerate(values):
+        paths.append(tmp_path / f"step_{number}.safetensors")
+        save_weights(paths[-1], {"w": torch.full((3,), value, dtype=torch.bfloat16)})
+    mean = average_checkpoints(paths)["w"]
+    assert mean.dtype == torch.bfloat16
+    assert mean.tolist() == torch.tensor([259 / 4] * 3).bfloat16().tolist()
+
+
+def test_weights_of_different_models_are_not_averaged(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{size}.safetensors" for size in (2, 3)]
+    for size, path in zip((2, 3), paths, strict=True):
+        save_weights(path, {"w": torch.zeros(size)})
+    with pytest.raises(UserError, match="different models"):
+        average_checkpoints(paths)
+    with pytest.raises(UserError, match="no checkpoint"):
+        average_checkpoints([])
+
+
+def test_only_named_weights_stay_and_snapshots_come_in_their_order(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (5, 999_999, 1_000_000):
+        save_weights(checkpoints.weights_path(step), {"w": torch.zeros(1)})
+        save_weights(checkpoints.weights_path(step, best=True), {"w": torch.zeros(1)})
+    checkpoints.save(Progress(step=7, best_step=5, snapshots=[999_999, 1_000_000]), {"model": {}})
+    names = [path.name for path in snapshot_paths(tmp_path)]
+    assert names == ["step_999999.safetensors", "step_1000000.safetensors"]
+    assert [p.name for p in checkpoints.folder.glob("best_*")] == ["best_000005.safetensors"]
+    found = checkpoints.load()
+    assert found is not None
+    assert found[0] == Progress(step=7, best_step=5, snapshots=[999_999, 1_000_000])
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half of a zip"])
+def test_a_damaged_state_is_named(tmp_path: Path, content: bytes) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load() is None
+    checkpoints.folder.mkdir()
+    (checkpoints.folder / "last.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"last\.pt is damaged"):
+        checkpoints.load()
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run as the recipe leaves it, of random weights."""
+    lines = ["ein zwei drei", "one two three", "vier five sechs"]
+    settings = TokenizerSettings(vocab_size=30, joint=False, target_vocab_size=25)
+    TranslationTokenizer.train(lines, lines, settings).save(tmp_path / "tokenizer")
+    config = EncoderDecoderConfig(
+        vocab_size=30, target_vocab_size=25, d_model=12, n_heads=3, d_ff=7, n_encoder_layers=1,
+        n_decoder_layers=1, share_embeddings="decoder",
+    )  # fmt: skip
+    save_model_config(tmp_path, "encoder-decoder", config)
+    save_weights(tmp_path / "model.safetensors", copy_weights(EncoderDecoder(config)))
+    write_text(tmp_path / "config.yaml", "run_dir: x\n")
+    return tmp_path
+
+
+def test_a_run_loads_as_it_was_saved(run_dir: Path) -> None:
+    run = load_run(run_dir)
+    assert not run.model.training
+    assert run.config == {"run_dir": "x"}
+    assert run.model.config.target_vocab_size == run.tokenizer.target.vocab_size == 25
+    for name, value in load_weights(run_dir / "model.safetensors").items():
+        assert torch.equal(run.model.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors", None, "has no model.safetensors"),
+        ("model.json", None, "has no model.json"),
+        ("model.safetensors", "not weights", "no weights can be read"),
+        ("model.json", "{", "damaged"),
+        ("model.json", '{"family": "bird"}', "family"),
+        ("config.yaml", "a: [", "damaged"),
+    ],
+)
+def test_a_broken_run_is_refused_in_one_line(
+    run_dir: Path, name: str, content: str | None, message: str
+) -> None:
+    if content is None:
+        (run_dir / name).unlink()
+    else:
+        (run_dir / name).write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        load_run(run_dir)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_do_not_fit_the_model_are_refused(run_dir: Path) -> None:
+    save_weights(run_dir / "model.safetensors", {"w": torch.zeros(1)})
+    with pytest.raises(UserError, match="does not fit"):
+        load_run(run_dir)
+    with pytest.raises(UserError, match="no such run"):
+        load_run(run_dir / "nothing")

@@ -1,0 +1,79 @@
+"""Which device, and how precise."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.training.device import choose_compile, choose_device, choose_precision, seed_all
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:x", "", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
+    with pytest.raises(UserError, match="device: "):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_a_cpu_takes_bfloat16_only_if_it_has_the_instructions(
+    capabilities: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert choose_precision("auto", CPU) == dtype
+    assert choose_precision("float32", CPU) == torch.float32
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+
+
+def test_an_old_torch_cannot_say_and_gets_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert choose_precision("auto", CPU) == torch.float32
+
+
+def test_compile_is_for_gpus_unless_asked_for() -> None:
+    assert [choose_compile(name, CPU) for name in ("auto", "on", "off")] == [False, True, False]
+    assert choose_compile("auto", torch.device("cuda"))
+
+
+def test_seeds_differ_in_every_number() -> None:
+    def draw(*numbers: int) -> float:
+        seed_all(*numbers)
+        return torch.rand(1).item()
+
+    draws = [draw(1, 2, 3), draw(1, 2, 4), draw(1, 3, 3), draw(2, 2, 3), draw(3, 2, 1)]
+    assert len(set(draws)) == 5
+    assert draw(1, 2, 3) == draws[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_tuned_malloc_keeps_pages_and_leaves_the_users_settings_alone() -> None:
+    script = (
+        "import os, resource, torch; from transformer_zoo.training.device import tune_malloc;"
+        "print(tune_malloc());"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt;"
+        "use = lambda: [torch.ones(1 << 23) is None for _ in range(4)];"
+        "use(); use(); use(); before = faults(); use(); print(faults() - before)"
+    )
+
+    def run(**environment: str) -> list[str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_", "LD_PRELOAD"))}
+        command = [sys.executable, "-c", script]
+        result = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=True)
+        return result.stdout.split()
+
+    tuned, faults = run()
+    assert tuned == "True"
+    assert int(faults) < 500  # one array of 32 MiB alone has 8,192 pages
+    assert run(MALLOC_ARENA_MAX="4")[0] == "False"

@@ -1,0 +1,60 @@
+"""Two processes with gloo make the updates that one makes with twice the micro-batches."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from transformer_zoo.training import distributed
+
+from .toy import toy_run
+
+HERE = Path(__file__).parent
+
+
+def test_one_process_needs_no_group() -> None:
+    assert distributed.world() == distributed.World(0, 1, 0)
+    assert distributed.broadcast({"a": 1}) == {"a": 1}
+    assert distributed.any_of(True, torch.device("cpu"))
+    assert distributed.all_sum(torch.tensor(3.0)).item() == 3.0
+
+
+def test_torchruns_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    assert distributed.world() == distributed.World(5, 8, 1)
+    assert not distributed.world().main
+
+
+@pytest.mark.slow
+def test_two_processes_update_as_one_does(tmp_path: Path, root: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    shared = {"PYTHONPATH": str(root), "WORLD_SIZE": "2"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "toy.py"), str(tmp_path / "two"), "2"],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    # Dropout included: its seed belongs to the micro-batch, whoever computes it.
+    toy_run(tmp_path / "one", accumulate=4)
+    for process in processes:
+        output, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, output
+    one, two = (load_file(tmp_path / run / "model.safetensors") for run in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-12)
+    lines = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two")]
+    assert len(lines[0]) == len(lines[1])

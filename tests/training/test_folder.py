@@ -1,0 +1,89 @@
+"""A folder belongs to one run: what may change between two starts, and what is refused."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.training.folder import check_run, differences, is_finished, mark_finished, open_run
+
+
+def recipe(**changes: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {"seed": 1, "device": "auto", "optimizer": {"lr": 0.1, "betas": [0.9, 0.98]}}
+    plain["training"] = {"max_updates": 5, "max_epochs": None, "max_minutes": None}
+    for name, value in changes.items():
+        *sections, last = name.split("__")
+        inner = plain
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = value
+    return plain
+
+
+def started(run_dir: Path, plain: dict[str, Any]) -> None:
+    open_run(run_dir, plain).close()
+    (run_dir / "checkpoints").mkdir()
+    (run_dir / "checkpoints" / "last.pt").touch()
+
+
+def test_fields_that_differ_are_named_with_both_values() -> None:
+    changed = recipe(optimizer__lr=0.2, seed=3, optimizer__eps=1e-8)
+    assert differences(recipe(), changed) == [
+        "optimizer.eps was None, now 1e-08",
+        "optimizer.lr was 0.1, now 0.2",
+        "seed was 1, now 3",
+    ]
+
+
+def test_limits_device_and_tests_may_change() -> None:
+    changed = recipe(training__max_updates=9, device="cpu", run_dir="x", data__tests__new={"tsv": "x"})
+    changed["test"] = {"beam": 3}
+    assert differences(recipe(), changed) == []
+    assert differences(recipe(), recipe(testing=1)) == ["testing was None, now 1"]
+
+
+def test_another_recipe_is_refused_once_something_was_trained(tmp_path: Path) -> None:
+    open_run(tmp_path, recipe()).close()
+    check_run(tmp_path, recipe(seed=2))
+    started(tmp_path, recipe())
+    check_run(tmp_path, recipe(device="cpu"))
+    with pytest.raises(UserError, match="seed was 1, now 2"):
+        check_run(tmp_path, recipe(seed=2))
+    (tmp_path / "config.yaml").write_text("a: [")
+    with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
+        check_run(tmp_path, recipe())
+
+
+def test_the_recipe_is_kept_as_yaml(tmp_path: Path) -> None:
+    open_run(tmp_path / "deep" / "run", recipe()).close()
+    assert yaml.safe_load((tmp_path / "deep" / "run" / "config.yaml").read_text()) == recipe()
+
+
+def test_checking_writes_nothing(tmp_path: Path) -> None:
+    check_run(tmp_path / "deep" / "run", recipe())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks are posix's")
+def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
+    with open_run(tmp_path, recipe()), pytest.raises(UserError, match="another process"):
+        open_run(tmp_path, recipe())
+    open_run(tmp_path, recipe()).close()
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="run_dir"):
+        check_run(tmp_path / "file", recipe())
+    with pytest.raises(UserError, match="run_dir"):
+        check_run(tmp_path / "file" / "run", recipe())
+
+
+def test_finished_means_finished_up_to_the_same_limits(tmp_path: Path) -> None:
+    assert not is_finished(tmp_path, recipe())
+    mark_finished(tmp_path, recipe(), {"step": 5})
+    assert is_finished(tmp_path, recipe(device="cpu"))
+    assert not is_finished(tmp_path, recipe(training__max_updates=6))

@@ -1,0 +1,212 @@
+"""What one update is, when training stops, what it leaves behind, and that it goes on as if never stopped."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.training.distributed import World
+from transformer_zoo.training.loop import Trainer
+from transformer_zoo.training.schedule import inverse_sqrt
+
+from .toy import PAIRS, toy_config, toy_run, toy_task
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "model.safetensors")
+
+
+def records(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left | right)
+
+
+@pytest.mark.parametrize("cuts", [2, 5, 8])
+def test_the_same_tokens_give_the_same_update_however_they_are_cut(tmp_path: Path, cuts: int) -> None:
+    for folder, number in (("whole", 1), ("cut", cuts)):
+        task = toy_task(cuts=number, dropout=0.0)
+        toy_run(tmp_path / folder, task, accumulate=number, max_updates=6, log_every=6)
+    for name, value in weights(tmp_path / "whole").items():
+        torch.testing.assert_close(weights(tmp_path / "cut")[name], value, rtol=1e-9, atol=1e-12)
+    whole, cut = (records(tmp_path / folder, "train")[-1] for folder in ("whole", "cut"))
+    for name in ("loss", "nll", "grad_norm"):
+        assert whole[name] == pytest.approx(cut[name], rel=1e-9)
+    assert whole["tokens"] == cut["tokens"] == 6 * PAIRS
+
+
+def test_an_update_is_adam_on_the_clipped_mean_gradient(tmp_path: Path) -> None:
+    task, reference = toy_task(cuts=1, dropout=0.0), toy_task(cuts=1, dropout=0.0)
+    toy_run(tmp_path, task, max_updates=1, max_grad_norm=0.01)
+    loss, _ = reference.objective(reference.load(reference.plan(0)[0]))
+    (loss / PAIRS).backward()
+    parameters = list(reference.model.parameters())
+    norm = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).norm()
+    assert records(tmp_path, "train")[0]["grad_norm"] == pytest.approx(norm.item())
+    lr = inverse_sqrt(1, peak=0.05, warmup=5)
+    for (name, parameter), trained in zip(
+        reference.model.named_parameters(), task.model.parameters(), strict=True
+    ):
+        assert parameter.grad is not None
+        grad = parameter.grad * 0.01 / norm
+        # Adam's first step after bias correction: grad / (|grad| + eps).
+        expected = parameter.detach() - lr * grad / (grad.abs() + 1e-9)
+        torch.testing.assert_close(trained.detach(), expected, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_the_schedule_steps_once_an_update_from_one(tmp_path: Path) -> None:
+    toy_run(tmp_path, accumulate=3, max_updates=9, log_every=1)
+    rates = [record["lr"] for record in records(tmp_path, "train")]
+    assert rates == [inverse_sqrt(step, peak=0.05, warmup=5) for step in range(1, 10)]
+
+
+def test_a_run_cut_short_and_raised_ends_like_one_never_stopped(tmp_path: Path) -> None:
+    assert toy_run(tmp_path / "whole") == "max_updates"
+    for limit in (7, 8, 20):
+        assert toy_run(tmp_path / "parts", max_updates=limit) == "max_updates"
+    last = [torch.load(tmp_path / run / "checkpoints" / "last.pt") for run in ("whole", "parts")]
+    assert same(last[0]["model"], last[1]["model"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, number: signal.Signals) -> None:
+    toy_run(tmp_path / "whole")
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    task, load, calls = toy_task(), toy_task().load, 0
+
+    def interrupted(entry: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            os.kill(os.getpid(), number)
+        return load(entry)
+
+    task.load = interrupted
+    assert toy_run(tmp_path / "parts", task) == "signal"
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    assert not (tmp_path / "parts" / "model.safetensors").exists()
+    assert toy_run(tmp_path / "parts") == "max_updates"
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_what_a_killed_run_wrote_after_its_checkpoint_is_not_there_twice(tmp_path: Path) -> None:
+    toy_run(tmp_path, max_updates=8)
+    for name in ("metrics.jsonl", "samples.txt"):
+        with (tmp_path / name).open("a") as file:
+            file.write('{"kind": "train", "step": 9}\n{"kind": "tr')
+    toy_run(tmp_path)
+    steps = [record["step"] for record in records(tmp_path, "train")]
+    assert steps == sorted(set(steps))
+    assert [record["step"] for record in records(tmp_path, "valid")] == [6, 8, 12, 18, 20]
+    assert (tmp_path / "samples.txt").read_text() == "".join(
+        f"== update {step}\na sample\n" for step in (6, 8, 12, 18, 20)
+    )
+
+
+def test_a_finished_run_trained_again_changes_nothing(tmp_path: Path) -> None:
+    toy_run(tmp_path)
+    paths = [path for path in tmp_path.rglob("*") if path.suffix in (".safetensors", ".jsonl", ".txt")]
+    before = {path: path.read_bytes() for path in paths}
+    assert toy_run(tmp_path) == "max_updates"
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_not_a_number_stops_with_the_last_checkpoint_kept(tmp_path: Path) -> None:
+    task = toy_task()
+    plan = task.plan
+
+    def poisoned(epoch: int) -> Any:
+        if epoch == 1:  # updates 7 to 12
+            with torch.no_grad():
+                next(task.model.parameters()).fill_(float("nan"))
+        return plan(epoch)
+
+    task.plan = poisoned
+    with pytest.raises(UserError, match=r"update 7: loss or gradient is not finite.*checkpoint") as error:
+        toy_run(tmp_path, task)
+    assert "\n" not in str(error.value)
+    state = torch.load(tmp_path / "checkpoints" / "last.pt")
+    assert state["progress"]["step"] == 4
+    assert all(value.isfinite().all() for value in state["model"].values())
+    assert toy_run(tmp_path) == "max_updates"
+
+
+def run_with_losses(tmp_path: Path, losses: list[float], final: Any, **fields: Any) -> tuple[str, Any]:
+    """A run whose validations give `losses`; what it ended by and its config."""
+    values = iter(losses)
+    config = toy_config(tmp_path)
+    config.checkpoint.final_weights = final
+    for name, value in fields.items():
+        setattr(config.validation, name, value)
+    task = toy_task(validate=lambda: {"loss": (value := next(values)), "bleu": -value})
+    return toy_run(tmp_path, task, config), config
+
+
+@pytest.mark.parametrize("by", ["loss", "bleu"])
+def test_patience_counts_validations_without_a_new_best(tmp_path: Path, by: str) -> None:
+    losses = [3.0, 2.0, 2.5, 2.0, 1.0]
+    reason, _ = run_with_losses(tmp_path, losses, "best", every=2, patience=2, best_by=by)
+    assert reason == "patience"
+    assert [record["step"] for record in records(tmp_path, "valid")] == [2, 4, 6, 8]
+    best = load_file(tmp_path / "checkpoints" / "best_000004.safetensors")
+    assert same(best, weights(tmp_path))
+    # A finished run stays finished.
+    assert run_with_losses(tmp_path, [], "best", every=2, patience=2, best_by=by)[0] == "patience"
+
+
+def test_final_weights_are_the_mean_of_the_last_checkpoints_or_the_last(tmp_path: Path) -> None:
+    toy_run(tmp_path / "average")
+    names = [f"step_{step:06d}.safetensors" for step in (12, 16, 20)]
+    folder = tmp_path / "average" / "checkpoints"
+    assert sorted(path.name for path in folder.glob("step_*")) == names
+    parts = [load_file(folder / name) for name in names]
+    for name, value in weights(tmp_path / "average").items():
+        torch.testing.assert_close(value, sum(part[name] for part in parts) / 3)
+    config = toy_config(tmp_path / "last")
+    config.checkpoint.final_weights = "last"
+    toy_run(tmp_path / "last", config=config)
+    assert same(weights(tmp_path / "last"), parts[-1])
+
+
+def test_the_moving_average_is_validated_and_saved_and_survives_a_stop(tmp_path: Path) -> None:
+    toy_run(tmp_path / "whole", ema_decay=0.5)
+    for limit in (8, 20):
+        toy_run(tmp_path / "parts", ema_decay=0.5, max_updates=limit)
+    toy_run(tmp_path / "none")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert not same(weights(tmp_path / "whole"), weights(tmp_path / "none"))
+
+
+def test_the_other_limits_stop_too(tmp_path: Path) -> None:
+    assert toy_run(tmp_path / "epochs", max_epochs=2) == "max_epochs"
+    assert records(tmp_path / "epochs", "valid")[-1]["step"] == 12
+    assert toy_run(tmp_path / "minutes", max_updates=10**6, max_minutes=0.003) == "max_minutes"
+    assert weights(tmp_path / "minutes")
+    steps = [record["step"] for record in records(tmp_path / "minutes", "valid")]
+    state = torch.load(tmp_path / "minutes" / "checkpoints" / "last.pt")
+    assert steps[-1] == state["progress"]["step"] < 10**6
+
+
+def test_smoothing_dropout_and_batch_order_follow_the_seed(tmp_path: Path) -> None:
+    for folder, seed in (("one", 1), ("again", 1), ("two", 2)):
+        config = toy_config(tmp_path / folder)
+        config.seed = seed
+        toy_run(tmp_path / folder, config=config)
+    assert same(weights(tmp_path / "one"), weights(tmp_path / "again"))
+    assert not same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_a_best_that_is_not_measured_is_named(tmp_path: Path) -> None:
+    config = toy_config(tmp_path)
+    config.validation.best_by = "bleu"
+    with pytest.raises(UserError, match="bleu was not measured"):
+        Trainer(toy_task(), config, world=World()).fit()

@@ -1,0 +1,144 @@
+"""YAML and command line: typed, explained, and refused in one line."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.training.config import RunConfig
+from transformer_zoo.training.options import overrides_of, parse_recipe
+
+
+def parse(*words: str) -> tuple[RunConfig, dict[str, Any]]:
+    return parse_recipe(RunConfig, words)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "run.yaml"
+    path.write_text("run_dir: runs/x\noptimizer: {lr: 1e-3, betas: [0.8, 0.9]}\ntraining: {max_epochs: 3}\n")
+    return str(path)
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_defaults(file: str) -> None:
+    recipe, plain = parse(file, "--optimizer.lr", "5e-4", "--training.max_minutes=2")
+    assert (recipe.optimizer.lr, recipe.optimizer.betas, recipe.optimizer.eps) == (5e-4, (0.8, 0.9), 1e-9)
+    assert (recipe.training.max_epochs, recipe.training.max_minutes) == (3, 2.0)
+    assert plain["optimizer"]["lr"] == 5e-4
+    assert "config" not in plain
+
+
+def test_what_is_saved_can_be_run_again(file: str, tmp_path: Path) -> None:
+    recipe, plain = parse(file, "--seed", "9")
+    again = tmp_path / "config.yaml"
+    again.write_text(yaml.safe_dump(plain))
+    assert parse(str(again)) == (recipe, plain)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--optimizer.lrr", "1"], "did you mean optimizer.lr?"),
+        (["--optmizer.lr", "1"], "did you mean optimizer.lr?"),
+        (["--optimizer.lr", "fast"], "optimizer.lr"),
+        (["--seed", "1.5"], "seed"),
+        (["--schedule.name", "linaer"], "schedule.name"),
+        (["--zebra", "1"], "zebra"),
+        (["more.yaml"], "more.yaml"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_names_it(
+    words: list[str], named: str, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(file, *words)
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert named in error
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("run_dir: x\noptimizer: {learning_rate: 1}\n", "learning_rate"),
+        ("run_dir: x\noptimizr: {lr: 1}\n", "optimizr"),
+        ("run_dir: x\ntraining: {max_updates: many}\n", "training.max_updates"),
+        ("seed: 1\n", "run_dir"),
+        ("run_dir: [\n", "error"),
+        ("- a\n", "error"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_the_field(
+    text: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(SystemExit) as exit_:
+        parse(str(path))
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert named in error
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("training", "batch_tokens", 0),
+        ("training", "accumulate", 0),
+        ("training", "label_smoothing", 1.0),
+        ("training", "max_minutes", -1.0),
+        ("optimizer", "lr", float("nan")),
+        ("schedule", "warmup", -1),
+        ("checkpoint", "every", 0),
+        ("validation", "beam", 0),
+    ],
+)
+def test_values_out_of_range_are_named(section: str, field: str, value: float) -> None:
+    config = RunConfig(run_dir="x")
+    config.validate()
+    setattr(getattr(config, section), field, value)
+    with pytest.raises(UserError, match=f"{section}.{field}"):
+        config.validate()
+
+
+def test_fields_that_do_not_go_together_are_refused() -> None:
+    config = RunConfig(run_dir="x")
+    config.validation.best_by, config.validation.bleu_sentences = "bleu", 0
+    with pytest.raises(UserError, match="nothing to choose by"):
+        config.validate()
+    config = RunConfig(run_dir="x")
+    config.schedule.name = "wsd"
+    with pytest.raises(UserError, match=r"schedule\.decay"):
+        config.validate()
+
+
+def test_a_models_overrides_are_its_configs_fields_and_change_nothing_by_default() -> None:
+    made = overrides_of(EncoderDecoderConfig, preset="transformer-base", skip=("vocab_size",))
+    names = [f.name for f in dataclasses.fields(EncoderDecoderConfig) if f.name != "vocab_size"]
+    assert [f.name for f in dataclasses.fields(made)] == ["preset", *names]
+    assert {f.name: getattr(made(), f.name) for f in dataclasses.fields(made)} == {
+        "preset": "transformer-base",
+        **dict.fromkeys(names),
+    }
+    for name in names:
+        assert f"    {name}: " in made.__doc__
+
+
+def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse("--help")
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    paragraphs = " ".join(text.split()).split(" --")
+    for section in ("optimizer", "schedule", "training", "validation", "checkpoint"):
+        for field in dataclasses.fields(getattr(RunConfig(run_dir=""), section)):
+            said = [p for p in paragraphs if p.startswith(f"{section}.{field.name} ") and "(type:" in p]
+            assert said, field.name
+            assert len(said[0].split("(type:")[0].split()) > 4, said[0]
