@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks import (
@@ -10,6 +11,7 @@ from transformer_zoo.blocks import (
     EncoderLayer,
     KVCache,
     LearnedPositions,
+    ProjectedMemory,
     SinusoidalPositions,
     build_norm,
 )
@@ -100,10 +102,15 @@ class Decoder(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, DecoderLayer)
             attn, cross_attn = layer.attn, layer.cross_attn
-            projected = None if cross_attn is None else cross_attn.project_memory(memory)
+            projected = None
+            if cross_attn is not None:
+                # Laid out once as the products want it, instead of at every step.
+                projected = ProjectedMemory(*(x.contiguous() for x in cross_attn.project_memory(memory)))
             # Under autocast projections are narrower than the memory, and the cache holds projections.
             dtype = memory.dtype if projected is None else projected.keys.dtype
             shape = memory.size(0), attn.n_kv_heads, capacity, attn.head_dim
-            caches.append(KVCache.empty(*shape, device=memory.device, dtype=dtype))
+            # Not zeroed: attention is shown only slots that are written, and most of a capacity never is.
+            keys, values = (torch.empty(shape, device=memory.device, dtype=dtype) for _ in range(2))
+            caches.append(KVCache(keys, values))
             memories.append(projected)
         return DecoderCache(caches, memories)
