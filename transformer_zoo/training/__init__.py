@@ -1,0 +1,1 @@
+"""Loop, loss, optimizer, schedule, checkpoints, processes and logging; no model family but in `translation`."""

@@ -96,8 +96,16 @@ class TranslationObjective(nn.Module):
         self._compiled = torch.compile(self.model.hidden, *args, **options)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        hidden_of = self._compiled if self._compiled is not None and self.training else self.model.hidden
-        hidden = hidden_of(batch.source, batch.target_in, batch.source_mask, batch.target_mask)  # (B, Tt, D)
+        source, target, source_mask, target_mask = (
+            batch.source, batch.target_in, batch.source_mask, batch.target_mask
+        )  # fmt: skip
+        if self._compiled is not None and self.training:
+            # One graph: without a mask where nothing is padded there would be four.
+            source_mask = torch.ones_like(source, dtype=torch.bool) if source_mask is None else source_mask
+            target_mask = torch.ones_like(target, dtype=torch.bool) if target_mask is None else target_mask
+            hidden = self._compiled(source, target, source_mask, target_mask)  # (B, Tt, D)
+        else:
+            hidden = self.model.hidden(source, target, source_mask, target_mask)
         hidden, targets = hidden.flatten(0, 1), batch.target_out.flatten()
         if batch.target_mask is not None:
             # The number of real tokens is known here; asking a GPU for it would wait for its queue.
