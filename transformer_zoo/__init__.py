@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from transformer_zoo.training.checkpoint import load_run
 
 __version__ = "0.1.0"
-__all__ = ["EncoderDecoder", "EncoderDecoderConfig", "UserError", "create_model", "get_config", "list_models", "load_run"]
+__all__ = [
+    "EncoderDecoder",
+    "EncoderDecoderConfig",
+    "UserError",
+    "create_model",
+    "get_config",
+    "list_models",
+    "load_run",
+]
 
 # These need torch, which takes seconds to load: they are imported when first asked for.
 _LAZY = {"EncoderDecoder": "transformer_zoo.models", "load_run": "transformer_zoo.training.checkpoint"}

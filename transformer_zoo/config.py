@@ -54,7 +54,7 @@ class EncoderDecoderConfig:
     """The feed-forward multiplies its activation with a second projection (GLU)."""
     norm: str = "layernorm"
     norm_position: str = "post"
-    """"post": LayerNorm(x + Sublayer(x)) as in the paper; "pre": x + Sublayer(LayerNorm(x)), and a norm after the last layer."""
+    """"post": LayerNorm(x + Sublayer(x)) as in the paper; "pre": x + Sublayer(LayerNorm(x)), and a norm at the end."""
     norm_eps: float = 1e-5
     bias: bool = True
     """Biases on the projections of attention and feed-forward."""
@@ -62,7 +62,7 @@ class EncoderDecoderConfig:
     sinusoid_layout: str = "interleaved"
     """"interleaved" sine and cosine as in the paper, or concatenated "halves" as in Marian."""
     share_embeddings: str = "all"
-    """Which of source embedding, target embedding and output projection are one matrix: "all", the two of the "decoder", "none"."""
+    """Which of source embedding, target embedding and output projection are one matrix: "all", "decoder" or "none"."""
     scale_embeddings: bool = True
     """Multiply embeddings by sqrt(d_model) (section 3.4)."""
     pad_id: int = 0
@@ -77,18 +77,24 @@ class EncoderDecoderConfig:
         vocab = min(self.vocab_size, self.target_vocab_size or self.vocab_size)
         for name in ("pad_id", "bos_id", "eos_id"):
             if not 0 <= getattr(self, name) < vocab:
-                raise UserError(f"{name} {getattr(self, name)} is outside the vocabulary of {vocab}: ids run from 0 to {vocab - 1}")
+                raise UserError(
+                    f"{name} {getattr(self, name)} is outside the vocabulary of {vocab}: ids run from 0 to {vocab - 1}"
+                )
         if self.share_embeddings == "all" and self.target_vocab_size not in (None, self.vocab_size):
             raise UserError(
                 f"share_embeddings 'all' needs one vocabulary, but vocab_size is {self.vocab_size} and "
                 f"target_vocab_size {self.target_vocab_size}: set share_embeddings to 'decoder' or 'none'"
             )
         if self.positions == "sinusoidal" and self.d_model % 2:
-            raise UserError(f"d_model {self.d_model} must be even for sinusoidal positions: each frequency takes a sine and a cosine")
+            raise UserError(
+                f"d_model {self.d_model} must be even for sinusoidal positions: a frequency takes a sine and a cosine"
+            )
 
     def _check_heads(self) -> None:
         if self.head_dim is None and self.d_model % self.n_heads:
-            raise UserError(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}: change one of them or set head_dim")
+            raise UserError(
+                f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}: change one or set head_dim"
+            )
         if self.n_kv_heads is not None and self.n_heads % self.n_kv_heads:
             raise UserError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
 
@@ -108,11 +114,17 @@ class EncoderDecoderConfig:
 
 
 def check_field_names(cls: type, values: Mapping[str, Any], *, partial: bool = False) -> None:
-    """Refuse keys of `values` that are no field of the dataclass `cls`, and, unless `partial`, required fields not given."""
+    """Refuse keys of `values` that are no field of the dataclass `cls`, and, unless `partial`, missing ones."""
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(fields)):
-        raise UserError(f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; its fields are {', '.join(fields)}")
-    required = {n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
+        raise UserError(
+            f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; its fields are {', '.join(fields)}"
+        )
+    required = {
+        n
+        for n, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
     if not partial and (missing := sorted(required - set(values))):
         raise UserError(f"{cls.__name__} needs the field {', '.join(map(repr, missing))}")
 

@@ -36,7 +36,7 @@ def test_values_and_gradients(chunk: int, smoothing: float, with_bias: bool, dty
     )
     logits = F.linear(hidden, weight, bias)
     wanted = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
-    assert loss.dtype == nll.dtype == torch.float32
+    assert loss.dtype == nll.dtype == torch.promote_types(hidden.dtype, torch.float32)
     assert_close(loss, wanted.float(), rtol=1e-5, atol=1e-5)
     assert_close(nll, F.cross_entropy(logits, targets, reduction="sum").float(), rtol=1e-5, atol=1e-5)
     got = gradients(loss, hidden, weight, bias)
@@ -144,7 +144,7 @@ def test_bfloat16_products_with_sums_in_float32(with_bias: bool) -> None:
     low = hidden.detach().bfloat16().requires_grad_()
     loss, nll = linear_cross_entropy(low, weight, targets, bias=bias, label_smoothing=0.1)
     wanted = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum", label_smoothing=0.1)
-    assert loss.dtype == nll.dtype == torch.float32
+    assert loss.dtype == nll.dtype == torch.promote_types(hidden.dtype, torch.float32)
     assert_close(loss, wanted, rtol=5e-3, atol=0)
     got, exact = gradients(loss, low, weight, bias), gradients(wanted, hidden, weight, bias)
     assert [g.dtype for g in got] == [torch.bfloat16] + [torch.float32] * (len(got) - 1)

@@ -32,9 +32,11 @@ def attend(
     Args:
         queries: (B, H, Tq, Dh).
         keys, values: (B, Hkv, Tk, Dh); H is a multiple of Hkv, and H / Hkv neighbouring queries share a key head.
-        mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend. A query that may attend to nothing gives zeros.
+        mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend. A query that may attend to nothing gives
+            zeros.
         bias: added to the scores, broadcastable to (B, H, Tq, Tk).
-        is_causal: query i sees keys 0 to i. Only without a mask and with Tq == Tk: beyond that, kernels disagree on its meaning.
+        is_causal: query i sees keys 0 to i. Only without a mask and with Tq == Tk: beyond that, kernels disagree on
+            its meaning.
         dropout: probability of dropping an attention weight.
         scale: of the scores; None: Dh^-0.5.
 
@@ -45,14 +47,18 @@ def attend(
         ValueError: is_causal together with a mask or with Tq != Tk.
     """
     if is_causal and (mask is not None or queries.size(2) != keys.size(2)):
-        raise ValueError("is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead")
+        raise ValueError(
+            "is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead"
+        )
     if _matmul_is_faster(queries, keys):
         if is_causal:
             mask = causal_mask(queries.size(2), device=queries.device)
         keys, values, mask, bias = _fill_vector(keys, values, mask, bias)
         weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=scale)
         return drop(weights, dropout) @ _per_query_head(values, queries)  # (B, H, Tq, Dh)
-    if is_causal and bias is not None:  # the fused kernel is never given is_causal together with a mask or a bias
+    if (
+        is_causal and bias is not None
+    ):  # the fused kernel is never given is_causal together with a mask or a bias
         mask, is_causal = causal_mask(queries.size(2), device=queries.device), False
     attendable = None
     if mask is not None:
@@ -73,7 +79,12 @@ def attend(
 
 
 def attention_weights(
-    queries: Tensor, keys: Tensor, *, mask: Tensor | None = None, bias: Tensor | None = None, scale: float | None = None
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
 ) -> Tensor:
     """softmax(Q K^T * scale + bias) itself, (B, H, Tq, Tk), as the paper writes it; arguments as for `attend`."""
     scale = queries.size(-1) ** -0.5 if scale is None else scale
@@ -85,13 +96,19 @@ def attention_weights(
     # Where nothing may be attended to, softmax would divide zero by zero: let all in, then take all away.
     attendable = mask.any(-1, keepdim=True)
     # Adding 0 or -inf in place needs nothing in the backward pass, where filling by a mask fills again.
-    scores += torch.zeros_like(mask | ~attendable, dtype=scores.dtype).masked_fill_(~mask & attendable, -torch.inf)
+    scores += torch.zeros_like(mask | ~attendable, dtype=scores.dtype).masked_fill_(
+        ~mask & attendable, -torch.inf
+    )
     return scores.softmax(-1) * attendable
 
 
 def _matmul_is_faster(queries: Tensor, keys: Tensor) -> bool:
     """On a CPU, short sequences spend more in the fused kernel's set-up than in the products themselves."""
-    return queries.device.type == "cpu" and queries.size(2) * keys.size(2) <= _SHORT and not torch.compiler.is_compiling()
+    return (
+        queries.device.type == "cpu"
+        and queries.size(2) * keys.size(2) <= _SHORT
+        and not torch.compiler.is_compiling()
+    )
 
 
 _SHORT = 128 * 128
@@ -100,7 +117,7 @@ _SHORT = 128 * 128
 def _fill_vector(
     keys: Tensor, values: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Masked keys up to the width of the CPU's vectors, below which its softmax goes element by element, 17 times slower."""
+    """Add masked keys up to the width of a CPU's vector: below it, softmax goes element by element, 17 times slower."""
     missing = 64 // keys.element_size() - keys.size(2)
     if missing <= 0:
         return keys, values, mask, bias
@@ -127,10 +144,10 @@ def _as_bias(mask: Tensor | None, bias: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Attention(nn.Module):
-    """MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O, section 3.2.2; W^Q `q_proj`, W^K `k_proj`, W^V `v_proj`, W^O `out_proj`.
+    """MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O, section 3.2.2 of the paper.
 
-    One class for self-attention (no memory), cross-attention (a memory), one head or many, and grouped key/value heads
-    (Ainslie et al. 2023).
+    Its W^Q, W^K, W^V and W^O are `q_proj`, `k_proj`, `v_proj` and `out_proj`. One class for self-attention (no memory),
+    cross-attention (a memory), one head or many, and grouped key/value heads (Ainslie et al. 2023).
 
     Args:
         d_model: width of the input and the output.
@@ -160,13 +177,19 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        if min(n_heads, n_kv_heads) < 1:
+            raise ValueError(f"n_heads {n_heads} and n_kv_heads {n_kv_heads} must be at least 1")
         if head_dim is None and d_model % n_heads:
-            raise ValueError(f"d_model {d_model} is not a multiple of n_heads {n_heads}: change one of them or give head_dim")
+            raise ValueError(
+                f"d_model {d_model} is not a multiple of n_heads {n_heads}: change one of them or give head_dim"
+            )
         if n_heads % n_kv_heads:
             raise ValueError(f"n_heads {n_heads} is not a multiple of n_kv_heads {n_kv_heads}")
         biased = set(PROJECTIONS if bias is True else bias or ())
         if not biased <= set(PROJECTIONS):
-            raise ValueError(f"bias names {sorted(biased - set(PROJECTIONS))}, expected out of {', '.join(PROJECTIONS)}")
+            raise ValueError(
+                f"bias names {sorted(biased - set(PROJECTIONS))}, expected out of {', '.join(PROJECTIONS)}"
+            )
         d_memory = d_model if d_memory is None else d_memory
         self.head_dim = d_model // n_heads if head_dim is None else head_dim
         self.n_heads, self.n_kv_heads, self.dropout, self.scale = n_heads, n_kv_heads, dropout, scale
@@ -195,15 +218,20 @@ class Attention(nn.Module):
             bias: added to the scores, broadcastable to (B, H, Tq, Tk).
             is_causal: each token sees itself and what came before it, on top of what the mask allows.
             cache: a `KVCache`, to which x is appended and whose tokens are attended to; or the `ProjectedMemory` of
-                `project_memory`, in place of the memory. With a KVCache, Tk is its window and is_causal counts its tokens.
-            return_weights: also return the attention weights, before dropout, by the slow path. No dropout is applied then.
+                `project_memory`, in place of the memory. With a KVCache, Tk is its window, and without
+                a mask attention is causal.
+            return_weights: also return the attention weights, by the slow path, which applies no dropout.
 
         Returns:
             (B, Tq, D); or that and the weights (B, H, Tq, Tk).
         """
         queries = self._split_heads(self.q_proj(x))  # (B, H, Tq, Dh)
         if isinstance(cache, KVCache):
-            if is_causal:
+            if memory is not None:
+                raise ValueError(
+                    "a KVCache is for self-attention; for a memory, give its project_memory as cache"
+                )
+            if is_causal or mask is None:  # slots that are not written yet are never seen
                 mask, is_causal = combine_masks(mask, cache.causal_mask(x.size(1))), False
             keys, values = cache.append(*self.project_memory(x))
         elif cache is not None:
@@ -211,18 +239,28 @@ class Attention(nn.Module):
         else:
             keys, values = self.project_memory(x if memory is None else memory)
         if is_causal and (mask is not None or return_weights or x.size(1) != keys.size(2)):
-            mask, is_causal = combine_masks(mask, causal_mask(x.size(1), keys.size(2), device=x.device)), False
+            mask, is_causal = (
+                combine_masks(mask, causal_mask(x.size(1), keys.size(2), device=x.device)),
+                False,
+            )
         if return_weights:
             weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=self.scale)
             return self._merge_heads(weights @ _per_query_head(values, queries)), weights
         dropout = self.dropout if self.training else 0.0
         heads = attend(
-            queries, keys, values, mask=mask, bias=bias, is_causal=is_causal, dropout=dropout, scale=self.scale
+            queries,
+            keys,
+            values,
+            mask=mask,
+            bias=bias,
+            is_causal=is_causal,
+            dropout=dropout,
+            scale=self.scale,
         )  # (B, H, Tq, Dh)
         return self._merge_heads(heads)
 
     def project_memory(self, memory: Tensor) -> ProjectedMemory:
-        """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used again at every decoding step."""
+        """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used at every decoding step."""
         return ProjectedMemory(self._split_heads(self.k_proj(memory)), self._split_heads(self.v_proj(memory)))
 
     def _split_heads(self, x: Tensor) -> Tensor:

@@ -41,7 +41,9 @@ class KVCache:
     ) -> Self:
         """A cache for `capacity` tokens of each of `batch` rows. Zeroed: an unwritten NaN would survive a mask."""
         shape = (batch, n_kv_heads, capacity, head_dim)
-        return cls(torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype))
+        return cls(
+            torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
+        )
 
     @property
     def capacity(self) -> int:
@@ -79,7 +81,7 @@ class KVCache:
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order. rows: (B',) int64.
 
-        Unless rows multiply (B' > B), only those that change their place are copied, and of them what attention is shown.
+        Unless rows multiply (B' > B), only those that change their place are copied, as far as they are shown.
         """
         n = rows.numel()
         if n > self.keys.size(0):

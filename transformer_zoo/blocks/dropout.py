@@ -7,20 +7,18 @@ from torch import Tensor, nn
 _LEVELS = 1 << 16
 
 
-def dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
-    """A factor for each element, on the CPU: 0 with probability p, rounded to the nearest 1/65536, and else 1 / (1 - p).
+def keep_mask(shape: torch.Size, p: float) -> Tensor:
+    """1 for each element to keep, 0, with probability p to the nearest 1/65536, for the others: uint8, on the CPU.
 
     torch draws a Bernoulli variable from a whole floating-point number each, one after the other, which costs as much
-    as a layer's matrix products. Sixteen random bits decide just as well, and one draw of the generator holds four of them.
-    They come from torch's own generator, so that seeding and saving its state cover dropout.
+    as a layer's matrix products. Sixteen random bits decide just as well, and one draw of the generator holds four
+    of them. They come from torch's own generator, so that seeding and saving its state cover dropout.
     """
     n = shape.numel()
     words = torch.empty((n + 3) // 4, dtype=torch.int64, device="cpu").random_(-(2**63), None)
     bits = words.view(torch.int16)[:n].view(shape)
     dropped = min(round(p * _LEVELS), _LEVELS - 1)  # of the levels; all of them would overflow the comparison
-    keep = bits >= dropped - _LEVELS // 2
-    # A product of numbers is one vector instruction; a choice by a boolean is many times slower on a CPU.
-    return keep.view(torch.uint8).to(dtype).mul_(1 / (1 - p))
+    return (bits >= dropped - _LEVELS // 2).view(torch.uint8)
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
@@ -39,7 +37,11 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
         return x
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, p)
-    return x * dropout_mask(x.shape, p, x.dtype)
+    # A product is one vector instruction; a choice by a boolean is many times slower on a CPU.
+    keep = keep_mask(x.shape, p).to(x.dtype)
+    if x.dtype.itemsize < 4:  # too narrow to hold the scale
+        return x * keep * (1 / (1 - p))
+    return x * keep.mul_(1 / (1 - p))
 
 
 class Dropout(nn.Module):

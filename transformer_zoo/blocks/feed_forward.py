@@ -23,8 +23,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class FeedForward(nn.Module):
     """FFN(x) = max(0, x W1 + b1) W2 + b2 (equation 2), with W1 `up_proj` and W2 `down_proj`.
 
-    Gated (Shazeer 2020, "GLU Variants Improve Transformer", equation 6): activation(x W) * (x V), with W `gate_proj` and
-    V `up_proj`; "silu" gives SwiGLU, "gelu" GEGLU, "relu" ReGLU.
+    Gated (Shazeer 2020, "GLU Variants Improve Transformer", equation 6): activation(x W) * (x V), with W `gate_proj`
+    and V `up_proj`; "silu" gives SwiGLU, "gelu" GEGLU, "relu" ReGLU.
 
     Args:
         d_model: width of input and output.
@@ -39,7 +39,14 @@ class FeedForward(nn.Module):
     """
 
     def __init__(
-        self, d_model: int, d_ff: int, *, activation: str = "relu", gated: bool = False, bias: bool = True, dropout: float = 0.0
+        self,
+        d_model: int,
+        d_ff: int,
+        *,
+        activation: str = "relu",
+        gated: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:

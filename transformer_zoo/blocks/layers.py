@@ -1,6 +1,7 @@
 """Encoder and decoder layer, section 3.1 of "Attention Is All You Need"."""
 
 from collections.abc import Callable
+from typing import TypedDict, Unpack
 
 from torch import Tensor, nn
 
@@ -9,7 +10,23 @@ from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.norm import build_norm
-from transformer_zoo.blocks.residual import residual
+from transformer_zoo.blocks.residual import check_norm_position, residual
+
+
+class LayerOptions(TypedDict, total=False):
+    """What `DecoderLayer` takes as `EncoderLayer` does."""
+
+    n_kv_heads: int | None
+    head_dim: int | None
+    dropout: float
+    attention_dropout: float
+    activation_dropout: float
+    activation: str
+    gated: bool
+    norm: str
+    norm_position: str
+    norm_eps: float
+    bias: bool
 
 
 class EncoderLayer(nn.Module):
@@ -24,6 +41,9 @@ class EncoderLayer(nn.Module):
         bias: on every projection.
 
     Shapes: (B, T, D) -> (B, T, D).
+
+    Raises:
+        ValueError: what its parts raise, or a norm_position of another name.
     """
 
     def __init__(
@@ -45,25 +65,31 @@ class EncoderLayer(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.norm_position = norm_position
+        self.norm_position = check_norm_position(norm_position)
         self.attn = Attention(
             d_model, n_heads, n_kv_heads=n_kv_heads, head_dim=head_dim, bias=bias, dropout=attention_dropout
         )
         self.attn_norm = build_norm(norm, d_model, eps=norm_eps)
-        self.ffn = FeedForward(d_model, d_ff, activation=activation, gated=gated, bias=bias, dropout=activation_dropout)
+        self.ffn = FeedForward(
+            d_model, d_ff, activation=activation, gated=gated, bias=bias, dropout=activation_dropout
+        )
         self.ffn_norm = build_norm(norm, d_model, eps=norm_eps)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, *, mask: Tensor | None = None, bias: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, *, mask: Tensor | None = None, bias: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
         """x (B, T, D) -> (B, T, D); mask, bias and is_causal as for `Attention`."""
-        x = self._residual(x, lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal), self.attn_norm)
+        x = self._residual(
+            x, lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal), self.attn_norm
+        )
         return self._residual(x, self.ffn, self.ffn_norm)
 
     def _residual(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
         return residual(x, sublayer, norm, self.dropout, self.norm_position)
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(EncoderLayer):
     """Causal self-attention, attention to the encoder's output, feed-forward, each in a residual with a norm.
 
     Args:
@@ -82,40 +108,24 @@ class DecoderLayer(nn.Module):
         *,
         cross_attention: bool = True,
         d_memory: int | None = None,
-        n_kv_heads: int | None = None,
-        head_dim: int | None = None,
-        dropout: float = 0.1,
-        attention_dropout: float = 0.0,
-        activation_dropout: float = 0.0,
-        activation: str = "relu",
-        gated: bool = False,
-        norm: str = "layernorm",
-        norm_position: str = "post",
-        norm_eps: float = 1e-5,
-        bias: bool = True,
+        **options: Unpack[LayerOptions],
     ) -> None:
-        super().__init__()
-        self.norm_position = norm_position
-        self.attn = Attention(
-            d_model, n_heads, n_kv_heads=n_kv_heads, head_dim=head_dim, bias=bias, dropout=attention_dropout
-        )
-        self.attn_norm = build_norm(norm, d_model, eps=norm_eps)
+        super().__init__(d_model, n_heads, d_ff, **options)
         self.cross_attn: Attention | None = None
         self.cross_attn_norm: nn.Module | None = None
         if cross_attention:
             self.cross_attn = Attention(
                 d_model,
                 n_heads,
-                n_kv_heads=n_kv_heads,
-                head_dim=head_dim,
+                n_kv_heads=options.get("n_kv_heads"),
+                head_dim=options.get("head_dim"),
                 d_memory=d_memory,
-                bias=bias,
-                dropout=attention_dropout,
+                bias=options.get("bias", True),
+                dropout=options.get("attention_dropout", 0.0),
             )
-            self.cross_attn_norm = build_norm(norm, d_model, eps=norm_eps)
-        self.ffn = FeedForward(d_model, d_ff, activation=activation, gated=gated, bias=bias, dropout=activation_dropout)
-        self.ffn_norm = build_norm(norm, d_model, eps=norm_eps)
-        self.dropout = Dropout(dropout)
+            self.cross_attn_norm = build_norm(
+                options.get("norm", "layernorm"), d_model, eps=options.get("norm_eps", 1e-5)
+            )
 
     def forward(
         self,
@@ -143,16 +153,17 @@ class DecoderLayer(nn.Module):
             ValueError: cross-attention without a memory.
         """
         x = self._residual(
-            x, lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, cache=cache), self.attn_norm
+            x,
+            lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, cache=cache),
+            self.attn_norm,
         )
         cross_attn = self.cross_attn
         if cross_attn is not None and self.cross_attn_norm is not None:
             if memory is None and memory_cache is None:
                 raise ValueError("this layer has cross-attention: give it the encoder's output as memory")
             x = self._residual(
-                x, lambda y: cross_attn(y, memory, mask=memory_mask, cache=memory_cache), self.cross_attn_norm
+                x,
+                lambda y: cross_attn(y, memory, mask=memory_mask, cache=memory_cache),
+                self.cross_attn_norm,
             )
         return self._residual(x, self.ffn, self.ffn_norm)
-
-    def _residual(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
-        return residual(x, sublayer, norm, self.dropout, self.norm_position)

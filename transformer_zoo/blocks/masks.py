@@ -19,7 +19,9 @@ def key_mask(real: Tensor | None) -> Tensor | None:
     if real is None:
         return None
     if real.dtype != torch.bool or real.dim() != 2:
-        raise ValueError(f"a padding mask is (B, T) booleans, True for a real token; got {tuple(real.shape)} of {real.dtype}")
+        raise ValueError(
+            f"a padding mask is (B, T) booleans, True for a real token; got {tuple(real.shape)} of {real.dtype}"
+        )
     return real[:, None, None, :]  # (B, 1, 1, Tk)
 
 

@@ -44,7 +44,9 @@ class SinusoidalPositions(nn.Module):
         super().__init__()
         self.d_model, self.layout = d_model, layout
         # What is often needed is computed once. It can be computed again, so it is not saved with the weights.
-        self.register_buffer("table", sinusoids(torch.arange(table_size), d_model, layout=layout), persistent=False)
+        self.register_buffer(
+            "table", sinusoids(torch.arange(table_size), d_model, layout=layout), persistent=False
+        )
 
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Encodings of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""
@@ -52,7 +54,9 @@ class SinusoidalPositions(nn.Module):
             return sinusoids(positions, self.d_model, layout=self.layout).to(self.table.dtype)
         if n <= self.table.size(0):
             return self.table[:n]
-        return sinusoids(torch.arange(n, device=self.table.device), self.d_model, layout=self.layout).to(self.table.dtype)
+        return sinusoids(torch.arange(n, device=self.table.device), self.d_model, layout=self.layout).to(
+            self.table.dtype
+        )
 
 
 class LearnedPositions(nn.Module):

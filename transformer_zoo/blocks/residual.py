@@ -7,6 +7,17 @@ from torch import Tensor
 POSITIONS = ("post", "pre")
 
 
+def check_norm_position(norm_position: str) -> str:
+    """The same, if it is "post" or "pre".
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if norm_position not in POSITIONS:
+        raise ValueError(f"norm_position is {norm_position!r}, expected one of {', '.join(POSITIONS)}")
+    return norm_position
+
+
 def residual(
     x: Tensor,
     sublayer: Callable[[Tensor], Tensor],
@@ -14,15 +25,15 @@ def residual(
     dropout: Callable[[Tensor], Tensor],
     norm_position: str = "post",
 ) -> Tensor:
-    """Post-norm: LayerNorm(x + Dropout(Sublayer(x))), sections 3.1 and 5.4. Pre-norm: x + Dropout(Sublayer(LayerNorm(x))).
+    """Post-norm: LayerNorm(x + Dropout(Sublayer(x))), sections 3.1 and 5.4 of the paper.
+
+    Pre-norm: x + Dropout(Sublayer(LayerNorm(x))).
 
     Shapes: x (B, T, D) -> (B, T, D).
 
     Raises:
         ValueError: norm_position is neither "post" nor "pre".
     """
-    if norm_position == "post":
+    if check_norm_position(norm_position) == "post":
         return norm(x + dropout(sublayer(x)))
-    if norm_position == "pre":
-        return x + dropout(sublayer(norm(x)))
-    raise ValueError(f"norm_position is {norm_position!r}, expected one of {', '.join(POSITIONS)}")
+    return x + dropout(sublayer(norm(x)))

@@ -8,7 +8,7 @@ from transformer_zoo.blocks import KVCache, ProjectedMemory
 
 
 class DecoderCache:
-    """One `KVCache` and, with cross-attention, one `ProjectedMemory` a layer. `length` counts the tokens a row holds."""
+    """One `KVCache` and, with cross-attention, one `ProjectedMemory` a layer. `length` counts a row's tokens."""
 
     def __init__(self, layers: Sequence[KVCache], memories: Sequence[ProjectedMemory | None]) -> None:
         self.layers = list(layers)
@@ -36,6 +36,8 @@ class DecoderCache:
         for layer in self.layers:
             layer.select(rows)
         self.memories = [
-            None if m is None else ProjectedMemory(m.keys.index_select(0, rows), m.values.index_select(0, rows))
+            None
+            if m is None
+            else ProjectedMemory(m.keys.index_select(0, rows), m.values.index_select(0, rows))
             for m in self.memories
         ]

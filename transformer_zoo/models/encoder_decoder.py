@@ -43,7 +43,11 @@ class EncoderDecoder(nn.Module):
         return TokenEmbedding(vocab_size, config.d_model, pad_id=config.pad_id, scale=config.scale_embeddings)
 
     def forward(
-        self, source: Tensor, target: Tensor, source_mask: Tensor | None = None, target_mask: Tensor | None = None
+        self,
+        source: Tensor,
+        target: Tensor,
+        source_mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, Tt, V) for the tokens that follow each of `target`.
 
@@ -55,7 +59,11 @@ class EncoderDecoder(nn.Module):
         return self.logits(self.hidden(source, target, source_mask, target_mask))
 
     def hidden(
-        self, source: Tensor, target: Tensor, source_mask: Tensor | None = None, target_mask: Tensor | None = None
+        self,
+        source: Tensor,
+        target: Tensor,
+        source_mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
     ) -> Tensor:
         """What `forward` projects to logits, (B, Tt, D): for a loss that never holds all logits."""
         return self._decode_hidden(target, self.encode(source, source_mask), source_mask, target_mask)
@@ -100,10 +108,12 @@ class EncoderDecoder(nn.Module):
             memory: (B, Ts, D) from `encode`; not needed with a cache, which holds its projections.
             source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real.
             positions: broadcastable to (B, Tt); None: counted from the start, or from the cache's length.
-            attention_mask: booleans broadcastable to (B, H, Tt, Tk), in place of the causal mask. Tk counts the cache.
+            attention_mask: booleans broadcastable to (B, H, Tt, Tk), in place of causality. Tk counts the cache.
             cache: from `new_cache`; the tokens are appended to it.
         """
-        hidden = self._decode_hidden(target, memory, source_mask, target_mask, positions, attention_mask, cache)
+        hidden = self._decode_hidden(
+            target, memory, source_mask, target_mask, positions, attention_mask, cache
+        )
         return self.logits(hidden)
 
     def _decode_hidden(
@@ -128,5 +138,5 @@ class EncoderDecoder(nn.Module):
         return out
 
     def new_cache(self, memory: Tensor, capacity: int) -> DecoderCache:
-        """A cache for decoding up to `capacity` tokens a row from this memory (B, Ts, D), which is projected here, once."""
+        """A cache for decoding up to `capacity` tokens a row from this memory (B, Ts, D), projected here, once."""
         return self.decoder.new_cache(memory, capacity)

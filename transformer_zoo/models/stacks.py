@@ -1,4 +1,4 @@
-"""The stacks: positions, layers and, with pre-norm, a norm after the last layer. Post-norm has none, as in the paper."""
+"""The stacks: positions, layers and, with pre-norm, a norm after the last. Post-norm has none, as in the paper."""
 
 from typing import Any
 
@@ -35,7 +35,11 @@ def _build_positions(config: EncoderDecoderConfig) -> nn.Module:
 
 
 def _build_final_norm(config: EncoderDecoderConfig) -> nn.Module:
-    return build_norm(config.norm, config.d_model, eps=config.norm_eps) if config.norm_position == "pre" else nn.Identity()
+    return (
+        build_norm(config.norm, config.d_model, eps=config.norm_eps)
+        if config.norm_position == "pre"
+        else nn.Identity()
+    )
 
 
 class Encoder(nn.Module):
@@ -45,7 +49,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.positions = _build_positions(config)
         self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(EncoderLayer(**_layer_options(config)) for _ in range(config.n_encoder_layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(**_layer_options(config)) for _ in range(config.n_encoder_layers)
+        )
         self.final_norm = _build_final_norm(config)
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -64,7 +70,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.positions = _build_positions(config)
         self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(DecoderLayer(**_layer_options(config)) for _ in range(config.n_decoder_layers))
+        self.layers = nn.ModuleList(
+            DecoderLayer(**_layer_options(config)) for _ in range(config.n_decoder_layers)
+        )
         self.final_norm = _build_final_norm(config)
 
     def forward(
@@ -80,7 +88,9 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """x (B, T, D), token embeddings; the rest as for `EncoderDecoder.decode`, masks as for `DecoderLayer`."""
         n, past = x.size(1), cache.length if cache else 0
-        x = self.dropout(x + (self.positions(past + n)[past:] if positions is None else self.positions(1, positions)))
+        x = self.dropout(
+            x + (self.positions(past + n)[past:] if positions is None else self.positions(1, positions))
+        )
         if cache is not None:
             cache.reserve(n)
         for i, layer in enumerate(self.layers):

@@ -5,11 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 256  # rows at a time: their logits stay in a CPU's cache, and are few enough for a GPU's memory
+CHUNK = 256  # rows at a time: their logits stay in a CPU's cache
+CHUNK_ON_GPU = 4096  # few enough for its memory, enough to fill it
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The gradients are computed along with the loss, while a chunk's logits are at hand; backward only scales them."""
+    """The gradients are computed along with the loss, while a chunk's logits are at hand; backward scales them.
+
+    With e the one-hot label, s the smoothing and V the vocabulary, the gradient of the logits is
+    softmax - (1 - s) e - s / V. The last term is the same for every logit: its share of the gradients of `hidden` and
+    `weight` is added once at the end, without a pass over the logits.
+    """
 
     @staticmethod
     def forward(
@@ -22,40 +28,46 @@ class _LinearCrossEntropy(torch.autograd.Function):
         chunk: int,
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor]:
-        n, vocab = hidden.size(0), weight.size(0)
+        wide = torch.promote_types(hidden.dtype, torch.float32)
         need_grad = grad_enabled and any(ctx.needs_input_grad)  # the latter does not know of torch.no_grad
-        loss = hidden.new_zeros((), dtype=torch.float32)
-        nll = hidden.new_zeros((), dtype=torch.float32)
+        nll = hidden.new_zeros((), dtype=wide)
+        log_z = hidden.new_zeros((), dtype=wide)
         grad_hidden = torch.empty_like(hidden) if need_grad else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_grad else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if need_grad and bias is not None else None
-        for start in range(0, n, chunk):
-            rows = slice(start, min(start + chunk, n))
-            logits = (hidden[rows] @ weight.t()).float()  # (chunk, V)
+        grad_weight = torch.zeros_like(weight, dtype=wide) if need_grad else None
+        grad_bias = torch.zeros_like(bias, dtype=wide) if need_grad and bias is not None else None
+        for start in range(0, len(hidden), chunk):
+            rows, label = hidden[start : start + chunk], targets[start : start + chunk, None]
+            logits = _wide_product(rows, weight.t(), wide)  # (chunk, V)
             if bias is not None:
                 logits += bias
-            label = targets[rows, None]
             log_p = logits.log_softmax(-1)
-            chunk_nll = -log_p.gather(1, label).sum()
-            nll += chunk_nll
-            # Smoothing gives every class, the right one too, smoothing / V of the probability (as nn.CrossEntropyLoss).
-            loss += (1 - smoothing) * chunk_nll
-            if smoothing:
-                loss -= smoothing * log_p.mean(-1).sum()
+            label_log_p = log_p.gather(1, label).sum()
+            nll -= label_log_p
+            log_z += logits.gather(1, label).sum() - label_log_p
             if grad_hidden is None or grad_weight is None:
                 continue
             grad = log_p.exp_()  # the softmax
             grad.scatter_add_(1, label, grad.new_full((1, 1), smoothing - 1).expand_as(label))
-            if smoothing:
-                grad -= smoothing / vocab
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
             grad = grad.to(hidden.dtype)
-            torch.mm(grad, weight, out=grad_hidden[rows])
-            if grad.dtype == torch.float32:
-                grad_weight.addmm_(grad.t(), hidden[rows])
+            torch.mm(grad, weight, out=grad_hidden[start : start + chunk])
+            if grad.dtype == wide:
+                grad_weight.addmm_(grad.t(), rows)
             else:
-                grad_weight += grad.t() @ hidden[rows]
+                grad_weight += _wide_product(grad.t(), rows, wide)
+        loss = nll.clone()
+        if smoothing:
+            # The mean over the vocabulary of -log p is log Z less the mean logit, which is a product with the mean row.
+            sum_hidden, mean_weight = hidden.sum(0, dtype=wide), weight.mean(0, dtype=wide)  # (D,), (D,)
+            mean_bias = 0.0 if bias is None else bias.mean(dtype=wide)
+            uniform = log_z - sum_hidden @ mean_weight - len(hidden) * mean_bias
+            loss = (1 - smoothing) * nll + smoothing * uniform
+            if grad_hidden is not None and grad_weight is not None:
+                grad_hidden -= (smoothing * mean_weight).to(hidden.dtype)
+                grad_weight -= smoothing / len(weight) * sum_hidden
+            if grad_bias is not None:
+                grad_bias -= smoothing / len(weight) * len(hidden)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.mark_non_differentiable(nll)
         return loss, nll
@@ -65,7 +77,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         scale = grads[0]
         return (
-            grad_hidden * scale,
+            grad_hidden * scale.to(grad_hidden.dtype),
             (grad_weight * scale).to(grad_hidden.dtype),
             None,
             None if grad_bias is None else grad_bias * scale,
@@ -75,6 +87,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
 
 
+def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """a @ b in `dtype`, accumulated and kept there where the device can."""
+    if a.is_cuda and a.dtype != dtype:
+        return torch.mm(a, b, out_dtype=dtype)
+    return (a @ b).to(dtype)
+
+
 def linear_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
@@ -82,23 +101,25 @@ def linear_cross_entropy(
     *,
     bias: Tensor | None = None,
     label_smoothing: float = 0.0,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum over tokens of the cross-entropy of `hidden @ weight.T + bias`, in float32.
+    """Sum over tokens of the cross-entropy of `hidden @ weight.T + bias`, in float32 or wider.
 
-    Equal to `F.cross_entropy(logits, targets, reduction="sum", label_smoothing=...)`, but the logits exist `chunk` rows
-    at a time. The caller drops padding first.
+    Equal to `F.cross_entropy(logits, targets, reduction="sum", label_smoothing=...)`, but the logits exist `chunk`
+    rows at a time. The caller drops padding first.
 
     Args:
         hidden: (N, D), of the dtype the products are to be taken in.
         weight: (V, D); it is brought to that dtype.
         targets: (N,) int64, each below V.
         bias: (V,).
-        label_smoothing: probability spread evenly over the vocabulary (section 5.4 of "Attention Is All You Need": 0.1).
+        label_smoothing: probability spread evenly over the vocabulary (the paper's section 5.4: 0.1).
+        chunk: rows at a time; None: what suits the device.
 
     Returns:
-        The smoothed loss, in nats, and the plain negative log-likelihood, in nats, without gradient; both () float32.
+        The smoothed loss, in nats, and the plain negative log-likelihood, in nats, without gradient; both ().
     """
+    chunk = chunk or (CHUNK_ON_GPU if hidden.is_cuda else CHUNK)
     with torch.autocast(hidden.device.type, enabled=False):
         loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden, weight.to(hidden.dtype), targets, bias, label_smoothing, chunk, torch.is_grad_enabled()
