@@ -6,7 +6,7 @@ from torch import nn
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import OptimizerConfig
-from transformer_zoo.training.optimizer import make_optimizer, set_learning_rate
+from transformer_zoo.training.optimizer import make_optimizer
 
 
 def test_decay_touches_matrices_and_neither_norms_nor_biases() -> None:
@@ -30,7 +30,7 @@ def test_every_parameter_is_in_one_group_and_gets_the_learning_rate() -> None:
     model = nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 5))
     optimizer = make_optimizer(model, OptimizerConfig())
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
-    set_learning_rate(optimizer, 0.25)
+    optimizer.set_learning_rate(0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
 
 

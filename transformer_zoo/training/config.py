@@ -9,20 +9,23 @@ from transformer_zoo.errors import UserError
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """Adam or AdamW.
+    """Adam, AdamW or Muon.
 
     Args:
-        name: `adam` as in the paper, or `adamw`, whose decoupled weight decay touches matrices only.
+        name: `adam` as in the paper; `adamw`, whose decoupled weight decay touches matrices only; or `muon` for the
+            matrices of the layers and AdamW for everything else.
         lr: Peak learning rate. The `noam` schedule ignores it: there d_model and warmup set the peak.
         betas: Decay rates of the first and the second moment.
         eps: Added to the denominator.
-        weight_decay: Decoupled weight decay of matrices, never of norms and biases; needs `adamw`.
+        momentum: Decay of Muon's momentum.
+        weight_decay: Decoupled weight decay of matrices, never of norms and biases; needs `adamw` or `muon`.
     """
 
-    name: Literal["adam", "adamw"] = "adam"
+    name: Literal["adam", "adamw", "muon"] = "adam"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
+    momentum: float = 0.95
     weight_decay: float = 0.0
 
 

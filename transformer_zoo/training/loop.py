@@ -37,7 +37,7 @@ from transformer_zoo.training.device import (
 )
 from transformer_zoo.training.feed import Batch, Feed, Update
 from transformer_zoo.training.logging import Number, RunLog
-from transformer_zoo.training.optimizer import make_optimizer, set_learning_rate
+from transformer_zoo.training.optimizer import make_optimizer
 from transformer_zoo.training.schedule import learning_rate
 from transformer_zoo.training.signals import StopSignals
 from transformer_zoo.training.window import Window
@@ -195,9 +195,9 @@ class Trainer:
         self.window.add_update(tokens, norm)
         if self.device.type == "cpu":  # elsewhere looking makes the CPU wait, and is done before each save
             self._check_finite()
-        set_learning_rate(self.optimizer, self._learning_rate())
+        self.optimizer.set_learning_rate(self._learning_rate())
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self.average.update()
         if done.step % config.training.log_every == 0:
             self._log_training()

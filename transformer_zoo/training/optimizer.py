@@ -1,34 +1,76 @@
-"""Adam and AdamW over a model's parameters."""
+"""Adam and AdamW over a model's parameters, or Muon over its matrices and Adam over the rest."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import OptimizerConfig
+from transformer_zoo.training.muon import Muon
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """Adam or AdamW with torch's fused kernel, which CPU and CUDA both have.
+class Optimizers:
+    """Several optimizers, each for some of the parameters, used as one."""
 
-    Weight decay goes to parameters of two or more dimensions; norms and biases have one.
+    def __init__(self, parts: list[Optimizer]) -> None:
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> Iterator[dict[str, Any]]:
+        """All groups."""
+        return (group for part in self.parts for group in part.param_groups)
+
+    def step(self) -> None:
+        """One update."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        for part, its_state in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(its_state)
+
+    def set_learning_rate(self, lr: float) -> None:
+        """The learning rate of every group."""
+        for group in self.param_groups:
+            group["lr"] = lr
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizers:
+    """The optimizer of a model, with torch's fused kernel for Adam, which CPU and CUDA both have.
+
+    Weight decay goes to parameters of two or more dimensions; norms and biases have one. Muon takes the matrices of the
+    layers; embeddings, which are updated row by row, and the output projection stay with Adam.
 
     Raises:
         UserError: weight decay with plain Adam, whose L2 term is not decoupled.
     """
     if config.weight_decay and config.name == "adam":
-        raise UserError("optimizer.weight_decay needs optimizer.name: adamw")
-    parameters = [p for p in model.parameters() if p.requires_grad]
+        raise UserError("optimizer.weight_decay needs optimizer.name: adamw or muon")
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parts: list[Optimizer] = []
+    if config.name == "muon":
+        matrices = [name for name, p in parameters.items() if p.ndim == 2 and name.endswith("_proj.weight")]
+        muon = [parameters.pop(name) for name in matrices]
+        parts.append(Muon(muon, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay))
+    rest = list(parameters.values())
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
-    kind = AdamW if config.name == "adamw" else Adam
-    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
-
-
-def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """Sets the learning rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in rest)
+    kind = Adam if config.name == "adam" else AdamW
+    parts.append(kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused))
+    return Optimizers(parts)

@@ -1,0 +1,77 @@
+"""Muon (Jordan et al. 2024): momentum whose matrix updates are orthogonalized."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from transformer_zoo.training.device import choose_precision
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Singular values near 1 in place of whatever they were, by a quintic Newton-Schulz iteration.
+
+    Args:
+        matrices: (N, R, C), iterated in their own dtype.
+
+    Returns:
+        (N, R, C): about U V^T of each matrix's U S V^T, with singular values from 0.7 to 1.2.
+    """
+    a, b, c = COEFFICIENTS
+    tall = matrices.size(1) > matrices.size(2)
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(Optimizer):
+    """Nesterov momentum, orthogonalized, scaled so that one learning rate serves Adam and Muon alike.
+
+    A matrix moves by lr * 0.2 * sqrt(max(R, C)) times an orthogonal one, which has the root mean square of Adam's steps
+    (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2). `torch.optim.Muon` computes the same one matrix
+    at a time and always in bfloat16; here those of one shape are iterated together, in bfloat16 only where it is fast.
+
+    Args:
+        params: matrices, or groups of them.
+        lr: learning rate, as for Adam.
+        momentum: decay of the gradients' running sum.
+        weight_decay: decoupled, times lr.
+    """
+
+    def __init__(self, params: Any, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update of every matrix that has a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[torch.Size, torch.device], list[Tensor]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    by_shape[p.shape, p.device].append(p)
+            for matrices in by_shape.values():
+                self._step_together(matrices, group)
+
+    def _step_together(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+        updates = []
+        for p in matrices:
+            assert p.grad is not None
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p)
+            state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+            updates.append(p.grad.lerp(state["momentum"], group["momentum"]))
+        dtype = choose_precision("auto", matrices[0].device)
+        scale = 0.2 * max(matrices[0].shape) ** 0.5
+        steps = orthogonalize(torch.stack(updates).to(dtype)).to(matrices[0].dtype)
+        for p, step in zip(matrices, steps, strict=True):
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            p.add_(step, alpha=-group["lr"] * scale)
