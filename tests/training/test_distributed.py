@@ -1,5 +1,6 @@
 """Two processes with gloo make the updates that one makes with twice the micro-batches."""
 
+import json
 import os
 import socket
 import subprocess
@@ -31,8 +32,8 @@ def test_torchruns_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not distributed.world().main
 
 
-@pytest.mark.slow
-def test_two_processes_update_as_one_does(tmp_path: Path, root: Path) -> None:
+def two_processes(run_dir: Path, root: Path, *words: str) -> None:
+    """The toy run `words` on two processes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -40,7 +41,7 @@ def test_two_processes_update_as_one_does(tmp_path: Path, root: Path) -> None:
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "toy.py"), str(tmp_path / "two"), "2"],
+            [sys.executable, str(HERE / "toy.py"), str(run_dir), *words],
             env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -48,13 +49,24 @@ def test_two_processes_update_as_one_does(tmp_path: Path, root: Path) -> None:
         )
         for rank in (0, 1)
     ]
-    # Dropout included: its seed belongs to the micro-batch, whoever computes it.
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=100)
+            assert process.returncode == 0, output
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_two_processes_update_as_one_does(tmp_path: Path, root: Path) -> None:
+    # Dropout included: its seed belongs to the micro-batch, whoever computes it. With a limit in minutes that
+    # is never reached, the processes also agree on the clock in each update.
+    two_processes(tmp_path / "two", root, "2", "max_minutes=60")
     toy_run(tmp_path / "one", accumulate=4)
-    for process in processes:
-        output, _ = process.communicate(timeout=100)
-        assert process.returncode == 0, output
     one, two = (load_file(tmp_path / run / "model.safetensors") for run in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-12)
     lines = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two")]
     assert len(lines[0]) == len(lines[1])
+    rates = [[json.loads(line).get("lr") for line in run] for run in lines]
+    assert rates[0] == rates[1]

@@ -104,4 +104,5 @@ def toy_run(run_dir: Path, task: Task | None = None, config: RunConfig | None = 
 
 
 if __name__ == "__main__":
-    toy_run(Path(sys.argv[1]), accumulate=int(sys.argv[2]))
+    settings = {name: float(value) for name, value in (word.split("=") for word in sys.argv[3:])}
+    toy_run(Path(sys.argv[1]), accumulate=int(sys.argv[2]), **settings)

@@ -195,7 +195,8 @@ class Trainer:
         self.window.add_update(tokens, norm)
         if self.device.type == "cpu":  # elsewhere looking makes the CPU wait, and is done before each save
             self._check_finite()
-        self.optimizer.set_learning_rate(self._learning_rate())
+        self.learning_rate = self._learning_rate()
+        self.optimizer.set_learning_rate(self.learning_rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update()
@@ -203,6 +204,7 @@ class Trainer:
             self._log_training()
 
     def _learning_rate(self) -> float:
+        """Of this update. All processes must ask together, and once: those that go by the clock agree here."""
         config, last = self.config, self._last_update()
         d_model, peak = self.task.d_model, config.optimizer.lr
         return learning_rate(
@@ -241,7 +243,7 @@ class Trainer:
                 "tokens": done.tokens,
                 "seconds": round(time.monotonic() - self.started, 1),
             }
-            self.log.metrics("train", done.step, {**values, "lr": self._learning_rate(), **place})
+            self.log.metrics("train", done.step, {**values, "lr": self.learning_rate, **place})
 
     def _validate(self) -> None:
         """Metrics of the averaged weights where there are any; remembers the best."""
