@@ -20,7 +20,6 @@ from transformer_zoo.data import (
     drop_overlong,
     encode_corpus,
     evaluation_indices,
-    rank_slice,
 )
 from transformer_zoo.data.encoding import _CHUNK
 from transformer_zoo.errors import UserError
@@ -157,20 +156,6 @@ def test_no_pairs_make_no_batches():
     assert batch_indices(empty, empty, batch_tokens=97, seed=0, epoch=0) == []
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7, 11])
-def test_ranks_share_batches_evenly(world_size):
-    batches = list(range(23))
-    slices = [rank_slice(batches, rank, world_size) for rank in range(world_size)]
-    assert {len(s) for s in slices} == {23 // world_size}
-    covered = [batch for s in slices for batch in s]
-    assert len(set(covered)) == len(covered) == 23 - 23 % world_size
-
-
-def test_too_few_batches_for_the_ranks():
-    with pytest.raises(UserError, match=r"^batch_tokens: only 2 batches for 3 ranks"):
-        rank_slice([1, 2], 0, 3)
-
-
 def test_collate_by_hand():
     source = TokenArrays(np.array([11, 12, 13, 21], np.uint16), np.array([0, 3, 4]))
     target = TokenArrays(np.array([31, 41, 42], np.uint16), np.array([0, 1, 3]))
@@ -239,7 +224,7 @@ def test_drop_overlong_keeps_line_numbers_and_reports():
     assert report.n_dropped == (longest > 7).sum() > 0
     assert "of more than 7 tokens (lines " in str(report)
     assert drop_overlong(data, 12)[0] is data
-    with pytest.raises(UserError, match="raise max_tokens"):
+    with pytest.raises(UserError, match="no pair is left, raise the limit"):
         drop_overlong(data, 0)
 
 

@@ -5,7 +5,6 @@ from transformer_zoo.data.batching import (
     batch_indices,
     collate,
     evaluation_indices,
-    rank_slice,
 )
 from transformer_zoo.data.encoding import EncodedCorpus, TokenArrays, drop_overlong, encode_corpus
 from transformer_zoo.data.parallel import (
@@ -36,7 +35,6 @@ __all__ = [
     "drop_overlong",
     "encode_corpus",
     "evaluation_indices",
-    "rank_slice",
     "read_lines",
     "read_parallel",
 ]

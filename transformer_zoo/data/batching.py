@@ -1,8 +1,7 @@
 """Batches of pairs: buckets by length under a token budget, in an order set by seed and epoch alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ from transformer_zoo.data.encoding import EncodedCorpus, Indices
 from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID
 from transformer_zoo.errors import UserError
 
-_T = TypeVar("_T")
 # Batches in one strip of `_plan`, by trial: fewer pad the source, more the target, whose tokens cost more.
 _STRIP = 3
 
@@ -57,22 +55,6 @@ def evaluation_indices(
 ) -> list[Indices]:
     """As `batch_indices`, but in one fixed order, from short to long."""
     return _plan(source_lengths, target_lengths, batch_tokens, line_numbers, random=None)
-
-
-def rank_slice(batches: Sequence[_T], rank: int, world_size: int) -> list[_T]:
-    """The batches of one rank: every `world_size`-th, so that all ranks make the same number of updates.
-
-    Together the ranks cover each batch once, but for the last `len(batches) % world_size`. This epoch leaves
-    those out; the next leaves out others, because the order is random.
-
-    Raises:
-        UserError: there are fewer batches than ranks.
-    """
-    if len(batches) < world_size:
-        raise UserError(
-            f"batch_tokens: only {len(batches)} batches for {world_size} ranks; lower batch_tokens"
-        )
-    return list(batches[rank : len(batches) - len(batches) % world_size : world_size])
 
 
 def _plan(

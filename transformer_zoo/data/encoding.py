@@ -145,5 +145,5 @@ def drop_overlong(corpus: EncodedCorpus, max_tokens: int) -> tuple[EncodedCorpus
     dropped = {f"of more than {max_tokens} tokens": corpus.line_numbers[~keep]}
     report = CleaningReport(corpus.name, len(corpus), dropped)
     if not keep.any():
-        raise UserError(f"no pair is left to train on, raise max_tokens: {report}")
+        raise UserError(f"no pair is left, raise the limit: {report}")
     return (corpus if keep.all() else corpus.select(np.flatnonzero(keep))), report
