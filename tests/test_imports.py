@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Who may import whom. `errors` is one exception class, which everybody may raise.
+# Who may import whom. `errors` is what everybody may raise, and how a command line shows it.
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},

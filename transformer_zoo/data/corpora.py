@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from transformer_zoo.data.parallel import read_lines
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, run_program
 
 _LINE_BREAKS = re.compile(r"[\r\n]+")
 
@@ -158,11 +158,5 @@ def run(prepare: Callable[..., None]) -> None:
         parser.add_argument(flag, dest=name, default=default, help=helps[name], **options)
     parser.add_function_arguments(prepare, as_group=False, skip=set(by_hand))
     arguments = vars(parser.parse_args())
-    try:
-        prepare(**arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
+    if status := run_program(lambda: prepare(**arguments)):
+        sys.exit(status)
