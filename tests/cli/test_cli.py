@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import select
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +17,12 @@ from safetensors.torch import load_file
 from transformer_zoo.cli import main
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data.tokenizers import TokenizerSettings, TranslationTokenizer
+from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.checkpoint import copy_weights, save_model_config, save_weights
 
 WORDS = "the cat sat on a mat and saw two small dogs near an old house"
+LONGEST = 100
 TEXT = [WORDS[i % 40 :] + " " + WORDS[: i % 30] for i in range(60)]
 
 
@@ -28,7 +33,7 @@ def make_run(folder: Path, seed: int) -> Path:
         vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1
     )
     tokenizer.save(folder / "tokenizer")
-    save_model_config(folder, "encoder-decoder", config)
+    save_model_config(folder, "encoder-decoder", config, max_source_tokens=LONGEST)
     for step in (1, 2, 3):
         torch.manual_seed(seed + step)
         save_weights(
@@ -56,6 +61,10 @@ def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("other"), seed=10)
 
 
+def read_lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines()
+
+
 def call(command: str, *words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """In a process of its own, for what depends on real streams."""
     code = "import sys; from transformer_zoo.cli import main; sys.exit(main())"
@@ -67,8 +76,51 @@ def call(command: str, *words: object, stdin: bytes = b"") -> subprocess.Complet
 def test_translate_from_stdin_to_stdout(run: Path) -> None:
     done = call("translate", run, stdin="the cat\n\r\nan old hoüse\r\n\ntwo dogs".encode())
     lines = done.stdout.decode().split("\n")
-    assert (done.returncode, done.stderr, len(lines)) == (0, b"", 6)
+    assert (done.returncode, len(lines)) == (0, 6)
     assert [bool(line) for line in lines] == [True, False, True, False, True, False]
+    # A random model rarely ends a sentence.
+    told = done.stderr.decode().splitlines()
+    assert [line.split(": ")[:2] for line in told] == [["warning", f"line {n}"] for n in (1, 3, 5)]
+    assert all("length limit" in line for line in told)
+
+
+def test_a_terminal_gets_its_answer_before_the_next_line(run: Path) -> None:
+    code = "import sys; from transformer_zoo.cli import main; sys.exit(main())"
+    terminal, stdin = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "translate", str(run), "--beam", "1"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(stdin)
+    assert process.stdout
+    try:
+        for line in (b"the cat\n", b"a dog\n"):
+            os.write(terminal, line)
+            assert select.select([process.stdout], [], [], 60)[0], "no answer"
+            assert process.stdout.readline().endswith(b"\n")
+        os.write(terminal, b"\x04")  # Ctrl-D
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(terminal)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with a name are posix's")
+def test_a_pipe_or_a_device_is_written_to_and_never_replaced(run: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    options = ["--input", str(run / "test.en"), "--beam", "1"]
+    assert main(["translate", str(run), *options, "--output", str(pipe)]) == 0
+    assert reader.communicate(timeout=60)[0].count(b"\n") == 6
+    assert pipe.is_fifo()
+    link = tmp_path / "link"
+    link.symlink_to(os.devnull)
+    assert main(["translate", str(run), *options, "--output", str(link)]) == 0
+    assert link.is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link"}
 
 
 def test_translate_files_and_recipe_settings(run: Path, tmp_path: Path) -> None:
@@ -93,12 +145,21 @@ def test_n_best_lines_are_numbered_and_scored(run: Path, capsys: pytest.CaptureF
     )
 
 
-def test_an_overlong_line_is_a_warning_with_its_number(run: Path) -> None:
-    done = call("translate", run, "--beam", 1, stdin=b"cat\n" + b"the cat sat. " * 400)
-    assert done.returncode == 0
-    assert done.stdout.count(b"\n") == 2
-    [warning] = done.stderr.decode().splitlines()
+def test_a_line_longer_than_those_of_the_training_is_split_and_named(run: Path) -> None:
+    found = []
+    for options in ([], ["--max-source-tokens", "1000"]):
+        done = call("translate", run, "--beam", 1, *options, stdin=b"cat\n" + b"the cat sat. " * 40)
+        assert (done.returncode, done.stdout.count(b"\n")) == (0, 2)
+        found.append([line for line in done.stderr.decode().splitlines() if "max_source_tokens" in line])
+    [warning] = found[0]
     assert warning.startswith("warning: line 2: ")
+    assert f"more than max_source_tokens ({LONGEST})" in warning
+    assert found[1] == []
+
+
+def test_translations_at_the_length_limit_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--split", "one", "--max-extra", "1"]) == 0
+    assert "warning: lines 1, 2, 3, 4, 5, ...: translated up to the length limit" in capsys.readouterr().err
 
 
 def test_a_closed_pipe_is_quiet(run: Path) -> None:
@@ -115,7 +176,7 @@ def test_a_closed_pipe_is_quiet(run: Path) -> None:
     process.stdin.close()
     process.stdout.readline()
     process.stdout.close()
-    assert process.stderr.read() == b""
+    assert {line[:14] for line in process.stderr} <= {b"warning: line "}
     process.stderr.close()
     assert process.wait() == 141
 
@@ -130,10 +191,29 @@ def test_evaluate_all_tests_of_the_recipe(run: Path, capsys: pytest.CaptureFixtu
     assert "penalty length" in lines[-1]
     kept = json.loads((run / "evaluation" / "one.json").read_text("utf-8"))
     assert kept["search"] == {
-        "beam": 3, "length_penalty": 1.0, "penalty": "length", "max_extra": 50, "dtype": "float32"
+        "beam": 3, "length_penalty": 1.0, "penalty": "length", "max_extra": 50,
+        "max_source_tokens": LONGEST, "dtype": "float32",
     }  # fmt: skip
     assert "tok:none" in kept["scores"][0]["signature"]
     assert (run / "evaluation" / "one.hyp").read_text("utf-8").count("\n") == 6
+
+
+def test_a_test_that_was_scored_is_evaluated_from_the_runs_own_copy(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    recipe = (moved / "config.yaml").read_text().replace(str(run), "/nowhere")
+    (moved / "config.yaml").write_text(recipe)
+    assert main(["evaluate", str(moved), "--split", "one"]) == 1
+    assert "nowhere/test.en: no such file" in capsys.readouterr().err
+    (moved / "test").mkdir()
+    for side, kind in (("en", "src"), ("de", "ref")):
+        shutil.copy(run / f"test.{side}", moved / "test" / f"one.{kind}")
+    for folder in (run, moved):
+        assert main(["evaluate", str(folder), "--split", "one"]) == 0
+    first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("one"))
+    assert first == second
 
 
 def test_evaluate_prints_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,13 +232,21 @@ def test_evaluate_compares_two_runs(
     options = ["--split", "validation", "--compare", str(other_run), *(["--json"] if as_json else [])]
     assert main(["evaluate", str(run), *options]) == 0
     out = capsys.readouterr().out
+    reference = read_lines(run / "test.de")
+    scores = tuple(
+        corpus_score(read_lines(folder / "evaluation" / "validation.hyp"), reference, tokenize="none")[0].score
+        for folder in (run, other_run)
+    )
+    assert scores[0] != scores[1]
     if as_json:
         [row] = json.loads(out)["comparisons"]
+        assert row["scores"] == pytest.approx(scores)
         assert 0 <= row["p_value"] <= 1
         assert "bs:1000" in row["signature"]
     else:
         assert "p-value" in out.splitlines()[0]
         assert str(other_run) in out.splitlines()[0]
+        assert [float(score) for score in re.findall(r"([\d.]+) ±", out)] == [round(s, 2) for s in scores]
     assert (other_run / "evaluation" / "validation.hyp").exists()
 
 
@@ -176,12 +264,16 @@ def test_score_gives_log_probability_and_perplexity(run: Path, capsys: pytest.Ca
     assert sum(len(line["token_log_probs"]) for line in report["lines"]) == report["tokens"]
 
 
-def test_average_is_the_mean_of_the_last(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_average_is_the_mean_of_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_run(tmp_path / "average", seed=5)
+    before, apart = (folder / "model.safetensors").read_bytes(), tmp_path / "mean.safetensors"
+    assert main(["average", str(folder), "--last", "2", "--output", str(apart)]) == 0
+    assert "step_000002, step_000003\n" in capsys.readouterr().out
+    assert (folder / "model.safetensors").read_bytes() == before
     assert main(["average", str(folder), "--last", "2"]) == 0
-    assert "step_000002, step_000003" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "model.safetensors: average of step_000002, step_000003, in place of what was there" in said
+    assert (folder / "model.safetensors").read_bytes() == apart.read_bytes()
     last = [load_file(folder / "checkpoints" / f"step_00000{i}.safetensors") for i in (2, 3)]
     found = load_file(folder / "model.safetensors")
     assert found.keys() == last[0].keys()

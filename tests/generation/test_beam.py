@@ -285,6 +285,7 @@ def test_a_prefix_is_kept_and_continued_as_the_model_would(beam: int) -> None:
         ({"beam": 0}, "beam 0"),
         ({"max_extra": 0}, "max_extra"),
         ({"penalty": "none"}, "'none'"),
+        ({"length_penalty": math.nan}, "length_penalty nan"),
         ({"prefix": [[5]]}, "1 prefixes for 2 sources"),
         ({"prefix": [[5], [EOS]]}, "special id 3"),
         ({"prefix": [[5], [6] * 90]}, "prefix 1 has 90 tokens"),
@@ -299,8 +300,22 @@ def test_a_broken_model_is_no_silent_empty_translation() -> None:
     model = make_model()
     with torch.no_grad():
         model.head_weight.fill_(math.nan)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(UserError, match="not finite"):
         search(model, make_sources([3]))
+
+
+def test_at_a_real_width_a_source_is_translated_as_if_alone() -> None:
+    """Width 256, 3 + 3 layers, float32: sums of that length round differently in other shapes of batch."""
+    fields = {"d_model": 256, "n_heads": 4, "d_ff": 1024, "n_encoder_layers": 3, "n_decoder_layers": 3}
+    model = make_model(vocab_size=500, **fields)
+    sources = make_sources([2 + 7 * i % 29 for i in range(30)], vocab_size=500)
+    options = {"beam": 3, "max_extra": 4}
+    together = search(model, sources, **options)
+    assert len({tuple(best.tokens) for [best] in together}) > 20
+    for source, [found] in zip(sources, together, strict=True):
+        [[alone]] = search(model, [source], **options)
+        assert found.tokens == alone.tokens
+        assert found.log_prob == pytest.approx(alone.log_prob, abs=1e-3)
 
 
 @pytest.mark.parametrize("vocab_size", [31, 96, 800, 1024])

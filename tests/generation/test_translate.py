@@ -88,6 +88,51 @@ def test_a_window_is_answered_before_the_next_is_read(model: EncoderDecoder) -> 
     assert len(read) == 4
 
 
+def test_a_line_is_given_as_soon_as_it_and_those_before_it_are_done(
+    model: EncoderDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+
+    def search(model: EncoderDecoder, source: torch.Tensor, *words: object, **options: object) -> object:
+        batches.append(source.size(0))
+        return beam_search(model, source, *words, **options)
+
+    monkeypatch.setitem(translate.__globals__, "beam_search", search)
+    found = translate(model, Pair(), ["x", "yes", "", "hello", "no"], batch_tokens=1, beam=1, max_extra=6)
+    done = [len(batches) for _ in found]
+    # Batches by length: x, no, yes, hello.
+    assert done == [1, 3, 3, 4, 4]
+
+
+def test_line_breaks_in_a_translation_become_spaces(model: EncoderDecoder) -> None:
+    class Breaks(Letters):
+        def decode(self, ids: Sequence[int]) -> str:
+            return "a\nb\r\nc\u2028d"
+
+    class Broken(Pair):
+        target = Breaks()
+
+    assert list(translate(model, Broken(), ["x"], beam=1)) == ["a b c d"]
+
+
+def test_a_translation_at_the_length_limit_is_marked(model: EncoderDecoder) -> None:
+    for max_extra in (1, 6):
+        for line, [best] in zip(
+            LINES, translate_n_best(model, Pair(), LINES, max_extra=max_extra), strict=True
+        ):
+            limit = len(line.strip()) + 1 + max_extra
+            assert best.is_cut == (bool(line.strip()) and len(best.text) + 1 >= limit)
+    found = [best.is_cut for [best] in translate_n_best(model, Pair(), LINES, beam=8, length_penalty=0)]
+    assert not all(found)
+
+
+def test_learned_positions_bound_every_piece(model: EncoderDecoder) -> None:
+    fields = model.config.to_dict() | {"positions": "learned", "max_seq_len": 8}
+    learned = EncoderDecoder(EncoderDecoderConfig.from_dict(fields)).eval()
+    with pytest.warns(UserWarning, match=r"more than max_source_tokens \(8\)"):
+        assert len(list(translate(learned, Pair(), ["a cat and a dog"], max_source_tokens=99))) == 1
+
+
 def test_n_best_have_text_and_falling_scores(model: EncoderDecoder) -> None:
     for line, found in zip(LINES, translate_n_best(model, Pair(), LINES, n_best=3, beam=4), strict=True):
         assert len(found) == (3 if line.strip() else 1)
@@ -102,7 +147,7 @@ def test_a_prefix_starts_every_translation(model: EncoderDecoder) -> None:
 
 def test_an_overlong_line_is_split_and_named(model: EncoderDecoder) -> None:
     line = "one two three. four five. six seven eight nine."
-    with pytest.warns(UserWarning, match=r"^line 2: 48 tokens are more than the model takes \(20\)"):
+    with pytest.warns(UserWarning, match=r"^line 2: 48 tokens, more than max_source_tokens \(20\)"):
         found = list(translate(model, Pair(), ["x", line, "y"], beam=2, max_extra=6, max_source_tokens=20))
     pieces = ["one two three.", "four five.", "six seven", "eight nine."]
     assert found == [

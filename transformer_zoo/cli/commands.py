@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.cli.streams import input_lines, open_output, with_progress
+from transformer_zoo.cli.streams import input_lines, open_output, warn_of_cuts, with_progress
 from transformer_zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 class UsageError(UserError):
     """Options that do not go together."""
+
+    status = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class Search:
         penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by
             length^alpha (length); the length counts the end token. By default the recipe's, or gnmt.
         max_extra: A translation has at most this many tokens more than its source.
+        max_source_tokens: A longer line is translated in pieces. By default the longest source that the run was
+            trained on, beyond which a model tends to leave things out.
         batch_tokens: Room for hypotheses in a batch, which bounds memory: lines x beam x (longest line +
             max-extra) stays within it. By default 32768 on a CPU, 262144 on a GPU.
         device: cpu, cuda or cuda:N; auto is the GPU where there is one.
@@ -43,19 +47,21 @@ class Search:
     length_penalty: float | None = None
     penalty: Literal["gnmt", "length"] | None = None
     max_extra: PositiveInt = 50
+    max_source_tokens: PositiveInt | None = None
     batch_tokens: PositiveInt | None = None
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
-    def settings(self, recipe: dict[str, Any]) -> dict[str, Any]:
+    def settings(self, run: "Run") -> dict[str, Any]:
         """The search as it is written beside translations: options, then the recipe, then the paper."""
         how = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt"}
-        test = recipe.get("test") or {}
+        test = run.config.get("test") or {}
         given = {name: getattr(self, name) for name in how}
         chosen = {
             name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how
         }
-        return {**chosen, "max_extra": self.max_extra}
+        longest = self.max_source_tokens or run.max_source_tokens
+        return {**chosen, "max_extra": self.max_extra, "max_source_tokens": longest}
 
     def load(self, run: Path) -> "Run":
         """The run, on the device."""
@@ -64,12 +70,12 @@ class Search:
 
         return load_run(run, device=choose_device(self.device))
 
-    def options(self, recipe: dict[str, Any]) -> dict[str, Any]:
+    def options(self, run: "Run") -> dict[str, Any]:
         """Arguments of `translate`."""
         import torch
 
         return {
-            **self.settings(recipe),
+            **self.settings(run),
             "batch_tokens": self.batch_tokens,
             "dtype": getattr(torch, self.dtype),
         }
@@ -82,12 +88,13 @@ def translate(
     output: Path | None = None,
     n_best: PositiveInt | None = None,
     prefix: str = "",
-    window: PositiveInt = 2048,
+    window: PositiveInt | None = None,
 ) -> None:
     """Translate text: a line in, a line out, in the order of the input.
 
-    Translations are written as batches finish. An empty line gives an empty line. A line longer than the
-    model takes is translated in pieces, and a warning gives its number.
+    Translations are written as batches finish. An empty line gives an empty line. A line longer than those the
+    model was trained on is translated in pieces, and a warning gives its number; another one if a translation
+    was ended by --max-extra.
 
     Args:
         run: Folder of a trained run.
@@ -98,15 +105,17 @@ def translate(
             translation`, where the score is log-probability over length penalty. At most as many as --beam.
         prefix: Every translation begins with this text.
         window: Lines read ahead and sorted by length. Fewer answer sooner, more are faster; 1 answers line by
-            line.
+            line, and is the default where lines are typed into a terminal. Elsewhere it is 2048.
     """
     from transformer_zoo.generation import translate_n_best
 
     loaded = search.load(run)
-    how = {**search.options(loaded.config), "prefix": prefix, "window": window, "n_best": n_best or 1}
+    window = window or (1 if input is None and sys.stdin.isatty() else 2048)
+    how = {**search.options(loaded), "prefix": prefix, "window": window, "n_best": n_best or 1}
     lines = translate_n_best(loaded.model, loaded.tokenizer, input_lines(input), **how)
     with open_output(output) as file:
         for number, found in enumerate(with_progress(lines, "translated", shown=output is not None), start=1):
+            warn_of_cuts([number] if found[0].is_cut else [])
             for translation in found:
                 score = f"{number} ||| {translation.score:.4f} ||| " if n_best else ""
                 print(score + translation.text, file=file)
@@ -146,6 +155,7 @@ def evaluate(
     """
     from transformer_zoo.cli.evaluate import compare_runs, evaluate_run, print_comparisons, print_scores
     from transformer_zoo.data.parallel import ParallelFiles, read_parallel
+    from transformer_zoo.evaluation import check_tokenizer
 
     if (source is None) != (reference is None):
         raise UsageError("--source and --reference go together")
@@ -157,6 +167,8 @@ def evaluate(
     else:
         texts = named_texts(run, loaded.config, split)
     tokenize = tokenize or (loaded.config.get("test") or {}).get("bleu_tokenize") or "13a"
+    if "bleu" in metrics:
+        check_tokenizer(tokenize)  # before hours of translating
     scoring = {"metrics": metrics, "tokenize": tokenize, "lowercase": lowercase}
     results = [evaluate_run(run, loaded, name, text, search, scoring) for name, text in texts.items()]
     report: dict[str, Any] = {"run": str(run), "splits": [result.report for result in results]}
@@ -171,7 +183,10 @@ def evaluate(
 
 
 def named_texts(run: Path, recipe: dict[str, Any], split: str | None) -> "dict[str, ParallelText]":
-    """The text of a split that the recipe names, or of all its tests."""
+    """The text of a split that the recipe names, or of all its tests.
+
+    Of a test that was scored the run keeps a copy, which is there also where the run was moved.
+    """
     from transformer_zoo.data.parallel import ParallelFiles, read_parallel
 
     data = recipe.get("data") or {}
@@ -184,7 +199,12 @@ def named_texts(run: Path, recipe: dict[str, Any], split: str | None) -> "dict[s
     if split is not None and split not in splits:
         raise UserError(f"{run / 'config.yaml'} has no split {split!r}: take one of {', '.join(splits)}")
     wanted = tests if split is None else {split: splits[split]}
-    return {name: read_parallel(ParallelFiles(**fields)) for name, fields in wanted.items()}
+    files = {name: ParallelFiles(**fields) for name, fields in wanted.items()}
+    for name in files:
+        source, target = (run / "test" / f"{name}.{kind}" for kind in ("src", "ref"))
+        if name in tests and source.exists() and target.exists():
+            files[name] = ParallelFiles(source=str(source), target=str(target))
+    return {name: read_parallel(fields) for name, fields in files.items()}
 
 
 def score(
@@ -241,13 +261,14 @@ def score(
     )
 
 
-def average(run: Path, last: PositiveInt = 5) -> None:
+def average(run: Path, output: Path | None = None, last: PositiveInt = 5) -> None:
     """Average the weights of a run's last checkpoints in float32.
 
-    The average becomes the run's weights, model.safetensors.
+    Without --output the average replaces the run's weights, model.safetensors.
 
     Args:
         run: Folder of a run.
+        output: File for the average, as safetensors; the run's weights stay as they are.
         last: How many checkpoints, counted from the end; a run keeps checkpoint.average_last of them.
     """
     from transformer_zoo.training.checkpoint import average_checkpoints, save_weights, snapshot_paths
@@ -260,5 +281,7 @@ def average(run: Path, last: PositiveInt = 5) -> None:
             f"{run / 'checkpoints'} has {len(paths)} checkpoints to average, not {last}: "
             "give a smaller --last, or train with a larger checkpoint.average_last"
         )
-    save_weights(run / "model.safetensors", average_checkpoints(paths[-last:]))
-    print(f"{run / 'model.safetensors'}: average of {', '.join(path.stem for path in paths[-last:])}")
+    path = output or run / "model.safetensors"
+    replaced = ", in place of what was there" if path.exists() else ""
+    save_weights(path, average_checkpoints(paths[-last:]))
+    print(f"{path}: average of {', '.join(path.stem for path in paths[-last:])}{replaced}")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer_zoo.cli.streams import with_progress
+from transformer_zoo.cli.streams import warn_of_cuts, with_progress
 from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.evaluation import compare, corpus_score
-from transformer_zoo.generation import translate
+from transformer_zoo.generation import translate_n_best
 from transformer_zoo.training.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -29,14 +29,16 @@ def evaluate_run(
     folder: Path, run: "Run", name: str, text: ParallelText, search: "Search", scoring: Mapping[str, Any]
 ) -> Evaluated:
     """Translate, score, and write RUN/evaluation/NAME.hyp with NAME.json beside it: settings and scores."""
-    lines = translate(run.model, run.tokenizer, text.source, **search.options(run.config))
-    hypotheses = list(with_progress(lines, f"{folder}, {name}", len(text)))
+    lines = translate_n_best(run.model, run.tokenizer, text.source, **search.options(run))
+    found = [best for best, *_ in with_progress(lines, f"{folder}, {name}", len(text))]
+    warn_of_cuts([number for number, best in enumerate(found, start=1) if best.is_cut])
+    hypotheses = [best.text for best in found]
     scores = corpus_score(hypotheses, text.target, **scoring)
     report = {
         "split": name,
         "text": text.name,
         "sentences": len(text),
-        "search": {**search.settings(run.config), "dtype": search.dtype},
+        "search": {**search.settings(run), "dtype": search.dtype},
         "scores": [dataclasses.asdict(score) for score in scores],
     }
     kept = folder / "evaluation"

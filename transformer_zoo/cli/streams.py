@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -13,6 +13,7 @@ from transformer_zoo.errors import UserError
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 30.0
+_EXAMPLES = 5
 
 
 def input_lines(path: Path | None) -> Iterator[str]:
@@ -35,9 +36,16 @@ def input_lines(path: Path | None) -> Iterator[str]:
 
 @contextmanager
 def open_output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that gets its name once it is complete; until then it ends in .part."""
+    """Standard output, or a file that gets its name once it is complete; until then it ends in .part.
+
+    What is there and no regular file (a pipe, a device, a link) is written to, and never replaced.
+    """
     if path is None:
         yield sys.stdout
+        return
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            yield file
         return
     from transformer_zoo.training.files import write_atomically
 
@@ -45,6 +53,18 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
     with open(part, "w", encoding="utf-8", newline="\n") as file:
         yield file
     write_atomically(path, lambda _: None)  # `part` is the name that it syncs and renames
+
+
+def warn_of_cuts(lines: Sequence[int]) -> None:
+    """A warning with the numbers of the lines whose translations reached the length limit."""
+    if lines:
+        some = ", ".join(map(str, lines[:_EXAMPLES])) + (", ..." if len(lines) > _EXAMPLES else "")
+        print(
+            f"warning: line{'s' if len(lines) > 1 else ''} {some}: translated up to the length limit, perhaps "
+            "not to the end; --max-extra raises it",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def with_progress(

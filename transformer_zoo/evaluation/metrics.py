@@ -59,7 +59,7 @@ def corpus_score(
         lowercase: BLEU and chrF ignore case (TER always does in sacreBLEU's default).
 
     Raises:
-        UserError: an unknown metric or tokenizer, no lines, or numbers of lines that differ.
+        UserError: an unknown metric or unusable tokenizer, no lines, or numbers of lines that differ.
     """
     _check_lines(hypotheses, references)
     scores = []
@@ -137,9 +137,26 @@ def _build(name: str, tokenize: str, lowercase: bool) -> Metric:
         return TER()
     if name != "bleu":
         raise UserError(f"metric {name!r} is unknown: take {', '.join(METRICS)}")
+    return _build_bleu(tokenize, lowercase)
+
+
+def check_tokenizer(name: str) -> None:
+    """Whether BLEU can be computed with sacreBLEU's tokenizer `name`.
+
+    Raises:
+        UserError: it is unknown, or needs a package or a download that is not there.
+    """
+    _build_bleu(name, lowercase=False)
+
+
+def _build_bleu(tokenize: str, lowercase: bool) -> BLEU:
     if tokenize not in BLEU.TOKENIZERS:
         raise UserError(
             f"tokenizer {tokenize!r} is unknown to sacreBLEU: take {', '.join(sorted(BLEU.TOKENIZERS))}"
         )
-    # `force`: do not ask, for text that is tokenized on purpose, whether that was meant.
-    return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
+    try:
+        # `force`: do not ask, for text that is tokenized on purpose, whether that was meant.
+        return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
+    except (ImportError, RuntimeError, OSError, SystemExit) as error:  # a package or a download is missing
+        reason = " ".join(str(error).split())
+        raise UserError(f"sacreBLEU's tokenizer {tokenize!r} cannot be used here: {reason}") from None

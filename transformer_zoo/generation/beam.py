@@ -8,6 +8,7 @@ Which of them are a hypothesis's own past is a boolean mask. Nothing in the cach
 for another choice of beam.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -29,8 +30,10 @@ def length_penalty_at(length: int, alpha: float, penalty: Penalty = "gnmt") -> f
     "length": length^alpha.
 
     Raises:
-        UserError: an unknown penalty.
+        UserError: an unknown penalty, or an alpha that is not finite.
     """
+    if not math.isfinite(alpha):
+        raise UserError(f"length_penalty {alpha} is not finite")
     if penalty not in ("gnmt", "length"):
         raise UserError(f"penalty {penalty!r} is unknown: take 'gnmt' or 'length'")
     return float(((5 + length) / 6) ** alpha if penalty == "gnmt" else length**alpha)
@@ -77,8 +80,8 @@ def beam_search(
         For each source its hypotheses, with pad and bos never among the tokens.
 
     Raises:
-        UserError: an argument out of range, or a prefix that does not fit the length limit.
-        ValueError: a source has no translation because the model's logits are not finite.
+        UserError: an argument out of range, a prefix that does not fit the length limit, or logits that are not
+            finite.
     """
     if not 1 <= n_best <= beam:
         raise UserError(f"n_best {n_best} with beam {beam}: n_best must be from 1 to the beam width")
@@ -126,7 +129,10 @@ def beam_search(
             decoder_cache.select(selected)
     for i, hypotheses in enumerate(results):
         if not hypotheses:
-            raise ValueError(f"source {i} of the batch got no translation: the model's logits are not finite")
+            raise UserError(
+                f"source {i} of the batch got no translation: the model's logits are not finite; "
+                "try float32, or another checkpoint"
+            )
     return results
 
 

@@ -1,6 +1,7 @@
 """Lines of text in, translations out: tokenized, sorted by length, batched, searched, put back in order."""
 
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,12 +48,14 @@ class Tokenizer(Protocol):
 class Translation:
     """A translated line, its log-probability under the model, and that over the length penalty.
 
-    Of a line that was split, the sums over its pieces.
+    Of a line that was split, the sums over its pieces. `is_cut`: it, or a piece of it, is as long as `max_extra`
+    allows, and may lack its end.
     """
 
     text: str
     log_prob: float
     score: float
+    is_cut: bool = False
 
 
 def translate(
@@ -107,10 +110,10 @@ def translate_n_best(
     """For each line, in order, its `n_best` translations, best first, as soon as the batches they are in are
     done.
 
-    A line of nothing but space gives one empty translation. A line of more tokens than the model takes is
-    split, at the ends of sentences where possible, else between words, and its pieces' translations are
-    joined by a space; a warning names it. How lines are batched changes the speed, not (in float32) the
-    translations.
+    A line of nothing but space gives one empty translation. A line of more than `max_source_tokens` is split, at
+    the ends of sentences where possible, else between words, and its pieces' translations are joined by a space; a
+    warning names it. A line break in a translation becomes a space. How lines are batched changes the speed, not
+    (in float32) the translations.
 
     Args:
         model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
@@ -119,7 +122,8 @@ def translate_n_best(
         prefix: every translation begins with this text.
         batch_tokens: room for hypotheses in a batch: sentences x beam x (longest source + max_extra) stays
             within it, and memory grows with it. None: 32,768 on a CPU, 262,144 elsewhere.
-        max_source_tokens: longest source, eos included; None: the model's `max_seq_len`.
+        max_source_tokens: longest source, eos included; None: the model's `max_seq_len`. What a run was trained
+            on, `Run.max_source_tokens`, is a better limit: beyond it models leave things out.
         window: lines that are sorted by length together; 1 answers every line before the next is read.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
 
@@ -131,7 +135,10 @@ def translate_n_best(
         batch_tokens = 32_768 if device.type == "cpu" else 262_144
     if batch_tokens < 1 or window < 1:
         raise UserError(f"batch_tokens {batch_tokens} and window {window} must be at least 1")
-    limit = model.config.max_seq_len if max_source_tokens is None else max_source_tokens
+    longest = model.config.max_seq_len
+    limit = longest if max_source_tokens is None else max_source_tokens
+    most = longest if model.config.positions == "learned" else sys.maxsize  # tokens of a translation, eos included
+    limit = min(limit, most)
     forced = tokenizer.target.encode_batch([prefix])[0] if prefix else []
     source, read = iter(lines), 0
     while texts := list(islice(source, window)):
@@ -159,6 +166,7 @@ def translate_n_best(
                 )
             for piece, hypotheses in zip(batch, found, strict=True):
                 piece.found = hypotheses
+                piece.limit = min(len(piece.ids) + 1 + max_extra, most)
             while given < len(chunk) and chunk[given].is_done:
                 yield chunk[given].join(tokenizer)
                 given += 1
@@ -172,6 +180,7 @@ class _Piece:
     ids: list[int]
     is_first: bool
     found: list[Hypothesis] = field(default_factory=list)
+    limit: int = 0  # most tokens of its translation, eos included
 
 
 @dataclass
@@ -189,8 +198,12 @@ class _Line:
         joined = []
         for rank in range(max(len(piece.found) for piece in self.pieces)):
             parts = [piece.found[min(rank, len(piece.found) - 1)] for piece in self.pieces]
-            text = " ".join(tokenizer.target.decode(part.tokens) for part in parts)
-            joined.append(Translation(text, sum(p.log_prob for p in parts), sum(p.score for p in parts)))
+            text = " ".join(" ".join(tokenizer.target.decode(part.tokens).splitlines()) for part in parts)
+            log_prob, score = sum(part.log_prob for part in parts), sum(part.score for part in parts)
+            is_cut = any(
+                len(part.tokens) + 1 >= piece.limit for part, piece in zip(parts, self.pieces, strict=True)
+            )
+            joined.append(Translation(text, log_prob, score, is_cut))
         return joined
 
 
@@ -200,7 +213,7 @@ def _prepare(tokenizer: Tokenizer, number: int, text: str, ids: list[int], limit
         return _Line([_Piece(ids, is_first=True)] if ids else [])
     texts = split_text(text.strip(), lambda part: len(tokenizer.source.encode_batch([part])[0]) < limit)
     warnings.warn(
-        f"line {number}: {len(ids) + 1} tokens are more than the model takes ({limit}); "
+        f"line {number}: {len(ids) + 1} tokens, more than max_source_tokens ({limit}); "
         f"translated in {len(texts)} pieces",
         stacklevel=3,
     )

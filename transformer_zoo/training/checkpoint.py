@@ -148,16 +148,23 @@ def snapshot_paths(run_dir: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run: its model in evaluation mode, its tokenizer, and the recipe it was trained with."""
+    """A trained run: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
+
+    `max_source_tokens` is the longest source it was trained on, eos included.
+    """
 
     model: EncoderDecoder
     tokenizer: TranslationTokenizer
     config: dict[str, Any]
+    max_source_tokens: int
 
 
-def save_model_config(run_dir: Path, family: str, config: EncoderDecoderConfig) -> None:
-    """Writes model.json."""
-    write_json(run_dir / "model.json", {"family": family, **config.to_dict()})
+def save_model_config(
+    run_dir: Path, family: str, config: EncoderDecoderConfig, *, max_source_tokens: int | None = None
+) -> None:
+    """Writes model.json: the configuration, and the longest source of the training text, eos included."""
+    fields = {"family": family, "max_source_tokens": max_source_tokens, **config.to_dict()}
+    write_json(run_dir / "model.json", fields)
 
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
@@ -179,6 +186,7 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
         raise UserError(f"{folder}: model.json or config.yaml is damaged ({first_line(error)})") from None
     if fields.pop("family", None) != "encoder-decoder":
         raise UserError(f"{folder / 'model.json'}: family is not encoder-decoder")
+    longest = fields.pop("max_source_tokens", None)
     model = EncoderDecoder(EncoderDecoderConfig.from_dict(fields))
     try:
         model.load_state_dict(load_weights(folder / "model.safetensors"))
@@ -186,4 +194,5 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
         raise UserError(
             f"{folder / 'model.safetensors'} does not fit model.json ({first_line(error)})"
         ) from None
-    return Run(model.to(device).eval(), TranslationTokenizer.load(folder / "tokenizer"), recipe)
+    tokenizer = TranslationTokenizer.load(folder / "tokenizer")
+    return Run(model.to(device).eval(), tokenizer, recipe, longest or model.config.max_seq_len)
