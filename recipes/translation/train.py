@@ -31,8 +31,8 @@ from transformer_zoo.data import (
     evaluation_indices,
     read_parallel,
 )
-from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation import corpus_score
+from transformer_zoo.errors import UserError, run_program
+from transformer_zoo.evaluation import check_tokenizer, corpus_score
 from transformer_zoo.generation import translate
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training import distributed
@@ -54,18 +54,21 @@ def main(arguments: list[str]) -> None:
     run_dir, here = Path(recipe.run_dir), distributed.world()
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
+    check_bleu(recipe)
     model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain)
     if is_finished(run_dir, plain):
-        return say(f"{run_dir} is finished, see results.json; to train on, raise training.max_updates")
+        return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
     train, validation, tests = read_data(recipe, say)
     distributed.start(here, device)
     with open_run(run_dir, plain) if here.main else nullcontext():
         tokenizer = get_tokenizer(recipe, train, run_dir)
-        trainer = Trainer(make_task(recipe, tokenizer, train, validation, say), recipe, world=here)
+        corpus = TrainingCorpus(recipe, tokenizer, train, say)
+        trainer = Trainer(make_task(recipe, tokenizer, corpus, validation, say), recipe, world=here)
         if here.main:
-            save_model_config(run_dir, "encoder-decoder", model_config(recipe, tokenizer))
+            longest, config = int(corpus(0).source_lengths.max()), model_config(recipe, tokenizer)
+            save_model_config(run_dir, "encoder-decoder", config, max_source_tokens=longest)
         size = sum(p.numel() for p in trainer.task.model.parameters())
         say(f"{size:,} parameters on {device}, {trainer.dtype}, processes: {here.size}; run folder {run_dir}")
         reason, step = trainer.fit(), trainer.progress.step
@@ -78,14 +81,17 @@ def main(arguments: list[str]) -> None:
             say(f"translate with: transformer-zoo translate {run_dir}")
 
 
+def check_bleu(recipe: Recipe) -> None:
+    """Can BLEU be computed as the recipe says? A tokenizer may need a package or a download."""
+    try:
+        check_tokenizer(recipe.test.bleu_tokenize)
+    except UserError as error:
+        raise UserError(f"test.bleu_tokenize: {error}") from None
+
+
 def read_data(recipe: Recipe, say: Say) -> tuple[ParallelText, ParallelText, dict[str, ParallelText]]:
     """All text of a recipe, the training part cleaned."""
     data = recipe.data
-    for name, files in {"train": data.train, "validation": data.validation, **data.tests}.items():
-        try:
-            files.validate()
-        except UserError as error:
-            raise UserError(f"data.{name}: {error}") from None
     train, report = clean(read_parallel(data.train), data.cleaning)
     say(report)
     validation, report = clean(read_parallel(data.validation), Cleaning(drop_duplicates=False))
@@ -116,31 +122,46 @@ def model_config(recipe: Recipe, tokenizer: TranslationTokenizer | None = None) 
     return get_config(preset, **changes)
 
 
+class TrainingCorpus:
+    """The encoded training text of an epoch; with subword sampling each epoch's is another."""
+
+    def __init__(
+        self, recipe: Recipe, tokenizer: TranslationTokenizer, text: ParallelText, say: Say
+    ) -> None:
+        self.recipe, self.tokenizer, self.text, self.say = recipe, tokenizer, text, say
+        budget, config = recipe.training.batch_tokens, model_config(recipe, tokenizer)
+        self.longest = min(recipe.data.cleaning.max_tokens or budget, budget, longest_input(config))
+
+    def __call__(self, epoch: int) -> EncodedCorpus:
+        return self._encode(epoch if self.recipe.tokenizer.sample_alpha else 0)
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019  (there is one corpus, as long as the process lives)
+    def _encode(self, epoch: int) -> EncodedCorpus:
+        alpha, seed = self.recipe.tokenizer.sample_alpha, self.recipe.seed
+        encoded = encode_corpus(self.text, self.tokenizer, sample_alpha=alpha, seed=seed, epoch=epoch)
+        encoded, report = drop_overlong(encoded, self.longest)
+        if report.n_dropped and epoch == 0:
+            self.say(report)
+        return encoded
+
+
+def longest_input(config: EncoderDecoderConfig) -> int:
+    """Most tokens that the model can be given on either side."""
+    return config.max_seq_len if config.positions == "learned" else sys.maxsize
+
+
 def make_task(
     recipe: Recipe,
     tokenizer: TranslationTokenizer,
-    train: ParallelText,
+    corpus: TrainingCorpus,
     validation: ParallelText,
     say: Say,
 ) -> Task:
     """Batches, model, loss and validation: what the trainer needs to know about translation."""
-    config = model_config(recipe, tokenizer)
-    budget = recipe.training.batch_tokens
-    longest = min(recipe.data.cleaning.max_tokens or budget, budget)
-    if config.positions == "learned":
-        longest = min(longest, config.max_seq_len)
-    alpha = recipe.tokenizer.sample_alpha
-
-    @functools.lru_cache(maxsize=1)
-    def corpus(epoch: int) -> EncodedCorpus:
-        encoded = encode_corpus(train, tokenizer, sample_alpha=alpha, seed=recipe.seed, epoch=epoch)
-        encoded, report = drop_overlong(encoded, longest)
-        if report.n_dropped and epoch == 0:
-            say(report)
-        return encoded
+    config, budget = model_config(recipe, tokenizer), recipe.training.batch_tokens
 
     def plan(epoch: int) -> list[Any]:
-        encoded = corpus(epoch if alpha else 0)
+        encoded = corpus(epoch)
         lengths = encoded.source_lengths, encoded.target_lengths
         indices = batch_indices(*lengths, batch_tokens=budget, seed=recipe.seed, epoch=epoch)
         return [functools.partial(collate, encoded, batch) for batch in indices]
@@ -148,7 +169,7 @@ def make_task(
     torch.manual_seed(recipe.seed)
     model = EncoderDecoder(config)
     objective = TranslationObjective(model, label_smoothing=recipe.training.label_smoothing)
-    validator = Validator(recipe, tokenizer, validation, objective)
+    validator = Validator(recipe, tokenizer, validation, objective, say)
     return Task(
         model=model,
         objective=objective,
@@ -169,9 +190,15 @@ class Validator:
         tokenizer: TranslationTokenizer,
         text: ParallelText,
         objective: TranslationObjective,
+        say: Say,
     ) -> None:
         self.recipe, self.tokenizer, self.text, self.objective = recipe, tokenizer, text, objective
-        self.corpus = encode_corpus(text, tokenizer)
+        # BLEU and samples are of all sentences: what is too long for the model is translated in pieces.
+        self.corpus, report = drop_overlong(
+            encode_corpus(text, tokenizer), longest_input(objective.model.config)
+        )
+        if report.n_dropped:
+            say(f"validation loss: {report}")
         lengths = self.corpus.source_lengths, self.corpus.target_lengths
         budget = max(recipe.training.batch_tokens, *(int(side.max()) for side in lengths))
         self.batches = evaluation_indices(*lengths, batch_tokens=budget)
@@ -203,12 +230,15 @@ def score_tests(
 ) -> dict[str, Any]:
     """Translates every test with the final weights, keeps the hypotheses, prints BLEU and its signature."""
     run, how = load_run(run_dir, device=device), recipe.test
+    longest = run.max_source_tokens
     results: dict[str, Any] = {}
     search: dict[str, Any] = {"beam": how.beam, "length_penalty": how.length_penalty, "penalty": how.penalty}
     (run_dir / "test").mkdir(exist_ok=True)
     for name, text in tests.items():
-        hypotheses = list(translate(run.model, run.tokenizer, text.source, **search))
-        write_text(run_dir / "test" / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
+        lines = translate(run.model, run.tokenizer, text.source, max_source_tokens=longest, **search)
+        hypotheses = list(lines)
+        for kind, kept in {"src": text.source, "ref": text.target, "hyp": hypotheses}.items():
+            write_text(run_dir / "test" / f"{name}.{kind}", "".join(line + "\n" for line in kept))
         bleu = corpus_score(hypotheses, text.target, tokenize=how.bleu_tokenize)[0]
         same = sum(
             hypothesis == reference for hypothesis, reference in zip(hypotheses, text.target, strict=True)
@@ -229,8 +259,6 @@ def score_tests(
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(run_program(lambda: main(sys.argv[1:])))
     finally:
         distributed.stop()

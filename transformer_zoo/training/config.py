@@ -150,6 +150,8 @@ class RunConfig:
         Raises:
             UserError: names the field.
         """
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}, expected at least 0")
         for section in ("optimizer", "schedule", "training", "validation", "checkpoint"):
             for name, value in dataclasses.asdict(getattr(self, section)).items():
                 least = AT_LEAST.get(f"{section}.{name}", 0)

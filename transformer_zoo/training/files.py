@@ -14,11 +14,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     part = path.with_name(path.name + ".part")
     write(part)
-    os.chmod(part, 0o644)  # safetensors makes files that nobody else may read
+    os.chmod(part, 0o666 & ~umask())  # safetensors makes files that nobody else may read
     with open(part, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
     sync_folder(path.parent)
+
+
+def umask() -> int:
+    """The permissions that this process takes from new files."""
+    mask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(mask)
+    return mask
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +23,11 @@ MAY_CHANGE = (
     "training.log_every", "validation.patience", "validation.samples", "checkpoint.final_weights",
     "data.tests", "test",
 )  # fmt: skip
-LIMITS = ("training.max_updates", "training.max_epochs", "training.max_minutes", "validation.patience")
+# What a finished run has settled: when to stop, which weights to end with, and how they are tested.
+SETTLED = (
+    "training.max_updates", "training.max_epochs", "training.max_minutes", "validation.patience",
+    "checkpoint.final_weights", "data.tests", "test",
+)  # fmt: skip
 
 
 def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -43,8 +48,13 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         f"{name} was {before.get(name)}, now {now.get(name)}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
-        and not any(name == free or name.startswith(free + ".") for free in MAY_CHANGE)
+        and not is_in(name, MAY_CHANGE)
     ]
+
+
+def is_in(name: str, sections: Sequence[str]) -> bool:
+    """Whether a field is one of `sections` or inside one."""
+    return any(name == section or name.startswith(section + ".") for section in sections)
 
 
 def check_run(run_dir: Path, plain: dict[str, Any]) -> None:
@@ -91,17 +101,19 @@ def open_run(run_dir: Path, plain: dict[str, Any]) -> IO[bytes]:
 
 
 def mark_finished(run_dir: Path, plain: dict[str, Any], results: dict[str, Any]) -> None:
-    """Writes results.json, the sign that everything has been done up to the limits of the recipe."""
-    write_json(run_dir / "results.json", {**results, "limits": limits(plain)})
+    """Writes results.json, the sign that all that the recipe asks for has been done."""
+    write_json(run_dir / "results.json", {**results, "settled": settled(plain)})
 
 
 def is_finished(run_dir: Path, plain: dict[str, Any]) -> bool:
-    """Whether `mark_finished` was called for this recipe's limits."""
-    path = run_dir / "results.json"
-    return path.exists() and json.loads(path.read_text("utf-8")).get("limits") == limits(plain)
+    """Whether `mark_finished` was called for this recipe's limits, final weights and tests."""
+    try:
+        results = json.loads((run_dir / "results.json").read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    return bool(results.get("settled") == settled(plain))
 
 
-def limits(plain: dict[str, Any]) -> dict[str, Any]:
-    """The fields that say when training stops."""
-    flat = flatten(plain)
-    return {name: flat.get(name) for name in LIMITS}
+def settled(plain: dict[str, Any]) -> dict[str, Any]:
+    """The fields that say when training stops and what comes after it."""
+    return {name: value for name, value in flatten(plain).items() if is_in(name, SETTLED)}

@@ -24,12 +24,13 @@ from transformer_zoo.training.checkpoint import (
     Weights,
     average_checkpoints,
     copy_weights,
+    first_line,
     load_weights,
     save_weights,
 )
+from transformer_zoo.training.compiling import use_compile
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.device import (
-    choose_compile,
     choose_device,
     choose_precision,
     seed_all,
@@ -72,7 +73,7 @@ class Trainer:
     """Trains `task` as `config` says in the folder `config.run_dir`, from where the folder stands.
 
     Raises:
-        UserError: a device that is not there, or a damaged checkpoint.
+        UserError: a device that is not there, or a checkpoint that is damaged or does not fit.
     """
 
     def __init__(self, task: Task, config: RunConfig, *, world: distributed.World | None = None) -> None:
@@ -84,7 +85,7 @@ class Trainer:
         distributed.start(self.world, self.device)
         self.task.objective.to(self.device)
         self.optimizer = make_optimizer(task.model, config.optimizer)
-        if choose_compile(config.compile, self.device):
+        if use_compile(config.compile, self.device, say=self.world.main):
             # Dynamic shapes: one graph for all lengths instead of one for each.
             task.objective.compile(dynamic=True)
         self.objective = distributed.wrap(task.objective, self.device)
@@ -97,9 +98,15 @@ class Trainer:
         if (found := self.checkpoints.load()) is None:
             return
         self.progress, state = found
-        self.task.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.load(state["average"])
+        try:
+            self.task.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.average.load(state["average"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UserError(
+                f"{self.checkpoints.folder / 'last.pt'} does not fit the model or the optimizer of this run "
+                f"({first_line(error)}); give another run_dir, or remove the file to start again"
+            ) from None
 
     def fit(self) -> str:
         """Trains until a limit is reached, writes model.safetensors and returns the limit's name.

@@ -1,5 +1,7 @@
 """What the trainer and its options need to know about translation: the recipe's fields and the objective."""
 
+import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, Cleaning, ParallelFiles, TokenizerSettings
+from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.loss import linear_cross_entropy
@@ -76,6 +79,58 @@ class Recipe(RunConfig):
     model: ModelOverrides = field(default_factory=ModelOverrides)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     test: TestConfig = field(default_factory=TestConfig)
+
+    def validate(self) -> None:
+        """Checks the ranges of all fields and how they fit together.
+
+        Raises:
+            UserError: names the field.
+        """
+        super().validate()
+        self._validate_data()
+        self._validate_tokenizer()
+        if self.test.beam < 1:
+            raise UserError(f"test.beam is {self.test.beam}, expected at least 1")
+        if not math.isfinite(self.test.length_penalty):
+            raise UserError(f"test.length_penalty is {self.test.length_penalty}, expected a finite number")
+        if not self.tokenizer.joint and self.model.share_embeddings == "all":
+            raise UserError(
+                "model.share_embeddings is all, and tokenizer.joint is false: two vocabularies cannot share one "
+                "matrix; take share_embeddings: decoder, or joint: true"
+            )
+
+    def _validate_data(self) -> None:
+        data = self.data
+        for name, files in {"train": data.train, "validation": data.validation, **data.tests}.items():
+            try:
+                files.validate()
+            except UserError as error:
+                raise UserError(f"data.{name}: {error}") from None
+        for name in data.tests:
+            if not re.fullmatch(r"[\w-][\w.-]*", name):
+                raise UserError(f"data.tests: {name!r} is no name for a file; take letters, digits, - and _")
+        if data.cleaning.max_tokens < 0:
+            raise UserError(f"data.cleaning.max_tokens is {data.cleaning.max_tokens}, expected at least 0")
+        if (ratio := data.cleaning.max_length_ratio) and not 1 <= ratio < math.inf:
+            raise UserError(f"data.cleaning.max_length_ratio is {ratio}, expected 0 or at least 1")
+
+    def _validate_tokenizer(self) -> None:
+        settings = self.tokenizer
+        ranges = {
+            "vocab_size": (settings.vocab_size, 5, math.inf),
+            "target_vocab_size": (settings.target_vocab_size or 5, 5, math.inf),
+            "character_coverage": (settings.character_coverage, 0.98, 1.0),
+            "sample_alpha": (settings.sample_alpha, 0.0, 1.0),
+            "training_lines": (settings.training_lines, 0, math.inf),
+        }
+        for name, (value, least, most) in ranges.items():
+            if not least <= value <= most:
+                limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+                raise UserError(f"tokenizer.{name} is {value}, expected {limits}")
+        if settings.joint and settings.target_vocab_size not in (None, settings.vocab_size):
+            raise UserError(
+                "tokenizer.target_vocab_size: a joint vocabulary has one size; leave it out or set joint: false"
+            )
 
 
 class TranslationObjective(nn.Module):
