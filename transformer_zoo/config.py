@@ -33,6 +33,7 @@ class EncoderDecoderConfig:
     d_model: int = 512
     """Width of the residual stream."""
     n_heads: int = 8
+    """Attention heads of each layer."""
     n_kv_heads: int | None = None
     """Key/value heads; None: as many as `n_heads`. Fewer share each among n_heads / n_kv_heads queries."""
     head_dim: int | None = None
@@ -40,7 +41,9 @@ class EncoderDecoderConfig:
     d_ff: int = 2048
     """Inner width of the feed-forward."""
     n_encoder_layers: int = 6
+    """Layers that read the source."""
     n_decoder_layers: int = 6
+    """Layers that write the target."""
     max_seq_len: int = 1024
     """Longest input of learned positions; sinusoidal ones have no limit."""
     dropout: float = 0.1
@@ -50,15 +53,19 @@ class EncoderDecoderConfig:
     activation_dropout: float = 0.0
     """Inside the feed-forward, after the activation; not in the paper."""
     activation: str = "relu"
+    """Of the feed-forward; the paper has relu."""
     gated: bool = False
     """The feed-forward multiplies its activation with a second projection (GLU)."""
     norm: str = "layernorm"
+    """LayerNorm as in the paper, or RMSNorm, which neither centres nor shifts."""
     norm_position: str = "post"
     """"post": LayerNorm(x + Sublayer(x)) as in the paper; "pre": x + Sublayer(LayerNorm(x)), and a norm at the end."""
     norm_eps: float = 1e-5
+    """Added to the variance under the square root of a norm."""
     bias: bool = True
     """Biases on the projections of attention and feed-forward."""
     positions: str = "sinusoidal"
+    """Fixed waves as in the paper (section 3.5), or an embedding learned for each position."""
     sinusoid_layout: str = "interleaved"
     """"interleaved" sine and cosine as in the paper, or concatenated "halves" as in Marian."""
     share_embeddings: str = "all"
@@ -66,9 +73,11 @@ class EncoderDecoderConfig:
     scale_embeddings: bool = True
     """Multiply embeddings by sqrt(d_model) (section 3.4)."""
     pad_id: int = 0
+    """The token that fills up short rows of a batch; its embedding is zero."""
     bos_id: int = 2
     """The token every target starts with."""
     eos_id: int = 3
+    """The token every source and target ends with."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

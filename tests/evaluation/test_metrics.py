@@ -4,7 +4,7 @@ import pytest
 import sacrebleu
 
 from transformer_zoo import UserError
-from transformer_zoo.evaluation import METRICS, compare, corpus_score
+from transformer_zoo.evaluation import METRICS, compare, corpus_score, metrics
 
 REFERENCES = ["The cat sat on the mat.", "It is raining today.", "A dog runs, quickly!", "Nobody knows."]
 HYPOTHESES = ["The cat sat on a mat.", "It is raining today.", "The dog ran quickly!", "nobody knows."]
@@ -60,3 +60,23 @@ def test_what_cannot_be_scored_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         corpus_score(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("\nPlease install\n\n  it"), OSError("no network"), SystemExit(1), ImportError("x")]
+)
+def test_a_tokenizer_that_needs_what_is_not_there_is_one_line(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing(metrics.BLEU):
+        def __init__(self, **options: object) -> None:
+            raise error
+
+    monkeypatch.setattr(metrics, "BLEU", Missing)
+    for ask in (
+        lambda: metrics.check_tokenizer("ja-mecab"),
+        lambda: metrics.corpus_score(["a"], ["a"], tokenize="flores200"),
+    ):
+        with pytest.raises(UserError, match="cannot be used here") as told:
+            ask()
+        assert "\n" not in str(told.value)

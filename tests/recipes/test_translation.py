@@ -91,6 +91,8 @@ def test_from_raw_text_to_scores_in_one_folder(
     bleu = results["tests"]["words"]
     assert f"words: BLEU {bleu['bleu']:.2f}  {bleu['signature']}" in said
     assert "tok:13a" in bleu["signature"]
+    for name, text in (("src", tmp_path / "test.en"), ("ref", tmp_path / "test.de")):
+        assert (run_dir / "test" / f"words.{name}").read_bytes() == text.read_bytes()
     assert len((run_dir / "test" / "words.hyp").read_text().splitlines()) == 12
     for name in ("config.yaml", "model.json", "model.safetensors", "tokenizer/joint.model", "tensorboard"):
         assert (run_dir / name).exists(), name
@@ -100,10 +102,21 @@ def test_from_raw_text_to_scores_in_one_folder(
     assert set(valid[0]) == {"kind", "step", "loss", "perplexity", "bleu"}
     samples = (run_dir / "samples.txt").read_text()
     assert samples.count("source") == samples.count("reference") == 4
-    assert load_run(run_dir).config["training"]["max_updates"] == 12
+    run = load_run(run_dir)
+    assert run.config["training"]["max_updates"] == 12
+    sources = run.tokenizer.source.encode_batch((tmp_path / "train.en").read_text("utf-8").splitlines())
+    assert run.max_source_tokens == max(map(len, sources)) + 1
 
     before = (run_dir / "model.safetensors").read_bytes()
     train(recipe)
+    assert "is finished" in capsys.readouterr().out
+    train(recipe, "--test.beam", "1")
+    assert json.loads((run_dir / "results.json").read_text())["tests"]["words"]["beam"] == 1
+    assert (run_dir / "model.safetensors").read_bytes() == before
+    train(recipe, "--test.beam", "1", "--checkpoint.final_weights", "last")
+    assert (run_dir / "model.safetensors").read_bytes() != before
+    capsys.readouterr()
+    train(recipe, "--test.beam", "1", "--checkpoint.final_weights", "last")
     assert "is finished" in capsys.readouterr().out
     train(run_dir / "config.yaml", "--training.max_updates", "14")
     assert json.loads((run_dir / "results.json").read_text())["step"] == 14
@@ -141,6 +154,22 @@ def test_separate_vocabularies_sampling_and_the_same_config_again_give_the_same_
         (["--training.accumulate", "0"], "training.accumulate is 0"),
         (["--validation.bleu_sentences", "0"], "nothing to choose by"),
         (["--run_dir", "/dev/null/run"], "run_dir: /dev/null/run"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--test.beam", "0"], "test.beam is 0"),
+        (["--test.length_penalty", ".nan"], "test.length_penalty is nan"),
+        (["--test.bleu_tokenize", "14a"], "test.bleu_tokenize: tokenizer '14a' is unknown"),
+        (["--data.tests", '{"a/b": {"tsv": "x"}}'], "data.tests: 'a/b'"),
+        (["--data.cleaning.max_tokens", "-1"], "data.cleaning.max_tokens is -1"),
+        (["--data.cleaning.max_length_ratio", "0.5"], "data.cleaning.max_length_ratio is 0.5"),
+        (["--tokenizer.vocab_size", "4"], "tokenizer.vocab_size is 4"),
+        (["--tokenizer.target_vocab_size", "30"], "tokenizer.target_vocab_size: a joint vocabulary"),
+        (["--tokenizer.character_coverage", "0.5"], "tokenizer.character_coverage is 0.5"),
+        (["--tokenizer.sample_alpha", "1.5"], "tokenizer.sample_alpha is 1.5"),
+        (["--tokenizer.training_lines", "-1"], "tokenizer.training_lines is -1"),
+        (
+            ["--tokenizer.joint", "false", "--model.share_embeddings", "all"],
+            "model.share_embeddings is all, and tokenizer.joint is false",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(
@@ -150,6 +179,31 @@ def test_what_is_wrong_is_said_before_anything_is_written(
         train(recipe, *words)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_sentences_longer_than_learned_positions_are_reported_and_survived(
+    recipe: Path, tmp_path: Path, train: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train", "val", "test"):
+        for side, word in (("en", "cat"), ("de", "Katze")):
+            with (tmp_path / f"{name}.{side}").open("a") as file:
+                file.write(f"{word} " * 60 + "\n")
+    with pytest.warns(UserWarning, match=r"line \d+: \d+ tokens, more than max_source_tokens"):
+        train(recipe, "--model.positions", "learned", "--model.max_seq_len", "40")
+    said = capsys.readouterr().out
+    assert "val.de: kept 20 of 21 pairs; dropped 1 of more than 40 tokens (line 21)" in said
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["tests"]["words"]["sentences"] == 13
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_from_raw_text_to_scores(recipe: Path, tmp_path: Path) -> None:
+    fields = yaml.safe_load(recipe.read_text()) | {"device": "auto", "precision": "auto", "compile": "auto"}
+    recipe.write_text(yaml.safe_dump(fields))
+    done = subprocess.run(**command(recipe), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "parameters on cuda:0" in done.stdout
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["step"] == 12
+    assert load_run(tmp_path / "run", device="cuda").model.head_weight.is_cuda
 
 
 def test_a_vocabulary_that_is_too_large_can_be_corrected_in_the_same_folder(

@@ -1,5 +1,6 @@
 """Files that are whole or not there, averages in float32, and runs that load."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,23 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     write_text(path, "new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are posix's")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_files_get_the_permissions_that_the_user_gives_new_files(tmp_path: Path, mask: int) -> None:
+    lines = ["one two three", "four five six"]
+    tokenizer = TranslationTokenizer.train(lines, lines, TokenizerSettings(vocab_size=30))
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "text", "x")
+        save_weights(tmp_path / "w.safetensors", {"w": torch.zeros(1)})
+        tokenizer.save(tmp_path)
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("text", "w.safetensors", "joint.model"), 0o666 & ~mask)
 
 
 def test_the_average_of_bfloat16_is_taken_in_float32(tmp_path: Path) -> None:
@@ -130,6 +148,12 @@ def test_a_broken_run_is_refused_in_one_line(
     with pytest.raises(UserError, match=message) as error:
         load_run(run_dir)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_knows_the_longest_source_it_was_trained_on(run_dir: Path) -> None:
+    assert load_run(run_dir).max_source_tokens == 1024  # not written: what the model takes
+    save_model_config(run_dir, "encoder-decoder", load_run(run_dir).model.config, max_source_tokens=17)
+    assert load_run(run_dir).max_source_tokens == 17
 
 
 def test_weights_that_do_not_fit_the_model_are_refused(run_dir: Path) -> None:

@@ -82,8 +82,21 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         check_run(tmp_path / "file" / "run", recipe())
 
 
-def test_finished_means_finished_up_to_the_same_limits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"training__max_updates": 6},
+        {"test": {"beam": 3}},
+        {"data__tests__new": {"tsv": "x"}},
+        {"checkpoint__final_weights": "best"},
+    ],
+)
+def test_finished_means_finished_with_the_same_limits_weights_and_tests(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
     assert not is_finished(tmp_path, recipe())
     mark_finished(tmp_path, recipe(), {"step": 5})
     assert is_finished(tmp_path, recipe(device="cpu"))
-    assert not is_finished(tmp_path, recipe(training__max_updates=6))
+    assert not is_finished(tmp_path, recipe(**changed))
+    (tmp_path / "results.json").write_text("{")
+    assert not is_finished(tmp_path, recipe())

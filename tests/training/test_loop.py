@@ -210,3 +210,14 @@ def test_a_best_that_is_not_measured_is_named(tmp_path: Path) -> None:
     config.validation.best_by = "bleu"
     with pytest.raises(UserError, match="bleu was not measured"):
         Trainer(toy_task(), config, world=World()).fit()
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
+    toy_run(tmp_path, max_updates=4)
+    path = tmp_path / "checkpoints" / "last.pt"
+    state = torch.load(path)
+    for part, wrong in (("optimizer", {"state": {}, "param_groups": []}), ("optimizer", {}), ("model", {"w": 1})):
+        torch.save(state | {part: wrong}, path)
+        with pytest.raises(UserError, match=r"last\.pt does not fit the model or the optimizer") as error:
+            toy_run(tmp_path)
+        assert "\n" not in str(error.value)

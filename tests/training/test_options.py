@@ -1,16 +1,18 @@
 """YAML and command line: typed, explained, and refused in one line."""
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
 
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config import CHOICES, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.options import overrides_of, parse_recipe
+from transformer_zoo.training.translation import Recipe
 
 
 def parse(*words: str) -> tuple[RunConfig, dict[str, Any]]:
@@ -131,14 +133,28 @@ def test_a_models_overrides_are_its_configs_fields_and_change_nothing_by_default
         assert f"    {name}: " in made.__doc__
 
 
+def said_of_options(text: str) -> dict[str, str]:
+    """Option -> what --help says about it, for all that take a value of their own."""
+    paragraphs = [" ".join(part.split()) for part in re.split(r"\n  (?=--)|\n\n", text)]
+    pattern = re.compile(r"--(?P<name>[\w.]+) (?:\{.*?\}|\[.*?\]|[A-Z_]+) ?(?P<said>.*)\((?:required, )?type: ")
+    return {found["name"]: found["said"] for part in paragraphs if (found := pattern.match(part))}
+
+
+def leaves(config: type, prefix: str = "") -> list[str]:
+    """Names of all fields, those of sections included."""
+    names = []
+    for name, kind in get_type_hints(config).items():
+        inside = dataclasses.is_dataclass(kind)
+        names += leaves(kind, f"{prefix}{name}.") if inside else [prefix + name]
+    return names
+
+
 def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        parse("--help")
+        parse_recipe(Recipe, ["--help"])
     assert exit_.value.code == 0
-    text = capsys.readouterr().out
-    paragraphs = " ".join(text.split()).split(" --")
-    for section in ("optimizer", "schedule", "training", "validation", "checkpoint"):
-        for field in dataclasses.fields(getattr(RunConfig(run_dir=""), section)):
-            said = [p for p in paragraphs if p.startswith(f"{section}.{field.name} ") and "(type:" in p]
-            assert said, field.name
-            assert len(said[0].split("(type:")[0].split()) > 4, said[0]
+    said = said_of_options(capsys.readouterr().out)
+    assert set(said) == set(leaves(Recipe))
+    assert [name for name, words in said.items() if len(words.split()) < 4] == []
+    choices = {f"model.{name}": f"One of {', '.join(values)}." for name, values in CHOICES.items()}
+    assert [name for name, words in said.items() if words.strip() == choices.get(name)] == []

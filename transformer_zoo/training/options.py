@@ -83,10 +83,7 @@ def overrides_of(config: type, *, preset: str, skip: Sequence[str] = ()) -> Any:
     described = {p.arg_name: " ".join((p.description or "").split()) for p in parameters}
     for f in fields:
         choices = f"One of {', '.join(CHOICES[f.name])}." if f.name in CHOICES else ""
-        said = (
-            described.get(f.name) or f.name.replace("n_", "number of ").replace("_", " ").capitalize() + "."
-        )
-        described[f.name] = f"{said} {choices}".strip()
+        described[f.name] = f"{described.get(f.name, '')} {choices}".strip()
     optional: list[Any] = [(f.name, f.type | None, None) for f in fields]  # type: ignore[operator]
     made = dataclasses.make_dataclass("ModelOverrides", [("preset", str, preset), *optional], kw_only=True)
     lines = [f"    {f.name}: {described[f.name]}" for f in fields]
