@@ -226,6 +226,14 @@ def test_an_error_is_one_line_on_stderr_without_a_traceback(recipe: Path, tmp_pa
     assert result.stderr == f"error: {tmp_path / 'train.en'}: no such file\n"
 
 
+def test_what_the_system_refuses_is_one_line_too(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tokenizer").touch()  # a file where a folder has to be
+    result = subprocess.run(**command(recipe), capture_output=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == f"error: {tmp_path / 'run' / 'tokenizer'}: File exists\n"
+
+
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
