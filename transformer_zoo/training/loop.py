@@ -84,7 +84,7 @@ class Trainer:
         tune_malloc()
         distributed.start(self.world, self.device)
         self.task.objective.to(self.device)
-        self.optimizer = make_optimizer(task.model, config.optimizer)
+        self.optimizer = make_optimizer(task.model, config.optimizer, dtype=self.dtype)
         if use_compile(config.compile, self.device, say=self.world.main):
             # Dynamic shapes: one graph for all lengths instead of one for each.
             task.objective.compile(dynamic=True)

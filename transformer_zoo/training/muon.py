@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from transformer_zoo.training.device import choose_precision
-
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -37,17 +35,26 @@ class Muon(Optimizer):
 
     A matrix moves by lr * 0.2 * sqrt(max(R, C)) times an orthogonal one, which has the root mean square of Adam's steps
     (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2). `torch.optim.Muon` computes the same one matrix
-    at a time and always in bfloat16; here those of one shape are iterated together, in bfloat16 only where it is fast.
+    at a time and always in bfloat16, slow on a CPU that has no such instructions; here those of one shape go together.
 
     Args:
         params: matrices, or groups of them.
         lr: learning rate, as for Adam.
-        momentum: decay of the gradients' running sum.
+        momentum: decay of the gradients' running mean.
         weight_decay: decoupled, times lr.
+        dtype: of the iteration.
     """
 
-    def __init__(self, params: Any, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -69,9 +76,8 @@ class Muon(Optimizer):
                 state["momentum"] = torch.zeros_like(p)
             state["momentum"].lerp_(p.grad, 1 - group["momentum"])
             updates.append(p.grad.lerp(state["momentum"], group["momentum"]))
-        dtype = choose_precision("auto", matrices[0].device)
         scale = 0.2 * max(matrices[0].shape) ** 0.5
-        steps = orthogonalize(torch.stack(updates).to(dtype)).to(matrices[0].dtype)
+        steps = orthogonalize(torch.stack(updates).to(self.dtype)).to(matrices[0].dtype)
         for p, step in zip(matrices, steps, strict=True):
             p.mul_(1 - group["lr"] * group["weight_decay"])
             p.add_(step, alpha=-group["lr"] * scale)

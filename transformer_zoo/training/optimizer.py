@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -47,11 +48,13 @@ class Optimizers:
             group["lr"] = lr
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizers:
+def make_optimizer(
+    model: nn.Module, config: OptimizerConfig, *, dtype: torch.dtype = torch.float32
+) -> Optimizers:
     """The optimizer of a model, with torch's fused kernel for Adam, which CPU and CUDA both have.
 
     Weight decay goes to parameters of two or more dimensions; norms and biases have one. Muon takes the matrices of the
-    layers; embeddings, which are updated row by row, and the output projection stay with Adam.
+    layers, and iterates in `dtype`; embeddings, which are updated row by row, and the output projection stay with Adam.
 
     Raises:
         UserError: weight decay with plain Adam, whose L2 term is not decoupled.
@@ -63,7 +66,9 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizers:
     if config.name == "muon":
         matrices = [name for name, p in parameters.items() if p.ndim == 2 and name.endswith("_proj.weight")]
         muon = [parameters.pop(name) for name in matrices]
-        parts.append(Muon(muon, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay))
+        parts.append(
+            Muon(muon, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, dtype=dtype)
+        )
     rest = list(parameters.values())
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
