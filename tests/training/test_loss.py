@@ -37,11 +37,12 @@ def test_values_and_gradients(chunk: int, smoothing: float, with_bias: bool, dty
     logits = F.linear(hidden, weight, bias)
     wanted = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
     assert loss.dtype == nll.dtype == torch.promote_types(hidden.dtype, torch.float32)
-    assert_close(loss, wanted.float(), rtol=1e-5, atol=1e-5)
-    assert_close(nll, F.cross_entropy(logits, targets, reduction="sum").float(), rtol=1e-5, atol=1e-5)
+    near = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    assert_close(loss, wanted, **near)
+    assert_close(nll, F.cross_entropy(logits, targets, reduction="sum"), **near)
     got = gradients(loss, hidden, weight, bias)
     for ours, theirs in zip(got, gradients(wanted, hidden, weight, bias), strict=True):
-        assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        assert_close(ours, theirs, **near)
 
 
 def test_label_smoothing_by_hand() -> None:
