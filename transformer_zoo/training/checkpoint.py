@@ -191,8 +191,9 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
     try:
         model.load_state_dict(load_weights(folder / "model.safetensors"))
     except RuntimeError as error:
+        which = str(error).splitlines()[-1].strip()  # torch names the tensors below a heading
         raise UserError(
-            f"{folder / 'model.safetensors'} does not fit model.json ({first_line(error)})"
+            f"{folder / 'model.safetensors'} does not fit model.json ({which})"
         ) from None
     tokenizer = TranslationTokenizer.load(folder / "tokenizer")
     return Run(model.to(device).eval(), tokenizer, recipe, longest or model.config.max_seq_len)
