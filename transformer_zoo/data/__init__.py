@@ -1,4 +1,4 @@
-"""From raw text to batches: tokenizers, parallel text, batching."""
+"""From raw text to batches: pairs of sentences for translation, token shards and windows for language models."""
 
 from transformer_zoo.data.batching import (
     Batch,
@@ -16,25 +16,53 @@ from transformer_zoo.data.parallel import (
     read_lines,
     read_parallel,
 )
+from transformer_zoo.data.shards import TokenShards, prepare_shards, write_shards
+from transformer_zoo.data.subword_tokenizers import (
+    SentencePieceTextTokenizer,
+    TextTokenizerSettings,
+    TiktokenTokenizer,
+    load_text_tokenizer,
+    make_text_tokenizer,
+)
+from transformer_zoo.data.text import Piece, TextFiles
+from transformer_zoo.data.text_tokenizers import ByteTokenizer, CharacterTokenizer, TextTokenizer, WordTokenizer
 from transformer_zoo.data.tokenizers import SentencePieceTokenizer, TokenizerSettings, TranslationTokenizer
+from transformer_zoo.data.windows import IGNORED, TokenBatch, Windows
 
 __all__ = [
     "Batch",
+    "ByteTokenizer",
+    "CharacterTokenizer",
     "Cleaning",
     "CleaningReport",
     "EncodedCorpus",
+    "IGNORED",
     "ParallelFiles",
     "ParallelText",
+    "Piece",
+    "SentencePieceTextTokenizer",
     "SentencePieceTokenizer",
+    "TextFiles",
+    "TextTokenizer",
+    "TextTokenizerSettings",
+    "TiktokenTokenizer",
     "TokenArrays",
+    "TokenBatch",
+    "TokenShards",
     "TokenizerSettings",
     "TranslationTokenizer",
+    "Windows",
+    "WordTokenizer",
     "batch_indices",
     "clean",
     "collate",
     "drop_overlong",
     "encode_corpus",
     "evaluation_indices",
+    "load_text_tokenizer",
+    "make_text_tokenizer",
+    "prepare_shards",
     "read_lines",
     "read_parallel",
+    "write_shards",
 ]

@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,10 +94,10 @@ class ParallelText:
         return ParallelText(source, target, self.name, self.line_numbers[indices])
 
 
-def read_lines(path: str | Path) -> Iterator[str]:
+def read_lines(path: str | Path, *, ends: bool = False) -> Iterator[str]:
     r"""The lines of a UTF-8 file, plain or .gz, without their end: `\n` or `\r\n`, and no other character.
 
-    A byte order mark at the start is skipped. A last line without an end counts.
+    A byte order mark at the start is skipped. A last line without an end counts. With `ends` lines keep their end.
 
     Raises:
         UserError: the file is missing, unreadable or a broken gzip; a line is not UTF-8 (it names the line).
@@ -108,7 +108,7 @@ def read_lines(path: str | Path) -> Iterator[str]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
             for number, raw in enumerate(file, start=1):
                 line = raw.removeprefix(_BOM) if number == 1 else raw
-                yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+                yield (line if ends else line.removesuffix(b"\n").removesuffix(b"\r")).decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}:{number}: not UTF-8; convert the file to UTF-8") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -158,19 +158,29 @@ def _read_tsv(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
 
 
 def _read_jsonl(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
-    source, target = [], []
+    # A sentence is a line wherever it is written out later.
+    rows = [
+        [text.replace("\r\n", " ").replace("\n", " ") for text in texts]
+        for texts in read_json_lines(path, (files.source_key, files.target_key))
+    ]
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def read_json_lines(path: str | Path, keys: Sequence[str]) -> Iterator[list[str]]:
+    """The texts under `keys` of the JSON object in each line; a blank line gives empty ones.
+
+    Raises:
+        UserError: as `read_lines`; a line is no JSON object, lacks a key or holds no text there (it names the line).
+    """
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
-            source.append("")
-            target.append("")
+            yield [""] * len(keys)
             continue
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError):
             raise UserError(f"{path}:{number}: not JSON; each line must be one JSON object") from None
-        source.append(_value(row, files.source_key, f"{path}:{number}"))
-        target.append(_value(row, files.target_key, f"{path}:{number}"))
-    return source, target
+        yield [_value(row, key, f"{path}:{number}") for key in keys]
 
 
 def _value(row: object, key: str, where: str) -> str:
@@ -187,8 +197,7 @@ def _value(row: object, key: str, where: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise UserError(f"{where}: {key!r} is not valid Unicode (a lone surrogate)") from None
-    # A sentence is a line wherever it is written out later.
-    return value.replace("\r\n", " ").replace("\n", " ")
+    return value
 
 
 @dataclass(kw_only=True)

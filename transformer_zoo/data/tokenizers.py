@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import sentencepiece as spm
 
@@ -96,11 +96,12 @@ class SentencePieceTokenizer:
         normalization: Normalization = "nmt_nfkc",
         training_lines: int = 0,
         seed: int = 0,
+        **options: Any,
     ) -> "SentencePieceTokenizer":
         """A tokenizer with exactly `vocab_size` pieces; the same arguments give the same bytes.
 
         `seed` matters only where `training_lines` draws from the lines. The other arguments are those of
-        `TokenizerSettings`.
+        `TokenizerSettings`; `options` go to SentencePiece's trainer as they are.
 
         Raises:
             UserError: `vocab_size` is more than the text has pieces or less than it has characters (it names
@@ -126,6 +127,7 @@ class SentencePieceTokenizer:
                 bos_id=BOS_ID,
                 eos_id=EOS_ID,
                 minloglevel=2,
+                **options,
             )
         except (RuntimeError, OSError) as error:
             raise _training_error(str(error), vocab_size, lines) from None

@@ -1,0 +1,130 @@
+"""Plain text as a stream of documents, from files, folders and JSON lines; bigger than memory."""
+
+import glob
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from transformer_zoo.data.parallel import read_json_lines, read_lines
+from transformer_zoo.errors import UserError
+
+_JSON_LINES = (".jsonl", ".jsonl.gz")
+_PIECE = 1 << 20  # characters; a longer document comes in pieces of about as many
+# Where a document is cut: GPT-2's and its successors' patterns never join a letter and the white space after it, so
+# that the tokens of the pieces are those of the whole.
+_CUT = re.compile(r"[^\W\d_](?=\s)")
+
+
+class Piece(NamedTuple):
+    """A document, or a piece of one: `last` says that it ends here. The text begins in line `line` of `path`."""
+
+    text: str
+    last: bool = True
+    path: str = "text"
+    line: int = 1
+
+
+@dataclass(kw_only=True)
+class TextFiles:
+    """Where the text is. Files are in UTF-8, plain or .gz, and may be bigger than memory.
+
+    Args:
+        path: A file; a folder: all files in it and below, hidden ones left out; a pattern such as `books/**/*.txt`;
+            or a list of these.
+        jsonl_key: Read every file as JSON lines: one document a line, its text under this key (a dot goes one level
+            down). Files named .jsonl are always read so, with the key `text` where none is given.
+        separator: Line that stands between two documents of a plain file, such as `<|endoftext|>`. By default a file
+            is one document.
+    """
+
+    path: str | list[str]
+    jsonl_key: str | None = None
+    separator: str | None = None
+
+    def files(self) -> list[Path]:
+        """The files, in the order of their names under each path.
+
+        Raises:
+            UserError: a path names nothing.
+        """
+        return [file for path in ([self.path] if isinstance(self.path, str) else self.path) for file in _files(path)]
+
+    def pieces(self) -> Iterator[Piece]:
+        """All documents in order, those above a million characters in pieces. Blank documents are left out.
+
+        Raises:
+            UserError: as `files`, `read_lines` and `read_json_lines`; there is no text at all.
+        """
+        found = False
+        for path in self.files():
+            is_json = self.jsonl_key is not None or path.name.endswith(_JSON_LINES)
+            for piece in self._json_lines(path) if is_json else _plain(path, self.separator):
+                found = True
+                yield piece
+        if not found:
+            raise UserError(f"{self}: no text here")
+
+    def texts(self) -> Iterator[str]:
+        """The text of all `pieces`."""
+        return (piece.text for piece in self.pieces())
+
+    def n_bytes(self) -> int | None:
+        """Bytes of the text, for a progress bar; None where only reading would tell."""
+        files = self.files()
+        exact = self.jsonl_key is None and not any(file.name.endswith((".gz", ".jsonl")) for file in files)
+        return sum(file.stat().st_size for file in files) if exact else None
+
+    def stamp(self) -> str:
+        """A hash of the settings and of every file's name, size and time: another one means other text."""
+        files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files()]
+        return hashlib.sha256(repr((self.jsonl_key, self.separator, files)).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return self.path if isinstance(self.path, str) else ", ".join(self.path)
+
+    def _json_lines(self, path: Path) -> Iterator[Piece]:
+        rows: Iterable[list[str]] = read_json_lines(path, [self.jsonl_key or "text"])
+        for number, (text,) in enumerate(rows, start=1):
+            if text.strip():
+                yield Piece(text, True, str(path), number)
+
+
+def _files(name: str) -> list[Path]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if not any(part[0] == "." for part in file.relative_to(path).parts)]
+    else:
+        found = [path] if path.exists() else [Path(match) for match in glob.glob(str(path), recursive=True)]
+    if files := sorted(file for file in found if not file.is_dir()):
+        return files
+    raise UserError(f"{name}: {'no files in this folder' if path.is_dir() else 'no such file, and no pattern of any'}")
+
+
+def _plain(path: Path, separator: str | None) -> Iterator[Piece]:
+    lines: list[str] = []
+    size, start, opened = 0, 1, False
+    number = 0
+    for number, line in enumerate(read_lines(path, ends=True), start=1):
+        if separator is not None and line.rstrip("\r\n") == separator:
+            if opened or any(map(str.strip, lines)):
+                yield Piece("".join(lines), True, str(path), start)
+            lines, size, start, opened = [], 0, number + 1, False
+            continue
+        lines.append(line)
+        size += len(line)
+        if size > _PIECE:
+            head, tail = _cut("".join(lines))
+            yield Piece(head, False, str(path), start)
+            lines, size, start, opened = [tail], len(tail), start + head.count("\n"), True
+    if opened or any(map(str.strip, lines)):
+        yield Piece("".join(lines), True, str(path), start)
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """`text` in two, late, between a letter and white space; or the whole and nothing."""
+    ends = [match.end() for match in _CUT.finditer(text, max(len(text) - 4096, 0))]
+    place = ends[-1] if ends else len(text)
+    return text[:place], text[place:]

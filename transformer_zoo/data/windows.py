@@ -1,0 +1,162 @@
+"""Windows of token shards as batches: a pure function of seed, epoch and number, for corpora of any size."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from transformer_zoo.data.shards import TokenShards
+from transformer_zoo.errors import UserError
+
+IGNORED = -1  # a target that does not count
+Place = tuple[int, int]  # epoch and number of a batch
+_ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Some windows, all int64 (B, T): `targets` is `ids` one token on, `IGNORED` where there is none.
+
+    With packed documents `documents` numbers those of each window from 0 and `positions` counts from each one's start;
+    both are None otherwise. n_tokens counts the targets that are not ignored.
+    """
+
+    ids: torch.Tensor
+    targets: torch.Tensor
+    documents: torch.Tensor | None
+    positions: torch.Tensor | None
+    n_tokens: int
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "TokenBatch":
+        """The batch on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "TokenBatch":
+        """The batch in page-locked memory, from where copies to a GPU can be asynchronous."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "TokenBatch":
+        return TokenBatch(
+            ids=function(self.ids),
+            targets=function(self.targets),
+            documents=None if self.documents is None else function(self.documents),
+            positions=None if self.positions is None else function(self.positions),
+            n_tokens=self.n_tokens,
+        )
+
+
+class Windows:
+    """Cuts a split into windows of `length` tokens, each with the next tokens as its targets.
+
+    With `packed_documents` attention is to be blocked between documents. An end-of-text token opens the document that
+    follows it: position 0, from which the first token is predicted, as when a model writes without a prompt. What a
+    window holds of a document that began before it counts as one of its own.
+
+    Raises:
+        UserError: the split is shorter than one window, or there is no end-of-text to tell documents by.
+    """
+
+    def __init__(self, shards: TokenShards, length: int, *, packed_documents: bool = False) -> None:
+        if packed_documents and shards.eos_id is None:
+            raise UserError("packed_documents: the tokenizer has no end of text that would tell documents apart")
+        self.shards, self.length, self.packed_documents = shards, length, packed_documents
+
+    def __len__(self) -> int:
+        """Windows of one training epoch."""
+        return self.shards.n_tokens // self.length
+
+    def plan(self, epoch: int, *, batch_size: int) -> list[Place]:
+        """The batches of one epoch of training, for `load`; the last may be smaller.
+
+        The split is taken as a ring. An epoch cuts it from a random place on, so that every token is a target once,
+        but for less than one window, and no token twice.
+
+        Raises:
+            UserError: the split is shorter than one window.
+        """
+        if self.shards.n_tokens <= self.length:
+            raise UserError(
+                f"split {self.shards.split!r} has {self.shards.n_tokens:,} tokens, less than a window of {self.length} "
+                "and its targets; give more text or a shorter length"
+            )
+        return [(epoch, number) for number in range(-(-len(self) // batch_size))]
+
+    def load(self, place: Place, *, batch_size: int, seed: int) -> TokenBatch:
+        """One batch of `plan`: a pure function of the arguments."""
+        epoch, number = place
+        offset = int(_random(seed, epoch, 0).integers(self.shards.n_tokens))
+        numbers = np.arange(number * batch_size, min((number + 1) * batch_size, len(self)))
+        starts = offset + permute(numbers, len(self), seed=seed, epoch=epoch) * self.length
+        rows = np.stack([self._ring(int(start) % self.shards.n_tokens) for start in starts])
+        return self._batch(rows)
+
+    def _ring(self, start: int) -> NDArray[np.int64]:
+        """`length` + 1 tokens from `start` on; after the last comes the first."""
+        stop, n = start + self.length + 1, self.shards.n_tokens
+        row = self.shards.read(start, min(stop, n))
+        return (row if stop <= n else np.concatenate([row, self.shards.read(0, stop - n)])).astype(np.int64)
+
+    def evaluation(self, *, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[TokenBatch]:
+        """The whole split in order: every token but the first is a target once; the last window is padded.
+
+        With several ranks each gets every `world_size`-th batch. A split of a single token has none.
+        """
+        n, length = self.shards.n_tokens, self.length
+        starts = range(0, n - 1, length)
+        for first in range(rank * batch_size, len(starts), world_size * batch_size):
+            rows = np.full((min(batch_size, len(starts) - first), length + 1), IGNORED, np.int64)
+            for row, start in zip(rows, starts[first : first + batch_size], strict=True):
+                tokens = self.shards.read(start, min(start + length + 1, n))
+                row[: len(tokens)] = tokens
+            yield self._batch(rows)
+
+    def _batch(self, rows: NDArray[np.int64]) -> TokenBatch:
+        ids, targets = np.maximum(rows[:, :-1], 0), rows[:, 1:]
+        documents = positions = None
+        if self.packed_documents:
+            opens = ids == self.shards.eos_id
+            documents = torch.from_numpy(opens.cumsum(axis=1))
+            places = np.arange(self.length)
+            positions = torch.from_numpy(places - np.maximum.accumulate(np.where(opens, places, 0), axis=1))
+        return TokenBatch(
+            ids=torch.from_numpy(np.ascontiguousarray(ids)),
+            targets=torch.from_numpy(np.ascontiguousarray(targets)),
+            documents=documents,
+            positions=positions,
+            n_tokens=int((targets != IGNORED).sum()),
+        )
+
+
+def permute(numbers: NDArray[np.int64], n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Where a random permutation of 0 .. n - 1 takes these numbers, (N,), without writing the permutation down.
+
+    A Feistel network (Luby and Rackoff 1988) permutes the next power of 4; what falls outside goes through it again
+    until it is inside, which keeps it a permutation (Black and Rogaway 2002).
+    """
+    half = np.uint64((max(n - 1, 1).bit_length() + 1) // 2)
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    keys = _random(seed, epoch, 1).integers(1 << 63, size=_ROUNDS, dtype=np.uint64)
+
+    def once(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = values >> half, values & mask
+        for key in keys:
+            left, right = right, left ^ (_mix(right + key) & mask)
+        return (left << half) | right
+
+    values = once(numbers.astype(np.uint64))
+    while (outside := values >= n).any():
+        values[outside] = once(values[outside])
+    return values.astype(np.int64)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A hash of 64 bits: the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _random(seed: int, epoch: int, purpose: int) -> np.random.Generator:
+    return np.random.default_rng([seed % (1 << 32), epoch, purpose])
