@@ -8,16 +8,18 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo import create_model, get_config, list_models
 
 if TYPE_CHECKING:
-    from transformer_zoo.models import EncoderDecoder
+    from transformer_zoo.models import DecoderOnly, EncoderDecoder
     from transformer_zoo.training.checkpoint import load_run
 
 __version__ = "0.1.0"
 __all__ = [
+    "DecoderConfig",
+    "DecoderOnly",
     "EncoderDecoder",
     "EncoderDecoderConfig",
     "UserError",
@@ -28,7 +30,11 @@ __all__ = [
 ]
 
 # These need torch, which takes seconds to load: they are imported when first asked for.
-_LAZY = {"EncoderDecoder": "transformer_zoo.models", "load_run": "transformer_zoo.training.checkpoint"}
+_LAZY = {
+    "DecoderOnly": "transformer_zoo.models",
+    "EncoderDecoder": "transformer_zoo.models",
+    "load_run": "transformer_zoo.training.checkpoint",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,33 +3,30 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from transformer_zoo.errors import UserError
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "activation": ("relu", "gelu", "gelu_tanh", "silu"),
+    "activation": ("relu", "relu_squared", "gelu", "gelu_tanh", "silu"),
     "norm": ("layernorm", "rmsnorm"),
     "norm_position": ("post", "pre"),
-    "positions": ("sinusoidal", "learned"),
+    "positions": ("sinusoidal", "learned", "rotary", "none"),
     "sinusoid_layout": ("interleaved", "halves"),
+    "rotary_layout": ("halves", "interleaved"),
+    "rotary_scaling": ("none", "llama3"),
     "share_embeddings": ("all", "decoder", "none"),
+    "init": ("gpt2", "zero_out"),
 }
 PROBABILITIES = ("dropout", "attention_dropout", "activation_dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderDecoderConfig:
-    """The encoder-decoder of "Attention Is All You Need" (Vaswani et al. 2017); the defaults are its base model.
-
-    Raises:
-        UserError: a field has a wrong type, an impossible value, or does not fit another.
-    """
+class ModelConfig:
+    """What both families have: the width, and how their layers are built."""
 
     vocab_size: int
-    """Source vocabulary, and the target's too unless `target_vocab_size` is given."""
-    target_vocab_size: int | None = None
-    """Target vocabulary, where the two sides have one each."""
+    """Vocabulary; in an encoder-decoder the source's, and the target's too unless `target_vocab_size` is given."""
     d_model: int = 512
     """Width of the residual stream."""
     n_heads: int = 8
@@ -40,12 +37,8 @@ class EncoderDecoderConfig:
     """Width of one head; None: d_model / n_heads."""
     d_ff: int = 2048
     """Inner width of the feed-forward."""
-    n_encoder_layers: int = 6
-    """Layers that read the source."""
-    n_decoder_layers: int = 6
-    """Layers that write the target."""
     max_seq_len: int = 1024
-    """Longest input of learned positions; sinusoidal ones have no limit."""
+    """Longest input of learned positions; sinusoidal and rotary ones have no limit."""
     dropout: float = 0.1
     """On embedding + position and on each sublayer's output, before it is added (section 5.4)."""
     attention_dropout: float = 0.0
@@ -62,38 +55,44 @@ class EncoderDecoderConfig:
     """"post": LayerNorm(x + Sublayer(x)) as in the paper; "pre": x + Sublayer(LayerNorm(x)), and a norm at the end."""
     norm_eps: float = 1e-5
     """Added to the variance under the square root of a norm."""
+    norm_bias: bool = True
+    """LayerNorm shifts as well as scales; RMSNorm never does."""
     bias: bool = True
     """Biases on the projections of attention and feed-forward."""
+    qkv_bias: bool | None = None
+    """Biases on the projections of queries, keys and values; None: as `bias`."""
+    qk_norm: bool = False
+    """An RMSNorm over each head's queries and keys, before rotation."""
+    attention_softcap: float | None = None
+    """Bounds the attention scores: cap * tanh(score / cap)."""
     positions: str = "sinusoidal"
-    """Fixed waves as in the paper (section 3.5), or an embedding learned for each position."""
+    """Fixed waves as in the paper (section 3.5), an embedding learned for each position, rotated queries and keys, or
+    none."""
     sinusoid_layout: str = "interleaved"
     """"interleaved" sine and cosine as in the paper, or concatenated "halves" as in Marian."""
-    share_embeddings: str = "all"
-    """Which of source embedding, target embedding and output projection are one matrix: "all", "decoder" or "none"."""
+    rotary_base: float = 10000.0
+    """Base of the rotary frequencies; larger turns slower."""
+    rotary_dim: int | None = None
+    """How many of a head's dimensions rotate; None: all."""
+    rotary_layout: str = "halves"
+    """Which two dimensions turn together: i and i + dim / 2 ("halves"), or 2i and 2i + 1 ("interleaved")."""
+    rotary_scaling: str = "none"
+    """"llama3" slows the low frequencies down by `rotary_factor`, for longer inputs than were trained on."""
+    rotary_factor: float = 8.0
+    """`llama3`: by how much."""
+    rotary_low_freq_factor: float = 1.0
+    """`llama3`: waves longer than `rotary_original_max_seq_len` / this are slowed down in full."""
+    rotary_high_freq_factor: float = 4.0
+    """`llama3`: waves shorter than `rotary_original_max_seq_len` / this are left alone."""
+    rotary_original_max_seq_len: int = 8192
+    """`llama3`: the input length before scaling."""
     scale_embeddings: bool = True
     """Multiply embeddings by sqrt(d_model) (section 3.4)."""
-    pad_id: int = 0
-    """The token that fills up short rows of a batch; its embedding is zero."""
-    bos_id: int = 2
-    """The token every target starts with."""
-    eos_id: int = 3
-    """The token every source and target ends with."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_field(type(self).__name__, field, getattr(self, field.name))
         self._check_heads()
-        vocab = min(self.vocab_size, self.target_vocab_size or self.vocab_size)
-        for name in ("pad_id", "bos_id", "eos_id"):
-            if not 0 <= getattr(self, name) < vocab:
-                raise UserError(
-                    f"{name} {getattr(self, name)} is outside the vocabulary of {vocab}: ids run from 0 to {vocab - 1}"
-                )
-        if self.share_embeddings == "all" and self.target_vocab_size not in (None, self.vocab_size):
-            raise UserError(
-                f"share_embeddings 'all' needs one vocabulary, but vocab_size is {self.vocab_size} and "
-                f"target_vocab_size {self.target_vocab_size}: set share_embeddings to 'decoder' or 'none'"
-            )
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise UserError(
                 f"d_model {self.d_model} must be even for sinusoidal positions: a frequency takes a sine and a cosine"
@@ -106,6 +105,19 @@ class EncoderDecoderConfig:
             )
         if self.n_kv_heads is not None and self.n_heads % self.n_kv_heads:
             raise UserError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
+        head_dim = self.head_dim or self.d_model // self.n_heads
+        rotary_dim = self.rotary_dim or head_dim
+        if self.positions == "rotary" and (rotary_dim % 2 or rotary_dim > head_dim):
+            name = "head_dim" if self.rotary_dim is None else "rotary_dim"
+            raise UserError(f"{name} {rotary_dim} must be even, and at most head_dim {head_dim}, for rotary positions")
+
+    def _check_ids(self, vocab_size: int, *names: str) -> None:
+        for name in names:
+            token = getattr(self, name)
+            if token is not None and not 0 <= token < vocab_size:
+                raise UserError(
+                    f"{name} {token} is outside the vocabulary of {vocab_size}: ids run from 0 to {vocab_size - 1}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
@@ -120,6 +132,90 @@ class EncoderDecoderConfig:
         """
         check_field_names(cls, values)
         return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoderConfig(ModelConfig):
+    """The encoder-decoder of "Attention Is All You Need" (Vaswani et al. 2017); the defaults are its base model.
+
+    Raises:
+        UserError: a field has a wrong type, an impossible value, or does not fit another.
+    """
+
+    target_vocab_size: int | None = None
+    """Target vocabulary, where the two sides have one each."""
+    n_encoder_layers: int = 6
+    """Layers that read the source."""
+    n_decoder_layers: int = 6
+    """Layers that write the target."""
+    share_embeddings: str = "all"
+    """Which of source embedding, target embedding and output projection are one matrix: "all", "decoder" or "none"."""
+    pad_id: int = 0
+    """The token that fills up short rows of a batch; its embedding is zero."""
+    bos_id: int = 2
+    """The token every target starts with."""
+    eos_id: int = 3
+    """The token every source and target ends with."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        vocab = min(self.vocab_size, self.target_vocab_size or self.vocab_size)
+        self._check_ids(vocab, "pad_id", "bos_id", "eos_id")
+        if self.share_embeddings == "all" and self.target_vocab_size not in (None, self.vocab_size):
+            raise UserError(
+                f"share_embeddings 'all' needs one vocabulary, but vocab_size is {self.vocab_size} and "
+                f"target_vocab_size {self.target_vocab_size}: set share_embeddings to 'decoder' or 'none'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(ModelConfig):
+    """A decoder-only model; the defaults are GPT-2's smallest (Radford et al. 2019).
+
+    Raises:
+        UserError: a field has a wrong type, an impossible value, or does not fit another.
+    """
+
+    d_model: int = 768
+    """Width of the residual stream."""
+    n_heads: int = 12
+    """Attention heads of each layer."""
+    d_ff: int = 3072
+    """Inner width of the feed-forward."""
+    n_layers: int = 12
+    """Depth."""
+    attention_dropout: float = 0.1
+    """On the attention weights."""
+    activation: str = "gelu_tanh"
+    """Of the feed-forward."""
+    norm_position: str = "pre"
+    """"pre": x + Sublayer(Norm(x)), and a norm at the end; "post": Norm(x + Sublayer(x)), as in GPT-1."""
+    positions: str = "learned"
+    """An embedding learned for each position, rotated queries and keys, fixed waves, or none."""
+    scale_embeddings: bool = False
+    """Multiply embeddings by sqrt(d_model)."""
+    tie_embeddings: bool = True
+    """The output projection is the token embedding's matrix."""
+    logit_softcap: float | None = None
+    """Bounds the logits: cap * tanh(logit / cap)."""
+    vocab_multiple: int = 1
+    """Embedding and output projection get rows up to the next multiple of this, for speed; no logit comes of them."""
+    init: str = "gpt2"
+    """"gpt2": N(0, 0.02), the last projection of each sublayer 1 / sqrt(2 n_layers) of it; "zero_out":
+    N(0, 1 / inputs), the last projections and an untied head zero."""
+    bos_id: int | None = None
+    """The token a text starts with, where there is one."""
+    eos_id: int | None = None
+    """The token a text ends with, where there is one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_ids(self.vocab_size, "bos_id", "eos_id")
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding and of the output projection."""
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
 
 def check_field_names(cls: type, values: Mapping[str, Any], *, partial: bool = False) -> None:
@@ -142,16 +238,20 @@ def _check_field(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
     """Type and range of one field; the types are plain ones, so their names in the annotation are enough."""
     where = f"{owner}.{field.name}"
     allowed: Any = field.type
+    types = get_args(allowed) or (allowed,)
+    is_float = float in types
     expected = allowed.__name__ if isinstance(allowed, type) else allowed
-    if isinstance(value, bool) and allowed is not bool:
+    if isinstance(value, bool) and bool not in types:
         raise UserError(f"{where} is {value!r}, expected {expected}")
-    if not isinstance(value, (allowed | int) if allowed is float else allowed):
+    if not isinstance(value, (allowed | int) if is_float else allowed):
         raise UserError(f"{where} is {value!r}, expected {expected}")
+    if value is None:
+        return
     if field.name in CHOICES and value not in CHOICES[field.name]:
         raise UserError(f"{where} is {value!r}, expected one of {', '.join(CHOICES[field.name])}")
     if field.name in PROBABILITIES and not 0 <= value < 1:
         raise UserError(f"{where} is {value!r}, expected a probability from 0 up to, not including, 1")
-    if allowed is float and field.name not in PROBABILITIES and not value > 0:
+    if is_float and field.name not in PROBABILITIES and not value > 0:
         raise UserError(f"{where} is {value!r}, expected a number above 0")
-    if allowed is not float and type(value) is int and value < 1 and not field.name.endswith("_id"):
+    if not is_float and type(value) is int and value < 1 and not field.name.endswith("_id"):
         raise UserError(f"{where} is {value}, expected at least 1")

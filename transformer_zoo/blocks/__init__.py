@@ -9,12 +9,13 @@ from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import Dropout, dropout
 from transformer_zoo.blocks.embedding import TokenEmbedding
 from transformer_zoo.blocks.feed_forward import FeedForward
-from transformer_zoo.blocks.init import init_xavier
+from transformer_zoo.blocks.init import init_gpt2, init_xavier, init_zero_out
 from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
 from transformer_zoo.blocks.masks import causal_mask, combine_masks, key_mask
 from transformer_zoo.blocks.norm import LayerNorm, RMSNorm, build_norm
 from transformer_zoo.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
 from transformer_zoo.blocks.residual import residual
+from transformer_zoo.blocks.rotary import Llama3Scaling, RotaryPositions, Rotation
 
 __all__ = [
     "Attention",
@@ -25,8 +26,11 @@ __all__ = [
     "KVCache",
     "LayerNorm",
     "LearnedPositions",
+    "Llama3Scaling",
     "ProjectedMemory",
     "RMSNorm",
+    "RotaryPositions",
+    "Rotation",
     "SinusoidalPositions",
     "TokenEmbedding",
     "attend",
@@ -35,7 +39,9 @@ __all__ = [
     "causal_mask",
     "combine_masks",
     "dropout",
+    "init_gpt2",
     "init_xavier",
+    "init_zero_out",
     "key_mask",
     "residual",
     "sinusoids",

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import dropout as drop
 from transformer_zoo.blocks.masks import causal_mask, combine_masks
+from transformer_zoo.blocks.norm import RMSNorm
+from transformer_zoo.blocks.rotary import Rotation
 
 PROJECTIONS = ("q", "k", "v", "out")
 
@@ -26,6 +28,7 @@ def attend(
     is_causal: bool = False,
     dropout: float = 0.0,
     scale: float | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """softmax(Q K^T * scale + bias) V, equation 1, by whichever kernel is fastest for the shape.
 
@@ -39,6 +42,7 @@ def attend(
             its meaning.
         dropout: probability of dropping an attention weight.
         scale: of the scores; None: Dh^-0.5.
+        softcap: bounds the scores before the bias: softcap * tanh(scores / softcap), as in Gemma 2.
 
     Returns:
         (B, H, Tq, Dh).
@@ -50,11 +54,12 @@ def attend(
         raise ValueError(
             "is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead"
         )
-    if _matmul_is_faster(queries, keys):
+    if softcap is not None or _matmul_is_faster(queries, keys):
         if is_causal:
             mask = causal_mask(queries.size(2), device=queries.device)
-        keys, values, mask, bias = _fill_vector(keys, values, mask, bias)
-        weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=scale)
+        if queries.device.type == "cpu":
+            keys, values, mask, bias = _fill_vector(keys, values, mask, bias)
+        weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=scale, softcap=softcap)
         return drop(weights, dropout) @ _per_query_head(values, queries)  # (B, H, Tq, Dh)
     if (
         is_causal and bias is not None
@@ -85,10 +90,13 @@ def attention_weights(
     mask: Tensor | None = None,
     bias: Tensor | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """softmax(Q K^T * scale + bias) itself, (B, H, Tq, Tk), as the paper writes it; arguments as for `attend`."""
     scale = queries.size(-1) ** -0.5 if scale is None else scale
     scores = (queries * scale) @ _per_query_head(keys, queries).transpose(-2, -1)  # (B, H, Tq, Tk)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if bias is not None:
         scores = scores + bias.to(scores.dtype)
     if mask is None:
@@ -158,6 +166,9 @@ class Attention(nn.Module):
         bias: whether the projections have one; or the names of those that do, out of "q", "k", "v", "out".
         dropout: on the attention weights, 0 in the paper.
         scale: of the scores; None: head_dim^-0.5.
+        softcap: of the scores, as for `attend`.
+        qk_norm: an RMSNorm over each head's queries and one over its keys (Henry et al. 2020), before rotation.
+        norm_eps: of these two.
 
     Raises:
         ValueError: head counts or widths that do not divide, or a bias for a projection that does not exist.
@@ -174,6 +185,9 @@ class Attention(nn.Module):
         bias: bool | Collection[str] = True,
         dropout: float = 0.0,
         scale: float | None = None,
+        softcap: float | None = None,
+        qk_norm: bool = False,
+        norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
@@ -192,11 +206,14 @@ class Attention(nn.Module):
             )
         d_memory = d_model if d_memory is None else d_memory
         self.head_dim = d_model // n_heads if head_dim is None else head_dim
-        self.n_heads, self.n_kv_heads, self.dropout, self.scale = n_heads, n_kv_heads, dropout, scale
+        self.n_heads, self.n_kv_heads, self.dropout = n_heads, n_kv_heads, dropout
+        self.scale, self.softcap = scale, softcap
         self.q_proj = nn.Linear(d_model, n_heads * self.head_dim, bias="q" in biased)
         self.k_proj = nn.Linear(d_memory, n_kv_heads * self.head_dim, bias="k" in biased)
         self.v_proj = nn.Linear(d_memory, n_kv_heads * self.head_dim, bias="v" in biased)
         self.out_proj = nn.Linear(n_heads * self.head_dim, d_model, bias="out" in biased)
+        self.q_norm = RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
 
     def forward(
         self,
@@ -206,6 +223,7 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         bias: Tensor | None = None,
         is_causal: bool = False,
+        rotary: Rotation | None = None,
         cache: KVCache | ProjectedMemory | None = None,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -217,6 +235,7 @@ class Attention(nn.Module):
             mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend.
             bias: added to the scores, broadcastable to (B, H, Tq, Tk).
             is_causal: each token sees itself and what came before it, on top of what the mask allows.
+            rotary: turns queries and keys by the places of x; for self-attention.
             cache: a `KVCache`, to which x is appended and whose tokens are attended to; or the `ProjectedMemory` of
                 `project_memory`, in place of the memory. With a KVCache, Tk is its window, and without
                 a mask attention is causal.
@@ -226,6 +245,10 @@ class Attention(nn.Module):
             (B, Tq, D); or that and the weights (B, H, Tq, Tk).
         """
         queries = self._split_heads(self.q_proj(x))  # (B, H, Tq, Dh)
+        if self.q_norm is not None:
+            queries = self.q_norm(queries)
+        if rotary is not None:
+            queries = rotary.apply(queries)
         if isinstance(cache, KVCache):
             if memory is not None:
                 raise ValueError(
@@ -233,18 +256,20 @@ class Attention(nn.Module):
                 )
             if is_causal or mask is None:  # slots that are not written yet are never seen
                 mask, is_causal = combine_masks(mask, cache.causal_mask(x.size(1))), False
-            keys, values = cache.append(*self.project_memory(x))
+            keys, values = cache.append(*self.project_memory(x, rotary))
         elif cache is not None:
             keys, values = cache
         else:
-            keys, values = self.project_memory(x if memory is None else memory)
+            keys, values = self.project_memory(x if memory is None else memory, rotary)
         if is_causal and (mask is not None or return_weights or x.size(1) != keys.size(2)):
             mask, is_causal = (
                 combine_masks(mask, causal_mask(x.size(1), keys.size(2), device=x.device)),
                 False,
             )
         if return_weights:
-            weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=self.scale)
+            weights = attention_weights(
+                queries, keys, mask=mask, bias=bias, scale=self.scale, softcap=self.softcap
+            )
             return self._merge_heads(weights @ _per_query_head(values, queries)), weights
         dropout = self.dropout if self.training else 0.0
         heads = attend(
@@ -256,12 +281,16 @@ class Attention(nn.Module):
             is_causal=is_causal,
             dropout=dropout,
             scale=self.scale,
+            softcap=self.softcap,
         )  # (B, H, Tq, Dh)
         return self._merge_heads(heads)
 
-    def project_memory(self, memory: Tensor) -> ProjectedMemory:
+    def project_memory(self, memory: Tensor, rotary: Rotation | None = None) -> ProjectedMemory:
         """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used at every decoding step."""
-        return ProjectedMemory(self._split_heads(self.k_proj(memory)), self._split_heads(self.v_proj(memory)))
+        keys, values = self._split_heads(self.k_proj(memory)), self._split_heads(self.v_proj(memory))
+        if self.k_norm is not None:
+            keys = self.k_norm(keys)
+        return ProjectedMemory(keys if rotary is None else rotary.apply(keys), values)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         heads: Tensor = x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, T, Dh)

@@ -12,8 +12,13 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def _relu_squared(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
+    "relu_squared": _relu_squared,
     "gelu": F.gelu,
     "gelu_tanh": _gelu_tanh,
     "silu": F.silu,
@@ -29,7 +34,8 @@ class FeedForward(nn.Module):
     Args:
         d_model: width of input and output.
         d_ff: inner width.
-        activation: "relu", "gelu" (exact), "gelu_tanh" (GPT-2's approximation) or "silu".
+        activation: "relu", "relu_squared" (So et al. 2021, "Primer"), "gelu" (exact), "gelu_tanh" (GPT-2's
+            approximation) or "silu".
         dropout: on the activations, 0 in the paper.
 
     Shapes: (..., D) -> (..., D).

@@ -11,6 +11,7 @@ from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.norm import build_norm
 from transformer_zoo.blocks.residual import check_norm_position, residual
+from transformer_zoo.blocks.rotary import Rotation
 
 
 class LayerOptions(TypedDict, total=False):
@@ -26,7 +27,16 @@ class LayerOptions(TypedDict, total=False):
     norm: str
     norm_position: str
     norm_eps: float
+    norm_bias: bool
     bias: bool
+    qkv_bias: bool | None
+    qk_norm: bool
+    attention_softcap: float | None
+
+
+def _biases(bias: bool, qkv_bias: bool | None) -> tuple[str, ...]:
+    """The projections of attention that have a bias."""
+    return ("q", "k", "v") * (bias if qkv_bias is None else qkv_bias) + ("out",) * bias
 
 
 class EncoderLayer(nn.Module):
@@ -38,7 +48,10 @@ class EncoderLayer(nn.Module):
         dropout: on each sublayer's output, before it is added.
         norm: "layernorm" or "rmsnorm".
         norm_position: "post" as in the paper, or "pre".
+        norm_bias: whether LayerNorm has one.
         bias: on every projection.
+        qkv_bias: on those of queries, keys and values; None: as `bias`.
+        qk_norm, attention_softcap: `qk_norm` and `softcap` of `Attention`; cross-attention has neither.
 
     Shapes: (B, T, D) -> (B, T, D).
 
@@ -62,26 +75,46 @@ class EncoderLayer(nn.Module):
         norm: str = "layernorm",
         norm_position: str = "post",
         norm_eps: float = 1e-5,
+        norm_bias: bool = True,
         bias: bool = True,
+        qkv_bias: bool | None = None,
+        qk_norm: bool = False,
+        attention_softcap: float | None = None,
     ) -> None:
         super().__init__()
         self.norm_position = check_norm_position(norm_position)
         self.attn = Attention(
-            d_model, n_heads, n_kv_heads=n_kv_heads, head_dim=head_dim, bias=bias, dropout=attention_dropout
+            d_model,
+            n_heads,
+            n_kv_heads=n_kv_heads,
+            head_dim=head_dim,
+            bias=_biases(bias, qkv_bias),
+            dropout=attention_dropout,
+            softcap=attention_softcap,
+            qk_norm=qk_norm,
+            norm_eps=norm_eps,
         )
-        self.attn_norm = build_norm(norm, d_model, eps=norm_eps)
+        self.attn_norm = build_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
         self.ffn = FeedForward(
             d_model, d_ff, activation=activation, gated=gated, bias=bias, dropout=activation_dropout
         )
-        self.ffn_norm = build_norm(norm, d_model, eps=norm_eps)
+        self.ffn_norm = build_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None = None, bias: Tensor | None = None, is_causal: bool = False
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        is_causal: bool = False,
+        rotary: Rotation | None = None,
     ) -> Tensor:
-        """x (B, T, D) -> (B, T, D); mask, bias and is_causal as for `Attention`."""
+        """x (B, T, D) -> (B, T, D); mask, bias, is_causal and rotary as for `Attention`."""
         x = self._residual(
-            x, lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal), self.attn_norm
+            x,
+            lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, rotary=rotary),
+            self.attn_norm,
         )
         return self._residual(x, self.ffn, self.ffn_norm)
 
@@ -120,11 +153,14 @@ class DecoderLayer(EncoderLayer):
                 n_kv_heads=options.get("n_kv_heads"),
                 head_dim=options.get("head_dim"),
                 d_memory=d_memory,
-                bias=options.get("bias", True),
+                bias=_biases(options.get("bias", True), options.get("qkv_bias")),
                 dropout=options.get("attention_dropout", 0.0),
             )
             self.cross_attn_norm = build_norm(
-                options.get("norm", "layernorm"), d_model, eps=options.get("norm_eps", 1e-5)
+                options.get("norm", "layernorm"),
+                d_model,
+                eps=options.get("norm_eps", 1e-5),
+                bias=options.get("norm_bias", True),
             )
 
     def forward(
@@ -136,6 +172,7 @@ class DecoderLayer(EncoderLayer):
         memory_mask: Tensor | None = None,
         bias: Tensor | None = None,
         is_causal: bool = True,
+        rotary: Rotation | None = None,
         cache: KVCache | None = None,
         memory_cache: ProjectedMemory | None = None,
     ) -> Tensor:
@@ -144,7 +181,7 @@ class DecoderLayer(EncoderLayer):
         Args:
             x: (B, T, D).
             memory: (B, Ts, d_memory), the encoder's output; not needed with a memory_cache.
-            mask, bias, is_causal: of the self-attention, as for `Attention`.
+            mask, bias, is_causal, rotary: of the self-attention, as for `Attention`.
             memory_mask: booleans broadcastable to (B, H, T, Ts), True = may attend.
             cache: what self-attention remembers; x is appended to it.
             memory_cache: the memory's keys and values, projected once.
@@ -154,7 +191,7 @@ class DecoderLayer(EncoderLayer):
         """
         x = self._residual(
             x,
-            lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, cache=cache),
+            lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, rotary=rotary, cache=cache),
             self.attn_norm,
         )
         cross_attn = self.cross_attn

@@ -42,14 +42,14 @@ class RMSNorm(nn.Module):
         return f"{self.weight.numel()}, eps={self.eps}"
 
 
-def build_norm(kind: str, d_model: int, *, eps: float = 1e-5) -> nn.Module:
-    """The norm called "layernorm" or "rmsnorm", (..., D) -> (..., D).
+def build_norm(kind: str, d_model: int, *, eps: float = 1e-5, bias: bool = True) -> nn.Module:
+    """The norm called "layernorm", with or without its bias, or "rmsnorm": (..., D) -> (..., D).
 
     Raises:
         ValueError: another name.
     """
     if kind == "layernorm":
-        return LayerNorm(d_model, eps=eps)
+        return LayerNorm(d_model, eps=eps, bias=bias)
     if kind == "rmsnorm":
         return RMSNorm(d_model, eps=eps)
     raise ValueError(f"norm is {kind!r}, expected 'layernorm' or 'rmsnorm'")

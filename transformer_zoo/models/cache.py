@@ -8,12 +8,23 @@ from transformer_zoo.blocks import KVCache, ProjectedMemory
 
 
 class DecoderCache:
-    """One `KVCache` and, with cross-attention, one `ProjectedMemory` a layer. `length` counts a row's tokens."""
+    """One `KVCache` and, with cross-attention, one `ProjectedMemory` a layer. `length` counts a row's tokens.
 
-    def __init__(self, layers: Sequence[KVCache], memories: Sequence[ProjectedMemory | None]) -> None:
+    A `static` one shows attention its whole capacity at every step, and counts in a tensor only: shapes and Python
+    values stay the same, so that a compiled step is compiled once. Whoever uses it minds its capacity.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[KVCache],
+        memories: Sequence[ProjectedMemory | None],
+        *,
+        static: bool = False,
+    ) -> None:
         self.layers = list(layers)
         self.memories = list(memories)
         self.length = 0
+        self.static = static
 
     @property
     def capacity(self) -> int:
@@ -25,6 +36,8 @@ class DecoderCache:
         Raises:
             ValueError: the cache is full.
         """
+        if self.static:
+            return
         if self.length + n > self.capacity:
             raise ValueError(f"{self.length + n} tokens do not fit a cache of capacity {self.capacity}")
         self.length += n

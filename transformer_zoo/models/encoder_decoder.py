@@ -21,8 +21,8 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         self.config = config
         target_vocab_size = config.target_vocab_size or config.vocab_size
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.encoder = Encoder(config, config.n_encoder_layers)
+        self.decoder = Decoder(config, config.n_decoder_layers)
         init_xavier(self)
         # One name for each weight: a matrix that is shared is registered once.
         self.embedding: TokenEmbedding | None = None
@@ -139,4 +139,4 @@ class EncoderDecoder(nn.Module):
 
     def new_cache(self, memory: Tensor, capacity: int) -> DecoderCache:
         """A cache for decoding up to `capacity` tokens a row from this memory (B, Ts, D), projected here, once."""
-        return self.decoder.new_cache(memory, capacity)
+        return self.decoder.new_cache(memory.size(0), capacity, memory=memory)

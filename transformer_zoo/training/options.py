@@ -79,7 +79,9 @@ def overrides_of(config: type, *, preset: str, skip: Sequence[str] = ()) -> Any:
     It gives a recipe typed, documented options for the model without listing its fields a second time.
     """
     fields = [f for f in dataclasses.fields(config) if f.name not in skip]
-    parameters = docstring_parser.parse_from_object(config).params
+    # Each class documents its own fields; what a subclass says comes last and counts.
+    parsed = [docstring_parser.parse_from_object(c) for c in reversed(config.__mro__) if dataclasses.is_dataclass(c)]
+    parameters = [parameter for documented in parsed for parameter in documented.params]
     described = {p.arg_name: " ".join((p.description or "").split()) for p in parameters}
     for f in fields:
         choices = f"One of {', '.join(CHOICES[f.name])}." if f.name in CHOICES else ""

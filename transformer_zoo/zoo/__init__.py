@@ -3,14 +3,14 @@
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-import transformer_zoo.zoo.transformer as transformer
-from transformer_zoo.config import EncoderDecoderConfig, check_field_names
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, check_field_names
 from transformer_zoo.errors import UserError
+from transformer_zoo.zoo import gpt, transformer
 
 if TYPE_CHECKING:
-    from transformer_zoo.models import EncoderDecoder
+    from transformer_zoo.models import DecoderOnly, EncoderDecoder
 
-PRESETS: dict[str, EncoderDecoderConfig] = {**transformer.PRESETS}
+PRESETS: dict[str, EncoderDecoderConfig | DecoderConfig] = {**transformer.PRESETS, **gpt.PRESETS}
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -18,7 +18,7 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in PRESETS if fnmatchcase(name, pattern)]
 
 
-def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig:
+def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderConfig:
     """The configuration of a preset, with some of its fields replaced.
 
     Raises:
@@ -31,11 +31,16 @@ def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig:
     return type(config).from_dict({**config.to_dict(), **overrides})
 
 
-def create_model(name: str, **overrides: Any) -> "EncoderDecoder":
+def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly":
     """A preset with fresh weights: `create_model("transformer-base", vocab_size=37000)`. Errors as for `get_config`."""
-    from transformer_zoo.models import EncoderDecoder  # torch is loaded only when something is built
-
-    return EncoderDecoder(get_config(name, **overrides))
+    return build(get_config(name, **overrides))
 
 
-__all__ = ["PRESETS", "create_model", "get_config", "list_models"]
+def build(config: EncoderDecoderConfig | DecoderConfig) -> "EncoderDecoder | DecoderOnly":
+    """The model of a configuration, with fresh weights."""
+    from transformer_zoo.models import DecoderOnly, EncoderDecoder  # torch is loaded only when something is built
+
+    return EncoderDecoder(config) if isinstance(config, EncoderDecoderConfig) else DecoderOnly(config)
+
+
+__all__ = ["PRESETS", "build", "create_model", "get_config", "list_models"]

@@ -1,0 +1,112 @@
+"""Rotary positions (Su et al. 2021, "RoFormer"): queries and keys turn by angles that grow with their place."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+ROTARY_LAYOUTS = ("halves", "interleaved")
+
+
+class Rotation(NamedTuple):
+    """Cosine and sine of each angle, (T, R/2) or (B, 1, T, R/2), and which dimensions turn together."""
+
+    cos: Tensor
+    sin: Tensor
+    layout: str = "halves"
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Turn each pair of the first R dimensions of every head, equation 34: (B, H, T, Dh) -> the same."""
+        cos, sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
+        n = 2 * cos.size(-1)
+        turned, rest = (x, None) if n == x.size(-1) else (x[..., :n], x[..., n:])
+        if self.layout == "halves":
+            a, b = turned.chunk(2, dim=-1)
+            turned = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+        else:
+            a, b = turned.unflatten(-1, (-1, 2)).unbind(-1)
+            turned = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
+        return turned if rest is None else torch.cat([turned, rest], dim=-1)
+
+
+class Llama3Scaling(NamedTuple):
+    """Llama 3.1's way to longer inputs: long waves turn `factor` times slower, short ones as before, a ramp between.
+
+    Waves longer than original_max_seq_len / low_freq_factor tokens are long, those shorter than
+    original_max_seq_len / high_freq_factor short.
+    """
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_seq_len: int
+
+    def scale(self, frequencies: Tensor) -> Tensor:
+        """Radians per token, any shape -> the same."""
+        turns = self.original_max_seq_len * frequencies / (2 * math.pi)  # of each wave within the original length
+        ramp = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        kept = ramp.clamp(0, 1)
+        return frequencies * (kept + (1 - kept) / self.factor)
+
+
+class RotaryPositions(nn.Module):
+    """The rotation of each place: pair i of place m turns by m * base^(-2i / dim).
+
+    Args:
+        head_dim: width of a head.
+        base: of the frequencies, 10000 in the paper.
+        dim: how many of a head's dimensions turn, an even number; None: all.
+        layout: pairs are dimensions i and i + dim / 2 ("halves", as in GPT-NeoX and Llama) or 2i and 2i + 1
+            ("interleaved", as in the paper and GPT-J).
+        scaling: changes the frequencies.
+        table_size: places whose rotation is computed once; any other is computed when it is asked for.
+
+    Raises:
+        ValueError: an odd dim, one wider than the head, or another layout.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self,
+        head_dim: int,
+        *,
+        base: float = 10000.0,
+        dim: int | None = None,
+        layout: str = "halves",
+        scaling: Llama3Scaling | None = None,
+        table_size: int = 1024,
+    ) -> None:
+        super().__init__()
+        dim = head_dim if dim is None else dim
+        if dim % 2 or not 0 < dim <= head_dim:
+            raise ValueError(f"rotary dim {dim} must be even, above 0 and at most head_dim {head_dim}")
+        if layout not in ROTARY_LAYOUTS:
+            raise ValueError(f"layout is {layout!r}, expected one of {', '.join(ROTARY_LAYOUTS)}")
+        self.base, self.dim, self.layout, self.scaling = base, dim, layout, scaling
+        cos, sin = self._waves(torch.arange(table_size))
+        # They can be computed again, so they are not saved with the weights.
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def _waves(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., ) integers -> cosines and sines, (..., R/2) float32; angles are taken in float64."""
+        exponents = torch.arange(0, self.dim, 2, device=positions.device, dtype=torch.float64) / self.dim  # (R/2,)
+        frequencies = self.base**-exponents
+        if self.scaling is not None:
+            frequencies = self.scaling.scale(frequencies)
+        angles = positions[..., None].double() * frequencies
+        return angles.cos().float(), angles.sin().float()
+
+    def forward(self, start: int, stop: int, positions: Tensor | None = None) -> Rotation:
+        """Of places start to stop - 1, (T, R/2); or of the given positions (B, T), (B, 1, T, R/2)."""
+        if positions is not None:
+            cos, sin = self._waves(positions)
+            dtype = self.cos.dtype
+            return Rotation(cos.unsqueeze(-3).to(dtype), sin.unsqueeze(-3).to(dtype), self.layout)
+        if stop > self.cos.size(0):
+            cos, sin = self._waves(torch.arange(start, stop, device=self.cos.device))
+            return Rotation(cos.to(self.cos.dtype), sin.to(self.sin.dtype), self.layout)
+        return Rotation(self.cos[start:stop], self.sin[start:stop], self.layout)

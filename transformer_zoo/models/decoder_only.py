@@ -1,0 +1,102 @@
+"""The decoder-only Transformer, GPT, from the same blocks: a decoder without cross-attention.
+
+Shapes: B batch, T tokens, D width (`d_model`), V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from transformer_zoo.blocks import TokenEmbedding, combine_masks, init_gpt2, init_zero_out
+from transformer_zoo.config import DecoderConfig
+from transformer_zoo.models.cache import DecoderCache
+from transformer_zoo.models.stacks import Decoder
+
+
+class DecoderOnly(nn.Module):
+    """Tokens in, logits for each next token out; causality is built in."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        rows = config.padded_vocab_size
+        self.embedding = TokenEmbedding(rows, config.d_model, scale=config.scale_embeddings)
+        self.decoder = Decoder(config, config.n_layers, cross_attention=False)
+        self.head = None if config.tie_embeddings else nn.Linear(config.d_model, rows, bias=False)
+        if config.init == "gpt2":
+            init_gpt2(self, config.n_layers)
+        else:
+            init_zero_out(self)
+            if self.head is not None:
+                nn.init.zeros_(self.head.weight)
+
+    def forward(
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: DecoderCache | None = None,
+        *,
+        documents: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, V) for the token that follows each of `ids`.
+
+        Args:
+            ids: (B, T) token ids; with a cache, only those that are not in it yet.
+            mask: (B, T) booleans, True for a real token; None: all are real. With a cache, of its tokens and these.
+            positions: (B, T); None: the number of real tokens of the row, or of the document, before each.
+            cache: from `new_cache`; the tokens are appended to it.
+            documents: (B, T) integers: a token sees only those of its own document. Not with a cache.
+
+        Raises:
+            ValueError: learned positions past `max_seq_len`, or documents with a cache.
+        """
+        return self.logits(self.hidden(ids, mask, positions, cache, documents=documents))
+
+    def hidden(
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: DecoderCache | None = None,
+        *,
+        documents: Tensor | None = None,
+    ) -> Tensor:
+        """What `forward` projects to logits, (B, T, D): for a loss that never holds all logits."""
+        n = ids.size(1)
+        if documents is not None and cache is not None:
+            raise ValueError("documents are for whole sequences: they cannot be given with a cache")
+        if positions is None and mask is not None:
+            positions = (mask.long().cumsum(1) - 1).clamp_min(0)[:, -n:]  # (B, T)
+        if positions is None and documents is not None:
+            positions = restarting_positions(documents)
+        allowed = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, Tk)
+        if documents is not None:
+            same = documents[:, None, :, None] == documents[:, None, None, :]  # (B, 1, T, T)
+            allowed = combine_masks(allowed, same)
+        out: Tensor = self.decoder(self.embedding(ids), mask=allowed, positions=positions, cache=cache)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V): rows that pad the vocabulary give none."""
+        logits = nn.functional.linear(hidden, self.head_weight)[..., : self.config.vocab_size]
+        cap = self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output projection, (padded V, D): the embedding's matrix where it is tied."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    def new_cache(
+        self, batch: int, capacity: int, *, dtype: torch.dtype | None = None, static: bool = False
+    ) -> DecoderCache:
+        """A cache for up to `capacity` tokens in each of `batch` rows. dtype: None: that of the weights."""
+        return self.decoder.new_cache(batch, capacity, dtype=dtype, static=static)
+
+
+def restarting_positions(documents: Tensor) -> Tensor:
+    """Place of each token in its own document: (B, T) numbers of documents, side by side -> (B, T)."""
+    places = torch.arange(documents.size(1), device=documents.device).expand_as(documents)  # (B, T)
+    starts = torch.ones_like(documents, dtype=torch.bool)
+    starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    return places - torch.where(starts, places, 0).cummax(1).values
