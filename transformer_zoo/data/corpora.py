@@ -51,8 +51,11 @@ def aligned_lines(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
         yield row
 
 
-def load_hub(name: str, config: str | None = None) -> Mapping[str, Any]:
-    """All splits of a dataset of the hub, or of a local folder of the same form. UserError if not found."""
+def load_hub(name: str, config: str | None = None, **options: Any) -> Mapping[str, Any]:
+    """All splits of a dataset of the hub, or of a local folder of the same form. UserError if not found.
+
+    `options` go to `datasets.load_dataset`, such as `streaming=True` to read while it downloads.
+    """
     print(f"reading {name} from the hub", flush=True)
     import datasets  # here because it takes seconds, and who has local files does not need it
 
@@ -60,7 +63,7 @@ def load_hub(name: str, config: str | None = None) -> Mapping[str, Any]:
         logging.ERROR
     )  # five warnings about retries before it gives up
     try:
-        splits: Mapping[str, Any] = datasets.load_dataset(name, config)
+        splits: Mapping[str, Any] = datasets.load_dataset(name, config, **options)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"hub dataset {name}: {reason}; local files can be given with --from DIR") from error

@@ -90,7 +90,7 @@ def write_shards(
             n_documents += group.n_documents
             bar.update(group.n_bytes)
         writer.close()
-        if not n_bytes:
+        if not (n_bytes and writer.shards):
             raise UserError(f"{split}: there is no text to tokenize")
         (folder / f"{split}.json").unlink(missing_ok=True)  # from here on the old split is gone
         for path in _bins(folder, split, ""):

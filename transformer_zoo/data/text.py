@@ -71,6 +71,15 @@ class TextFiles:
         """The text of all `pieces`."""
         return (piece.text for piece in self.pieces())
 
+    def documents(self) -> Iterator[str]:
+        """All `pieces` put together to whole documents."""
+        parts: list[str] = []
+        for piece in self.pieces():
+            parts.append(piece.text)
+            if piece.last:
+                yield "".join(parts)
+                parts = []
+
     def n_bytes(self) -> int | None:
         """Bytes of the text, for a progress bar; None where only reading would tell."""
         files = self.files()

@@ -1,0 +1,38 @@
+"""Writes FineWeb-Edu as JSON lines, read from the hub while it downloads."""
+
+from itertools import islice
+from pathlib import Path
+
+from transformer_zoo.data import TextFiles
+from transformer_zoo.data.corpora import load_hub, run
+from transformer_zoo.data.text_corpora import hub_texts, split_by_hash, write_json_lines
+
+VAL_SHARE = 1000  # one document in so many is val
+
+
+def prepare(
+    from_: Path | None = None,
+    documents: int = 0,
+    hub: str = "HuggingFaceFW/fineweb-edu",
+    config: str = "sample-10BT",
+    out: Path = Path(__file__).parent,
+) -> None:
+    """Write FineWeb-Edu as folders train and val of JSON lines, {"text": ...}, one document a line.
+
+    Args:
+        from_: folder with the documents: JSON lines (.jsonl, plain or .gz) with a key text, or text files of one
+            document each; without it the hub is asked (sample-10BT is about 45 GB of text).
+        documents: stop after so many; 0 for all.
+        hub: dataset of the hub with a column text, or a local folder of the same form.
+        config: configuration of it: sample-10BT (10 billion GPT-2 tokens), sample-100BT, ...
+        out: folder for train and val; by default the script's own.
+    """
+    if from_ is not None:
+        texts = TextFiles(path=str(from_)).documents()
+    else:
+        texts = hub_texts(load_hub(hub, config, streaming=True), "train")
+    write_json_lines(out, split_by_hash(islice(texts, documents or None), VAL_SHARE))
+
+
+if __name__ == "__main__":
+    run(prepare)
