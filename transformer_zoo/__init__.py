@@ -13,6 +13,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.zoo import create_model, get_config, list_models
 
 if TYPE_CHECKING:
+    from transformer_zoo.generation import generate, generate_stream
     from transformer_zoo.models import DecoderOnly, EncoderDecoder
     from transformer_zoo.training.checkpoint import load_run
 
@@ -24,6 +25,8 @@ __all__ = [
     "EncoderDecoderConfig",
     "UserError",
     "create_model",
+    "generate",
+    "generate_stream",
     "get_config",
     "list_models",
     "load_run",
@@ -33,6 +36,8 @@ __all__ = [
 _LAZY = {
     "DecoderOnly": "transformer_zoo.models",
     "EncoderDecoder": "transformer_zoo.models",
+    "generate": "transformer_zoo.generation",
+    "generate_stream": "transformer_zoo.generation",
     "load_run": "transformer_zoo.training.checkpoint",
 }
 

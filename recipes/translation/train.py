@@ -36,7 +36,7 @@ from transformer_zoo.evaluation import check_tokenizer, corpus_score
 from transformer_zoo.generation import translate
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training import distributed
-from transformer_zoo.training.checkpoint import load_run, save_model_config
+from transformer_zoo.training.checkpoint import load_translation_run, save_model_config
 from transformer_zoo.training.device import choose_device, choose_precision
 from transformer_zoo.training.files import write_text
 from transformer_zoo.training.folder import check_run, is_finished, mark_finished, open_run
@@ -229,7 +229,7 @@ def score_tests(
     recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], device: torch.device
 ) -> dict[str, Any]:
     """Translates every test with the final weights, keeps the hypotheses, prints BLEU and its signature."""
-    run, how = load_run(run_dir, device=device), recipe.test
+    run, how = load_translation_run(run_dir, device=device), recipe.test
     longest = run.max_source_tokens
     results: dict[str, Any] = {}
     search: dict[str, Any] = {"beam": how.beam, "length_penalty": how.length_penalty, "penalty": how.penalty}

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.beam import Penalty, beam_search
 from transformer_zoo.generation.search import Hypothesis
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
 
 
 class Side(Protocol):
@@ -262,12 +262,14 @@ def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor 
 
 
 @contextmanager
-def evaluating(model: EncoderDecoder, dtype: torch.dtype) -> Iterator[None]:
+def evaluating(model: EncoderDecoder | DecoderOnly, dtype: torch.dtype) -> Iterator[None]:
     """Evaluation mode and autocast to `dtype` (none for float32), and afterwards the mode as it was."""
     was_training = model.training
-    model.eval()
+    if was_training:
+        model.eval()
     try:
         with torch.autocast(model.head_weight.device.type, dtype, enabled=dtype != torch.float32):
             yield
     finally:
-        model.train(was_training)
+        if was_training:
+            model.train()

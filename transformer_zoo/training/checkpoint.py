@@ -4,7 +4,7 @@ import json
 import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.data.subword_tokenizers import load_text_tokenizer
+from transformer_zoo.data.text_tokenizers import TextTokenizer
 from transformer_zoo.data.tokenizers import TranslationTokenizer
 from transformer_zoo.errors import UserError
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.training.files import write_atomically, write_json
 
 Weights = dict[str, Tensor]
@@ -148,7 +150,7 @@ def snapshot_paths(run_dir: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
+    """A trained translation run: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
 
     `max_source_tokens` is the longest source it was trained on, eos included.
     """
@@ -159,21 +161,79 @@ class Run:
     max_source_tokens: int
 
 
+@dataclass(frozen=True)
+class TextRun:
+    """A trained decoder-only run: its model in evaluation mode, its tokenizer, and the recipe it was trained with."""
+
+    model: DecoderOnly
+    tokenizer: TextTokenizer
+    config: dict[str, Any]
+
+
 def save_model_config(
-    run_dir: Path, family: str, config: EncoderDecoderConfig, *, max_source_tokens: int | None = None
+    run_dir: Path,
+    family: str,
+    config: EncoderDecoderConfig | DecoderConfig,
+    *,
+    max_source_tokens: int | None = None,
+    tokenizer: str | None = None,
 ) -> None:
-    """Writes model.json: the configuration, and the longest source of the training text, eos included."""
-    fields = {"family": family, "max_source_tokens": max_source_tokens, **config.to_dict()}
-    write_json(run_dir / "model.json", fields)
+    """Writes model.json: the configuration and, where given, what else a run of this family has to know.
+
+    Args:
+        run_dir: folder of the run.
+        family: "encoder-decoder" or "decoder-only".
+        config: of the model.
+        max_source_tokens: the longest source of the training text, eos included.
+        tokenizer: fingerprint of the text tokenizer that the model is trained with; another one is then refused.
+    """
+    extras = {"max_source_tokens": max_source_tokens, "tokenizer": tokenizer}
+    given = {name: value for name, value in extras.items() if value is not None}
+    write_json(run_dir / "model.json", {"family": family, **given, **config.to_dict()})
 
 
-def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
-    """Model, tokenizer and recipe of the run folder `path`.
+def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
+    """Model, tokenizer and recipe of the run folder `path`: a `TextRun` if its model is decoder-only.
 
     Raises:
-        UserError: no such folder, a run that has no weights yet, or a damaged file.
+        UserError: no such folder, a run that has no weights yet, a damaged file, or files that do not fit together.
     """
     folder = Path(path)
+    fields, recipe = _read_run(folder)
+    family, longest, fingerprint = (fields.pop(name, None) for name in ("family", "max_source_tokens", "tokenizer"))
+    if family == "encoder-decoder":
+        model = EncoderDecoder(EncoderDecoderConfig.from_dict(fields))
+        _load_model(model, folder, device)
+        tokenizer = TranslationTokenizer.load(folder / "tokenizer")
+        return Run(model, tokenizer, recipe, longest or model.config.max_seq_len)
+    if family != "decoder-only":
+        raise UserError(f"{folder / 'model.json'}: family is neither encoder-decoder nor decoder-only")
+    text_tokenizer = load_text_tokenizer(folder / "tokenizer")
+    config = DecoderConfig.from_dict(fields)
+    _check_tokenizer(folder, config, text_tokenizer, fingerprint)
+    writer = DecoderOnly(replace(config, eos_id=text_tokenizer.eos_id))
+    _load_model(writer, folder, device)
+    return TextRun(writer, text_tokenizer, recipe)
+
+
+def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
+    """`load_run` of an encoder-decoder; any other is refused with a UserError."""
+    run = load_run(path, device=device)
+    if isinstance(run, TextRun):
+        raise UserError(f"{path} is a decoder-only run, which does not translate: generate writes with it")
+    return run
+
+
+def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> TextRun:
+    """`load_run` of a decoder-only model; any other is refused with a UserError."""
+    run = load_run(path, device=device)
+    if isinstance(run, Run):
+        raise UserError(f"{path} is a translation run, which has no text of its own to go on: translate uses it")
+    return run
+
+
+def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """model.json and config.yaml of a run that has its weights."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder")
     for name in ("model.json", "config.yaml", "model.safetensors"):
@@ -181,19 +241,29 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
             raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")
     try:
         fields = json.loads((folder / "model.json").read_text("utf-8"))
-        recipe = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+        return fields, yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{folder}: model.json or config.yaml is damaged ({first_line(error)})") from None
-    if fields.pop("family", None) != "encoder-decoder":
-        raise UserError(f"{folder / 'model.json'}: family is not encoder-decoder")
-    longest = fields.pop("max_source_tokens", None)
-    model = EncoderDecoder(EncoderDecoderConfig.from_dict(fields))
+
+
+def _check_tokenizer(folder: Path, config: DecoderConfig, tokenizer: TextTokenizer, fingerprint: str | None) -> None:
+    """Whether the model was trained with this tokenizer, as far as can be told."""
+    differs = []
+    if tokenizer.vocab_size != config.vocab_size:
+        differs.append(f"{tokenizer.vocab_size} tokens for a vocabulary of {config.vocab_size}")
+    if config.eos_id not in (None, tokenizer.eos_id):
+        differs.append(f"end of text {tokenizer.eos_id} for {config.eos_id}")
+    if fingerprint not in (None, tokenizer.fingerprint):
+        differs.append("other tokens than the model was trained with")
+    if differs:
+        raise UserError(f"{folder / 'tokenizer'} does not fit model.json: {', '.join(differs)}")
+
+
+def _load_model(model: nn.Module, folder: Path, device: str | torch.device) -> None:
+    """The run's weights into its model, in evaluation mode, on the device."""
     try:
         model.load_state_dict(load_weights(folder / "model.safetensors"))
     except RuntimeError as error:
         which = str(error).splitlines()[-1].strip()  # torch names the tensors below a heading
-        raise UserError(
-            f"{folder / 'model.safetensors'} does not fit model.json ({which})"
-        ) from None
-    tokenizer = TranslationTokenizer.load(folder / "tokenizer")
-    return Run(model.to(device).eval(), tokenizer, recipe, longest or model.config.max_seq_len)
+        raise UserError(f"{folder / 'model.safetensors'} does not fit model.json ({which})") from None
+    model.to(device).eval()

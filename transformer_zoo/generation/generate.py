@@ -1,0 +1,184 @@
+"""Writing with a decoder-only model: tokens in, tokens out, many texts at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypedDict, Unpack
+
+import torch
+from torch import Tensor
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.generation.reader import Reader
+from transformer_zoo.generation.sampling import Sampling
+from transformer_zoo.generation.translate import evaluating
+from transformer_zoo.models import DecoderOnly
+
+End = Literal["eos", "stop", "length"]
+
+
+class NewToken(NamedTuple):
+    """The next token of row `row`; `end` says why it is the last one."""
+
+    row: int
+    token: int
+    end: End | None = None
+
+
+class GenerateOptions(TypedDict, total=False):
+    """What `generate` takes as `generate_stream` does."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float
+    seed: int | None
+    ignore_eos: bool
+    stop: Callable[[int, int], bool] | None
+    stride: int | None
+    cache: bool
+    static: bool | None
+    compile: bool
+
+
+def generate(
+    model: DecoderOnly, prompts: Sequence[Sequence[int]] | Tensor, **options: Unpack[GenerateOptions]
+) -> list[list[int]]:
+    """What follows each prompt, as token ids: without the prompt, and without the end-of-text that ended it.
+
+    Args:
+        model: any mode; it is put into evaluation mode while it is used.
+        prompts: token ids, rows of different length or (B, T).
+        options: as for `generate_stream`, with the same errors.
+    """
+    answers: list[list[int]] = [[] for _ in prompts]
+    for row, token, end in generate_stream(model, prompts, **options):
+        if end != "eos":
+            answers[row].append(token)
+    return answers
+
+
+def generate_stream(
+    model: DecoderOnly,
+    prompts: Sequence[Sequence[int]] | Tensor,
+    *,
+    max_new_tokens: int = 200,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    seed: int | None = None,
+    ignore_eos: bool = False,
+    stop: Callable[[int, int], bool] | None = None,
+    stride: int | None = None,
+    cache: bool = True,
+    static: bool | None = None,
+    compile: bool = False,
+) -> Iterator[NewToken]:
+    """Tokens as they come: at each step one for every row that has not ended.
+
+    What a row gets does not depend on the others. Where prompt and answer are longer than `max_seq_len`, the model
+    reads the last part of them, whatever its positions: see `stride`.
+
+    Args:
+        model, prompts: as for `generate`.
+        max_new_tokens: of each row.
+        temperature: logits are divided by it; 0 takes the likeliest token, the first one where several are.
+        top_k: draw from the k likeliest.
+        top_p: draw from the fewest that together have this probability.
+        min_p: draw from those at least this times as likely as the likeliest.
+        repetition_penalty: above 1, tokens of the prompt and the answer become less likely.
+        seed: row i draws with seed + i, so that it can be had again alone; None: another one each time, by torch's
+            generator.
+        ignore_eos: `config.eos_id` is a token as any other, and does not end a row.
+        stop: asked with row and token after each; True ends the row.
+        stride: past `max_seq_len` the context moves so many tokens at a time, and is read again each time. 1: every
+            token is drawn knowing the `max_seq_len` before it, and costs the reading of them. None: a quarter of
+            `max_seq_len`; a token is drawn knowing at least three quarters.
+        cache: remember keys and values instead of computing them again for every token.
+        static: every step has the same shapes, and on a GPU it is captured; None: on a GPU.
+        compile: compile that step.
+
+    Raises:
+        UserError: an option out of range, a prompt that is empty or no text of this model, or logits that are not
+            finite.
+    """
+    rows = [list(row) for row in (prompts.tolist() if isinstance(prompts, Tensor) else prompts)]
+    _check(model, rows, max_new_tokens)
+    sampling = Sampling(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+    )
+    device = model.head_weight.device
+    reader = Reader(
+        model,
+        longest=max(map(len, rows), default=0) + max_new_tokens,
+        stride=max(model.config.max_seq_len // 4, 1) if stride is None else stride,
+        cache=cache,
+        static=device.type == "cuda" if static is None else static,
+        compile=compile,
+    )
+    seed = int(torch.randint(2**62, ())) if seed is None else seed
+    generators = [torch.Generator(device).manual_seed(seed + i) for i in range(len(rows))]
+    eos_id = None if ignore_eos else model.config.eos_id
+    return _generate(reader, rows, max_new_tokens, sampling, generators, eos_id, stop)
+
+
+@torch.inference_mode()
+def _generate(
+    reader: Reader,
+    rows: list[list[int]],
+    max_new_tokens: int,
+    sampling: Sampling,
+    generators: list[torch.Generator],
+    eos_id: int | None,
+    stop: Callable[[int, int], bool] | None,
+) -> Iterator[NewToken]:
+    """Appends to `rows`."""
+    live = list(range(len(rows)))
+    limits = [len(row) + max_new_tokens for row in rows]
+    seen = None if sampling.repetition_penalty == 1 else _seen(rows, reader.model.config.vocab_size, reader.device)
+    while live:
+        with evaluating(reader.model, torch.float32):
+            logits = reader.read([rows[i] for i in live])
+        if not logits.amax(-1).isfinite().all():  # the highest of numbers and a NaN is NaN
+            raise UserError("the model's logits are not finite: its weights are damaged, or too narrow a dtype")
+        chosen = sampling.choose(logits, [generators[i] for i in live], seen)[:, None]  # (B, 1)
+        if seen is not None:
+            seen.scatter_(1, chosen, True)
+        kept = []
+        for place, (i, token) in enumerate(zip(live, chosen[:, 0].tolist(), strict=True)):
+            rows[i].append(token)
+            end: End | None = None
+            if token == eos_id:
+                end = "eos"
+            elif stop is not None and stop(i, token):
+                end = "stop"
+            elif len(rows[i]) == limits[i]:
+                end = "length"
+            yield NewToken(i, token, end)
+            if end is None:
+                kept.append(place)
+        if kept and len(kept) < len(live):
+            reader.keep(kept)
+            seen = None if seen is None else seen[kept]
+        live = [live[place] for place in kept]
+
+
+def _seen(rows: list[list[int]], vocab_size: int, device: torch.device) -> Tensor:
+    """(B, V) booleans: the tokens of each row."""
+    seen = torch.zeros(len(rows), vocab_size, dtype=torch.bool, device=device)
+    for row, tokens in zip(seen, rows, strict=True):
+        row[tokens] = True
+    return seen
+
+
+def _check(model: DecoderOnly, rows: list[list[int]], max_new_tokens: int) -> None:
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens {max_new_tokens} must be at least 1")
+    size = model.config.vocab_size
+    for number, row in enumerate(rows, start=1):
+        if not row:
+            raise UserError(f"prompt {number} is empty: begin with a token, such as the end of the text before")
+        if not 0 <= min(row) <= max(row) < size:
+            raise UserError(f"prompt {number} has a token outside the vocabulary of {size}")

@@ -1,0 +1,165 @@
+"""The next token's logits for texts that grow by a token at a time: what is read once stays in a cache.
+
+Shapes: B rows, T tokens of the longest context, V vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.models import DecoderOnly
+
+
+def context_start(length: int, max_seq_len: int, stride: int) -> int:
+    """Where the context of a text of `length` tokens begins, so that it has at most `max_seq_len`.
+
+    At the first token as long as all fit; then at the first multiple of `stride` from which the rest fits. So it moves
+    every `stride` tokens only, and the model reads at least max_seq_len - stride + 1 tokens.
+    """
+    return -(-max(length - max_seq_len, 0) // stride) * stride
+
+
+class Reader:
+    """Reads rows of different length side by side, each as if it were alone.
+
+    Rows are padded on the left. A row that outgrows `max_seq_len` is read again from its new `context_start`: cached
+    keys and values know the tokens before it, and learned positions end.
+
+    Args:
+        model: in evaluation mode.
+        longest: no row will ever have more tokens.
+        stride: as for `context_start`.
+        cache: without, every step reads all of every row's context.
+        static: the cache shows attention its whole capacity, and rows that have ended stay in it, so that every step
+            has the same shapes: on a GPU it is captured, and repeated without a word from Python.
+        compile: compile that step.
+    """
+
+    def __init__(
+        self,
+        model: DecoderOnly,
+        *,
+        longest: int,
+        stride: int,
+        cache: bool = True,
+        static: bool = False,
+        compile: bool = False,
+    ) -> None:
+        if not 1 <= stride <= model.config.max_seq_len:
+            raise UserError(f"stride {stride} must be from 1 to the context of {model.config.max_seq_len} tokens")
+        self.model, self.stride = model, stride
+        self.use_cache, self.static = cache, static or compile
+        self.capacity = min(longest, model.config.max_seq_len)
+        self.device = model.head_weight.device
+        self.step: Callable[[Tensor], Tensor] = self._step
+        if compile:
+            self.step = torch.compile(self._step, fullgraph=True, dynamic=False)
+        self.starts: list[int] = []  # of the context of each row in the cache
+        self.places: list[int] = []  # of the rows that have not ended, in the cache
+        self.length = 0  # tokens in the cache, padding included
+
+    def read(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Logits (B, V), in float32, of the token after each row; since the last call each has grown by one."""
+        starts = [context_start(len(row), self.model.config.max_seq_len, self.stride) for row in rows]
+        if self.use_cache and starts == self.starts and self.length < self.capacity:
+            return self._read_last([row[-1] for row in rows])
+        return self._read_all([row[start:] for row, start in zip(rows, starts, strict=True)], starts)
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Only these rows go on, in this order."""
+        self.starts = [self.starts[i] for i in kept]
+        self.places = [self.places[i] for i in kept]
+        if not self.use_cache or self.static:
+            return
+        rows = torch.tensor(kept, dtype=torch.int64, device=self.device)
+        self.cache.select(rows)
+        if self.mask is not None and self.positions is not None:
+            self.mask, self.positions = self.mask[rows], self.positions[rows]
+        self.places = list(range(len(kept)))
+
+    def _read_all(self, contexts: Sequence[Sequence[int]], starts: list[int]) -> Tensor:
+        lengths = [len(context) for context in contexts]
+        n = self.length = max(lengths)
+        self.starts, self.places = starts, list(range(len(contexts)))
+        # Any token does for padding: nobody sees it.
+        padded = [[0] * (n - len(context)) + list(context) for context in contexts]
+        ids = torch.tensor(padded, device=self.device)  # (B, T)
+        mask = self._mask_padding([n - length for length in lengths])
+        if not self.use_cache:
+            return self._last_logits(self.model.hidden(ids, None if mask is None else mask[:, :n]))
+        self.cache = self.model.new_cache(len(contexts), self.capacity, static=self.static)
+        self.mask, self.positions = mask, None
+        positions = None
+        if mask is not None:
+            positions = (mask[:, :n].cumsum(1) - 1).clamp_min(0)  # (B, T)
+            self.positions = positions[:, -1:].clone()
+            mask = mask if self.static else mask[:, :n]
+        logits = self._last_logits(self.model.hidden(ids, mask, positions, self.cache))
+        if self.static and self.device.type == "cuda":
+            self.captured = _Captured(self.step, len(contexts), self._state())
+        return logits
+
+    def _mask_padding(self, padding: Sequence[int]) -> Tensor | None:
+        """(B, capacity), True but for so many places on the left of each row; None without any."""
+        if not any(padding):
+            return None
+        return torch.arange(self.capacity, device=self.device) >= torch.tensor(padding, device=self.device)[:, None]
+
+    def _read_last(self, tokens: Sequence[int]) -> Tensor:
+        self.length += 1
+        if not self.static:
+            return self.step(torch.tensor(tokens, device=self.device)[:, None])
+        ids = torch.zeros(self.cache.layers[0].keys.size(0), 1, dtype=torch.int64)
+        ids[self.places, 0] = torch.tensor(tokens)
+        step = self.captured if self.device.type == "cuda" else self.step
+        return step(ids.to(self.device))[self.places]
+
+    def _step(self, ids: Tensor) -> Tensor:
+        """(B, 1) -> (B, V)."""
+        mask = self.mask
+        if mask is not None and self.positions is not None:
+            self.positions += 1
+            mask = mask if self.static else mask[:, : self.length]
+        return self._last_logits(self.model.hidden(ids, mask, self.positions, self.cache))
+
+    def _last_logits(self, hidden: Tensor) -> Tensor:
+        return self.model.logits(hidden[:, -1]).float()
+
+    def _state(self) -> list[Tensor]:
+        """What a step counts up."""
+        lengths = [layer.length for layer in self.cache.layers]
+        return lengths if self.positions is None else [*lengths, self.positions]
+
+
+class _Captured:
+    """A step recorded as one CUDA graph: its hundreds of kernels start without Python's help.
+
+    The steps that it takes to get there write past the end of the cache's content, where later steps write anyway.
+    """
+
+    def __init__(self, step: Callable[[Tensor], Tensor], batch: int, state: Sequence[Tensor]) -> None:
+        self.ids = torch.zeros(batch, 1, dtype=torch.int64, device=state[0].device)
+        before = [tensor.clone() for tensor in state]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):  # libraries choose and prepare their kernels; torch.compile compiles
+                step(self.ids)
+                self._restore(state, before)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.logits = step(self.ids)
+        self._restore(state, before)
+
+    def _restore(self, state: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+        for tensor, value in zip(state, before, strict=True):
+            tensor.copy_(value)
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """(B, 1) -> (B, V), to be used before the next call."""
+        self.ids.copy_(ids)
+        self.graph.replay()
+        return self.logits

@@ -1,0 +1,124 @@
+"""Text in, text out: what a decoder-only model writes, as soon as it is certain."""
+
+import codecs
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, Unpack
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.generation.generate import End, GenerateOptions, generate_stream
+from transformer_zoo.models import DecoderOnly
+
+
+class TextTokenizer(Protocol):
+    """What is asked of a tokenizer: ids of a text, and the bytes of ids, which may cut a character."""
+
+    def encode(self, text: str, /) -> list[int]:
+        """Ids of a text, without special ones."""
+        ...
+
+    def decode_bytes(self, ids: Sequence[int], /) -> bytes:
+        """UTF-8 of ids; those of one more id only add to it, and depend on no id but the one before."""
+        ...
+
+
+class NewText(NamedTuple):
+    """What to add to answer `row`; `end` says why it is the last of it."""
+
+    row: int
+    text: str
+    end: End | None = None
+
+
+class TextStream:
+    """Tokens in, text out, but for what may still change.
+
+    Held back are bytes that are no whole character yet, and an end of the text that may become a stop string.
+
+    Args:
+        tokenizer: of the tokens.
+        before: the token that the first one follows.
+        stops: strings that end the text; none of them, and nothing after one, is ever given out.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, before: int, stops: Sequence[str] = ()) -> None:
+        self.tokenizer, self.last, self.stops = tokenizer, before, stops
+        self.characters = codecs.getincrementaldecoder("utf-8")("replace")
+        self.held = ""
+        self.is_stopped = False
+
+    def add(self, token: int) -> bool:
+        """Take one more token; whether a stop string is complete."""
+        known = self.tokenizer.decode_bytes([self.last])
+        new = self.tokenizer.decode_bytes([self.last, token])[len(known) :]
+        self.last = token
+        return self._look(self.characters.decode(new))
+
+    def take(self, *, last: bool = False) -> str:
+        """What is certain and was not taken before; at the last of it, all there is."""
+        if last and not self.is_stopped:
+            self._look(self.characters.decode(b"", final=True))
+        n_held = 0 if last or self.is_stopped else _held_back(self.held, self.stops)
+        certain, self.held = self.held[: len(self.held) - n_held], self.held[len(self.held) - n_held :]
+        return certain
+
+    def _look(self, text: str) -> bool:
+        self.held += text
+        found = [(self.held.find(stop) + len(stop), self.held.find(stop)) for stop in self.stops if stop in self.held]
+        if found:  # the one that is complete first, so that it does not matter how the text is cut into tokens
+            self.held, self.is_stopped = self.held[: min(found)[1]], True
+        return self.is_stopped
+
+
+def _held_back(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of a text may be the beginning of a stop string."""
+    longest = max(map(len, stops), default=1) - 1
+    ends = (n for n in range(min(longest, len(text)), 0, -1) if any(stop.startswith(text[-n:]) for stop in stops))
+    return next(ends, 0)
+
+
+def write(
+    model: DecoderOnly,
+    tokenizer: TextTokenizer,
+    prompts: Sequence[str],
+    *,
+    stops: Sequence[str] = (),
+    **options: Unpack[GenerateOptions],
+) -> Iterator[NewText]:
+    """What follows each prompt, piece by piece, those of all prompts in turn.
+
+    Args:
+        model, tokenizer: as `load_run` gives them.
+        prompts: text; an empty one begins a new text.
+        stops: strings that end an answer; they are not part of it.
+        options: as for `generate_stream`, but for `stop`.
+
+    Raises:
+        UserError: as `generate_stream`, and for a prompt that the vocabulary cannot spell.
+    """
+    if "" in stops:
+        raise UserError("a stop string is empty: it would stop before the first token")
+    rows = [encode_prompt(model, tokenizer, prompt) for prompt in prompts]
+    texts = [TextStream(tokenizer, row[-1], stops) for row in rows]
+
+    def stop(row: int, token: int) -> bool:
+        return texts[row].add(token)
+
+    for row, _, end in generate_stream(model, rows, **{**options, "stop": stop}):
+        text = texts[row].take(last=end is not None)
+        if text or end:
+            yield NewText(row, text, end)
+
+
+def encode_prompt(model: DecoderOnly, tokenizer: TextTokenizer, text: str) -> list[int]:
+    """Ids of a prompt, after the token that a text of this model starts with.
+
+    Where there is none, only an empty prompt needs one, and the end of the text before is as good.
+
+    Raises:
+        UserError: a prompt that the vocabulary cannot spell, or an empty one with nothing to start from.
+    """
+    config = model.config
+    ids = [*([] if config.bos_id is None else [config.bos_id]), *tokenizer.encode(text)]
+    if not ids and config.eos_id is None:
+        raise UserError("the prompt is empty, and this model has no token that a text starts with: give some text")
+    return ids or [config.eos_id or 0]
