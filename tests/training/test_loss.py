@@ -190,3 +190,27 @@ def test_all_logits_never_exist_at_once() -> None:
         loss, _ = linear_cross_entropy(hidden, weight, targets, bias=bias, label_smoothing=0.1, chunk=8)
         loss.backward()
     assert largest == max(200 * D, 8 * V, V * D)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("cap", [None, 3.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_soft_capped_logits_and_a_padded_vocabulary(smoothing: float, cap: float | None, with_bias: bool) -> None:
+    real = 27
+    hidden, weight, _, bias = problem(torch.float64, with_bias)
+    targets = torch.randint(real, (N,))
+    if cap is not None and smoothing:
+        with pytest.raises(ValueError, match="cannot be used together"):
+            linear_cross_entropy(hidden, weight, targets, label_smoothing=smoothing, softcap=cap)
+        return
+    loss, nll = linear_cross_entropy(
+        hidden, weight, targets, bias=bias, label_smoothing=smoothing, softcap=cap, vocab_size=real, chunk=5
+    )
+    logits = F.linear(hidden, weight, bias)[:, :real]
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    wanted = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+    assert_close(loss, wanted)
+    assert_close(nll, F.cross_entropy(logits, targets, reduction="sum"))
+    both = (gradients(value, hidden, weight, bias) for value in (loss, wanted))
+    for ours, theirs in zip(*both, strict=True):
+        assert_close(ours, theirs)

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from transformer_zoo.config import CHOICES, EncoderDecoderConfig
+from transformer_zoo.data import ParallelFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.options import overrides_of, parse_recipe
-from transformer_zoo.training.translation import Recipe
+from transformer_zoo.training.translation import DataConfig, Recipe
 
 
 def parse(*words: str) -> tuple[RunConfig, dict[str, Any]]:
@@ -89,6 +90,12 @@ def test_a_wrong_file_is_one_line_that_names_the_field(
     assert named in error
 
 
+def translation_recipe() -> Any:
+    """A recipe whose sections can be changed."""
+    files = ParallelFiles(source="a.en", target="a.de")
+    return Recipe(run_dir="x", data=DataConfig(source_lang="en", target_lang="de", train=files, validation=files))
+
+
 @pytest.mark.parametrize(
     ("section", "field", "value"),
     [
@@ -103,7 +110,7 @@ def test_a_wrong_file_is_one_line_that_names_the_field(
     ],
 )
 def test_values_out_of_range_are_named(section: str, field: str, value: float) -> None:
-    config = RunConfig(run_dir="x")
+    config = translation_recipe()
     config.validate()
     setattr(getattr(config, section), field, value)
     with pytest.raises(UserError, match=f"{section}.{field}"):
@@ -111,7 +118,7 @@ def test_values_out_of_range_are_named(section: str, field: str, value: float) -
 
 
 def test_fields_that_do_not_go_together_are_refused() -> None:
-    config = RunConfig(run_dir="x")
+    config: RunConfig = translation_recipe()
     config.validation.best_by, config.validation.bleu_sentences = "bleu", 0
     with pytest.raises(UserError, match="nothing to choose by"):
         config.validate()

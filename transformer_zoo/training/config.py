@@ -15,6 +15,8 @@ class OptimizerConfig:
         name: `adam` as in the paper; `adamw`, whose decoupled weight decay touches matrices only; or `muon` for the
             matrices of the layers and AdamW for everything else.
         lr: Peak learning rate. The `noam` schedule ignores it: there d_model and warmup set the peak.
+        adam_lr: `muon`: peak learning rate of what Adam updates, embeddings, the output projection, norms and biases;
+            by default `lr`.
         betas: Decay rates of the first and the second moment.
         eps: Added to the denominator.
         momentum: Decay of Muon's momentum.
@@ -23,6 +25,7 @@ class OptimizerConfig:
 
     name: Literal["adam", "adamw", "muon"] = "adam"
     lr: float = 1e-3
+    adam_lr: float | None = None
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
     momentum: float = 0.95
@@ -57,11 +60,12 @@ class TrainingConfig:
     Args:
         batch_tokens: Most tokens of a micro-batch on either side, padding included.
         accumulate: Micro-batches per update on each process; their gradients are summed before the step.
+        update_tokens: Tokens of an update, all processes together, in place of `accumulate`: it takes as many
+            micro-batches as come nearest; 0: `accumulate` counts.
         max_updates: Stop after this many updates.
         max_epochs: Stop after this many passes over the training text.
         max_minutes: Stop after this wall-clock time, validation included and summed over restarts. A schedule
             that decays is stretched to end then. A run that goes by the clock cannot be repeated bit for bit.
-        label_smoothing: Probability mass spread over the vocabulary; in training only, never in validation.
         max_grad_norm: Clip the norm of the whole gradient to this; 0 turns it off.
         ema_decay: Decay of an exponential moving average of the weights, which is validated and saved instead
             of the weights themselves; 0 turns it off.
@@ -70,13 +74,19 @@ class TrainingConfig:
 
     batch_tokens: int = 4096
     accumulate: int = 1
+    update_tokens: int = 0
     max_updates: int = 100_000
     max_epochs: int | None = None
     max_minutes: float | None = None
-    label_smoothing: float = 0.1
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
     log_every: int = 50
+
+    def micro_batches(self, world_size: int) -> int:
+        """Micro-batches of an update on each of `world_size` processes."""
+        if not self.update_tokens:
+            return self.accumulate
+        return max(1, round(self.update_tokens / (self.batch_tokens * world_size)))
 
 
 @dataclass(kw_only=True)
@@ -85,18 +95,14 @@ class ValidationConfig:
 
     Args:
         every: Updates between two validations. The last update is always validated.
-        best_by: `loss` (plain NLL, no label smoothing) or `bleu`.
+        best_by: Metric that the best checkpoint is chosen by: `loss` is the plain NLL.
         patience: Stop after this many validations in a row without a new best; 0 never stops early.
-        bleu_sentences: Score BLEU on this many sentences from the start of the validation text; 0 for none.
-        beam: Beam width of these translations; 1 is greedy.
-        samples: How many of them are shown and kept in samples.txt.
+        samples: How many sample outputs are shown and kept in samples.txt.
     """
 
     every: int = 1000
-    best_by: Literal["loss", "bleu"] = "loss"
+    best_by: Literal["loss"] = "loss"
     patience: int = 0
-    bleu_sentences: int = 200
-    beam: int = 1
     samples: int = 3
 
 
@@ -158,17 +164,12 @@ class RunConfig:
                 if isinstance(value, int | float) and not least <= value < float("inf"):
                     raise UserError(f"{section}.{name} is {value}, expected at least {least}")
         shares = {
-            "training.label_smoothing": self.training.label_smoothing,
             "training.ema_decay": self.training.ema_decay,
             "optimizer.betas": max(self.optimizer.betas),
         }
         for where, share in shares.items():
             if share >= 1:
                 raise UserError(f"{where} is {share}, expected less than 1")
-        if self.validation.best_by == "bleu" and not self.validation.bleu_sentences:
-            raise UserError(
-                "validation.best_by is bleu, and validation.bleu_sentences is 0: nothing to choose by"
-            )
         if self.schedule.name == "wsd" and not 0 < self.schedule.decay <= self.training.max_updates:
             raise UserError("schedule.decay must be from 1 to training.max_updates for schedule.name: wsd")
 
@@ -176,6 +177,6 @@ class RunConfig:
 # Everything else is at least 0.
 AT_LEAST = {
     "training.batch_tokens": 1, "training.accumulate": 1, "training.max_updates": 1, "training.max_epochs": 1,
-    "training.log_every": 1, "validation.every": 1, "validation.beam": 1, "checkpoint.every": 1,
+    "training.log_every": 1, "validation.every": 1, "checkpoint.every": 1,
     "checkpoint.average_last": 1,
 }  # fmt: skip

@@ -79,3 +79,18 @@ def tune_malloc() -> bool:
 def seed_all(*numbers: int) -> None:
     """Seeds torch's generators of every device with a mix of `numbers`."""
     torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
+
+
+# Dense bfloat16 operations per second from NVIDIA's data sheets, by a part of the device's name.
+_PEAK_BFLOAT16 = {
+    "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12,
+    "L40S": 362e12, "L4": 121e12, "A10G": 70e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
+}  # fmt: skip
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second that the device can do at most in this precision; 0 where it is not known."""
+    if device.type != "cuda" or dtype != torch.bfloat16:
+        return 0.0
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in _PEAK_BFLOAT16.items() if part in name), 0.0)

@@ -33,6 +33,7 @@ from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.device import (
     choose_device,
     choose_precision,
+    peak_flops,
     seed_all,
     tune_malloc,
 )
@@ -51,13 +52,14 @@ class Task:
     Args:
         model: What is trained and saved.
         objective: Module around `model`: `forward(batch)` gives (loss to minimise, plain NLL), both () and
-            summed over tokens. `compile(dynamic=True)` compiles what is worth it.
+            summed over tokens. `compile()` compiles what is worth it.
         plan: Epoch -> its micro-batches, in order, for all processes together, as what `load` understands.
             A pure function, so that a run can go on in the middle of an epoch.
         load: One entry of `plan` -> its `Batch` on the CPU.
         validate: Metrics of the model as it is: at least "loss", and "bleu" where the best is chosen by it.
         samples: Outputs to look at, taken after `validate`.
         d_model: Width of the model; the noam schedule needs it.
+        flops_per_token: Floating-point operations that training takes for a token, where it is known.
     """
 
     model: nn.Module
@@ -67,6 +69,7 @@ class Task:
     validate: Callable[[], dict[str, Number]]
     samples: Callable[[], list[str]]
     d_model: int
+    flops_per_token: float = 0.0
 
 
 class Trainer:
@@ -86,12 +89,13 @@ class Trainer:
         self.task.objective.to(self.device)
         self.optimizer = make_optimizer(task.model, config.optimizer, dtype=self.dtype)
         if use_compile(config.compile, self.device, say=self.world.main):
-            # Dynamic shapes: one graph for all lengths instead of one for each.
-            task.objective.compile(dynamic=True)
+            task.objective.compile()
         self.objective = distributed.wrap(task.objective, self.device)
         self.average = MovingAverage(task.model, config.training.ema_decay)
         self.checkpoints = Checkpoints(self.run_dir)
         self.progress = Progress()
+        self.accumulate = config.training.micro_batches(self.world.size)
+        self.peak_flops = peak_flops(self.device, self.dtype)
         self._resume()
 
     def _resume(self) -> None:
@@ -120,7 +124,7 @@ class Trainer:
         self.log = self._open_log() if self.world.main else None
         self.window = Window(self.device)
         self.started = time.monotonic() - done.seconds
-        feed = Feed(self.task.plan, self.task.load, self.config.training.accumulate, self.world, self.device)
+        feed = Feed(self.task.plan, self.task.load, self.accumulate, self.world, self.device)
         try:
             with StopSignals() as signals, closing(feed.updates(done.epoch, done.update)) as updates:
                 reason = self._train(updates, signals)
@@ -244,6 +248,9 @@ class Trainer:
         self._check_finite()
         done, values = self.progress, self.window.close()
         done.tokens += int(values.pop("tokens"))
+        if self.peak_flops and self.task.flops_per_token:
+            used = values["tokens_per_second"] * self.task.flops_per_token
+            values["mfu"] = used / (self.peak_flops * self.world.size)
         if self.log is not None:
             place = {
                 "epoch": done.epoch,

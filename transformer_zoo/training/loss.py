@@ -25,6 +25,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         bias: Tensor | None,
         smoothing: float,
+        softcap: float | None,
+        vocab_size: int,
         chunk: int,
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -40,6 +42,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits = _wide_product(rows, weight.t(), wide)  # (chunk, V)
             if bias is not None:
                 logits += bias
+            slope = None
+            if softcap is not None:
+                logits.mul_(1 / softcap).tanh_()
+                slope = 1 - logits.square() if need_grad else None
+                logits *= softcap
+            if vocab_size < len(weight):
+                logits[:, vocab_size:] = -torch.inf
             log_p = logits.log_softmax(-1)
             label_log_p = log_p.gather(1, label).sum()
             nll -= label_log_p
@@ -48,6 +57,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             grad = log_p.exp_()  # the softmax
             grad.scatter_add_(1, label, grad.new_full((1, 1), smoothing - 1).expand_as(label))
+            if slope is not None:
+                grad *= slope
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
             grad = grad.to(hidden.dtype)
@@ -59,15 +70,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
         loss = nll.clone()
         if smoothing:
             # The mean over the vocabulary of -log p is log Z less the mean logit, which is a product with the mean row.
-            sum_hidden, mean_weight = hidden.sum(0, dtype=wide), weight.mean(0, dtype=wide)  # (D,), (D,)
-            mean_bias = 0.0 if bias is None else bias.mean(dtype=wide)
+            real = weight[:vocab_size]
+            sum_hidden, mean_weight = hidden.sum(0, dtype=wide), real.mean(0, dtype=wide)  # (D,), (D,)
+            mean_bias = 0.0 if bias is None else bias[:vocab_size].mean(dtype=wide)
             uniform = log_z - sum_hidden @ mean_weight - len(hidden) * mean_bias
             loss = (1 - smoothing) * nll + smoothing * uniform
             if grad_hidden is not None and grad_weight is not None:
                 grad_hidden -= (smoothing * mean_weight).to(hidden.dtype)
-                grad_weight -= smoothing / len(weight) * sum_hidden
+                grad_weight[:vocab_size] -= smoothing / vocab_size * sum_hidden
             if grad_bias is not None:
-                grad_bias -= smoothing / len(weight) * len(hidden)
+                grad_bias[:vocab_size] -= smoothing / vocab_size * len(hidden)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.mark_non_differentiable(nll)
         return loss, nll
@@ -81,9 +93,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             (grad_weight * scale).to(grad_hidden.dtype),
             None,
             None if grad_bias is None else grad_bias * scale,
-            None,
-            None,
-            None,
+            *[None] * 5,
         )
 
 
@@ -101,6 +111,8 @@ def linear_cross_entropy(
     *,
     bias: Tensor | None = None,
     label_smoothing: float = 0.0,
+    softcap: float | None = None,
+    vocab_size: int | None = None,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum over tokens of the cross-entropy of `hidden @ weight.T + bias`, in float32 or wider.
@@ -114,14 +126,29 @@ def linear_cross_entropy(
         targets: (N,) int64, each below V.
         bias: (V,).
         label_smoothing: probability spread evenly over the vocabulary (the paper's section 5.4: 0.1).
+        softcap: bounds the logits: softcap * tanh(logits / softcap). Not with label smoothing.
+        vocab_size: rows of the weight that are tokens; the rest pads it, with probability 0. None: all.
         chunk: rows at a time; None: what suits the device.
 
     Returns:
         The smoothed loss, in nats, and the plain negative log-likelihood, in nats, without gradient; both ().
+
+    Raises:
+        ValueError: softcap together with label smoothing.
     """
+    if softcap is not None and label_smoothing:
+        raise ValueError("label smoothing and a soft-cap of the logits cannot be used together")
     chunk = chunk or (CHUNK_ON_GPU if hidden.is_cuda else CHUNK)
     with torch.autocast(hidden.device.type, enabled=False):
         loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden, weight.to(hidden.dtype), targets, bias, label_smoothing, chunk, torch.is_grad_enabled()
+            hidden,
+            weight.to(hidden.dtype),
+            targets,
+            bias,
+            label_smoothing,
+            softcap,
+            len(weight) if vocab_size is None else vocab_size,
+            chunk,
+            torch.is_grad_enabled(),
         )
     return loss, nll

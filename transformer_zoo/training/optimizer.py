@@ -43,9 +43,9 @@ class Optimizers:
             part.load_state_dict(its_state)
 
     def set_learning_rate(self, lr: float) -> None:
-        """The learning rate of every group."""
+        """The learning rate of every group; those of Adam beside Muon keep their ratio to it."""
         for group in self.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
 def make_optimizer(
@@ -57,8 +57,10 @@ def make_optimizer(
     layers, and iterates in `dtype`; embeddings, which are updated row by row, and the output projection stay with Adam.
 
     Raises:
-        UserError: weight decay with plain Adam, whose L2 term is not decoupled.
+        UserError: weight decay with plain Adam, whose L2 term is not decoupled; adam_lr without Muon.
     """
+    if config.adam_lr is not None and config.name != "muon":
+        raise UserError("optimizer.adam_lr is for optimizer.name: muon; set optimizer.lr")
     if config.weight_decay and config.name == "adam":
         raise UserError("optimizer.weight_decay needs optimizer.name: adamw or muon")
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -76,6 +78,8 @@ def make_optimizer(
     ]
     groups = [group for group in groups if group["params"]]
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in rest)
+    if config.name == "muon" and config.adam_lr is not None:
+        groups = [{**group, "lr_ratio": config.adam_lr / config.lr} for group in groups]
     kind = Adam if config.name == "adam" else AdamW
     parts.append(kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused))
     return Optimizers(parts)

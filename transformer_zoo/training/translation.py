@@ -13,7 +13,7 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, Cleaning, ParallelFiles, TokenizerSettings
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.training.config import RunConfig
+from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.loss import linear_cross_entropy
 from transformer_zoo.training.options import overrides_of
 
@@ -37,6 +37,32 @@ class DataConfig:
     validation: ParallelFiles
     tests: dict[str, ParallelFiles] = field(default_factory=dict)
     cleaning: Cleaning = field(default_factory=Cleaning)
+
+
+@dataclass(kw_only=True)
+class TranslationTraining(TrainingConfig):
+    """What one update is made of, and when training stops. The first limit that is reached stops it.
+
+    Args:
+        label_smoothing: Probability mass spread over the vocabulary; in training only, never in validation.
+    """
+
+    label_smoothing: float = 0.1
+
+
+@dataclass(kw_only=True)
+class TranslationValidation(ValidationConfig):
+    """When and how a run is validated, and which checkpoint counts as the best.
+
+    Args:
+        best_by: `loss` (plain NLL, no label smoothing) or `bleu`.
+        bleu_sentences: Score BLEU on this many sentences from the start of the validation text; 0 for none.
+        beam: Beam width of these translations; 1 is greedy.
+    """
+
+    best_by: Literal["loss", "bleu"] = "loss"  # type: ignore[assignment]
+    bleu_sentences: int = 200
+    beam: int = 1
 
 
 @dataclass(kw_only=True)
@@ -70,12 +96,16 @@ class Recipe(RunConfig):
 
     Args:
         data: Files of text.
+        training: Updates and limits.
+        validation: Validation.
         model: A preset of the zoo and fields to change in it.
         tokenizer: Vocabulary, trained on the training text and kept in the run.
         test: Translation and scoring of the tests.
     """
 
     data: DataConfig
+    training: TranslationTraining = field(default_factory=TranslationTraining)
+    validation: TranslationValidation = field(default_factory=TranslationValidation)
     model: ModelOverrides = field(default_factory=ModelOverrides)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     test: TestConfig = field(default_factory=TestConfig)
@@ -89,6 +119,14 @@ class Recipe(RunConfig):
         super().validate()
         self._validate_data()
         self._validate_tokenizer()
+        if self.training.label_smoothing >= 1:
+            raise UserError(f"training.label_smoothing is {self.training.label_smoothing}, expected less than 1")
+        if self.validation.beam < 1:
+            raise UserError(f"validation.beam is {self.validation.beam}, expected at least 1")
+        if self.validation.best_by == "bleu" and not self.validation.bleu_sentences:
+            raise UserError(
+                "validation.best_by is bleu, and validation.bleu_sentences is 0: nothing to choose by"
+            )
         if self.test.beam < 1:
             raise UserError(f"test.beam is {self.test.beam}, expected at least 1")
         if not math.isfinite(self.test.length_penalty):
@@ -147,8 +185,11 @@ class TranslationObjective(nn.Module):
         self._compiled: Callable[..., Tensor] | None = None
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Compiles the model for training: the loss loops over chunks, beam search has its own shapes."""
-        self._compiled = torch.compile(self.model.hidden, *args, **options)
+        """Compiles the model for training: the loss loops over chunks, beam search has its own shapes.
+
+        One graph for all lengths instead of one for each.
+        """
+        self._compiled = torch.compile(self.model.hidden, *args, **{"dynamic": True, **options})
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         source, target, source_mask, target_mask = (

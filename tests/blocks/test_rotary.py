@@ -1,0 +1,84 @@
+"""Rotary positions against complex numbers, and what they promise: scores depend on distance alone."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from transformer_zoo.blocks import Attention, Llama3Scaling, RotaryPositions
+
+B, H, T, DH = 2, 3, 7, 10
+
+
+@pytest.mark.parametrize("layout", ["halves", "interleaved"])
+@pytest.mark.parametrize("dim", [DH, 6])
+def test_each_pair_turns_as_a_complex_number(layout: str, dim: int) -> None:
+    x = torch.randn(B, H, T, DH)
+    got = RotaryPositions(DH, base=100.0, dim=dim, layout=layout)(0, T).apply(x)
+    for place in range(T):
+        for pair in range(dim // 2):
+            first, second = (pair, pair + dim // 2) if layout == "halves" else (2 * pair, 2 * pair + 1)
+            turn = complex(math.cos(a := place * 100.0 ** (-2 * pair / dim)), math.sin(a))
+            wanted = torch.complex(x[:, :, place, first], x[:, :, place, second]) * turn
+            assert_close(got[:, :, place, first], wanted.real, rtol=1e-5, atol=1e-6)
+            assert_close(got[:, :, place, second], wanted.imag, rtol=1e-5, atol=1e-6)
+    assert_close(got[..., dim:], x[..., dim:])
+
+
+def test_scores_depend_on_distance_alone() -> None:
+    rotary, q, k = RotaryPositions(DH, table_size=5), torch.randn(1, 1, 1, DH), torch.randn(1, 1, 1, DH)
+
+    def score(i: int, j: int) -> float:
+        return (rotary(i, i + 1).apply(q) * rotary(j, j + 1).apply(k)).sum().item()
+
+    assert score(3, 1) == pytest.approx(score(1002, 1000), rel=1e-4)
+    assert score(3, 1) != pytest.approx(score(3, 2), rel=1e-2)
+
+
+def test_given_positions_are_those_of_the_table() -> None:
+    rotary, x = RotaryPositions(DH, table_size=5), torch.randn(B, H, 3, DH)
+    positions = torch.tensor([[0, 1, 2], [4, 9, 1]])
+    got = rotary(0, 3, positions).apply(x)
+    for row in range(B):
+        for column, place in enumerate(positions[row].tolist()):
+            wanted = rotary(place, place + 1).apply(x[row : row + 1, :, column : column + 1])
+            assert_close(got[row : row + 1, :, column : column + 1], wanted)
+
+
+def test_llama_3_scaling_by_hand() -> None:
+    """Of three waves the short one is kept, the long one slowed down 8 times, and the one in the middle of the ramp
+    gets the mean of both."""
+    scaling = Llama3Scaling(8.0, 1.0, 4.0, 100)
+    frequency = 2 * math.pi / 100
+    got = scaling.scale(torch.tensor([5 * frequency, 2.5 * frequency, 0.5 * frequency], dtype=torch.float64))
+    wanted = [5 * frequency, 2.5 * frequency * (0.5 + 0.5 / 8), 0.5 * frequency / 8]
+    assert_close(got, torch.tensor(wanted, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"dim": 3}, "must be even"), ({"dim": 12}, "at most head_dim 10"), ({"layout": "thirds"}, "one of halves")],
+)
+def test_what_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RotaryPositions(DH, **options)  # type: ignore[arg-type]
+
+
+def test_normed_queries_and_keys_do_not_depend_on_their_size() -> None:
+    attn, x = Attention(12, 3, bias=False, qk_norm=True, norm_eps=1e-12), torch.randn(B, T, 12)
+    before = attn(x, is_causal=True)
+    with torch.no_grad():
+        attn.q_proj.weight *= 5
+        attn.k_proj.weight *= 0.3
+    assert_close(attn(x, is_causal=True), before)
+
+
+def test_softcap_by_hand(kernel: str) -> None:
+    """Two keys with scores 0 and 4, capped at 2: 2 tanh(2)."""
+    attn = Attention(1, 1, bias=False, softcap=2.0)
+    with torch.no_grad():
+        for projection in (attn.q_proj, attn.k_proj, attn.v_proj, attn.out_proj):
+            projection.weight.fill_(1)
+    got = attn(torch.tensor([[[1.0]]]), torch.tensor([[[0.0], [4.0]]]))
+    assert got.item() == pytest.approx(4 / (1 + math.exp(-2 * math.tanh(2))))

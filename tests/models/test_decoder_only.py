@@ -1,0 +1,217 @@
+"""DecoderOnly against Hugging Face's models, with caches and without, and its invariances."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from transformer_zoo import DecoderConfig, DecoderOnly
+from transformer_zoo.models.flops import forward_flops
+
+V, D, T = 53, 24, 11
+SMALL: dict[str, Any] = {"vocab_size": V, "d_model": D, "n_heads": 4, "d_ff": 37, "n_layers": 2, "max_seq_len": 17}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gpt2": {},
+    "post-norm": {"norm_position": "post"},
+    "rotary": {"positions": "rotary"},
+    "interleaved": {"positions": "rotary", "rotary_layout": "interleaved", "rotary_dim": 4},
+    "grouped": {"positions": "rotary", "n_kv_heads": 2, "head_dim": 10, "qk_norm": True, "norm": "rmsnorm"},
+    "sinusoidal": {"positions": "sinusoidal", "gated": True, "activation": "silu"},
+    "capped": {"positions": "none", "attention_softcap": 2.0, "logit_softcap": 3.0, "activation": "relu_squared"},
+    "padded": {"vocab_multiple": 16, "tie_embeddings": False, "init": "zero_out"},
+}
+variants = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+
+
+def small_model(**changes: Any) -> DecoderOnly:
+    """A model in evaluation mode; every weight is moved, so that none is at a special value."""
+    model = DecoderOnly(DecoderConfig(**SMALL | changes)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.2 * torch.randn_like(weight)
+    return model
+
+
+def tokens(rows: int = 3, n: int = T) -> Tensor:
+    return torch.randint(V, (rows, n))
+
+
+@variants
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("sizes", [[1] * T, [5, 1, 5], [T]], ids=["tokens", "chunks", "at once"])
+@torch.no_grad()
+def test_cache_equals_no_cache(changes: dict[str, Any], sizes: list[int], static: bool) -> None:
+    model, ids = small_model(**changes), tokens()
+    cache = model.new_cache(3, capacity=13, static=static)
+    pieces = [model(part, cache=cache) for part in ids.split(sizes, dim=1)]
+    assert_close(torch.cat(pieces, dim=1), model(ids), rtol=1e-4, atol=1e-4)
+
+
+@variants
+@torch.no_grad()
+def test_left_padding_changes_nothing(changes: dict[str, Any]) -> None:
+    """Rows of different length as one batch, then two more tokens of each with the cache: as each alone."""
+    model, lengths = small_model(**changes), [T, 4, 1]
+    ids, more = tokens(), tokens(3, 2)
+    mask = torch.arange(T) >= T - torch.tensor(lengths)[:, None]
+    cache = model.new_cache(3, capacity=T + 2)
+    got = model(ids, mask, cache=cache)
+    mask = torch.cat([mask, torch.ones(3, 2, dtype=torch.bool)], dim=1)
+    after = model(more, mask, cache=cache)
+    for row, n in enumerate(lengths):
+        alone = model(torch.cat([ids[row, T - n :], more[row]])[None])[0]
+        assert_close(got[row, T - n :], alone[:n], rtol=1e-4, atol=1e-4)
+        assert_close(after[row], alone[n:], rtol=1e-4, atol=1e-4)
+
+
+@variants
+@torch.no_grad()
+def test_the_future_is_not_seen(changes: dict[str, Any]) -> None:
+    model, ids = small_model(**changes), tokens()
+    changed = ids.clone()
+    changed[:, 6:] = (changed[:, 6:] + 1) % V
+    before, after = model(ids), model(changed)
+    assert_close(before[:, :6], after[:, :6])
+    assert not torch.allclose(before[:, 6], after[:, 6])
+
+
+@variants
+@torch.no_grad()
+def test_documents_side_by_side_are_as_if_alone(changes: dict[str, Any]) -> None:
+    model, ids = small_model(**changes), tokens(2)
+    documents = torch.tensor([[0] * 4 + [1] * 7, [3] + [5] * 9 + [6]])
+    got = model(ids, documents=documents)
+    for row, cuts in enumerate([(0, 4, 11), (0, 1, 10, 11)]):
+        for start, stop in pairwise(cuts):
+            assert_close(got[row, start:stop], model(ids[row : row + 1, start:stop])[0], rtol=1e-4, atol=1e-4)
+
+
+def test_recomputing_gives_the_same_gradients() -> None:
+    model, ids = small_model(dropout=0.0, attention_dropout=0.0).train(), tokens()
+    gradients = []
+    for recompute in (False, True):
+        model.decoder.recompute = recompute
+        model.zero_grad()
+        model(ids).square().mean().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert_close(gradients[0], gradients[1])
+
+
+def test_the_rows_that_pad_the_vocabulary_give_no_logit() -> None:
+    model = small_model(vocab_multiple=16)
+    assert model.head_weight.shape == (64, D)
+    assert model(tokens()).shape == (3, T, V)
+
+
+def test_learned_positions_end_where_they_end() -> None:
+    with pytest.raises(ValueError, match="18 tokens are more than max_seq_len 17"):
+        small_model()(tokens(1, 18))
+    assert small_model(positions="rotary")(tokens(1, 18)).shape == (1, 18, V)
+
+
+def test_gpt2s_start() -> None:
+    model = DecoderOnly(DecoderConfig(vocab_size=997, d_model=192, n_heads=4, d_ff=512, n_layers=8))
+    layer: Any = model.decoder.layers[3]
+    for weight, std in [
+        (model.embedding.weight, 0.02),
+        (layer.attn.q_proj.weight, 0.02),
+        (layer.ffn.up_proj.weight, 0.02),
+        (layer.attn.out_proj.weight, 0.005),
+        (layer.ffn.down_proj.weight, 0.005),
+    ]:
+        assert weight.std().item() == pytest.approx(std, rel=0.05)
+    assert not any(p.any() for name, p in model.named_parameters() if name.endswith("bias"))
+    assert "head.weight" not in model.state_dict()
+
+
+def test_a_start_at_zero_predicts_evenly() -> None:
+    logits = DecoderOnly(DecoderConfig(**SMALL, init="zero_out", tie_embeddings=False))(tokens())
+    assert not logits.any()
+
+
+def test_flops_by_hand() -> None:
+    """One layer of width 2, one head, inner width 3, 5 tokens of vocabulary, window of 7."""
+    config = DecoderConfig(vocab_size=5, d_model=2, n_heads=1, d_ff=3, n_layers=1, max_seq_len=7)
+    products = 4 * 2 * 2 + 2 * 2 * 3 + 5 * 2
+    assert forward_flops(DecoderOnly(config), 7) == 2 * products + 2 * 2 * 7 * 2
+
+
+# Our weight: theirs, without the prefix of the layer; GPT-2 keeps its matrices transposed, q, k and v in one.
+LLAMA = {
+    "attn.q_proj": "self_attn.q_proj", "attn.k_proj": "self_attn.k_proj", "attn.v_proj": "self_attn.v_proj",
+    "attn.out_proj": "self_attn.o_proj", "attn.q_norm": "self_attn.q_norm", "attn.k_norm": "self_attn.k_norm",
+    "ffn.gate_proj": "mlp.gate_proj", "ffn.up_proj": "mlp.up_proj", "ffn.down_proj": "mlp.down_proj",
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+}  # fmt: skip
+
+
+def renamed(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of Llama and Qwen 3 under our names."""
+    outside = {"model.embed_tokens.weight": "embedding.weight", "model.norm.weight": "decoder.final_norm.weight"}
+    ours = {outside.get(name, name.replace("lm_head", "head")): w for name, w in theirs.items() if "layers" not in name}
+    for name, weight in theirs.items():
+        if "layers" in name:
+            number, part = name.removeprefix("model.layers.").split(".", 1)
+            mine = next(o for o, t in LLAMA.items() if part.rpartition(".")[0] == t)
+            ours[f"decoder.layers.{number}.{mine}.{part.rpartition('.')[2]}"] = weight
+    return ours
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+@torch.no_grad()
+def test_logits_of_llama_3_and_qwen_3(kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    shape: dict[str, Any] = {
+        "vocab_size": V, "hidden_size": D, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 10, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
+        "max_position_embeddings": 64,
+    }  # fmt: skip
+    config = DecoderConfig(
+        **SMALL, n_kv_heads=2, head_dim=10, norm="rmsnorm", bias=False, positions="rotary", gated=True,
+        activation="silu", tie_embeddings=False, qk_norm=kind == "qwen3", rotary_base=500.0,
+        rotary_scaling="llama3" if kind == "llama" else "none", rotary_original_max_seq_len=16,
+    )  # fmt: skip
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 500.0}
+    if kind == "llama":
+        rope |= {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+        rope["original_max_position_embeddings"] = 16
+        theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape, rope_parameters=rope))
+    else:
+        theirs = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**shape, rope_parameters=rope))
+    for weight in theirs.parameters():
+        weight += 0.2 * torch.randn_like(weight)
+    model = DecoderOnly(config).eval()
+    model.load_state_dict(renamed(theirs.state_dict()))
+    ids = tokens()
+    assert_close(model(ids), theirs.eval()(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_logits_of_gpt2() -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=V, n_positions=17, n_embd=D, n_layer=2, n_head=4, n_inner=37)
+    ).eval()
+    for weight in theirs.parameters():
+        weight += 0.2 * torch.randn_like(weight)
+    w = theirs.transformer.state_dict()
+    ours = {"embedding.weight": w["wte.weight"], "decoder.positions.weight": w["wpe.weight"]}
+    for kind in ("weight", "bias"):
+        ours[f"decoder.final_norm.{kind}"] = w[f"ln_f.{kind}"]
+        for i in range(2):
+            mine, them = f"decoder.layers.{i}", f"h.{i}"
+            for name, part in zip("qkv", w[f"{them}.attn.c_attn.{kind}"].chunk(3, dim=-1), strict=True):
+                ours[f"{mine}.attn.{name}_proj.{kind}"] = part.mT if kind == "weight" else part
+            matrices = {"attn.out_proj": "attn.c_proj", "ffn.up_proj": "mlp.c_fc", "ffn.down_proj": "mlp.c_proj"}
+            for a, b in matrices.items():
+                value = w[f"{them}.{b}.{kind}"]
+                ours[f"{mine}.{a}.{kind}"] = value.mT if kind == "weight" else value
+            for a, b in {"attn_norm": "ln_1", "ffn_norm": "ln_2"}.items():
+                ours[f"{mine}.{a}.{kind}"] = w[f"{them}.{b}.{kind}"]
+    model = small_model()
+    model.load_state_dict(ours)
+    ids = tokens()
+    assert_close(model(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)

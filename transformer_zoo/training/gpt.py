@@ -1,0 +1,163 @@
+"""What the trainer and its options need to know about language models: the recipe's fields and the objective."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from transformer_zoo.config import DecoderConfig
+from transformer_zoo.data import IGNORED, TextFiles, TextTokenizerSettings, TokenBatch
+from transformer_zoo.errors import UserError
+from transformer_zoo.models import DecoderOnly
+from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
+from transformer_zoo.training.loss import linear_cross_entropy
+from transformer_zoo.training.options import overrides_of
+
+
+@dataclass(kw_only=True)
+class TextConfig:
+    """The text.
+
+    Args:
+        train: Training text.
+        validation: Text that is held out.
+        tokens: Folder of the tokenized text, which runs can share; by default `tokens` in the run's folder.
+        workers: Threads that tokenize; 0 for one a core.
+        length: Tokens of a training window; by default the model's max_seq_len.
+        packed_documents: Block attention between documents of a window, and start their positions again.
+    """
+
+    train: TextFiles
+    validation: TextFiles
+    tokens: str | None = None
+    workers: int = 0
+    length: int | None = None
+    packed_documents: bool = False
+
+
+@dataclass(kw_only=True)
+class GptTraining(TrainingConfig):
+    """What one update is made of, and when training stops. The first limit that is reached stops it.
+
+    Args:
+        recompute: Keep only the input of each layer and compute the rest again in the backward pass: much less memory
+            for a third more time.
+    """
+
+    recompute: bool = False
+
+
+@dataclass(kw_only=True)
+class GptValidation(ValidationConfig):
+    """When a run is validated, over the whole validation text, and which checkpoint counts as the best.
+
+    Args:
+        prompt: What sample texts begin with; by default the first line of the validation text.
+        sample_tokens: Tokens of a sample.
+        temperature: Of the samples; 0 takes the most probable token.
+        top_k: Samples choose among so many tokens; 0 for all.
+    """
+
+    samples: int = 1
+    prompt: str | None = None
+    sample_tokens: int = 100
+    temperature: float = 0.8
+    top_k: int = 200
+
+
+if TYPE_CHECKING:
+    ModelOverrides = Any
+else:
+    # The tokenizer decides the rest.
+    ModelOverrides = overrides_of(DecoderConfig, preset="gpt2", skip=("vocab_size", "bos_id", "eos_id"))
+
+
+@dataclass(kw_only=True)
+class GptRecipe(RunConfig):
+    """A run of a language model, from raw text to bits per byte.
+
+    Args:
+        data: Files of text.
+        training: Updates and limits.
+        validation: Validation and samples.
+        model: A preset of the zoo and fields to change in it.
+        tokenizer: How text becomes tokens; kept in the run.
+    """
+
+    data: TextConfig
+    training: GptTraining = field(default_factory=GptTraining)
+    validation: GptValidation = field(default_factory=GptValidation)
+    model: ModelOverrides = field(default_factory=ModelOverrides)
+    tokenizer: TextTokenizerSettings = field(default_factory=TextTokenizerSettings)
+
+    def validate(self) -> None:
+        """Checks the ranges of all fields and how they fit together.
+
+        Raises:
+            UserError: names the field.
+        """
+        super().validate()
+        if self.data.length is not None and self.data.length < 1:
+            raise UserError(f"data.length is {self.data.length}, expected at least 1")
+        if self.data.workers < 0:
+            raise UserError(f"data.workers is {self.data.workers}, expected at least 0")
+        for name in ("train", "validation"):
+            try:
+                getattr(self.data, name).files()
+            except UserError as error:
+                raise UserError(f"data.{name}: {error}") from None
+
+
+class GptObjective(nn.Module):
+    """Cross-entropy of a batch's next tokens, a sum.
+
+    `forward(batch)` gives it twice, () float32 in nats: as the loss, and as the plain NLL, without gradient.
+    """
+
+    def __init__(self, model: DecoderOnly) -> None:
+        super().__init__()
+        self.model = model
+        self._compiled: Callable[..., Tensor] | None = None
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compiles the model for training: the loss loops over chunks, samples have their own shapes."""
+        self._compiled = torch.compile(self.model.hidden, *args, **options)
+
+    def forward(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        hidden_of = self._compiled if self._compiled is not None and self.training else self.model.hidden
+        hidden = hidden_of(batch.ids, positions=batch.positions, documents=batch.documents).flatten(0, 1)  # (B*T, D)
+        targets = batch.targets.flatten()
+        if batch.n_tokens < len(targets):
+            # The number of tokens that count is known here; asking a GPU for it would wait for its queue.
+            real = torch.nonzero_static(targets != IGNORED, size=batch.n_tokens).squeeze(1)  # (N,)
+            hidden, targets = hidden[real], targets[real]
+        if torch.is_autocast_enabled(hidden.device.type):
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        config = self.model.config
+        return linear_cross_entropy(
+            hidden,
+            self.model.head_weight,
+            targets,
+            softcap=config.logit_softcap,
+            vocab_size=config.vocab_size,
+        )
+
+
+@torch.no_grad()
+def text_metrics(objective: GptObjective, batches: Iterable[TokenBatch], n_bytes: int) -> dict[str, int | float]:
+    """Mean NLL per token in nats ("loss"), perplexity, and bits per byte of a text of `n_bytes`."""
+    objective.eval()
+    device = next(objective.parameters()).device
+    total, n_tokens = torch.zeros((), dtype=torch.float64, device=device), 0
+    for batch in batches:
+        total += objective(batch.to(device))[1]
+        n_tokens += batch.n_tokens
+    nll = total.item() / n_tokens
+    return {
+        "loss": nll,
+        "perplexity": math.exp(min(nll, 700)),
+        "bits_per_byte": total.item() / math.log(2) / n_bytes,
+    }
