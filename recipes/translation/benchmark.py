@@ -204,6 +204,8 @@ def build(preset: str, options: Namespace) -> EncoderDecoder:
     """The preset as all the peers can have it, on the device."""
     torch.manual_seed(options.seed)
     config = get_config(preset, vocab_size=options.vocab_size, sinusoid_layout="halves", dropout=0.1)
+    if not isinstance(config, EncoderDecoderConfig):
+        raise UserError(f"preset {preset}: it is decoder-only, and this benchmark is about translation")
     return EncoderDecoder(config).to(options.device)
 
 

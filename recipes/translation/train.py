@@ -119,7 +119,10 @@ def model_config(recipe: Recipe, tokenizer: TranslationTokenizer | None = None) 
     if tokenizer is not None:
         changes["vocab_size"] = tokenizer.source.vocab_size
         changes["target_vocab_size"] = None if tokenizer.joint else tokenizer.target.vocab_size
-    return get_config(preset, **changes)
+    config = get_config(preset, **changes)
+    if not isinstance(config, EncoderDecoderConfig):
+        raise UserError(f"model.preset: {preset} is decoder-only; train it with recipes/gpt/train.py")
+    return config
 
 
 class TrainingCorpus:

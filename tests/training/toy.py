@@ -92,7 +92,7 @@ def toy_config(run_dir: Path, **training: Any) -> RunConfig:
         optimizer=OptimizerConfig(lr=0.05),
         schedule=ScheduleConfig(name="inverse_sqrt", warmup=5),
         training=TrainingConfig(**{"max_updates": 20, "log_every": 3, **training}),
-        validation=ValidationConfig(every=6, bleu_sentences=0),
+        validation=ValidationConfig(every=6),
         checkpoint=CheckpointConfig(every=4, average_last=3),
     )
 

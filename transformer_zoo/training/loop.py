@@ -262,7 +262,8 @@ class Trainer:
     def _validate(self) -> None:
         """Metrics of the averaged weights where there are any; remembers the best."""
         self._log_training()
-        done, by = self.progress, self.config.validation.best_by
+        done = self.progress
+        by: str = self.config.validation.best_by
         metrics: dict[str, Number] = {}
         paused = time.monotonic()
         with self.average.swapped():
