@@ -11,6 +11,7 @@ from transformer_zoo.blocks.embedding import TokenEmbedding
 from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.init import init_gpt2, init_xavier, init_zero_out
 from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
+from transformer_zoo.blocks.linear import Linear, linear
 from transformer_zoo.blocks.masks import causal_mask, combine_masks, key_mask
 from transformer_zoo.blocks.norm import LayerNorm, RMSNorm, build_norm
 from transformer_zoo.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
@@ -26,6 +27,7 @@ __all__ = [
     "KVCache",
     "LayerNorm",
     "LearnedPositions",
+    "Linear",
     "Llama3Scaling",
     "ProjectedMemory",
     "RMSNorm",
@@ -43,6 +45,7 @@ __all__ = [
     "init_xavier",
     "init_zero_out",
     "key_mask",
+    "linear",
     "residual",
     "sinusoids",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import dropout as drop
+from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.blocks.masks import causal_mask, combine_masks
 from transformer_zoo.blocks.norm import RMSNorm
 from transformer_zoo.blocks.rotary import Rotation
@@ -208,10 +209,10 @@ class Attention(nn.Module):
         self.head_dim = d_model // n_heads if head_dim is None else head_dim
         self.n_heads, self.n_kv_heads, self.dropout = n_heads, n_kv_heads, dropout
         self.scale, self.softcap = scale, softcap
-        self.q_proj = nn.Linear(d_model, n_heads * self.head_dim, bias="q" in biased)
-        self.k_proj = nn.Linear(d_memory, n_kv_heads * self.head_dim, bias="k" in biased)
-        self.v_proj = nn.Linear(d_memory, n_kv_heads * self.head_dim, bias="v" in biased)
-        self.out_proj = nn.Linear(n_heads * self.head_dim, d_model, bias="out" in biased)
+        self.q_proj = Linear(d_model, n_heads * self.head_dim, bias="q" in biased)
+        self.k_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="k" in biased)
+        self.v_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="v" in biased)
+        self.out_proj = Linear(n_heads * self.head_dim, d_model, bias="out" in biased)
         self.q_norm = RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
 

@@ -18,6 +18,7 @@ class KVCache:
 
     `length` is a tensor, so that a compiled step writes at a new place without being compiled again. `window` says how
     many slots attention is shown: all of them keeps shapes fixed; `used` of them is less work where shapes may change.
+    Then `start` says to Python too where the next tokens go, up to the window's end, which saves work once more.
 
     Shapes: keys and values (B, Hkv, capacity, Dh); length () int64.
     """
@@ -27,6 +28,7 @@ class KVCache:
         self.values = values
         self.length = torch.zeros((), dtype=torch.int64, device=keys.device)
         self.window = self.capacity
+        self.start: int | None = None
 
     @classmethod
     def empty(
@@ -53,8 +55,10 @@ class KVCache:
         """Where the next n tokens go: (n,)."""
         return self.length + torch.arange(n, device=self.keys.device)
 
-    def causal_mask(self, n: int) -> Tensor:
-        """What the next n tokens may see, each up to its own slot: (n, window)."""
+    def causal_mask(self, n: int) -> Tensor | None:
+        """What the next n tokens may see, each up to its own slot: (n, window); None: all of the window."""
+        if self.start is not None and n == 1:
+            return None
         return torch.arange(self.window, device=self.keys.device) <= self.slots(n)[:, None]  # (n, window)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,9 +76,13 @@ class KVCache:
         n = keys.size(2)
         if n > self.capacity:
             raise ValueError(f"{n} tokens do not fit a cache of capacity {self.capacity}")
-        slots = self.slots(n)
-        self.keys.index_copy_(2, slots, keys.to(self.keys.dtype))
-        self.values.index_copy_(2, slots, values.to(self.values.dtype))
+        if self.start is not None:
+            self.keys[:, :, self.start : self.window] = keys
+            self.values[:, :, self.start : self.window] = values
+        else:
+            slots = self.slots(n)
+            self.keys.index_copy_(2, slots, keys.to(self.keys.dtype))
+            self.values.index_copy_(2, slots, values.to(self.values.dtype))
         self.length += n
         return self.keys[:, :, : self.window], self.values[:, :, : self.window]
 

@@ -40,9 +40,9 @@ class DecoderCache:
             return
         if self.length + n > self.capacity:
             raise ValueError(f"{self.length + n} tokens do not fit a cache of capacity {self.capacity}")
-        self.length += n
+        start, self.length = self.length, self.length + n
         for layer in self.layers:
-            layer.window = self.length
+            layer.start, layer.window = start, self.length
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order. rows: (B',) int64."""

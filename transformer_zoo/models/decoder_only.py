@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, D width (`d_model`), V vocabulary.
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import TokenEmbedding, combine_masks, init_gpt2, init_zero_out
+from transformer_zoo.blocks import TokenEmbedding, combine_masks, init_gpt2, init_zero_out, linear
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.stacks import Decoder
@@ -78,7 +78,7 @@ class DecoderOnly(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V): rows that pad the vocabulary give none."""
-        logits = nn.functional.linear(hidden, self.head_weight)[..., : self.config.vocab_size]
+        logits = linear(hidden, self.head_weight)[..., : self.config.vocab_size]
         cap = self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 

@@ -5,7 +5,7 @@ Shapes: B batch, Ts source tokens, Tt target tokens, D width (`d_model`), V targ
 
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import TokenEmbedding, combine_masks, init_xavier, key_mask
+from transformer_zoo.blocks import TokenEmbedding, combine_masks, init_xavier, key_mask, linear
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.stacks import Decoder, Encoder
@@ -70,7 +70,7 @@ class EncoderDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        return nn.functional.linear(hidden, self.head_weight)
+        return linear(hidden, self.head_weight)
 
     @property
     def head_weight(self) -> Tensor:
