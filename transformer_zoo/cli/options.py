@@ -35,7 +35,7 @@ def run_command(
 ) -> None:
     """Run the function of `commands` that the first argument names, with the options that follow.
 
-    A parameter without a default is positional; a dataclass as a parameter lends its fields as options; a
+    A parameter without a default is positional, and so is one before a `/`; a dataclass as a parameter lends its fields as options; a
     `bool` is a flag.
     """
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
@@ -45,11 +45,22 @@ def run_command(
         text = f"{about.short_description} {about.long_description or ''}".strip()
         subparser = Parser(description=text, allow_abbrev=False)
         _add_options(subparser, command)
-        subcommands.add_subcommand(command.__name__, subparser, help=about.short_description)
+        subcommands.add_subcommand(_name(command), subparser, help=about.short_description)
         subparser.flags = tuple(flag for action in subparser._actions for flag in action.option_strings)
     given = parser.parse_args(list(arguments))
-    chosen = next(command for command in commands if command.__name__ == given.command)
-    chosen(**_collect(chosen, vars(given[given.command])))
+    chosen = next(command for command in commands if _name(command) == given.command)
+    values = _collect(chosen, vars(given[given.command]))
+    by_place = [values.pop(name) for name in list(values) if _is_by_place(inspect.signature(chosen).parameters[name])]
+    chosen(*by_place, **values)
+
+
+def _name(command: Callable[..., None]) -> str:
+    """What a command is called; a function that would hide one of Python's has a _ at its end."""
+    return command.__name__.rstrip("_")
+
+
+def _is_by_place(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is inspect.Parameter.POSITIONAL_ONLY
 
 
 def _add_options(parser: Parser, owner: Callable[..., Any]) -> None:
@@ -68,7 +79,9 @@ def _add_options(parser: Parser, owner: Callable[..., Any]) -> None:
             kind = inner if get_origin(kind) in (list, Union) or type(None) in get_args(kind) else kind
         if parameter.default is inspect.Parameter.empty:
             parser.add_argument(name, type=kind, **options)
-        elif kind is bool:
+        elif _is_by_place(parameter):
+            parser.add_argument(name, type=kind, default=parameter.default, nargs="?", **options)
+        elif kind is bool and parameter.default is False:
             parser.add_argument(_flag(name), action="store_true", **options)
         else:
             default = list(parameter.default) if "nargs" in options else parameter.default

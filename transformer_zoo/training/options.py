@@ -73,21 +73,24 @@ def save_recipe(path: Path, plain: dict[str, Any]) -> None:
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
-def overrides_of(config: type, *, preset: str, skip: Sequence[str] = ()) -> Any:
-    """A dataclass of a preset's name and the fields of the model configuration `config`, None: as the preset.
+def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] = ()) -> Any:
+    """A dataclass of the fields of model configurations, None: as the preset, and of a preset's name where one is given.
 
-    It gives a recipe typed, documented options for the model without listing its fields a second time.
+    It gives typed, documented options for the model without listing its fields a second time.
     """
-    fields = [f for f in dataclasses.fields(config) if f.name not in skip]
+    fields = {f.name: f for config in configs for f in dataclasses.fields(config) if f.name not in skip}
     # Each class documents its own fields; what a subclass says comes last and counts.
-    parsed = [docstring_parser.parse_from_object(c) for c in reversed(config.__mro__) if dataclasses.is_dataclass(c)]
-    parameters = [parameter for documented in parsed for parameter in documented.params]
+    classes = [c for config in configs for c in reversed(config.__mro__) if dataclasses.is_dataclass(c)]
+    parameters = [p for c in classes for p in docstring_parser.parse_from_object(c).params]
     described = {p.arg_name: " ".join((p.description or "").split()) for p in parameters}
-    for f in fields:
-        choices = f"One of {', '.join(CHOICES[f.name])}." if f.name in CHOICES else ""
-        described[f.name] = f"{described.get(f.name, '')} {choices}".strip()
-    optional: list[Any] = [(f.name, f.type | None, None) for f in fields]  # type: ignore[operator]
-    made = dataclasses.make_dataclass("ModelOverrides", [("preset", str, preset), *optional], kw_only=True)
-    lines = [f"    {f.name}: {described[f.name]}" for f in fields]
-    made.__doc__ = "Model.\n\nArgs:\n    preset: Name of an architecture in the zoo.\n" + "\n".join(lines)
+    lines = []
+    for name in fields:
+        choices = f"One of {', '.join(CHOICES[name])}." if name in CHOICES else ""
+        lines.append(f"    {name}: {described.get(name, '')} {choices}".rstrip())
+    optional: list[Any] = [(f.name, f.type | None, None) for f in fields.values()]  # type: ignore[operator]
+    if preset is not None:
+        optional.insert(0, ("preset", str, preset))
+        lines.insert(0, "    preset: Name of an architecture in the zoo.")
+    made = dataclasses.make_dataclass("ModelOverrides", optional, kw_only=True)
+    made.__doc__ = "Model.\n\nArgs:\n" + "\n".join(lines)
     return made

@@ -1,0 +1,71 @@
+"""`transformer-zoo list` and `describe`."""
+
+import json
+
+import pytest
+
+from transformer_zoo.cli import main
+
+
+def test_list_names_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "gpt2*"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["gpt2", "124,439,808"]
+    assert [name for name, _ in rows] == ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "gpt2-untied"]
+
+
+def test_list_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "bert*"]) == 1
+    assert "no architecture is called 'bert*'" in capsys.readouterr().err
+
+
+def test_the_parts_of_gpt2_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "gpt2", "--json", "--dtype", "bfloat16"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    attention, feed_forward = 4 * (768 * 768 + 768), 2 * 768 * 3072 + 3072 + 768
+    assert dict(found["parameters"]) == {
+        "token embedding": 50257 * 768,
+        "decoder position embedding": 1024 * 768,
+        "decoder layers": 12 * (attention + feed_forward + 4 * 768),
+        "  one layer's self-attention": attention,
+        "  one layer's feed-forward": feed_forward,
+        "  one layer's norms": 4 * 768,
+        "decoder final norm": 2 * 768,
+    }
+    assert found["total"] == 124_439_808
+    assert found["weight_bytes"] == 2 * found["total"]
+    assert found["cache_bytes"] == 2 * 2 * 12 * 768 * 1024
+    products = 12 * (4 * 768 * 768 + 2 * 768 * 3072) + 50257 * 768
+    assert found["forward_flops"] == 2 * products + 4 * 12 * 768 * 1024
+
+
+def test_fields_are_options(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--n-layers", "2", "--bias", "false", "--tie-embeddings", "false", "--context", "10"]
+    assert main(["describe", "gpt2", *options]) == 0
+    table = capsys.readouterr().out
+    assert f"{2 * 4 * 768 * 768 + 2 * 2 * 768 * 3072 + 2 * 4 * 768:,}" in table
+    assert "head" in table
+    assert "cache of a text of 10 tokens" in table
+
+
+def test_an_encoder_decoder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "transformer-base", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    top = {name: count for name, count in found["parameters"] if not name.startswith(" ")}
+    assert sum(top.values()) == found["total"]
+    assert found["forward_flops"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["describe", "gpt9"], "no architecture is called 'gpt9'"),
+        (["describe", "gpt2", "--n-heads", "7"], "d_model 768 is not a multiple of n_heads 7"),
+        (["describe", "gpt2", "--share-embeddings", "none"], "DecoderConfig has no field 'share_embeddings'"),
+    ],
+)
+def test_what_is_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

@@ -1,0 +1,92 @@
+"""`transformer-zoo list` and `describe`: which architectures there are, and what one is made of."""
+
+import dataclasses
+import json as jsonlib
+from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse.typing import PositiveInt
+
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.training.options import overrides_of
+
+if TYPE_CHECKING:
+    Overrides = Any
+else:
+    Overrides = overrides_of(EncoderDecoderConfig, DecoderConfig)
+
+
+def list_(pattern: str = "*", /, json: bool = False) -> None:
+    """Name the architectures of the zoo, with their parameters.
+
+    Args:
+        pattern: Only names that match this shell pattern, such as "gpt2*".
+        json: Print JSON instead.
+    """
+    import torch
+
+    from transformer_zoo.zoo import create_model, list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise UserError(f"no architecture is called {pattern!r}; there are {', '.join(list_models())}")
+    counts = {}
+    for name in names:
+        with torch.device("meta"):
+            counts[name] = sum(p.numel() for p in create_model(name).parameters())
+    if json:
+        print(jsonlib.dumps(counts, indent=2))
+        return
+    width = max(map(len, names))
+    for name, count in counts.items():
+        print(f"{name:{width}}  {count:>15,}")
+
+
+def describe(
+    name: str,
+    overrides: Overrides,
+    context: PositiveInt | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    json: bool = False,
+) -> None:
+    """Say what an architecture is made of: parameters part by part, operations, memory.
+
+    Every field of its configuration can be changed by an option.
+
+    Args:
+        name: Name of an architecture, as `transformer-zoo list` gives it.
+        context: Tokens of a text, for operations and cache; by default max_seq_len.
+        dtype: Type of weights and cache, for memory.
+        json: Print JSON instead.
+    """
+    import torch
+
+    from transformer_zoo.zoo import get_config
+    from transformer_zoo.zoo.describe import describe as figures_of
+
+    changes = {field: value for field, value in dataclasses.asdict(overrides).items() if value is not None}
+    config = get_config(name, **changes)
+    found = figures_of(config, context=context, dtype=getattr(torch, dtype))
+    if json:
+        print(jsonlib.dumps({"name": name, "config": config.to_dict(), **dataclasses.asdict(found)}, indent=2))
+        return
+    rows = [(part, f"{count:,}") for part, count in found.parameters]
+    rows.append(("total parameters", f"{found.total:,}"))
+    if found.forward_flops is not None:
+        rows.append((f"operations per token, forward, context {found.context:,}", f"{found.forward_flops:,}"))
+        rows.append(("operations per token, training", f"{3 * found.forward_flops:,}"))
+    rows.append((f"weights, {dtype}", _size(found.weight_bytes)))
+    rows.append((f"cache of a text of {found.context:,} tokens, {dtype}", _size(found.cache_bytes)))
+    left, right = (max(len(row[i]) for row in rows) for i in range(2))
+    for label, value in rows:
+        print(f"{label:{left}}  {value:>{right}}")
+
+
+def _size(n_bytes: int) -> str:
+    """Bytes, for people."""
+    size = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, {"B": "KiB", "KiB": "MiB", "MiB": "GiB", "GiB": "TiB"}[unit]
+    return f"{size:,.1f} {unit}"
