@@ -18,7 +18,7 @@ BELOW: dict[str, set[str]] = {
     "generation": {"errors", "config", "blocks", "models"},
     "data": {"errors", "config"},
     "training": {"errors", "config", "blocks", "models", "data"},
-    "evaluation": {"errors", "config", "data", "generation"},
+    "evaluation": {"errors", "config", "models", "data", "generation"},
     "cli": {"errors", "config", "blocks", "models", "zoo", "generation", "data", "training", "evaluation"},
 }
 # The lowest rooms also say what they take from outside; a room that is not named here is free to choose.

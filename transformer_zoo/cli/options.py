@@ -35,8 +35,8 @@ def run_command(
 ) -> None:
     """Run the function of `commands` that the first argument names, with the options that follow.
 
-    A parameter without a default is positional, and so is one before a `/`; a dataclass as a parameter lends its fields as options; a
-    `bool` is a flag.
+    A parameter without a default is positional, and so is one before a `/`; a dataclass as a parameter lends its fields
+    as options; a `bool` is a flag.
     """
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
     subcommands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")

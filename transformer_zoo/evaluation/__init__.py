@@ -1,4 +1,4 @@
-"""How good translations are: sacreBLEU's metrics, and whether two systems differ."""
+"""How good translations are, by sacreBLEU's metrics, and whether two systems differ; how well a text is foretold."""
 
 from transformer_zoo.evaluation.metrics import (
     METRICS,
@@ -8,5 +8,16 @@ from transformer_zoo.evaluation.metrics import (
     compare,
     corpus_score,
 )
+from transformer_zoo.evaluation.perplexity import TextScore, sliding_windows, text_score
 
-__all__ = ["METRICS", "Comparison", "CorpusScore", "check_tokenizer", "compare", "corpus_score"]
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "CorpusScore",
+    "TextScore",
+    "check_tokenizer",
+    "compare",
+    "corpus_score",
+    "sliding_windows",
+    "text_score",
+]

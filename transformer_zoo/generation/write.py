@@ -109,16 +109,18 @@ def write(
             yield NewText(row, text, end)
 
 
-def encode_prompt(model: DecoderOnly, tokenizer: TextTokenizer, text: str) -> list[int]:
-    """Ids of a prompt, after the token that a text of this model starts with.
+def first_token(model: DecoderOnly) -> int | None:
+    """What a text starts with: the model's own token for that, else the end of the text before; None without both."""
+    return model.config.eos_id if model.config.bos_id is None else model.config.bos_id
 
-    Where there is none, only an empty prompt needs one, and the end of the text before is as good.
+
+def encode_prompt(model: DecoderOnly, tokenizer: TextTokenizer, text: str) -> list[int]:
+    """Ids of a prompt, after the model's own token for the start of a text; of an empty one its `first_token`.
 
     Raises:
         UserError: a prompt that the vocabulary cannot spell, or an empty one with nothing to start from.
     """
-    config = model.config
-    ids = [*([] if config.bos_id is None else [config.bos_id]), *tokenizer.encode(text)]
-    if not ids and config.eos_id is None:
+    first, ids = first_token(model), tokenizer.encode(text)
+    if first is None and not ids:
         raise UserError("the prompt is empty, and this model has no token that a text starts with: give some text")
-    return ids or [config.eos_id or 0]
+    return [first, *ids] if first is not None and (model.config.bos_id is not None or not ids) else ids

@@ -74,7 +74,7 @@ def save_recipe(path: Path, plain: dict[str, Any]) -> None:
 
 
 def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] = ()) -> Any:
-    """A dataclass of the fields of model configurations, None: as the preset, and of a preset's name where one is given.
+    """A dataclass of the fields of model configurations, None: as the preset, and of a preset's name if one is given.
 
     It gives typed, documented options for the model without listing its fields a second time.
     """
