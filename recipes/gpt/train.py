@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -106,9 +107,9 @@ def model_config(recipe: GptRecipe, tokenizer: TextTokenizer | None = None) -> D
     preset = changes.pop("preset")
     if tokenizer is not None:
         changes |= {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
-    config = get_config(preset, **changes)
-    if not isinstance(config, DecoderConfig):
+    if not isinstance(get_config(preset), DecoderConfig):
         raise UserError(f"model.preset: {preset} is an encoder-decoder; train it with recipes/translation/train.py")
+    config = cast(DecoderConfig, get_config(preset, **changes))
     length = recipe.data.length or config.max_seq_len
     if config.positions == "learned" and length > config.max_seq_len:
         raise UserError(f"data.length {length} is more than the {config.max_seq_len} positions that are learned")

@@ -8,25 +8,19 @@ the machine does meets both. On two cores it takes about a quarter of an hour.
 """
 
 import json
-import platform
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from tqdm import tqdm
 
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, batch_indices, collate
 from transformer_zoo.errors import UserError
+from transformer_zoo.evaluation.speed import Table, compete, machine
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.training.files import write_text
@@ -34,8 +28,6 @@ from transformer_zoo.zoo import get_config
 
 try:
     from contestants import (  # type: ignore[import-not-found]
-        OURS,
-        Contestant,
         decoding_contestants,
         discourage_specials,
         make_corpus,
@@ -45,41 +37,6 @@ except ImportError as missing:
     sys.exit(f"error: {missing}: the peers are installed by pip install -e '.[benchmark]'")
 
 MEAN_LENGTH = 26  # tokens of a sentence, eos included
-
-
-@dataclass
-class Row:
-    """A line of a table: units a second, median and extremes over the rounds; ours / peer."""
-
-    name: str
-    precision: str
-    speed: float
-    lowest: float
-    highest: float
-    ratio: float
-
-
-@dataclass
-class Table:
-    """A table with what must be known to read it."""
-
-    title: str
-    unit: str
-    notes: list[str]
-    rows: list[Row]
-
-    def __str__(self) -> str:
-        lines = [f"### {self.title}", "", *(f"- {note}" for note in self.notes), ""]
-        lines += [
-            f"| implementation | precision | {self.unit} | lowest | highest | ours / this |",
-            "|---|---|--:|--:|--:|--:|",
-        ]
-        for row in self.rows:
-            speeds = " | ".join(
-                f"{x:,.0f}" if x >= 1000 else f"{x:.1f}" for x in (row.speed, row.lowest, row.highest)
-            )
-            lines.append(f"| {row.name} | {row.precision} | {speeds} | {row.ratio:.2f} |")
-        return "\n".join(lines)
 
 
 def parse_options(arguments: Sequence[str]) -> Namespace:
@@ -128,76 +85,6 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     options.device = choose_device(options.device)
     return options
-
-
-def machine(device: torch.device) -> dict[str, str]:
-    """What the figures depend on."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    sets = [
-        name
-        for name in ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_bf16")
-        if capabilities.get(name)
-    ]
-    described = {
-        "cpu": _cpu_name(),
-        "instruction sets": ", ".join(sets) or platform.machine(),
-        "threads": str(torch.get_num_threads()),
-        "packages": ", ".join(_versions("torch", "transformers", "ctranslate2")),
-        "commit": _commit(),
-    }
-    if not {"avx512_bf16", "amx_bf16"} & set(sets):
-        described["bfloat16 on this CPU"] = "emulated, slower than float32"
-    if device.type == "cuda":
-        described["gpu"] = torch.cuda.get_device_name(device)
-    return described
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
-
-
-def _versions(*packages: str) -> list[str]:
-    installed = {name for names in metadata.packages_distributions().values() for name in names}
-    return [f"{name} {metadata.version(name)}" for name in packages if name in installed]
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
-def compete(contestants: Sequence[Contestant], rounds: int, title: str, device: torch.device) -> list[Row]:
-    """Warm up, then all in turn, each round beginning with another.
-
-    A ratio is to ours at the same precision, and to our fastest where we have no such precision.
-    """
-    speeds: list[list[float]] = [[] for _ in contestants]
-    with tqdm(total=len(contestants) * (rounds + 1), desc=title, disable=None, leave=False) as bar:
-        for number in range(-1, rounds):
-            for i in np.roll(np.arange(len(contestants)), -number).tolist():
-                bar.set_postfix_str(f"{contestants[i].name} {contestants[i].precision}")
-                start = time.perf_counter()
-                amount = contestants[i].run(number)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                if number >= 0:
-                    speeds[i].append(amount / (time.perf_counter() - start))
-                bar.update()
-    ours = {c.precision: mine for c, mine in zip(contestants, speeds, strict=True) if c.name == OURS}
-    fastest = max(ours.values(), key=statistics.median)
-    rows = []
-    for c, mine in zip(contestants, speeds, strict=True):
-        ratio = statistics.median(a / b for a, b in zip(ours.get(c.precision, fastest), mine, strict=True))
-        rows.append(Row(c.name, c.precision, statistics.median(mine), min(mine), max(mine), ratio))
-    return rows
 
 
 def build(preset: str, options: Namespace) -> EncoderDecoder:

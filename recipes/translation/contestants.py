@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,13 @@ from torch import Tensor
 
 from transformer_zoo.data import Batch, EncodedCorpus, TokenArrays, collate
 from transformer_zoo.errors import UserError
+from transformer_zoo.evaluation.speed import OURS, Contestant
 from transformer_zoo.generation import beam_search
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.translation import TranslationObjective
 
-OURS, MARIAN, TORCH = "transformer_zoo", "Hugging Face MarianMTModel", "torch.nn.Transformer"
+MARIAN, TORCH = "Hugging Face MarianMTModel", "torch.nn.Transformer"
 LABEL_SMOOTHING = 0.1
-
-
-@dataclass
-class Contestant:
-    """`run(n)` works through round n, or warms up where n is -1; it returns how many units it did."""
-
-    name: str
-    precision: str
-    run: Callable[[int], float]
 
 
 def make_corpus(n: int, mean_length: float, vocab_size: int, seed: int) -> EncodedCorpus:

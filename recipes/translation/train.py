@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -119,10 +119,9 @@ def model_config(recipe: Recipe, tokenizer: TranslationTokenizer | None = None) 
     if tokenizer is not None:
         changes["vocab_size"] = tokenizer.source.vocab_size
         changes["target_vocab_size"] = None if tokenizer.joint else tokenizer.target.vocab_size
-    config = get_config(preset, **changes)
-    if not isinstance(config, EncoderDecoderConfig):
+    if not isinstance(get_config(preset), EncoderDecoderConfig):
         raise UserError(f"model.preset: {preset} is decoder-only; train it with recipes/gpt/train.py")
-    return config
+    return cast(EncoderDecoderConfig, get_config(preset, **changes))
 
 
 class TrainingCorpus:

@@ -1,0 +1,251 @@
+"""Speed beside other people's GPTs: one table for training, one for generation.
+
+    python recipes/gpt/benchmark.py --nanogpt DIR [--tables training generation]
+
+Needs `pip install -e '.[benchmark]'`. DIR is a clone of github.com/karpathy/nanoGPT, which is no package; without
+it the training table has Hugging Face's GPT-2 alone. All run in this process, in alternation, from the same weights. A
+ratio is the median over the rounds of ours / peer within a round, so that what else the machine does meets both.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from torch import Tensor, nn
+
+from transformer_zoo.config import DecoderConfig
+from transformer_zoo.data import TokenBatch
+from transformer_zoo.errors import UserError
+from transformer_zoo.evaluation.speed import OURS, Contestant, Table, compete, machine
+from transformer_zoo.generation import generate
+from transformer_zoo.models import DecoderOnly
+from transformer_zoo.training.device import choose_device, tune_malloc
+from transformer_zoo.training.files import write_text
+from transformer_zoo.training.gpt import GptObjective
+from transformer_zoo.zoo import get_config
+
+try:
+    from transformers import GPT2Config, GPT2LMHeadModel
+except ImportError as missing:
+    sys.exit(f"error: {missing}: the peers are installed by pip install -e '.[benchmark]'")
+
+NANOGPT, HUGGING_FACE = "nanoGPT", "Hugging Face GPT2LMHeadModel"
+
+
+def parse_options(arguments: Sequence[str]) -> Namespace:
+    """The command line."""
+    parser = ArgumentParser(description="Speed of training and of generation beside other implementations.")
+    add: Callable[..., Any] = parser.add_argument
+    tables, precisions = ["training", "generation"], ["float32", "bfloat16"]
+    add("--nanogpt", default=None, type=str | None, help="folder of a clone of nanoGPT")
+    add("--tables", nargs="+", choices=tables, default=tables, help="what to measure")
+    add("--precision", nargs="+", choices=precisions, default=precisions, help="training: autocast; else the weights")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
+    add("--compile", type=bool, default=False, help="torch.compile in training, for everybody")
+    add("--seed", type=int, default=0, help="seed of weights and tokens")
+    add("--preset", default="gpt2", help="shape of both tables: one with GPT-2's structure")
+    add("--batch-size", type=int, default=4, help="windows of a training batch")
+    add("--length", type=int, default=256, help="tokens of a window")
+    add("--rounds", type=int, default=5, help="rounds of each table")
+    add("--steps", type=int, default=2, help="updates of each in a round")
+    add("--generation-batches", type=int, nargs="+", default=[1, 8], help="prompts written to at once")
+    add("--prompt-tokens", type=int, default=32, help="tokens of a prompt")
+    add("--new-tokens", type=int, default=128, help="tokens written after it")
+    add("--json", default=None, type=str | None, help="also write the results to this file")
+    options = parser.parse_args(list(arguments))
+    options.device = choose_device(options.device)
+    return options
+
+
+def build(options: Namespace) -> DecoderOnly:
+    """The preset, without dropout, which not everybody has in the same places."""
+    torch.manual_seed(options.seed)
+    config = get_config(options.preset, dropout=0.0, attention_dropout=0.0)
+    if not isinstance(config, DecoderConfig) or config.positions != "learned" or not config.tie_embeddings:
+        raise UserError(f"--preset {options.preset}: the peers have GPT-2's structure only")
+    return DecoderOnly(config).to(options.device)
+
+
+def gpt2_names(model: DecoderOnly) -> dict[str, Tensor]:
+    """The weights under GPT-2's names, as nanoGPT and Hugging Face know them; matrices (outputs, inputs)."""
+    ours = model.state_dict()
+    named = {"wte.weight": ours["embedding.weight"], "wpe.weight": ours["decoder.positions.weight"]}
+    parts = {"attn_norm": "ln_1", "ffn_norm": "ln_2", "attn.out_proj": "attn.c_proj", "ffn.up_proj": "mlp.c_fc"}
+    parts["ffn.down_proj"] = "mlp.c_proj"
+    for kind in ("weight", "bias"):
+        if f"decoder.final_norm.{kind}" in ours:
+            named[f"ln_f.{kind}"] = ours[f"decoder.final_norm.{kind}"]
+        for i in range(model.config.n_layers):
+            layer = f"decoder.layers.{i}"
+            projections = [ours.get(f"{layer}.attn.{name}_proj.{kind}") for name in "qkv"]
+            if projections[0] is not None:
+                named[f"h.{i}.attn.c_attn.{kind}"] = torch.cat([p for p in projections if p is not None])
+            for mine, theirs in parts.items():
+                if f"{layer}.{mine}.{kind}" in ours:
+                    named[f"h.{i}.{theirs}.{kind}"] = ours[f"{layer}.{mine}.{kind}"]
+    return named
+
+
+def to_hugging_face(model: DecoderOnly) -> Any:
+    """The same model there; where ours has no biases, theirs are zero."""
+    c = model.config
+    config = GPT2Config(
+        vocab_size=c.vocab_size, n_positions=c.max_seq_len, n_embd=c.d_model, n_layer=c.n_layers, n_head=c.n_heads,
+        n_inner=c.d_ff, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    peer = GPT2LMHeadModel(config)
+    transposed = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # their Conv1D keeps (inputs, outputs)
+    weights = {name: w.mT if name.endswith(transposed) else w for name, w in gpt2_names(model).items()}
+    found = peer.transformer.load_state_dict(weights, strict=False)
+    assert not found.unexpected_keys
+    return peer.to(model.head_weight.device)
+
+
+def to_nanogpt(model: DecoderOnly, folder: str) -> Any:
+    """The same model there.
+
+    Raises:
+        UserError: the folder has no model.py of nanoGPT.
+    """
+    path = Path(folder) / "model.py"
+    spec = importlib.util.spec_from_file_location("nanogpt_model", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UserError(f"--nanogpt: {path} is not there; give a clone of github.com/karpathy/nanoGPT")
+    module: Any = importlib.util.module_from_spec(spec)
+    sys.modules["nanogpt_model"] = module  # its dataclass looks itself up
+    spec.loader.exec_module(module)
+    c = model.config
+    config = module.GPTConfig(
+        block_size=c.max_seq_len, vocab_size=c.vocab_size, n_layer=c.n_layers, n_head=c.n_heads, n_embd=c.d_model,
+        dropout=0.0, bias=c.bias,
+    )  # fmt: skip
+    peer = module.GPT(config)
+    peer.transformer.load_state_dict(gpt2_names(model))
+    return peer.to(model.head_weight.device)
+
+
+Loss = Callable[[TokenBatch], Tensor]
+
+
+def training_losses(model: DecoderOnly, options: Namespace) -> dict[str, tuple[nn.Module, Loss]]:
+    """Each implementation, and its mean loss of a batch."""
+    objective = GptObjective(model)
+    hugging_face = to_hugging_face(model)
+    losses: dict[str, Any] = {
+        OURS: (objective, lambda batch: objective(batch)[0] / batch.n_tokens),
+        HUGGING_FACE: (hugging_face, lambda batch: _cross_entropy(hugging_face(batch.ids, use_cache=False), batch)),
+    }
+    if options.nanogpt is not None:
+        nanogpt = to_nanogpt(model, options.nanogpt)
+        losses[NANOGPT] = (nanogpt, lambda batch: nanogpt(batch.ids, batch.targets)[1])
+    if options.compile:
+        objective.compile()
+        losses = {
+            name: (module, loss if name == OURS else torch.compile(loss)) for name, (module, loss) in losses.items()
+        }
+    return losses
+
+
+def _cross_entropy(output: Any, batch: TokenBatch) -> Tensor:
+    return nn.functional.cross_entropy(output.logits.flatten(0, 1).float(), batch.targets.flatten())
+
+
+def training_table(options: Namespace) -> Table:
+    """Tokens a second of whole updates."""
+    model = build(options)
+    shape = options.batch_size, options.length + 1
+    tokens = torch.randint(model.config.vocab_size, shape, device=options.device)  # (B, T + 1)
+    n = options.batch_size * options.length
+    batch = TokenBatch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), None, None, n)
+
+    def run(module: nn.Module, loss: Any, optimizer: Any, precision: str, number: int) -> float:
+        module.train()
+        for _ in range(options.steps):
+            with torch.autocast(options.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                value = loss(batch)
+            value.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return n * options.steps
+
+    contestants = []
+    for name, (module, loss) in training_losses(model, options).items():
+        adam = torch.optim.AdamW(module.parameters(), lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+        contestants += [
+            Contestant(name, precision, partial(run, module, loss, adam, precision)) for precision in options.precision
+        ]
+    rows = compete(contestants, options.rounds, "training", options.device)
+    notes = [
+        f"{options.preset}, no dropout, batches of {options.batch_size} by {options.length}",
+        f"{options.rounds} rounds of {options.steps} updates; fused AdamW and clipping for all; "
+        f"compiled: {'all' if options.compile else 'none'}",
+    ]
+    return Table("Training", "tokens/s", notes, rows)
+
+
+def generation_table(options: Namespace, batch_size: int) -> Table:
+    """Tokens a second of greedy writing after a prompt, the prompt's reading included."""
+    model = build(options).eval()
+    hugging_face = to_hugging_face(model).eval()
+    prompt = torch.randint(model.config.vocab_size, (batch_size, options.prompt_tokens), device=options.device)
+
+    @torch.inference_mode()
+    def run(name: str, module: Any, number: int) -> float:
+        if name == OURS:
+            generate(module, prompt, max_new_tokens=options.new_tokens, temperature=0.0, ignore_eos=True)
+        else:
+            module.generate(
+                prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=options.new_tokens,
+                min_new_tokens=options.new_tokens, pad_token_id=0,
+            )  # fmt: skip
+        return float(batch_size * options.new_tokens)
+
+    contestants = []
+    for precision in options.precision:
+        dtype = getattr(torch, precision)
+        for name, module in ((OURS, model), (HUGGING_FACE, hugging_face)):
+            copy = type(module)(module.config).to(options.device, dtype).eval()
+            copy.load_state_dict(module.state_dict())
+            contestants.append(Contestant(name, precision, partial(run, name, copy)))
+    rows = compete(contestants, options.rounds, f"generation, batch {batch_size}", options.device)
+    notes = [
+        f"{options.preset} with random weights, greedy, {options.new_tokens} tokens after {options.prompt_tokens}",
+        f"{options.rounds} rounds of {batch_size} prompts; bfloat16: the weights",
+    ]
+    return Table(f"Generation, batch {batch_size}", "tokens/s", notes, rows)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, print, and write."""
+    options = parse_options(arguments)
+    torch.set_num_threads(options.threads)
+    described = machine(options.device)
+    described["malloc"] = "tuned for all" if tune_malloc() else "as the system has it, for all"
+    print("\n".join(f"{name}: {value}" for name, value in described.items()))
+    tables = []
+    makers: list[Callable[[], Table]] = [partial(training_table, options)] if "training" in options.tables else []
+    if "generation" in options.tables:
+        makers += [partial(generation_table, options, size) for size in options.generation_batches]
+    for make in makers:
+        tables.append(make())
+        print(f"\n{tables[-1]}", flush=True)
+    if options.json is not None:
+        given = {name: str(value) if name == "device" else value for name, value in options.as_dict().items()}
+        result = {"machine": described, "options": given, "tables": [asdict(table) for table in tables]}
+        write_text(Path(options.json), json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,68 @@
+"""The GPT benchmark's peers compute what the model computes, and its tables come out."""
+
+import importlib.util
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from transformer_zoo import UserError, get_config
+
+pytest.importorskip("transformers")
+OPTIONS: dict[str, Any] = {"device": torch.device("cpu"), "seed": 3, "nanogpt": None, "compile": False}
+
+
+@pytest.fixture(scope="module")
+def benchmark(root: Path) -> Iterator[ModuleType]:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("gpt_benchmark", root / "recipes" / "gpt" / "benchmark.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gpt_benchmark"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["gpt_benchmark"]
+
+
+@pytest.mark.parametrize("preset", ["gpt-nano", "gpt2"])
+@torch.no_grad()
+def test_hugging_face_has_the_same_weights(
+    benchmark: ModuleType, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small: dict[str, Any] = {"d_model": 24, "n_heads": 2, "d_ff": 37, "n_layers": 2, "eos_id": None}
+    small |= {"vocab_size": 61, "max_seq_len": 16}
+    monkeypatch.setattr(benchmark, "get_config", lambda name, **more: get_config(name, **small | more))
+    model = benchmark.build(Namespace(**OPTIONS, preset=preset)).eval()
+    for weight in model.parameters():
+        weight += 0.1 * torch.randn_like(weight)
+    ids = torch.randint(61, (3, 13))
+    assert_close(benchmark.to_hugging_face(model).eval()(ids).logits, model(ids), rtol=1e-4, atol=1e-4)
+
+
+def test_the_tables(benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "speed.json"
+    small = "--preset gpt-nano --batch-size 1 --length 8 --rounds 1 --steps 1 --new-tokens 2 --prompt-tokens 3"
+    threads = f"--threads {torch.get_num_threads()} --device cpu --precision float32 --generation-batches 2"
+    benchmark.main([*f"{small} {threads} --json {path}".split()])
+    tables = json.loads(path.read_text())["tables"]
+    assert [table["title"] for table in tables] == ["Training", "Generation, batch 2"]
+    for table in tables:
+        assert [row["name"] for row in table["rows"]] == [benchmark.OURS, benchmark.HUGGING_FACE]
+        assert all(row["speed"] > 0 for row in table["rows"])
+    assert "| transformer_zoo | float32 |" in capsys.readouterr().out
+
+
+def test_what_is_refused(benchmark: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="GPT-2's structure only"):
+        benchmark.main(["--preset", "gpt-modern", "--tables", "training"])
+    options = ["--preset", "gpt-nano", "--tables", "training", "--nanogpt", str(tmp_path)]
+    with pytest.raises(UserError, match="give a clone of"):
+        benchmark.main(options)
