@@ -9,6 +9,7 @@ from transformer_zoo.errors import run_program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Exit status: 0, 1 for an error in the input, 2 for one in the options."""
     from transformer_zoo.cli import commands, zoo
+    from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.options import run_command
 
     for stream in (sys.stdout, sys.stderr):
@@ -16,11 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(
                 encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "strict"
             )
+    translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     return run_program(
         lambda: run_command(
-            (commands.translate, commands.evaluate, commands.score, commands.average, zoo.list_, zoo.describe),
+            (*translating, generate, zoo.list_, zoo.describe),
             sys.argv[1:] if arguments is None else arguments,
             prog="transformer-zoo",
-            description="Translate with a trained run, score it, average its checkpoints.",
+            description="Translate or write with a trained run, score it, average its checkpoints, look into the zoo.",
         )
     )

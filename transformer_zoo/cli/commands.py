@@ -65,10 +65,10 @@ class Search:
 
     def load(self, run: Path) -> "Run":
         """The run, on the device."""
-        from transformer_zoo.training.checkpoint import load_run
+        from transformer_zoo.training.checkpoint import load_translation_run
         from transformer_zoo.training.device import choose_device
 
-        return load_run(run, device=choose_device(self.device))
+        return load_translation_run(run, device=choose_device(self.device))
 
     def options(self, run: "Run") -> dict[str, Any]:
         """Arguments of `translate`."""
@@ -128,15 +128,18 @@ def evaluate(
     split: str | None = None,
     source: Path | None = None,
     reference: Path | None = None,
+    file: Path | None = None,
+    stride: PositiveInt | None = None,
     metrics: list[Literal["bleu", "chrf", "ter"]] = ["bleu"],  # noqa: B006  (it is only read)
     tokenize: str | None = None,
     lowercase: bool = False,
     compare: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Translate a test set and score it with sacreBLEU, whose signature says how.
+    """Translate a test set and score it with sacreBLEU, or say how well a decoder-only run foretells a text.
 
-    The translations are kept in RUN/evaluation, with settings, scores and signatures beside them.
+    Translations are kept in RUN/evaluation, with settings, scores and signatures beside them. With --file the run is a
+    decoder-only one: nats per token, perplexity and bits per byte are printed, by a window that slides over the text.
 
     Args:
         run: Folder of a trained run.
@@ -145,6 +148,9 @@ def evaluate(
             data.tests.
         source: Text to translate instead of a split, together with --reference.
         reference: Its translations, line for line.
+        file: Text to foretell: a file, a folder or a pattern, plain, .gz or JSON lines.
+        stride: The window moves by so many tokens; fewer foretell better, and take longer. By default half of the
+            model's context.
         metrics: One or more of bleu, chrf, ter.
         tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ...; none for text that is tokenized already.
             By default the recipe's test.bleu_tokenize, or 13a.
@@ -153,10 +159,14 @@ def evaluate(
             resampling.
         json: Print JSON instead of a table.
     """
-    from transformer_zoo.cli.evaluate import compare_runs, evaluate_run, print_comparisons, print_scores
+    from transformer_zoo.cli.evaluate import compare_runs, evaluate_run, evaluate_text, print_comparisons, print_scores
     from transformer_zoo.data.parallel import ParallelFiles, read_parallel
     from transformer_zoo.evaluation import check_tokenizer
 
+    if file is not None:
+        if any(other is not None for other in (split, source, reference, compare)):
+            raise UsageError("--file excludes --split, --source, --reference and --compare")
+        return evaluate_text(run, file, stride, search, json)
     if (source is None) != (reference is None):
         raise UsageError("--source and --reference go together")
     if source is not None and split is not None:

@@ -1,15 +1,23 @@
 """What `transformer-zoo evaluate` does: translate, score, keep, compare, print."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from transformer_zoo.cli.streams import warn_of_cuts, with_progress
+from transformer_zoo.data import TextFiles
 from transformer_zoo.data.parallel import ParallelText
-from transformer_zoo.evaluation import compare, corpus_score
+from transformer_zoo.evaluation import compare, corpus_score, text_score
 from transformer_zoo.generation import translate_n_best
+from transformer_zoo.generation.write import first_token
+from transformer_zoo.training.checkpoint import load_text_run
+from transformer_zoo.training.device import choose_device
 from transformer_zoo.training.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -60,6 +68,31 @@ def compare_runs(
         for one, other, (name, text) in zip(first, second, texts.items(), strict=True)
         for comparison in compare(one.hypotheses, other.hypotheses, text.target, **scoring)
     ]
+
+
+def evaluate_text(run: Path, file: Path, stride: int | None, search: "Search", as_json: bool) -> None:
+    """Nats per token, perplexity and bits per byte of a text under a decoder-only run, printed."""
+    loaded = load_text_run(run, device=choose_device(search.device))
+    start, tokenizer = first_token(loaded.model), loaded.tokenizer
+    lossy = False
+
+    def documents() -> Iterator[tuple[list[int], int]]:
+        nonlocal lossy
+        for text in with_progress(TextFiles(path=str(file)).documents(), f"{run}, {file.name}"):
+            ids, raw = tokenizer.encode(text), text.encode()
+            lossy = lossy or tokenizer.decode_bytes(ids) != raw
+            yield ids, len(raw) - (len(tokenizer.decode_bytes(ids[:1])) if start is None else 0)
+
+    score = text_score(loaded.model, documents(), stride=stride, dtype=getattr(torch, search.dtype))
+    if lossy:
+        print("warning: the tokenizer loses a part of the text, which the bits per byte leave out", file=sys.stderr)
+    numbers = {name: getattr(score, name) for name in ("nats_per_token", "perplexity", "bits_per_byte")}
+    if as_json:
+        print(json.dumps({"run": str(run), "file": str(file), **dataclasses.asdict(score), **numbers}, indent=2))
+        return
+    counts = {"tokens": f"{score.tokens:,}", "bytes": f"{score.bytes:,}"}
+    shown = {**counts, **{name: f"{value:.4f}" for name, value in numbers.items()}}
+    print_table([(name.replace("_", " "), value) for name, value in shown.items()])
 
 
 def print_scores(report: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly
+from transformer_zoo.models.cache import DecoderCache
 
 
 def context_start(length: int, max_seq_len: int, stride: int) -> int:
@@ -59,6 +60,9 @@ class Reader:
         self.starts: list[int] = []  # of the context of each row in the cache
         self.places: list[int] = []  # of the rows that have not ended, in the cache
         self.length = 0  # tokens in the cache, padding included
+        self.cache: DecoderCache
+        self.mask: Tensor | None = None  # (B, capacity), True but for padding
+        self.positions: Tensor | None = None  # (B, 1), of the last token; None: without padding, the cache knows
 
     def read(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Logits (B, V), in float32, of the token after each row; since the last call each has grown by one."""

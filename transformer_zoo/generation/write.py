@@ -103,7 +103,8 @@ def write(
     def stop(row: int, token: int) -> bool:
         return texts[row].add(token)
 
-    for row, _, end in generate_stream(model, rows, **{**options, "stop": stop}):
+    options["stop"] = stop
+    for row, _, end in generate_stream(model, rows, **options):
         text = texts[row].take(last=end is not None)
         if text or end:
             yield NewText(row, text, end)

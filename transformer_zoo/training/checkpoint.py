@@ -220,7 +220,7 @@ def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu"
     """`load_run` of an encoder-decoder; any other is refused with a UserError."""
     run = load_run(path, device=device)
     if isinstance(run, TextRun):
-        raise UserError(f"{path} is a decoder-only run, which does not translate: generate writes with it")
+        raise UserError(f"{path} is a decoder-only run, which does not translate: use generate, or evaluate --file")
     return run
 
 
@@ -228,7 +228,7 @@ def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> Te
     """`load_run` of a decoder-only model; any other is refused with a UserError."""
     run = load_run(path, device=device)
     if isinstance(run, Run):
-        raise UserError(f"{path} is a translation run, which has no text of its own to go on: translate uses it")
+        raise UserError(f"{path} is a translation run, which translates: use translate, or evaluate")
     return run
 
 

@@ -1,0 +1,149 @@
+"""`transformer-zoo generate`: write on with a trained model."""
+
+import json as jsonlib
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from transformer_zoo.cli.commands import UsageError
+from transformer_zoo.cli.streams import input_lines
+
+if TYPE_CHECKING:
+    from transformer_zoo.generation import NewText
+    from transformer_zoo.training.checkpoint import TextRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """How the next token is chosen, and when there is none.
+
+    Args:
+        max_new_tokens: Most tokens of an answer.
+        temperature: Logits are divided by it: below 1 likely tokens become likelier; 0 always takes the likeliest.
+        top_k: Draw from the K likeliest tokens.
+        top_p: Draw from the fewest tokens that together have this probability.
+        min_p: Draw from the tokens that are at least this times as likely as the likeliest.
+        repetition_penalty: Above 1, tokens that were there before become less likely.
+        stride: Prompt and answer may be longer than the model's context. Then it reads the last part of them, which
+            moves by so many tokens each time it is full; by default a quarter of the context.
+    """
+
+    max_new_tokens: PositiveInt = 200
+    temperature: NonNegativeFloat = 0.8
+    top_k: PositiveInt | None = None
+    top_p: ClosedUnitInterval | None = None
+    min_p: ClosedUnitInterval | None = None
+    repetition_penalty: PositiveFloat = 1.0
+    stride: PositiveInt | None = None
+
+
+def generate(
+    run: Path,
+    writing: Writing,
+    prompt: list[str] = [],  # noqa: B006  (it is only read)
+    input: Path | None = None,
+    whole: bool = False,
+    stop: list[str] = [],  # noqa: B006
+    num_samples: PositiveInt = 1,
+    seed: NonNegativeInt | None = None,
+    batch_size: PositiveInt = 16,
+    device: str = "auto",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    json: bool = False,
+) -> None:
+    """Write on from a prompt, token by token, with a trained decoder-only run.
+
+    Prompts and their answers are written as they come, in order; lines of --- stand between several. An empty prompt
+    begins a new text.
+
+    Args:
+        run: Folder of a trained run.
+        writing: Writing.
+        prompt: Texts to go on from.
+        input: File with a prompt in each line, plain or .gz; standard input where there is no --prompt either.
+        whole: The file, or standard input, is one prompt with all its lines.
+        stop: Strings that end an answer, and are not part of it.
+        num_samples: Answers to each prompt.
+        seed: Makes the answers the same each time: answer number i, from 0, is drawn with seed + i. By default they
+            are others each time.
+        batch_size: Answers that are written at once; more are faster. It does not change them.
+        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
+        dtype: Of the model's weights.
+        json: Print a line of JSON for each answer instead: prompt, sample, text, and what ended it (eos, stop or
+            length).
+    """
+    if prompt and (input is not None or whole):
+        raise UsageError("--prompt and --input, or --whole, exclude each other")
+    import torch
+
+    from transformer_zoo.training.checkpoint import load_text_run
+    from transformer_zoo.training.device import choose_device
+
+    loaded = load_text_run(run, device=choose_device(device))
+    loaded.model.to(getattr(torch, dtype))
+    prompts = prompt or (["\n".join(input_lines(input))] if whole else input_lines(input))
+    wanted = ((text, sample) for text in prompts for sample in range(num_samples))
+    answering_lines = not prompt and input is None and sys.stdin.isatty()
+    options = {**vars(writing), "stops": stop, "seed": int(torch.randint(2**62, ())) if seed is None else seed}
+    texts = _write(loaded, wanted, num_samples if answering_lines else batch_size, options)
+    _print_json(texts) if json else _print_text(texts)
+
+
+Answers = Iterator[tuple[tuple[str, int], Iterator["NewText"]]]
+
+
+def _write(run: "TextRun", wanted: Iterable[tuple[str, int]], batch_size: int, options: dict[str, Any]) -> Answers:
+    """Each prompt, the number of its sample, and the pieces of the answer."""
+    from transformer_zoo.generation import write
+
+    source = iter(wanted)
+    for first in count(0, batch_size):
+        batch = list(islice(source, batch_size))
+        if not batch:
+            return
+        prompts = [text for text, _ in batch]
+        pieces = write(run.model, run.tokenizer, prompts, **{**options, "seed": options["seed"] + first})
+        yield from zip(batch, in_order(pieces, len(batch)), strict=True)
+
+
+def in_order(pieces: Iterable["NewText"], n: int) -> Iterator[Iterator["NewText"]]:
+    """The pieces of answer 0 as they come, then those of answer 1, of which some have come already, and so on.
+
+    Each answer must be read to its end before the next is asked for.
+    """
+    source = iter(pieces)
+    waiting: list[list[NewText]] = [[] for _ in range(n)]
+
+    def answer(row: int) -> Iterator["NewText"]:
+        yield from waiting[row]
+        if waiting[row] and waiting[row][-1].end:
+            return
+        for piece in source:
+            if piece.row != row:
+                waiting[piece.row].append(piece)
+                continue
+            yield piece
+            if piece.end:
+                return
+
+    yield from map(answer, range(n))
+
+
+def _print_text(answers: Answers) -> None:
+    for number, ((prompt, _), pieces) in enumerate(answers):
+        start = "---\n" * (number > 0) + prompt
+        for piece in pieces:
+            print(start + piece.text, end="\n" if piece.end else "", flush=True)
+            start = ""
+
+
+def _print_json(answers: Answers) -> None:
+    for (prompt, sample), pieces in answers:
+        parts = list(pieces)
+        answer = {"prompt": prompt, "sample": sample, "text": "".join(part.text for part in parts)}
+        print(jsonlib.dumps({**answer, "end": parts[-1].end}, ensure_ascii=False), flush=True)

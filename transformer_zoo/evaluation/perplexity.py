@@ -1,0 +1,124 @@
+"""How well a language model knows a text: nats a token, bits a byte, perplexity, every token counted once."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.generation.translate import evaluating
+from transformer_zoo.generation.write import first_token
+from transformer_zoo.models import DecoderOnly
+
+_LOGITS = 1 << 24  # computed at once: 64 MiB of float32
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """What a text costs a model: `nats` for `tokens` tokens, which spell `bytes` bytes."""
+
+    nats: float
+    tokens: int
+    bytes: int
+
+    @property
+    def nats_per_token(self) -> float:
+        """The mean negative log-likelihood of a token."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the nats per token."""
+        return math.exp(min(self.nats_per_token, 700))  # beyond is no float
+
+    @property
+    def bits_per_byte(self) -> float:
+        """What a byte of UTF-8 costs: comparable between tokenizers, and with compressors."""
+        return self.nats / math.log(2) / self.bytes
+
+
+class Window(NamedTuple):
+    """A piece of a text: the model reads `ids`, the last `len(targets)` of which foretell the targets."""
+
+    ids: Sequence[int]
+    targets: Sequence[int]
+
+
+def sliding_windows(ids: Sequence[int], length: int, stride: int) -> Iterator[Window]:
+    """Windows over a text in which each token but the first is a target once.
+
+    They have `length` tokens (the only one of a short text has fewer) and move by `stride`: from the second one on a
+    target is foretold from length - stride + 1 tokens at least.
+    """
+    done, n = 0, len(ids) - 1  # targets that have been, and that there are
+    while done < n:
+        end = min(done + (stride if done else length), n)
+        yield Window(ids[max(end - length, 0) : end], ids[done + 1 : end + 1])
+        done = end
+
+
+def text_score(
+    model: DecoderOnly,
+    documents: Iterable[tuple[Sequence[int], int]],
+    *,
+    stride: int | None = None,
+    batch_size: int = 8,
+    dtype: torch.dtype = torch.float32,
+) -> TextScore:
+    """What documents cost a model, by a sliding window of its `max_seq_len`.
+
+    Each document is read by itself, after the token that texts start with (`first_token`). A model without one cannot
+    foretell a document's first token, which is then not counted.
+
+    Args:
+        model: any mode; it is put into evaluation mode while it is used.
+        documents: the token ids of each, and how many bytes those that are counted spell.
+        stride: of the window; a smaller one foretells from more tokens, and takes longer. None: half of `max_seq_len`.
+        batch_size: windows that are read at once.
+        dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
+
+    Raises:
+        UserError: a stride out of range, or nothing to count.
+    """
+    length = model.config.max_seq_len
+    stride = max(length // 2, 1) if stride is None else stride
+    if not 1 <= stride <= length:
+        raise UserError(f"stride {stride} must be from 1 to the context of {length} tokens")
+    start = first_token(model)
+    n_tokens = n_bytes = 0
+
+    def windows() -> Iterator[Window]:
+        nonlocal n_tokens, n_bytes
+        for ids, size in documents:
+            ids = ids if start is None else [start, *ids]
+            n_tokens, n_bytes = n_tokens + max(len(ids) - 1, 0), n_bytes + size
+            yield from sliding_windows(ids, length, stride)
+
+    nats, source = 0.0, windows()
+    while batch := list(islice(source, batch_size)):
+        nats += _nats(model, batch, dtype)
+    if not n_tokens:
+        raise UserError("there is no token to foretell: the text is empty, or too short")
+    return TextScore(nats, n_tokens, n_bytes)
+
+
+@torch.inference_mode()
+def _nats(model: DecoderOnly, batch: Sequence[Window], dtype: torch.dtype) -> float:
+    """-log p of all targets of the windows."""
+    device = model.head_weight.device
+    longest = max(len(window.ids) for window in batch)
+    # Padding is on the right: what a token is foretold from does not change, so that no mask is needed.
+    ids = torch.tensor([[*window.ids, *[0] * (longest - len(window.ids))] for window in batch], device=device)
+    targets = torch.tensor([target for window in batch for target in window.targets], device=device)  # (N,)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with evaluating(model, dtype):
+        hidden = model.hidden(ids)  # (B, T, D)
+        read = [x[len(w.ids) - len(w.targets) : len(w.ids)] for x, w in zip(hidden, batch, strict=True)]
+        rows = max(_LOGITS // model.config.vocab_size, 1)
+        for x, y in zip(torch.cat(read).split(rows), targets.split(rows), strict=True):
+            total += F.cross_entropy(model.logits(x).float(), y, reduction="none").double().sum()
+    return total.item()
