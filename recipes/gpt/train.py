@@ -61,7 +61,8 @@ def main(arguments: list[str]) -> None:
         task = make_task(recipe, tokenizer, train, validation)
         trainer = Trainer(task, recipe, world=here)
         if here.main:
-            save_model_config(run_dir, "decoder-only", model_config(recipe, tokenizer))
+            config = model_config(recipe, tokenizer)
+            save_model_config(run_dir, "decoder-only", config, tokenizer=tokenizer.fingerprint)
         size = sum(p.numel() for p in task.model.parameters())
         say(f"{size:,} parameters on {device}, {trainer.dtype}, processes: {here.size}; run folder {run_dir}")
         reason, step = trainer.fit(), trainer.progress.step
