@@ -1,4 +1,5 @@
 # make demo   train a translator on the corpus that ships, print its BLEU and some translations (minutes)
+# make demo-gpt   train a GPT on the source of Python's standard library, print its bits per byte, let it write (minutes)
 # make test   lint, type check, then the whole fast suite
 # make lint   ruff and mypy only
 # make slow   the tests that take longer
@@ -8,7 +9,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test lint slow install
+.PHONY: demo demo-gpt test lint slow install
 
 PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3  # the first that will do
 VENV ?= .venv
@@ -23,6 +24,15 @@ demo: $(VENV)/installed
 	$(VENV)/bin/transformer-zoo evaluate runs/numbers --split test
 	head -n 8 data/numbers/test.en | $(VENV)/bin/transformer-zoo translate runs/numbers \
 	  | paste -d '\n' <(head -n 8 data/numbers/test.en) -
+
+demo-gpt: $(VENV)/installed
+	$(VENV)/bin/python data/python_source/prepare.py
+	$(VENV)/bin/python recipes/gpt/train.py recipes/gpt/python_source.yaml
+	$(VENV)/bin/transformer-zoo evaluate runs/python_source --file data/python_source/val.txt
+	@$(VENV)/bin/python -c "import lzma; text = open('data/python_source/val.txt', 'rb').read(); \
+	  print(f'lzma on the same file: {8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text):.4f} bits per byte')"
+	$(VENV)/bin/transformer-zoo generate runs/python_source --seed 1 --max-new-tokens 200 \
+	  --prompt $$'def read_lines(path):\n    """'
 
 test: lint
 	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile

@@ -101,7 +101,7 @@ def to_hugging_face(model: DecoderOnly) -> Any:
         vocab_size=c.vocab_size, n_positions=c.max_seq_len, n_embd=c.d_model, n_layer=c.n_layers, n_head=c.n_heads,
         n_inner=c.d_ff, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
-    peer = GPT2LMHeadModel(config)
+    peer: Any = GPT2LMHeadModel(config)
     transposed = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # their Conv1D keeps (inputs, outputs)
     weights = {name: w.mT if name.endswith(transposed) else w for name, w in gpt2_names(model).items()}
     found = peer.transformer.load_state_dict(weights, strict=False)
@@ -175,7 +175,7 @@ def training_table(options: Namespace) -> Table:
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return n * options.steps
+        return float(n * options.steps)
 
     contestants = []
     for name, (module, loss) in training_losses(model, options).items():
