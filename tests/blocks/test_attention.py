@@ -106,7 +106,7 @@ def test_the_fused_kernel_gets_is_causal_alone(monkeypatch: pytest.MonkeyPatch, 
         seen.append((attn_mask is not None, is_causal))
         return args[0]
 
-    monkeypatch.setattr(attention, "_matmul_is_faster", lambda queries, keys: False)
+    monkeypatch.setattr(attention, "_matmul_is_faster", lambda queries, keys, dropout: False)
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     x = torch.randn(B, H, TQ, DH)
     attend(x, x, x, is_causal=True, bias=torch.zeros(TQ, TQ) if with_bias else None)
@@ -120,17 +120,19 @@ def test_single_precision(kernel: str) -> None:
     )
 
 
-def test_short_sequences_take_plain_products_and_long_ones_the_fused_kernel(
+def test_short_sequences_of_bfloat16_take_plain_products_and_others_the_fused_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fused(*args: Tensor, **options: object) -> Tensor:
         raise NotImplementedError("fused")
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", fused)
-    short, long = torch.randn(1, 1, 16, 4), torch.randn(1, 1, 512, 4)
-    attend(short, short, short)
-    with pytest.raises(NotImplementedError, match="fused"):
-        attend(long, long, long)
+    short, long = torch.randn(1, 1, 16, 4), torch.randn(1, 1, 512, 4).bfloat16()
+    attend(short.bfloat16(), short.bfloat16(), short.bfloat16())
+    attend(short, short, short, dropout=0.1)
+    for x in (short, long):
+        with pytest.raises(NotImplementedError, match="fused"):
+            attend(x, x, x)
 
 
 def test_both_kernels_agree_at_lengths_around_the_choice() -> None:

@@ -43,7 +43,7 @@ def test_rms_norm(eps: float) -> None:
     theirs = nn.RMSNorm(7, eps=eps)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 7) * 2 + 1
-    assert torch.equal(ours(x), theirs(x))
+    assert_close(ours(x), theirs(x))
     assert_close(ours(x).double(), rms_norm(x, ours, eps), rtol=1e-5, atol=1e-5)
 
 

@@ -55,7 +55,7 @@ def attend(
         raise ValueError(
             "is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead"
         )
-    if softcap is not None or _matmul_is_faster(queries, keys):
+    if softcap is not None or _matmul_is_faster(queries, keys, dropout):
         if is_causal:
             mask = causal_mask(queries.size(2), device=queries.device)
         if queries.device.type == "cpu":
@@ -66,9 +66,8 @@ def attend(
         is_causal and bias is not None
     ):  # the fused kernel is never given is_causal together with a mask or a bias
         mask, is_causal = causal_mask(queries.size(2), device=queries.device), False
-    attendable = None
-    if mask is not None:
-        attendable = mask.any(-1, keepdim=True)
+    attendable = _attendable(mask)
+    if mask is not None and attendable is not None:
         mask = mask | ~attendable
     additive = mask if bias is None else _as_bias(mask, bias, queries.dtype)
     out = F.scaled_dot_product_attention(
@@ -103,18 +102,29 @@ def attention_weights(
     if mask is None:
         return scores.softmax(-1)
     # Where nothing may be attended to, softmax would divide zero by zero: let all in, then take all away.
-    attendable = mask.any(-1, keepdim=True)
+    attendable = _attendable(mask)
+    forbidden = ~mask if attendable is None else ~mask & attendable
     # Adding 0 or -inf in place needs nothing in the backward pass, where filling by a mask fills again.
-    scores += torch.zeros_like(mask | ~attendable, dtype=scores.dtype).masked_fill_(
-        ~mask & attendable, -torch.inf
-    )
-    return scores.softmax(-1) * attendable
+    scores += torch.zeros_like(forbidden, dtype=scores.dtype).masked_fill_(forbidden, -torch.inf)
+    weights = scores.softmax(-1)
+    return weights if attendable is None else weights * attendable
 
 
-def _matmul_is_faster(queries: Tensor, keys: Tensor) -> bool:
-    """On a CPU, short sequences spend more in the fused kernel's set-up than in the products themselves."""
+def _attendable(mask: Tensor | None) -> Tensor | None:
+    """(..., Tq, 1), False for a query that may attend to nothing; None where there is none, if a look is cheap."""
+    if mask is None:
+        return None
+    attendable = mask.any(-1, keepdim=True)
+    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(attendable.all()):
+        return None
+    return attendable
+
+
+def _matmul_is_faster(queries: Tensor, keys: Tensor, dropout: float) -> bool:
+    """On a CPU, where the fused kernel cannot drop weights, and in 16 bits is slow for short sequences."""
     return (
         queries.device.type == "cpu"
+        and (dropout > 0 or queries.dtype.itemsize < 4)
         and queries.size(2) * keys.size(2) <= _SHORT
         and not torch.compiler.is_compiling()
     )
@@ -245,9 +255,7 @@ class Attention(nn.Module):
         Returns:
             (B, Tq, D); or that and the weights (B, H, Tq, Tk).
         """
-        queries = self._split_heads(self.q_proj(x))  # (B, H, Tq, Dh)
-        if self.q_norm is not None:
-            queries = self.q_norm(queries)
+        queries = self._split_heads(self.q_proj(x), self.q_norm)  # (B, H, Tq, Dh)
         if rotary is not None:
             queries = rotary.apply(queries)
         if isinstance(cache, KVCache):
@@ -288,14 +296,12 @@ class Attention(nn.Module):
 
     def project_memory(self, memory: Tensor, rotary: Rotation | None = None) -> ProjectedMemory:
         """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used at every decoding step."""
-        keys, values = self._split_heads(self.k_proj(memory)), self._split_heads(self.v_proj(memory))
-        if self.k_norm is not None:
-            keys = self.k_norm(keys)
+        keys, values = self._split_heads(self.k_proj(memory), self.k_norm), self._split_heads(self.v_proj(memory))
         return ProjectedMemory(keys if rotary is None else rotary.apply(keys), values)
 
-    def _split_heads(self, x: Tensor) -> Tensor:
-        heads: Tensor = x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, T, Dh)
-        return heads
+    def _split_heads(self, x: Tensor, norm: RMSNorm | None = None) -> Tensor:
+        heads = x.unflatten(-1, (-1, self.head_dim))  # (B, T, H, Dh)
+        return (heads if norm is None else norm(heads)).transpose(1, 2)  # (B, H, T, Dh)
 
     def _merge_heads(self, heads: Tensor) -> Tensor:
         out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, Tq, D)

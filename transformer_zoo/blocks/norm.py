@@ -1,5 +1,7 @@
 """LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,44 @@ class LayerNorm(nn.Module):
         return f"{self.weight.numel()}, eps={self.eps}, bias={self.bias is not None}"
 
 
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight: x (..., D), weight (D,) -> (..., D)."""
+    if (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype
+        and x.dtype.itemsize >= 4
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+    ):
+        out: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+        return out
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """On a CPU torch has no kernel of its own, and differentiates a dozen passes over x; by hand it is six.
+
+    With s = 1 / sqrt(mean(x^2) + eps), dx = s w g - x s^3 / D sum(w g x), and dw = sum over rows of s g x.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.size(-1))
+        scale = mean_square.add_(eps).rsqrt_()  # (..., 1)
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (grad,) = grads
+        x, weight, scale = ctx.saved_tensors
+        product = (grad * x).reshape(-1, x.size(-1))  # (N, D)
+        along = (product @ weight).view_as(scale)  # (..., 1)
+        grad_x = x * along.mul_(scale.pow(3)).div_(-x.size(-1))
+        grad_x.addcmul_(grad * weight, scale)
+        return grad_x, scale.reshape(-1) @ product, None
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, equation 4 of the paper.
 
@@ -36,7 +76,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.weight.numel()}, eps={self.eps}"

@@ -1,7 +1,7 @@
 """Rotary positions (Su et al. 2021, "RoFormer"): queries and keys turn by angles that grow with their place."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,49 @@ class Rotation(NamedTuple):
     def apply(self, x: Tensor) -> Tensor:
         """Turn each pair of the first R dimensions of every head, equation 34: (B, H, T, Dh) -> the same."""
         cos, sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
+        if torch.compiler.is_compiling():
+            return self._plain(x, cos, sin)
+        out: Tensor = _Turn.apply(x, cos, sin, self.layout)  # type: ignore[no-untyped-call]
+        return out
+
+    def _plain(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """In operations that a compiler can join."""
         n = 2 * cos.size(-1)
-        turned, rest = (x, None) if n == x.size(-1) else (x[..., :n], x[..., n:])
-        if self.layout == "halves":
-            a, b = turned.chunk(2, dim=-1)
-            turned = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
-        else:
-            a, b = turned.unflatten(-1, (-1, 2)).unbind(-1)
-            turned = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
-        return turned if rest is None else torch.cat([turned, rest], dim=-1)
+        a, b = _pairs(x[..., :n], self.layout)
+        turned = [a * cos - b * sin, b * cos + a * sin]
+        joined = torch.cat(turned, dim=-1) if self.layout == "halves" else torch.stack(turned, dim=-1).flatten(-2)
+        return joined if n == x.size(-1) else torch.cat([joined, x[..., n:]], dim=-1)
+
+
+def _pairs(x: Tensor, layout: str) -> tuple[Tensor, Tensor]:
+    """Views of the first and of the second dimension of each pair: (..., R) -> twice (..., R/2)."""
+    a, b = x.chunk(2, dim=-1) if layout == "halves" else x.unflatten(-1, (-1, 2)).unbind(-1)
+    return a, b
+
+
+class _Turn(torch.autograd.Function):
+    """The gradient of a rotation is turned back by it: the same four passes, and nothing of x to be kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        ctx.layout = layout
+        return _turn(x, cos, sin, layout)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn(grads[0], cos, -sin, ctx.layout), None, None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
+    n = 2 * cos.size(-1)
+    out = torch.empty_like(x)
+    (a, b), (to_a, to_b) = _pairs(x[..., :n], layout), _pairs(out[..., :n], layout)
+    torch.mul(a, cos, out=to_a).addcmul_(b, sin, value=-1)
+    torch.mul(b, cos, out=to_b).addcmul_(a, sin)
+    out[..., n:] = x[..., n:]
+    return out
 
 
 class Llama3Scaling(NamedTuple):

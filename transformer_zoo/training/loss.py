@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 256  # rows at a time: their logits stay in a CPU's cache
+CHUNK_LOGITS = 1 << 21  # on a CPU: few enough to stay in its cache
 CHUNK_ON_GPU = 4096  # few enough for its memory, enough to fill it
 
 
@@ -138,7 +138,7 @@ def linear_cross_entropy(
     """
     if softcap is not None and label_smoothing:
         raise ValueError("label smoothing and a soft-cap of the logits cannot be used together")
-    chunk = chunk or (CHUNK_ON_GPU if hidden.is_cuda else CHUNK)
+    chunk = chunk or (CHUNK_ON_GPU if hidden.is_cuda else max(CHUNK_LOGITS // len(weight), 64))
     with torch.autocast(hidden.device.type, enabled=False):
         loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden,

@@ -19,7 +19,7 @@ def _gpt3(n_layers: int, d_model: int, n_heads: int, head_dim: int) -> DecoderCo
     )
 
 
-_CHARACTERS = replace(GPT2, vocab_size=65, eos_id=None, bias=False, norm_bias=False)
+_CHARACTERS = replace(GPT2, vocab_size=65, eos_id=None, activation="gelu", bias=False, norm_bias=False)
 """As in nanoGPT's recipes for Tiny Shakespeare, which has 65 characters."""
 
 PRESETS: dict[str, DecoderConfig] = {
