@@ -300,8 +300,10 @@ class Attention(nn.Module):
         return ProjectedMemory(keys if rotary is None else rotary.apply(keys), values)
 
     def _split_heads(self, x: Tensor, norm: RMSNorm | None = None) -> Tensor:
-        heads = x.unflatten(-1, (-1, self.head_dim))  # (B, T, H, Dh)
-        return (heads if norm is None else norm(heads)).transpose(1, 2)  # (B, H, T, Dh)
+        heads: Tensor = x.unflatten(-1, (-1, self.head_dim))  # (B, T, H, Dh)
+        if norm is not None:
+            heads = norm(heads)
+        return heads.transpose(1, 2)  # (B, H, T, Dh)
 
     def _merge_heads(self, heads: Tensor) -> Tensor:
         out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, Tq, D)
