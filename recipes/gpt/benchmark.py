@@ -36,6 +36,7 @@ try:
 except ImportError as missing:
     sys.exit(f"error: {missing}: the peers are installed by pip install -e '.[benchmark]'")
 
+ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}  # ours: Hugging Face's; nanoGPT has the first only
 NANOGPT, HUGGING_FACE = "nanoGPT", "Hugging Face GPT2LMHeadModel"
 
 
@@ -71,6 +72,8 @@ def build(options: Namespace) -> DecoderOnly:
     config = get_config(options.preset, dropout=0.0, attention_dropout=0.0)
     if not isinstance(config, DecoderConfig) or config.positions != "learned" or not config.tie_embeddings:
         raise UserError(f"--preset {options.preset}: the peers have GPT-2's structure only")
+    if config.activation not in ACTIVATIONS:
+        raise UserError(f"--preset {options.preset}: the peers have no {config.activation}")
     return DecoderOnly(config).to(options.device)
 
 
@@ -99,7 +102,8 @@ def to_hugging_face(model: DecoderOnly) -> Any:
     c = model.config
     config = GPT2Config(
         vocab_size=c.vocab_size, n_positions=c.max_seq_len, n_embd=c.d_model, n_layer=c.n_layers, n_head=c.n_heads,
-        n_inner=c.d_ff, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
+        n_inner=c.d_ff, activation_function=ACTIVATIONS[c.activation], resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     peer: Any = GPT2LMHeadModel(config)
     transposed = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # their Conv1D keeps (inputs, outputs)
