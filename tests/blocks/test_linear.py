@@ -1,5 +1,7 @@
 """A linear projection is the same number for every number of rows, whichever kernel computes it."""
 
+import sys
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -26,3 +28,24 @@ def test_few_rows_have_gradients_and_autocast() -> None:
         assert module(x).dtype == torch.bfloat16
     with torch.no_grad():
         assert linear(x.bfloat16(), module.weight.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("instructions", [False, True])
+def test_bfloat16_is_the_same_with_and_without_its_instructions(
+    instructions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs rounded, added up in float32, the sum rounded: within one rounding of the product in float64."""
+    monkeypatch.setattr(sys.modules["transformer_zoo.blocks.linear"], "cpu_has_bfloat16", lambda: instructions)
+    module, x = Linear(67, 31), torch.randn(5, 7, 67, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = module(x)
+    assert y.dtype == torch.bfloat16
+    rounded = [t.detach().bfloat16().double() for t in (x, module.weight, module.bias)]
+    wanted = rounded[0] @ rounded[1].T + rounded[2]
+    assert_close(y.double(), wanted, rtol=2**-7, atol=1e-3)
+    y.sum().backward()
+    assert x.grad is not None
+    assert module.weight.grad is not None
+    assert x.grad.dtype == module.weight.grad.dtype == torch.float32
+    assert_close(x.grad.double(), rounded[1].sum(0).expand(5, 7, -1), rtol=2**-7, atol=1e-2)
+    assert_close(module.weight.grad.double(), rounded[0].sum((0, 1)).expand(31, -1), rtol=2**-7, atol=1e-2)

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
 
+from transformer_zoo.blocks.linear import cpu_has_bfloat16
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.device import choose_compile, choose_device, choose_precision, seed_all
 
@@ -19,6 +21,15 @@ def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
         choose_device(name)
 
 
+@pytest.fixture
+def asked_again() -> Iterator[None]:
+    """What the CPU can do is asked once a process: here anew."""
+    cpu_has_bfloat16.cache_clear()
+    yield
+    cpu_has_bfloat16.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_again")
 @pytest.mark.parametrize(
     ("capabilities", "dtype"),
     [
@@ -37,6 +48,7 @@ def test_a_cpu_takes_bfloat16_only_if_it_has_the_instructions(
     assert choose_precision("bfloat16", CPU) == torch.bfloat16
 
 
+@pytest.mark.usefixtures("asked_again")
 def test_an_old_torch_cannot_say_and_gets_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert choose_precision("auto", CPU) == torch.float32

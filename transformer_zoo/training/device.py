@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import torch
 
+from transformer_zoo.blocks.linear import cpu_has_bfloat16
 from transformer_zoo.errors import UserError
 
 
@@ -45,12 +46,6 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     else:
         fast = cpu_has_bfloat16()
     return torch.bfloat16 if fast else torch.float32
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 products (AVX512-BF16 or AMX)."""
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def choose_compile(name: str, device: torch.device) -> bool:

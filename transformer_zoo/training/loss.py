@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transformer_zoo.blocks.linear import cpu_has_bfloat16
+
 CHUNK_LOGITS = 1 << 21  # on a CPU: few enough to stay in its cache
 CHUNK_ON_GPU = 4096  # few enough for its memory, enough to fill it
 
@@ -62,7 +64,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
             grad = grad.to(hidden.dtype)
-            torch.mm(grad, weight, out=grad_hidden[start : start + chunk])
+            if _is_emulated(grad):
+                grad_hidden[start : start + chunk] = _wide_product(grad, weight, wide)
+            else:
+                torch.mm(grad, weight, out=grad_hidden[start : start + chunk])
             if grad.dtype == wide:
                 grad_weight.addmm_(grad.t(), rows)
             else:
@@ -101,7 +106,14 @@ def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     """a @ b in `dtype`, accumulated and kept there where the device can."""
     if a.is_cuda and a.dtype != dtype:
         return torch.mm(a, b, out_dtype=dtype)
+    if _is_emulated(a):
+        return a.to(dtype) @ b.to(dtype)
     return (a @ b).to(dtype)
+
+
+def _is_emulated(x: Tensor) -> bool:
+    """Whether torch would emulate a product with x, several times slower than one in float32."""
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not cpu_has_bfloat16()
 
 
 def linear_cross_entropy(
