@@ -18,7 +18,8 @@ class KVCache:
 
     `length` is a tensor, so that a compiled step writes at a new place without being compiled again. `window` says how
     many slots attention is shown: all of them keeps shapes fixed; `used` of them is less work where shapes may change.
-    Then `start` says to Python too where the next tokens go, up to the window's end, which saves work once more.
+    Then `start` says to Python where the next tokens go, up to the window's end, in place of `length`, which stays as
+    it is: less work once more.
 
     Shapes: keys and values (B, Hkv, capacity, Dh); length () int64.
     """
@@ -53,7 +54,8 @@ class KVCache:
 
     def slots(self, n: int) -> Tensor:
         """Where the next n tokens go: (n,)."""
-        return self.length + torch.arange(n, device=self.keys.device)
+        first = self.length if self.start is None else self.start
+        return first + torch.arange(n, device=self.keys.device)
 
     def causal_mask(self, n: int) -> Tensor | None:
         """What the next n tokens may see, each up to its own slot: (n, window); None: all of the window."""
@@ -77,14 +79,14 @@ class KVCache:
         if n > self.capacity:
             raise ValueError(f"{n} tokens do not fit a cache of capacity {self.capacity}")
         if self.start is not None:
-            self.keys[:, :, self.start : self.window] = keys
-            self.values[:, :, self.start : self.window] = values
+            self.keys.narrow(2, self.start, n).copy_(keys)
+            self.values.narrow(2, self.start, n).copy_(values)
         else:
             slots = self.slots(n)
             self.keys.index_copy_(2, slots, keys.to(self.keys.dtype))
             self.values.index_copy_(2, slots, values.to(self.values.dtype))
-        self.length += n
-        return self.keys[:, :, : self.window], self.values[:, :, : self.window]
+            self.length += n
+        return self.keys.narrow(2, 0, self.window), self.values.narrow(2, 0, self.window)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order. rows: (B',) int64.

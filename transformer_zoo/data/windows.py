@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ class Windows:
     def load(self, place: Place, *, batch_size: int, seed: int) -> TokenBatch:
         """One batch of `plan`: a pure function of the arguments."""
         epoch, number = place
-        offset = int(_random(seed, epoch, 0).integers(self.shards.n_tokens))
+        offset = _draw(seed, epoch, self.shards.n_tokens)
         numbers = np.arange(number * batch_size, min((number + 1) * batch_size, len(self)))
         starts = offset + permute(numbers, len(self), seed=seed, epoch=epoch) * self.length
         rows = np.stack([self._ring(int(start) % self.shards.n_tokens) for start in starts])
@@ -137,7 +138,7 @@ def permute(numbers: NDArray[np.int64], n: int, *, seed: int, epoch: int) -> NDA
     """
     half = np.uint64((max(n - 1, 1).bit_length() + 1) // 2)
     mask = (np.uint64(1) << half) - np.uint64(1)
-    keys = _random(seed, epoch, 1).integers(1 << 63, size=_ROUNDS, dtype=np.uint64)
+    keys = _keys(seed, epoch)
 
     def once(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
         left, right = values >> half, values & mask
@@ -156,6 +157,17 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
+
+
+# All batches of an epoch ask for these, and a generator takes long to make.
+@lru_cache(16)
+def _draw(seed: int, epoch: int, n: int) -> int:
+    return int(_random(seed, epoch, 0).integers(n))
+
+
+@lru_cache(16)
+def _keys(seed: int, epoch: int) -> tuple[np.uint64, ...]:
+    return tuple(_random(seed, epoch, 1).integers(1 << 63, size=_ROUNDS, dtype=np.uint64))
 
 
 def _random(seed: int, epoch: int, purpose: int) -> np.random.Generator:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.training import distributed
@@ -91,6 +91,7 @@ class Trainer:
         if use_compile(config.compile, self.device, say=self.world.main):
             task.objective.compile()
         self.objective = distributed.wrap(task.objective, self.device)
+        self.parameters = list(task.model.parameters())
         self.average = MovingAverage(task.model, config.training.ema_decay)
         self.checkpoints = Checkpoints(self.run_dir)
         self.progress = Progress()
@@ -142,6 +143,7 @@ class Trainer:
 
     def _train(self, updates: Generator[Update, None, None], signals: StopSignals) -> str:
         done, config = self.progress, self.config
+        self.objective.train()
         while True:
             reason = self._stop_reason()
             if (
@@ -189,7 +191,6 @@ class Trainer:
         """Forward, backward, clip, step."""
         done, config = self.progress, self.config
         done.step += 1
-        self.objective.train()
         n_tokens = sum(batch.n_tokens for batch in micro_batches)
         tokens = distributed.all_sum(torch.full((), float(n_tokens), device=self.device))
         for index, batch in enumerate(micro_batches):
@@ -201,9 +202,7 @@ class Trainer:
                 # Between processes gradients are averaged: times their number, that is a sum.
                 (loss * (self.world.size / tokens)).backward()
             self.window.add_loss(loss, nll)
-        limit = config.training.max_grad_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.task.model.parameters(), limit)
-        self.window.add_update(tokens, norm)
+        self.window.add_update(tokens, self._clip())
         if self.device.type == "cpu":  # elsewhere looking makes the CPU wait, and is done before each save
             self._check_finite()
         self.learning_rate = self._learning_rate()
@@ -213,6 +212,15 @@ class Trainer:
         self.average.update()
         if done.step % config.training.log_every == 0:
             self._log_training()
+
+    def _clip(self) -> Tensor:
+        """The gradient's norm, (), as it was before it was cut to `max_grad_norm`."""
+        limit = self.config.training.max_grad_norm
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        # On a CPU it costs nothing to ask first; elsewhere the answer would have to be waited for.
+        if limit and (self.device.type != "cpu" or norm > limit):
+            nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
+        return norm
 
     def _learning_rate(self) -> float:
         """Of this update. All processes must ask together, and once: those that go by the clock agree here."""
@@ -273,6 +281,7 @@ class Trainer:
                     metrics = self.task.validate()
                     self.log.metrics("valid", done.step, metrics)
                     self.log.samples(done.step, self.task.samples())
+            self.objective.train()
             metrics = distributed.broadcast(metrics)
             if by not in metrics:
                 raise UserError(
