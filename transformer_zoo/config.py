@@ -196,6 +196,10 @@ class DecoderConfig(ModelConfig):
     """Multiply embeddings by sqrt(d_model)."""
     tie_embeddings: bool = True
     """The output projection is the token embedding's matrix."""
+    ngrams: int = 1
+    """Above 1, a token's embedding also has vectors for the last 2, ... tokens together, up to so many."""
+    ngram_rows: int = 16384
+    """Vectors for the n-grams of each length, which share them by a hash."""
     logit_softcap: float | None = None
     """Bounds the logits: cap * tanh(logit / cap)."""
     vocab_multiple: int = 1

@@ -1,29 +1,35 @@
-"""Speed beside other people's GPTs: one table for training, one for generation.
+"""Speed beside other people's GPTs: of training, of generation, of a whole recipe.
 
-    python recipes/gpt/benchmark.py --nanogpt DIR [--tables training generation]
+    python recipes/gpt/benchmark.py --nanogpt DIR [--tables training generation recipe]
 
 Needs `pip install -e '.[benchmark]'`. DIR is a clone of github.com/karpathy/nanoGPT, which is no package; without
-it the training table has Hugging Face's GPT-2 alone. All run in this process, in alternation, from the same weights. A
-ratio is the median over the rounds of ours / peer within a round, so that what else the machine does meets both.
+it the training table has Hugging Face's GPT-2 alone. `--tables recipe` runs two whole programs in alternation:
+nanoGPT's train.py with the command line that its README has for a CPU, and ours with shakespeare_char_cpu.yaml. All
+others run in this process, in alternation, from the same weights. A ratio is the median over the rounds of ours / peer
+within a round, so that what else the machine does meets both.
 """
 
 import importlib.util
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.data import TokenBatch
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import OURS, Contestant, Table, compete, machine
+from transformer_zoo.evaluation.speed import OURS, Contestant, Table, compare, compete, machine
 from transformer_zoo.generation import generate
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.device import choose_device, tune_malloc
@@ -44,9 +50,9 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     """The command line."""
     parser = ArgumentParser(description="Speed of training and of generation beside other implementations.")
     add: Callable[..., Any] = parser.add_argument
-    tables, precisions = ["training", "generation"], ["float32", "bfloat16"]
+    tables, precisions = ["training", "generation", "recipe"], ["float32", "bfloat16"]
     add("--nanogpt", default=None, type=str | None, help="folder of a clone of nanoGPT")
-    add("--tables", nargs="+", choices=tables, default=tables, help="what to measure")
+    add("--tables", nargs="+", choices=tables, default=tables[:2], help="what to measure")
     add("--precision", nargs="+", choices=precisions, default=precisions, help="training: autocast; else the weights")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
@@ -60,6 +66,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add("--generation-batches", type=int, nargs="+", default=[1, 8], help="prompts written to at once")
     add("--prompt-tokens", type=int, default=32, help="tokens of a prompt")
     add("--new-tokens", type=int, default=128, help="tokens written after it")
+    add("--updates", type=int, default=600, help="updates of each program of the recipe table, a multiple of 100")
     add("--json", default=None, type=str | None, help="also write the results to this file")
     options = parser.parse_args(list(arguments))
     options.device = choose_device(options.device)
@@ -228,6 +235,56 @@ def generation_table(options: Namespace, batch_size: int) -> Table:
     return Table(f"Generation, batch {batch_size}", "tokens/s", notes, rows)
 
 
+# Of nanoGPT's README, "I only have a macbook", but for evaluations, which come only after the last update.
+NANOGPT_ON_A_CPU = [
+    "config/train_shakespeare_char.py", "--device=cpu", "--compile=False", "--eval_iters=1", "--log_interval=1",
+    "--block_size=64", "--batch_size=12", "--n_layer=4", "--n_head=4", "--n_embd=128", "--dropout=0.0",
+    "--eval_interval=1000000",
+]  # fmt: skip
+
+
+def recipe_table(options: Namespace) -> Table:
+    """Tokens a second of the updates of two whole programs, from what they print; start and evaluations left out."""
+    if options.nanogpt is None or not (Path(options.nanogpt) / "data/shakespeare_char/train.bin").is_file():
+        raise UserError("--tables recipe needs --nanogpt DIR, where data/shakespeare_char/prepare.py was run")
+    here, updates = Path(__file__).parent, options.updates
+
+    def nanogpt() -> float:
+        changes = [f"--max_iters={updates}", f"--lr_decay_iters={updates}"]
+        printed = _output([sys.executable, "train.py", *NANOGPT_ON_A_CPU, *changes], options.nanogpt)
+        times = [float(time) for time in re.findall(r"^iter [1-9].* time ([0-9.]+)ms", printed, re.MULTILINE)]
+        return 12 * 64 * len(times) / (sum(times) / 1000)  # all but update 0, which loads and evaluates
+
+    def ours() -> float:
+        with TemporaryDirectory() as folder:
+            changes = ["--run_dir", folder, "--training.max_updates", str(updates), "--validation.every", "1000000"]
+            recipe = [str(here / "shakespeare_char_cpu.yaml"), *changes]
+            _output([sys.executable, str(here / "train.py"), *recipe], ".")
+            lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+        speeds = [float(line["tokens_per_second"]) for line in lines if line["kind"] == "train"]
+        return len(speeds) / sum(1 / speed for speed in speeds)  # every line is of as many updates
+
+    speeds: list[list[float]] = [[], []]
+    with tqdm(total=2 * options.rounds, desc="recipe", disable=None, leave=False) as bar:
+        for number in range(options.rounds):
+            for i in (0, 1) if number % 2 else (1, 0):
+                speeds[i].append((ours, nanogpt)[i]())
+                bar.update()
+    notes = [
+        f"shakespeare_char_cpu.yaml beside nanoGPT's own train.py: {updates} updates of 12 by 64, each as it ships",
+        f"{options.rounds} rounds; the mean over the updates of a run",
+    ]
+    rows = compare([(OURS, "float32"), ("nanoGPT's train.py", "float32")], speeds)
+    return Table("The recipe for a CPU", "tokens/s", notes, rows)
+
+
+def _output(command: list[str], folder: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{' '.join(command)} failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    return done.stdout
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measure, print, and write."""
     options = parse_options(arguments)
@@ -239,6 +296,8 @@ def main(arguments: Sequence[str]) -> None:
     makers: list[Callable[[], Table]] = [partial(training_table, options)] if "training" in options.tables else []
     if "generation" in options.tables:
         makers += [partial(generation_table, options, size) for size in options.generation_batches]
+    if "recipe" in options.tables:
+        makers.append(partial(recipe_table, options))
     for make in makers:
         tables.append(make())
         print(f"\n{tables[-1]}", flush=True)

@@ -21,6 +21,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grouped": {"n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "positions": "rotary", "rotary_layout": "interleaved"},
     "sinusoidal": {"positions": "sinusoidal", "scale_embeddings": True},
     "modern": {"norm": "rmsnorm", "bias": False, "tie_embeddings": False, "logit_softcap": 5.0, "vocab_multiple": 16},
+    "n-grams": {"ngrams": 3, "ngram_rows": 31},
 }
 variants = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11], [3, 3]]

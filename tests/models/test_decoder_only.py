@@ -22,6 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sinusoidal": {"positions": "sinusoidal", "gated": True, "activation": "silu"},
     "capped": {"positions": "none", "attention_softcap": 2.0, "logit_softcap": 3.0, "activation": "relu_squared"},
     "padded": {"vocab_multiple": 16, "tie_embeddings": False, "init": "zero_out"},
+    "n-grams": {"ngrams": 3, "ngram_rows": 101},
 }
 variants = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 

@@ -66,3 +66,27 @@ def test_what_is_refused(benchmark: ModuleType, tmp_path: Path) -> None:
     options = ["--preset", "gpt-nano", "--tables", "training", "--nanogpt", str(tmp_path)]
     with pytest.raises(UserError, match="give a clone of"):
         benchmark.main(options)
+
+
+def test_the_recipe_table_takes_each_program_at_its_word(
+    benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer, text = tmp_path / "peer", tmp_path / "data" / "tinyshakespeare"
+    for folder in (peer / "data" / "shakespeare_char", text):
+        folder.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"prepare\.py was run"):
+        benchmark.main(["--tables", "recipe", "--nanogpt", str(peer)])
+    (peer / "data" / "shakespeare_char" / "train.bin").touch()
+    printed = ["iter 0: loss 4.2, time 900.00ms", "iter 1: loss 4.1, time 10.00ms", "iter 2: loss 4.0, time 20.00ms"]
+    (peer / "train.py").write_text(f"print({chr(10).join(printed)!r})")
+    for name in ("train", "val"):
+        (text / f"{name}.txt").write_text("To be, or not to be, that is the question.\n" * 60)
+    monkeypatch.chdir(tmp_path)
+    threads = str(torch.get_num_threads())
+    options = ["--rounds", "1", "--updates", "2", "--json", "speed.json", "--threads", threads]
+    benchmark.main(["--tables", "recipe", "--nanogpt", str(peer), *options])
+    ours, theirs = json.loads(Path("speed.json").read_text())["tables"][0]["rows"]
+    assert theirs["speed"] == pytest.approx(2 * 12 * 64 / 0.030)
+    assert ours["ratio"] == 1
+    assert theirs["ratio"] == pytest.approx(ours["speed"] / theirs["speed"])
+    assert "nanoGPT's train.py" in capsys.readouterr().out

@@ -7,7 +7,7 @@ Masks are boolean, True = may attend.
 from transformer_zoo.blocks.attention import Attention, attend, attention_weights
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import Dropout, dropout
-from transformer_zoo.blocks.embedding import TokenEmbedding
+from transformer_zoo.blocks.embedding import NgramEmbedding, TokenEmbedding
 from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.init import init_gpt2, init_xavier, init_zero_out
 from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
@@ -29,6 +29,7 @@ __all__ = [
     "LearnedPositions",
     "Linear",
     "Llama3Scaling",
+    "NgramEmbedding",
     "ProjectedMemory",
     "RMSNorm",
     "RotaryPositions",

@@ -1,4 +1,4 @@
-"""Token embedding, section 3.4 of "Attention Is All You Need"."""
+"""Token embedding, section 3.4 of "Attention Is All You Need", and embeddings of several tokens together."""
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,8 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids (B, T) int64 -> (B, T, D)."""
-        return F.embedding(ids, self.weight, self.pad_id) * self.scale
+        vectors = F.embedding(ids, self.weight, self.pad_id)  # (B, T, D)
+        return vectors if self.scale == 1 else vectors * self.scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The tied output projection: (..., D) -> (..., V)."""
@@ -39,3 +40,57 @@ class TokenEmbedding(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.weight.size(0)}, {self.weight.size(1)}, pad_id={self.pad_id}, scale={self.scale:g}"
+
+
+_MIX = -7046029254386353131  # an odd number of 64 bits without a pattern: the golden ratio's, as SplitMix64 has it
+
+
+class NgramEmbedding(nn.Module):
+    """The sum of a vector for each token with the one before it, with the two before it, and so on up to n tokens.
+
+    N-grams of one length share `rows` vectors by a hash (Huang et al. 2025, "Over-Tokenized Transformer", section 3).
+    They start at zero. What takes attention a layer to gather is here looked up, without any matrix product.
+
+    Args:
+        d_model: D.
+        n: the longest n-gram, at least 2.
+        rows: vectors of each length.
+
+    Raises:
+        ValueError: n is less than 2.
+    """
+
+    def __init__(self, d_model: int, n: int, rows: int) -> None:
+        super().__init__()
+        if n < 2:
+            raise ValueError(f"n is {n}, expected at least 2: one token is for TokenEmbedding")
+        self.n, self.rows = n, rows
+        self.weight = nn.Parameter(torch.zeros((n - 1) * rows, d_model))
+
+    def forward(self, ids: Tensor, previous: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
+        """Look up what ends at each token.
+
+        Args:
+            ids: (B, T) int64; -1 is no token, as before the first.
+            previous: (B, n - 1), the tokens before them; None: none.
+            documents: (B, T) integers: n-grams end where the document begins.
+
+        Returns:
+            (B, T, D).
+        """
+        width = ids.size(1)
+        nothing = torch.full_like(ids[:, :1], -1).expand(-1, self.n - 1)
+        tokens = torch.cat([nothing if previous is None else previous, ids], dim=1)  # (B, n - 1 + T)
+        key, rows = ids, []
+        for back in range(1, self.n):
+            before = tokens[:, self.n - 1 - back :][:, :width]
+            if documents is not None:
+                same = torch.zeros_like(before, dtype=torch.bool)
+                same[:, back:] = documents[:, back:] == documents[:, :-back]
+                before = before.masked_fill(~same, -1)
+            key = (key + 2) * _MIX + before  # products wrap around, everywhere alike
+            rows.append(((key * _MIX) >> 32) % self.rows + (back - 1) * self.rows)
+        return F.embedding(torch.stack(rows, dim=-1), self.weight).sum(-2)
+
+    def extra_repr(self) -> str:
+        return f"n={self.n}, rows={self.rows}, {self.weight.size(1)}"

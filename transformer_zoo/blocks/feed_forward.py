@@ -27,8 +27,7 @@ class _ReluSquared(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (positive,) = ctx.saved_tensors
-        grad: Tensor = grads[0] * positive
-        return grad.mul_(2)
+        return torch.addcmul(grads[0].new_zeros(()), grads[0], positive, value=2)
 
 
 def _relu_squared(x: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def _pairs(x: Tensor, layout: str) -> tuple[Tensor, Tensor]:
 
 
 class _Turn(torch.autograd.Function):
-    """The gradient of a rotation is turned back by it: the same four passes, and nothing of x to be kept."""
+    """The gradient of a rotation is turned back by it: the same passes, and nothing of x to be kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
@@ -56,6 +56,8 @@ class _Turn(torch.autograd.Function):
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
     n = 2 * cos.size(-1)
+    if layout == "interleaved" and n == x.size(-1) and x.dtype == torch.float32:  # one pass: a pair is a complex number
+        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.complex(cos, sin)).flatten(-2)
     out = torch.empty_like(x)
     (a, b), (to_a, to_b) = _pairs(x[..., :n], layout), _pairs(out[..., :n], layout)
     torch.mul(a, cos, out=to_a).addcmul_(b, sin, value=-1)

@@ -122,10 +122,15 @@ def compete(contestants: Sequence[Contestant], rounds: int, title: str, device: 
                 if number >= 0:
                     speeds[i].append(amount / (time.perf_counter() - start))
                 bar.update()
-    ours = {c.precision: mine for c, mine in zip(contestants, speeds, strict=True) if c.name == OURS}
+    return compare([(c.name, c.precision) for c in contestants], speeds)
+
+
+def compare(names: Sequence[tuple[str, str]], speeds: Sequence[Sequence[float]]) -> list[Row]:
+    """A row for each (name, precision) and its speeds, one a round; ratios as in `compete`."""
+    ours = {precision: mine for (name, precision), mine in zip(names, speeds, strict=True) if name == OURS}
     fastest = max(ours.values(), key=statistics.median)
     rows = []
-    for c, mine in zip(contestants, speeds, strict=True):
-        ratio = statistics.median(a / b for a, b in zip(ours.get(c.precision, fastest), mine, strict=True))
-        rows.append(Row(c.name, c.precision, statistics.median(mine), min(mine), max(mine), ratio))
+    for (name, precision), mine in zip(names, speeds, strict=True):
+        ratio = statistics.median(a / b for a, b in zip(ours.get(precision, fastest), mine, strict=True))
+        rows.append(Row(name, precision, statistics.median(mine), min(mine), max(mine), ratio))
     return rows

@@ -134,7 +134,7 @@ class Reader:
     def _state(self) -> list[Tensor]:
         """What a step counts up."""
         lengths = [layer.length for layer in self.cache.layers]
-        return lengths if self.positions is None else [*lengths, self.positions]
+        return [*lengths, *(t for t in (self.positions, self.cache.recent) if t is not None)]
 
 
 class _Captured:

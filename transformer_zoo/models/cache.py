@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from transformer_zoo.blocks import KVCache, ProjectedMemory
@@ -12,6 +13,8 @@ class DecoderCache:
 
     A `static` one shows attention its whole capacity at every step, and counts in a tensor only: shapes and Python
     values stay the same, so that a compiled step is compiled once. Whoever uses it minds its capacity.
+
+    `recent` are the last tokens of each row, (B, n - 1) int64, for a model that embeds n-grams; -1 is none.
     """
 
     def __init__(
@@ -25,6 +28,7 @@ class DecoderCache:
         self.memories = list(memories)
         self.length = 0
         self.static = static
+        self.recent: Tensor | None = None
 
     @property
     def capacity(self) -> int:
@@ -44,10 +48,17 @@ class DecoderCache:
         for layer in self.layers:
             layer.start, layer.window = start, self.length
 
+    def remember(self, ids: Tensor) -> None:
+        """Take the newest tokens, (B, T), into `recent`, in place."""
+        if self.recent is not None:
+            self.recent.copy_(torch.cat([self.recent, ids], dim=1)[:, ids.size(1) :])
+
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order. rows: (B',) int64."""
         for layer in self.layers:
             layer.select(rows)
+        if self.recent is not None:
+            self.recent = self.recent.index_select(0, rows)
         self.memories = [
             None
             if m is None

@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, D width (`d_model`), V vocabulary.
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import TokenEmbedding, combine_masks, init_gpt2, init_zero_out, linear
+from transformer_zoo.blocks import NgramEmbedding, TokenEmbedding, combine_masks, init_gpt2, init_zero_out, linear
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.stacks import Decoder
@@ -20,6 +20,9 @@ class DecoderOnly(nn.Module):
         self.config = config
         rows = config.padded_vocab_size
         self.embedding = TokenEmbedding(rows, config.d_model, scale=config.scale_embeddings)
+        self.ngram_embedding = (
+            NgramEmbedding(config.d_model, config.ngrams, config.ngram_rows) if config.ngrams > 1 else None
+        )
         self.decoder = Decoder(config, config.n_layers, cross_attention=False)
         self.head = None if config.tie_embeddings else nn.Linear(config.d_model, rows, bias=False)
         if config.init == "gpt2":
@@ -73,8 +76,26 @@ class DecoderOnly(nn.Module):
         if documents is not None:
             same = documents[:, None, :, None] == documents[:, None, None, :]  # (B, 1, T, T)
             allowed = combine_masks(allowed, same)
-        out: Tensor = self.decoder(self.embedding(ids), mask=allowed, positions=positions, cache=cache)
+        x = self._embed(ids, mask, cache, documents)
+        out: Tensor = self.decoder(x, mask=allowed, positions=positions, cache=cache)
         return out
+
+    def _embed(
+        self, ids: Tensor, mask: Tensor | None, cache: DecoderCache | None, documents: Tensor | None
+    ) -> Tensor:
+        """(B, T) -> (B, T, D), with the n-grams that end at each token where the model knows any."""
+        x: Tensor = self.embedding(ids)
+        if self.ngram_embedding is None:
+            return x
+        if mask is not None:
+            n = ids.size(1)
+            static = cache is not None and cache.static
+            real = mask[:, cache.layers[0].slots(n)] if cache is not None and static else mask[:, -n:]
+            ids = ids.masked_fill(~real, -1)  # padding is no token
+        x = x + self.ngram_embedding(ids, None if cache is None else cache.recent, documents)
+        if cache is not None:
+            cache.remember(ids)
+        return x
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V): rows that pad the vocabulary give none."""
@@ -91,7 +112,11 @@ class DecoderOnly(nn.Module):
         self, batch: int, capacity: int, *, dtype: torch.dtype | None = None, static: bool = False
     ) -> DecoderCache:
         """A cache for up to `capacity` tokens in each of `batch` rows. dtype: None: that of the weights."""
-        return self.decoder.new_cache(batch, capacity, dtype=dtype, static=static)
+        cache = self.decoder.new_cache(batch, capacity, dtype=dtype, static=static)
+        if self.ngram_embedding is not None:
+            shape = batch, self.ngram_embedding.n - 1
+            cache.recent = torch.full(shape, -1, device=self.head_weight.device)
+        return cache
 
 
 def restarting_positions(documents: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ def _outside(words: list[str]) -> str:
     """What is not in a layer."""
     kinds = {
         "embedding": "token embedding", "source_embedding": "source embedding", "target_embedding": "target embedding",
-        "head": "head", "positions": "position embedding", "final_norm": "final norm",
+        "ngram_embedding": "n-gram embedding", "head": "head", "positions": "position embedding",
+        "final_norm": "final norm",
     }  # fmt: skip
     name = kinds[words[-2]]
     return f"{words[0]} {name}" if words[0] in ("encoder", "decoder") else name
