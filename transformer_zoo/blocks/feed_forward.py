@@ -27,7 +27,8 @@ class _ReluSquared(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (positive,) = ctx.saved_tensors
-        return torch.addcmul(grads[0].new_zeros(()), grads[0], positive, value=2)
+        grad: Tensor = grads[0] * positive
+        return grad.mul_(2)
 
 
 def _relu_squared(x: Tensor) -> Tensor:

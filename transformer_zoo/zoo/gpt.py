@@ -66,6 +66,7 @@ PRESETS: dict[str, DecoderConfig] = {
         norm="rmsnorm",
         bias=False,
         positions="rotary",
+        rotary_layout="interleaved",
         qk_norm=True,
         tie_embeddings=False,
         logit_softcap=15.0,
