@@ -43,6 +43,9 @@ def test_the_tokens_of_all_documents_in_order(shard_tokens, workers, tmp_path, m
     assert len(list(tmp_path.glob("train-*.bin"))) == -(-len(EXPECTED) // shard_tokens)
     for start, stop in ((0, 1), (96, 97), (96, 98), (97, 98), (90, 500), (made.n_tokens - 1, made.n_tokens)):
         assert made.read(start, stop).tolist() == EXPECTED[start:stop]
+    places = np.arange(made.n_tokens).reshape(-1, 1)[::-3] - [[0, 1, 40]]
+    assert made.take(places % made.n_tokens).tolist() == np.array(EXPECTED)[places].tolist()
+    assert made.take(places % made.n_tokens).dtype == np.uint16
     made.verify()
     assert sorted(path.suffix for path in tmp_path.iterdir() if path.suffix != ".bin") == [".json"]
 

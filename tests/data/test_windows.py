@@ -21,6 +21,11 @@ class Numbers:
         assert 0 <= start <= stop <= self.n_tokens
         return np.arange(start, stop, dtype=np.uint32)
 
+    def take(self, places: np.ndarray) -> np.ndarray:
+        assert places.min() >= 0
+        assert places.max() < self.n_tokens
+        return places.astype(np.uint32)
+
 
 def epoch(windows: Windows, number: int, batch_size: int, seed: int = 0) -> list[TokenBatch]:
     return [

@@ -289,6 +289,18 @@ class TokenShards:
             [self._parts[i][max(start - self._starts[i], 0) : stop - self._starts[i]] for i in range(first, last + 1)]
         )
 
+    def take(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """The tokens at these places, in the places' shape, uint16 or uint32."""
+        if len(self._parts) == 1:
+            one: NDArray[Any] = self._parts[0][places]
+            return one
+        which = np.searchsorted(self._starts, places, side="right") - 1
+        tokens = np.empty(places.shape, self._parts[0].dtype)
+        for i in np.unique(which):
+            here = which == i
+            tokens[here] = self._parts[i][places[here] - self._starts[i]]
+        return tokens
+
     def verify(self) -> None:
         """Read everything and compare the checksums. UserError names the first file that was changed."""
         for part, shard in zip(self._parts, self._shards, strict=True):

@@ -90,14 +90,8 @@ class Windows:
         offset = _draw(seed, epoch, self.shards.n_tokens)
         numbers = np.arange(number * batch_size, min((number + 1) * batch_size, len(self)))
         starts = offset + permute(numbers, len(self), seed=seed, epoch=epoch) * self.length
-        rows = np.stack([self._ring(int(start) % self.shards.n_tokens) for start in starts])
-        return self._batch(rows)
-
-    def _ring(self, start: int) -> NDArray[np.int64]:
-        """`length` + 1 tokens from `start` on; after the last comes the first."""
-        stop, n = start + self.length + 1, self.shards.n_tokens
-        row = self.shards.read(start, min(stop, n))
-        return (row if stop <= n else np.concatenate([row, self.shards.read(0, stop - n)])).astype(np.int64)
+        places = starts[:, None] + np.arange(self.length + 1)
+        return self._batch(self.shards.take(places % self.shards.n_tokens).astype(np.int64))
 
     def evaluation(self, *, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[TokenBatch]:
         """The whole split in order: every token but the first is a target once; the last window is padded.
