@@ -106,6 +106,8 @@ def model_config(recipe: GptRecipe, tokenizer: TextTokenizer | None = None) -> D
     """The preset with the recipe's changes, and the tokenizer's vocabulary."""
     changes = {name: value for name, value in dataclasses.asdict(recipe.model).items() if value is not None}
     preset = changes.pop("preset")
+    if recipe.data.length is not None:  # past it the model learns nothing, so it is never to read more
+        changes.setdefault("max_seq_len", recipe.data.length)
     if tokenizer is not None:
         changes |= {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
     if not isinstance(get_config(preset), DecoderConfig):

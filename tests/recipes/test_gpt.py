@@ -142,6 +142,14 @@ def test_what_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_reads_no_more_than_it_was_trained_on(recipe: Path) -> None:
+    script, length = load_script(), ["--data.length", "11"]
+    given, _ = parse_recipe(GptRecipe, [str(recipe), *length])
+    assert script.model_config(given).max_seq_len == 16
+    silent, _ = parse_recipe(GptRecipe, [str(recipe), *length, "--model.max_seq_len", "null"])
+    assert script.model_config(silent).max_seq_len == 11
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
 def test_recipes_that_ship(path: Path) -> None:
     recipe, _ = parse_recipe(GptRecipe, [str(path)])

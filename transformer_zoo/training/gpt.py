@@ -26,7 +26,8 @@ class TextConfig:
         validation: Text that is held out.
         tokens: Folder of the tokenized text, which runs can share; by default `tokens` in the run's folder.
         workers: Threads that tokenize; 0 for one a core.
-        length: Tokens of a training window; by default the model's max_seq_len.
+        length: Tokens of a training window; by default the model's max_seq_len, which in turn becomes this where the
+            recipe does not give it.
         packed_documents: Block attention between documents of a window, and start their positions again.
     """
 
