@@ -221,7 +221,7 @@ def test_mistakes_are_named_before_anything_is_read(
         generate_stream(small_model(), prompts, **options)
 
 
-@pytest.mark.parametrize("how", [{"temperature": 0}, {"top_p": 0.9}])
+@pytest.mark.parametrize("how", [{"temperature": 0}, {}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}])
 def test_logits_that_are_not_finite_are_an_error(how: dict[str, Any]) -> None:
     model = small_model()
     with torch.no_grad():

@@ -141,9 +141,9 @@ def _generate(
     while live:
         with evaluating(reader.model, torch.float32):
             logits = reader.read([rows[i] for i in live])
-        if not logits.amax(-1).isfinite().all():  # the highest of numbers and a NaN is NaN
-            raise UserError("the model's logits are not finite: its weights are damaged, or too narrow a dtype")
         chosen = sampling.choose(logits, [generators[i] for i in live], seen)[:, None]  # (B, 1)
+        if not logits.gather(1, chosen).isfinite().all():  # where there is a NaN or an infinity, it is chosen
+            raise UserError("the model's logits are not finite: its weights are damaged, or too narrow a dtype")
         if seen is not None:
             seen.scatter_(1, chosen, True)
         kept = []
