@@ -210,7 +210,9 @@ class TranslationObjective(nn.Module):
         if torch.is_autocast_enabled(hidden.device.type):
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         smoothing = self.label_smoothing if self.training else 0.0
-        return linear_cross_entropy(hidden, self.model.head_weight, targets, label_smoothing=smoothing)
+        return linear_cross_entropy(
+            hidden, self.model.head_weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing
+        )
 
 
 @torch.no_grad()
