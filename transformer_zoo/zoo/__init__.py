@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, check_field_names
 from transformer_zoo.errors import UserError
-from transformer_zoo.zoo import gpt, transformer
+from transformer_zoo.zoo.presets import PRESETS
 
 if TYPE_CHECKING:
     from transformer_zoo.models import DecoderOnly, EncoderDecoder
-
-PRESETS: dict[str, EncoderDecoderConfig | DecoderConfig] = {**transformer.PRESETS, **gpt.PRESETS}
 
 
 def list_models(pattern: str = "*") -> list[str]:
