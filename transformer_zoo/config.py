@@ -216,8 +216,8 @@ class EncoderDecoderConfig(ModelConfig):
             raise UserError("norm_position 'parallel' is for decoder-only models")
         if self.share_embeddings in ("all", "inputs") and self.target_vocab_size not in (None, self.vocab_size):
             raise UserError(
-                f"share_embeddings {self.share_embeddings!r} needs one vocabulary, but vocab_size is {self.vocab_size} and "
-                f"target_vocab_size {self.target_vocab_size}: set share_embeddings to 'decoder' or 'none'"
+                f"share_embeddings {self.share_embeddings!r} needs one vocabulary, but vocab_size is {self.vocab_size} "
+                f"and target_vocab_size {self.target_vocab_size}: set share_embeddings to 'decoder' or 'none'"
             )
 
 
@@ -262,6 +262,8 @@ class DecoderConfig(ModelConfig):
     init: str = "gpt2"
     """"gpt2": N(0, 0.02), the last projection of each sublayer 1 / sqrt(2 n_layers) of it; "zero_out":
     N(0, 1 / inputs), the last projections and an untied head zero."""
+    pad_id: int | None = None
+    """The token that fills up short rows, where there is one: inputs give its embedding no gradient."""
     bos_id: int | None = None
     """The token a text starts with, where there is one."""
     eos_id: int | None = None
@@ -269,7 +271,7 @@ class DecoderConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_ids(self.vocab_size, "bos_id", "eos_id")
+        self._check_ids(self.vocab_size, "pad_id", "bos_id", "eos_id")
         if self.windowed_layers and max(self.windowed_layers) >= self.n_layers:
             raise UserError(
                 f"windowed_layers has {max(self.windowed_layers)}, and there are {self.n_layers} layers, counted from 0"

@@ -33,12 +33,12 @@ from transformer_zoo.data import (
 )
 from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.evaluation import check_tokenizer, corpus_score
+from transformer_zoo.files import write_text
 from transformer_zoo.generation import translate
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import load_translation_run, save_model_config
 from transformer_zoo.training.device import choose_device, choose_precision
-from transformer_zoo.training.files import write_text
 from transformer_zoo.training.folder import check_run, is_finished, mark_finished, open_run
 from transformer_zoo.training.loop import Task, Trainer
 from transformer_zoo.training.options import parse_recipe

@@ -27,7 +27,10 @@ def alibi_slopes(n_heads: int) -> Tensor:
 
 
 class AlibiBias(nn.Module):
-    """Attention with linear biases (Press et al. 2022, "Train Short, Test Long"): -slope * distance, nothing learned."""
+    """-slope * distance, nothing learned: attention with linear biases (Press et al. 2022, "Train Short, Test Long").
+
+    Shapes: places (B, Tq) and (B, Tk) -> (B, H, Tq, Tk).
+    """
 
     slopes: Tensor
 

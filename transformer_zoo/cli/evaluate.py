@@ -14,11 +14,11 @@ from transformer_zoo.cli.streams import warn_of_cuts, with_progress
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.evaluation import compare, corpus_score, text_score
+from transformer_zoo.files import write_json, write_text
 from transformer_zoo.generation import translate_n_best
 from transformer_zoo.generation.write import first_token
 from transformer_zoo.training.checkpoint import load_text_run
 from transformer_zoo.training.device import choose_device
-from transformer_zoo.training.files import write_json, write_text
 
 if TYPE_CHECKING:
     from transformer_zoo.cli.commands import Search

@@ -47,7 +47,7 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    from transformer_zoo.training.files import write_atomically
+    from transformer_zoo.files import write_atomically
 
     part = path.with_name(path.name + ".part")
     with open(part, "w", encoding="utf-8", newline="\n") as file:

@@ -51,7 +51,7 @@ class DecoderCache:
             layer.start, layer.window = start, self.length
 
     def place(self, positions: Tensor) -> Tensor:
-        """Note the positions of the newest tokens, (B, T) or (1, T), after `reserve`: those of all slots shown, (B, Tk)."""
+        """Note the newest tokens' positions, (B, T) or (1, T), after `reserve`; returns those of all slots, (B, Tk)."""
         assert self.places is not None, "only a cache for a model that scores by distance knows places"
         layer, n = self.layers[0], positions.size(1)
         self.places.index_copy_(1, layer.slots(n), positions.expand(self.places.size(0), n))

@@ -19,7 +19,7 @@ class DecoderOnly(nn.Module):
         super().__init__()
         self.config = config
         rows, width = config.padded_vocab_size, config.d_embedding or config.d_model
-        self.embedding = TokenEmbedding(rows, width, scale=config.scale_embeddings)
+        self.embedding = TokenEmbedding(rows, width, pad_id=config.pad_id, scale=config.scale_embeddings)
         self.embedding_in: nn.Linear | None = None
         self.embedding_out: nn.Linear | None = None
         if config.d_embedding is not None:

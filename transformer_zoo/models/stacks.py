@@ -28,12 +28,14 @@ from transformer_zoo.blocks import (
 from transformer_zoo.config import ModelConfig
 from transformer_zoo.models.cache import DecoderCache
 
-
 _LAYER_FIELDS = (
     "d_model", "n_heads", "d_ff", "n_kv_heads", "head_dim", "dropout", "attention_dropout", "activation_dropout",
     "activation", "gated", "norm", "norm_position", "norm_eps", "norm_bias", "norm_affine", "norm_unit_offset", "bias",
     "qkv_bias", "ffn_bias", "qk_norm", "attention_scale", "attention_softcap",
 )  # fmt: skip
+
+
+_LONGEST_TABLE = 8192  # fixed positions beyond are computed when they are asked for
 
 
 def _head_dim(config: ModelConfig) -> int:
@@ -57,7 +59,7 @@ def _build_positions(config: ModelConfig, *, bidirectional: bool) -> nn.Module |
                 config.d_model,
                 layout=config.sinusoid_layout,
                 offset=config.position_offset,
-                table_size=config.max_seq_len,
+                table_size=min(config.max_seq_len, _LONGEST_TABLE),
             )
         case "rotary":
             return _build_rotary(config)
@@ -90,7 +92,7 @@ def _build_rotary(config: ModelConfig) -> RotaryPositions:
         dim=config.rotary_dim,
         layout=config.rotary_layout,
         scaling=scaling,
-        table_size=config.max_seq_len,
+        table_size=min(config.max_seq_len, _LONGEST_TABLE),
     )
 
 
@@ -133,13 +135,14 @@ class _Stack(nn.Module):
             x = x + (module(stop)[start:] if positions is None else module(1, positions))
         return self.dropout(self.embedding_norm(x)), rotary
 
-    def _bias(self, n: int, positions: Tensor | None, cache: DecoderCache | None = None) -> Tensor | None:
-        """What attention adds to the scores of n new tokens at these places, (B, H, T, Tk), if anything."""
+    def _bias(self, x: Tensor, positions: Tensor | None, cache: DecoderCache | None = None) -> Tensor | None:
+        """What attention adds to the scores of the newest tokens x at these places, (B, H, T, Tk), if anything."""
         if not isinstance(self.positions, AlibiBias | RelativeBias):
             return None
         if positions is None:
-            start = 0 if cache is None else cache.length - n
-            positions = torch.arange(start, start + n, device=self.layers[0].attn.q_proj.weight.device)[None]  # (1, T)
+            stop = x.size(1) if cache is None else cache.length
+            positions = torch.arange(stop - x.size(1), stop, device=x.device)[None]  # (1, T)
+        positions = torch.atleast_2d(positions)
         bias: Tensor = self.positions(positions, positions if cache is None else cache.place(positions))
         return bias
 
@@ -159,7 +162,7 @@ class Encoder(_Stack):
             mask: booleans broadcastable to (B, H, T, T), True = may attend.
             positions: (B, T); None: counted from the start of each row.
         """
-        bias = self._bias(x.size(1), positions)
+        bias = self._bias(x, positions)
         x, rotary = self._place(x, 0, positions)
         for layer in self.layers:
             x = layer(x, mask=mask, bias=bias, rotary=rotary)
@@ -201,8 +204,8 @@ class Decoder(_Stack):
         x, rotary = self._place(x, past, positions)
         if cache is not None:
             cache.reserve(n)
-        bias = self._bias(n, positions, cache)
-        near = self._mask_window(mask, n, cache)
+        bias = self._bias(x, positions, cache)
+        near = self._mask_window(mask, x, cache)
         for i, layer in enumerate(self.layers):
             options: dict[str, Any] = {
                 "mask": near if i in self.windowed else mask,
@@ -220,14 +223,13 @@ class Decoder(_Stack):
         out: Tensor = self.final_norm(x)
         return out
 
-    def _mask_window(self, mask: Tensor | None, n: int, cache: DecoderCache | None) -> Tensor | None:
-        """The mask of the layers with a sliding window, for n new tokens: (..., T, Tk), or as it was."""
-        n_keys = n if cache is None else cache.layers[0].window
+    def _mask_window(self, mask: Tensor | None, x: Tensor, cache: DecoderCache | None) -> Tensor | None:
+        """The mask of the layers with a sliding window, for the newest tokens x: (..., T, Tk), or as it was."""
+        n_keys = x.size(1) if cache is None else cache.layers[0].window
         if self.window is None or n_keys <= self.window:
             return mask
-        device = self.layers[0].attn.q_proj.weight.device
-        keys = torch.arange(n_keys, device=device)
-        queries = keys if cache is None else cache.layers[0].slots(n)
+        keys = torch.arange(n_keys, device=x.device)
+        queries = keys if cache is None else cache.layers[0].slots(x.size(1))
         return combine_masks(mask, window_mask(queries, keys, self.window))
 
     def new_cache(

@@ -19,8 +19,8 @@ from transformer_zoo.data.subword_tokenizers import load_text_tokenizer
 from transformer_zoo.data.text_tokenizers import TextTokenizer
 from transformer_zoo.data.tokenizers import TranslationTokenizer
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_atomically, write_json
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
-from transformer_zoo.training.files import write_atomically, write_json
 
 Weights = dict[str, Tensor]
 

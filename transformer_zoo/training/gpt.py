@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     ModelOverrides = Any
 else:
     # The tokenizer decides the rest.
-    ModelOverrides = overrides_of(DecoderConfig, preset="gpt2", skip=("vocab_size", "bos_id", "eos_id"))
+    ModelOverrides = overrides_of(DecoderConfig, preset="gpt2", skip=("vocab_size", "pad_id", "bos_id", "eos_id"))
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,7 @@ import jsonargparse
 import yaml
 
 from transformer_zoo.config import CHOICES
-from transformer_zoo.training.files import write_text
+from transformer_zoo.files import write_text
 
 T = TypeVar("T")
 
