@@ -111,7 +111,7 @@ def test_a_wrong_type_is_refused(field: str, value: object, expected: str) -> No
         ({"activation": "tanh"}, "activation is 'tanh', expected one of relu, relu_squared, gelu, gelu_tanh, silu"),
         ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
         ({"norm_position": "middle"}, "one of post, pre"),
-        ({"positions": "alibi"}, "one of sinusoidal, learned, rotary, alibi, relative, none"),
+        ({"positions": "polar"}, "one of sinusoidal, learned, rotary, alibi, relative, none"),
         ({"positions": "rotary", "rotary_dim": 3}, "rotary_dim 3 must be even"),
         ({"sinusoid_layout": "thirds"}, "one of interleaved, halves"),
         ({"share_embeddings": "encoder"}, "one of all, inputs, decoder, none"),
