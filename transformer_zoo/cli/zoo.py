@@ -29,7 +29,7 @@ def list_(pattern: str = "*", /, json: bool = False) -> None:
 
     names = list_models(pattern)
     if not names:
-        raise UserError(f"no architecture is called {pattern!r}; there are {', '.join(list_models())}")
+        raise UserError(f"no architecture is called {pattern!r}; `transformer-zoo list` names all {len(list_models())}")
     counts = {}
     for name in names:
         with torch.device("meta"):
@@ -76,7 +76,8 @@ def describe(
         rows.append((f"operations per token, forward, context {found.context:,}", f"{found.forward_flops:,}"))
         rows.append(("operations per token, training", f"{3 * found.forward_flops:,}"))
     rows.append((f"weights, {dtype}", _size(found.weight_bytes)))
-    rows.append((f"cache of a text of {found.context:,} tokens, {dtype}", _size(found.cache_bytes)))
+    kept = "" if config.sliding_window is None else ", those outside the window too"
+    rows.append((f"cache of a text of {found.context:,} tokens{kept}, {dtype}", _size(found.cache_bytes)))
     left, right = (max(len(row[i]) for row in rows) for i in range(2))
     for label, value in rows:
         print(f"{label:{left}}  {value:>{right}}")

@@ -1,5 +1,6 @@
 """Named architectures: presets are data, `create_model` builds them."""
 
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderCon
         UserError: no preset has that name, or a field does not exist or does not fit.
     """
     if name not in PRESETS:
-        raise UserError(f"no architecture is called {name!r}; there are {', '.join(PRESETS)}")
+        near = get_close_matches(name, PRESETS, n=6)
+        like_it = f"like it are {', '.join(near)}; " if near else ""
+        raise UserError(f"no architecture is called {name!r}; {like_it}`transformer-zoo list` names all {len(PRESETS)}")
     config = PRESETS[name]
     check_field_names(type(config), overrides, partial=True)
     return type(config).from_dict({**config.to_dict(), **overrides})

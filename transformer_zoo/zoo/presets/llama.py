@@ -42,18 +42,21 @@ LLAMA3_1 = replace(LLAMA3, max_seq_len=131072, rotary_scaling="llama3", rotary_f
 LLAMA3_2 = replace(LLAMA3_1, d_ff=8192, rotary_factor=32.0, tie_embeddings=True)
 """What meta-llama/Llama-3.2-1B and 3B share."""
 
-_70B = {"d_model": 8192, "n_heads": 64, "n_kv_heads": 8, "d_ff": 28672, "n_layers": 80}
+
+def _70b(config: DecoderConfig) -> DecoderConfig:
+    return replace(config, d_model=8192, n_heads=64, n_kv_heads=8, d_ff=28672, n_layers=80)
+
 
 PRESETS: dict[str, DecoderConfig] = {
     # Zhang et al. 2024, "TinyLlama: An Open-Source Small Language Model", Table 2.
     "tinyllama-1.1b": replace(LLAMA2, d_model=2048, n_kv_heads=4, d_ff=5632, n_layers=22, max_seq_len=2048),
     "llama-2-7b": LLAMA2,
     "llama-2-13b": replace(LLAMA2, d_model=5120, n_heads=40, d_ff=13824, n_layers=40),
-    "llama-2-70b": replace(LLAMA2, **_70B),
+    "llama-2-70b": _70b(LLAMA2),
     "llama-3-8b": LLAMA3,
-    "llama-3-70b": replace(LLAMA3, **_70B),
+    "llama-3-70b": _70b(LLAMA3),
     "llama-3.1-8b": LLAMA3_1,
-    "llama-3.1-70b": replace(LLAMA3_1, **_70B),
+    "llama-3.1-70b": _70b(LLAMA3_1),
     "llama-3.2-1b": replace(LLAMA3_2, d_model=2048, n_layers=16),
     "llama-3.2-3b": replace(LLAMA3_2, d_model=3072, n_heads=24, n_layers=28),
 }
