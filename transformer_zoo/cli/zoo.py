@@ -23,17 +23,13 @@ def list_(pattern: str = "*", /, json: bool = False) -> None:
         pattern: Only names that match this shell pattern, such as "gpt2*".
         json: Print JSON instead.
     """
-    import torch
-
-    from transformer_zoo.zoo import create_model, list_models
+    from transformer_zoo.zoo import get_config, list_models
+    from transformer_zoo.zoo.describe import outline
 
     names = list_models(pattern)
     if not names:
         raise UserError(f"no architecture is called {pattern!r}; `transformer-zoo list` names all {len(list_models())}")
-    counts = {}
-    for name in names:
-        with torch.device("meta"):
-            counts[name] = sum(p.numel() for p in create_model(name).parameters())
+    counts = {name: sum(p.numel() for p in outline(get_config(name)).parameters()) for name in names}
     if json:
         print(jsonlib.dumps(counts, indent=2))
         return

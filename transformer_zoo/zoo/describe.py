@@ -1,12 +1,16 @@
 """What an architecture is made of, in figures: counted on a model without memory."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.models import DecoderOnly
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.models.flops import forward_flops
 from transformer_zoo.zoo import build
 
@@ -42,12 +46,31 @@ class Description:
     cache_bytes: int
 
 
+class _NothingDrawn(TorchFunctionMode):
+    """Random numbers are not drawn: without memory for them, a large model spends most of its time there."""
+
+    drawing = frozenset({torch.Tensor.normal_, nn.init.normal_, nn.init.kaiming_uniform_, nn.init.xavier_uniform_})
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self.drawing:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def outline(config: EncoderDecoderConfig | DecoderConfig) -> EncoderDecoder | DecoderOnly:
+    """The model of a configuration without its weights' memory: names and shapes, on the meta device."""
+    with torch.device("meta"), _NothingDrawn():
+        return build(config)
+
+
 def describe(
     config: EncoderDecoderConfig | DecoderConfig, *, context: int | None = None, dtype: torch.dtype = torch.float32
 ) -> Description:
     """Figures of a configuration. context: tokens of a text; None: `max_seq_len`."""
-    with torch.device("meta"):
-        model = build(config)
+    model = outline(config)
     context = config.max_seq_len if context is None else context
     total = sum(p.numel() for p in model.parameters())
     if isinstance(config, EncoderDecoderConfig):
@@ -67,7 +90,7 @@ def describe(
     )
 
 
-def _parts(model: torch.nn.Module) -> list[tuple[str, int]]:
+def _parts(model: nn.Module) -> list[tuple[str, int]]:
     """Each part's name and parameters; of a stack's layers, which are alike, the first is counted in parts."""
     counts: Counter[str] = Counter()
     two_stacks = hasattr(model, "encoder")
