@@ -2,6 +2,7 @@
 
 from transformer_zoo.data.batching import (
     Batch,
+    SpecialIds,
     batch_indices,
     collate,
     evaluation_indices,
@@ -42,6 +43,7 @@ __all__ = [
     "Piece",
     "SentencePieceTextTokenizer",
     "SentencePieceTokenizer",
+    "SpecialIds",
     "TextFiles",
     "TextTokenizer",
     "TextTokenizerSettings",
