@@ -20,6 +20,7 @@ GEMMA = replace(
     norm_eps=1e-6,
     scale_embeddings=True,
     tie_embeddings=True,
+    pad_id=0,
     bos_id=2,
     eos_id=1,
 )
@@ -48,7 +49,7 @@ def _gemma2(n_layers: int, d_model: int, n_heads: int, head_dim: int, d_ff: int)
 
 PRESETS: dict[str, DecoderConfig] = {
     "gemma-2b": GEMMA,
-    "gemma-7b": replace(GEMMA, d_model=3072, n_heads=16, n_kv_heads=None, d_ff=24576, n_layers=28),
+    "gemma-7b": replace(GEMMA, d_model=3072, n_heads=16, n_kv_heads=16, d_ff=24576, n_layers=28),
     "gemma-2-2b": _gemma2(26, 2304, 8, 256, 9216),
     "gemma-2-9b": _gemma2(42, 3584, 16, 256, 14336),
     # Its queries are scaled by d_model / n_heads, which is not head_dim.

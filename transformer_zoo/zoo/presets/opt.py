@@ -17,6 +17,7 @@ def _opt(n_layers: int, d_model: int, n_heads: int) -> DecoderConfig:
         attention_dropout=0.0,
         activation="relu",
         position_offset=2,
+        pad_id=1,
         bos_id=2,
         eos_id=2,
     )
