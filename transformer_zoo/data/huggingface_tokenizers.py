@@ -84,6 +84,7 @@ class ImportedTextTokenizer(TextTokenizer):
             "vocab_size": self.vocab_size,
             "eos_id": self.eos_id,
             "start_ids": list(self.start_ids),
+            "model_type": self.files.model.get("model_type"),
             "files": {name: len(content) for name, content in contents.items()},
         }
         return fields, b"".join(contents.values())
@@ -91,7 +92,8 @@ class ImportedTextTokenizer(TextTokenizer):
     @classmethod
     def from_content(cls, fields: dict[str, Any], content: bytes) -> Self:
         """What `content` was taken from."""
-        files = TokenizerFiles(Path("tokenizer"), split_files(fields, content))
+        parts = split_files(fields, content)
+        files = TokenizerFiles(Path("tokenizer"), parts, {"model_type": fields["model_type"]})
         return cls(files, vocab_size=fields["vocab_size"], eos_id=fields["eos_id"], start_ids=fields["start_ids"])
 
 

@@ -99,6 +99,11 @@ class JsonPieces:
         return self._ids.get(token)
 
     @property
+    def added_tokens(self) -> list[str]:
+        """Tokens beside the vocabulary, or special ones of it."""
+        return [token.content for token in self.tokenizer.get_added_tokens_decoder().values()]
+
+    @property
     def start_ids(self) -> tuple[int, ...]:
         """What the post-processor puts before a text."""
         row = self.tokenizer.encode("a")
@@ -186,48 +191,33 @@ def byte_level_bytes(token: str) -> bytes:
 
 
 class SentencePieces:
-    """A SentencePiece model whose pieces have the ids of another list.
+    """A SentencePiece model, by its own ids or by those of another list.
 
     Args:
         model: The model, serialized.
         path: Where it was, for messages.
-        ids: Piece to id. None: SentencePiece's own ids, moved by `offset`, and `unk_id` for what is unknown.
-        unk_id: Of what the list does not know; None: SentencePiece's.
-        offset: Added to SentencePiece's ids where there is no list.
+        ids: Piece to id, which may have pieces that SentencePiece does not; None: SentencePiece's own ids.
+        unk: The piece for what the list does not have.
     """
 
-    def __init__(
-        self,
-        model: bytes,
-        path: Path,
-        *,
-        ids: Mapping[str, int] | None = None,
-        unk_id: int | None = None,
-        offset: int = 0,
-    ) -> None:
-        self.model = read_sentencepiece(model, path)
-        n: int = self.model.get_piece_size()
-        self.unk_id: int = self.model.unk_id() if unk_id is None else unk_id
-        if ids is None:
-            ids = {self.model.id_to_piece(i): i + offset for i in range(n)}
-            ids[self.model.id_to_piece(self.model.unk_id())] = self.unk_id
-            self._table: list[int] | None = [ids[self.model.id_to_piece(i)] for i in range(n)]
-        else:  # a piece that SentencePiece does not know may be in the list all the same
-            self._table = None
-        self._ids = ids
-        self._tokens = {i: token for token, i in ids.items()}
+    def __init__(self, model: bytes, path: Path, *, ids: Mapping[str, int] | None = None, unk: str = "<unk>") -> None:
+        self.model, self._is_own = read_sentencepiece(model, path), ids is None
+        self._ids = {self.model.id_to_piece(i): i for i in range(len(self.model))} if ids is None else ids
+        if ids is not None and unk not in ids:
+            raise UserError(f"{path}: the vocabulary beside it has no {unk}; fetch it again")
+        self._unk_id = self._ids.get(unk, -1)
+        self._tokens = {i: token for token, i in self._ids.items()}
         self.n_ids = max(self._tokens) + 1
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
         try:
-            if self._table is not None:
-                table = self._table
-                return [[table[i] for i in row] for row in self.model.encode(list(texts), num_threads=-1)]
+            if self._is_own:
+                return self.model.encode(list(texts), num_threads=-1)  # type: ignore[no-any-return]
             rows = self.model.encode(list(texts), out_type=str, num_threads=-1)
         except (RuntimeError, TypeError):
             raise UserError(_not_unicode(texts)) from None
-        known, unk = self._ids.get, self.unk_id
+        known, unk = self._ids.get, self._unk_id
         return [[known(piece, unk) for piece in row] for row in rows]
 
     def decode(self, ids: Sequence[int]) -> str:

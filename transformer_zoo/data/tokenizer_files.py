@@ -56,11 +56,11 @@ class TokenizerFiles:
         return cls(folder, files.contents, model)
 
     @classmethod
-    def load(cls, folder: Path, names: list[str]) -> Self:
+    def load(cls, folder: Path, names: list[str], model: dict[str, Any]) -> Self:
         """Those that `save` wrote. UserError if one is missing, or `names` has a name that is none of a tokenizer."""
         if unknown := sorted(set(names) - set(_NAMES)):
             raise UserError(f"{folder}: {unknown[0]!r} is no file of a tokenizer; import the model again")
-        return cls(folder, {name: _read(folder / name) for name in names})
+        return cls(folder, {name: _read(folder / name) for name in names}, model)
 
     def save(self, folder: Path) -> None:
         """Write them as they were, and remove others of these names."""
