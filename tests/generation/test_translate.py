@@ -70,6 +70,17 @@ def test_lines_come_back_in_order_as_if_alone(
     assert found == [alone(model, line, beam=3) if line.strip() else "" for line in LINES]
 
 
+def test_a_line_of_space_is_empty_for_a_tokenizer_that_has_tokens_for_space(model: EncoderDecoder) -> None:
+    class Spaces(Letters):
+        def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+            return [[FIRST + LETTERS.index(letter) for letter in text] for text in texts]
+
+    class Spaced(Pair):
+        source = Spaces()
+
+    assert list(translate(model, Spaced(), ["   ", "", " "])) == ["", "", ""]
+
+
 def test_nothing_in_nothing_out(model: EncoderDecoder) -> None:
     assert list(translate(model, Pair(), [])) == []
     assert list(translate(model, Pair(), ["", " "])) == ["", ""]

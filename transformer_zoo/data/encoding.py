@@ -116,7 +116,7 @@ class TokenArrays:
                 chunk_seed = int(np.random.SeedSequence([*seed, start]).generate_state(1)[0])
                 rows = tokenizer.encode_batch(chunk, sample_alpha=sample_alpha, seed=chunk_seed)
             else:
-                raise UserError("tokenizer.sample_alpha: a tokenizer that came with a model draws no pieces; set it to 0")
+                raise UserError("tokenizer.sample_alpha: a tokenizer that came with a model draws no pieces; set 0")
             lengths.append(np.fromiter(map(len, rows), np.int64, len(rows)))
             flats.append(np.fromiter(chain.from_iterable(rows), dtype, int(lengths[-1].sum())))
         return cls(np.concatenate(flats), np.cumsum(np.concatenate(lengths)))

@@ -7,7 +7,7 @@ as `</s>`, for the token, where ours take it for text; and a Marian takes `>>...
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -207,7 +207,7 @@ def _is_unigram(tokenizer: SentencePieceTokenizer) -> bool:
     return True
 
 
-def _scored_merges(scores: Mapping[str, float]) -> Iterable[tuple[str, str]]:
+def _scored_merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
     """Every way to make a piece of two others, the piece of the highest score first."""
     merges = [
         (-score, piece[:cut], piece[cut:])

@@ -216,7 +216,7 @@ def _prepare(
 ) -> _Line:
     """The pieces of a line: none if it is as `nothing`, several if it has over `limit` tokens, eos included."""
     if len(ids) < limit:
-        return _Line([] if ids == nothing else [_Piece(ids, is_first=True)])
+        return _Line([] if ids == nothing or not text.strip() else [_Piece(ids, is_first=True)])
     texts = split_text(text.strip(), lambda part: len(tokenizer.source.encode_batch([part])[0]) < limit)
     warnings.warn(
         f"line {number}: {len(ids) + 1} tokens, more than max_source_tokens ({limit}); "
