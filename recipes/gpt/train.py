@@ -149,7 +149,7 @@ def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenize
     """Texts as the model writes them now."""
     how = recipe.validation
     first_line = next(recipe.data.validation.texts()).strip().split("\n")[0] + "\n"
-    prompt = tokenizer.encode(first_line if how.prompt is None else how.prompt)
+    prompt = [*tokenizer.start_ids, *tokenizer.encode(first_line if how.prompt is None else how.prompt)]
     written = generate(
         model,
         [prompt] * how.samples,
