@@ -9,6 +9,8 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.presets import PRESETS
 
 if TYPE_CHECKING:
+    import torch
+
     from transformer_zoo.models import DecoderOnly, EncoderDecoder
 
 
@@ -44,4 +46,19 @@ def build(config: EncoderDecoderConfig | DecoderConfig) -> "EncoderDecoder | Dec
     return EncoderDecoder(config) if isinstance(config, EncoderDecoderConfig) else DecoderOnly(config)
 
 
-__all__ = ["PRESETS", "build", "create_model", "get_config", "list_models"]
+def build_empty(
+    config: EncoderDecoderConfig | DecoderConfig, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype"
+) -> "EncoderDecoder | DecoderOnly":
+    """The model of a configuration whose weights are to be filled in: memory is reserved and not written to."""
+    import torch
+
+    with torch.device("meta"):
+        model = build(config)
+    model.to(dtype).to_empty(device=device)
+    for part in model.modules():
+        if (reset := getattr(part, "reset_table", None)) is not None:  # what is computed, and in no file
+            reset()
+    return model
+
+
+__all__ = ["PRESETS", "build", "build_empty", "create_model", "get_config", "list_models"]
