@@ -19,7 +19,8 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data.tokenizers import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.training.checkpoint import copy_weights, save_model_config, save_weights
+from transformer_zoo.training.checkpoint import copy_weights, save_weights
+from transformer_zoo.training.model_json import save_model_config
 
 WORDS = "the cat sat on a mat and saw two small dogs near an old house"
 LONGEST = 100

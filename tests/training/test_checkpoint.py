@@ -18,10 +18,10 @@ from transformer_zoo.training.checkpoint import (
     copy_weights,
     load_run,
     load_weights,
-    save_model_config,
     save_weights,
     snapshot_paths,
 )
+from transformer_zoo.training.model_json import save_model_config
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

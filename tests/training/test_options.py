@@ -131,9 +131,10 @@ def test_fields_that_do_not_go_together_are_refused() -> None:
 def test_a_models_overrides_are_its_configs_fields_and_change_nothing_by_default() -> None:
     made = overrides_of(EncoderDecoderConfig, preset="transformer-base", skip=("vocab_size",))
     names = [f.name for f in dataclasses.fields(EncoderDecoderConfig) if f.name != "vocab_size"]
-    assert [f.name for f in dataclasses.fields(made)] == ["preset", *names]
+    assert [f.name for f in dataclasses.fields(made)] == ["preset", "init_from", *names]
     assert {f.name: getattr(made(), f.name) for f in dataclasses.fields(made)} == {
         "preset": "transformer-base",
+        "init_from": None,
         **dict.fromkeys(names),
     }
     for name in names:

@@ -74,7 +74,8 @@ def save_recipe(path: Path, plain: dict[str, Any]) -> None:
 
 
 def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] = ()) -> Any:
-    """A dataclass of the fields of model configurations, None: as the preset, and of a preset's name if one is given.
+    """A dataclass of the fields of model configurations, None: as the preset. With a preset's name, that is a field
+    too, and so is what a model can start from in its place.
 
     It gives typed, documented options for the model without listing its fields a second time.
     """
@@ -89,8 +90,13 @@ def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] 
         lines.append(f"    {name}: {described.get(name, '')} {choices}".rstrip())
     optional: list[Any] = [(f.name, f.type | None, None) for f in fields.values()]  # type: ignore[operator]
     if preset is not None:
-        optional.insert(0, ("preset", str, preset))
-        lines.insert(0, "    preset: Name of an architecture in the zoo.")
+        optional[:0] = [("preset", str, preset), ("init_from", str | None, None)]
+        lines[:0] = [
+            "    preset: Name of an architecture in the zoo.",
+            "    init_from: Go on from this model, with its tokenizer: a run trained here or imported, a folder of "
+            "Hugging Face's, or a name on its hub. Beside it only dropouts can be given, and nothing that makes a "
+            "tokenizer.",
+        ]
     made = dataclasses.make_dataclass("ModelOverrides", optional, kw_only=True)
     made.__doc__ = "Model.\n\nArgs:\n" + "\n".join(lines)
     return made
