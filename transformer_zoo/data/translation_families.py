@@ -100,7 +100,8 @@ class SentinelPieces(SentencePieces):
 
 def unknown_language(code: str, codes: Sequence[str]) -> str:
     """What to say of a code that is none of the codes."""
-    near = get_close_matches(code, codes, n=5, cutoff=0.4) or sorted(codes)[:5]
+    longer = [known for known in codes if known.lower().startswith(code.lower())]
+    near = [*dict.fromkeys([*longer, *get_close_matches(code, codes, n=5, cutoff=0.4), *sorted(codes)])][:5]
     return f"language {code!r} is none of the {len(codes)} of the model; near ones are {', '.join(near)}"
 
 
