@@ -153,6 +153,14 @@ def test_translation_tokenizers(joint: bool, byte_fallback: bool, model_type: Mo
     assert again.target.encode_batch(SAMPLES) == targets
 
 
+def test_a_vocabulary_need_not_know_any_letter(tmp_path: Path) -> None:
+    export_tokenizer(CharacterTokenizer("01\n"), tmp_path, model_type="gpt2")
+    again = import_text_tokenizer(tmp_path)
+    assert (again.start_ids, again.encode("10\n")) == ((), [1, 0, 2])
+    with pytest.raises(UserError, match="cannot spell the text"):
+        again.encode("a")
+
+
 def test_imported_ones_are_written_as_they_came(hub: Callable[..., Path], tmp_path: Path) -> None:
     for name, read in (("opt", import_text_tokenizer), ("m2m", import_translation_tokenizer)):
         folder = hub(name)

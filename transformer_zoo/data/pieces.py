@@ -106,6 +106,8 @@ class JsonPieces:
     @property
     def start_ids(self) -> tuple[int, ...]:
         """What the post-processor puts before a text."""
+        if not self.tokenizer.num_special_tokens_to_add(is_pair=False):
+            return ()
         row = self.tokenizer.encode("a")
         n = next((i for i, special in enumerate(row.special_tokens_mask) if not special), 0)
         return tuple(row.ids[:n])

@@ -31,7 +31,8 @@ class TextTokenizer(ABC):
 
     Attributes:
         vocab_size: Number of ids.
-        eos_id: The id after each document, which no text encodes to; None if there is none.
+        eos_id: The id after each document, which no text encodes to (of imported tokenizers its name does); None if
+            there is none.
         start_ids: What a prompt begins with; nothing, but in some models that were trained elsewhere.
     """
 
