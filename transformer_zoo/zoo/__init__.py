@@ -49,16 +49,12 @@ def build(config: EncoderDecoderConfig | DecoderConfig) -> "EncoderDecoder | Dec
 def build_empty(
     config: EncoderDecoderConfig | DecoderConfig, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype"
 ) -> "EncoderDecoder | DecoderOnly":
-    """The model of a configuration whose weights are to be filled in: memory is reserved and not written to."""
-    import torch
+    """The model of a configuration, its weights to be filled in: their memory is reserved and not written to."""
+    from transformer_zoo.zoo.empty import uninitialised
 
-    with torch.device("meta"):
+    with uninitialised(device, dtype):
         model = build(config)
-    model.to(dtype).to_empty(device=device)
-    for part in model.modules():
-        if (reset := getattr(part, "reset_table", None)) is not None:  # what is computed, and in no file
-            reset()
-    return model
+    return model.to(dtype)  # what is computed at once, such as sinusoids, comes in float32
 
 
 __all__ = ["PRESETS", "build", "build_empty", "create_model", "get_config", "list_models"]

@@ -6,7 +6,7 @@ A file is mapped into memory only while a piece of it is copied: what was touche
 import json
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from transformer_zoo.errors import UserError
 
-PIECE = 16 << 20
-"""Bytes that are copied at a time."""
+PIECE = 4 << 20
+"""Bytes that are copied at a time: what is in memory beside the model."""
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -34,8 +34,11 @@ class _File(Protocol):
 
     entries: dict[str, Entry]
 
-    def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """A copy of these rows of a tensor, or of all of it where it has no dimension."""
+    def copy(self, name: str, start: int, into: Tensor) -> None:
+        """Copies as many rows of a tensor as `into` has, from this one on."""
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Forgets all other tensors."""
 
 
 class _Safetensors:
@@ -55,13 +58,12 @@ class _Safetensors:
         except (OSError, SafetensorError) as error:
             raise UserError(f"{self.path}: no weights can be read ({error})") from None
 
-    def rows(self, name: str, start: int, stop: int) -> Tensor:
+    def copy(self, name: str, start: int, into: Tensor) -> None:
         with self._open() as file:
-            if not self.entries[name].shape:
-                scalar: Tensor = file.get_tensor(name).clone()
-                return scalar
-            rows: Tensor = file.get_slice(name)[start:stop].clone()
-            return rows
+            into.copy_(file.get_slice(name)[start : start + len(into)])
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Nothing of it is in memory anyway."""
 
 
 class _Pickled:
@@ -71,33 +73,35 @@ class _Pickled:
         self.path = path
         self._tensors: dict[str, Tensor] = {}
         self._copied = 0  # bytes since it was mapped
+        self._mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be, and are read whole
         tensors = self._load()
         self.entries = {
             name: Entry(tuple(t.shape), t.dtype if t.is_floating_point() else None) for name, t in tensors.items()
         }
 
     def _load(self) -> dict[str, Tensor]:
-        """The tensors, mapped from the file; files from before torch 1.6 cannot be mapped and are read whole."""
+        """The tensors, mapped from the file anew: what was touched of it is no longer in memory."""
+        self._tensors, self._copied = {}, 0
         try:
-            mapped = zipfile.is_zipfile(self.path)
-            held = torch.load(self.path, map_location="cpu", weights_only=True, mmap=mapped)
+            held = torch.load(self.path, map_location="cpu", weights_only=True, mmap=self._mapped)
         except pickle.UnpicklingError:
             raise UserError(f"{self.path} holds more than tensors, which would run code when read") from None
         except (OSError, RuntimeError, EOFError, ValueError) as error:
             raise UserError(f"{self.path}: no weights can be read ({str(error).splitlines()[0]})") from None
         if not isinstance(held, dict) or not all(isinstance(t, Tensor) for t in held.values()):
             raise UserError(f"{self.path} holds something else than tensors by name")
-        self._tensors, self._copied = dict(held), 0
+        self._tensors = dict(held)
         return self._tensors
 
-    def rows(self, name: str, start: int, stop: int) -> Tensor:
-        if self._copied > 2 * PIECE and zipfile.is_zipfile(self.path):
-            self._tensors = {}
+    def copy(self, name: str, start: int, into: Tensor) -> None:
+        if self._copied > 4 * PIECE and self._mapped:
             self._load()
-        tensor = self._tensors[name].detach()
-        rows = (tensor[start:stop] if tensor.dim() else tensor).clone()
+        rows = self._tensors[name].detach()[start : start + len(into)]
+        into.copy_(rows)
         self._copied += rows.nbytes
-        return rows
+
+    def keep(self, names: Iterable[str]) -> None:
+        self._tensors = {name: self._tensors[name] for name in names if name in self._tensors}
 
 
 class Checkpoint:
@@ -143,24 +147,43 @@ class Checkpoint:
                 raise UserError(f"{index} names {file}, which is not there")
             yield path, [name for name, place in places.items() if place == file]
 
-    def pieces(self, name: str) -> Iterator[tuple[int, Tensor]]:
-        """The tensor's rows from the first, some at a time, with the number of the first of them."""
-        shape, dtype = self.entries[name]
-        size = torch.Size(shape).numel() * (dtype or torch.float32).itemsize
-        step = max(1, shape[0] * PIECE // max(size, 1)) if shape else 1
-        for start in range(0, shape[0] if shape else 1, step):
-            yield start, self._where[name].rows(name, start, start + step)
+    def copy(self, name: str, into: Tensor) -> None:
+        """Copies all of a tensor, a piece at a time, into one of its shape."""
+        rows = self._rows(name)
+        for start in range(0, len(into), rows):
+            self._where[name].copy(name, start, into[start : start + rows])
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Forgets all other tensors: files that cannot be mapped are then less in memory."""
+        names = list(names)
+        for file in set(self._where.values()):
+            file.keep(names)
 
     def read(self, name: str) -> Tensor:
         """All of a tensor."""
-        shape = self.entries[name].shape
-        return self._where[name].rows(name, 0, shape[0] if shape else 1)
+        shape, dtype = self.entries[name]
+        held = torch.empty(shape, dtype=dtype)
+        self.copy(name, held)
+        return held
 
     def equal(self, a: str, b: str) -> bool:
         """Whether two tensors have the same values."""
+        shape, dtype = self.entries[a]
         if self.entries[a] != self.entries[b]:
             return False
-        return all(torch.equal(x, y) for (_, x), (_, y) in zip(self.pieces(a), self.pieces(b), strict=True))
+        rows = self._rows(a)
+        for start in range(0, shape[0], rows):
+            pieces = [torch.empty(min(rows, shape[0] - start), *shape[1:], dtype=dtype) for _ in range(2)]
+            for name, piece in zip((a, b), pieces, strict=True):
+                self._where[name].copy(name, start, piece)
+            if not torch.equal(*pieces):
+                return False
+        return True
+
+    def _rows(self, name: str) -> int:
+        """How many rows are a piece."""
+        shape, dtype = self.entries[name]
+        return max(1, PIECE // max(1, torch.Size(shape[1:]).numel() * (dtype or torch.float32).itemsize))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -77,7 +77,9 @@ def fill(model: DecoderOnly | EncoderDecoder, source: Source) -> None:
     for theirs, parts in targets.items():
         _check_shape(source, theirs, parts)
     # The largest first: what is copied beside the model is then small where the model is nearly complete.
-    for theirs in sorted(targets, key=lambda name: -sum(part.tensor.nbytes for part in targets[name])):
+    order = sorted(targets, key=lambda name: -sum(part.tensor.nbytes for part in targets[name]))
+    for i, theirs in enumerate(order):
+        source.keep(order[i:])
         _copy(source, theirs, targets[theirs])
 
 
@@ -106,15 +108,14 @@ def _copy(source: Source, theirs: str, parts: list[Target]) -> None:
     name = source.file_name(theirs)
     assert name is not None
     tensor, form = parts[0]
-    if form.part is None and not form.transposed:
-        flat = tensor[None] if form.row else tensor
-        for start, rows in source.checkpoint.pieces(name):
-            (flat[start : start + len(rows)] if rows.dim() else flat).copy_(rows)
+    if form.part is None:
+        there = tensor.T if form.transposed and tensor.dim() == 2 else tensor
+        source.checkpoint.copy(name, there[None] if form.row else there)
         return
     held = source.checkpoint.read(name)
     held = held.T if form.transposed and held.dim() == 2 else held
     for tensor, form in parts:
-        tensor.copy_(held if form.part is None else cut(held, form, source.config))
+        tensor.copy_(cut(held, form, source.config))
 
 
 def cut(fused: Tensor, form: Weight, config: Config) -> Tensor:

@@ -13,7 +13,7 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_atomically, write_json
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
-from transformer_zoo.zoo import build
+from transformer_zoo.zoo import build_empty
 from transformer_zoo.zoo.huggingface.compare import differences
 from transformer_zoo.zoo.huggingface.families import FAMILIES
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
@@ -81,12 +81,11 @@ def their_tensors(family: Family, config: Config, state: Mapping[str, Tensor]) -
         config: of a model that has all tensors of theirs.
         state: our tensors.
     """
-    with torch.device("meta"):
-        wanted = build(config).state_dict()
+    wanted = build_empty(config, dtype=_dtype(state)).state_dict()
     parts: dict[str, list[tuple[Tensor, Weight]]] = defaultdict(list)
     for name, like in wanted.items():
         theirs, form = family.weight(name, config)
-        tensor = state[name] if name in state else torch.zeros(like.shape, dtype=_dtype(state))
+        tensor = state[name] if name in state else torch.zeros_like(like)
         parts[theirs].append((tensor.detach().cpu(), form))
     tensors = {theirs: _joined(pieces, config) for theirs, pieces in parts.items()}
     if family.spare_embedding is not None and "source_embedding.weight" in wanted:

@@ -135,6 +135,10 @@ class Source:
         """The name in the files; None: there is no such tensor."""
         return self._files.get(theirs)
 
+    def keep(self, theirs: Iterable[str]) -> None:
+        """Nothing but these will be read from now on."""
+        self.checkpoint.keep(self._files[name] for name in theirs)
+
     def check_unused(self, used: Iterable[str]) -> None:
         """Refuses tensors that nothing uses, but for copies and buffers that a family is known to have."""
         known = {self._their(module) for module in _EMBEDDINGS if module in self.family.weights}
