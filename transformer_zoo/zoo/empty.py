@@ -1,4 +1,4 @@
-"""Models whose weights are still to come: made without writing them, which for a large one takes longer than reading."""
+"""Models whose weights are still to come: made without writing them, which takes longer than to read them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
