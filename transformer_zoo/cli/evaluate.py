@@ -21,7 +21,7 @@ from transformer_zoo.training.checkpoint import load_text_run
 from transformer_zoo.training.device import choose_device
 
 if TYPE_CHECKING:
-    from transformer_zoo.cli.commands import Search
+    from transformer_zoo.cli.search import Search
     from transformer_zoo.training.checkpoint import Run
 
 

@@ -24,10 +24,8 @@ from transformer_zoo.training.model_json import (
     AnyTranslationTokenizer,
     check_text_tokenizer,
     check_translation_tokenizer,
-    choose_languages,
     first_line,
     read_model_json,
-    with_special_ids,
 )
 
 Weights = dict[str, Tensor]
@@ -203,26 +201,12 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
     return TextRun(writer, text_tokenizer, recipe)
 
 
-def load_translation_run(
-    path: str | Path,
-    *,
-    device: str | torch.device = "cpu",
-    source_lang: str | None = None,
-    target_lang: str | None = None,
-) -> Run:
-    """`load_run` of an encoder-decoder, in other languages where any are given.
-
-    Raises:
-        UserError: as `load_run`; a decoder-only run; languages that the run does not know, or cannot choose from.
-    """
+def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
+    """`load_run` of an encoder-decoder; any other is refused with a UserError."""
     run = load_run(path, device=device)
     if isinstance(run, TextRun):
         raise UserError(f"{path} is a decoder-only run, which does not translate: use generate, or evaluate --file")
-    if source_lang is None and target_lang is None:
-        return run
-    tokenizer = choose_languages(run.tokenizer, source_lang, target_lang, of=str(path))
-    run.model.config = with_special_ids(run.model.config, tokenizer)
-    return replace(run, tokenizer=tokenizer)
+    return run
 
 
 def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> TextRun:

@@ -6,11 +6,13 @@ from typing import Any
 
 from transformer_zoo.data.huggingface_tokenizers import import_text_tokenizer
 from transformer_zoo.data.imported_translation import import_translation_tokenizer
+from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.training.checkpoint import Run, TextRun, save_weights
 from transformer_zoo.training.model_json import (
     check_text_tokenizer,
     check_translation_tokenizer,
+    choose_languages,
     save_model_config,
     with_special_ids,
 )
@@ -35,6 +37,19 @@ def imported_run(model: EncoderDecoder | DecoderOnly, folder: Path) -> Run | Tex
     model.config = replace(model.config, bos_id=bos_id, eos_id=text_tokenizer.eos_id)
     check_text_tokenizer(folder, model.config, text_tokenizer, None)
     return TextRun(model.eval(), text_tokenizer, {})
+
+
+def translating(run: Run | TextRun, source: str | None, target: str | None, *, of: str) -> Run:
+    """The run of a multilingual model, called `of`, for these languages; None: as before. The model is changed.
+
+    Raises:
+        UserError: it has no languages to choose from, or not these.
+    """
+    if isinstance(run, TextRun):
+        raise UserError(f"{of} is decoder-only and does not translate: leave source and target language out")
+    tokenizer = choose_languages(run.tokenizer, source, target, of=of)
+    run.model.config = with_special_ids(run.model.config, tokenizer)
+    return replace(run, tokenizer=tokenizer)
 
 
 def save_run(run: Run | TextRun, folder: Path, recipe: dict[str, Any]) -> None:
