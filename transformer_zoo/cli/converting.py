@@ -125,9 +125,9 @@ def _compare(ctranslate2: Any, model: EncoderDecoder | DecoderOnly, folder: Path
     Among the tokens that both have: ctranslate2's Marian has no pad, which ours gives a little of the probability.
     """
     tokens: list[str] = json.loads(next(folder.glob("*vocabulary.json")).read_text("utf-8"))
-    config, n = model.config, len(tokens)
-    special = {config.pad_id, config.bos_id, config.eos_id, getattr(config, "source_end_id", None)}
-    usual = [i for i, token in enumerate(tokens) if i not in special and i < config.vocab_size]
+    n, about = len(tokens), model.config
+    special = {about.pad_id, about.bos_id, about.eos_id, getattr(about, "source_end_id", None)}
+    usual = [i for i in range(min(n, about.vocab_size)) if i not in special]
     chosen = [usual[len(usual) * i // _N_COMPARED] for i in range(_N_COMPARED)]
     model.to("cpu").eval()
     if isinstance(model, DecoderOnly):
@@ -135,12 +135,13 @@ def _compare(ctranslate2: Any, model: EncoderDecoder | DecoderOnly, folder: Path
         logits = model(torch.tensor([chosen])).float()
         n = min(theirs.size(-1), logits.size(-1))
         return float((logits[..., :n].log_softmax(-1) - theirs[..., :n].log_softmax(-1)).abs().max())
-    end = model.config.eos_id if model.config.source_end_id is None else model.config.source_end_id
+    config = model.config
+    end = config.eos_id if config.source_end_id is None else config.source_end_id
     words, start = [tokens[i] for i in chosen], json.loads((folder / "config.json").read_text("utf-8"))
     first = [tokens[config.bos_id]] if start["decoder_start_token"] is None else []  # then a prefix is to have it
     translator = ctranslate2.Translator(str(folder))
     [found] = translator.score_batch([[*words, tokens[end]]], [[*first, *words[::-1]]])
-    target = torch.tensor([[model.config.bos_id, *chosen[::-1]]])
+    target = torch.tensor([[config.bos_id, *chosen[::-1]]])
     log_probs = model(torch.tensor([[*chosen, end]]), target)[0, :, :n].float().log_softmax(-1)
-    ours = log_probs.gather(1, torch.tensor([*chosen[::-1], model.config.eos_id])[:, None])[:, 0]
+    ours = log_probs.gather(1, torch.tensor([*chosen[::-1], config.eos_id])[:, None])[:, 0]
     return float((ours - torch.tensor(found.log_probs)).abs().max())

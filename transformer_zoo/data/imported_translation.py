@@ -185,6 +185,11 @@ class ImportedTranslationTokenizer:
             raise UserError(f"language {code!r}: this model has no languages to choose from; leave it out")
         raise UserError(unknown_language(code, self.languages))
 
+    @property
+    def takes_source(self) -> bool:
+        """Whether a source language can be chosen; some models are told the target's only."""
+        return "source" in self._row.source_marks
+
     def with_languages(self, source: str | None = None, target: str | None = None) -> "ImportedTranslationTokenizer":
         """The tokenizer for these languages; None: as before.
 
@@ -192,7 +197,7 @@ class ImportedTranslationTokenizer:
             UserError: the model has no such language (near ones are named), or none at all, or a source language is
                 chosen for a model that only asks for the target's.
         """
-        if source is not None and self.languages and "source" not in self._row.source_marks:
+        if source is not None and self.languages and not self.takes_source:
             raise UserError(f"source language {source!r}: this model is told the target language only; leave it out")
         return ImportedTranslationTokenizer(
             self.files,
