@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from transformer_zoo.data.language_codes import LANGUAGES
 
+transformers.logging.disable_progress_bar()
 WORDS = {
     "red": "rot", "green": "grün", "blue": "blau", "cat": "Katze", "dog": "Hund", "a": "ein", "old": "alt",
     "house": "Haus", "water": "Wasser", "seven": "sieben", "and": "und", "sees": "sieht",
@@ -38,12 +39,14 @@ def write_pairs(folder: Path, name: str, n: int, seed: int) -> dict[str, str]:
     return {"source": str(folder / f"{name}.en"), "target": str(folder / f"{name}.de")}
 
 
-def train_pieces(path: Path, lines: Sequence[str], vocab_size: int) -> spm.SentencePieceProcessor:
+def train_pieces(
+    path: Path, lines: Sequence[str], vocab_size: int, kind: str = "unigram"
+) -> spm.SentencePieceProcessor:
     """A SentencePiece model of at most `vocab_size` pieces in the file."""
     made = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=made, vocab_size=vocab_size, model_type="unigram",
-        hard_vocab_limit=False, minloglevel=2,
+        sentence_iterator=iter(lines), model_writer=made, vocab_size=vocab_size, model_type=kind,
+        hard_vocab_limit=kind == "bpe", minloglevel=2,
     )  # fmt: skip
     path.write_bytes(made.getvalue())
     return spm.SentencePieceProcessor(model_proto=made.getvalue())
@@ -54,12 +57,12 @@ def write_json(path: Path, fields: Any) -> None:
 
 
 def save(model: Any, folder: Path) -> Any:
-    """In larger steps than at random: then the probabilities are not all alike."""
+    """The model with its weights three times as large, so that probabilities are not all alike; as it is in the folder."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
     model.save_pretrained(folder)
-    return model.eval()
+    return type(model).from_pretrained(folder).eval()
 
 
 def marian(folder: Path, **fields: Any) -> Any:
@@ -85,9 +88,12 @@ def nllb(folder: Path, **fields: Any) -> Any:
     """An NLLB, with all of its languages."""
     folder.mkdir(parents=True, exist_ok=True)
     english, german = pairs(200, 0)
-    pieces = train_pieces(folder / "sentencepiece.bpe.model", [*english, *german], 67)
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "NllbTokenizer", "src_lang": "eng_Latn"})
-    size = len(pieces) + 1 + len(LANGUAGES["nllb"]) + 1
+    train_pieces(folder / "sentencepiece.bpe.model", [*english, *german], 67, "bpe")
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "NllbTokenizer"})
+    languages = {"src_lang": "eng_Latn", "extra_special_tokens": list(LANGUAGES["nllb"])}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **languages)
+    tokenizer.save_pretrained(folder)  # with a tokenizer.json
+    size = len(tokenizer)
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
     torch.manual_seed(0)
     config = transformers.M2M100Config(

@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> None:
     run_dir, here = Path(recipe.run_dir), distributed.world()
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
-    model_config(recipe)  # is there such a preset, do the fields fit?
+    if recipe.model.init_from is None:
+        model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain)
     if is_finished(run_dir, plain):

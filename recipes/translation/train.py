@@ -62,7 +62,8 @@ def main(arguments: list[str]) -> None:
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
     check_bleu(recipe)
-    model_config(recipe)  # is there such a preset, do the fields fit?
+    if recipe.model.init_from is None:
+        model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain)
     if is_finished(run_dir, plain):
