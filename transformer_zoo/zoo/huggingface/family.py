@@ -127,10 +127,8 @@ class Family:
             ours[name] = entry.read(theirs)
         for part in self.parts:
             ours |= part.read(theirs, ours)
-        meant = {name: ours[other] for name, other in SAME_AS.items()} | {"head_dim": ours["d_model"] / ours["n_heads"]}
-        ours |= {name: None for name, value in meant.items() if name in ours and ours[name] == value}
         try:
-            return self.config(**ours)
+            return self.config(**_shortened(ours))
         except UserError as error:
             raise UserError(f"config.json of a {self.model_type} model: {error}") from None
 
@@ -180,6 +178,14 @@ class Family:
                     f"config.json: {name} is not known for {self.model_type} and may change the result; "
                     "if it does not, remove it there"
                 )
+
+
+def _shortened(ours: Fields) -> dict[str, Any]:
+    """What a field means where it is None is left to that, as in the presets."""
+    meant: dict[str, Any] = {name: ours[other] for name, other in SAME_AS.items()}
+    meant |= {"head_dim": ours["d_model"] / ours["n_heads"], "final_norm": ours.get("norm_position", "pre") != "post"}
+    meant |= dict.fromkeys(("qkv_bias", "ffn_bias"), ours.get("bias", True))
+    return {name: None if name in meant and value == meant[name] else value for name, value in ours.items()}
 
 
 SAME_AS = {"n_kv_heads": "n_heads", "n_decoder_heads": "n_heads", "decoder_d_ff": "d_ff"}

@@ -3,6 +3,7 @@
 from typing import Any
 
 from transformer_zoo.config import DecoderConfig
+from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, Weight, layers
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, rotation, text_ids
@@ -203,6 +204,8 @@ OPT = Family(
 
 
 def _read_four(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    if theirs.get("slow_but_exact", False) and theirs.get("pretraining_tp", 1) > 1:
+        raise UserError("config.json: slow_but_exact with pretraining_tp above 1 leaves out biases: not supported")
     return {"d_ff": 4 * ours["d_model"], "max_seq_len": theirs.get("seq_length", 2048)}
 
 
@@ -227,13 +230,13 @@ BLOOM = Family(
         "dropout": Field("hidden_dropout", 0.0),
         "attention_dropout": Field("attention_dropout", 0.0),
     },
-    parts=(Part(("seq_length",), _read_four, _write_four), text_ids(bos=1, eos=2, padded=False)),
+    parts=(Part(("seq_length", "slow_but_exact", "pretraining_tp"), _read_four, _write_four), text_ids(bos=1, eos=2, padded=False)),
     constants={"positions": "alibi", "embedding_norm": True, "activation": "gelu_tanh"},
     required=TEXT_ONLY,
-    # The first two decide in which order sums are taken; the others are Megatron's.
+    # Megatron's.
     ignored=(
-        "pretraining_tp", "slow_but_exact", "n_inner", "offset_alibi", "attention_softmax_in_fp32",
-        "masked_softmax_fusion", "bias_dropout_fusion", "skip_bias_add", "skip_bias_add_qkv",
+        "n_inner", "offset_alibi", "attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion",
+        "skip_bias_add", "skip_bias_add_qkv",
     ),
     aliases={"n_embed": "hidden_size", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"},
     weights={
