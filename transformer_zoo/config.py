@@ -107,7 +107,7 @@ class ModelConfig:
     """For longer inputs than were trained on: "linear" slows all frequencies down by `rotary_factor`, "llama3" the low
     ones."""
     rotary_factor: float = 8.0
-    """By how much."""
+    """`linear`, `llama3`: by how much."""
     rotary_low_freq_factor: float = 1.0
     """`llama3`: waves longer than `rotary_original_max_seq_len` / this are slowed down in full."""
     rotary_high_freq_factor: float = 4.0

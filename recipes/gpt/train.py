@@ -6,7 +6,6 @@ Read from `main` on: text -> tokenizer -> token shards -> windows -> model -> tr
 goes on with a run that was stopped. `torchrun --nproc-per-node N recipes/gpt/train.py ...` trains on N GPUs.
 """
 
-import dataclasses
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -39,7 +38,7 @@ from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, text_start
 from transformer_zoo.training.loop import Task, Trainer
 from transformer_zoo.training.model_json import save_model_config
-from transformer_zoo.training.options import parse_recipe
+from transformer_zoo.training.options import overridden, parse_recipe
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 
@@ -148,9 +147,7 @@ def model_config(
 
 def preset_config(recipe: GptRecipe, tokenizer: TextTokenizer | None) -> DecoderConfig:
     """For a model that is new."""
-    changes = {name: value for name, value in dataclasses.asdict(recipe.model).items() if value is not None}
-    preset = changes.pop("preset")
-    changes.pop("init_from", None)
+    changes, preset = overridden(recipe.model), recipe.model.preset
     if recipe.data.length is not None:  # past it the model learns nothing, so it is never to read more
         changes.setdefault("max_seq_len", recipe.data.length)
     if tokenizer is not None:
@@ -162,7 +159,7 @@ def preset_config(recipe: GptRecipe, tokenizer: TextTokenizer | None) -> Decoder
 
 def kept_config(recipe: GptRecipe, start: Initial) -> DecoderConfig:
     """For a model that was trained before: it may be made to read less, unless each of its positions is learned."""
-    longest, wanted = start.config.max_seq_len, recipe.model.max_seq_len
+    longest, wanted = start.config.max_seq_len, overridden(recipe.model).get("max_seq_len")
     if wanted is not None and wanted != longest and (wanted > longest or start.config.positions == "learned"):
         raise UserError(f"model.max_seq_len: that of model.init_from is {longest}, and cannot become {wanted}")
     return keep_config(start.config, recipe.model, (*PROBABILITIES, "max_seq_len"))

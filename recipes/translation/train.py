@@ -6,7 +6,6 @@ Read from `main` on: text -> tokenizer -> batches -> model -> training -> BLEU. 
 a run that was stopped. `torchrun --nproc-per-node N recipes/translation/train.py ...` trains on N GPUs.
 """
 
-import dataclasses
 import functools
 import math
 import sys
@@ -46,7 +45,7 @@ from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, translation_start
 from transformer_zoo.training.loop import Task, Trainer
 from transformer_zoo.training.model_json import AnyTranslationTokenizer, save_model_config
-from transformer_zoo.training.options import parse_recipe
+from transformer_zoo.training.options import overridden, parse_recipe
 from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll, special_ids
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve
@@ -154,9 +153,7 @@ def model_config(
     """The preset with the recipe's changes, and the tokenizer's vocabularies; or the model that it starts from."""
     if start is not None:
         return keep_config(start.config, recipe.model)
-    changes = {name: value for name, value in dataclasses.asdict(recipe.model).items() if value is not None}
-    preset = changes.pop("preset")
-    changes.pop("init_from", None)
+    changes, preset = overridden(recipe.model), recipe.model.preset
     base = get_config(preset)
     if not isinstance(base, EncoderDecoderConfig):
         raise UserError(f"model.preset: {preset} is decoder-only; train it with recipes/gpt/train.py")

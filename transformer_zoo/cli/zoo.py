@@ -8,7 +8,7 @@ from jsonargparse.typing import PositiveInt
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.options import overrides_of
+from transformer_zoo.training.options import overridden, overrides_of
 
 if TYPE_CHECKING:
     Overrides = Any
@@ -60,8 +60,7 @@ def describe(
     from transformer_zoo.zoo import get_config
     from transformer_zoo.zoo.describe import describe as figures_of
 
-    changes = {field: value for field, value in dataclasses.asdict(overrides).items() if value is not None}
-    config = get_config(name, **changes)
+    config = get_config(name, **overridden(overrides))
     found = figures_of(config, context=context, dtype=getattr(torch, dtype))
     if json:
         print(jsonlib.dumps({"name": name, "config": config.to_dict(), **dataclasses.asdict(found)}, indent=2))

@@ -21,6 +21,7 @@ from transformer_zoo.training.model_json import (
     read_model_json,
     with_special_ids,
 )
+from transformer_zoo.training.options import overridden
 
 Config = TypeVar("Config", EncoderDecoderConfig, DecoderConfig)
 Tokenizer = TypeVar("Tokenizer", AnyTranslationTokenizer, TextTokenizer)
@@ -119,4 +120,4 @@ def check_init_from(model: Any, tokenizer: Any, *, of_model: Sequence[str], of_t
 
 def keep_config(config: Config, model: Any, names: Sequence[str] = PROBABILITIES) -> Config:
     """The configuration with the fields `names` of a recipe's section `model`, where they are given."""
-    return replace(config, **{name: value for name in names if (value := getattr(model, name)) is not None})
+    return replace(config, **{name: value for name, value in overridden(model).items() if name in names})

@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import docstring_parser
 import jsonargparse
@@ -73,9 +73,12 @@ def save_recipe(path: Path, plain: dict[str, Any]) -> None:
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
+AS_PRESET = "preset"
+
+
 def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] = ()) -> Any:
-    """A dataclass of the fields of model configurations, None: as the preset. With a preset's name, that is a field
-    too, and so is what a model can start from in its place.
+    """A dataclass of the fields of model configurations, "preset": as the preset has it. With a preset's name, that is
+    a field too, and so is what a model can start from in its place. `overridden` gives those that are given.
 
     It gives typed, documented options for the model without listing its fields a second time.
     """
@@ -88,7 +91,7 @@ def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] 
     for name in fields:
         choices = f"One of {', '.join(CHOICES[name])}." if name in CHOICES else ""
         lines.append(f"    {name}: {described.get(name, '')} {choices}".rstrip())
-    optional: list[Any] = [(f.name, f.type | None, None) for f in fields.values()]  # type: ignore[operator]
+    optional: list[Any] = [(f.name, f.type | Literal["preset"], AS_PRESET) for f in fields.values()]  # type: ignore[operator]
     if preset is not None:
         optional[:0] = [("preset", str, preset), ("init_from", str | None, None)]
         lines[:0] = [
@@ -100,3 +103,9 @@ def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] 
     made = dataclasses.make_dataclass("ModelOverrides", optional, kw_only=True)
     made.__doc__ = "Model.\n\nArgs:\n" + "\n".join(lines)
     return made
+
+
+def overridden(overrides: Any) -> dict[str, Any]:
+    """The fields of a configuration that are given; None is a value like others."""
+    fields = dataclasses.asdict(overrides)
+    return {n: v for n, v in fields.items() if n not in ("preset", "init_from") and v != AS_PRESET}

@@ -199,7 +199,8 @@ def spelled_out(config: Config, name: str) -> Any:
         return value
     if name == "head_dim":
         return config.d_model // config.n_heads
-    return getattr(config, SAME_AS[name]) if name in SAME_AS else None
+    other = {**SAME_AS, "qkv_bias": "bias", "ffn_bias": "bias"}.get(name)
+    return None if other is None else getattr(config, other)
 
 
 def layers(ours: str, theirs: str, table: Mapping[str, str | Weight]) -> dict[str, str | Weight]:
