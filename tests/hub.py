@@ -57,7 +57,7 @@ def write_json(path: Path, fields: Any) -> None:
 
 
 def save(model: Any, folder: Path) -> Any:
-    """The model with its weights three times as large, so that probabilities are not all alike; as it is in the folder."""
+    """The model with its weights three times as large, so that probabilities are not all alike, as saved."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
@@ -81,6 +81,7 @@ def marian(folder: Path, **fields: Any) -> Any:
     config = transformers.MarianConfig(vocab_size=len(vocabulary), **{**SIZE, **STILL, **ids, **shape, **fields})
     model = transformers.MarianMTModel(config)
     model.model.shared.weight.data[pad] = 0
+    model.final_logits_bias[0, [0, pad]] = torch.tensor([3.0, -50.0])  # sentences end, and are not padding
     return save(model, folder)
 
 
@@ -100,7 +101,10 @@ def nllb(folder: Path, **fields: Any) -> Any:
         vocab_size=size, scale_embedding=True, **{**SIZE, **STILL, **ids, **fields},
         encoder_layerdrop=0.0, decoder_layerdrop=0.0,
     )  # fmt: skip
-    return save(transformers.M2M100ForConditionalGeneration(config), folder)
+    model = transformers.M2M100ForConditionalGeneration(config)
+    with torch.no_grad():  # a tag is hardly ever the likeliest token
+        model.model.shared.weight[tokenizer.convert_tokens_to_ids(list(LANGUAGES["nllb"]))] *= 0.3
+    return save(model, folder)
 
 
 def byte_level(folder: Path, lines: Sequence[str], *special: str) -> int:

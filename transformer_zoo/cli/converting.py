@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def write_ctranslate2(run: Run | TextRun, folder: Path, quantization: str | None
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     def convert(**options: Any) -> None:
-        with contextlib.redirect_stderr(io.StringIO()):  # transformers tells much that is not about this
+        # transformers tells much that is not about this.
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
             TransformersConverter(str(theirs)).convert(str(made), force=True, **options)
         # A vocabulary without a token for the unknown knows everything; ctranslate2 wants one nevertheless.
         fields = json.loads((made / "config.json").read_text("utf-8"))

@@ -91,7 +91,7 @@ def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] 
     for name in fields:
         choices = f"One of {', '.join(CHOICES[name])}." if name in CHOICES else ""
         lines.append(f"    {name}: {described.get(name, '')} {choices}".rstrip())
-    optional: list[Any] = [(f.name, f.type | Literal["preset"], AS_PRESET) for f in fields.values()]  # type: ignore[operator]
+    optional: list[Any] = [(f.name, f.type | Literal["preset"], AS_PRESET) for f in fields.values()]
     if preset is not None:
         optional[:0] = [("preset", str, preset), ("init_from", str | None, None)]
         lines[:0] = [

@@ -185,6 +185,9 @@ class TranslationObjective(nn.Module):
 
     `forward(batch)` gives (smoothed loss, plain NLL), both () float32 in nats. Smoothing is for training: in
     evaluation mode both are the plain NLL.
+
+    Where a target starts with pad, as Marian's does, pad's embedding stays zero also if it is a row of the output
+    projection: other programs start from zeros whatever it is.
     """
 
     def __init__(self, model: EncoderDecoder, *, label_smoothing: float = 0.0) -> None:
@@ -192,6 +195,10 @@ class TranslationObjective(nn.Module):
         self.model = model
         self.label_smoothing = label_smoothing
         self._compiled: Callable[..., Tensor] | None = None
+        config = model.config
+        if config.zero_pad and config.bos_id == config.pad_id and model.head is None:
+            pad = torch.tensor([config.pad_id])
+            model.head_weight.register_hook(lambda grad: grad.index_fill(0, pad.to(grad.device), 0))
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compiles the model for training: the loss loops over chunks, beam search has its own shapes.
