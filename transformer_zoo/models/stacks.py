@@ -142,7 +142,7 @@ class _Stack(nn.Module):
         if positions is None:
             stop = x.size(1) if cache is None else cache.length
             positions = torch.arange(stop - x.size(1), stop, device=x.device)[None]  # (1, T)
-        positions = torch.atleast_2d(positions)
+        positions = torch.atleast_2d(positions).expand(-1, x.size(1))  # (B or 1, T)
         bias: Tensor = self.positions(positions, positions if cache is None else cache.place(positions))
         return bias
 
