@@ -125,6 +125,14 @@ def test_our_own_models_have_counterparts(name: str, tmp_path: Path) -> None:
     assert_same_logits(again, read)
 
 
+@pytest.mark.parametrize("share", ["inputs", "decoder"])
+@pytest.mark.parametrize("case", ["bart", "mbart", "m2m_100", "marian"])
+def test_what_cannot_be_shared_in_part_is_copied(case: str, share: str, tmp_path: Path) -> None:
+    config = imported(make(case), tmp_path / "in").config
+    model = fresh(replace(config, share_embeddings=share))
+    assert_same_logits(model, theirs(model, tmp_path / "out", family=make(case).config.model_type))
+
+
 @pytest.mark.parametrize(
     ("config", "named"),
     [

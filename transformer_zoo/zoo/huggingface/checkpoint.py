@@ -40,6 +40,9 @@ class _File(Protocol):
     def keep(self, names: Iterable[str]) -> None:
         """Forgets all other tensors."""
 
+    def take(self, name: str) -> Tensor | None:
+        """The tensor itself, if it is in memory anyway."""
+
 
 class _Safetensors:
     """A file of safetensors, which cannot hold anything but tensors."""
@@ -65,6 +68,9 @@ class _Safetensors:
     def keep(self, names: Iterable[str]) -> None:
         """Nothing of it is in memory anyway."""
 
+    def take(self, name: str) -> Tensor | None:
+        return None
+
 
 class _Pickled:
     """A file of `torch.save`, read as tensors only: what would run code when it is read is refused."""
@@ -74,6 +80,7 @@ class _Pickled:
         self._tensors: dict[str, Tensor] = {}
         self._copied = 0  # bytes since it was mapped
         self._mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be, and are read whole
+        self._enough = max(PIECE, path.stat().st_size // 50)  # to map it again, which takes milliseconds
         tensors = self._load()
         self.entries = {
             name: Entry(tuple(t.shape), t.dtype if t.is_floating_point() else None) for name, t in tensors.items()
@@ -94,7 +101,7 @@ class _Pickled:
         return self._tensors
 
     def copy(self, name: str, start: int, into: Tensor) -> None:
-        if self._copied > 4 * PIECE and self._mapped:
+        if self._copied > self._enough and self._mapped:
             self._load()
         rows = self._tensors[name].detach()[start : start + len(into)]
         into.copy_(rows)
@@ -102,6 +109,11 @@ class _Pickled:
 
     def keep(self, names: Iterable[str]) -> None:
         self._tensors = {name: self._tensors[name] for name in names if name in self._tensors}
+
+    def take(self, name: str) -> Tensor | None:
+        tensor = self._tensors[name].detach()
+        whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+        return tensor if whole and not self._mapped else None
 
 
 class Checkpoint:
@@ -158,6 +170,11 @@ class Checkpoint:
         names = list(names)
         for file in set(self._where.values()):
             file.keep(names)
+
+    def take(self, name: str, like: Tensor) -> Tensor | None:
+        """The tensor itself, if its file is in memory as a whole and it is of the type and device of `like`."""
+        tensor = self._where[name].take(name)
+        return tensor if tensor is not None and (tensor.dtype, tensor.device) == (like.dtype, like.device) else None
 
     def read(self, name: str) -> Tensor:
         """All of a tensor."""

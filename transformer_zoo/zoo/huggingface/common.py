@@ -57,7 +57,8 @@ _GENERIC: dict[str, tuple[str, ...]] = {
         "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "forced_decoder_ids",
         "sequence_bias", "guidance_scale", "watermarking_config", "num_return_sequences", "output_logits",
         "return_dict_in_generate", "penalty_alpha", "cache_implementation", "cache_config", "max_cache_len",
-        "low_memory", "force_bos_token_to_be_generated",
+        "low_memory", "force_bos_token_to_be_generated", "assistant_confidence_threshold", "assistant_lookbehind",
+        "num_assistant_tokens", "num_assistant_tokens_schedule", "target_lookbehind",
     ),
 }  # fmt: skip
 

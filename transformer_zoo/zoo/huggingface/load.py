@@ -63,7 +63,7 @@ def fill(model: DecoderOnly | EncoderDecoder, source: Source) -> None:
     """
     targets: dict[str, list[Target]] = defaultdict(list)
     missing = []
-    for name, tensor in model.state_dict().items():
+    for name, tensor in model.state_dict(keep_vars=True).items():
         theirs, form = source.weight(name)
         if source.file_name(theirs) is None and form.row:
             tensor.zero_()  # final_logits_bias, which may be left out
@@ -108,6 +108,9 @@ def _copy(source: Source, theirs: str, parts: list[Target]) -> None:
     name = source.file_name(theirs)
     assert name is not None
     tensor, form = parts[0]
+    if form == Weight(form.module) and (whole := source.checkpoint.take(name, tensor)) is not None:
+        tensor.data = whole
+        return
     if form.part is None:
         there = tensor.T if form.transposed and tensor.dim() == 2 else tensor
         source.checkpoint.copy(name, there[None] if form.row else there)

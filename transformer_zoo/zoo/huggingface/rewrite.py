@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from transformer_zoo.config import DecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.zoo.huggingface.family import Config, spelled_out
 
 State = dict[str, Tensor]
@@ -42,6 +42,17 @@ def rewrite(config: Config, state: Mapping[str, Tensor]) -> tuple[Config, State]
         state = {name: _permute_heads(name, tensor, order) for name, tensor in state.items()}
         config = replace(config, rotary_layout="halves")
     return config, state
+
+
+def unshare(config: EncoderDecoderConfig, state: State) -> tuple[EncoderDecoderConfig, State]:
+    """Source embedding, target embedding and head as three matrices, of which some are copies."""
+    state = dict(state)
+    both = state.pop("embedding.weight", None)
+    if both is not None:
+        state |= {"source_embedding.weight": both, "target_embedding.weight": both.clone()}
+    if "head.weight" not in state:
+        state["head.weight"] = state["target_embedding.weight"].clone()
+    return replace(config, share_embeddings="none"), state
 
 
 def halves(n: int) -> Tensor:

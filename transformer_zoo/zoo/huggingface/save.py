@@ -18,7 +18,7 @@ from transformer_zoo.zoo.huggingface.compare import differences
 from transformer_zoo.zoo.huggingface.families import FAMILIES
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.load import join
-from transformer_zoo.zoo.huggingface.rewrite import rewrite
+from transformer_zoo.zoo.huggingface.rewrite import rewrite, unshare
 
 
 def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, family: str | None = None) -> None:
@@ -35,7 +35,13 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
         UserError: no family, or not the wanted one, has a counterpart of some of the configuration's fields, named.
     """
     config, state = rewrite(model.config, model.state_dict())
-    chosen, theirs = choose(config, family)
+    try:
+        chosen, theirs = choose(config, family)
+    except UserError:
+        if not isinstance(config, EncoderDecoderConfig) or config.share_embeddings not in ("inputs", "decoder"):
+            raise
+        config, state = unshare(config, state)  # few families can share only some of the three matrices
+        chosen, theirs = choose(config, family)
     tensors = their_tensors(chosen, theirs, state)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

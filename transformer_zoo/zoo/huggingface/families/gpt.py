@@ -230,7 +230,10 @@ BLOOM = Family(
         "dropout": Field("hidden_dropout", 0.0),
         "attention_dropout": Field("attention_dropout", 0.0),
     },
-    parts=(Part(("seq_length", "slow_but_exact", "pretraining_tp"), _read_four, _write_four), text_ids(bos=1, eos=2, padded=False)),
+    parts=(
+        Part(("seq_length", "slow_but_exact", "pretraining_tp"), _read_four, _write_four),
+        text_ids(bos=1, eos=2, padded=False),
+    ),
     constants={"positions": "alibi", "embedding_norm": True, "activation": "gelu_tanh"},
     required=TEXT_ONLY,
     # Megatron's.
