@@ -3,9 +3,10 @@
 Words: "ours" are the names of this package, "theirs" those of `transformers` and of the files on the hub.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
@@ -29,10 +30,13 @@ class Field:
     values: Mapping[Any, Any] | None = None
 
     def read(self, theirs: Fields) -> Any:
-        """Ours. UserError: a value that has none of ours."""
+        """Ours. UserError: a value of another type, or that has none of ours."""
         value = theirs.get(self.name, self.default)
         if self.values is None:
-            return value
+            expected = type(self.default)
+            if None in (value, self.default) or type(value) is expected or (expected is float and type(value) is int):
+                return value
+            raise UserError(f"config.json: {self.name} is {value!r}, expected {expected.__name__}")
         if not isinstance(value, str | bool | int | None) or value not in self.values:
             known = ", ".join(repr(v) for v in self.values)
             raise UserError(f"config.json: {self.name} is {value!r}, which is not supported; {known} are")
@@ -123,10 +127,16 @@ class Family:
         theirs = self._rename(theirs)
         self._check(theirs)
         ours: dict[str, Any] = dict(self.constants)
+        optional = {f.name for f in dataclasses.fields(self.config) if type(None) in get_args(f.type)}
         for name, entry in self.fields.items():
             ours[name] = entry.read(theirs)
+            if ours[name] is None and entry.values is None and name not in optional:
+                raise UserError(f"config.json: {entry.name} is null")
         for part in self.parts:
-            ours |= part.read(theirs, ours)
+            try:
+                ours |= part.read(theirs, ours)
+            except (TypeError, AttributeError, ArithmeticError) as error:  # a null, a word or 0 for a number
+                raise UserError(f"config.json: {', '.join(part.names)} cannot be understood ({error})") from None
         try:
             return self.config(**_shortened(ours))
         except UserError as error:
@@ -183,7 +193,8 @@ class Family:
 def _shortened(ours: Fields) -> dict[str, Any]:
     """What a field means where it is None is left to that, as in the presets."""
     meant: dict[str, Any] = {name: ours[other] for name, other in SAME_AS.items()}
-    meant |= {"head_dim": ours["d_model"] / ours["n_heads"], "final_norm": ours.get("norm_position", "pre") != "post"}
+    meant["head_dim"] = ours["d_model"] / max(ours["n_heads"], 1)
+    meant["final_norm"] = ours.get("norm_position") != "post"
     meant |= dict.fromkeys(("qkv_bias", "ffn_bias"), ours.get("bias", True))
     return {name: None if name in meant and value == meant[name] else value for name, value in ours.items()}
 

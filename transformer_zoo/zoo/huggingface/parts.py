@@ -93,7 +93,7 @@ def _share_write(config: EncoderDecoderConfig) -> dict[str, Any]:
 
 
 SHARED_OR_NOT = Part(("tie_word_embeddings",), _share_read, _share_write)
-"""Both embeddings and the head are one, or three. What a file of weights has may say otherwise: see `sharing`."""
+"""Both embeddings and the head are one, or three; the weights may say otherwise, see `Source`."""
 
 
 def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_fraction: float = 1.0) -> Part:

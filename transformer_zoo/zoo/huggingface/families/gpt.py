@@ -173,7 +173,7 @@ OPT = Family(
         text_ids(bos=2, eos=2, pad=1),
     ),
     constants={"positions": "learned", "position_offset": 2, "norm_eps": 1e-5},
-    required=TEXT_ONLY,
+    required={**TEXT_ONLY, "learned_embeddings": (True,), "scale_embeddings": (False,)},
     ignored=("layerdrop", "activation_dropout"),
     weights={
         "embedding": "model.decoder.embed_tokens",
@@ -203,13 +203,13 @@ OPT = Family(
 """Zhang et al. 2022."""
 
 
-def _read_four(theirs: Fields, ours: Fields) -> dict[str, Any]:
+def _read_sizes(theirs: Fields, ours: Fields) -> dict[str, Any]:
     if theirs.get("slow_but_exact", False) and theirs.get("pretraining_tp", 1) > 1:
         raise UserError("config.json: slow_but_exact with pretraining_tp above 1 leaves out biases: not supported")
     return {"d_ff": 4 * ours["d_model"], "max_seq_len": theirs.get("seq_length", 2048)}
 
 
-def _write_four(config: DecoderConfig) -> dict[str, Any]:
+def _write_sizes(config: DecoderConfig) -> dict[str, Any]:
     return {"seq_length": config.max_seq_len}
 
 
@@ -231,7 +231,7 @@ BLOOM = Family(
         "attention_dropout": Field("attention_dropout", 0.0),
     },
     parts=(
-        Part(("seq_length", "slow_but_exact", "pretraining_tp"), _read_four, _write_four),
+        Part(("seq_length", "slow_but_exact", "pretraining_tp"), _read_sizes, _write_sizes),
         text_ids(bos=1, eos=2, padded=False),
     ),
     constants={"positions": "alibi", "embedding_norm": True, "activation": "gelu_tanh"},
