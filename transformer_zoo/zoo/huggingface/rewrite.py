@@ -13,7 +13,7 @@ State = dict[str, Tensor]
 
 # What reads the residual stream does so in the last dimension of its weight; what writes it, in the first of both.
 _READ = (
-    "embedding", "source_embedding", "target_embedding", "embedding_out", "head",
+    "embedding", "source_embedding", "target_embedding", "ngram_embedding", "embedding_out", "head",
     "q_proj", "k_proj", "v_proj", "up_proj", "gate_proj",
 )  # fmt: skip
 _WRITE = (
