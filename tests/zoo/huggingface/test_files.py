@@ -198,6 +198,12 @@ def test_another_architecture_than_config_json_says(folder: Path) -> None:
     refused(folder, r"wte\.weight has shape \[97, 21\], but \[101, 21\]")
 
 
+def test_numbers_that_no_block_can_have(tmp_path: Path) -> None:
+    make("t5").save_pretrained(tmp_path)
+    change_fields(tmp_path, relative_attention_max_distance=3)
+    refused(tmp_path, "config.json: buckets 32 and max_distance 3")
+
+
 class _Runs:
     """What, unpickled, would call a function."""
 

@@ -42,7 +42,10 @@ def from_huggingface(
         UserError: what is not there, or not known, or not supported: a file, a field or a tensor, by its name.
     """
     source = Source(resolve(path_or_name))
-    model = build_empty(source.config, device=device, dtype=dtype or _dtype(source))
+    try:
+        model = build_empty(source.config, device=device, dtype=dtype or _dtype(source))
+    except ValueError as error:  # a block that cannot be made so
+        raise UserError(f"{source.checkpoint.folder / 'config.json'}: {error}") from None
     fill(model, source)
     return model.eval()
 
