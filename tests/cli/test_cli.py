@@ -328,7 +328,7 @@ def test_broken_text_on_standard_input(run: Path) -> None:
     assert (done.returncode, done.stderr) == (1, b"error: standard input:2: not UTF-8; convert it to UTF-8\n")
 
 
-@pytest.mark.parametrize("command", ["translate", "evaluate", "score", "average"])
+@pytest.mark.parametrize("command", ["translate", "evaluate", "score", "average", "import", "export"])
 def test_help_explains_every_option_without_loading_torch(command: str) -> None:
     code = (
         "import sys; from transformer_zoo.cli import main\n"
