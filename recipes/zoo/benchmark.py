@@ -4,8 +4,8 @@
 
 Needs `pip install -e '.[benchmark]'`. Each model has random weights: ours is exported, theirs is loaded from what was
 written. Both run in this process, in alternation; a ratio is the median over the rounds of ours / theirs in a round.
-Before anything is timed, both must have written the same tokens; of beam search, as many: at the length limit, where all
-of these end, theirs does not count what the end costs.
+Before anything is timed, both must have written the same tokens; of beam search, as many: at the length limit, where
+all of these end, theirs does not count what the end costs.
 """
 
 import json
@@ -92,7 +92,7 @@ def build(family: str, options: Namespace) -> DecoderOnly | EncoderDecoder:
     with torch.no_grad():  # a random model repeats itself, or ends at once: noise against the first, zeros the second
         for weight in model.parameters():
             if weight.dim() == 1:
-                weight += 0.02 * torch.randn_like(weight)
+                weight.add_(torch.randn_like(weight), alpha=0.02)
     return model
 
 
@@ -169,12 +169,12 @@ def table(family: str, options: Namespace) -> Table:
 @torch.inference_mode()
 def _race(family: str, batch: int, beam: int, pair: tuple[Run, Run], options: Namespace) -> list[Row]:
     ours, theirs = (run() for run in pair)
-    same = sum(mine == other for mine, other in zip(ours, theirs, strict=True))
+    same = sum(mine == yours for mine, yours in zip(ours, theirs, strict=True))
     if beam == 1 and 2 * same < batch:  # where two tokens are as likely as each other, rounding decides: not for most
         raise UserError(f"{family}, batch {batch}: only {same} texts are the same as theirs")
-    amount = float(sum(map(len, ours)))
-    if amount != sum(map(len, theirs)):
-        raise UserError(f"{family}, batch {batch}, beam {beam}: {amount:.0f} tokens, and {sum(map(len, theirs))} theirs")
+    amount, other = (float(sum(map(len, texts))) for texts in (ours, theirs))
+    if amount != other:
+        raise UserError(f"{family}, batch {batch}, beam {beam}: {amount:.0f} tokens, and {other:.0f} theirs")
 
     def measure(run: Run, number: int) -> float:
         run()
