@@ -1,7 +1,8 @@
 """Every example in README.md and docs/ is executed.
 
 A page's fences run in their order, in a folder laid out like the repository: `data/`, `recipes/`, and a
-run of a few updates at `runs/numbers`. What a fence's language means:
+run of a few updates at `runs/numbers`. Where a name on the Hugging Face hub stands, there is a folder of that name with
+a tiny model of the kind. What a fence's language means:
 
 - `python`: executed; the names of a page's fences are shared.
 - `yaml`: its first line, `# name.yaml`, is the file it is written to.
@@ -21,11 +22,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+
+from . import hub
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +45,11 @@ here = Path(__file__).parent
 (here / "train.txt").write_text(text, encoding="utf-8")
 (here / "val.txt").write_text(text[:2000], encoding="utf-8")
 """
+HUB: dict[str, Callable[..., Any]] = {
+    "Helsinki-NLP/opus-mt-en-de": hub.marian,
+    "facebook/nllb-200-distilled-600M": hub.nllb,
+    "openai-community/gpt2": partial(hub.gpt2, n_positions=256),
+}
 LINES = {"train": 5000, "val": 10, "test": 10}  # of the demo's corpus
 
 
@@ -104,6 +113,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             path.write_text("".join(lines[: LINES[path.stem]]), encoding="utf-8")
     shell(as_executed("python recipes/translation/train.py recipes/translation/numbers.yaml"), folder)
+    for name, make in HUB.items():
+        make(folder / name)
     return folder
 
 

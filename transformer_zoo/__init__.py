@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformer_zoo.generation import generate, generate_stream
     from transformer_zoo.models import DecoderOnly, EncoderDecoder
     from transformer_zoo.training.checkpoint import load_run
+    from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,20 +26,24 @@ __all__ = [
     "EncoderDecoderConfig",
     "UserError",
     "create_model",
+    "from_huggingface",
     "generate",
     "generate_stream",
     "get_config",
     "list_models",
     "load_run",
+    "to_huggingface",
 ]
 
 # These need torch, which takes seconds to load: they are imported when first asked for.
 _LAZY = {
     "DecoderOnly": "transformer_zoo.models",
     "EncoderDecoder": "transformer_zoo.models",
+    "from_huggingface": "transformer_zoo.zoo.huggingface",
     "generate": "transformer_zoo.generation",
     "generate_stream": "transformer_zoo.generation",
     "load_run": "transformer_zoo.training.checkpoint",
+    "to_huggingface": "transformer_zoo.zoo.huggingface",
 }
 
 

@@ -30,10 +30,10 @@ from transformer_zoo.config import DecoderConfig
 from transformer_zoo.data import TokenBatch
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation.speed import OURS, Contestant, Table, compare, compete, machine
+from transformer_zoo.files import write_text
 from transformer_zoo.generation import generate
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.device import choose_device, tune_malloc
-from transformer_zoo.training.files import write_text
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.zoo import get_config
 

@@ -6,7 +6,6 @@ Read from `main` on: text -> tokenizer -> token shards -> windows -> model -> tr
 goes on with a run that was stopped. `torchrun --nproc-per-node N recipes/gpt/train.py ...` trains on N GPUs.
 """
 
-import dataclasses
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,7 +16,7 @@ from typing import cast
 
 import torch
 
-from transformer_zoo.config import DecoderConfig
+from transformer_zoo.config import PROBABILITIES, DecoderConfig
 from transformer_zoo.data import (
     TextTokenizer,
     TokenShards,
@@ -31,15 +30,20 @@ from transformer_zoo.generation import generate
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.models.flops import forward_flops
 from transformer_zoo.training import distributed
-from transformer_zoo.training.checkpoint import load_weights, save_model_config
+from transformer_zoo.training.checkpoint import Run, TextRun, load_weights
 from transformer_zoo.training.device import choose_device
 from transformer_zoo.training.folder import check_run, is_finished, mark_finished, open_run
 from transformer_zoo.training.gpt import GptObjective, GptRecipe, text_metrics
+from transformer_zoo.training.imported import imported_run
+from transformer_zoo.training.initial import Start, is_going_on, keep_config, text_start
 from transformer_zoo.training.loop import Task, Trainer
-from transformer_zoo.training.options import parse_recipe
+from transformer_zoo.training.model_json import save_model_config
+from transformer_zoo.training.options import overridden, parse_recipe
 from transformer_zoo.zoo import get_config
+from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 
 Say = Callable[..., None]
+Initial = Start[DecoderConfig, TextTokenizer]
 
 
 def main(arguments: list[str]) -> None:
@@ -48,20 +52,24 @@ def main(arguments: list[str]) -> None:
     run_dir, here = Path(recipe.run_dir), distributed.world()
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
-    model_config(recipe)  # is there such a preset, do the fields fit?
+    if recipe.model.init_from is None:
+        model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain)
     if is_finished(run_dir, plain):
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
+    start = get_start(recipe, run_dir)
     distributed.start(here, device)
     with open_run(run_dir, plain) if here.main else nullcontext():
-        tokenizer = get_tokenizer(recipe, run_dir)
+        tokenizer = get_tokenizer(recipe, run_dir, start)
         train, validation = get_tokens(recipe, tokenizer, run_dir)
         say(f"{tokenizer.name}: {train.n_tokens:,} training tokens, {validation.n_tokens:,} for validation")
-        task = make_task(recipe, tokenizer, train, validation)
+        config = model_config(recipe, tokenizer, start)
+        task = make_task(recipe, config, tokenizer, train, validation)
+        if start is not None:
+            start.load_into(task.model)
         trainer = Trainer(task, recipe, world=here)
         if here.main:
-            config = model_config(recipe, tokenizer)
             save_model_config(run_dir, "decoder-only", config, tokenizer=tokenizer.fingerprint)
         size = sum(p.numel() for p in task.model.parameters())
         say(f"{size:,} parameters on {device}, {trainer.dtype}, processes: {here.size}; run folder {run_dir}")
@@ -77,14 +85,33 @@ def main(arguments: list[str]) -> None:
             say(f"write with: transformer-zoo generate {run_dir}")
 
 
-def get_tokenizer(recipe: GptRecipe, run_dir: Path) -> TextTokenizer:
-    """The tokenizer of a run that goes on; for a new one the first process makes it."""
+def get_start(recipe: GptRecipe, run_dir: Path) -> Initial | None:
+    """What `model.init_from` names; None where training starts from scratch."""
+    if recipe.model.init_from is None:
+        return None
+    start = text_start(recipe.model.init_from, run_dir, read_huggingface)
+    model_config(recipe, start.tokenizer, start)  # do the fields fit?
+    return start
+
+
+def read_huggingface(name: str) -> Run | TextRun:
+    """A model and its tokenizer from a folder of Hugging Face's, or from its hub."""
+    folder = resolve(name)
+    return imported_run(from_huggingface(folder), folder)
+
+
+def get_tokenizer(recipe: GptRecipe, run_dir: Path, start: Initial | None) -> TextTokenizer:
+    """The tokenizer of a run that goes on, or of the model it starts from; else the first process makes one."""
     folder = run_dir / "tokenizer"
-    if distributed.world().main and not (run_dir / "checkpoints" / "last.pt").exists():
-        texts = recipe.data.train.texts()
-        if recipe.tokenizer.kind == "characters":  # they refuse what they have never seen
-            texts = chain(texts, recipe.data.validation.texts())
-        make_text_tokenizer(recipe.tokenizer, texts).save(folder)
+    if distributed.world().main and not is_going_on(run_dir):
+        if start is not None:
+            tokenizer = start.tokenizer
+        else:
+            texts = recipe.data.train.texts()
+            if recipe.tokenizer.kind == "characters":  # they refuse what they have never seen
+                texts = chain(texts, recipe.data.validation.texts())
+            tokenizer = make_text_tokenizer(recipe.tokenizer, texts)
+        tokenizer.save(folder)
     distributed.barrier()
     return load_text_tokenizer(folder)
 
@@ -102,28 +129,46 @@ def get_tokens(recipe: GptRecipe, tokenizer: TextTokenizer, run_dir: Path) -> tu
     return train, validation
 
 
-def model_config(recipe: GptRecipe, tokenizer: TextTokenizer | None = None) -> DecoderConfig:
-    """The preset with the recipe's changes, and the tokenizer's vocabulary."""
-    changes = {name: value for name, value in dataclasses.asdict(recipe.model).items() if value is not None}
-    preset = changes.pop("preset")
-    if recipe.data.length is not None:  # past it the model learns nothing, so it is never to read more
-        changes.setdefault("max_seq_len", recipe.data.length)
-    if tokenizer is not None:
-        changes |= {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
-    if not isinstance(get_config(preset), DecoderConfig):
-        raise UserError(f"model.preset: {preset} is an encoder-decoder; train it with recipes/translation/train.py")
-    config = cast(DecoderConfig, get_config(preset, **changes))
+def model_config(
+    recipe: GptRecipe, tokenizer: TextTokenizer | None = None, start: Initial | None = None
+) -> DecoderConfig:
+    """The preset with the recipe's changes, and the tokenizer's vocabulary; or the model that it starts from."""
+    config = preset_config(recipe, tokenizer) if start is None else kept_config(recipe, start)
     length = recipe.data.length or config.max_seq_len
     if config.positions == "learned" and length > config.max_seq_len:
         raise UserError(f"data.length {length} is more than the {config.max_seq_len} positions that are learned")
     if recipe.training.batch_tokens < length:
-        raise UserError(f"training.batch_tokens {recipe.training.batch_tokens} is less than a window of {length}")
+        raise UserError(
+            f"training.batch_tokens {recipe.training.batch_tokens} is less than a window of {length}, which is "
+            "data.length, or the model's max_seq_len: change one of them"
+        )
     return config
 
 
-def make_task(recipe: GptRecipe, tokenizer: TextTokenizer, train: TokenShards, validation: TokenShards) -> Task:
+def preset_config(recipe: GptRecipe, tokenizer: TextTokenizer | None) -> DecoderConfig:
+    """For a model that is new."""
+    changes, preset = overridden(recipe.model), recipe.model.preset
+    if recipe.data.length is not None:  # past it the model learns nothing, so it is never to read more
+        changes.setdefault("max_seq_len", recipe.data.length)
+    if tokenizer is not None:
+        changes |= {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, "bos_id": None, "pad_id": None}
+    if not isinstance(get_config(preset), DecoderConfig):
+        raise UserError(f"model.preset: {preset} is an encoder-decoder; train it with recipes/translation/train.py")
+    return cast(DecoderConfig, get_config(preset, **changes))
+
+
+def kept_config(recipe: GptRecipe, start: Initial) -> DecoderConfig:
+    """For a model that was trained before: it may be made to read less, unless each of its positions is learned."""
+    longest, wanted = start.config.max_seq_len, overridden(recipe.model).get("max_seq_len")
+    if wanted is not None and wanted != longest and (wanted > longest or start.config.positions == "learned"):
+        raise UserError(f"model.max_seq_len: that of model.init_from is {longest}, and cannot become {wanted}")
+    return keep_config(start.config, recipe.model, (*PROBABILITIES, "max_seq_len"))
+
+
+def make_task(
+    recipe: GptRecipe, config: DecoderConfig, tokenizer: TextTokenizer, train: TokenShards, validation: TokenShards
+) -> Task:
     """Windows, model, loss and validation: what the trainer needs to know about language models."""
-    config = model_config(recipe, tokenizer)
     length = recipe.data.length or config.max_seq_len
     windows, held_out = (
         Windows(shards, length, packed_documents=recipe.data.packed_documents) for shards in (train, validation)
@@ -149,7 +194,7 @@ def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenize
     """Texts as the model writes them now."""
     how = recipe.validation
     first_line = next(recipe.data.validation.texts()).strip().split("\n")[0] + "\n"
-    prompt = tokenizer.encode(first_line if how.prompt is None else how.prompt)
+    prompt = [*tokenizer.start_ids, *tokenizer.encode(first_line if how.prompt is None else how.prompt)]
     written = generate(
         model,
         [prompt] * how.samples,

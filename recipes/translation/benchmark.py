@@ -21,9 +21,9 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, batch_indices, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation.speed import Table, compete, machine
+from transformer_zoo.files import write_text
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.device import choose_device, tune_malloc
-from transformer_zoo.training.files import write_text
 from transformer_zoo.zoo import get_config
 
 try:

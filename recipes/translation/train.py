@@ -6,7 +6,6 @@ Read from `main` on: text -> tokenizer -> batches -> model -> training -> BLEU. 
 a run that was stopped. `torchrun --nproc-per-node N recipes/translation/train.py ...` trains on N GPUs.
 """
 
-import dataclasses
 import functools
 import math
 import sys
@@ -31,21 +30,28 @@ from transformer_zoo.data import (
     evaluation_indices,
     read_parallel,
 )
+from transformer_zoo.data.imported_translation import load_translation_tokenizer
+from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.evaluation import check_tokenizer, corpus_score
+from transformer_zoo.files import write_text
 from transformer_zoo.generation import translate
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training import distributed
-from transformer_zoo.training.checkpoint import load_translation_run, save_model_config
+from transformer_zoo.training.checkpoint import Run, TextRun, load_translation_run
 from transformer_zoo.training.device import choose_device, choose_precision
-from transformer_zoo.training.files import write_text
 from transformer_zoo.training.folder import check_run, is_finished, mark_finished, open_run
+from transformer_zoo.training.imported import imported_run
+from transformer_zoo.training.initial import Start, is_going_on, keep_config, translation_start
 from transformer_zoo.training.loop import Task, Trainer
-from transformer_zoo.training.options import parse_recipe
-from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll
+from transformer_zoo.training.model_json import AnyTranslationTokenizer, save_model_config
+from transformer_zoo.training.options import overridden, parse_recipe
+from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll, special_ids
 from transformer_zoo.zoo import get_config
+from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 
 Say = Callable[..., None]
+Initial = Start[EncoderDecoderConfig, AnyTranslationTokenizer]
 
 
 def main(arguments: list[str]) -> None:
@@ -55,21 +61,28 @@ def main(arguments: list[str]) -> None:
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
     check_bleu(recipe)
-    model_config(recipe)  # is there such a preset, do the fields fit?
+    if recipe.model.init_from is None:
+        model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain)
     if is_finished(run_dir, plain):
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
+    start = get_start(recipe, run_dir)
     train, validation, tests = read_data(recipe, say)
     distributed.start(here, device)
     with open_run(run_dir, plain) if here.main else nullcontext():
-        tokenizer = get_tokenizer(recipe, train, run_dir)
-        corpus = TrainingCorpus(recipe, tokenizer, train, say)
-        trainer = Trainer(make_task(recipe, tokenizer, corpus, validation, say), recipe, world=here)
+        tokenizer = get_tokenizer(recipe, train, run_dir, start)
+        config = model_config(recipe, tokenizer, start)
+        corpus = TrainingCorpus(recipe, config, tokenizer, train, say)
+        task = make_task(recipe, config, tokenizer, corpus, validation, say)
+        longest = int(corpus(0).source_lengths.max())
+        if start is not None:
+            start.load_into(task.model)
+            longest = max(longest, start.max_source_tokens)
+        trainer = Trainer(task, recipe, world=here)
         if here.main:
-            longest, config = int(corpus(0).source_lengths.max()), model_config(recipe, tokenizer)
             save_model_config(run_dir, "encoder-decoder", config, max_source_tokens=longest)
-        size = sum(p.numel() for p in trainer.task.model.parameters())
+        size = sum(p.numel() for p in task.model.parameters())
         say(f"{size:,} parameters on {device}, {trainer.dtype}, processes: {here.size}; run folder {run_dir}")
         reason, step = trainer.fit(), trainer.progress.step
         if reason == "signal":
@@ -100,27 +113,58 @@ def read_data(recipe: Recipe, say: Say) -> tuple[ParallelText, ParallelText, dic
     return train, validation, {name: read_parallel(files) for name, files in data.tests.items()}
 
 
-def get_tokenizer(recipe: Recipe, train: ParallelText, run_dir: Path) -> TranslationTokenizer:
-    """The tokenizer of a run that goes on; for a new one the first process trains it."""
+def get_start(recipe: Recipe, run_dir: Path) -> Initial | None:
+    """What `model.init_from` names, in the languages of the data; None where training starts from scratch."""
+    if recipe.model.init_from is None:
+        return None
+    languages = {"source_lang": recipe.data.source_lang, "target_lang": recipe.data.target_lang}
+    start = translation_start(recipe.model.init_from, run_dir, read_huggingface, **languages)
+    model_config(recipe, start.tokenizer, start)  # do the fields fit?
+    if recipe.tokenizer.sample_alpha and not isinstance(start.tokenizer, TranslationTokenizer):
+        raise UserError("tokenizer.sample_alpha: the tokenizer of an imported model draws no pieces; set it to 0")
+    return start
+
+
+def read_huggingface(name: str) -> Run | TextRun:
+    """A model and its tokenizer from a folder of Hugging Face's, or from its hub."""
+    folder = resolve(name)
+    return imported_run(from_huggingface(folder), folder)
+
+
+def get_tokenizer(
+    recipe: Recipe, train: ParallelText, run_dir: Path, start: Initial | None
+) -> AnyTranslationTokenizer:
+    """The tokenizer of a run that goes on, or of the model it starts from; else the first process trains one."""
     folder = run_dir / "tokenizer"
-    if distributed.world().main and not (run_dir / "checkpoints" / "last.pt").exists():
-        tokenizer = TranslationTokenizer.train(train.source, train.target, recipe.tokenizer, seed=recipe.seed)
+    if distributed.world().main and not is_going_on(run_dir):
+        tokenizer: AnyTranslationTokenizer
+        if start is not None:
+            tokenizer = start.tokenizer
+        else:
+            tokenizer = TranslationTokenizer.train(train.source, train.target, recipe.tokenizer, seed=recipe.seed)
         tokenizer.save(folder)
     distributed.barrier()
-    return TranslationTokenizer.load(folder)
+    return load_translation_tokenizer(folder)
 
 
-def model_config(recipe: Recipe, tokenizer: TranslationTokenizer | None = None) -> EncoderDecoderConfig:
-    """The preset with the recipe's changes, and the tokenizer's vocabularies."""
-    changes = {name: value for name, value in dataclasses.asdict(recipe.model).items() if value is not None}
-    preset = changes.pop("preset")
+def model_config(
+    recipe: Recipe, tokenizer: AnyTranslationTokenizer | None = None, start: Initial | None = None
+) -> EncoderDecoderConfig:
+    """The preset with the recipe's changes, and the tokenizer's vocabularies; or the model that it starts from."""
+    if start is not None:
+        return keep_config(start.config, recipe.model)
+    changes, preset = overridden(recipe.model), recipe.model.preset
+    base = get_config(preset)
+    if not isinstance(base, EncoderDecoderConfig):
+        raise UserError(f"model.preset: {preset} is decoder-only; train it with recipes/gpt/train.py")
     if not recipe.tokenizer.joint:
         changes.setdefault("share_embeddings", "decoder")
     if tokenizer is not None:
         changes["vocab_size"] = tokenizer.source.vocab_size
         changes["target_vocab_size"] = None if tokenizer.joint else tokenizer.target.vocab_size
-    if not isinstance(get_config(preset), EncoderDecoderConfig):
-        raise UserError(f"model.preset: {preset} is decoder-only; train it with recipes/gpt/train.py")
+        starts_with_pad = base.bos_id == base.pad_id  # as Marian's targets do
+        changes |= {"pad_id": PAD_ID, "bos_id": PAD_ID if starts_with_pad else BOS_ID, "eos_id": EOS_ID}
+        changes["source_end_id"] = None
     return cast(EncoderDecoderConfig, get_config(preset, **changes))
 
 
@@ -128,10 +172,15 @@ class TrainingCorpus:
     """The encoded training text of an epoch; with subword sampling each epoch's is another."""
 
     def __init__(
-        self, recipe: Recipe, tokenizer: TranslationTokenizer, text: ParallelText, say: Say
+        self,
+        recipe: Recipe,
+        config: EncoderDecoderConfig,
+        tokenizer: AnyTranslationTokenizer,
+        text: ParallelText,
+        say: Say,
     ) -> None:
         self.recipe, self.tokenizer, self.text, self.say = recipe, tokenizer, text, say
-        budget, config = recipe.training.batch_tokens, model_config(recipe, tokenizer)
+        budget = recipe.training.batch_tokens
         self.longest = min(recipe.data.cleaning.max_tokens or budget, budget, longest_input(config))
 
     def __call__(self, epoch: int) -> EncodedCorpus:
@@ -154,19 +203,20 @@ def longest_input(config: EncoderDecoderConfig) -> int:
 
 def make_task(
     recipe: Recipe,
-    tokenizer: TranslationTokenizer,
+    config: EncoderDecoderConfig,
+    tokenizer: AnyTranslationTokenizer,
     corpus: TrainingCorpus,
     validation: ParallelText,
     say: Say,
 ) -> Task:
     """Batches, model, loss and validation: what the trainer needs to know about translation."""
-    config, budget = model_config(recipe, tokenizer), recipe.training.batch_tokens
+    budget, special = recipe.training.batch_tokens, special_ids(config)
 
     def plan(epoch: int) -> list[Any]:
         encoded = corpus(epoch)
         lengths = encoded.source_lengths, encoded.target_lengths
         indices = batch_indices(*lengths, batch_tokens=budget, seed=recipe.seed, epoch=epoch)
-        return [functools.partial(collate, encoded, batch) for batch in indices]
+        return [functools.partial(collate, encoded, batch, special) for batch in indices]
 
     torch.manual_seed(recipe.seed)
     model = EncoderDecoder(config)
@@ -189,7 +239,7 @@ class Validator:
     def __init__(
         self,
         recipe: Recipe,
-        tokenizer: TranslationTokenizer,
+        tokenizer: AnyTranslationTokenizer,
         text: ParallelText,
         objective: TranslationObjective,
         say: Say,
@@ -208,9 +258,10 @@ class Validator:
 
     def validate(self) -> dict[str, int | float]:
         """NLL per token, perplexity, and BLEU where the recipe asks for it."""
-        nll = mean_nll(self.objective, (collate(self.corpus, batch) for batch in self.batches))
-        metrics: dict[str, int | float] = {"loss": nll, "perplexity": math.exp(min(nll, 700))}
         how, model = self.recipe.validation, self.objective.model
+        special = special_ids(model.config)
+        nll = mean_nll(self.objective, (collate(self.corpus, batch, special) for batch in self.batches))
+        metrics: dict[str, int | float] = {"loss": nll, "perplexity": math.exp(min(nll, 700))}
         lines = self.text.source[: max(how.bleu_sentences, how.samples)]
         dtype = choose_precision(self.recipe.precision, model.head_weight.device)
         self.hypotheses = list(translate(model, self.tokenizer, lines, beam=how.beam, dtype=dtype))

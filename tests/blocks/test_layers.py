@@ -152,3 +152,14 @@ def test_each_dropout_has_its_own_field(where: str) -> None:
         "activation_dropout": layer.ffn.dropout.p,
     }
     assert rates == dict.fromkeys(rates, 0.0) | {where: 0.5}
+
+
+def test_attention_and_feed_forward_side_by_side() -> None:
+    """x + Attention(Norm(x)) + FFN(Norm'(x)), section 2.1 of the GPT-NeoX-20B paper."""
+    layer, x = EncoderLayer(12, 3, 17, norm_position="parallel", dropout=0.0), torch.randn(2, 5, 12)
+    for weight in layer.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    wanted = x + layer.attn(layer.attn_norm(x)) + layer.ffn(layer.ffn_norm(x))
+    assert_close(layer(x), wanted)
+    with pytest.raises(ValueError, match="no place for cross-attention"):
+        DecoderLayer(12, 3, 17, norm_position="parallel")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from transformer_zoo.blocks import causal_mask, combine_masks, key_mask
+from transformer_zoo.blocks import causal_mask, combine_masks, key_mask, window_mask
 
 
 def test_a_key_mask_hides_keys_from_every_query() -> None:
@@ -35,3 +35,8 @@ def test_combined_masks_allow_what_all_allow() -> None:
     assert combined is not None
     assert combined[0, 0].tolist() == [[True, False, False], [True, False, False], [True, False, True]]
     assert combine_masks(None, None) is None
+
+
+def test_a_window_ends_behind_the_query() -> None:
+    got = window_mask(torch.tensor([3, 4]), torch.arange(6), 2)
+    assert got.tolist() == [[False, False, True, True, True, True], [False, False, False, True, True, True]]

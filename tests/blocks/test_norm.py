@@ -69,3 +69,23 @@ def test_build_norm_by_name() -> None:
     assert isinstance(build_norm("rmsnorm", 4), RMSNorm)
     with pytest.raises(ValueError, match="'batchnorm'"):
         build_norm("batchnorm", 4)
+
+
+def test_an_rms_norm_by_one_plus_its_weight() -> None:
+    """It starts as one without a weight; in bfloat16 a small weight still counts."""
+    norm, x = RMSNorm(7, unit_offset=True), torch.randn(3, 7)
+    assert_close(norm(x), RMSNorm(7)(x))
+    nn.init.normal_(norm.weight, std=0.001)
+    plain = RMSNorm(7)
+    plain.weight.data = 1 + norm.weight.data
+    assert_close(norm(x), plain(x))
+    narrow, weight = norm.bfloat16(), norm.weight.double()
+    wanted = x.bfloat16().double()
+    wanted = wanted / (wanted.square().mean(-1, keepdim=True) + 1e-6).sqrt() * (1 + weight)
+    assert_close(narrow(x.bfloat16()), wanted.bfloat16(), rtol=0, atol=0)
+
+
+def test_a_layer_norm_without_weights() -> None:
+    norm, x = build_norm("layernorm", 7, affine=False), torch.randn(3, 7)
+    assert not list(norm.parameters())
+    assert_close(norm(x), nn.LayerNorm(7, elementwise_affine=False)(x))

@@ -84,3 +84,31 @@ def test_learned_positions_end() -> None:
         module(6)
     with pytest.raises(IndexError):  # torch's own check: reading the values of positions would stall a GPU
         module(1, torch.tensor([5]))
+
+
+def test_halves_inclusive_ends_at_the_slowest_wave() -> None:
+    """d_model 6: the frequencies are 1, 10000^(-1/2) and 10000^-1."""
+    got = sinusoids(torch.tensor([3]), 6, layout="halves_inclusive")[0].tolist()
+    angles = [3.0, 0.03, 0.0003]
+    assert got == pytest.approx([*map(math.sin, angles), *map(math.cos, angles)], abs=1e-7)
+
+
+def test_an_offset_moves_the_first_place() -> None:
+    moved, plain = SinusoidalPositions(6, offset=2, table_size=4), SinusoidalPositions(6, table_size=9)
+    learned = LearnedPositions(5, 6, offset=2)
+    assert learned.weight.shape == (7, 6)
+    for n in (3, 7):  # within the table and beyond it
+        assert torch.equal(moved(n), plain(n + 2)[2:])
+    assert torch.equal(moved(1, torch.tensor([4])), plain(7)[6:])
+    assert torch.equal(learned(5), learned.weight[2:])
+    assert torch.equal(learned(1, torch.tensor([4])), learned.weight[6:])
+    with pytest.raises(ValueError, match="6 tokens are more than max_seq_len 5"):
+        learned(6)
+
+
+def test_a_table_can_be_computed_again() -> None:
+    module = SinusoidalPositions(6, offset=1, table_size=4)
+    before = module.table.clone()
+    module.table.zero_()
+    module.reset_table()
+    assert torch.equal(module.table, before)

@@ -18,7 +18,8 @@ def trace(norm_position: str) -> tuple[list[str], Tensor]:
 
         return call
 
-    out = residual(torch.ones(1), step("sublayer", 2, 1), step("norm", 10), step("dropout", 5), norm_position)
+    steps = step("sublayer", 2, 1), step("norm", 10), step("dropout", 5)
+    out = residual(torch.ones(1), *steps, norm_position, out_norm=step("out_norm", 7))
     return calls, out
 
 
@@ -32,6 +33,23 @@ def test_pre_norm() -> None:
     calls, out = trace("pre")
     assert calls == ["norm", "sublayer", "dropout"]
     assert out.item() == 1 + 5 * (2 * 10 + 1)
+
+
+def test_norms_on_both_sides() -> None:
+    calls, out = trace("both")
+    assert calls == ["norm", "sublayer", "out_norm", "dropout"]
+    assert out.item() == 1 + 5 * 7 * (2 * 10 + 1)
+
+
+def test_what_is_carried_on_may_be_normed() -> None:
+    calls, out = trace("pre_carried")
+    assert calls == ["norm", "sublayer", "dropout"]
+    assert out.item() == 10 + 5 * (2 * 10 + 1)
+
+
+def test_both_needs_its_second_norm() -> None:
+    with pytest.raises(ValueError, match="needs an out_norm"):
+        residual(torch.ones(1), *[lambda x: x] * 3, "both")
 
 
 def test_another_place_is_refused() -> None:

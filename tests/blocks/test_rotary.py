@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from transformer_zoo.blocks import Attention, Llama3Scaling, RotaryPositions
+from transformer_zoo.blocks import Attention, LinearScaling, Llama3Scaling, RotaryPositions
 
 B, H, T, DH = 2, 3, 7, 10
 
@@ -44,6 +44,22 @@ def test_given_positions_are_those_of_the_table() -> None:
         for column, place in enumerate(positions[row].tolist()):
             wanted = rotary(place, place + 1).apply(x[row : row + 1, :, column : column + 1])
             assert_close(got[row : row + 1, :, column : column + 1], wanted)
+
+
+def test_linear_scaling_interpolates_positions() -> None:
+    x = torch.randn(1, 1, 1, DH)
+    slow = RotaryPositions(DH, scaling=LinearScaling(4.0))(12, 13).apply(x)
+    assert_close(slow, RotaryPositions(DH)(3, 4).apply(x))
+
+
+def test_tables_can_be_computed_again() -> None:
+    rotary = RotaryPositions(DH, table_size=5)
+    before = rotary.cos.clone(), rotary.sin.clone()
+    rotary.cos.zero_()
+    rotary.sin.zero_()
+    rotary.reset_table()
+    assert torch.equal(rotary.cos, before[0])
+    assert torch.equal(rotary.sin, before[1])
 
 
 def test_llama_3_scaling_by_hand() -> None:

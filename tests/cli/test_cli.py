@@ -19,7 +19,8 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data.tokenizers import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.training.checkpoint import copy_weights, save_model_config, save_weights
+from transformer_zoo.training.checkpoint import copy_weights, save_weights
+from transformer_zoo.training.model_json import save_model_config
 
 WORDS = "the cat sat on a mat and saw two small dogs near an old house"
 LONGEST = 100
@@ -327,7 +328,7 @@ def test_broken_text_on_standard_input(run: Path) -> None:
     assert (done.returncode, done.stderr) == (1, b"error: standard input:2: not UTF-8; convert it to UTF-8\n")
 
 
-@pytest.mark.parametrize("command", ["translate", "evaluate", "score", "average"])
+@pytest.mark.parametrize("command", ["translate", "evaluate", "score", "average", "import", "export"])
 def test_help_explains_every_option_without_loading_torch(command: str) -> None:
     code = (
         "import sys; from transformer_zoo.cli import main\n"

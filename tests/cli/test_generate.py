@@ -20,7 +20,8 @@ from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.data import ByteTokenizer, CharacterTokenizer, TextTokenizer, WordTokenizer
 from transformer_zoo.generation import NewText
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
-from transformer_zoo.training.checkpoint import TextRun, copy_weights, load_run, save_model_config, save_weights
+from transformer_zoo.training.checkpoint import TextRun, copy_weights, load_run, save_weights
+from transformer_zoo.training.model_json import save_model_config
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz é\n"
 

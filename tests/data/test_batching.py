@@ -12,6 +12,7 @@ from transformer_zoo.data import (
     Batch,
     EncodedCorpus,
     ParallelText,
+    SpecialIds,
     TokenArrays,
     TokenizerSettings,
     TranslationTokenizer,
@@ -266,3 +267,26 @@ def test_sampled_corpus_follows_seed_and_epoch(tokenizer):
     assert draw(1, 0) == draw(1, 0)
     assert draw(1, 0)[0] != draw(1, 0)[1]  # the two sides are drawn apart
     assert len({str(draw(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+def test_collate_with_the_special_ids_of_another_vocabulary():
+    source = TokenArrays(np.array([11, 12, 13, 21], np.uint16), np.array([0, 3, 4]))
+    target = TokenArrays(np.array([31, 41, 42], np.uint16), np.array([0, 1, 3]))
+    special = SpecialIds(pad_id=97, bos_id=53, eos_id=59, source_end_id=61)
+    batch = collate(EncodedCorpus(source, target, "c", np.array([1, 2])), np.array([1, 0]), special)
+    assert batch.source.tolist() == [[21, 61, 97, 97], [11, 12, 13, 61]]
+    assert batch.target_in.tolist() == [[53, 41, 42], [53, 31, 97]]
+    assert batch.target_out.tolist() == [[41, 42, 59], [31, 59, 97]]
+
+
+def test_only_our_own_tokenizer_draws_pieces(tokenizer):
+    class Imported:
+        vocab_size = 70_001
+
+        def encode_batch(self, texts):
+            return [[70_000] * len(text) for text in texts]
+
+    found = TokenArrays.encode(["ab", "", "c"], Imported())
+    assert [found[i] for i in range(3)] == [[70_000, 70_000], [], [70_000]]
+    with pytest.raises(UserError, match=r"tokenizer\.sample_alpha: a tokenizer that came with a model"):
+        TokenArrays.encode(["ab"], Imported(), sample_alpha=0.1)

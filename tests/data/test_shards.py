@@ -57,6 +57,16 @@ def test_a_document_in_pieces_has_one_end(tmp_path):
     assert made.n_documents == 2
 
 
+def test_a_document_begins_with_what_its_tokenizer_starts_a_text_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_GROUP", 2)
+    monkeypatch.setattr(ByteTokenizer, "start_ids", (7, 11))
+    pieces = [Piece("ab", last=False), Piece("cd", last=False), Piece("e"), Piece("fgh"), Piece("i")]
+    made = write_shards(pieces, ByteTokenizer(), tmp_path, "val")
+    documents = [[7, 11, *text.encode(), 256] for text in ("abcde", "fgh", "i")]
+    wanted = [i for document in documents for i in document]
+    assert made.read(0, made.n_tokens).tolist() == wanted
+
+
 def test_without_end_of_text_documents_follow_each_other(tmp_path):
     made = write_shards(["ab", "ba"], CharacterTokenizer("ab", end_of_text=False), tmp_path, "val")
     assert made.read(0, 4).tolist() == [0, 1, 1, 0]

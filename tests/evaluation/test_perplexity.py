@@ -72,6 +72,18 @@ def test_a_text_that_starts_with_its_own_token() -> None:
         assert text_score(model, [(text, 3)]).nats == pytest.approx(by_hand(model, [3, *text], 4), rel=1e-5)
 
 
+@pytest.mark.parametrize("stride", [1, 4])
+def test_what_the_tokenizer_starts_with_is_given(stride: int) -> None:
+    model, text = small_model(eos_id=0), list(range(5, 20))
+    with torch.inference_mode():
+        score = text_score(model, [(text, 30)], start_ids=[3, 4], stride=stride)
+        one, both = (by_hand(model, [3, 4, *text][:n], stride) for n in (2, 17))
+    assert (score.tokens, score.bytes) == (15, 30)
+    assert score.nats == pytest.approx(both - one, rel=1e-5)
+    short = sliding_windows([1, 2, 3, 4, 5], 2, 1, given=3)  # more is given than a window holds
+    assert [tuple(window) for window in short] == [([2, 3], [4]), ([3, 4], [5])]
+
+
 def test_what_is_said_of_a_score() -> None:
     score = TextScore(nats=8 * math.log(2) * 5, tokens=10, bytes=20)
     assert score.nats_per_token == pytest.approx(4 * math.log(2))

@@ -83,8 +83,9 @@ def naive_beam_search(
         for log_prob, tokens in live:
             for token, more in enumerate(next_log_probs(model, source, tokens)):
                 must = prefix[length - 1] if length <= len(prefix) else EOS if length == limit else token
+                cost = 0.0 if length <= len(prefix) else more  # a prefix is given, not chosen
                 if token not in (PAD, BOS) and token == must:
-                    candidates.append((log_prob + more, [*tokens, token]))
+                    candidates.append((log_prob + cost, [*tokens, token]))
         candidates.sort(reverse=True)
         for log_prob, tokens in candidates[:beam]:
             if tokens[-1] == EOS:

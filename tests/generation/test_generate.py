@@ -12,7 +12,7 @@ from transformer_zoo import UserError, generate, generate_stream
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.generation import context_start, write
 from transformer_zoo.generation.reader import Reader
-from transformer_zoo.generation.write import TextStream
+from transformer_zoo.generation.write import TextStream, encode_prompt
 from transformer_zoo.models import DecoderOnly
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -233,6 +233,8 @@ def test_logits_that_are_not_finite_are_an_error(how: dict[str, Any]) -> None:
 class Bytes:
     """A token for each byte."""
 
+    start_ids: tuple[int, ...] = ()
+
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
@@ -243,6 +245,7 @@ class Bytes:
 class Words:
     """A token for each of some pieces; a blank stands between two."""
 
+    start_ids: tuple[int, ...] = ()
     pieces = ("a", "b", "cd", "é")
 
     def encode(self, text: str) -> list[int]:
@@ -339,5 +342,18 @@ def test_a_prompt_begins_with_what_the_model_begins_with() -> None:
         assert seen[0] == [last]
     with pytest.raises(UserError, match="prompt is empty"):
         list(write(text_model(), Bytes(), [""]))
+
+
+def test_a_prompt_comes_after_what_the_tokenizer_starts_with() -> None:
+    class Starting(Bytes):
+        start_ids = (7, 9)
+
+    model = small_model(vocab_size=256, bos_id=8, eos_id=5)
+    assert encode_prompt(model, Starting(), "ab") == [7, 9, 97, 98]
+    assert encode_prompt(model, Starting(), "") == [7, 9]
+    assert encode_prompt(model, Bytes(), "ab") == [97, 98]
+
+
+def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(UserError, match="stop string is empty"):
         list(write(text_model(), Bytes(), ["a"], stops=["b", ""]))

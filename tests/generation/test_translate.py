@@ -3,6 +3,8 @@
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +68,17 @@ def test_lines_come_back_in_order_as_if_alone(
         translate(model, Pair(), LINES, beam=3, max_extra=6, window=window, batch_tokens=batch_tokens)
     )
     assert found == [alone(model, line, beam=3) if line.strip() else "" for line in LINES]
+
+
+def test_a_line_of_space_is_empty_for_a_tokenizer_that_has_tokens_for_space(model: EncoderDecoder) -> None:
+    class Spaces(Letters):
+        def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+            return [[FIRST + LETTERS.index(letter) for letter in text] for text in texts]
+
+    class Spaced(Pair):
+        source = Spaces()
+
+    assert list(translate(model, Spaced(), ["   ", "", " "])) == ["", "", ""]
 
 
 def test_nothing_in_nothing_out(model: EncoderDecoder) -> None:
@@ -230,3 +243,54 @@ def test_scoring_refuses_what_it_cannot_hold(model: EncoderDecoder) -> None:
     )
     with pytest.raises(UserError, match="line 2: 9 tokens"):
         score(learned, Pair(), ["a", "b"], ["a", "b" * 8])
+
+
+TAGS = {"source": FIRST + LETTERS.index("z"), "target": FIRST + LETTERS.index("y")}
+
+
+class Tagged(Letters):
+    """Every text has a tag at its start, as those of multilingual models have."""
+
+    def __init__(self, tag: int) -> None:
+        self.tag = tag
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[self.tag, *ids] for ids in super().encode_batch(texts)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return super().decode([i for i in ids if i != self.tag])
+
+
+class TaggedPair:
+    source, target = Tagged(TAGS["source"]), Tagged(TAGS["target"])
+
+
+def test_tags_begin_every_source_and_every_translation_and_the_configs_token_ends_a_source(
+    model: EncoderDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[list[list[int]], list[list[int]]]] = []
+
+    def search(model: EncoderDecoder, source: torch.Tensor, *words: object, **options: Any) -> object:
+        asked.append((source.tolist(), options["prefix"]))
+        return beam_search(model, source, *words, **options)
+
+    monkeypatch.setitem(translate.__globals__, "beam_search", search)
+    ending = replace(model.config, source_end_id=1)
+    monkeypatch.setattr(model, "config", ending)
+    how = {"beam": 2, "max_extra": 4, "max_source_tokens": 12, "prefix": "ab", "batch_tokens": 1}
+    with pytest.warns(UserWarning, match="line 3: 20 tokens"):
+        found = list(translate(model, TaggedPair(), ["cat", "", "a small. cat and d"], **how))
+    assert found[1] == ""
+    assert all("y" not in line for line in found)
+    starts = [(source[0][0], source[0][-1], prefix) for source, prefix in asked]
+    tag, ab = TAGS["target"], [FIRST, FIRST + 1]
+    assert {start[:2] for start in starts} == {(TAGS["source"], 1)}
+    assert [prefix for _, _, [prefix] in starts].count([tag, *ab]) == 2
+    assert {tuple(prefix) for _, _, [prefix] in starts} == {(tag, *ab), (tag,)}
+    [scored] = score(model, TaggedPair(), ["cat"], ["do"])
+    ids = torch.tensor([[TAGS["source"], *Letters().encode_batch(["cat"])[0], 1]])
+    target = torch.tensor([[model.config.bos_id, tag, *Letters().encode_batch(["do"])[0]]])
+    with torch.no_grad():
+        log_probs = model(ids, target)[0].log_softmax(-1)
+    wanted = [*target[0, 1:].tolist(), model.config.eos_id]
+    assert scored.token_log_probs == pytest.approx([log_probs[t, i].item() for t, i in enumerate(wanted)], abs=1e-5)

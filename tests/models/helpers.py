@@ -16,6 +16,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grouped": {"n_heads": 4, "n_kv_heads": 2, "head_dim": 5},
     "modern": {"norm": "rmsnorm", "norm_position": "pre", "gated": True, "activation": "silu", "bias": False},
     "two vocabularies": {"target_vocab_size": 23, "share_embeddings": "none"},
+    "inputs shared": {"share_embeddings": "inputs", "logit_bias": True},
+    "relative": {"positions": "relative", "relative_buckets": 8, "relative_max_distance": 6, "attention_scale": 1.0},
+    "alibi": {"positions": "alibi", "n_heads": 3, "embedding_norm": True},
+    "norms around": {"norm_position": "both", "norm": "rmsnorm", "norm_unit_offset": True},
+    "carried": {"norm_position": "pre_carried", "norm_affine": False, "logit_scale": 0.7},
+    "sides differ": {"n_decoder_heads": 3, "decoder_d_ff": 7, "ffn_bias": False, "qkv_bias": False},
+    "offset": {"sinusoid_layout": "halves_inclusive", "position_offset": 2, "count_padding": False},
     "decoder shared": {"target_vocab_size": 23, "share_embeddings": "decoder"},
 }
 
@@ -34,6 +41,8 @@ def small_model(**changes: Any) -> EncoderDecoder:
     for name, weight in model.named_parameters():
         if weight.dim() == 1:  # biases of 0 and norms of 1 would hide mistakes
             nn.init.normal_(weight, mean=float("norm.weight" in name), std=0.2)
+    if model.logit_bias is not None:
+        nn.init.normal_(model.logit_bias)
     return model
 
 

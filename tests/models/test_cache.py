@@ -48,6 +48,22 @@ def test_rows_may_leave_and_change_places(changes: dict[str, Any]) -> None:
 
 
 @variants
+def test_several_tokens_may_have_one_place(changes: dict[str, Any]) -> None:
+    """Two branches of one token each, then one more token after the second: as if each were alone."""
+    model, memory, mask, _, _ = setup(**changes)
+    trunk, branches, last = tokens(3, 2), tokens(3, 2), tokens(3, 1)
+    cache = model.new_cache(memory, capacity=5)
+    model.decode(trunk, source_mask=mask, cache=cache)
+    sees = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 1]]).bool()[None, None]  # (1, 1, 2, 4)
+    one = torch.tensor([[2]])
+    model.decode(branches, source_mask=mask, positions=one, attention_mask=sees, cache=cache)
+    sees = torch.tensor([[1, 1, 0, 1, 1]]).bool()[None, None]
+    got = model.decode(last, source_mask=mask, positions=one + 1, attention_mask=sees, cache=cache)
+    alone = model.decode(torch.cat([trunk, branches[:, 1:], last], dim=1), memory, mask)
+    assert_close(got, alone[:, -1:], rtol=1e-5, atol=1e-5)
+
+
+@variants
 def test_a_tree_of_hypotheses(changes: dict[str, Any]) -> None:
     """A trunk and two branches in one row, the second of which forks: each as if it were alone."""
     model, memory, mask, _, _ = setup(**changes)

@@ -22,6 +22,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sinusoidal": {"positions": "sinusoidal", "gated": True, "activation": "silu"},
     "capped": {"positions": "none", "attention_softcap": 2.0, "logit_softcap": 3.0, "activation": "relu_squared"},
     "padded": {"vocab_multiple": 16, "tie_embeddings": False, "init": "zero_out"},
+    "alibi": {"positions": "alibi", "n_heads": 3, "embedding_norm": True},
+    "relative": {"positions": "relative", "relative_buckets": 6, "relative_max_distance": 5},
+    "parallel": {"positions": "rotary", "rotary_dim": 2, "norm_position": "parallel", "rotary_scaling": "linear"},
+    "windowed": {"positions": "rotary", "sliding_window": 3, "norm": "rmsnorm", "norm_unit_offset": True},
+    "alternating": {"sliding_window": 4, "windowed_layers": (1,), "norm_position": "both", "attention_scale": 0.3},
+    "narrow": {"d_embedding": 7, "position_offset": 2, "norm_position": "post", "final_norm": True},
+    "by layer": {"attention_scale_by_layer": True, "logit_scale": 0.3, "norm_affine": False, "ffn_bias": False},
+    "carried": {"norm_position": "pre_carried", "final_norm": False},
     "n-grams": {"ngrams": 3, "ngram_rows": 101},
 }
 variants = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())

@@ -162,7 +162,7 @@ def test_the_parts_make_the_whole(changes: dict[str, Any]) -> None:
     hidden = model.hidden(source, target, source_mask, target_mask)
     assert hidden.shape == (2, 4, 12)
     assert torch.equal(model.logits(hidden), whole)
-    assert_close(hidden @ model.head_weight.T, whole)
+    assert_close(hidden @ model.head_weight.T + (0 if model.logit_bias is None else model.logit_bias), whole)
     memory = model.encode(source, source_mask)
     assert memory.shape == (2, 5, 12)
     assert torch.equal(model.decode(target, memory, source_mask, target_mask), whole)

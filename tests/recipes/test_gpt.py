@@ -20,7 +20,7 @@ from transformer_zoo.config import DecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.checkpoint import load_run
 from transformer_zoo.training.gpt import GptRecipe
-from transformer_zoo.training.options import parse_recipe
+from transformer_zoo.training.options import overridden, parse_recipe
 from transformer_zoo.zoo import get_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def test_a_model_reads_no_more_than_it_was_trained_on(recipe: Path) -> None:
     script, length = load_script(), ["--data.length", "11"]
     given, _ = parse_recipe(GptRecipe, [str(recipe), *length])
     assert script.model_config(given).max_seq_len == 16
-    silent, _ = parse_recipe(GptRecipe, [str(recipe), *length, "--model.max_seq_len", "null"])
+    silent, _ = parse_recipe(GptRecipe, [str(recipe), *length, "--model.max_seq_len", "preset"])
     assert script.model_config(silent).max_seq_len == 11
 
 
@@ -154,7 +154,7 @@ def test_a_model_reads_no_more_than_it_was_trained_on(recipe: Path) -> None:
 def test_recipes_that_ship(path: Path) -> None:
     recipe, _ = parse_recipe(GptRecipe, [str(path)])
     assert recipe.run_dir == f"runs/{path.stem}"
-    changes = {k: v for k, v in vars(recipe.model).items() if v is not None and k != "preset"}
+    changes = overridden(recipe.model)
     get_config(recipe.model.preset, **changes)
     header = [line for line in path.read_text("utf-8").splitlines() if line.startswith("#")]
     assert any("token" in line for line in header)

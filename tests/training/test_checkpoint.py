@@ -9,6 +9,7 @@ import torch
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_atomically, write_text
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.checkpoint import (
     Checkpoints,
@@ -17,11 +18,10 @@ from transformer_zoo.training.checkpoint import (
     copy_weights,
     load_run,
     load_weights,
-    save_model_config,
     save_weights,
     snapshot_paths,
 )
-from transformer_zoo.training.files import write_atomically, write_text
+from transformer_zoo.training.model_json import save_model_config
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
-from transformer_zoo.config import CHOICES, EncoderDecoderConfig
+from transformer_zoo.config import CHOICES, DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.data import ParallelFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import RunConfig
-from transformer_zoo.training.options import overrides_of, parse_recipe
+from transformer_zoo.training.options import overridden, overrides_of, parse_recipe
 from transformer_zoo.training.translation import DataConfig, Recipe
+from transformer_zoo.zoo import get_config
 
 
 def parse(*words: str) -> tuple[RunConfig, dict[str, Any]]:
@@ -131,13 +132,21 @@ def test_fields_that_do_not_go_together_are_refused() -> None:
 def test_a_models_overrides_are_its_configs_fields_and_change_nothing_by_default() -> None:
     made = overrides_of(EncoderDecoderConfig, preset="transformer-base", skip=("vocab_size",))
     names = [f.name for f in dataclasses.fields(EncoderDecoderConfig) if f.name != "vocab_size"]
-    assert [f.name for f in dataclasses.fields(made)] == ["preset", *names]
+    assert [f.name for f in dataclasses.fields(made)] == ["preset", "init_from", *names]
     assert {f.name: getattr(made(), f.name) for f in dataclasses.fields(made)} == {
         "preset": "transformer-base",
-        **dict.fromkeys(names),
+        "init_from": None,
+        **dict.fromkeys(names, "preset"),
     }
+    assert overridden(made()) == {}
     for name in names:
         assert f"    {name}: " in made.__doc__
+
+
+def test_null_takes_away_what_the_preset_has(file: str) -> None:
+    made, _ = parse_recipe(overrides_of(DecoderConfig), ["--logit_softcap", "null", "--n_layers", "3"])
+    assert overridden(made) == {"logit_softcap": None, "n_layers": 3}
+    assert get_config("gpt-modern", **overridden(made)).logit_softcap is None
 
 
 def said_of_options(text: str) -> dict[str, str]:

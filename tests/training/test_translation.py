@@ -104,3 +104,17 @@ def test_compiling_is_for_training_and_gets_masks_always(
     assert calls == [True, True]
     mean_nll(objective, batches)
     assert calls == [True, True]
+
+
+@pytest.mark.parametrize("bos_id", [0, 2])
+def test_pad_stays_zero_where_targets_start_with_it(bos_id: int) -> None:
+    torch.manual_seed(2)
+    shape = {"d_model": 12, "n_heads": 3, "d_ff": 11, "n_encoder_layers": 1, "n_decoder_layers": 1}
+    model = EncoderDecoder(EncoderDecoderConfig(vocab_size=17, bos_id=bos_id, **shape))
+    before = model.head_weight.detach().clone()
+    objective, adam = TranslationObjective(model), torch.optim.Adam(model.parameters(), lr=0.1)
+    objective(batch_of([0, 1, 2]))[0].backward()
+    adam.step()
+    changed = (model.head_weight.detach() != before).any(1)
+    assert changed[0] == (bos_id == 2)  # it is a row of the output projection too
+    assert changed[4:].all()

@@ -1,7 +1,4 @@
-"""Presets by name, their sizes against a committed table and the paper, and what overrides may do."""
-
-import json
-from pathlib import Path
+"""Presets by name, those of the paper against its table, and what overrides may do."""
 
 import pytest
 import torch
@@ -11,8 +8,6 @@ from transformer_zoo import EncoderDecoder, UserError
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.zoo import PRESETS
 
-COUNTS: dict[str, int] = json.loads(Path(__file__).with_name("parameter_counts.json").read_text())
-
 
 def n_parameters(name: str, **overrides: object) -> int:
     with torch.device("meta"):
@@ -21,17 +16,8 @@ def n_parameters(name: str, **overrides: object) -> int:
 
 def test_names_by_pattern() -> None:
     assert tz.list_models() == list(PRESETS)
-    assert tz.list_models("*-b*") == ["transformer-base", "transformer-big"]
+    assert tz.list_models("transformer-b*") == ["transformer-base", "transformer-big"]
     assert tz.list_models("bert*") == []
-
-
-def test_every_preset_has_a_committed_count() -> None:
-    assert list(COUNTS) == tz.list_models()
-
-
-@pytest.mark.parametrize("name", COUNTS)
-def test_parameter_counts(name: str) -> None:
-    assert n_parameters(name) == COUNTS[name]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +29,7 @@ def test_table_3_of_the_paper_by_hand(name: str, d_model: int, d_ff: int) -> Non
     norm = 2 * d_model
     encoder = 6 * (attention + feed_forward + 2 * norm)
     decoder = 6 * (2 * attention + feed_forward + 3 * norm)
-    assert COUNTS[name] == 37000 * d_model + encoder + decoder  # one matrix is both embeddings and the output
+    assert n_parameters(name) == 37000 * d_model + encoder + decoder  # one matrix is both embeddings and the output
     assert n_parameters(name, vocab_size=100) == 100 * d_model + encoder + decoder
 
 
@@ -80,7 +66,8 @@ def test_create_model() -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("gpt5", {}, "no architecture is called 'gpt5'; there are transformer-tiny, "),
+        ("gpt5", {}, "no architecture is called 'gpt5'; like it are gpt2, "),
+        ("nothing like it", {}, f"'nothing like it'; `transformer-zoo list` names all {len(PRESETS)}$"),
         ("transformer-tiny", {"depth": 3}, "EncoderDecoderConfig has no field 'depth'"),
         ("transformer-tiny", {"n_heads": 3}, "d_model 128 is not a multiple of n_heads 3"),
         ("transformer-tiny", {"target_vocab_size": 5}, "set share_embeddings to 'decoder' or 'none'"),

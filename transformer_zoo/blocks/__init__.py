@@ -12,13 +12,15 @@ from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.init import init_gpt2, init_xavier, init_zero_out
 from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
 from transformer_zoo.blocks.linear import Linear, linear
-from transformer_zoo.blocks.masks import causal_mask, combine_masks, key_mask
+from transformer_zoo.blocks.masks import causal_mask, combine_masks, key_mask, window_mask
 from transformer_zoo.blocks.norm import LayerNorm, RMSNorm, build_norm
 from transformer_zoo.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
+from transformer_zoo.blocks.relative_bias import AlibiBias, RelativeBias
 from transformer_zoo.blocks.residual import residual
-from transformer_zoo.blocks.rotary import Llama3Scaling, RotaryPositions, Rotation
+from transformer_zoo.blocks.rotary import LinearScaling, Llama3Scaling, RotaryPositions, Rotation
 
 __all__ = [
+    "AlibiBias",
     "Attention",
     "DecoderLayer",
     "Dropout",
@@ -28,10 +30,12 @@ __all__ = [
     "LayerNorm",
     "LearnedPositions",
     "Linear",
+    "LinearScaling",
     "Llama3Scaling",
     "NgramEmbedding",
     "ProjectedMemory",
     "RMSNorm",
+    "RelativeBias",
     "RotaryPositions",
     "Rotation",
     "SinusoidalPositions",
@@ -49,4 +53,5 @@ __all__ = [
     "linear",
     "residual",
     "sinusoids",
+    "window_mask",
 ]

@@ -1,6 +1,6 @@
 """Encoder and decoder layer, section 3.1 of "Attention Is All You Need"."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import TypedDict, Unpack
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.norm import build_norm
-from transformer_zoo.blocks.residual import check_norm_position, residual
+from transformer_zoo.blocks.residual import Function, check_norm_position, residual
 from transformer_zoo.blocks.rotary import Rotation
 
 
@@ -28,9 +28,13 @@ class LayerOptions(TypedDict, total=False):
     norm_position: str
     norm_eps: float
     norm_bias: bool
+    norm_affine: bool
+    norm_unit_offset: bool
     bias: bool
     qkv_bias: bool | None
+    ffn_bias: bool | None
     qk_norm: bool
+    attention_scale: float | None
     attention_softcap: float | None
 
 
@@ -47,11 +51,15 @@ class EncoderLayer(nn.Module):
         d_ff, activation, gated, activation_dropout: as for `FeedForward`.
         dropout: on each sublayer's output, before it is added.
         norm: "layernorm" or "rmsnorm".
-        norm_position: "post" as in the paper, or "pre".
-        norm_bias: whether LayerNorm has one.
+        norm_position: "post" as in the paper, "pre", "both" or "pre_carried", as for `residual`; "parallel": attention
+            and feed-forward both read x, x + Attention(Norm(x)) + FFN(Norm'(x)) (Black et al. 2022, "GPT-NeoX-20B").
+        norm_bias, norm_affine: whether LayerNorm has a bias; a weight and a bias.
+        norm_unit_offset: RMSNorm multiplies by 1 + weight.
         bias: on every projection.
         qkv_bias: on those of queries, keys and values; None: as `bias`.
-        qk_norm, attention_softcap: `qk_norm` and `softcap` of `Attention`; cross-attention has neither.
+        ffn_bias: on those of the feed-forward; None: as `bias`.
+        qk_norm, attention_scale, attention_softcap: `qk_norm`, `scale` and `softcap` of `Attention`; of these,
+            cross-attention has the scale.
 
     Shapes: (B, T, D) -> (B, T, D).
 
@@ -76,13 +84,26 @@ class EncoderLayer(nn.Module):
         norm_position: str = "post",
         norm_eps: float = 1e-5,
         norm_bias: bool = True,
+        norm_affine: bool = True,
+        norm_unit_offset: bool = False,
         bias: bool = True,
         qkv_bias: bool | None = None,
+        ffn_bias: bool | None = None,
         qk_norm: bool = False,
+        attention_scale: float | None = None,
         attention_softcap: float | None = None,
     ) -> None:
         super().__init__()
         self.norm_position = check_norm_position(norm_position)
+        self.new_norm = partial(
+            build_norm,
+            norm,
+            d_model,
+            eps=norm_eps,
+            bias=norm_bias,
+            affine=norm_affine,
+            unit_offset=norm_unit_offset,
+        )
         self.attn = Attention(
             d_model,
             n_heads,
@@ -90,15 +111,23 @@ class EncoderLayer(nn.Module):
             head_dim=head_dim,
             bias=_biases(bias, qkv_bias),
             dropout=attention_dropout,
+            scale=attention_scale,
             softcap=attention_softcap,
             qk_norm=qk_norm,
             norm_eps=norm_eps,
         )
-        self.attn_norm = build_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
+        self.attn_norm = self.new_norm()
         self.ffn = FeedForward(
-            d_model, d_ff, activation=activation, gated=gated, bias=bias, dropout=activation_dropout
+            d_model,
+            d_ff,
+            activation=activation,
+            gated=gated,
+            bias=bias if ffn_bias is None else ffn_bias,
+            dropout=activation_dropout,
         )
-        self.ffn_norm = build_norm(norm, d_model, eps=norm_eps, bias=norm_bias)
+        self.ffn_norm = self.new_norm()
+        self.attn_out_norm = self.new_norm() if norm_position == "both" else None
+        self.ffn_out_norm = self.new_norm() if norm_position == "both" else None
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -111,15 +140,25 @@ class EncoderLayer(nn.Module):
         rotary: Rotation | None = None,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D); mask, bias, is_causal and rotary as for `Attention`."""
-        x = self._residual(
+        attended = self._residual(
             x,
             lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, rotary=rotary),
             self.attn_norm,
+            self.attn_out_norm,
         )
-        return self._residual(x, self.ffn, self.ffn_norm)
+        return self._feed_forward(x, attended)
 
-    def _residual(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
-        return residual(x, sublayer, norm, self.dropout, self.norm_position)
+    def _residual(
+        self, x: Tensor, sublayer: Function, norm: nn.Module, out_norm: nn.Module | None = None
+    ) -> Tensor:
+        return residual(x, sublayer, norm, self.dropout, self.norm_position, out_norm=out_norm)
+
+    def _feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The last sublayer. x is the layer's input, which it reads where it stands beside attention."""
+        if self.norm_position == "parallel":
+            out: Tensor = attended + self.dropout(self.ffn(self.ffn_norm(x)))
+            return out
+        return self._residual(attended, self.ffn, self.ffn_norm, self.ffn_out_norm)
 
 
 class DecoderLayer(EncoderLayer):
@@ -131,6 +170,9 @@ class DecoderLayer(EncoderLayer):
         Others: as for `EncoderLayer`.
 
     Shapes: (B, T, D) -> (B, T, D).
+
+    Raises:
+        ValueError: as `EncoderLayer`, or "parallel" with cross-attention.
     """
 
     def __init__(
@@ -146,22 +188,24 @@ class DecoderLayer(EncoderLayer):
         super().__init__(d_model, n_heads, d_ff, **options)
         self.cross_attn: Attention | None = None
         self.cross_attn_norm: nn.Module | None = None
-        if cross_attention:
-            self.cross_attn = Attention(
-                d_model,
-                n_heads,
-                n_kv_heads=options.get("n_kv_heads"),
-                head_dim=options.get("head_dim"),
-                d_memory=d_memory,
-                bias=_biases(options.get("bias", True), options.get("qkv_bias")),
-                dropout=options.get("attention_dropout", 0.0),
-            )
-            self.cross_attn_norm = build_norm(
-                options.get("norm", "layernorm"),
-                d_model,
-                eps=options.get("norm_eps", 1e-5),
-                bias=options.get("norm_bias", True),
-            )
+        self.cross_attn_out_norm: nn.Module | None = None
+        if not cross_attention:
+            return
+        if self.norm_position == "parallel":
+            raise ValueError("norm_position 'parallel' has no place for cross-attention")
+        self.cross_attn = Attention(
+            d_model,
+            n_heads,
+            n_kv_heads=options.get("n_kv_heads"),
+            head_dim=options.get("head_dim"),
+            d_memory=d_memory,
+            bias=_biases(options.get("bias", True), options.get("qkv_bias")),
+            dropout=options.get("attention_dropout", 0.0),
+            scale=options.get("attention_scale"),
+        )
+        self.cross_attn_norm = self.new_norm()
+        if self.norm_position == "both":
+            self.cross_attn_out_norm = self.new_norm()
 
     def forward(
         self,
@@ -189,18 +233,20 @@ class DecoderLayer(EncoderLayer):
         Raises:
             ValueError: cross-attention without a memory.
         """
-        x = self._residual(
+        attended = self._residual(
             x,
             lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, rotary=rotary, cache=cache),
             self.attn_norm,
+            self.attn_out_norm,
         )
         cross_attn = self.cross_attn
         if cross_attn is not None and self.cross_attn_norm is not None:
             if memory is None and memory_cache is None:
                 raise ValueError("this layer has cross-attention: give it the encoder's output as memory")
-            x = self._residual(
-                x,
+            attended = self._residual(
+                attended,
                 lambda y: cross_attn(y, memory, mask=memory_mask, cache=memory_cache),
                 self.cross_attn_norm,
+                self.cross_attn_out_norm,
             )
-        return self._residual(x, self.ffn, self.ffn_norm)
+        return self._feed_forward(x, attended)

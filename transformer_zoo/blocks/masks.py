@@ -36,6 +36,19 @@ def causal_mask(n_queries: int, n_keys: int | None = None, *, device: torch.devi
     return ones.tril(n_keys - n_queries)  # (Tq, Tk)
 
 
+def window_mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
+    """Keys less than `window` places before the query, and all after it: that is for causality to forbid.
+
+    Args:
+        queries, keys: places, (Tq,) and (Tk,).
+        window: tokens that are seen, the query's own included (Beltagy et al. 2020, "Longformer", section 3.1).
+
+    Returns:
+        (Tq, Tk) booleans.
+    """
+    return keys > queries[:, None] - window
+
+
 def combine_masks(*masks: Tensor | None) -> Tensor | None:
     """What every given mask allows; None when none is given. Shapes broadcast."""
     combined: Tensor | None = None

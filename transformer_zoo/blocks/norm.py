@@ -10,20 +10,22 @@ from torch import Tensor, nn
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimension; the bias is optional.
 
+    Without `affine` there is neither weight nor bias.
+
     Shapes: (..., D) -> (..., D).
     """
 
-    def __init__(self, d_model: int, *, eps: float = 1e-5, bias: bool = True) -> None:
+    def __init__(self, d_model: int, *, eps: float = 1e-5, bias: bool = True, affine: bool = True) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(d_model))
-        self.bias = nn.Parameter(torch.zeros(d_model)) if bias else None
+        self.d_model, self.eps = d_model, eps
+        self.weight = nn.Parameter(torch.ones(d_model)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(d_model)) if bias and affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return F.layer_norm(x, (self.d_model,), self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.weight.numel()}, eps={self.eps}, bias={self.bias is not None}"
+        return f"{self.d_model}, eps={self.eps}, affine={self.weight is not None}, bias={self.bias is not None}"
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -68,29 +70,43 @@ class _RMSNorm(torch.autograd.Function):
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, equation 4 of the paper.
 
+    With `unit_offset` it multiplies by 1 + weight, and the weight starts at zero, as in Gemma.
+
     Shapes: (..., D) -> (..., D).
     """
 
-    def __init__(self, d_model: int, *, eps: float = 1e-6) -> None:
+    def __init__(self, d_model: int, *, eps: float = 1e-6, unit_offset: bool = False) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(d_model))
+        self.eps, self.unit_offset = eps, unit_offset
+        self.weight = nn.Parameter(torch.zeros(d_model) if unit_offset else torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        if not self.unit_offset:
+            return rms_norm(x, self.weight, self.eps)
+        # In 16 bits 1 + weight would lose what the weight has: wider there.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return rms_norm(x.to(wide), 1 + self.weight.to(wide), self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.weight.numel()}, eps={self.eps}"
 
 
-def build_norm(kind: str, d_model: int, *, eps: float = 1e-5, bias: bool = True) -> nn.Module:
-    """The norm called "layernorm", with or without its bias, or "rmsnorm": (..., D) -> (..., D).
+def build_norm(
+    kind: str,
+    d_model: int,
+    *,
+    eps: float = 1e-5,
+    bias: bool = True,
+    affine: bool = True,
+    unit_offset: bool = False,
+) -> nn.Module:
+    """The norm called "layernorm" (see there for bias and affine) or "rmsnorm" (unit_offset): (..., D) -> (..., D).
 
     Raises:
         ValueError: another name.
     """
     if kind == "layernorm":
-        return LayerNorm(d_model, eps=eps, bias=bias)
+        return LayerNorm(d_model, eps=eps, bias=bias, affine=affine)
     if kind == "rmsnorm":
-        return RMSNorm(d_model, eps=eps)
+        return RMSNorm(d_model, eps=eps, unit_offset=unit_offset)
     raise ValueError(f"norm is {kind!r}, expected 'layernorm' or 'rmsnorm'")

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-LAYOUTS = ("interleaved", "halves")
+LAYOUTS = ("interleaved", "halves", "halves_inclusive")
 
 
 def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -> Tensor:
@@ -13,7 +13,8 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
 
     Args:
         positions: any shape, integers from 0, of any size.
-        layout: "interleaved" sine and cosine as in the paper, or "halves", all sines before all cosines, as in Marian.
+        layout: "interleaved" sine and cosine as in the paper, or "halves", all sines before all cosines, as in Marian;
+            "halves_inclusive": so too, with exponents that reach 1, as in tensor2tensor and fairseq.
 
     Returns:
         (*positions.shape, D) float32. Angles are taken in float64: far positions keep their phase.
@@ -25,54 +26,64 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
         raise ValueError(f"d_model {d_model} must be even: each frequency takes a sine and a cosine")
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    exponents = torch.arange(0, d_model, 2, device=positions.device, dtype=torch.float64) / d_model  # (D/2,)
+    exponents = torch.arange(0, d_model, 2, device=positions.device, dtype=torch.float64)  # (D/2,)
+    exponents /= max(d_model - 2, 1) if layout == "halves_inclusive" else d_model
     angles = positions[..., None].double() * torch.exp(-math.log(10000.0) * exponents)  # (..., D/2)
-    if layout == "halves":
+    if layout != "interleaved":
         return torch.cat([angles.sin(), angles.cos()], dim=-1).float()  # (..., D)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2).float()  # (..., D)
 
 
 class SinusoidalPositions(nn.Module):
-    """The paper's fixed positional encoding, `sinusoids`, for any length.
+    """The paper's fixed positional encoding, `sinusoids`, for any length. The first position has place `offset`.
 
     Shapes: x (B, T, D) or positions (B, T) -> (T, D) or (B, T, D), to be added to the embedding.
     """
 
     table: Tensor
 
-    def __init__(self, d_model: int, *, layout: str = "interleaved", table_size: int = 1024) -> None:
+    def __init__(
+        self, d_model: int, *, layout: str = "interleaved", offset: int = 0, table_size: int = 1024
+    ) -> None:
         super().__init__()
-        self.d_model, self.layout = d_model, layout
+        self.d_model, self.layout, self.offset = d_model, layout, offset
         # What is often needed is computed once. It can be computed again, so it is not saved with the weights.
-        self.register_buffer(
-            "table", sinusoids(torch.arange(table_size), d_model, layout=layout), persistent=False
-        )
+        self.register_buffer("table", self._waves(torch.arange(table_size)), persistent=False)
+
+    def _waves(self, positions: Tensor) -> Tensor:
+        return sinusoids(positions + self.offset, self.d_model, layout=self.layout)
+
+    def reset_table(self) -> None:
+        """Compute again what is not kept with the weights."""
+        self.table.copy_(self._waves(torch.arange(len(self.table), device=self.table.device)))
 
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Encodings of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""
         if positions is not None:
-            return sinusoids(positions, self.d_model, layout=self.layout).to(self.table.dtype)
+            return self._waves(positions).to(self.table.dtype)
         if n <= self.table.size(0):
             return self.table[:n]
-        return sinusoids(torch.arange(n, device=self.table.device), self.d_model, layout=self.layout).to(
-            self.table.dtype
-        )
+        return self._waves(torch.arange(n, device=self.table.device)).to(self.table.dtype)
 
 
 class LearnedPositions(nn.Module):
     """One learned vector for each position up to `max_seq_len`, as in GPT and BERT.
 
+    The first position has row `offset`; the rows before it are never used, and there because BART and OPT have them.
+
     Raises:
         ValueError: a length past `max_seq_len`; positions never wrap.
     """
 
-    def __init__(self, max_seq_len: int, d_model: int) -> None:
+    def __init__(self, max_seq_len: int, d_model: int, *, offset: int = 0) -> None:
         super().__init__()
-        self.max_seq_len = max_seq_len
-        self.weight = nn.Parameter(torch.empty(max_seq_len, d_model).normal_(std=d_model**-0.5))
+        self.max_seq_len, self.offset = max_seq_len, offset
+        self.weight = nn.Parameter(torch.empty(max_seq_len + offset, d_model).normal_(std=d_model**-0.5))
 
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Vectors of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""
         if n > self.max_seq_len:
             raise ValueError(f"{n} tokens are more than max_seq_len {self.max_seq_len}")
-        return self.weight[:n] if positions is None else nn.functional.embedding(positions, self.weight)
+        if positions is None:
+            return self.weight[self.offset : self.offset + n]
+        return nn.functional.embedding(positions + self.offset, self.weight)

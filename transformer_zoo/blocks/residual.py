@@ -1,17 +1,19 @@
-"""The residual connection around a sublayer, in the paper's order and in the one most models use now."""
+"""The residual connection around a sublayer, in the paper's order and in those that other models have."""
 
 from collections.abc import Callable
 
 from torch import Tensor
 
-POSITIONS = ("post", "pre")
+POSITIONS = ("post", "pre", "both", "parallel", "pre_carried")
+
+Function = Callable[[Tensor], Tensor]
 
 
 def check_norm_position(norm_position: str) -> str:
-    """The same, if it is "post" or "pre".
+    """The same, if there is such a position.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: there is none.
     """
     if norm_position not in POSITIONS:
         raise ValueError(f"norm_position is {norm_position!r}, expected one of {', '.join(POSITIONS)}")
@@ -20,20 +22,30 @@ def check_norm_position(norm_position: str) -> str:
 
 def residual(
     x: Tensor,
-    sublayer: Callable[[Tensor], Tensor],
-    norm: Callable[[Tensor], Tensor],
-    dropout: Callable[[Tensor], Tensor],
+    sublayer: Function,
+    norm: Function,
+    dropout: Function,
     norm_position: str = "post",
+    *,
+    out_norm: Function | None = None,
 ) -> Tensor:
     """Post-norm: LayerNorm(x + Dropout(Sublayer(x))), sections 3.1 and 5.4 of the paper.
 
-    Pre-norm: x + Dropout(Sublayer(LayerNorm(x))).
+    "pre": x + Dropout(Sublayer(Norm(x))); "parallel" as well, see `EncoderLayer`. "both": the sublayer's output goes
+    through `out_norm` before it is added (Gemma 2). "pre_carried": as "pre", but what it is added to is Norm(x).
 
     Shapes: x (B, T, D) -> (B, T, D).
 
     Raises:
-        ValueError: norm_position is neither "post" nor "pre".
+        ValueError: norm_position is none of these, or there is no out_norm for "both".
     """
     if check_norm_position(norm_position) == "post":
         return norm(x + dropout(sublayer(x)))
-    return x + dropout(sublayer(norm(x)))
+    normed = norm(x)
+    if norm_position == "pre_carried":
+        x = normed
+    if norm_position != "both":
+        return x + dropout(sublayer(normed))
+    if out_norm is None:
+        raise ValueError("norm_position 'both' needs an out_norm")
+    return x + dropout(out_norm(sublayer(normed)))

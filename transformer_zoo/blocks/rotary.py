@@ -86,6 +86,16 @@ class Llama3Scaling(NamedTuple):
         return frequencies * (kept + (1 - kept) / self.factor)
 
 
+class LinearScaling(NamedTuple):
+    """Position interpolation (Chen et al. 2023): every wave turns `factor` times slower."""
+
+    factor: float
+
+    def scale(self, frequencies: Tensor) -> Tensor:
+        """Radians per token, any shape -> the same."""
+        return frequencies / self.factor
+
+
 class RotaryPositions(nn.Module):
     """The rotation of each place: pair i of place m turns by m * base^(-2i / dim).
 
@@ -112,7 +122,7 @@ class RotaryPositions(nn.Module):
         base: float = 10000.0,
         dim: int | None = None,
         layout: str = "halves",
-        scaling: Llama3Scaling | None = None,
+        scaling: Llama3Scaling | LinearScaling | None = None,
         table_size: int = 1024,
     ) -> None:
         super().__init__()
@@ -126,6 +136,13 @@ class RotaryPositions(nn.Module):
         # They can be computed again, so they are not saved with the weights.
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+
+    def reset_table(self) -> None:
+        """Compute again what is not kept with the weights."""
+        for table, waves in zip(
+            (self.cos, self.sin), self._waves(torch.arange(len(self.cos), device=self.cos.device)), strict=True
+        ):
+            table.copy_(waves)
 
     def _waves(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(..., ) integers -> cosines and sines, (..., R/2) float32; angles are taken in float64."""

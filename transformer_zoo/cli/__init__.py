@@ -8,7 +8,7 @@ from transformer_zoo.errors import run_program
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Exit status: 0, 1 for an error in the input, 2 for one in the options."""
-    from transformer_zoo.cli import commands, zoo
+    from transformer_zoo.cli import commands, exchange, zoo
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.options import run_command
 
@@ -20,9 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     return run_program(
         lambda: run_command(
-            (*translating, generate, zoo.list_, zoo.describe),
+            (*translating, generate, exchange.import_, exchange.export, zoo.list_, zoo.describe),
             sys.argv[1:] if arguments is None else arguments,
             prog="transformer-zoo",
-            description="Translate or write with a trained run, score it, average its checkpoints, look into the zoo.",
+            description="Translate or write with a trained run, score it, average its checkpoints; import and export "
+            "models; look into the zoo.",
         )
     )

@@ -3,87 +3,24 @@
 import json as jsonlib
 import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
+from transformer_zoo.cli.search import Languages, Search, UsageError
 from transformer_zoo.cli.streams import input_lines, open_output, warn_of_cuts, with_progress
 from transformer_zoo.errors import UserError
 
 if TYPE_CHECKING:
     from transformer_zoo.data.parallel import ParallelText
-    from transformer_zoo.training.checkpoint import Run
-
-
-class UsageError(UserError):
-    """Options that do not go together."""
-
-    status = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """How translations are looked for.
-
-    Args:
-        beam: Hypotheses kept for each line at each step; 1 is greedy. By default what the run's recipe tests
-            with, or 5.
-        length_penalty: The penalty's exponent alpha: 0 prefers short translations, more prefers longer ones.
-            By default the recipe's, or 0.6.
-        penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by
-            length^alpha (length); the length counts the end token. By default the recipe's, or gnmt.
-        max_extra: A translation has at most this many tokens more than its source.
-        max_source_tokens: A longer line is translated in pieces. By default the longest source that the run was
-            trained on, beyond which a model tends to leave things out.
-        batch_tokens: Room for hypotheses in a batch, which bounds memory: lines x beam x (longest line +
-            max-extra) stays within it. By default 32768 on a CPU, 262144 on a GPU.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
-        dtype: Precision of the matrix products. In float32 a line's translation does not depend on its batch.
-    """
-
-    beam: PositiveInt | None = None
-    length_penalty: float | None = None
-    penalty: Literal["gnmt", "length"] | None = None
-    max_extra: PositiveInt = 50
-    max_source_tokens: PositiveInt | None = None
-    batch_tokens: PositiveInt | None = None
-    device: str = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-
-    def settings(self, run: "Run") -> dict[str, Any]:
-        """The search as it is written beside translations: options, then the recipe, then the paper."""
-        how = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt"}
-        test = run.config.get("test") or {}
-        given = {name: getattr(self, name) for name in how}
-        chosen = {
-            name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how
-        }
-        longest = self.max_source_tokens or run.max_source_tokens
-        return {**chosen, "max_extra": self.max_extra, "max_source_tokens": longest}
-
-    def load(self, run: Path) -> "Run":
-        """The run, on the device."""
-        from transformer_zoo.training.checkpoint import load_translation_run
-        from transformer_zoo.training.device import choose_device
-
-        return load_translation_run(run, device=choose_device(self.device))
-
-    def options(self, run: "Run") -> dict[str, Any]:
-        """Arguments of `translate`."""
-        import torch
-
-        return {
-            **self.settings(run),
-            "batch_tokens": self.batch_tokens,
-            "dtype": getattr(torch, self.dtype),
-        }
 
 
 def translate(
     run: Path,
     search: Search,
+    languages: Languages,
     input: Path | None = None,
     output: Path | None = None,
     n_best: PositiveInt | None = None,
@@ -99,6 +36,7 @@ def translate(
     Args:
         run: Folder of a trained run.
         search: Search.
+        languages: Languages.
         input: Text to translate, one sentence a line, plain or .gz; standard input by default.
         output: Where translations go; standard output by default.
         n_best: Write the N best translations of each line, best first, as `line number ||| score |||
@@ -109,7 +47,7 @@ def translate(
     """
     from transformer_zoo.generation import translate_n_best
 
-    loaded = search.load(run)
+    loaded = search.load(run, languages)
     window = window or (1 if input is None and sys.stdin.isatty() else 2048)
     how = {**search.options(loaded), "prefix": prefix, "window": window, "n_best": n_best or 1}
     lines = translate_n_best(loaded.model, loaded.tokenizer, input_lines(input), **how)
@@ -125,6 +63,7 @@ def translate(
 def evaluate(
     run: Path,
     search: Search,
+    languages: Languages,
     split: str | None = None,
     source: Path | None = None,
     reference: Path | None = None,
@@ -144,6 +83,7 @@ def evaluate(
     Args:
         run: Folder of a trained run.
         search: Search.
+        languages: Languages.
         split: Text that the run's recipe names: one of its data.tests, or validation. By default all of
             data.tests.
         source: Text to translate instead of a split, together with --reference.
@@ -155,8 +95,8 @@ def evaluate(
         tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ...; none for text that is tokenized already.
             By default the recipe's test.bleu_tokenize, or 13a.
         lowercase: Ignore case in BLEU and chrF.
-        compare: Folder of a second run: translate with it too, and test the difference by paired bootstrap
-            resampling.
+        compare: Folder of a second run: translate with it too, in the same languages, and test the difference by
+            paired bootstrap resampling.
         json: Print JSON instead of a table.
     """
     from transformer_zoo.cli.evaluate import compare_runs, evaluate_run, evaluate_text, print_comparisons, print_scores
@@ -164,14 +104,14 @@ def evaluate(
     from transformer_zoo.evaluation import check_tokenizer
 
     if file is not None:
-        if any(other is not None for other in (split, source, reference, compare)):
-            raise UsageError("--file excludes --split, --source, --reference and --compare")
+        if any(other is not None for other in (split, source, reference, compare, *vars(languages).values())):
+            raise UsageError("--file excludes --split, --source, --reference, --compare and languages")
         return evaluate_text(run, file, stride, search, json)
     if (source is None) != (reference is None):
         raise UsageError("--source and --reference go together")
     if source is not None and split is not None:
         raise UsageError("--split and --source exclude each other")
-    loaded = search.load(run)
+    loaded = search.load(run, languages)
     if source is not None:
         texts = {source.name: read_parallel(ParallelFiles(source=str(source), target=str(reference)))}
     else:
@@ -185,7 +125,7 @@ def evaluate(
     if compare is None:
         print_scores(report) if not json else print(jsonlib.dumps(report, indent=2, ensure_ascii=False))
         return
-    other = search.load(compare)
+    other = search.load(compare, languages)
     others = [evaluate_run(compare, other, name, text, search, scoring) for name, text in texts.items()]
     report["compared_with"] = {"run": str(compare), "splits": [result.report for result in others]}
     report["comparisons"] = compare_runs(results, others, texts, scoring)
@@ -219,6 +159,7 @@ def named_texts(run: Path, recipe: dict[str, Any], split: str | None) -> "dict[s
 
 def score(
     run: Path,
+    languages: Languages,
     source: Path | None = None,
     target: Path | None = None,
     batch_tokens: PositiveInt = 8192,
@@ -233,6 +174,7 @@ def score(
 
     Args:
         run: Folder of a trained run.
+        languages: Languages.
         source: Text, one sentence a line.
         target: Its translations, line for line.
         batch_tokens: Most tokens of a batch on either side, padding included.
@@ -249,7 +191,7 @@ def score(
     from transformer_zoo.generation import score as score_targets
 
     text = read_parallel(ParallelFiles(source=str(source), target=str(target)))
-    loaded = Search(device=device).load(run)
+    loaded = Search(device=device).load(run, languages)
     how: dict[str, Any] = {"batch_tokens": batch_tokens, "dtype": getattr(torch, dtype)}
     scores = score_targets(loaded.model, loaded.tokenizer, text.source, text.target, **how)
     tokens = sum(len(one.token_log_probs) for one in scores)

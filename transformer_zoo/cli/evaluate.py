@@ -14,14 +14,14 @@ from transformer_zoo.cli.streams import warn_of_cuts, with_progress
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.evaluation import compare, corpus_score, text_score
+from transformer_zoo.files import write_json, write_text
 from transformer_zoo.generation import translate_n_best
 from transformer_zoo.generation.write import first_token
 from transformer_zoo.training.checkpoint import load_text_run
 from transformer_zoo.training.device import choose_device
-from transformer_zoo.training.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from transformer_zoo.cli.commands import Search
+    from transformer_zoo.cli.search import Search
     from transformer_zoo.training.checkpoint import Run
 
 
@@ -73,7 +73,8 @@ def compare_runs(
 def evaluate_text(run: Path, file: Path, stride: int | None, search: "Search", as_json: bool) -> None:
     """Nats per token, perplexity and bits per byte of a text under a decoder-only run, printed."""
     loaded = load_text_run(run, device=choose_device(search.device))
-    start, tokenizer = first_token(loaded.model), loaded.tokenizer
+    tokenizer = loaded.tokenizer
+    has_start = bool(tokenizer.start_ids) or first_token(loaded.model) is not None
     lossy = False
 
     def documents() -> Iterator[tuple[list[int], int]]:
@@ -81,9 +82,10 @@ def evaluate_text(run: Path, file: Path, stride: int | None, search: "Search", a
         for text in with_progress(TextFiles(path=str(file)).documents(), f"{run}, {file.name}"):
             ids, raw = tokenizer.encode(text), text.encode()
             lossy = lossy or tokenizer.decode_bytes(ids) != raw
-            yield ids, len(raw) - (len(tokenizer.decode_bytes(ids[:1])) if start is None else 0)
+            yield ids, len(raw) - (0 if has_start else len(tokenizer.decode_bytes(ids[:1])))
 
-    score = text_score(loaded.model, documents(), stride=stride, dtype=getattr(torch, search.dtype))
+    how = {"start_ids": tokenizer.start_ids, "stride": stride, "dtype": getattr(torch, search.dtype)}
+    score = text_score(loaded.model, documents(), **how)
     if lossy:
         print("warning: the tokenizer loses a part of the text, which the bits per byte leave out", file=sys.stderr)
     numbers = {name: getattr(score, name) for name in ("nats_per_token", "perplexity", "bits_per_byte")}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from transformer_zoo.cli.commands import UsageError
+from transformer_zoo.cli.search import UsageError
 from transformer_zoo.cli.streams import input_lines
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Text in and out of a command: UTF-8, files that appear when they are whole, progress."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +48,7 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    from transformer_zoo.training.files import write_atomically
+    from transformer_zoo.files import write_atomically
 
     part = path.with_name(path.name + ".part")
     with open(part, "w", encoding="utf-8", newline="\n") as file:
@@ -88,3 +89,27 @@ def with_progress(
             print(
                 f"{what}: {count}{of} lines, {count / (now - start):.1f} lines/s", file=sys.stderr, flush=True
             )
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into, which gets its name once all is there; until then it ends in .part.
+
+    Raises:
+        UserError: there is something at `path` already.
+    """
+    path = path.absolute()
+    if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+        raise UserError(f"{path}: there is something already; remove it, or give another name")
+    part = path.with_name(path.name + ".part")
+    if part.is_dir():  # of a command that was killed
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if path.is_dir():
+            path.rmdir()
+        part.rename(path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise

@@ -8,7 +8,7 @@ from jsonargparse.typing import PositiveInt
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.options import overrides_of
+from transformer_zoo.training.options import overridden, overrides_of
 
 if TYPE_CHECKING:
     Overrides = Any
@@ -23,17 +23,13 @@ def list_(pattern: str = "*", /, json: bool = False) -> None:
         pattern: Only names that match this shell pattern, such as "gpt2*".
         json: Print JSON instead.
     """
-    import torch
-
-    from transformer_zoo.zoo import create_model, list_models
+    from transformer_zoo.zoo import get_config, list_models
+    from transformer_zoo.zoo.describe import outline
 
     names = list_models(pattern)
     if not names:
-        raise UserError(f"no architecture is called {pattern!r}; there are {', '.join(list_models())}")
-    counts = {}
-    for name in names:
-        with torch.device("meta"):
-            counts[name] = sum(p.numel() for p in create_model(name).parameters())
+        raise UserError(f"no architecture is called {pattern!r}; `transformer-zoo list` names all {len(list_models())}")
+    counts = {name: sum(p.numel() for p in outline(get_config(name)).parameters()) for name in names}
     if json:
         print(jsonlib.dumps(counts, indent=2))
         return
@@ -64,8 +60,7 @@ def describe(
     from transformer_zoo.zoo import get_config
     from transformer_zoo.zoo.describe import describe as figures_of
 
-    changes = {field: value for field, value in dataclasses.asdict(overrides).items() if value is not None}
-    config = get_config(name, **changes)
+    config = get_config(name, **overridden(overrides))
     found = figures_of(config, context=context, dtype=getattr(torch, dtype))
     if json:
         print(jsonlib.dumps({"name": name, "config": config.to_dict(), **dataclasses.asdict(found)}, indent=2))
@@ -76,7 +71,8 @@ def describe(
         rows.append((f"operations per token, forward, context {found.context:,}", f"{found.forward_flops:,}"))
         rows.append(("operations per token, training", f"{3 * found.forward_flops:,}"))
     rows.append((f"weights, {dtype}", _size(found.weight_bytes)))
-    rows.append((f"cache of a text of {found.context:,} tokens, {dtype}", _size(found.cache_bytes)))
+    kept = "" if config.sliding_window is None else ", those outside the window too"
+    rows.append((f"cache of a text of {found.context:,} tokens{kept}, {dtype}", _size(found.cache_bytes)))
     left, right = (max(len(row[i]) for row in rows) for i in range(2))
     for label, value in rows:
         print(f"{label:{left}}  {value:>{right}}")

@@ -2,11 +2,18 @@
 
 from transformer_zoo.data.batching import (
     Batch,
+    SpecialIds,
     batch_indices,
     collate,
     evaluation_indices,
 )
 from transformer_zoo.data.encoding import EncodedCorpus, TokenArrays, drop_overlong, encode_corpus
+from transformer_zoo.data.huggingface_tokenizers import ImportedTextTokenizer, import_text_tokenizer
+from transformer_zoo.data.imported_translation import (
+    ImportedTranslationTokenizer,
+    import_translation_tokenizer,
+    load_translation_tokenizer,
+)
 from transformer_zoo.data.parallel import (
     Cleaning,
     CleaningReport,
@@ -26,6 +33,7 @@ from transformer_zoo.data.subword_tokenizers import (
 )
 from transformer_zoo.data.text import Piece, TextFiles
 from transformer_zoo.data.text_tokenizers import ByteTokenizer, CharacterTokenizer, TextTokenizer, WordTokenizer
+from transformer_zoo.data.tokenizer_export import export_tokenizer
 from transformer_zoo.data.tokenizers import SentencePieceTokenizer, TokenizerSettings, TranslationTokenizer
 from transformer_zoo.data.windows import IGNORED, TokenBatch, Windows
 
@@ -37,11 +45,14 @@ __all__ = [
     "CleaningReport",
     "EncodedCorpus",
     "IGNORED",
+    "ImportedTextTokenizer",
+    "ImportedTranslationTokenizer",
     "ParallelFiles",
     "ParallelText",
     "Piece",
     "SentencePieceTextTokenizer",
     "SentencePieceTokenizer",
+    "SpecialIds",
     "TextFiles",
     "TextTokenizer",
     "TextTokenizerSettings",
@@ -59,7 +70,11 @@ __all__ = [
     "drop_overlong",
     "encode_corpus",
     "evaluation_indices",
+    "export_tokenizer",
+    "import_text_tokenizer",
+    "import_translation_tokenizer",
     "load_text_tokenizer",
+    "load_translation_tokenizer",
     "make_text_tokenizer",
     "prepare_shards",
     "read_lines",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from transformer_zoo.data.encoding import EncodedCorpus, Indices
-from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID
+from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.errors import UserError
 
 # Batches in one strip of `_plan`, by trial: fewer pad the source, more the target, whose tokens cost more.
@@ -102,12 +102,22 @@ def _cut(order: Indices, lengths: Indices, batch_tokens: int, *, first: int) -> 
     return batches
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpecialIds:
+    """The ids that `collate` puts around the tokens of a pair; those of a vocabulary that is trained here."""
+
+    pad_id: int = PAD_ID
+    bos_id: int = BOS_ID
+    eos_id: int = EOS_ID
+    source_end_id: int = EOS_ID
+
+
 @dataclass(frozen=True)
 class Batch:
     """Some pairs: int64 ids and boolean masks, True = real token; a mask is None where nothing is padded.
 
     source (B, Ts) ends in eos, target_in (B, Tt) is bos + y, target_out (B, Tt) is y + eos; target_mask fits
-    both. n_tokens counts the real tokens of target_out, eos included.
+    both. (`SpecialIds` says which these are.) n_tokens counts the real tokens of target_out, eos included.
     """
 
     source: torch.Tensor
@@ -136,11 +146,14 @@ class Batch:
         )
 
 
-def collate(corpus: EncodedCorpus, indices: Indices, *, pin_memory: bool = False) -> Batch:
-    """The pairs at these indices as tensors."""
-    source, source_mask = corpus.source.padded(indices, suffix=EOS_ID)
-    target_in, target_mask = corpus.target.padded(indices, prefix=BOS_ID)
-    target_out, _ = corpus.target.padded(indices, suffix=EOS_ID)
+def collate(
+    corpus: EncodedCorpus, indices: Indices, special: SpecialIds = SpecialIds(), *, pin_memory: bool = False
+) -> Batch:
+    """The pairs at these indices as tensors, with the special ids that the model wants."""
+    pad = special.pad_id
+    source, source_mask = corpus.source.padded(indices, suffix=special.source_end_id, pad_id=pad)
+    target_in, target_mask = corpus.target.padded(indices, prefix=special.bos_id, pad_id=pad)
+    target_out, _ = corpus.target.padded(indices, suffix=special.eos_id, pad_id=pad)
     batch = Batch(
         source=torch.from_numpy(source),
         source_mask=None if source_mask.all() else torch.from_numpy(source_mask),

@@ -3,17 +3,45 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transformer_zoo.data.parallel import CleaningReport, ParallelText
-from transformer_zoo.data.tokenizers import PAD_ID, SentencePieceTokenizer, TranslationTokenizer
+from transformer_zoo.data.tokenizers import PAD_ID, SentencePieceTokenizer
 from transformer_zoo.errors import UserError
 
 Indices = NDArray[np.int64]
 # Lines encoded at once: Python's lists of ints are ten times as large as the array they end in.
 _CHUNK = 50_000
+
+
+class Side(Protocol):
+    """What is asked of the tokenizer of one language. Ids are below `vocab_size`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        ...
+
+    def encode_batch(self, texts: Sequence[str], /) -> list[list[int]]:
+        """Ids of each text, without what `collate` puts around them."""
+        ...
+
+
+class Sides(Protocol):
+    """The tokenizers of both languages."""
+
+    @property
+    def source(self) -> Side:
+        """Of the language translated from."""
+        ...
+
+    @property
+    def target(self) -> Side:
+        """Of the language translated to."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,9 +74,9 @@ class TokenArrays:
         return TokenArrays(self.flat[places], offsets)
 
     def padded(
-        self, indices: Indices, *, prefix: int | None = None, suffix: int | None = None
+        self, indices: Indices, *, prefix: int | None = None, suffix: int | None = None, pad_id: int = PAD_ID
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """These sequences as (B, T) ids, PAD_ID on the right, and their (B, T) mask, True = real token.
+        """These sequences as (B, T) ids, `pad_id` on the right, and their (B, T) mask, True = real token.
 
         `prefix` goes before each sequence, `suffix` right behind its last token.
         """
@@ -56,7 +84,7 @@ class TokenArrays:
         starts, lengths = self.offsets[indices], self.lengths[indices]
         steps = np.arange(lengths.max(initial=0))
         real = steps < lengths[:, None]  # (B, T)
-        ids = np.full((len(indices), len(steps) + before + after), PAD_ID, np.int64)
+        ids = np.full((len(indices), len(steps) + before + after), pad_id, np.int64)
         ids[:, before : before + len(steps)][real] = self.flat[(starts[:, None] + steps)[real]]
         if prefix is not None:
             ids[:, 0] = prefix
@@ -68,18 +96,27 @@ class TokenArrays:
     def encode(
         cls,
         texts: Sequence[str],
-        tokenizer: SentencePieceTokenizer,
+        tokenizer: Side,
         *,
         sample_alpha: float = 0.0,
         seed: Sequence[int] = (),
     ) -> "TokenArrays":
-        """Encode all texts; `seed` matters only where `sample_alpha` is above 0."""
+        """Encode all texts; `seed` matters only where `sample_alpha` is above 0.
+
+        Raises:
+            UserError: pieces are to be drawn by a tokenizer that came with a model.
+        """
         dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
         flats, lengths = [np.empty(0, dtype)], [np.zeros(1, np.int64)]
         for start in range(0, len(texts), _CHUNK):
-            chunk_seed = int(np.random.SeedSequence([*seed, start]).generate_state(1)[0])
             chunk = texts[start : start + _CHUNK]
-            rows = tokenizer.encode_batch(chunk, sample_alpha=sample_alpha, seed=chunk_seed)
+            if not sample_alpha:
+                rows = tokenizer.encode_batch(chunk)
+            elif isinstance(tokenizer, SentencePieceTokenizer):
+                chunk_seed = int(np.random.SeedSequence([*seed, start]).generate_state(1)[0])
+                rows = tokenizer.encode_batch(chunk, sample_alpha=sample_alpha, seed=chunk_seed)
+            else:
+                raise UserError("tokenizer.sample_alpha: a tokenizer that came with a model draws no pieces; set 0")
             lengths.append(np.fromiter(map(len, rows), np.int64, len(rows)))
             flats.append(np.fromiter(chain.from_iterable(rows), dtype, int(lengths[-1].sum())))
         return cls(np.concatenate(flats), np.cumsum(np.concatenate(lengths)))
@@ -116,7 +153,7 @@ class EncodedCorpus:
 
 def encode_corpus(
     text: ParallelText,
-    tokenizer: TranslationTokenizer,
+    tokenizer: Sides,
     *,
     sample_alpha: float = 0.0,
     seed: int = 0,

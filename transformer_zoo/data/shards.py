@@ -53,7 +53,9 @@ def write_shards(
     stamp: str = "",
     total: int | None = None,
 ) -> "TokenShards":
-    """Tokenize documents and write them as a split, each followed by end-of-text where the tokenizer has one.
+    """Tokenize documents and write them as a split.
+
+    Each begins with the tokenizer's `start_ids` and is followed by end-of-text where there is one.
 
     Documents are read as they are needed and encoded by threads, which the subword tokenizers let run side by side.
     An interrupted call leaves what was there before, or nothing that looks finished.
@@ -129,11 +131,15 @@ def _encoded(
     documents: Iterable[str | Piece], tokenizer: TextTokenizer, dtype: "np.dtype[Any]", workers: int
 ) -> Iterator[_Encoded]:
     """Tokens of the documents in order; threads encode some groups ahead, so that memory is bounded."""
+    start = np.array(tokenizer.start_ids, dtype)
     end = np.array([] if tokenizer.eos_id is None else [tokenizer.eos_id], dtype)
 
-    def encode(group: list[Piece]) -> _Encoded:
+    def encode(group: list[Piece], is_first: bool) -> _Encoded:
         parts = []
         for piece in group:
+            if is_first:
+                parts.append(start)
+            is_first = piece.last
             try:
                 parts.append(tokenizer.encode_array(piece.text).astype(dtype))
             except UserError as error:
@@ -145,9 +151,11 @@ def _encoded(
 
     pool = ThreadPoolExecutor(workers)
     pending: deque[Future[_Encoded]] = deque()
+    is_first = True  # a document begins with the group
     try:
         for group in _groups(documents):
-            pending.append(pool.submit(encode, group))
+            pending.append(pool.submit(encode, group, is_first))
+            is_first = group[-1].last
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import tiktoken
 
+from transformer_zoo.data.huggingface_tokenizers import ImportedTextTokenizer
 from transformer_zoo.data.text_tokenizers import (
     END_OF_TEXT,
     ByteTokenizer,
@@ -205,7 +206,8 @@ def make_text_tokenizer(settings: TextTokenizerSettings, texts: Iterable[str]) -
             return SentencePieceTextTokenizer.train(sample, vocab_size=size, model_type=settings.model_type)
         case "sentencepiece":
             raise UserError("vocab_size: kind 'sentencepiece' needs one")
-    raise UserError(f"kind: no tokenizer {kind!r}; there are {', '.join(_KINDS)}")
+    trained = [name for name in _KINDS if name != ImportedTextTokenizer.kind]
+    raise UserError(f"kind: no tokenizer {kind!r}; there are {', '.join(trained)}")
 
 
 def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
@@ -218,7 +220,14 @@ def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
 
 _KINDS: dict[str, type[TextTokenizer]] = {
     cls.kind: cls
-    for cls in (CharacterTokenizer, WordTokenizer, ByteTokenizer, TiktokenTokenizer, SentencePieceTextTokenizer)
+    for cls in (
+        CharacterTokenizer,
+        WordTokenizer,
+        ByteTokenizer,
+        TiktokenTokenizer,
+        SentencePieceTextTokenizer,
+        ImportedTextTokenizer,
+    )
 }
 
 

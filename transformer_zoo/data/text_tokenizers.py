@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -30,12 +31,15 @@ class TextTokenizer(ABC):
 
     Attributes:
         vocab_size: Number of ids.
-        eos_id: The id after each document, which no text encodes to; None if there is none.
+        eos_id: The id after each document, which no text encodes to (of imported tokenizers its name does); None if
+            there is none.
+        start_ids: What a prompt begins with; nothing, but in some models that were trained elsewhere.
     """
 
     kind: ClassVar[str]
     vocab_size: int
     eos_id: int | None
+    start_ids: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -56,7 +60,10 @@ class TextTokenizer(ABC):
 
     @abstractmethod
     def content(self) -> tuple[dict[str, Any], bytes]:
-        """All there is to it: fields that JSON can hold, and bytes (none for most)."""
+        """All there is to it: fields that JSON can hold, and bytes (none for most).
+
+        A field `files` gives name and size of the files that the bytes are, one after another; they are saved as such.
+        """
 
     @classmethod
     @abstractmethod
@@ -88,12 +95,20 @@ class TextTokenizer(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         fields, content = self.content()
         (folder / _FIELDS).unlink(missing_ok=True)  # two files cannot change at once: for a moment there is none
-        if content:
-            _write_atomically(folder / _CONTENT, content)
+        parts = split_files(fields, content)
+        for name, part in parts.items():
+            _write_atomically(folder / name, part)
         about = {"kind": self.kind, "fingerprint": self.fingerprint, **fields}
         _write_atomically(folder / _FIELDS, json.dumps(about, ensure_ascii=True, indent=1).encode() + b"\n")
-        if not content:
+        if _CONTENT not in parts:
             (folder / _CONTENT).unlink(missing_ok=True)
+
+
+def split_files(fields: dict[str, Any], content: bytes) -> dict[str, bytes]:
+    """The files that hold the bytes of `TextTokenizer.content`, by name."""
+    sizes: dict[str, int] = fields.get("files", {_CONTENT: len(content)} if content else {})
+    ends = list(accumulate(sizes.values()))
+    return {name: content[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
 
 
 def load_content(folder: Path) -> tuple[str, str, dict[str, Any], bytes]:
@@ -101,9 +116,12 @@ def load_content(folder: Path) -> tuple[str, str, dict[str, Any], bytes]:
     try:
         fields = json.loads((folder / _FIELDS).read_bytes())
         kind, fingerprint = fields.pop("kind"), fields.pop("fingerprint")
-        content = (folder / _CONTENT).read_bytes() if (folder / _CONTENT).exists() else b""
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no tokenizer here ({_FIELDS})") from None
+        names = fields.get("files", [_CONTENT] if (folder / _CONTENT).exists() else [])
+        if any(Path(name).name != name for name in names):
+            raise ValueError
+        content = b"".join((folder / name).read_bytes() for name in names)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: no tokenizer here ({Path(error.filename).name})") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot read the tokenizer ({error.strerror})") from None
     except (ValueError, KeyError, AttributeError, TypeError):

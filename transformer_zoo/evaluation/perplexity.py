@@ -48,15 +48,16 @@ class Window(NamedTuple):
     targets: Sequence[int]
 
 
-def sliding_windows(ids: Sequence[int], length: int, stride: int) -> Iterator[Window]:
-    """Windows over a text in which each token but the first is a target once.
+def sliding_windows(ids: Sequence[int], length: int, stride: int, *, given: int = 1) -> Iterator[Window]:
+    """Windows over a text in which each token but the first `given` is a target once.
 
     They have `length` tokens (the only one of a short text has fewer) and move by `stride`: from the second one on a
     target is foretold from length - stride + 1 tokens at least.
     """
-    done, n = 0, len(ids) - 1  # targets that have been, and that there are
+    start, n = given - 1, len(ids) - 1  # tokens before the first target's, and before the last one's
+    done = start
     while done < n:
-        end = min(done + (stride if done else length), n)
+        end = min(done + stride if done > start else max(length, start + 1), n)
         yield Window(ids[max(end - length, 0) : end], ids[done + 1 : end + 1])
         done = end
 
@@ -65,18 +66,20 @@ def text_score(
     model: DecoderOnly,
     documents: Iterable[tuple[Sequence[int], int]],
     *,
+    start_ids: Sequence[int] = (),
     stride: int | None = None,
     batch_size: int = 8,
     dtype: torch.dtype = torch.float32,
 ) -> TextScore:
     """What documents cost a model, by a sliding window of its `max_seq_len`.
 
-    Each document is read by itself, after the token that texts start with (`first_token`). A model without one cannot
-    foretell a document's first token, which is then not counted.
+    Each document is read by itself, after the tokens that texts start with: `start_ids`, else the `first_token`.
+    Without any, a document's first token cannot be foretold, and is not counted.
 
     Args:
         model: any mode; it is put into evaluation mode while it is used.
         documents: the token ids of each, and how many bytes those that are counted spell.
+        start_ids: those of the tokenizer.
         stride: of the window; a smaller one foretells from more tokens, and takes longer. None: half of `max_seq_len`.
         batch_size: windows that are read at once.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
@@ -88,15 +91,17 @@ def text_score(
     stride = max(length // 2, 1) if stride is None else stride
     if not 1 <= stride <= length:
         raise UserError(f"stride {stride} must be from 1 to the context of {length} tokens")
-    start = first_token(model)
+    first = first_token(model)
+    start = list(start_ids) or ([] if first is None else [first])
+    given = max(len(start), 1)
     n_tokens = n_bytes = 0
 
     def windows() -> Iterator[Window]:
         nonlocal n_tokens, n_bytes
         for ids, size in documents:
-            ids = ids if start is None else [start, *ids]
-            n_tokens, n_bytes = n_tokens + max(len(ids) - 1, 0), n_bytes + size
-            yield from sliding_windows(ids, length, stride)
+            ids = [*start, *ids] if start else ids
+            n_tokens, n_bytes = n_tokens + max(len(ids) - given, 0), n_bytes + size
+            yield from sliding_windows(ids, length, stride, given=given)
 
     nats, source = 0.0, windows()
     while batch := list(islice(source, batch_size)):

@@ -74,7 +74,8 @@ def beam_search(
         max_length: a translation, eos included, has at most this many tokens, whatever its source; None: no
             such limit.
         n_best: translations wanted of each source, at most `beam`; fewer come back where fewer exist.
-        prefix: token ids, for each source, that its translations must begin with.
+        prefix: token ids, for each source, that its translations must begin with. They are given, so that only what
+            follows has a log-probability.
 
     Returns:
         For each source its hypotheses, with pad and bos never among the tokens.

@@ -17,8 +17,8 @@ from transformer_zoo.config import EncoderDecoderConfig
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A finished translation: its tokens without bos and eos, log p(tokens, eos | source), and that over the
-    length penalty.
+    """A finished translation: its tokens without bos and eos, log p(tokens, eos | source), and that over the length
+    penalty. Of a prefix, log p counts what follows it, and the length all.
     """
 
     tokens: list[int]
@@ -76,6 +76,9 @@ class Search:
         """
         forced = self.forced[:, self.tokens.size(2) - 1] if is_forced else None
         ids, log_probs, ending = _continuations(logits, min(beam, logits.size(-1)), self.never, forced)
+        if forced is not None:  # of a prefix: what is given was not chosen, and costs nothing
+            token = forced.masked_fill(forced == self.config.eos_id, -1)  # (S,)
+            log_probs = log_probs.masked_fill(ids == token[:, None, None], 0.0)
         k = ids.size(-1)
         log_probs = (self.log_probs[:, :, None] + log_probs).flatten(1)  # (S, W * k)
         ending = self.log_probs + ending  # (S, W)

@@ -19,7 +19,10 @@ from transformer_zoo.models import DecoderOnly, EncoderDecoder
 
 
 class Side(Protocol):
-    """What is asked of the tokenizer of one language: ids without special tokens, and back."""
+    """What is asked of the tokenizer of one language: ids, and back.
+
+    Of special tokens only those that every text of the language has at its start, such as its tag, are among them.
+    """
 
     def encode_batch(self, texts: Sequence[str], /) -> list[list[int]]:
         """Ids of each text."""
@@ -139,11 +142,12 @@ def translate_n_best(
     limit = longest if max_source_tokens is None else max_source_tokens
     most = longest if model.config.positions == "learned" else sys.maxsize  # tokens of a translation, eos included
     limit = min(limit, most)
-    forced = tokenizer.target.encode_batch([prefix])[0] if prefix else []
+    end = model.config.eos_id if model.config.source_end_id is None else model.config.source_end_id
+    [nothing], (start, forced) = tokenizer.source.encode_batch([""]), tokenizer.target.encode_batch(["", prefix])
     source, read = iter(lines), 0
     while texts := list(islice(source, window)):
         chunk = [
-            _prepare(tokenizer, number, text, ids, limit)
+            _prepare(tokenizer, number, text, ids, limit, nothing)
             for number, (text, ids) in enumerate(
                 zip(texts, tokenizer.source.encode_batch(texts), strict=True), read + 1
             )
@@ -151,7 +155,7 @@ def translate_n_best(
         read += len(texts)
         given = 0
         for batch in _plan([piece for line in chunk for piece in line.pieces], beam, max_extra, batch_tokens):
-            ids, mask = pad_ids([[*piece.ids, model.config.eos_id] for piece in batch], model.config.pad_id)
+            ids, mask = pad_ids([[*piece.ids, end] for piece in batch], model.config.pad_id)
             with evaluating(model, dtype):
                 found = beam_search(
                     model,
@@ -162,7 +166,7 @@ def translate_n_best(
                     penalty=penalty,
                     max_extra=max_extra,
                     n_best=n_best,
-                    prefix=[forced if piece.is_first else [] for piece in batch] if forced else None,
+                    prefix=[forced if piece.is_first else start for piece in batch] if forced else None,
                 )
             for piece, hypotheses in zip(batch, found, strict=True):
                 piece.found = hypotheses
@@ -207,10 +211,12 @@ class _Line:
         return joined
 
 
-def _prepare(tokenizer: Tokenizer, number: int, text: str, ids: list[int], limit: int) -> _Line:
-    """The pieces of a line: none if it is empty, several if it has over `limit` tokens, eos included."""
+def _prepare(
+    tokenizer: Tokenizer, number: int, text: str, ids: list[int], limit: int, nothing: list[int]
+) -> _Line:
+    """The pieces of a line: none if it is as `nothing`, several if it has over `limit` tokens, eos included."""
     if len(ids) < limit:
-        return _Line([_Piece(ids, is_first=True)] if ids else [])
+        return _Line([] if ids == nothing or not text.strip() else [_Piece(ids, is_first=True)])
     texts = split_text(text.strip(), lambda part: len(tokenizer.source.encode_batch([part])[0]) < limit)
     warnings.warn(
         f"line {number}: {len(ids) + 1} tokens, more than max_source_tokens ({limit}); "

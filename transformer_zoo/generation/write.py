@@ -12,6 +12,11 @@ from transformer_zoo.models import DecoderOnly
 class TextTokenizer(Protocol):
     """What is asked of a tokenizer: ids of a text, and the bytes of ids, which may cut a character."""
 
+    @property
+    def start_ids(self) -> tuple[int, ...]:
+        """What a prompt begins with."""
+        ...
+
     def encode(self, text: str, /) -> list[int]:
         """Ids of a text, without special ones."""
         ...
@@ -116,12 +121,13 @@ def first_token(model: DecoderOnly) -> int | None:
 
 
 def encode_prompt(model: DecoderOnly, tokenizer: TextTokenizer, text: str) -> list[int]:
-    """Ids of a prompt, after the model's own token for the start of a text; of an empty one its `first_token`.
+    """Ids of a prompt, after the tokenizer's `start_ids`; of one without any the model's `first_token`.
 
     Raises:
         UserError: a prompt that the vocabulary cannot spell, or an empty one with nothing to start from.
     """
-    first, ids = first_token(model), tokenizer.encode(text)
-    if first is None and not ids:
+    if ids := [*tokenizer.start_ids, *tokenizer.encode(text)]:
+        return ids
+    if (first := first_token(model)) is None:
         raise UserError("the prompt is empty, and this model has no token that a text starts with: give some text")
-    return [first, *ids] if first is not None and (model.config.bos_id is not None or not ids) else ids
+    return [first]

@@ -14,6 +14,7 @@ class DecoderCache:
     A `static` one shows attention its whole capacity at every step, and counts in a tensor only: shapes and Python
     values stay the same, so that a compiled step is compiled once. Whoever uses it minds its capacity.
 
+    `places` are the positions of all slots, (B, capacity) int64, for a model that scores by distance.
     `recent` are the last tokens of each row, (B, n - 1) int64, for a model that embeds n-grams; -1 is none.
     """
 
@@ -29,6 +30,7 @@ class DecoderCache:
         self.length = 0
         self.static = static
         self.recent: Tensor | None = None
+        self.places: Tensor | None = None
 
     @property
     def capacity(self) -> int:
@@ -48,6 +50,13 @@ class DecoderCache:
         for layer in self.layers:
             layer.start, layer.window = start, self.length
 
+    def place(self, positions: Tensor) -> Tensor:
+        """Note the newest tokens' positions, (B, T) or (1, T), after `reserve`; returns those of all slots, (B, Tk)."""
+        assert self.places is not None, "only a cache for a model that scores by distance knows places"
+        layer, n = self.layers[0], positions.size(1)
+        self.places.index_copy_(1, layer.slots(n), positions.expand(self.places.size(0), n))
+        return self.places[:, : layer.window]
+
     def remember(self, ids: Tensor) -> None:
         """Take the newest tokens, (B, T), into `recent`, in place."""
         if self.recent is not None:
@@ -57,8 +66,8 @@ class DecoderCache:
         """Keep these rows of the batch, in this order. rows: (B',) int64."""
         for layer in self.layers:
             layer.select(rows)
-        if self.recent is not None:
-            self.recent = self.recent.index_select(0, rows)
+        self.recent = None if self.recent is None else self.recent.index_select(0, rows)
+        self.places = None if self.places is None else self.places.index_select(0, rows)
         self.memories = [
             None
             if m is None

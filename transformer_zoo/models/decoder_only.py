@@ -18,13 +18,18 @@ class DecoderOnly(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        rows = config.padded_vocab_size
-        self.embedding = TokenEmbedding(rows, config.d_model, scale=config.scale_embeddings)
+        rows, width = config.padded_vocab_size, config.d_embedding or config.d_model
+        self.embedding = TokenEmbedding(rows, width, pad_id=config.pad_id, scale=config.scale_embeddings)
+        self.embedding_in: nn.Linear | None = None
+        self.embedding_out: nn.Linear | None = None
+        if config.d_embedding is not None:
+            self.embedding_in = nn.Linear(width, config.d_model, bias=False)
+            self.embedding_out = nn.Linear(config.d_model, width, bias=False)
         self.ngram_embedding = (
             NgramEmbedding(config.d_model, config.ngrams, config.ngram_rows) if config.ngrams > 1 else None
         )
         self.decoder = Decoder(config, config.n_layers, cross_attention=False)
-        self.head = None if config.tie_embeddings else nn.Linear(config.d_model, rows, bias=False)
+        self.head = None if config.tie_embeddings else nn.Linear(width, rows, bias=False)
         if config.init == "gpt2":
             init_gpt2(self, config.n_layers)
         else:
@@ -64,7 +69,7 @@ class DecoderOnly(nn.Module):
         *,
         documents: Tensor | None = None,
     ) -> Tensor:
-        """What `forward` projects to logits, (B, T, D): for a loss that never holds all logits."""
+        """What `forward` projects to logits, (B, T, D or `d_embedding`): for a loss that never holds all logits."""
         n = ids.size(1)
         if documents is not None and cache is not None:
             raise ValueError("documents are for whole sequences: they cannot be given with a cache")
@@ -78,13 +83,18 @@ class DecoderOnly(nn.Module):
             allowed = combine_masks(allowed, same)
         x = self._embed(ids, mask, cache, documents)
         out: Tensor = self.decoder(x, mask=allowed, positions=positions, cache=cache)
-        return out
+        if self.embedding_out is not None:
+            out = self.embedding_out(out)  # (B, T, d_embedding)
+        scale = self.config.logit_scale
+        return out if scale is None else out * scale
 
     def _embed(
         self, ids: Tensor, mask: Tensor | None, cache: DecoderCache | None, documents: Tensor | None
     ) -> Tensor:
         """(B, T) -> (B, T, D), with the n-grams that end at each token where the model knows any."""
         x: Tensor = self.embedding(ids)
+        if self.embedding_in is not None:
+            x = self.embedding_in(x)  # (B, T, D)
         if self.ngram_embedding is None:
             return x
         if mask is not None:
@@ -105,7 +115,7 @@ class DecoderOnly(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """The output projection, (padded V, D): the embedding's matrix where it is tied."""
+        """The output projection, (padded V, D or `d_embedding`): the embedding's matrix where it is tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     def new_cache(

@@ -3,6 +3,9 @@
 Shapes: B batch, Ts source tokens, Tt target tokens, D width (`d_model`), V target vocabulary.
 """
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks import TokenEmbedding, combine_masks, init_xavier, key_mask, linear
@@ -17,30 +20,37 @@ class EncoderDecoder(nn.Module):
     A target starts with `config.bos_id`; the logits at place t are for the token at place t + 1. Causality is built in.
     """
 
+    logit_bias: Tensor | None
+
     def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
         self.config = config
         target_vocab_size = config.target_vocab_size or config.vocab_size
         self.encoder = Encoder(config, config.n_encoder_layers)
-        self.decoder = Decoder(config, config.n_decoder_layers)
+        decoder_config = replace(
+            config, n_heads=config.n_decoder_heads or config.n_heads, d_ff=config.decoder_d_ff or config.d_ff
+        )
+        self.decoder = Decoder(decoder_config, config.n_decoder_layers)
         init_xavier(self)
         # One name for each weight: a matrix that is shared is registered once.
         self.embedding: TokenEmbedding | None = None
         self.source_embedding: TokenEmbedding | None = None
         self.target_embedding: TokenEmbedding | None = None
         self.head: nn.Linear | None = None
-        if config.share_embeddings == "all":
+        if config.share_embeddings in ("all", "inputs"):
             self.embedding = self._new_embedding(config.vocab_size)
         else:
             self.source_embedding = self._new_embedding(config.vocab_size)
             self.target_embedding = self._new_embedding(target_vocab_size)
-        if config.share_embeddings == "none":
+        if config.share_embeddings in ("inputs", "none"):
             self.head = nn.Linear(config.d_model, target_vocab_size, bias=False)
             nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
+        self.register_buffer("logit_bias", torch.zeros(target_vocab_size) if config.logit_bias else None)
 
     def _new_embedding(self, vocab_size: int) -> TokenEmbedding:
         config = self.config
-        return TokenEmbedding(vocab_size, config.d_model, pad_id=config.pad_id, scale=config.scale_embeddings)
+        pad_id = config.pad_id if config.zero_pad else None
+        return TokenEmbedding(vocab_size, config.d_model, pad_id=pad_id, scale=config.scale_embeddings)
 
     def forward(
         self,
@@ -70,7 +80,8 @@ class EncoderDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        return linear(hidden, self.head_weight)
+        logits = linear(hidden, self.head_weight)
+        return logits if self.logit_bias is None else logits + self.logit_bias
 
     @property
     def head_weight(self) -> Tensor:
@@ -87,8 +98,15 @@ class EncoderDecoder(nn.Module):
         """(B, Ts) token ids -> the memory (B, Ts, D)."""
         embedding = self.embedding if self.source_embedding is None else self.source_embedding
         assert embedding is not None
-        out: Tensor = self.encoder(embedding(source), mask=key_mask(source_mask))
+        positions = self._positions(source_mask)
+        out: Tensor = self.encoder(embedding(source), mask=key_mask(source_mask), positions=positions)
         return out
+
+    def _positions(self, mask: Tensor | None) -> Tensor | None:
+        """Places (B, T) where padding has none; None: all are counted, or all are real."""
+        if mask is None or self.config.count_padding:
+            return None
+        return (mask.long().cumsum(1) - 1).clamp_min(0)  # (B, T)
 
     def decode(
         self,
@@ -107,7 +125,8 @@ class EncoderDecoder(nn.Module):
             target: (B, Tt) token ids; with a cache, only those that are not in it yet.
             memory: (B, Ts, D) from `encode`; not needed with a cache, which holds its projections.
             source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real.
-            positions: broadcastable to (B, Tt); None: counted from the start, or from the cache's length.
+            positions: broadcastable to (B, Tt); None: counted from the start, or from the cache's length; without
+                `config.count_padding`, by target_mask.
             attention_mask: booleans broadcastable to (B, H, Tt, Tk), in place of causality. Tk counts the cache.
             cache: from `new_cache`; the tokens are appended to it.
         """
@@ -126,6 +145,8 @@ class EncoderDecoder(nn.Module):
         attention_mask: Tensor | None = None,
         cache: DecoderCache | None = None,
     ) -> Tensor:
+        if positions is None and (places := self._positions(target_mask)) is not None:
+            positions = places[:, -target.size(1) :]
         out: Tensor = self.decoder(
             self._target_embedding(target),
             memory,
@@ -135,7 +156,8 @@ class EncoderDecoder(nn.Module):
             is_causal=attention_mask is None,
             cache=cache,
         )
-        return out
+        scale = self.config.logit_scale
+        return out if scale is None else out * scale
 
     def new_cache(self, memory: Tensor, capacity: int) -> DecoderCache:
         """A cache for decoding up to `capacity` tokens a row from this memory (B, Ts, D), projected here, once."""

@@ -9,10 +9,11 @@ def forward_flops(model: DecoderOnly, seq_len: int) -> int:
     """Operations to process one token of a sequence of `seq_len`, as in appendix B of PaLM (Chowdhery et al. 2022).
 
     Two for each weight of a matrix product, and 4 n_layers n_heads head_dim seq_len for the scores and their product
-    with the values, without subtracting what causality masks. Training takes three times as many.
+    with the values, without subtracting what causality or a sliding window masks. Training takes three times as many.
     """
     config = model.config
-    linear = sum(part.weight.numel() for part in model.decoder.modules() if isinstance(part, nn.Linear))
+    parts = [*model.decoder.modules(), model.embedding_in, model.embedding_out]
+    linear = sum(part.weight.numel() for part in parts if isinstance(part, nn.Linear))
     head_dim = config.head_dim or config.d_model // config.n_heads
     attention = 4 * config.n_layers * config.n_heads * head_dim * seq_len
     return 2 * (linear + model.head_weight.numel()) + attention

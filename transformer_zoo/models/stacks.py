@@ -1,5 +1,6 @@
-"""The stacks: positions, layers and, with pre-norm, a norm after the last. Post-norm has none, as in the paper."""
+"""The stacks: positions, layers and, but for post-norm as in the paper, a norm after the last."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -7,100 +8,169 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from transformer_zoo.blocks import (
+    AlibiBias,
     DecoderLayer,
     Dropout,
     EncoderLayer,
     KVCache,
     LearnedPositions,
+    LinearScaling,
     Llama3Scaling,
     ProjectedMemory,
+    RelativeBias,
     RotaryPositions,
     Rotation,
     SinusoidalPositions,
     build_norm,
+    combine_masks,
+    window_mask,
 )
 from transformer_zoo.config import ModelConfig
 from transformer_zoo.models.cache import DecoderCache
 
+_LAYER_FIELDS = (
+    "d_model", "n_heads", "d_ff", "n_kv_heads", "head_dim", "dropout", "attention_dropout", "activation_dropout",
+    "activation", "gated", "norm", "norm_position", "norm_eps", "norm_bias", "norm_affine", "norm_unit_offset", "bias",
+    "qkv_bias", "ffn_bias", "qk_norm", "attention_scale", "attention_softcap",
+)  # fmt: skip
 
-def _layer_options(config: ModelConfig) -> dict[str, Any]:
+
+_LONGEST_TABLE = 8192  # fixed positions beyond are computed when they are asked for
+
+
+def _head_dim(config: ModelConfig) -> int:
+    return config.head_dim or config.d_model // config.n_heads
+
+
+def _layer_options(config: ModelConfig, layer: int) -> dict[str, Any]:
     """The fields of a configuration that its layers take, under the names that they have in both."""
-    names = (
-        "d_model n_heads d_ff n_kv_heads head_dim dropout attention_dropout activation_dropout activation gated norm "
-        "norm_position norm_eps norm_bias bias qkv_bias qk_norm attention_softcap"
-    )
-    return {name: getattr(config, name) for name in names.split()}
+    options = {name: getattr(config, name) for name in _LAYER_FIELDS}
+    if config.attention_scale_by_layer:
+        options["attention_scale"] = (config.attention_scale or _head_dim(config) ** -0.5) / (layer + 1)
+    return options
 
 
-def _build_positions(config: ModelConfig) -> nn.Module | None:
-    if config.positions == "learned":
-        return LearnedPositions(config.max_seq_len, config.d_model)
-    if config.positions == "sinusoidal":
-        return SinusoidalPositions(
-            config.d_model, layout=config.sinusoid_layout, table_size=config.max_seq_len
-        )
-    return _build_rotary(config) if config.positions == "rotary" else None
+def _build_positions(config: ModelConfig, *, bidirectional: bool) -> nn.Module | None:
+    match config.positions:
+        case "learned":
+            return LearnedPositions(config.max_seq_len, config.d_model, offset=config.position_offset)
+        case "sinusoidal":
+            return SinusoidalPositions(
+                config.d_model,
+                layout=config.sinusoid_layout,
+                offset=config.position_offset,
+                table_size=min(config.max_seq_len, _LONGEST_TABLE),
+            )
+        case "rotary":
+            return _build_rotary(config)
+        case "alibi":
+            return AlibiBias(config.n_heads)
+        case "relative":
+            return RelativeBias(
+                config.n_heads,
+                buckets=config.relative_buckets,
+                max_distance=config.relative_max_distance,
+                bidirectional=bidirectional,
+            )
+    return None
 
 
 def _build_rotary(config: ModelConfig) -> RotaryPositions:
-    scaling = Llama3Scaling(
-        config.rotary_factor,
-        config.rotary_low_freq_factor,
-        config.rotary_high_freq_factor,
-        config.rotary_original_max_seq_len,
-    )
+    scaling: Llama3Scaling | LinearScaling | None = None
+    if config.rotary_scaling == "linear":
+        scaling = LinearScaling(config.rotary_factor)
+    if config.rotary_scaling == "llama3":
+        scaling = Llama3Scaling(
+            config.rotary_factor,
+            config.rotary_low_freq_factor,
+            config.rotary_high_freq_factor,
+            config.rotary_original_max_seq_len,
+        )
     return RotaryPositions(
-        config.head_dim or config.d_model // config.n_heads,
+        _head_dim(config),
         base=config.rotary_base,
         dim=config.rotary_dim,
         layout=config.rotary_layout,
-        scaling=scaling if config.rotary_scaling == "llama3" else None,
-        table_size=config.max_seq_len,
+        scaling=scaling,
+        table_size=min(config.max_seq_len, _LONGEST_TABLE),
     )
 
 
-def _place(
-    x: Tensor, module: nn.Module | None, start: int, positions: Tensor | None
-) -> tuple[Tensor, Rotation | None]:
-    """x (B, T, D) with its places added, and the rotation that tells attention of them, where it is done that way.
-
-    The places are start, start + 1, ...; or the given positions (B, T).
-    """
-    if module is None:
-        return x, None
-    stop = start + x.size(1)
-    if isinstance(module, RotaryPositions):
-        return x, module(start, stop, positions)
-    return x + (module(stop)[start:] if positions is None else module(1, positions)), None
-
-
-def _build_final_norm(config: ModelConfig) -> nn.Module:
-    if config.norm_position == "post":
+def _build_norm(config: ModelConfig, wanted: bool) -> nn.Module:
+    """The configuration's norm, outside of layers, or nothing."""
+    if not wanted:
         return nn.Identity()
-    return build_norm(config.norm, config.d_model, eps=config.norm_eps, bias=config.norm_bias)
+    return build_norm(
+        config.norm,
+        config.d_model,
+        eps=config.norm_eps,
+        bias=config.norm_bias,
+        affine=config.norm_affine,
+        unit_offset=config.norm_unit_offset,
+    )
 
 
-class Encoder(nn.Module):
+class _Stack(nn.Module):
+    """What both stacks have around their layers: positions, and norms before the first and after the last."""
+
+    def __init__(self, config: ModelConfig, layers: Iterable[nn.Module], *, bidirectional: bool) -> None:
+        super().__init__()
+        self.positions = _build_positions(config, bidirectional=bidirectional)
+        self.embedding_norm = _build_norm(config, config.embedding_norm)
+        self.dropout = Dropout(config.dropout)
+        self.layers = nn.ModuleList(layers)
+        ends_in_norm = config.norm_position != "post" if config.final_norm is None else config.final_norm
+        self.final_norm = _build_norm(config, ends_in_norm)
+
+    def _place(self, x: Tensor, start: int, positions: Tensor | None) -> tuple[Tensor, Rotation | None]:
+        """x (B, T, D) as the first layer takes it, and the rotation that tells attention of its places, if one does.
+
+        The places are start, start + 1, ...; or the given positions (B, T).
+        """
+        module, stop = self.positions, start + x.size(1)
+        rotary: Rotation | None = None
+        if isinstance(module, RotaryPositions):
+            rotary = module(start, stop, positions)
+        elif isinstance(module, LearnedPositions | SinusoidalPositions):
+            x = x + (module(stop)[start:] if positions is None else module(1, positions))
+        return self.dropout(self.embedding_norm(x)), rotary
+
+    def _bias(self, x: Tensor, positions: Tensor | None, cache: DecoderCache | None = None) -> Tensor | None:
+        """What attention adds to the scores of the newest tokens x at these places, (B, H, T, Tk), if anything."""
+        if not isinstance(self.positions, AlibiBias | RelativeBias):
+            return None
+        if positions is None:
+            stop = x.size(1) if cache is None else cache.length
+            positions = torch.arange(stop - x.size(1), stop, device=x.device)[None]  # (1, T)
+        positions = torch.atleast_2d(positions).expand(-1, x.size(1))  # (B or 1, T)
+        bias: Tensor = self.positions(positions, positions if cache is None else cache.place(positions))
+        return bias
+
+
+class Encoder(_Stack):
     """`n_layers` encoder layers over embedding + position. Shapes: (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ModelConfig, n_layers: int) -> None:
-        super().__init__()
-        self.positions = _build_positions(config)
-        self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(EncoderLayer(**_layer_options(config)) for _ in range(n_layers))
-        self.final_norm = _build_final_norm(config)
+        layers = (EncoderLayer(**_layer_options(config, i)) for i in range(n_layers))
+        super().__init__(config, layers, bidirectional=True)
 
-    def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """x (B, T, D), token embeddings; mask booleans broadcastable to (B, H, T, T), True = may attend."""
-        x, rotary = _place(x, self.positions, 0, None)
-        x = self.dropout(x)
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+        """The output of the last layer.
+
+        Args:
+            x: (B, T, D), token embeddings.
+            mask: booleans broadcastable to (B, H, T, T), True = may attend.
+            positions: (B, T); None: counted from the start of each row.
+        """
+        bias = self._bias(x, positions)
+        x, rotary = self._place(x, 0, positions)
         for layer in self.layers:
-            x = layer(x, mask=mask, rotary=rotary)
+            x = layer(x, mask=mask, bias=bias, rotary=rotary)
         out: Tensor = self.final_norm(x)
         return out
 
 
-class Decoder(nn.Module):
+class Decoder(_Stack):
     """`n_layers` decoder layers over embedding + position, with cross-attention or without. (B, T, D) -> (B, T, D).
 
     `recompute` makes training keep each layer's input only and compute the rest again in the backward pass: much less
@@ -108,13 +178,12 @@ class Decoder(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, n_layers: int, *, cross_attention: bool = True) -> None:
-        super().__init__()
-        self.positions = _build_positions(config)
-        self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(
-            DecoderLayer(**_layer_options(config), cross_attention=cross_attention) for _ in range(n_layers)
+        layers = (
+            DecoderLayer(**_layer_options(config, i), cross_attention=cross_attention) for i in range(n_layers)
         )
-        self.final_norm = _build_final_norm(config)
+        super().__init__(config, layers, bidirectional=False)
+        self.window = config.sliding_window
+        self.windowed = range(n_layers) if config.windowed_layers is None else config.windowed_layers
         self.recompute = False
 
     def forward(
@@ -132,14 +201,16 @@ class Decoder(nn.Module):
         n, past = x.size(1), cache.length if cache else 0
         if positions is None and cache is not None and cache.static:
             positions = cache.layers[0].slots(n)[None]  # (1, T)
-        x, rotary = _place(x, self.positions, past, positions)
-        x = self.dropout(x)
+        x, rotary = self._place(x, past, positions)
         if cache is not None:
             cache.reserve(n)
+        bias = self._bias(x, positions, cache)
+        near = self._mask_window(mask, x, cache)
         for i, layer in enumerate(self.layers):
             options: dict[str, Any] = {
-                "mask": mask,
+                "mask": near if i in self.windowed else mask,
                 "memory_mask": memory_mask,
+                "bias": bias,
                 "is_causal": is_causal,
                 "rotary": rotary,
                 "cache": cache.layers[i] if cache else None,
@@ -151,6 +222,15 @@ class Decoder(nn.Module):
                 x = layer(x, memory, **options)
         out: Tensor = self.final_norm(x)
         return out
+
+    def _mask_window(self, mask: Tensor | None, x: Tensor, cache: DecoderCache | None) -> Tensor | None:
+        """The mask of the layers with a sliding window, for the newest tokens x: (..., T, Tk), or as it was."""
+        n_keys = x.size(1) if cache is None else cache.layers[0].window
+        if self.window is None or n_keys <= self.window:
+            return mask
+        keys = torch.arange(n_keys, device=x.device)
+        queries = keys if cache is None else cache.layers[0].slots(x.size(1))
+        return combine_masks(mask, window_mask(queries, keys, self.window))
 
     def new_cache(
         self,
@@ -182,4 +262,7 @@ class Decoder(nn.Module):
             keys, values = (new(shape, device=weight.device, dtype=kind) for _ in range(2))
             caches.append(KVCache(keys, values))
             memories.append(projected)
-        return DecoderCache(caches, memories, static=static)
+        made = DecoderCache(caches, memories, static=static)
+        if isinstance(self.positions, AlibiBias | RelativeBias):
+            made.places = torch.zeros(batch, capacity, dtype=torch.int64, device=caches[0].keys.device)
+        return made

@@ -1,6 +1,5 @@
 """Checkpoints of a run, their average, and loading a finished run."""
 
-import json
 import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,13 +13,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.data.imported_translation import load_translation_tokenizer
 from transformer_zoo.data.subword_tokenizers import load_text_tokenizer
 from transformer_zoo.data.text_tokenizers import TextTokenizer
-from transformer_zoo.data.tokenizers import TranslationTokenizer
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_atomically
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
-from transformer_zoo.training.files import write_atomically, write_json
+from transformer_zoo.training.model_json import (
+    AnyTranslationTokenizer,
+    check_text_tokenizer,
+    check_translation_tokenizer,
+    first_line,
+    read_model_json,
+)
 
 Weights = dict[str, Tensor]
 
@@ -90,11 +96,6 @@ class Checkpoints:
             ) from None
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def copy_weights(model: nn.Module) -> Weights:
     """The model's state on the CPU, each tensor in memory of its own."""
     return {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
@@ -152,11 +153,11 @@ def snapshot_paths(run_dir: Path) -> list[Path]:
 class Run:
     """A trained translation run: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
 
-    `max_source_tokens` is the longest source it was trained on, eos included.
+    `max_source_tokens` is the longest source it was trained on, eos included; of an imported one its `max_seq_len`.
     """
 
     model: EncoderDecoder
-    tokenizer: TranslationTokenizer
+    tokenizer: AnyTranslationTokenizer
     config: dict[str, Any]
     max_source_tokens: int
 
@@ -170,28 +171,6 @@ class TextRun:
     config: dict[str, Any]
 
 
-def save_model_config(
-    run_dir: Path,
-    family: str,
-    config: EncoderDecoderConfig | DecoderConfig,
-    *,
-    max_source_tokens: int | None = None,
-    tokenizer: str | None = None,
-) -> None:
-    """Writes model.json: the configuration and, where given, what else a run of this family has to know.
-
-    Args:
-        run_dir: folder of the run.
-        family: "encoder-decoder" or "decoder-only".
-        config: of the model.
-        max_source_tokens: the longest source of the training text, eos included.
-        tokenizer: fingerprint of the text tokenizer that the model is trained with; another one is then refused.
-    """
-    extras = {"max_source_tokens": max_source_tokens, "tokenizer": tokenizer}
-    given = {name: value for name, value in extras.items() if value is not None}
-    write_json(run_dir / "model.json", {"family": family, **given, **config.to_dict()})
-
-
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
     """Model, tokenizer and recipe of the run folder `path`: a `TextRun` if its model is decoder-only.
 
@@ -199,19 +178,25 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
         UserError: no such folder, a run that has no weights yet, a damaged file, or files that do not fit together.
     """
     folder = Path(path)
-    fields, recipe = _read_run(folder)
-    family, longest, fingerprint = (fields.pop(name, None) for name in ("family", "max_source_tokens", "tokenizer"))
-    if family == "encoder-decoder":
-        model = EncoderDecoder(EncoderDecoderConfig.from_dict(fields))
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder")
+    for name in ("model.json", "config.yaml", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")
+    about = read_model_json(folder)
+    try:
+        recipe = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder}: config.yaml is damaged ({first_line(error)})") from None
+    if isinstance(about.config, EncoderDecoderConfig):
+        model = EncoderDecoder(about.config)
         _load_model(model, folder, device)
-        tokenizer = TranslationTokenizer.load(folder / "tokenizer")
-        return Run(model, tokenizer, recipe, longest or model.config.max_seq_len)
-    if family != "decoder-only":
-        raise UserError(f"{folder / 'model.json'}: family is neither encoder-decoder nor decoder-only")
+        tokenizer = load_translation_tokenizer(folder / "tokenizer")
+        check_translation_tokenizer(folder, about.config, tokenizer)
+        return Run(model, tokenizer, recipe, about.max_source_tokens or model.config.max_seq_len)
     text_tokenizer = load_text_tokenizer(folder / "tokenizer")
-    config = DecoderConfig.from_dict(fields)
-    _check_tokenizer(folder, config, text_tokenizer, fingerprint)
-    writer = DecoderOnly(replace(config, eos_id=text_tokenizer.eos_id))
+    check_text_tokenizer(folder, about.config, text_tokenizer, about.tokenizer)
+    writer = DecoderOnly(replace(about.config, eos_id=text_tokenizer.eos_id))
     _load_model(writer, folder, device)
     return TextRun(writer, text_tokenizer, recipe)
 
@@ -230,33 +215,6 @@ def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> Te
     if isinstance(run, Run):
         raise UserError(f"{path} is a translation run, which translates: use translate, or evaluate")
     return run
-
-
-def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """model.json and config.yaml of a run that has its weights."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder")
-    for name in ("model.json", "config.yaml", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")
-    try:
-        fields = json.loads((folder / "model.json").read_text("utf-8"))
-        return fields, yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}: model.json or config.yaml is damaged ({first_line(error)})") from None
-
-
-def _check_tokenizer(folder: Path, config: DecoderConfig, tokenizer: TextTokenizer, fingerprint: str | None) -> None:
-    """Whether the model was trained with this tokenizer, as far as can be told."""
-    differs = []
-    if tokenizer.vocab_size != config.vocab_size:
-        differs.append(f"{tokenizer.vocab_size} tokens for a vocabulary of {config.vocab_size}")
-    if config.eos_id not in (None, tokenizer.eos_id):
-        differs.append(f"end of text {tokenizer.eos_id} for {config.eos_id}")
-    if fingerprint not in (None, tokenizer.fingerprint):
-        differs.append("other tokens than the model was trained with")
-    if differs:
-        raise UserError(f"{folder / 'tokenizer'} does not fit model.json: {', '.join(differs)}")
 
 
 def _load_model(model: nn.Module, folder: Path, device: str | torch.device) -> None:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import yaml
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.files import write_json
+from transformer_zoo.files import write_json
 from transformer_zoo.training.options import save_recipe
 
 if sys.platform != "win32":

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.config import DecoderConfig
+from transformer_zoo.config import PROBABILITIES, DecoderConfig
 from transformer_zoo.data import IGNORED, TextFiles, TextTokenizerSettings, TokenBatch
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
+from transformer_zoo.training.initial import check_init_from
 from transformer_zoo.training.loss import linear_cross_entropy
 from transformer_zoo.training.options import overrides_of
 
@@ -27,7 +28,7 @@ class TextConfig:
         tokens: Folder of the tokenized text, which runs can share; by default `tokens` in the run's folder.
         workers: Threads that tokenize; 0 for one a core.
         length: Tokens of a training window; by default the model's max_seq_len, which in turn becomes this where the
-            recipe does not give it.
+            recipe does not give it, nor goes on from a model that has one.
         packed_documents: Block attention between documents of a window, and start their positions again.
     """
 
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
     ModelOverrides = Any
 else:
     # The tokenizer decides the rest.
-    ModelOverrides = overrides_of(DecoderConfig, preset="gpt2", skip=("vocab_size", "bos_id", "eos_id"))
+    ModelOverrides = overrides_of(DecoderConfig, preset="gpt2", skip=("vocab_size", "pad_id", "bos_id", "eos_id"))
 
 
 @dataclass(kw_only=True)
@@ -101,6 +102,7 @@ class GptRecipe(RunConfig):
             UserError: names the field.
         """
         super().validate()
+        check_init_from(self.model, self.tokenizer, of_model=(*PROBABILITIES, "max_seq_len"))
         if self.data.length is not None and self.data.length < 1:
             raise UserError(f"data.length is {self.data.length}, expected at least 1")
         if self.data.workers < 0:

@@ -24,7 +24,6 @@ from transformer_zoo.training.checkpoint import (
     Weights,
     average_checkpoints,
     copy_weights,
-    first_line,
     load_weights,
     save_weights,
 )
@@ -39,6 +38,7 @@ from transformer_zoo.training.device import (
 )
 from transformer_zoo.training.feed import Batch, Feed, Update
 from transformer_zoo.training.logging import Number, RunLog
+from transformer_zoo.training.model_json import first_line
 from transformer_zoo.training.optimizer import make_optimizer
 from transformer_zoo.training.schedule import learning_rate
 from transformer_zoo.training.signals import StopSignals

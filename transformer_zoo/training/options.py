@@ -8,14 +8,14 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import docstring_parser
 import jsonargparse
 import yaml
 
 from transformer_zoo.config import CHOICES
-from transformer_zoo.training.files import write_text
+from transformer_zoo.files import write_text
 
 T = TypeVar("T")
 
@@ -73,8 +73,12 @@ def save_recipe(path: Path, plain: dict[str, Any]) -> None:
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
+AS_PRESET = "preset"
+
+
 def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] = ()) -> Any:
-    """A dataclass of the fields of model configurations, None: as the preset, and of a preset's name if one is given.
+    """A dataclass of the fields of model configurations, "preset": as the preset has it. With a preset's name, that is
+    a field too, and so is what a model can start from in its place. `overridden` gives those that are given.
 
     It gives typed, documented options for the model without listing its fields a second time.
     """
@@ -87,10 +91,21 @@ def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] 
     for name in fields:
         choices = f"One of {', '.join(CHOICES[name])}." if name in CHOICES else ""
         lines.append(f"    {name}: {described.get(name, '')} {choices}".rstrip())
-    optional: list[Any] = [(f.name, f.type | None, None) for f in fields.values()]  # type: ignore[operator]
+    optional: list[Any] = [(f.name, f.type | Literal["preset"], AS_PRESET) for f in fields.values()]
     if preset is not None:
-        optional.insert(0, ("preset", str, preset))
-        lines.insert(0, "    preset: Name of an architecture in the zoo.")
+        optional[:0] = [("preset", str, preset), ("init_from", str | None, None)]
+        lines[:0] = [
+            "    preset: Name of an architecture in the zoo.",
+            "    init_from: Go on from this model, with its tokenizer: a run trained here or imported, a folder of "
+            "Hugging Face's, or a name on its hub. Beside it only dropouts can be given, and nothing that makes a "
+            "tokenizer.",
+        ]
     made = dataclasses.make_dataclass("ModelOverrides", optional, kw_only=True)
     made.__doc__ = "Model.\n\nArgs:\n" + "\n".join(lines)
     return made
+
+
+def overridden(overrides: Any) -> dict[str, Any]:
+    """The fields of a configuration that are given; None is a value like others."""
+    fields = dataclasses.asdict(overrides)
+    return {n: v for n, v in fields.items() if n not in ("preset", "init_from") and v != AS_PRESET}

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.data import Batch, Cleaning, ParallelFiles, TokenizerSettings
+from transformer_zoo.config import PROBABILITIES, EncoderDecoderConfig
+from transformer_zoo.data import Batch, Cleaning, ParallelFiles, SpecialIds, TokenizerSettings
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
+from transformer_zoo.training.initial import check_init_from
 from transformer_zoo.training.loss import linear_cross_entropy
 from transformer_zoo.training.options import overrides_of
 
@@ -23,8 +24,9 @@ class DataConfig:
     """The text.
 
     Args:
-        source_lang: Code of the source language, for people and for the scores.
-        target_lang: Code of the target language.
+        source_lang: Code of the source language, for people; with a multilingual model.init_from, such as NLLB
+            (eng_Latn) or mBART (en_XX), its own code, which chooses the language.
+        target_lang: Code of the target language, likewise.
         train: Training pairs.
         validation: Pairs that choose the best checkpoint.
         tests: Pairs that the finished run is scored on, by name.
@@ -86,7 +88,7 @@ if TYPE_CHECKING:
     ModelOverrides = Any
 else:
     # The tokenizer decides the rest.
-    decided = ("vocab_size", "target_vocab_size", "pad_id", "bos_id", "eos_id")
+    decided = ("vocab_size", "target_vocab_size", "pad_id", "bos_id", "eos_id", "source_end_id")
     ModelOverrides = overrides_of(EncoderDecoderConfig, preset="transformer-base", skip=decided)
 
 
@@ -117,6 +119,7 @@ class Recipe(RunConfig):
             UserError: names the field.
         """
         super().validate()
+        check_init_from(self.model, self.tokenizer, of_model=PROBABILITIES, of_tokenizer=("sample_alpha",))
         self._validate_data()
         self._validate_tokenizer()
         if self.training.label_smoothing >= 1:
@@ -171,11 +174,20 @@ class Recipe(RunConfig):
             )
 
 
+def special_ids(config: EncoderDecoderConfig) -> SpecialIds:
+    """What batches for such a model are made with."""
+    end = config.eos_id if config.source_end_id is None else config.source_end_id
+    return SpecialIds(pad_id=config.pad_id, bos_id=config.bos_id, eos_id=config.eos_id, source_end_id=end)
+
+
 class TranslationObjective(nn.Module):
     """Cross-entropy of a batch's real target tokens, given the source and the earlier targets; a sum.
 
     `forward(batch)` gives (smoothed loss, plain NLL), both () float32 in nats. Smoothing is for training: in
     evaluation mode both are the plain NLL.
+
+    Where a target starts with pad, as Marian's does, pad's embedding stays zero also if it is a row of the output
+    projection: other programs start from zeros whatever it is.
     """
 
     def __init__(self, model: EncoderDecoder, *, label_smoothing: float = 0.0) -> None:
@@ -183,6 +195,10 @@ class TranslationObjective(nn.Module):
         self.model = model
         self.label_smoothing = label_smoothing
         self._compiled: Callable[..., Tensor] | None = None
+        config = model.config
+        if config.zero_pad and config.bos_id == config.pad_id and model.head is None:
+            pad = torch.tensor([config.pad_id])
+            model.head_weight.register_hook(lambda grad: grad.index_fill(0, pad.to(grad.device), 0))
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compiles the model for training: the loss loops over chunks, beam search has its own shapes.
@@ -210,7 +226,9 @@ class TranslationObjective(nn.Module):
         if torch.is_autocast_enabled(hidden.device.type):
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         smoothing = self.label_smoothing if self.training else 0.0
-        return linear_cross_entropy(hidden, self.model.head_weight, targets, label_smoothing=smoothing)
+        return linear_cross_entropy(
+            hidden, self.model.head_weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing
+        )
 
 
 @torch.no_grad()

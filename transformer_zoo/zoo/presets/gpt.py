@@ -14,9 +14,7 @@ Its alternating sparse layers have the same weights."""
 
 
 def _gpt3(n_layers: int, d_model: int, n_heads: int, head_dim: int) -> DecoderConfig:
-    return replace(
-        GPT3, n_layers=n_layers, d_model=d_model, n_heads=n_heads, head_dim=head_dim, d_ff=4 * d_model
-    )
+    return replace(GPT3, n_layers=n_layers, d_model=d_model, n_heads=n_heads, head_dim=head_dim, d_ff=4 * d_model)
 
 
 _CHARACTERS = replace(GPT2, vocab_size=65, eos_id=None, activation="gelu", bias=False, norm_bias=False)

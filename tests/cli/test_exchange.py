@@ -1,0 +1,353 @@
+"""`transformer-zoo import` and `export`: whole folders or none, the same results before and after."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+import transformer_zoo as tz
+from transformer_zoo.cli import main
+from transformer_zoo.data import (
+    CharacterTokenizer,
+    ParallelText,
+    TokenizerSettings,
+    TranslationTokenizer,
+    collate,
+    encode_corpus,
+)
+from transformer_zoo.generation import beam_search
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.training.checkpoint import Run, TextRun
+from transformer_zoo.training.imported import save_run
+from transformer_zoo.training.translation import TranslationObjective, special_ids
+
+from .. import hub
+
+LINES, REFERENCES = hub.pairs(7, 5)
+Models = dict[str, tuple[Path, Any]]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """Folders as they are downloaded, and what transformers makes of them."""
+    folder = tmp_path_factory.mktemp("hub")
+    makers = (hub.marian, hub.nllb, hub.bart, hub.gpt2)
+    return {make.__name__: (folder / make.__name__, make(folder / make.__name__)) for make in makers}
+
+
+@pytest.fixture(scope="module")
+def runs(models: Models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same as runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, (downloaded, _) in models.items():
+        languages = ["--source-lang", "eng_Latn", "--target-lang", "deu_Latn"] if name == "nllb" else []
+        assert main(["import", str(downloaded), str(folder / name), *languages]) == 0
+    return {name: folder / name for name in models}
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "lines.en"
+    path.write_text("".join(line + "\n" for line in LINES), encoding="utf-8")
+    (tmp_path / "lines.de").write_text("".join(line + "\n" for line in REFERENCES), encoding="utf-8")
+    return path
+
+
+def translated(run: Path, text: Path, *words: str) -> list[str]:
+    out = text.with_name("out")
+    options = ["--beam", "1", "--max-extra", "9", *words]
+    assert main(["translate", str(run), "--input", str(text), "--output", str(out), *options]) == 0
+    return out.read_text("utf-8").splitlines()
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+@pytest.mark.parametrize("name", ["marian", "nllb", "bart"])
+def test_an_imported_run_translates_as_transformers_does(
+    name: str, models: Models, runs: dict[str, Path], text: Path
+) -> None:
+    folder, theirs = models[name]
+    languages = {"src_lang": "eng_Latn", "tgt_lang": "deu_Latn"} if name == "nllb" else {}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **languages)
+    first = {"nllb": tokenizer.convert_tokens_to_ids("deu_Latn"), "bart": 0, "marian": None}[name]
+    wanted = []
+    for line in LINES:
+        ids = tokenizer(line, return_tensors="pt")["input_ids"]
+        how = {"num_beams": 1, "do_sample": False, "max_new_tokens": ids.size(1) + 9, "forced_eos_token_id": None}
+        [found] = theirs.generate(input_ids=ids, forced_bos_token_id=first, **how)
+        wanted.append(tokenizer.decode(found, skip_special_tokens=True).strip())
+    found = translated(runs[name], text)
+    # Ours ends at the length limit with eos, theirs without.
+    assert [a[:5] for a in found] == [b[:5] for b in wanted]
+    assert any(found)
+
+
+def test_a_run_says_what_was_imported(models: Models, runs: dict[str, Path]) -> None:
+    recipe = yaml.safe_load((runs["nllb"] / "config.yaml").read_text())
+    data = {"source_lang": "eng_Latn", "target_lang": "deu_Latn"}
+    assert recipe == {"imported": str(models["nllb"][0]), "data": data}
+    loaded = tz.load_run(runs["nllb"])
+    assert isinstance(loaded, Run)
+    assert loaded.max_source_tokens == 64
+    assert yaml.safe_load((runs["gpt2"] / "config.yaml").read_text())["data"] == {}
+
+
+def test_the_type_of_the_weights(models: Models, tmp_path: Path) -> None:
+    assert main(["import", str(models["gpt2"][0]), str(tmp_path / "run"), "--dtype", "bfloat16"]) == 0
+    with safe_open(tmp_path / "run" / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
+    assert {p.dtype for p in tz.load_run(tmp_path / "run").model.parameters()} == {torch.float32}
+
+
+def test_languages_of_a_multilingual_run(
+    models: Models, runs: dict[str, Path], text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    german = translated(runs["nllb"], text)
+    assert translated(runs["nllb"], text, "--target-lang", "deu_Latn") == german
+    assert translated(runs["nllb"], text, "--target-lang", "fra_Latn") != german
+    assert translated(runs["nllb"], text, "--source-lang", "fra_Latn") != german
+    assert main(["import", str(models["nllb"][0]), str(tmp_path / "open")]) == 0
+    both = ("--source-lang", "eng_Latn", "--target-lang", "deu_Latn")
+    assert translated(tmp_path / "open", text, *both) == german
+    files = {"--source": str(text), "--target": str(text.with_suffix(".de"))}
+    scores = []
+    for words in ([], ["--target-lang", "fra_Latn"]):
+        assert main(["score", str(runs["nllb"]), *(w for pair in files.items() for w in pair), *words]) == 0
+        scores.append(capsys.readouterr().out)
+    assert scores[0] != scores[1]
+    files["--reference"] = files.pop("--target")
+    how = ["--beam", "1", "--max-extra", "9", "--target-lang", "fra_Latn"]
+    assert main(["evaluate", str(runs["nllb"]), *(w for pair in files.items() for w in pair), *how]) == 0
+    french = translated(runs["nllb"], text, "--target-lang", "fra_Latn")
+    assert (runs["nllb"] / "evaluation" / "lines.en.hyp").read_text("utf-8").splitlines() == french
+
+
+def test_a_gpt_writes_as_transformers_does(
+    models: Models, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, theirs = models["gpt2"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("a red cat", return_tensors="pt")["input_ids"]
+    [wanted] = theirs.generate(input_ids=ids, do_sample=False, max_new_tokens=11)
+    options = ["--prompt", "a red cat", "--temperature", "0", "--max-new-tokens", "11"]
+    assert main(["generate", str(runs["gpt2"]), *options]) == 0
+    assert capsys.readouterr().out == tokenizer.decode(wanted, skip_special_tokens=True) + "\n"
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+@pytest.mark.parametrize("name", ["marian", "nllb", "bart", "gpt2"])
+def test_an_exported_run_is_the_same_in_transformers(
+    name: str, models: Models, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "deep" / "out"
+    assert main(["export", str(runs[name]), str(out)]) == 0
+    assert not out.with_name("out.part").exists()
+    kind = AutoModelForCausalLM if name == "gpt2" else AutoModelForSeq2SeqLM
+    theirs, again = models[name][1], kind.from_pretrained(out).eval()
+    ids = AutoTokenizer.from_pretrained(models[name][0])(LINES[0], return_tensors="pt")["input_ids"]
+    assert AutoTokenizer.from_pretrained(out)(LINES[0])["input_ids"] == ids[0].tolist()
+    given = {"input_ids": ids} if name == "gpt2" else {"input_ids": ids, "decoder_input_ids": ids.flip(1)}
+    with torch.no_grad():
+        torch.testing.assert_close(again(**given).logits, theirs(**given).logits, atol=1e-4, rtol=0)
+
+
+def teach(run: Run, folder: Path) -> Path:
+    """The run in a folder, after it has learnt a little: its translations end, and are not alike."""
+    special = special_ids(run.model.config)
+    corpus = encode_corpus(ParallelText(*hub.pairs(200, 0)), run.tokenizer)
+    objective, adam = TranslationObjective(run.model), torch.optim.Adam(run.model.parameters(), lr=0.01)
+    draw = np.random.default_rng(0)
+    for _ in range(60):
+        batch = collate(corpus, draw.permutation(200)[:40], special)
+        (objective(batch)[0] / batch.n_tokens).backward()
+        adam.step()
+        adam.zero_grad()
+    folder.mkdir()
+    save_run(run, folder, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Marian as our recipe makes it: pad is its first id, and its targets start with it."""
+    english, german = hub.pairs(200, 0)
+    tokenizer = TranslationTokenizer.train(english, german, TokenizerSettings(vocab_size=61))
+    shape = {"d_model": 24, "n_heads": 3, "d_ff": 29, "n_encoder_layers": 1, "n_decoder_layers": 1, "dropout": 0.0}
+    torch.manual_seed(0)
+    model = tz.create_model("opus-mt", vocab_size=61, pad_id=0, bos_id=0, eos_id=3, **shape)
+    assert isinstance(model, EncoderDecoder)
+    return teach(Run(model, tokenizer, {}, 64), tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture(scope="module")
+def tuned(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Marian that was imported: pad is its last id."""
+    run = tz.load_run(runs["marian"])
+    assert isinstance(run, Run)
+    return teach(run, tmp_path_factory.mktemp("tuned") / "run")
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("which", ["trained", "tuned"])
+def test_ctranslate2_translates_as_we_do(which: str, beam: int, trained: Path, tuned: Path, tmp_path: Path) -> None:
+    run = trained if which == "trained" else tuned
+    assert main(["export", str(run), str(tmp_path / "out"), "--format", "ctranslate2"]) == 0
+    assert main(["export", str(run), str(tmp_path / "names")]) == 0
+    names = {i: token for token, i in json.loads((tmp_path / "names" / "vocab.json").read_text()).items()}
+    loaded = tz.load_run(run)
+    assert isinstance(loaded, Run)
+    translator, config = ctranslate2.Translator(str(tmp_path / "out")), loaded.model.config
+    rule: dict[str, Any] = {"beam": beam, "length_penalty": 1.0, "penalty": "length", "max_extra": 20}
+    lengths = set()
+    for ids in loaded.tokenizer.source.encode_batch(LINES):
+        pieces = [names[i] for i in [*ids, config.eos_id]]
+        how = {"beam_size": beam, "length_penalty": 1.0, "max_decoding_length": len(pieces) + 19, "patience": 3.0}
+        [theirs] = translator.translate_batch([pieces], **how)
+        [[ours]] = beam_search(loaded.model, torch.tensor([[*ids, config.eos_id]]), **rule)
+        assert theirs.hypotheses[0] == [names[i] for i in ours.tokens]
+        lengths.add(len(ours.tokens))
+    assert len(lengths) > 1
+
+
+def test_ctranslate2_of_a_gpt_and_in_eight_bits(models: Models, runs: dict[str, Path], tmp_path: Path) -> None:
+    for name, words in (("whole", []), ("small", ["--quantization", "int8"])):
+        command = ["export", str(runs["gpt2"]), str(tmp_path / name), "--format", "ctranslate2", *words]
+        assert main(command) == 0
+    ids = [5, 7, 11, 13]
+    with torch.no_grad():
+        wanted = models["gpt2"][1](torch.tensor([ids])).logits
+    logits = torch.tensor(np.array(ctranslate2.Generator(str(tmp_path / "whole")).forward_batch([ids])))
+    torch.testing.assert_close(logits, wanted, atol=1e-3, rtol=0)
+    sizes = [(tmp_path / name / "model.bin").stat().st_size for name in ("small", "whole")]
+    assert sizes[0] < sizes[1]
+    assert json.loads((tmp_path / "small" / "config.json").read_text())["unk_token"] is not None
+
+
+def write_run(folder: Path, preset: str, **fields: Any) -> None:
+    tokenizer = CharacterTokenizer("abcdefghijk")
+    size = {"d_model": 24, "n_heads": 3, "d_ff": 96, "n_layers": 2, "max_seq_len": 32, "eos_id": 11}
+    torch.manual_seed(0)
+    model = tz.create_model(preset, **{"vocab_size": 12, **size, **fields})
+    assert isinstance(model, DecoderOnly)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    folder.mkdir(exist_ok=True)
+    save_run(TextRun(model, tokenizer, {}), folder, {})
+
+
+@pytest.mark.parametrize(
+    ("preset", "fields", "format", "message"),
+    [
+        ("gpt2", {"attention_scale_by_layer": True}, "ctranslate2", "computes something else than this gpt2"),
+        ("opt-125m", {"bos_id": None, "pad_id": None}, "ctranslate2", "ctranslate2 does not convert this opt (Vocab"),
+        ("gpt-modern", {}, "huggingface", "transformers has no such model"),
+        ("gpt-modern", {}, "ctranslate2", "transformers has no such model"),
+    ],
+)
+def test_what_has_no_counterpart_is_named_and_leaves_nothing(
+    preset: str, fields: Any, format: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "run", preset, **fields)
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--format", format]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_missing_package_is_asked_for(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    assert main(["export", str(trained), str(tmp_path / "out"), "--format", "ctranslate2"]) == 1
+    assert capsys.readouterr().err.endswith("pip install ctranslate2 transformers\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_are_whole_or_not_there(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, marian = tmp_path / "run", models["marian"][0]
+    (tmp_path / "run.part").mkdir()
+    (tmp_path / "run.part" / "model.json").write_text("of a command that was killed")
+    run.mkdir()  # empty, so it may be filled
+    assert main(["import", str(marian), str(run)]) == 0
+    names = {"config.yaml", "model.json", "model.safetensors", "tokenizer"}
+    assert {path.name for path in run.iterdir()} == names
+
+    def fail(*words: object, **options: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("transformer_zoo.cli.converting.export_tokenizer", fail)
+    assert main(["export", str(run), str(tmp_path / "out")]) == 1
+    monkeypatch.setattr("transformer_zoo.training.imported.save_recipe", fail)
+    assert main(["import", str(marian), str(tmp_path / "other")]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        ("import MARIAN RUN/marian", 1, "there is something already"),
+        ("export RUN/marian RUN/gpt2", 1, "there is something already"),
+        ("export RUN/marian RUN/gpt2/model.json", 1, "there is something already"),
+        ("import nowhere/at/all TMP", 1, "nowhere/at/all: no such folder"),
+        ("import RUN/marian TMP", 1, "config.json"),
+        ("import MARIAN TMP --dtype int8", 2, "--dtype"),
+        ("import MARIAN TMP --target-lang de", 1, "has no languages to choose from"),
+        ("import NLLB TMP --target-lang de", 1, "language 'de'"),
+        ("translate RUN/marian --target-lang de", 1, "has no languages to choose from"),
+        ("evaluate RUN/gpt2 --file x --target-lang de", 2, "--file excludes"),
+        ("export RUN/marian TMP --format onnx", 2, "--format"),
+        ("export RUN/marian TMP --quantization int8", 2, "--quantization is for --format ctranslate2"),
+        ("export nowhere TMP", 1, "nowhere: no such run folder"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    words: str,
+    status: int,
+    message: str,
+    models: Models,
+    runs: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"MARIAN": models["marian"][0], "NLLB": models["nllb"][0], "RUN": runs["marian"].parent}
+    for name, path in {**places, "TMP": tmp_path / "new"}.items():
+        words = words.replace(name, str(path))
+    capsys.readouterr()
+    try:
+        ended = main(words.split())
+    except SystemExit as exit_:
+        ended = exit_.code
+    captured = capsys.readouterr()
+    assert ended == status
+    [line] = captured.err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model.json", "tokenizer"])
+def test_a_tokenizer_that_does_not_fit_is_refused(name: str, models: Models, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(["import", str(models["marian"][0]), str(run)]) == 0
+    if name == "model.json":
+        fields = json.loads((run / name).read_text())
+        (run / name).write_text(json.dumps({**fields, "vocab_size": 40, "pad_id": 39, "bos_id": 39}))
+        with pytest.raises(tz.UserError, match=r"does not fit model\.json"):
+            tz.load_run(run)
+    else:
+        assert main(["import", str(models["nllb"][0]), str(tmp_path / "other")]) == 0
+        for path in (run / name).iterdir():
+            path.unlink()
+        for path in (tmp_path / "other" / name).iterdir():
+            path.rename(run / name / path.name)
+        with pytest.raises(tz.UserError, match=r"tokenizer does not fit the model: \d+ tokens for \d+"):
+            tz.load_run(run)

@@ -1,0 +1,49 @@
+"""The benchmark of the zoo: its peers write the same tokens, and its tables come out."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+SMALL = f"--small --rounds 1 --new-tokens 3 --input-tokens 5 --device cpu --threads {torch.get_num_threads()}"
+
+
+@pytest.fixture(scope="module")
+def benchmark(root: Path) -> Iterator[ModuleType]:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("zoo_benchmark", root / "recipes" / "zoo" / "benchmark.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zoo_benchmark"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["zoo_benchmark"]
+
+
+def test_the_tables(benchmark: ModuleType, tmp_path: Path) -> None:
+    """Before the race both sides must have written the same, or it is refused."""
+    path = tmp_path / "speed.json"
+    benchmark.main([*f"{SMALL} --families gpt2 t5 --batches 2 --json {path}".split()])
+    tables = json.loads(path.read_text())["tables"]
+    assert [table["title"] for table in tables] == ["gpt2", "t5"]
+    names = [[row["name"] for row in table["rows"]] for table in tables]
+    both = benchmark.OURS, benchmark.HUGGING_FACE
+    assert names[0] == [f"{name}, batch 2, greedy" for name in both]
+    assert names[1] == [f"{name}, batch 2, {how}" for how in ("greedy", "beam 4") for name in both]
+    assert all(row["speed"] > 0 for table in tables for row in table["rows"])
+
+
+def test_another_answer_is_no_race(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(model: object, ids: torch.Tensor, **options: object) -> list[list[int]]:
+        return [[0]] * len(ids)
+
+    monkeypatch.setattr(benchmark, "generate", other)
+    with pytest.raises(benchmark.UserError, match="gpt2, batch 2: only 0 texts are the same"):
+        benchmark.main([*f"{SMALL} --families gpt2 --batches 2".split()])

@@ -1,0 +1,212 @@
+"""Small models of transformers with random weights: each field of a family is off its default in one of them."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.zoo.huggingface import from_huggingface
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+VOCAB = 97
+Make = Callable[[], PreTrainedModel]
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 100.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 3.0,
+    "original_max_position_embeddings": 37,
+}  # fmt: skip
+LINEAR = {"rope_type": "linear", "rope_theta": 1000.0, "factor": 3.0}
+WINDOWS = ["full_attention", "sliding_attention", "full_attention"]
+
+_GPT2 = {"vocab_size": VOCAB, "n_embd": 21, "n_layer": 3, "n_head": 3, "n_positions": 31, "resid_pdrop": 0.0}
+_GPT2 |= {"embd_pdrop": 0.0, "attn_pdrop": 0.0}
+_NEOX = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3}
+_NEOX |= {"intermediate_size": 29, "max_position_embeddings": 41}
+_OPT = {"vocab_size": VOCAB, "hidden_size": 21, "num_hidden_layers": 3, "num_attention_heads": 3, "ffn_dim": 29}
+_OPT |= {"max_position_embeddings": 31, "dropout": 0.0}
+_BLOOM = {"vocab_size": VOCAB, "hidden_size": 21, "n_layer": 3, "n_head": 3}
+_LLAMA = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
+_LLAMA |= {"num_key_value_heads": 2, "intermediate_size": 29, "max_position_embeddings": 41}
+
+TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("GPT2", _GPT2),
+    "gpt2-untied": (
+        "GPT2",
+        {**_GPT2, "n_inner": 29, "activation_function": "relu", "scale_attn_weights": False, "layer_norm_epsilon": 1e-2,
+         "tie_word_embeddings": False},
+    ),
+    "gpt2-by-layer": (
+        "GPT2",
+        {**_GPT2, "scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True,
+         "activation_function": "silu"},
+    ),
+    "gpt_neox": ("GPTNeoX", _NEOX),
+    "gpt_neox-one-after-the-other": (
+        "GPTNeoX",
+        {**_NEOX, "use_parallel_residual": False, "attention_bias": False, "hidden_act": "gelu_new",
+         "tie_word_embeddings": True, "layer_norm_eps": 1e-2,
+         "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}},
+    ),
+    "gpt_neox-linear": (
+        "GPTNeoX", {**_NEOX, "rope_parameters": {**LINEAR, "partial_rotary_factor": 1.0}, "hidden_act": "relu"},
+    ),
+    "opt": ("OPT", _OPT),
+    "opt-350m": ("OPT", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 11}),
+    "opt-bare": (
+        "OPT",
+        {**_OPT, "_remove_final_layer_norm": True, "enable_bias": False, "layer_norm_elementwise_affine": False,
+         "activation_function": "gelu", "tie_word_embeddings": False, "pad_token_id": None},
+    ),
+    "bloom": ("Bloom", _BLOOM),
+    "bloom-carried": (
+        "Bloom",
+        {**_BLOOM, "hidden_size": 35, "n_head": 5, "apply_residual_connection_post_layernorm": True,
+         "layer_norm_epsilon": 1e-2, "tie_word_embeddings": False, "pretraining_tp": 5, "slow_but_exact": False},
+    ),
+    "llama": ("Llama", {**_LLAMA, "num_key_value_heads": None}),
+    "llama-3": (
+        "Llama",
+        {**_LLAMA, "num_key_value_heads": 1, "head_dim": 14, "attention_bias": True, "mlp_bias": True,
+         "hidden_act": "gelu", "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "rope_parameters": LLAMA3,
+         "pad_token_id": 0},
+    ),
+    "llama-linear": ("Llama", {**_LLAMA, "rope_parameters": LINEAR}),
+    "mistral": ("Mistral", _LLAMA),
+    "mistral-window": (
+        "Mistral",
+        {**_LLAMA, "sliding_window": 4, "head_dim": 10, "tie_word_embeddings": True, "hidden_act": "relu"},
+    ),
+    "mistral-everything": ("Mistral", {**_LLAMA, "sliding_window": None, "rope_parameters": LLAMA3}),
+    "qwen2": ("Qwen2", _LLAMA),
+    "qwen2-window": (
+        "Qwen2",
+        {**_LLAMA, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1, "head_dim": 10,
+         "tie_word_embeddings": True},
+    ),
+    "qwen3": ("Qwen3", _LLAMA),
+    "qwen3-window": (
+        "Qwen3",
+        {**_LLAMA, "use_sliding_window": True, "sliding_window": 3, "layer_types": WINDOWS, "head_dim": 10,
+         "attention_bias": True, "rms_norm_eps": 1e-2, "tie_word_embeddings": True},
+    ),
+    "gemma": ("Gemma", {**_LLAMA, "head_dim": 10}),
+    "gemma-untied": (
+        "Gemma",
+        {**_LLAMA, "head_dim": 6, "num_key_value_heads": 4, "attention_bias": True, "hidden_act": "relu",
+         "tie_word_embeddings": False, "rms_norm_eps": 1e-2},
+    ),
+    "gemma2": ("Gemma2", {**_LLAMA, "head_dim": 10}),
+    "gemma2-windows": (
+        "Gemma2",
+        {**_LLAMA, "head_dim": 10, "sliding_window": 3, "layer_types": WINDOWS, "query_pre_attn_scalar": 17,
+         "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "attention_bias": True,
+         "hidden_activation": "silu", "rope_parameters": LINEAR},
+    ),
+    "gemma2-uncapped": (
+        "Gemma2",
+        {**_LLAMA, "head_dim": 10, "sliding_window": 4, "attn_logit_softcapping": None,
+         "final_logit_softcapping": None, "tie_word_embeddings": False},
+    ),
+}  # fmt: skip
+
+_BART = {"vocab_size": VOCAB, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4}
+_BART |= {"decoder_attention_heads": 3, "encoder_ffn_dim": 29, "decoder_ffn_dim": 31, "max_position_embeddings": 61}
+_BART |= {"dropout": 0.0, "attention_dropout": 0.0, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0}
+_MARIAN = {**_BART, "pad_token_id": 96, "decoder_start_token_id": 96, "eos_token_id": 0}
+_T5 = {"vocab_size": VOCAB, "d_model": 24, "d_kv": 7, "d_ff": 29, "num_layers": 2, "num_decoder_layers": 3}
+_T5 |= {"num_heads": 3, "dropout_rate": 0.0, "decoder_start_token_id": 0, "initializer_factor": 0.5}
+_OTHER_IDS = {"pad_token_id": 5, "eos_token_id": 7, "decoder_start_token_id": 11, "forced_eos_token_id": 7}
+
+TRANSLATION_CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "marian": ("Marian", _MARIAN),
+    "marian-opus": ("Marian", {**_MARIAN, "activation_function": "swish", "scale_embedding": True}),
+    "marian-two-vocabularies": (
+        "Marian",
+        {**_MARIAN, **_OTHER_IDS, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 89,
+         "activation_function": "relu"},
+    ),
+    "marian-unshared": (
+        "Marian", {**_MARIAN, "share_encoder_decoder_embeddings": False, "tie_word_embeddings": False},
+    ),
+    "marian-untied": ("Marian", {**_MARIAN, "tie_word_embeddings": False}),
+    "bart": ("Bart", _BART),
+    "bart-untied": (
+        "Bart",
+        {**_BART, **_OTHER_IDS, "tie_word_embeddings": False, "scale_embedding": True, "activation_function": "relu"},
+    ),
+    "mbart": ("MBart", _BART),
+    "mbart-scaled": (
+        "MBart",
+        {**_BART, **_OTHER_IDS, "scale_embedding": True, "activation_function": "silu", "tie_word_embeddings": False},
+    ),
+    "m2m_100": ("M2M100", _BART),
+    "m2m_100-unscaled": (
+        "M2M100",
+        {**_BART, **_OTHER_IDS, "scale_embedding": False, "activation_function": "gelu", "tie_word_embeddings": False},
+    ),
+    "t5": ("T5", _T5),
+    "t5-v1.1": (
+        "T5",
+        {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": None,
+         "relative_attention_num_buckets": 12, "relative_attention_max_distance": 17, "layer_norm_epsilon": 1e-2},
+    ),
+    "t5-silu": ("T5", {**_T5, "feed_forward_proj": "gated-silu", "d_kv": 8, "decoder_start_token_id": 3}),
+    "flan-t5": ("T5", {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+}  # fmt: skip
+
+_CLASSES = {"Marian": "MarianMTModel"}
+
+
+def make(case: str, **changes: Any) -> PreTrainedModel:
+    """The model of a case, with random weights and eager attention, in evaluation mode."""
+    name, fields = {**TEXT_CASES, **TRANSLATION_CASES}[case]
+    head = "ForCausalLM" if case in TEXT_CASES else "ForConditionalGeneration"
+    default = {"GPT2": "GPT2LMHeadModel"}.get(name, name + head)
+    config = getattr(transformers, f"{name}Config")(**{**fields, **changes}, attn_implementation="eager")
+    model = getattr(transformers, _CLASSES.get(name, default))(config)
+    if case == "flan-t5":  # whose head transformers ties until its weights are found to differ
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    randomize(model)
+    return model.eval()
+
+
+@torch.no_grad()
+def randomize(model: PreTrainedModel) -> None:
+    """Noise on every weight that is learned, and on the bias of logits."""
+    noise = 0.1 if model.config.model_type == "t5" else 0.3  # T5 does not scale its attention, which soon is one-sided
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight += noise * torch.randn_like(weight)
+    if hasattr(model, "final_logits_bias"):
+        model.final_logits_bias.normal_()
+
+
+def imported(model: PreTrainedModel, folder: Path) -> DecoderOnly | EncoderDecoder:
+    """The same model, through the files that transformers writes."""
+    model.save_pretrained(folder)
+    return from_huggingface(folder)
+
+
+def padded(rows: int, width: int, *, pad: int, avoid: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+    """Random tokens, the first row padded on the left, the second on the right, and the mask, 1 for a real token."""
+    allowed = torch.tensor([token for token in range(12, 80) if token not in (pad, *avoid)])
+    ids = allowed[torch.randint(len(allowed), (rows, width))]
+    mask = torch.ones(rows, width, dtype=torch.long)
+    mask[0, :4] = 0
+    mask[1, -3:] = 0
+    return torch.where(mask.bool(), ids, pad), mask
+
+
+def places(mask: Tensor) -> Tensor:
+    """Positions that do not count padding."""
+    return (mask.cumsum(1) - 1).clamp_min(0)

@@ -1,0 +1,198 @@
+"""What is written here, transformers reads without a word, and computes the same."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+
+from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, imported, make, padded, places
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.generation import beam_search
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.zoo import build
+from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
+from transformer_zoo.zoo.huggingface.save import choose
+
+
+def theirs(model: DecoderOnly | EncoderDecoder, folder: Path, *, family: str | None = None) -> PreTrainedModel:
+    """Written here, read by transformers, which must find every tensor it wants and no other."""
+    to_huggingface(model, folder, family=family)
+    kind = AutoModelForCausalLM if isinstance(model, DecoderOnly) else AutoModelForSeq2SeqLM
+    loaded, report = kind.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
+    assert not any(report.values()), report
+    read: PreTrainedModel = loaded
+    return read
+
+
+def text_logits(model: DecoderOnly, read: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    ids, mask = padded(3, 13, pad=1)
+    given = {} if read.config.model_type in ("bloom", "opt") else {"position_ids": places(mask)}
+    with torch.no_grad():
+        expected = read(ids, attention_mask=mask, **given).logits
+        got = model(ids, mask.bool())
+    return got[mask.bool()], expected[mask.bool()]
+
+
+def translation_logits(model: EncoderDecoder, read: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    config = model.config
+    source, source_mask = padded(3, 11, pad=config.pad_id)
+    target, mask = padded(3, 9, pad=config.pad_id, avoid=(config.bos_id,))
+    with torch.no_grad():
+        expected = read(
+            input_ids=source, attention_mask=source_mask, decoder_input_ids=target, decoder_attention_mask=mask
+        ).logits
+        got = model(source, target, source_mask.bool(), mask.bool())
+    return got[mask.bool()], expected[mask.bool()]
+
+
+def assert_same_logits(model: DecoderOnly | EncoderDecoder, read: PreTrainedModel) -> None:
+    got, expected = (text_logits if isinstance(model, DecoderOnly) else translation_logits)(model, read)  # type: ignore[operator]
+    assert got.std() > 0.01
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("case", {**TEXT_CASES, **TRANSLATION_CASES})
+def test_what_was_imported_comes_out_as_it_was(case: str, tmp_path: Path) -> None:
+    original = make(case)
+    model = imported(original, tmp_path / "in")
+    read = theirs(model, tmp_path / "out", family=original.config.model_type)
+    assert type(read) is type(original)
+    assert_same_logits(model, read)
+    again = from_huggingface(tmp_path / "out")
+    assert again.config == model.config
+    state = again.state_dict()
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def fresh(config: DecoderConfig | EncoderDecoderConfig) -> DecoderOnly | EncoderDecoder:
+    """A model with noise on every weight."""
+    model = build(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.2 * torch.randn_like(weight)
+    return model
+
+
+TRANSLATOR = EncoderDecoderConfig(
+    vocab_size=97, d_model=24, n_heads=3, d_ff=29, n_encoder_layers=2, n_decoder_layers=2, max_seq_len=41
+)
+WRITER = DecoderConfig(vocab_size=97, d_model=24, n_heads=3, d_ff=29, n_layers=2, max_seq_len=31)
+LLAMA = replace(
+    WRITER, norm="rmsnorm", gated=True, activation="silu", bias=False, positions="rotary", rotary_layout="interleaved"
+)
+
+OURS: dict[str, tuple[str, DecoderConfig | EncoderDecoderConfig]] = {
+    # The paper's model, as the translation recipe trains it: sine and cosine lie side by side, no bias of logits.
+    "recipe": ("marian", TRANSLATOR),
+    "two vocabularies": ("marian", replace(TRANSLATOR, target_vocab_size=89, share_embeddings="decoder")),
+    "nothing shared": ("marian", replace(TRANSLATOR, share_embeddings="none", sinusoid_layout="halves")),
+    "no biases": ("marian", replace(TRANSLATOR, bias=False, norm_bias=False, n_decoder_heads=4, decoder_d_ff=31)),
+    "gpt-2": ("gpt2", WRITER),
+    "padded vocabulary": ("gpt2", replace(WRITER, vocab_multiple=64, tie_embeddings=False, bias=False)),
+    "nanoGPT's": ("gpt2", replace(WRITER, bias=False, norm_bias=False, activation="gelu")),
+    "interleaved rotation": ("llama", LLAMA),
+    "interleaved with norms of heads": ("qwen3", replace(LLAMA, qk_norm=True, n_kv_heads=1, head_dim=10)),
+    "part of it": (
+        "gpt_neox",
+        replace(WRITER, positions="rotary", rotary_layout="interleaved", rotary_dim=6, norm_position="parallel"),
+    ),
+    "gemma 2 of our own": (
+        "gemma2",
+        replace(
+            LLAMA, norm_position="both", norm_unit_offset=True, scale_embeddings=True, activation="gelu_tanh",
+            logit_softcap=5.0, attention_softcap=3.0,
+        ),
+    ),
+    "alibi": ("bloom", replace(WRITER, positions="alibi", embedding_norm=True, d_ff=96)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_own_models_have_counterparts(name: str, tmp_path: Path) -> None:
+    family, config = OURS[name]
+    model = fresh(config)
+    read = theirs(model, tmp_path)
+    assert read.config.model_type == family
+    assert_same_logits(model, read)
+    again = from_huggingface(tmp_path)
+    assert_same_logits(again, read)
+
+
+@pytest.mark.parametrize("share", ["inputs", "decoder"])
+@pytest.mark.parametrize("case", ["bart", "mbart", "m2m_100", "marian"])
+def test_what_cannot_be_shared_in_part_is_copied(case: str, share: str, tmp_path: Path) -> None:
+    config = imported(make(case), tmp_path / "in").config
+    model = fresh(replace(config, share_embeddings=share))
+    assert_same_logits(model, theirs(model, tmp_path / "out", family=make(case).config.model_type))
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (replace(TRANSLATOR, norm_position="pre"), "m2m_100|marian"),
+        (replace(TRANSLATOR, qk_norm=True), "marian, which has no counterpart of qk_norm True"),
+        (replace(TRANSLATOR, norm_eps=1e-3), "marian, which has no counterpart of norm_eps 0.001"),
+        (replace(TRANSLATOR, activation="relu", gated=True), "gated True"),
+        (replace(WRITER, activation="relu_squared", logit_softcap=15.0), "gpt2, which has no counterpart of logit"),
+        (replace(WRITER, ngrams=3), "gpt2, which has no counterpart of ngrams 3"),
+        (
+            replace(LLAMA, logit_softcap=15.0, rotary_layout="halves"),
+            "llama, which has no counterpart of logit_softcap 15.0",
+        ),
+        (replace(WRITER, sliding_window=4), "gpt2, which has no counterpart of sliding_window 4"),
+    ],
+)
+def test_what_has_no_counterpart_is_named(config: DecoderConfig | EncoderDecoderConfig, named: str) -> None:
+    with pytest.raises(UserError, match=named) as refusal:
+        choose(config)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_wanted_family_or_none(tmp_path: Path) -> None:
+    model = fresh(replace(LLAMA, rotary_layout="halves"))
+    assert theirs(model, tmp_path / "a").config.model_type == "llama"
+    assert theirs(model, tmp_path / "b", family="mistral").config.model_type == "mistral"
+    with pytest.raises(UserError, match="gemma, which has no counterpart of norm_unit_offset False, scale_embeddings"):
+        to_huggingface(model, tmp_path / "c", family="gemma")
+    with pytest.raises(UserError, match="marian is a family of another kind"):
+        to_huggingface(model, tmp_path / "c", family="marian")
+    with pytest.raises(UserError, match="no family is called 'lama'"):
+        to_huggingface(model, tmp_path / "c", family="lama")
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_dtype_is_kept(tmp_path: Path) -> None:
+    model = fresh(WRITER).bfloat16()
+    read = theirs(model, tmp_path)
+    assert read.dtype == torch.bfloat16
+    assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
+    to_huggingface(fresh(WRITER), tmp_path)
+    second = fresh(LLAMA)
+    assert_same_logits(second, theirs(second, tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json", "generation_config.json", "model.safetensors",
+    }  # fmt: skip
+
+
+def test_generate_searches_as_here_without_being_told_of_special_tokens(tmp_path: Path) -> None:
+    model = fresh(replace(TRANSLATOR, vocab_size=23))
+    assert isinstance(model, EncoderDecoder)
+    with torch.no_grad():
+        model.head_weight[3] *= 2  # sentences end
+    read = theirs(model, tmp_path)
+    source = torch.randint(4, 23, (5, 7))
+    found: Any = read.generate(input_ids=source, num_beams=4, length_penalty=0.6, early_stopping="never")
+    rows = [row.tolist()[1:] for row in found]
+    assert max(map(len, rows)) < 41
+    hypotheses = beam_search(model, source, beam=4, length_penalty=0.6, penalty="length", max_extra=50, max_length=40)
+    assert [best[0].tokens for best in hypotheses] == [row[: row.index(3)] for row in rows]

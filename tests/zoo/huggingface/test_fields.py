@@ -1,0 +1,171 @@
+"""config.json: every field is read, known to change nothing, or refused by its name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoConfig, GenerationConfig
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS
+from transformer_zoo.zoo.huggingface.families import FAMILIES
+from transformer_zoo.zoo.huggingface.source import read_fields
+
+PUBLISHED = json.loads((Path(__file__).parents[1] / "hub_configs.json").read_text("utf-8"))
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def default_fields(family: str) -> dict[str, Any]:
+    """config.json as transformers writes it for the default configuration, with nothing left out."""
+    values: dict[str, Any] = json.loads(json.dumps(AutoConfig.for_model(family).to_dict()))
+    return values
+
+
+@every_family
+def test_all_that_transformers_writes_is_known(family: str) -> None:
+    extra = dict.fromkeys(GenerationConfig._get_default_generation_params(), 7)  # which config.json once had
+    config = FAMILIES[family].read({**extra, **default_fields(family)})
+    assert config == FAMILIES[family].read({"model_type": family})  # the defaults here are theirs
+
+
+def other(value: Any) -> Any:
+    """Another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value / 2 + 0.125
+    if isinstance(value, str):
+        return "relu" if value != "relu" else "silu"
+    if isinstance(value, list):
+        return value[::-1] if value != value[::-1] else [*value[:-1], "sliding_attention"]
+    return {**value, "rope_type": "yarn"} if isinstance(value, dict) else 3
+
+
+@every_family
+def test_no_field_is_lost(family: str) -> None:
+    known = FAMILIES[family]
+    defaults = default_fields(family)
+    config = known.read(defaults)
+    silent = []
+    for name, value in defaults.items():
+        if name in GENERIC_FIELDS or name in known.ignored:
+            continue
+        try:
+            changed = known.read({**defaults, name: other(value)})
+        except UserError:
+            continue
+        if changed == config:
+            silent.append(name)
+    # Only some have a use for pad and bos; a window, where no layer has one, may be anything; of T5's feed-forward,
+    # what is saved beside it has the last word.
+    assert set(silent) <= {
+        "pad_token_id", "bos_token_id", "is_decoder", "slow_but_exact", "pretraining_tp", "use_sliding_window",
+        "sliding_window", "max_window_layers", "feed_forward_proj",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_mean_what_transformers_takes_them_for(name: str) -> None:
+    published = PUBLISHED[name]
+    family = FAMILIES[published["model_type"]]
+    theirs = type(AutoConfig.for_model(published["model_type"]))(**published)
+    modern = json.loads(json.dumps(theirs.to_dict()))
+    ours, again = family.read(published), family.read(modern)
+    if published["model_type"] == "t5":  # where transformers 5 leaves it to the weights whether the head is tied
+        again = replace(again, share_embeddings=ours.share_embeddings)
+    assert ours == again
+
+
+REFUSED = [
+    ("llama", {"some_scaling": 2.0}, "some_scaling"),
+    ("llama", {"auto_map": {"AutoModel": "modeling.Model"}}, "auto_map"),
+    ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
+    ("llama", {"hidden_act": "mish"}, "hidden_act"),
+    ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+    ("llama", {"rope_scaling": {"rope_type": "linear"}}, "factor"),
+    ("llama", {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 2]}}, "mrope_section"),
+    ("llama", {"rope_parameters": {"rope_theta": 10.0, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    ("llama", {"sliding_window": 4}, "sliding_window"),
+    ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
+    ("gpt2", {"n_embd": 12, "hidden_size": 24}, "hidden_size"),
+    ("gpt_neox", {"rotary_pct": 0.1, "hidden_size": 60, "num_attention_heads": 2}, "rotary_dim"),
+    ("bloom", {"slow_but_exact": True, "pretraining_tp": 2}, "slow_but_exact"),
+    ("qwen2", {"use_mrope": True}, "use_mrope"),
+    ("qwen2", {"layer_types": ["full_attention"]}, "layer_types"),
+    ("qwen2", {"num_hidden_layers": 1, "layer_types": ["sliding_attention"]}, "sliding_window"),
+    ("gemma2", {"num_hidden_layers": 1, "layer_types": ["chunked_attention"]}, "chunked_attention"),
+    ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+    ("bart", {"is_decoder": True}, "is_decoder"),
+    ("bart", {"scale_embedding": "yes"}, "scale_embedding is 'yes', expected bool"),
+    ("bart", {"d_model": True}, "d_model is True, expected int"),
+    ("llama", {"hidden_size": None}, "hidden_size is null"),
+    ("llama", {"rope_theta": None}, "rope_theta cannot be understood"),
+    ("llama", {"num_attention_heads": 0}, "rope_theta cannot be understood"),
+    ("gpt2", {"n_head": 0}, "n_heads is 0"),
+    ("gpt2", {"n_embd": "768"}, "n_embd is '768', expected int"),
+    ("t5", {"feed_forward_proj": 3}, "feed_forward_proj"),
+    ("marian", {"decoder_vocab_size": 7}, "decoder_vocab_size"),
+    ("m2m_100", {"decoder_start_token_id": 1}, "decoder_start_token_id"),
+    ("t5", {"feed_forward_proj": "gated-tanh"}, "dense_act_fn"),
+    ("t5", {"feed_forward_proj": "swapped-gelu"}, "feed_forward_proj"),
+]
+
+
+@pytest.mark.parametrize(("family", "fields", "named"), REFUSED)
+def test_what_is_not_supported_is_refused_by_name(family: str, fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named) as refusal:
+        FAMILIES[family].read(fields)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "old", "new"),
+    [
+        ("llama", {"rope_theta": 5e5}, {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}},
+         {"rope_parameters": {"rope_theta": 1e4, "rope_type": "linear", "factor": 2.0}}),
+        ("gpt_neox", {"rotary_emb_base": 500, "rotary_pct": 0.5},
+         {"rope_parameters": {"rope_theta": 500.0, "rope_type": "default", "partial_rotary_factor": 0.5}}),
+        ("bloom", {"n_embed": 48, "num_attention_heads": 6}, {"hidden_size": 48, "n_head": 6}),
+        ("bart", {"num_hidden_layers": 5}, {"encoder_layers": 5}),
+        ("gemma", {"hidden_act": "gelu"}, {"hidden_act": "gelu_pytorch_tanh"}),
+        ("marian", {"decoder_vocab_size": 58101}, {"decoder_vocab_size": None}),
+        ("t5", {"feed_forward_proj": "gated-gelu"},
+         {"feed_forward_proj": "relu", "dense_act_fn": "gelu_new", "is_gated_act": True}),
+        ("llama", {"unheard_of": None, "pruned_heads": {}}, {}),
+    ],
+)  # fmt: skip
+def test_old_names_mean_the_same(family: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    assert FAMILIES[family].read(old) == FAMILIES[family].read(new)
+
+
+def test_special_tokens_may_be_lists_or_outside_of_the_vocabulary() -> None:
+    small = FAMILIES["gpt2"].read({"vocab_size": 99, "bos_token_id": 98})
+    assert (small.bos_id, small.eos_id) == (98, None)
+    chat = FAMILIES["llama"].read({"eos_token_id": [7, 8, 9], "pad_token_id": -1})
+    assert (chat.eos_id, chat.pad_id) == (7, 31999)  # type: ignore[union-attr]
+
+
+def test_a_target_starts_with_what_generate_takes() -> None:
+    assert FAMILIES["mbart"].read({}).bos_id == 0
+    assert FAMILIES["mbart"].read({"decoder_start_token_id": 17}).bos_id == 17
+    assert FAMILIES["t5"].read({"pad_token_id": 5}).bos_id == 5
+
+
+def test_special_tokens_that_config_json_lacks_are_generation_config_json_s(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "t5", "eos_token_id": 3}')
+    (tmp_path / "generation_config.json").write_text('{"decoder_start_token_id": 11, "eos_token_id": 4, "top_k": 50}')
+    family, fields = read_fields(tmp_path)
+    config = family.read(fields)
+    assert (config.bos_id, config.eos_id) == (11, 3)
+
+
+def test_a_model_type_that_is_not_known_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="model_type is 'bert'"):
+        read_fields(tmp_path)

@@ -1,0 +1,43 @@
+"""Names of weights are a contract with files on people's disks: ours and theirs are committed, family by family."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, make
+from transformer_zoo.zoo import build_empty
+from transformer_zoo.zoo.huggingface.families import FAMILIES
+
+COMMITTED: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("weight_names.json").read_text("utf-8"))
+"""Of each family: ours -> theirs, of what is not in a layer and of layer 1."""
+
+
+def names_by_family() -> dict[str, dict[str, str]]:
+    """What the tables make of all cases together."""
+    found: dict[str, dict[str, str]] = {}
+    for case in (*TEXT_CASES, *TRANSLATION_CASES):
+        theirs = make(case).config
+        family = FAMILIES[theirs.model_type]
+        config = family.read(json.loads(json.dumps(theirs.to_dict())))
+        gated = config.gated and bool(family.gated_weights)
+        names = found.setdefault(f"{family.model_type}, gated" if gated else family.model_type, {})
+        for name in build_empty(config, dtype=torch.float32).state_dict():
+            if ".layers." not in name or ".layers.1." in name:
+                names[name] = family.weight(name, config)[0]
+    return found
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, dict[str, str]]:
+    return names_by_family()
+
+
+@pytest.mark.parametrize("family", COMMITTED)
+def test_names_are_those_that_are_committed(family: str, names: dict[str, dict[str, str]]) -> None:
+    assert names[family] == COMMITTED[family]
+
+
+def test_every_family_is_committed(names: dict[str, dict[str, str]]) -> None:
+    assert names.keys() == COMMITTED.keys() == {*FAMILIES, "t5, gated"}

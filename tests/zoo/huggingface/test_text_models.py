@@ -1,0 +1,75 @@
+"""Decoder-only models compute what transformers computes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tests.zoo.huggingface.models import TEXT_CASES, imported, make, padded, places
+from transformer_zoo.models import DecoderOnly
+from transformer_zoo.zoo.huggingface.families import FAMILIES
+from transformer_zoo.zoo.huggingface.save import their_tensors
+
+pytestmark = pytest.mark.parametrize("case", TEXT_CASES)
+
+
+def their_positions(model: PreTrainedModel, mask: Tensor) -> dict[str, Any]:
+    """What most models must be given, and BLOOM and OPT work out."""
+    return {} if model.config.model_type in ("bloom", "opt") else {"position_ids": places(mask)}
+
+
+def pair(case: str, folder: Path) -> tuple[PreTrainedModel, DecoderOnly]:
+    theirs = make(case)
+    ours = imported(theirs, folder)
+    assert isinstance(ours, DecoderOnly)
+    return theirs, ours
+
+
+def test_logits_are_theirs_whatever_the_padding(case: str, tmp_path: Path) -> None:
+    theirs, ours = pair(case, tmp_path)
+    ids, mask = padded(3, 13, pad=1)
+    with torch.no_grad():
+        expected = theirs(ids, attention_mask=mask, **their_positions(theirs, mask)).logits
+        got = ours(ids, mask.bool())
+    real = mask.bool()
+    assert expected[real].std() > 0.1
+    torch.testing.assert_close(got[real], expected[real], atol=1e-4, rtol=0)
+
+
+def test_cached_decoding_is_theirs(case: str, tmp_path: Path) -> None:
+    theirs, ours = pair(case, tmp_path)
+    ids, mask = padded(3, 13, pad=1)
+    mask[1] = 1  # what is generated stands on the right
+    cache, past, start = ours.new_cache(3, 13), None, 0
+    for stop in (6, *range(7, 14)):
+        given = {name: value[:, start:stop] for name, value in their_positions(theirs, mask).items()}
+        new, seen = ids[:, start:stop], mask[:, :stop]
+        with torch.no_grad():
+            out = theirs(new, attention_mask=seen, past_key_values=past, use_cache=True, **given)
+            got = ours(new, seen.bool(), cache=cache)
+        past, real = out.past_key_values, mask[:, start:stop].bool()
+        torch.testing.assert_close(got[real], out.logits[real], atol=1e-4, rtol=0)
+        start = stop
+
+
+def test_gradients_of_a_training_step_are_theirs(case: str, tmp_path: Path) -> None:
+    theirs, ours = pair(case, tmp_path)
+    ids, mask = padded(3, 13, pad=1)
+    ids[2, 3] = theirs.config.pad_token_id or 0  # which may stand in a text: its embedding learns from the head only
+    labels = ids[:, 1:].masked_fill(mask[:, 1:] * mask[:, :-1] == 0, -100).flatten()
+    expected = theirs.train()(ids, attention_mask=mask, **their_positions(theirs, mask)).logits
+    got = ours.train()(ids, mask.bool())
+    for logits in (expected, got):
+        F.cross_entropy(logits[:, :-1].flatten(0, 1), labels).backward()
+    family = FAMILIES[theirs.config.model_type]
+    gradients = {name: weight.grad for name, weight in ours.named_parameters() if weight.grad is not None}
+    named = their_tensors(family, ours.config, gradients)
+    weights = [(family.renamed.get(name, name), weight) for name, weight in theirs.named_parameters()]
+    assert {name for name, weight in weights} == set(named)
+    for name, weight in weights:
+        assert weight.grad is not None
+        torch.testing.assert_close(named[name], weight.grad, atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")

@@ -1,0 +1,139 @@
+"""Encoder-decoders compute, learn and search as transformers does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tests.zoo.huggingface.models import TRANSLATION_CASES, imported, make, padded
+from transformer_zoo.generation import beam_search
+from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.zoo.huggingface.families import FAMILIES
+from transformer_zoo.zoo.huggingface.save import their_tensors
+
+every_case = pytest.mark.parametrize("case", TRANSLATION_CASES)
+
+
+def pair(case: str, folder: Path) -> tuple[PreTrainedModel, EncoderDecoder]:
+    theirs = make(case)
+    ours = imported(theirs, folder)
+    assert isinstance(ours, EncoderDecoder)
+    return theirs, ours
+
+
+def batch(ours: EncoderDecoder) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sources and targets, padded on either side, each with its mask."""
+    source, source_mask = padded(3, 11, pad=ours.config.pad_id)
+    target, target_mask = padded(3, 9, pad=ours.config.pad_id)
+    target[1:, 0], target[0, 4] = ours.config.bos_id, ours.config.bos_id
+    return source, source_mask, target, target_mask
+
+
+def their_logits(theirs: PreTrainedModel, data: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    source, source_mask, target, target_mask = data
+    out = theirs(
+        input_ids=source, attention_mask=source_mask, decoder_input_ids=target, decoder_attention_mask=target_mask
+    )
+    logits: Tensor = out.logits
+    return logits
+
+
+def our_logits(ours: EncoderDecoder, data: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    source, source_mask, target, target_mask = data
+    logits: Tensor = ours(source, target, source_mask.bool(), target_mask.bool())
+    return logits
+
+
+@every_case
+def test_logits_are_theirs_whatever_the_padding(case: str, tmp_path: Path) -> None:
+    theirs, ours = pair(case, tmp_path)
+    data = batch(ours)
+    with torch.no_grad():
+        expected, got = their_logits(theirs, data), our_logits(ours, data)
+    real = data[-1].bool()
+    assert expected[real].std() > 0.1
+    torch.testing.assert_close(got[real], expected[real], atol=1e-4, rtol=0)
+
+
+@every_case
+def test_cached_decoding_is_theirs(case: str, tmp_path: Path) -> None:
+    theirs, ours = pair(case, tmp_path)
+    source, source_mask, target, _ = batch(ours)
+    target[:2] = target[2].clamp_max(70) + torch.tensor([[3], [7]])  # nothing padded
+    with torch.no_grad():
+        memory = ours.encode(source, source_mask.bool())
+        cache, past, start = ours.new_cache(memory, 9), None, 0
+        encoded = theirs.get_encoder()(input_ids=source, attention_mask=source_mask)
+        for stop in (4, *range(5, 10)):
+            new = target[:, start:stop]
+            out = theirs(
+                encoder_outputs=encoded, attention_mask=source_mask, decoder_input_ids=new, past_key_values=past,
+                use_cache=True,
+            )  # fmt: skip
+            got = ours.decode(new, source_mask=source_mask.bool(), cache=cache)
+            torch.testing.assert_close(got, out.logits, atol=1e-4, rtol=0)
+            past, start = out.past_key_values, stop
+
+
+@every_case
+def test_gradients_of_a_training_step_are_theirs(case: str, tmp_path: Path) -> None:
+    theirs, ours = pair(case, tmp_path)
+    data = batch(ours)
+    target, mask = data[2:]
+    labels = target[:, 1:].masked_fill(mask[:, 1:] * mask[:, :-1] == 0, -100).flatten()
+    for logits in (their_logits(theirs.train(), data), our_logits(ours.train(), data)):
+        F.cross_entropy(logits[:, :-1].flatten(0, 1), labels).backward()
+    family = FAMILIES[theirs.config.model_type]
+    gradients = {name: weight.grad for name, weight in ours.named_parameters() if weight.grad is not None}
+    named = their_tensors(family, ours.config, gradients)
+    weights = [(name, weight) for name, weight in theirs.named_parameters() if weight.grad is not None]
+    copies = {"final_logits_bias", "model.shared.weight" if ours.config.share_embeddings == "none" else ""}
+    assert {name for name, _ in weights} == set(named) - copies
+    for name, weight in weights:
+        torch.testing.assert_close(named[name], weight.grad, atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@torch.no_grad()
+def make_it_end(theirs: PreTrainedModel, strength: float) -> None:
+    """The end of a sentence becomes likelier at every place: its logit rises by about so much."""
+    end, head = theirs.config.eos_token_id, theirs.get_output_embeddings().weight
+    if hasattr(theirs, "final_logits_bias"):
+        theirs.final_logits_bias[0, end] += strength
+    elif theirs.config.model_type == "m2m_100":
+        theirs.model.decoder.layer_norm.bias += strength * head[end] / head[end].square().sum()
+    else:  # no bias anywhere: what all embeddings have in common, the end has more of
+        common = torch.linspace(-1, 1, head.size(1))
+        theirs.shared.weight += common
+        head[end] += strength * common / (1 if theirs.config.scale_decoder_outputs else 10)
+
+
+@every_case
+def test_beam_search_finds_their_sequences(case: str, tmp_path: Path) -> None:
+    layers = "num_decoder_layers" if "t5" in case else "decoder_layers"
+    theirs = make(case, **{layers: 2})  # their cache has as many layers as the encoder
+    config, limit = theirs.config, 40
+    end, start = config.eos_token_id, config.decoder_start_token_id
+    source, mask = padded(5, 11, pad=config.pad_token_id)
+    with torch.no_grad():
+        theirs.get_output_embeddings().weight[end] *= 3  # whether a sentence ends depends on what is in it
+    expected = [[0] * limit]
+    while max(map(len, expected)) > limit / 2:  # until all end long before the limit
+        make_it_end(theirs, 1.0)
+        found = theirs.generate(
+            input_ids=source, attention_mask=mask, num_beams=4, num_return_sequences=4, do_sample=False,
+            length_penalty=0.9, early_stopping="never", max_new_tokens=limit,
+            bad_words_ids=[[token] for token in {config.pad_token_id, start} - {end, None}],
+        )  # fmt: skip
+        rows = [row.tolist()[1:] for row in found]
+        expected = [row[: row.index(end)] if end in row else row for row in rows]
+    assert len(set(map(tuple, expected))) > 3
+    ours = imported(theirs, tmp_path)
+    assert isinstance(ours, EncoderDecoder)
+    hypotheses = beam_search(
+        ours, source, mask.bool(), beam=4, n_best=4, length_penalty=0.9, penalty="length", max_extra=limit,
+        max_length=limit,
+    )  # fmt: skip
+    assert [one.tokens for best in hypotheses for one in best] == expected

@@ -1,0 +1,96 @@
+"""Positions as scores: attention adds to each score a number that depends on the distance between query and key.
+
+Shapes: B batch (or 1, where all rows have the same places), Tq queries, Tk keys, H heads.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def distances(queries: Tensor, keys: Tensor) -> Tensor:
+    """How far each key lies behind its query: places (B, Tq) and (B, Tk) -> key - query, (B, Tq, Tk)."""
+    return keys[:, None, :] - queries[:, :, None]
+
+
+def alibi_slopes(n_heads: int) -> Tensor:
+    """The slope of each head, (H,) float32: 2^(-8/H), 2^(-16/H), ..., 2^-8 (Press et al. 2022, section 3).
+
+    Where H is no power of two: those of the power of two below, then every other one of the power of two above.
+    """
+    whole = 1 << (n_heads.bit_length() - 1)  # the largest power of two that is at most H
+    slopes = [2 ** (-8 * i / whole) for i in range(1, whole + 1)]
+    slopes += [2 ** (-4 * i / whole) for i in range(1, 2 * (n_heads - whole), 2)]
+    return torch.tensor(slopes)
+
+
+class AlibiBias(nn.Module):
+    """-slope * distance, nothing learned: attention with linear biases (Press et al. 2022, "Train Short, Test Long").
+
+    Shapes: places (B, Tq) and (B, Tk) -> (B, H, Tq, Tk).
+    """
+
+    slopes: Tensor
+
+    def __init__(self, n_heads: int) -> None:
+        super().__init__()
+        self.register_buffer("slopes", alibi_slopes(n_heads), persistent=False)
+
+    def reset_table(self) -> None:
+        """Compute again what is not kept with the weights."""
+        self.slopes.copy_(alibi_slopes(len(self.slopes)))
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk). What comes after the query is for a mask to hide."""
+        return self.slopes[:, None, None] * distances(queries, keys)[:, None]
+
+
+class RelativeBias(nn.Module):
+    """A learned score for each head and bucket of distances (Raffel et al. 2020, "T5", section 2.1).
+
+    Half of the buckets are one distance each; the others grow with the logarithm of it, up to `max_distance`, and the
+    last takes all beyond.
+
+    Args:
+        n_heads: H.
+        buckets: how many.
+        max_distance: from here on all distances have one bucket.
+        bidirectional: half of the buckets are for keys after the query, as in an encoder; else those share the bucket
+            of distance 0, and a mask hides them.
+
+    Raises:
+        ValueError: too few buckets for that, or a max_distance that those of one distance each already reach.
+    """
+
+    def __init__(
+        self, n_heads: int, *, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True
+    ) -> None:
+        super().__init__()
+        exact = buckets // (4 if bidirectional else 2)
+        if exact < 1 or max_distance <= exact:
+            raise ValueError(
+                f"buckets {buckets} and max_distance {max_distance}: {exact} distances get a bucket of their own, "
+                "which must be at least 1 and less than max_distance"
+            )
+        self.buckets, self.max_distance, self.bidirectional = buckets, max_distance, bidirectional
+        self.weight = nn.Parameter(torch.empty(buckets, n_heads).normal_(std=0.02))
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk)."""
+        buckets = self.bucket(distances(queries, keys))  # (B, Tq, Tk)
+        return F.embedding(buckets, self.weight).permute(0, 3, 1, 2)  # (B, H, Tq, Tk)
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """Bucket of each distance key - query; any shape, int64 -> the same."""
+        n = self.buckets // 2 if self.bidirectional else self.buckets
+        first = (distance > 0) * n if self.bidirectional else 0
+        size = distance.abs() if self.bidirectional else (-distance).clamp_min(0)
+        exact = n // 2
+        growth = torch.log(size.clamp_min(1).float() / exact) / math.log(self.max_distance / exact)
+        far = (exact + (growth * (n - exact)).long()).clamp_max(n - 1)
+        return first + torch.where(size < exact, size, far)
+
+    def extra_repr(self) -> str:
+        return f"buckets={self.buckets}, max_distance={self.max_distance}, bidirectional={self.bidirectional}"

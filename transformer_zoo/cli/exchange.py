@@ -1,0 +1,79 @@
+"""`transformer-zoo import` and `export`: models from elsewhere and for elsewhere."""
+
+from pathlib import Path
+from typing import Literal
+
+from transformer_zoo.cli.search import UsageError
+from transformer_zoo.cli.streams import new_folder
+
+
+def import_(
+    model: str,
+    run: Path,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> None:
+    """Make a run of a model that was trained elsewhere, with its tokenizer.
+
+    It is used like one that was trained here: by translate, generate, score, evaluate, export and model.init_from.
+    How the model's own files would search or draw (generation_config.json) does not count: that is said by options.
+
+    Args:
+        model: Folder with config.json, weights and tokenizer as Hugging Face's transformers has them, or the name of a
+            model on its hub, such as Helsinki-NLP/opus-mt-en-de.
+        run: Folder of the run, which must not be there yet, or be empty.
+        source_lang: Of a multilingual model: the language to translate from, where no option says another. In the
+            model's own codes, such as eng_Latn (NLLB), en_XX (mBART), en (M2M-100).
+        target_lang: The language to translate to, likewise.
+        dtype: Type of the weights in the run's file. Whatever it is, they are used in float32 unless an option says
+            otherwise.
+    """
+    import torch
+
+    from transformer_zoo.training.checkpoint import Run
+    from transformer_zoo.training.imported import imported_run, save_run, translating
+    from transformer_zoo.zoo.huggingface import from_huggingface, resolve
+
+    with new_folder(run) as part:
+        folder = resolve(model)
+        loaded = imported_run(from_huggingface(folder, dtype=getattr(torch, dtype)), folder)
+        if source_lang is not None or target_lang is not None:
+            loaded = translating(loaded, source_lang, target_lang, of=model)
+        languages = {"source_lang": source_lang, "target_lang": target_lang}
+        chosen = {name: code for name, code in languages.items() if code is not None}
+        save_run(loaded, part, {"imported": model, "data": chosen})
+    size = sum(p.numel() for p in loaded.model.parameters())
+    use = f"transformer-zoo {'translate' if isinstance(loaded, Run) else 'generate'} {run}"
+    print(f"{run}: {size:,} parameters, {dtype}, from {model}; use it with: {use}")
+
+
+def export(
+    run: Path,
+    folder: Path,
+    format: Literal["huggingface", "ctranslate2"] = "huggingface",
+    quantization: Literal["int8", "int8_float32", "int16", "float16", "bfloat16", "float32"] | None = None,
+) -> None:
+    """Write a run for other programs: its model and its tokenizer.
+
+    For transformers, AutoModelForSeq2SeqLM or AutoModelForCausalLM and AutoTokenizer load the folder, with the same
+    logits. For ctranslate2, ctranslate2.Translator or Generator does, and the tokenizer's files lie beside the model.
+
+    Args:
+        run: Folder of a run, trained here or imported.
+        folder: Where to write; it must not be there yet, or be empty.
+        format: huggingface, or ctranslate2 by that package's own converter, which needs it and transformers.
+        quantization: Of the weights, for ctranslate2; by default as they are.
+    """
+    from transformer_zoo.cli.converting import write_ctranslate2, write_huggingface
+    from transformer_zoo.training.checkpoint import load_run
+
+    if quantization is not None and format != "ctranslate2":
+        raise UsageError("--quantization is for --format ctranslate2")
+    with new_folder(folder) as part:
+        loaded = load_run(run)
+        if format == "huggingface":
+            model_type = write_huggingface(loaded, part)
+        else:
+            model_type = write_ctranslate2(loaded, part, quantization)
+    print(f"{folder}: {model_type}, for {format}")

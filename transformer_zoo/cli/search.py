@@ -1,0 +1,92 @@
+"""Options that several commands have."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse.typing import PositiveInt
+
+from transformer_zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from transformer_zoo.training.checkpoint import Run
+
+
+class UsageError(UserError):
+    """Options that do not go together."""
+
+    status = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How translations are looked for.
+
+    Args:
+        beam: Hypotheses kept for each line at each step; 1 is greedy. By default what the run's recipe tests
+            with, or 5.
+        length_penalty: The penalty's exponent alpha: 0 prefers short translations, more prefers longer ones.
+            By default the recipe's, or 0.6.
+        penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by
+            length^alpha (length); the length counts the end token. By default the recipe's, or gnmt.
+        max_extra: A translation has at most this many tokens more than its source.
+        max_source_tokens: A longer line is translated in pieces. By default the longest source that the run was
+            trained on, beyond which a model tends to leave things out.
+        batch_tokens: Room for hypotheses in a batch, which bounds memory: lines x beam x (longest line +
+            max-extra) stays within it. By default 32768 on a CPU, 262144 on a GPU.
+        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
+        dtype: Precision of the matrix products. In float32 a line's translation does not depend on its batch.
+    """
+
+    beam: PositiveInt | None = None
+    length_penalty: float | None = None
+    penalty: Literal["gnmt", "length"] | None = None
+    max_extra: PositiveInt = 50
+    max_source_tokens: PositiveInt | None = None
+    batch_tokens: PositiveInt | None = None
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def settings(self, run: "Run") -> dict[str, Any]:
+        """The search as it is written beside translations: options, then the recipe, then the paper."""
+        how = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt"}
+        test = run.config.get("test") or {}
+        given = {name: getattr(self, name) for name in how}
+        chosen = {
+            name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how
+        }
+        longest = self.max_source_tokens or run.max_source_tokens
+        return {**chosen, "max_extra": self.max_extra, "max_source_tokens": longest}
+
+    def load(self, run: Path, languages: "Languages") -> "Run":
+        """The run, on the device, for these languages."""
+        from transformer_zoo.training.checkpoint import load_translation_run
+        from transformer_zoo.training.device import choose_device
+        from transformer_zoo.training.imported import translating
+
+        loaded, chosen = load_translation_run(run, device=choose_device(self.device)), vars(languages).values()
+        return translating(loaded, *chosen, of=str(run)) if any(chosen) else loaded
+
+    def options(self, run: "Run") -> dict[str, Any]:
+        """Arguments of `translate`."""
+        import torch
+
+        return {
+            **self.settings(run),
+            "batch_tokens": self.batch_tokens,
+            "dtype": getattr(torch, self.dtype),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Languages:
+    """The languages of a multilingual run.
+
+    Args:
+        source_lang: Of an imported model that knows many languages: the one to translate from, in the model's own
+            codes, such as eng_Latn (NLLB), en_XX (mBART), en (M2M-100). By default what import or recipe said.
+        target_lang: The one to translate to, likewise.
+    """
+
+    source_lang: str | None = None
+    target_lang: str | None = None

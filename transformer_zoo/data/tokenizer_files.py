@@ -1,0 +1,152 @@
+"""The tokenizer files of a downloaded model: which there are, and what they say. They are read as data, never run."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from transformer_zoo.data.tokenizers import _write_atomically
+from transformer_zoo.errors import UserError
+
+# All that a tokenizer may be made of. They are kept with a run, byte for byte.
+_NAMES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "target_vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "target.spm",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """Contents of the tokenizer files of `folder`, by name, and the fields of the model's own configuration."""
+
+    folder: Path
+    contents: dict[str, bytes]
+    model: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Those that are in the folder of a model.
+
+        Raises:
+            UserError: no such folder, none of the files, or one that cannot be read.
+        """
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder")
+        files = cls(folder, {name: _read(folder / name) for name in _NAMES if (folder / name).is_file()})
+        if not files.contents:
+            raise UserError(
+                f"{folder}: no tokenizer here (tokenizer.json, vocab.json with merges.txt, or a SentencePiece model)"
+            )
+        model: dict[str, Any] = {}
+        for name in ("generation_config.json", "config.json"):  # the second one has the last word
+            if (folder / name).is_file():
+                model |= _parse(_read(folder / name), folder / name)
+        return cls(folder, files.contents, model)
+
+    @classmethod
+    def load(cls, folder: Path, names: list[str], model: dict[str, Any]) -> Self:
+        """Those that `save` wrote. UserError if one is missing, or `names` has a name that is none of a tokenizer."""
+        if unknown := sorted(set(names) - set(_NAMES)):
+            raise UserError(f"{folder}: {unknown[0]!r} is no file of a tokenizer; import the model again")
+        return cls(folder, {name: _read(folder / name) for name in names}, model)
+
+    def save(self, folder: Path) -> None:
+        """Write them as they were, and remove others of these names."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _NAMES:
+            if name in self.contents:
+                _write_atomically(folder / name, self.contents[name])
+            else:
+                (folder / name).unlink(missing_ok=True)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.contents
+
+    def first(self, *names: str) -> str | None:
+        """The first of these that is there."""
+        return next((name for name in names if name in self.contents), None)
+
+    def bytes_of(self, name: str) -> bytes:
+        """Content of a file that must be there."""
+        if name not in self.contents:
+            raise UserError(f"{self.folder}: the tokenizer needs {name}, which is not there")
+        return self.contents[name]
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Fields of a JSON file; none where there is no such file."""
+        return _parse(self.contents[name], self.folder / name) if name in self.contents else {}
+
+    def vocabulary(self, name: str) -> dict[str, int]:
+        """Token to id, of a file that must be there."""
+        vocabulary = _parse(self.bytes_of(name), self.folder / name)
+        if not vocabulary or not all(type(i) is int and i >= 0 for i in vocabulary.values()):
+            raise UserError(f"{self.folder / name}: damaged, ids are no whole numbers; fetch it again")
+        return vocabulary
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Fields of tokenizer_config.json, and of special_tokens_map.json where it has others."""
+        return {**self.json("special_tokens_map.json"), **self.json("tokenizer_config.json")}
+
+    @property
+    def tokenizer_class(self) -> str:
+        """Name of the tokenizer's class, without "Fast"; "" where no file has it."""
+        name = self.settings.get("tokenizer_class") or self.model.get("tokenizer_class") or ""
+        return str(name).removesuffix("Fast")
+
+    def token(self, name: str) -> str | None:
+        """A special token by the name of its role, such as `eos_token`; None where no file names it."""
+        token = self.settings.get(name)
+        if token is None:
+            token = self.json("special_tokens_map.json").get(name)
+        if isinstance(token, dict):
+            token = token.get("content")
+        return token if isinstance(token, str) else None
+
+    @cached_property
+    def added(self) -> dict[str, int]:
+        """Tokens beside the vocabulary, with their ids, from whichever file has them."""
+        found: dict[str, int] = {}
+        try:
+            for i, token in self.settings.get("added_tokens_decoder", {}).items():
+                found[token["content"] if isinstance(token, dict) else str(token)] = int(i)
+            found |= {str(token): int(i) for token, i in self.json("added_tokens.json").items()}
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise UserError(f"{self.folder}: the added tokens are damaged; fetch the tokenizer again") from None
+        return found
+
+    def model_id(self, name: str) -> int | None:
+        """An id that the model's configuration names; the first where it names several."""
+        value = self.model.get(name)
+        if isinstance(value, list):
+            value = value[0] if value else None
+        return value if type(value) is int and value >= 0 else None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the tokenizer ({error.strerror})") from None
+
+
+def _parse(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: damaged, it is no JSON object; fetch it again")
+    return fields

@@ -1,0 +1,64 @@
+"""Models that were trained elsewhere, as runs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformer_zoo.data.huggingface_tokenizers import import_text_tokenizer
+from transformer_zoo.data.imported_translation import import_translation_tokenizer
+from transformer_zoo.errors import UserError
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.training.checkpoint import Run, TextRun, save_weights
+from transformer_zoo.training.model_json import (
+    check_text_tokenizer,
+    check_translation_tokenizer,
+    choose_languages,
+    save_model_config,
+    with_special_ids,
+)
+from transformer_zoo.training.options import save_recipe
+
+
+def imported_run(model: EncoderDecoder | DecoderOnly, folder: Path) -> Run | TextRun:
+    """A model that was read from a folder of Hugging Face's, with the tokenizer that lies in it.
+
+    What a text starts and ends with is the tokenizer's business: the model's `bos_id` and `eos_id` become what it says.
+
+    Raises:
+        UserError: there is no tokenizer that can be read, or it does not fit the model.
+    """
+    if isinstance(model, EncoderDecoder):
+        tokenizer = import_translation_tokenizer(folder)
+        model.config = with_special_ids(model.config, tokenizer)
+        check_translation_tokenizer(folder, model.config, tokenizer)
+        return Run(model.eval(), tokenizer, {}, model.config.max_seq_len)
+    text_tokenizer = import_text_tokenizer(folder)
+    bos_id = text_tokenizer.start_ids[0] if text_tokenizer.start_ids else None
+    model.config = replace(model.config, bos_id=bos_id, eos_id=text_tokenizer.eos_id)
+    check_text_tokenizer(folder, model.config, text_tokenizer, None)
+    return TextRun(model.eval(), text_tokenizer, {})
+
+
+def translating(run: Run | TextRun, source: str | None, target: str | None, *, of: str) -> Run:
+    """The run of a multilingual model, called `of`, for these languages; None: as before. The model is changed.
+
+    Raises:
+        UserError: it has no languages to choose from, or not these.
+    """
+    if isinstance(run, TextRun):
+        raise UserError(f"{of} is decoder-only and does not translate: leave source and target language out")
+    tokenizer = choose_languages(run.tokenizer, source, target, of=of)
+    run.model.config = with_special_ids(run.model.config, tokenizer)
+    return replace(run, tokenizer=tokenizer)
+
+
+def save_run(run: Run | TextRun, folder: Path, recipe: dict[str, Any]) -> None:
+    """Writes the files of a run; `recipe` is what config.yaml says."""
+    run.tokenizer.save(folder / "tokenizer")
+    if isinstance(run, Run):
+        longest = run.max_source_tokens
+        save_model_config(folder, "encoder-decoder", run.model.config, max_source_tokens=longest)
+    else:
+        save_model_config(folder, "decoder-only", run.model.config, tokenizer=run.tokenizer.fingerprint)
+    save_weights(folder / "model.safetensors", {name: x.contiguous() for name, x in run.model.state_dict().items()})
+    save_recipe(folder / "config.yaml", recipe)

@@ -1,0 +1,114 @@
+"""model.json of a run, and the tokenizer that goes with the model."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
+from transformer_zoo.data.text_tokenizers import TextTokenizer
+from transformer_zoo.data.tokenizers import TranslationTokenizer
+from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_json
+
+AnyTranslationTokenizer = TranslationTokenizer | ImportedTranslationTokenizer
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(frozen=True)
+class ModelJson:
+    """What model.json holds; the fields of `save_model_config`."""
+
+    config: EncoderDecoderConfig | DecoderConfig
+    max_source_tokens: int | None
+    tokenizer: str | None
+
+
+def read_model_json(folder: Path) -> ModelJson:
+    """What `save_model_config` wrote. UserError if it cannot be read."""
+    path = folder / "model.json"
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)})") from None
+    family, longest, fingerprint = (fields.pop(name, None) for name in ("family", "max_source_tokens", "tokenizer"))
+    if family == "encoder-decoder":
+        return ModelJson(EncoderDecoderConfig.from_dict(fields), longest, fingerprint)
+    if family != "decoder-only":
+        raise UserError(f"{path}: family is neither encoder-decoder nor decoder-only")
+    return ModelJson(DecoderConfig.from_dict(fields), longest, fingerprint)
+
+
+def save_model_config(
+    run_dir: Path,
+    family: str,
+    config: EncoderDecoderConfig | DecoderConfig,
+    *,
+    max_source_tokens: int | None = None,
+    tokenizer: str | None = None,
+) -> None:
+    """Writes model.json: the configuration and, where given, what else a run of this family has to know.
+
+    Args:
+        run_dir: folder of the run.
+        family: "encoder-decoder" or "decoder-only".
+        config: of the model.
+        max_source_tokens: the longest source of the training text, eos included.
+        tokenizer: fingerprint of the text tokenizer that the model is trained with; another one is then refused.
+    """
+    extras = {"max_source_tokens": max_source_tokens, "tokenizer": tokenizer}
+    given = {name: value for name, value in extras.items() if value is not None}
+    write_json(run_dir / "model.json", {"family": family, **given, **config.to_dict()})
+
+
+def check_translation_tokenizer(
+    folder: Path, config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer
+) -> None:
+    """Whether the model has an embedding for each id; an imported one may have some more. UserError if not."""
+    rows = {"source": config.vocab_size, "target": config.target_vocab_size or config.vocab_size}
+    for side, n in rows.items():
+        size = getattr(tokenizer, side).vocab_size
+        if size > n or (size < n and isinstance(tokenizer, TranslationTokenizer)):
+            raise UserError(f"{folder}: the {side} tokenizer does not fit the model: {size} tokens for {n}")
+
+
+def check_text_tokenizer(
+    folder: Path, config: DecoderConfig, tokenizer: TextTokenizer, fingerprint: str | None
+) -> None:
+    """Whether the model was trained with this tokenizer, as far as can be told. UserError if not."""
+    differs = []
+    if tokenizer.vocab_size != config.vocab_size:
+        differs.append(f"{tokenizer.vocab_size} tokens for a vocabulary of {config.vocab_size}")
+    if config.eos_id not in (None, tokenizer.eos_id):
+        differs.append(f"end of text {tokenizer.eos_id} for {config.eos_id}")
+    if fingerprint not in (None, tokenizer.fingerprint):
+        differs.append("other tokens than the model was trained with")
+    if differs:
+        raise UserError(f"{folder / 'tokenizer'} does not fit model.json: {', '.join(differs)}")
+
+
+def choose_languages(
+    tokenizer: AnyTranslationTokenizer, source: str | None, target: str | None, *, of: str
+) -> ImportedTranslationTokenizer:
+    """The tokenizer of `of` for other languages. UserError if it knows none to choose from, or not these."""
+    if isinstance(tokenizer, TranslationTokenizer) or not tokenizer.languages:
+        raise UserError(f"{of} has no languages to choose from: leave source and target language out")
+    try:
+        return tokenizer.with_languages(source, target)
+    except UserError as error:
+        raise UserError(f"{of}: {error}") from None
+
+
+def with_special_ids(
+    config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer
+) -> EncoderDecoderConfig:
+    """The configuration with the tokens that the chosen languages end a source and start a target with."""
+    if isinstance(tokenizer, TranslationTokenizer):
+        return config
+    bos_id = config.bos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    end_id = config.source_end_id if tokenizer.source_end_id is None else tokenizer.source_end_id
+    return replace(config, bos_id=bos_id, source_end_id=end_id)

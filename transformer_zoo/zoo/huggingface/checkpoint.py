@@ -1,0 +1,216 @@
+"""The weight files of a folder: which tensors they hold, and their values, a piece at a time.
+
+A file is mapped into memory only while a piece of it is copied: what was touched of it would count as used until then.
+"""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from transformer_zoo.errors import UserError
+
+PIECE = 4 << 20
+"""Bytes that are copied at a time: what is in memory beside the model."""
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+class Entry(NamedTuple):
+    """A tensor of a file; its dtype is None if it is not of floating point."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None
+
+
+class _File(Protocol):
+    """A file of tensors."""
+
+    entries: dict[str, Entry]
+
+    def copy(self, name: str, start: int, into: Tensor) -> None:
+        """Copies as many rows of a tensor as `into` has, from this one on."""
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Forgets all other tensors."""
+
+    def take(self, name: str) -> Tensor | None:
+        """The tensor itself, if it is in memory anyway."""
+
+
+class _Safetensors:
+    """A file of safetensors, which cannot hold anything but tensors."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._open() as file:
+            names = list(file.keys())
+            views = [file.get_slice(name) for name in names]
+            entries = [Entry(tuple(view.get_shape()), _DTYPES.get(view.get_dtype())) for view in views]
+        self.entries = dict(zip(names, entries, strict=True))
+
+    def _open(self) -> Any:
+        try:
+            return safe_open(self.path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{self.path}: no weights can be read ({error})") from None
+
+    def copy(self, name: str, start: int, into: Tensor) -> None:
+        with self._open() as file:
+            into.copy_(file.get_slice(name)[start : start + len(into)])
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Nothing of it is in memory anyway."""
+
+    def take(self, name: str) -> Tensor | None:
+        return None
+
+
+class _Pickled:
+    """A file of `torch.save`, read as tensors only: what would run code when it is read is refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tensors: dict[str, Tensor] = {}
+        self._copied = 0  # bytes since it was mapped
+        self._mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be, and are read whole
+        self._enough = max(PIECE, path.stat().st_size // 50)  # to map it again, which takes milliseconds
+        tensors = self._load()
+        self.entries = {
+            name: Entry(tuple(t.shape), t.dtype if t.is_floating_point() else None) for name, t in tensors.items()
+        }
+
+    def _load(self) -> dict[str, Tensor]:
+        """The tensors, mapped from the file anew: what was touched of it is no longer in memory."""
+        self._tensors, self._copied = {}, 0
+        try:
+            held = torch.load(self.path, map_location="cpu", weights_only=True, mmap=self._mapped)
+        except pickle.UnpicklingError:
+            raise UserError(f"{self.path} holds more than tensors, which would run code when read") from None
+        except (OSError, RuntimeError, EOFError, ValueError) as error:
+            raise UserError(f"{self.path}: no weights can be read ({str(error).splitlines()[0]})") from None
+        if not isinstance(held, dict) or not all(isinstance(t, Tensor) for t in held.values()):
+            raise UserError(f"{self.path} holds something else than tensors by name")
+        self._tensors = dict(held)
+        return self._tensors
+
+    def copy(self, name: str, start: int, into: Tensor) -> None:
+        if self._copied > self._enough and self._mapped:
+            self._load()
+        rows = self._tensors[name].detach()[start : start + len(into)]
+        into.copy_(rows)
+        self._copied += rows.nbytes
+
+    def keep(self, names: Iterable[str]) -> None:
+        self._tensors = {name: self._tensors[name] for name in names if name in self._tensors}
+
+    def take(self, name: str) -> Tensor | None:
+        tensor = self._tensors[name].detach()
+        whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+        return tensor if whole and not self._mapped else None
+
+
+class Checkpoint:
+    """All tensors of a folder with model.safetensors or pytorch_model.bin, whole or in parts with an index.
+
+    `entries` says what each is; a tensor that the folder has in several files is that of the index.
+
+    Raises:
+        UserError: no weights, or a file that is missing, damaged, or would run code.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._where: dict[str, _File] = {}
+        for path, names in self._files():
+            file: _File = (_Pickled if path.suffix == ".bin" else _Safetensors)(path)
+            for name in names or file.entries:
+                if name not in file.entries:
+                    raise UserError(f"{path} has no tensor {name}, which the index of {folder} says it has")
+            self._where |= dict.fromkeys(names or file.entries, file)
+        self.entries = {name: file.entries[name] for name, file in self._where.items()}
+
+    def _files(self) -> Iterator[tuple[Path, list[str]]]:
+        """Each file, and the tensors to take from it; none named: all."""
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if (path := self.folder / name).is_file():
+                yield path, []
+                return
+            if (index := self.folder / f"{name}.index.json").is_file():
+                yield from self._parts(index)
+                return
+        raise UserError(f"{self.folder} has neither model.safetensors nor pytorch_model.bin, whole or in parts")
+
+    def _parts(self, index: Path) -> Iterator[tuple[Path, list[str]]]:
+        places = read_json(index).get("weight_map")
+        if not isinstance(places, dict) or not places:
+            raise UserError(f"{index} has no weight_map, which says what is in which file")
+        for file in dict.fromkeys(places.values()):
+            path = self.folder / str(file)
+            if path.parent != self.folder or path.suffix not in (".safetensors", ".bin"):
+                raise UserError(f"{index} names {file!r}, which is no weight file beside it")
+            if not path.is_file():
+                raise UserError(f"{index} names {file}, which is not there")
+            yield path, [name for name, place in places.items() if place == file]
+
+    def copy(self, name: str, into: Tensor) -> None:
+        """Copies all of a tensor, a piece at a time, into one of its shape."""
+        rows = self._rows(name)
+        for start in range(0, len(into), rows):
+            self._where[name].copy(name, start, into[start : start + rows])
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Forgets all other tensors: files that cannot be mapped are then less in memory."""
+        names = list(names)
+        for file in set(self._where.values()):
+            file.keep(names)
+
+    def take(self, name: str, like: Tensor) -> Tensor | None:
+        """The tensor itself, if its file is in memory as a whole and it is of the type and device of `like`."""
+        tensor = self._where[name].take(name)
+        return tensor if tensor is not None and (tensor.dtype, tensor.device) == (like.dtype, like.device) else None
+
+    def read(self, name: str) -> Tensor:
+        """All of a tensor."""
+        shape, dtype = self.entries[name]
+        held = torch.empty(shape, dtype=dtype)
+        self.copy(name, held)
+        return held
+
+    def equal(self, a: str, b: str) -> bool:
+        """Whether two tensors have the same values."""
+        shape, dtype = self.entries[a]
+        if self.entries[a] != self.entries[b]:
+            return False
+        rows = self._rows(a)
+        for start in range(0, shape[0], rows):
+            pieces = [torch.empty(min(rows, shape[0] - start), *shape[1:], dtype=dtype) for _ in range(2)]
+            for name, piece in zip((a, b), pieces, strict=True):
+                self._where[name].copy(name, start, piece)
+            if not torch.equal(*pieces):
+                return False
+        return True
+
+    def _rows(self, name: str) -> int:
+        """How many rows are a piece."""
+        shape, dtype = self.entries[name]
+        return max(1, PIECE // max(1, torch.Size(shape[1:]).numel() * (dtype or torch.float32).itemsize))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file. UserError: no such file, or none of JSON."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError:
+        raise UserError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return values

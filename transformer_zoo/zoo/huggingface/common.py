@@ -1,0 +1,67 @@
+"""What all families' config.json have in common: fields that change no logit, and how activations are called."""
+
+from types import MappingProxyType
+
+ACTIVATIONS = MappingProxyType({
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+    "relu2": "relu_squared",
+})  # fmt: skip
+"""Theirs -> ours."""
+
+REFUSED = MappingProxyType({
+    "auto_map": "the model comes with code of its own, which is never run",
+    "custom_code": "the model comes with code of its own, which is never run",
+    "quantization_config": "quantized weights are not supported",
+    "pruned_heads": "heads were removed from some layers, which is not supported",
+    "per_layer_config": "layers of different shapes are not supported",
+})  # fmt: skip
+"""What no family can have, and why."""
+
+_GENERIC: dict[str, tuple[str, ...]] = {
+    "what the file is about, and how it was made": (
+        "architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path",
+        "name_or_path", "_commit_hash", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
+        "_attn_implementation_internal", "_experts_implementation_internal", "_flash_attn_2_enabled",
+        "tokenizer_class", "prefix", "language", "languages", "transformers.js_config",
+        "unsloth_version", "unsloth_fixed",
+    ),
+    "how results are returned, and how they are computed": (
+        "return_dict", "use_return_dict", "output_hidden_states", "output_attentions", "output_past", "output_scores",
+        "output_router_logits", "use_cache", "torchscript", "use_bfloat16", "tf_legacy_loss",
+        "chunk_size_feed_forward", "gradient_checkpointing", "pretraining_tp", "tie_last_hidden_states",
+    ),
+    "other tasks than language modelling": (
+        "id2label", "label2id", "num_labels", "_num_labels", "problem_type", "finetuning_task",
+        "task_specific_params", "classifier_dropout", "classif_dropout",
+    ),
+    "how weights start": (
+        "initializer_range", "initializer_factor", "init_std",
+    ),
+    "special tokens that say nothing about the model itself": (
+        "unk_token_id", "sep_token_id", "cls_token_id", "mask_token_id",
+    ),
+    "how text is generated": (
+        "max_length", "max_new_tokens", "min_length", "min_new_tokens", "do_sample", "early_stopping", "max_time",
+        "stop_strings", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "top_h",
+        "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "encoder_repetition_penalty",
+        "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "force_words_ids",
+        "renormalize_logits", "constraints", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
+        "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "forced_decoder_ids",
+        "sequence_bias", "guidance_scale", "watermarking_config", "num_return_sequences", "output_logits",
+        "return_dict_in_generate", "penalty_alpha", "cache_implementation", "cache_config", "max_cache_len",
+        "low_memory", "force_bos_token_to_be_generated", "assistant_confidence_threshold", "assistant_lookbehind",
+        "num_assistant_tokens", "num_assistant_tokens_schedule", "target_lookbehind",
+    ),
+}  # fmt: skip
+
+GENERIC_FIELDS = frozenset(name for names in _GENERIC.values() for name in names)
+"""They change no logit of any family."""

@@ -1,0 +1,149 @@
+"""T5, T5 v1.1 and Flan-T5."""
+
+import math
+from typing import Any
+
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
+from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, layers
+from transformer_zoo.zoo.huggingface.parts import ENCODER_DECODER, translation_ids
+
+
+def _read_ffn(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    """feed_forward_proj is "relu" or "gated-gelu"; what is saved beside it has the last word."""
+    words = theirs.get("feed_forward_proj", "relu").split("-")
+    if len(words) > 2 or (len(words) == 2 and words[0] != "gated"):
+        raise UserError(f"config.json: feed_forward_proj is {'-'.join(words)!r}, expected one such as 'gated-gelu'")
+    name = "gelu_new" if words == ["gated", "gelu"] else words[-1]
+    activation = Field("dense_act_fn", name, ACTIVATIONS).read(theirs)
+    return {"gated": theirs.get("is_gated_act", words[0] == "gated"), "activation": activation}
+
+
+def _write_ffn(config: EncoderDecoderConfig) -> dict[str, Any]:
+    name = next((theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation), config.activation)
+    if config.gated:
+        # "gated-gelu" is the approximation, as it was from the start.
+        name = "gated-" + {"gelu_new": "gelu", "gelu": "gelu_python"}.get(name, name)
+    return {"feed_forward_proj": name}
+
+
+def _read_head(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    """tie_word_embeddings says how logits are scaled; a head of its own, where there is one, is in the weights."""
+    tied = theirs.get("tie_word_embeddings", True) is not False
+    scaled = theirs.get("scale_decoder_outputs", tied)
+    return {
+        "share_embeddings": "all" if tied else "inputs",
+        "logit_scale": ours["d_model"] ** -0.5 if scaled else None,
+    }
+
+
+def _write_head(config: EncoderDecoderConfig) -> dict[str, Any]:
+    scale = config.logit_scale or 1.0
+    return {
+        "tie_word_embeddings": config.share_embeddings == "all",
+        "scale_decoder_outputs": math.isclose(scale, config.d_model**-0.5),
+    }
+
+
+def _read_layers(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    n_layers = theirs.get("num_decoder_layers")
+    return {"n_decoder_layers": ours["n_encoder_layers"] if n_layers is None else n_layers}
+
+
+def _write_layers(config: EncoderDecoderConfig) -> dict[str, Any]:
+    return {"num_decoder_layers": config.n_decoder_layers}
+
+
+def _read_dropout(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    return {"attention_dropout": ours["dropout"], "activation_dropout": ours["dropout"]}
+
+
+_SELF = {
+    "attn_norm": "layer.0.layer_norm",
+    "attn.q_proj": "layer.0.SelfAttention.q",
+    "attn.k_proj": "layer.0.SelfAttention.k",
+    "attn.v_proj": "layer.0.SelfAttention.v",
+    "attn.out_proj": "layer.0.SelfAttention.o",
+}
+_CROSS = {
+    "cross_attn_norm": "layer.1.layer_norm",
+    "cross_attn.q_proj": "layer.1.EncDecAttention.q",
+    "cross_attn.k_proj": "layer.1.EncDecAttention.k",
+    "cross_attn.v_proj": "layer.1.EncDecAttention.v",
+    "cross_attn.out_proj": "layer.1.EncDecAttention.o",
+}
+
+
+def _ffn(layer: int, up: str) -> dict[str, str]:
+    inside = f"layer.{layer}.DenseReluDense"
+    return {
+        "ffn_norm": f"layer.{layer}.layer_norm",
+        "ffn.gate_proj": f"{inside}.wi_0",
+        "ffn.up_proj": f"{inside}.{up}",
+        "ffn.down_proj": f"{inside}.wo",
+    }
+
+
+T5 = Family(
+    model_type="t5",
+    architecture="T5ForConditionalGeneration",
+    config=EncoderDecoderConfig,
+    fields={
+        "vocab_size": Field("vocab_size", 32128),
+        "d_model": Field("d_model", 512),
+        "n_heads": Field("num_heads", 8),
+        "head_dim": Field("d_kv", 64),
+        "d_ff": Field("d_ff", 2048),
+        "n_encoder_layers": Field("num_layers", 6),
+        "max_seq_len": Field("n_positions", 512),
+        "norm_eps": Field("layer_norm_epsilon", 1e-6),
+        "relative_buckets": Field("relative_attention_num_buckets", 32),
+        "relative_max_distance": Field("relative_attention_max_distance", 128),
+        "dropout": Field("dropout_rate", 0.1),
+    },
+    parts=(
+        Part(("num_decoder_layers",), _read_layers, _write_layers),
+        Part((), _read_dropout, lambda config: {}),
+        Part(("feed_forward_proj", "dense_act_fn", "is_gated_act"), _read_ffn, _write_ffn),
+        Part(("tie_word_embeddings", "scale_decoder_outputs"), _read_head, _write_head),
+        translation_ids(start=None, bos=None, eos=1, pad=0),
+    ),
+    constants={
+        "norm": "rmsnorm",
+        "norm_position": "pre",
+        "bias": False,
+        "positions": "relative",
+        "attention_scale": 1.0,
+        "scale_embeddings": False,
+        "zero_pad": False,
+    },
+    required=ENCODER_DECODER,
+    aliases={
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+        "head_dim": "d_kv",
+    },
+    weights={
+        "embedding": "shared",
+        "source_embedding": "encoder.embed_tokens",
+        "target_embedding": "decoder.embed_tokens",
+        "encoder.positions": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+        **layers("encoder.layers.{i}", "encoder.block.{i}", {**_SELF, **_ffn(1, "wi")}),
+        "encoder.final_norm": "encoder.final_layer_norm",
+        "decoder.positions": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+        **layers("decoder.layers.{i}", "decoder.block.{i}", {**_SELF, **_CROSS, **_ffn(2, "wi")}),
+        "decoder.final_norm": "decoder.final_layer_norm",
+        "head": "lm_head",
+    },
+    gated_weights={
+        **layers("encoder.layers.{i}", "encoder.block.{i}", _ffn(1, "wi_1")),
+        **layers("decoder.layers.{i}", "decoder.block.{i}", _ffn(2, "wi_1")),
+    },
+    # A bias that the first files have and the first layer's cross-attention never used.
+    unused=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),
+)
+"""Raffel et al. 2020; v1.1 has the gated feed-forward of Shazeer 2020 and an untied head."""
+
+FAMILIES = (T5,)

@@ -1,0 +1,227 @@
+"""What a family of models is: which fields of its config.json are which of ours, and which of its weights.
+
+Words: "ours" are the names of this package, "theirs" those of `transformers` and of the files on the hub.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS, REFUSED
+
+Config = DecoderConfig | EncoderDecoderConfig
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of theirs that is one of ours.
+
+    name: theirs.
+    default: its value where config.json does not have it.
+    values: theirs -> ours, where they are not the same; of several of theirs the first is written.
+    """
+
+    name: str
+    default: Any
+    values: Mapping[Any, Any] | None = None
+
+    def read(self, theirs: Fields) -> Any:
+        """Ours. UserError: a value of another type, or that has none of ours."""
+        value = theirs.get(self.name, self.default)
+        if self.values is None:
+            expected = type(self.default)
+            if None in (value, self.default) or type(value) is expected or (expected is float and type(value) is int):
+                return value
+            raise UserError(f"config.json: {self.name} is {value!r}, expected {expected.__name__}")
+        if not isinstance(value, str | bool | int | None) or value not in self.values:
+            known = ", ".join(repr(v) for v in self.values)
+            raise UserError(f"config.json: {self.name} is {value!r}, which is not supported; {known} are")
+        return self.values[value]
+
+    def write(self, ours: Any) -> dict[str, Any]:
+        """Theirs, or nothing where there is none."""
+        if self.values is None:
+            return {self.name: ours}
+        return next(({self.name: name} for name, value in self.values.items() if value == ours), {})
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a table cannot say: fields that belong together, or one that depends on others.
+
+    names: the fields of theirs that it reads.
+    read: (theirs, what is read of ours so far) -> more of ours.
+    write: our configuration -> theirs.
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[Fields, Fields], dict[str, Any]]
+    write: Callable[[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A module of theirs whose weight (and bias) are ours in another form.
+
+    part: of a projection of queries, keys and values together: 0, 1 or 2.
+    by_head: they lie there head by head, each with its query, key and value; otherwise in thirds.
+    transposed: the matrix is (inputs, outputs).
+    row: a single name, not a module: a vector that is one row (1, V) there.
+    """
+
+    module: str
+    part: int | None = None
+    by_head: bool = False
+    transposed: bool = False
+    row: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """One `model_type` of transformers, as data.
+
+    Args:
+        model_type: its name in config.json.
+        architecture: its class with a head for language modelling.
+        config: which of our configurations it has.
+        fields: ours -> theirs.
+        parts: what the table of fields cannot say, read after it and in this order.
+        constants: fields of ours that are the same in all of the family.
+        required: theirs -> the values that are supported, where only some are.
+        ignored: theirs that change nothing, beside those that no family is changed by.
+        aliases: other names of theirs -> theirs.
+        weights: our module -> theirs; "{i}" is the number of a layer.
+        gated_weights: what replaces `weights` where the feed-forward is gated.
+        prefix: what the names of weights lack in a file of the model without its head.
+        unused: weights that may be in a file and are not needed.
+        renamed: what some files call a weight -> its name.
+        spare_embedding: a name that must be in a file, though it is only a copy where nothing is shared.
+    """
+
+    model_type: str
+    architecture: str
+    config: type[DecoderConfig] | type[EncoderDecoderConfig]
+    fields: Mapping[str, Field]
+    weights: Mapping[str, str | Weight]
+    parts: tuple[Part, ...] = ()
+    constants: Fields = field(default_factory=dict)
+    required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    gated_weights: Mapping[str, str | Weight] = field(default_factory=dict)
+    prefix: str = ""
+    unused: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    spare_embedding: str | None = None
+
+    def read(self, theirs: Fields) -> Config:
+        """Our configuration for config.json's fields.
+
+        Raises:
+            UserError: a field that is not known or has an unsupported value, named.
+        """
+        theirs = self._rename(theirs)
+        self._check(theirs)
+        ours: dict[str, Any] = dict(self.constants)
+        optional = {f.name for f in dataclasses.fields(self.config) if type(None) in get_args(f.type)}
+        for name, entry in self.fields.items():
+            ours[name] = entry.read(theirs)
+            if ours[name] is None and entry.values is None and name not in optional:
+                raise UserError(f"config.json: {entry.name} is null")
+        for part in self.parts:
+            try:
+                ours |= part.read(theirs, ours)
+            except (TypeError, AttributeError, ArithmeticError) as error:  # a null, a word or 0 for a number
+                raise UserError(f"config.json: {', '.join(part.names)} cannot be understood ({error})") from None
+        try:
+            return self.config(**_shortened(ours))
+        except UserError as error:
+            raise UserError(f"config.json of a {self.model_type} model: {error}") from None
+
+    def write(self, config: Config) -> dict[str, Any]:
+        """config.json's fields for our configuration, as far as there are any: `read` tells which are lost."""
+        theirs: dict[str, Any] = {"architectures": [self.architecture], "model_type": self.model_type}
+        for name, entry in self.fields.items():
+            theirs |= entry.write(spelled_out(config, name))
+        for part in self.parts:
+            theirs |= part.write(config)
+        return theirs
+
+    def weight(self, name: str, config: Config) -> tuple[str, Weight]:
+        """Where our tensor `name` is: the full name of theirs, and in which form."""
+        module, _, kind = name.rpartition(".")
+        table = {**self.weights, **(self.gated_weights if config.gated else {})}
+        words = [word if not word.isdigit() else "{i}" for word in module.split(".")]
+        layer = next((word for word in module.split(".") if word.isdigit()), "")
+        entry = table[".".join(words) if module else name]
+        entry = Weight(entry) if isinstance(entry, str) else entry
+        theirs = entry.module.replace("{i}", layer)
+        return (theirs if entry.row else f"{theirs}.{kind}"), entry
+
+    def _rename(self, theirs: Fields) -> dict[str, Any]:
+        """Fields under the names that the tables have."""
+        renamed = {name: value for name, value in theirs.items() if name not in self.aliases}
+        for alias, name in self.aliases.items():
+            if alias in theirs and renamed.setdefault(name, theirs[alias]) != theirs[alias]:
+                raise UserError(
+                    f"config.json: {name} is {renamed[name]!r} and {alias} {theirs[alias]!r}, which mean the same"
+                )
+        return renamed
+
+    def _check(self, theirs: Fields) -> None:
+        """Refuses what is not known and what is not supported."""
+        known = {entry.name for entry in self.fields.values()}.union(*(part.names for part in self.parts))
+        for name, value in theirs.items():
+            if name in REFUSED:
+                if value:
+                    raise UserError(f"config.json: {name}: {REFUSED[name]}")
+            elif name in self.required:
+                if value not in self.required[name]:
+                    supported = " or ".join(repr(v) for v in self.required[name])
+                    raise UserError(f"config.json: {name} is {value!r}; only {supported} is supported")
+            elif value is not None and name not in known and name not in GENERIC_FIELDS and name not in self.ignored:
+                raise UserError(
+                    f"config.json: {name} is not known for {self.model_type} and may change the result; "
+                    "if it does not, remove it there"
+                )
+
+
+def _shortened(ours: Fields) -> dict[str, Any]:
+    """What a field means where it is None is left to that, as in the presets."""
+    meant: dict[str, Any] = {name: ours[other] for name, other in SAME_AS.items()}
+    meant["head_dim"] = ours["d_model"] / max(ours["n_heads"], 1)
+    meant["final_norm"] = ours.get("norm_position") != "post"
+    meant |= dict.fromkeys(("qkv_bias", "ffn_bias"), ours.get("bias", True))
+    return {name: None if name in meant and value == meant[name] else value for name, value in ours.items()}
+
+
+SAME_AS = {"n_kv_heads": "n_heads", "n_decoder_heads": "n_heads", "decoder_d_ff": "d_ff"}
+"""Fields of ours that are None where they are the same as another."""
+
+
+def spelled_out(config: Config, name: str) -> Any:
+    """A field of ours; where it is None for as another one, that."""
+    value = getattr(config, name)
+    if value is not None:
+        return value
+    if name == "head_dim":
+        return config.d_model // config.n_heads
+    other = {**SAME_AS, "qkv_bias": "bias", "ffn_bias": "bias"}.get(name)
+    return None if other is None else getattr(config, other)
+
+
+def layers(ours: str, theirs: str, table: Mapping[str, str | Weight]) -> dict[str, str | Weight]:
+    """The table of one stack's layers, with `ours` and `theirs` before each name."""
+    full: dict[str, str | Weight] = {}
+    for name, entry in table.items():
+        if isinstance(entry, str):
+            full[f"{ours}.{name}"] = f"{theirs}.{entry}"
+        else:
+            full[f"{ours}.{name}"] = Weight(
+                f"{theirs}.{entry.module}", entry.part, entry.by_head, entry.transposed, entry.row
+            )
+    return full

@@ -1,0 +1,39 @@
+"""Models on the Hugging Face hub, by name."""
+
+from pathlib import Path
+
+from transformer_zoo.errors import UserError
+
+_SMALL = (
+    "config.json", "generation_config.json", "*.spm", "*.model", "tokenizer*.json", "vocab*.json", "vocab.txt",
+    "merges.txt", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+_SAFETENSORS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+_PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
+
+
+def resolve(path_or_name: str | Path) -> Path:
+    """The folder itself, or one with the files of the hub's model of that name, which are fetched once.
+
+    These are configuration, tokenizer and weights: as safetensors, or, where there are none, pickled.
+
+    Raises:
+        UserError: neither a folder nor a name on the hub, or the hub cannot be reached.
+    """
+    folder = Path(path_or_name)
+    if folder.is_dir():
+        return folder
+    name = str(path_or_name)
+    if folder.exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise UserError(f"{name}: no such folder")
+    from huggingface_hub import snapshot_download  # takes long to load, and only a name needs it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        fetched = Path(snapshot_download(name, allow_patterns=[*_SMALL, *_SAFETENSORS]))
+        if not any(fetched.glob("model*.safetensors")):
+            fetched = Path(snapshot_download(name, allow_patterns=[*_SMALL, *_PICKLED]))
+        return fetched
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{name}: no such folder, and the hub does not give it ({reason})") from None

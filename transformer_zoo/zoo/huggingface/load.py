@@ -1,0 +1,141 @@
+"""From transformers' files to a model of ours, a tensor at a time."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.zoo import build_empty
+from transformer_zoo.zoo.huggingface.family import Config, Weight
+from transformer_zoo.zoo.huggingface.hub import resolve
+from transformer_zoo.zoo.huggingface.source import Source
+
+
+class Target(NamedTuple):
+    """One of our tensors, and the form in which theirs has it."""
+
+    tensor: Tensor
+    form: Weight
+
+
+def from_huggingface(
+    path_or_name: str | Path,
+    *,
+    dtype: torch.dtype | None = torch.float32,
+    device: str | torch.device = "cpu",
+) -> DecoderOnly | EncoderDecoder:
+    """A model with the weights of a folder in transformers' format, or of a model on the hub, in evaluation mode.
+
+    The weights are read from safetensors, or from `torch.save`'s files as tensors only; nothing that a file holds is
+    run. They are copied piece by piece, so that memory is that of the model and little more.
+
+    Args:
+        path_or_name: a folder with config.json and weights, or the name of a model on the Hugging Face hub.
+        dtype: of the model; None: that of most of the weights in the file.
+        device: where the model is.
+
+    Raises:
+        UserError: what is not there, or not known, or not supported: a file, a field or a tensor, by its name.
+    """
+    source = Source(resolve(path_or_name))
+    try:
+        model = build_empty(source.config, device=device, dtype=dtype or _dtype(source))
+    except ValueError as error:  # a block that cannot be made so
+        raise UserError(f"{source.checkpoint.folder / 'config.json'}: {error}") from None
+    fill(model, source)
+    return model.eval()
+
+
+def _dtype(source: Source) -> torch.dtype:
+    """Of the largest tensor."""
+    entries = [entry for entry in source.checkpoint.entries.values() if entry.dtype is not None]
+    largest = max(entries, key=lambda entry: torch.Size(entry.shape).numel(), default=None)
+    return torch.float32 if largest is None or largest.dtype is None else largest.dtype
+
+
+@torch.no_grad()
+def fill(model: DecoderOnly | EncoderDecoder, source: Source) -> None:
+    """Copies every tensor into the model, after all names and shapes have been checked.
+
+    Raises:
+        UserError: a tensor is missing, is not expected, or has another shape.
+    """
+    targets: dict[str, list[Target]] = defaultdict(list)
+    missing = []
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        theirs, form = source.weight(name)
+        if source.file_name(theirs) is None and form.row:
+            tensor.zero_()  # final_logits_bias, which may be left out
+        elif source.file_name(theirs) is None:
+            missing.append(theirs)
+        else:
+            targets[theirs].append(Target(tensor, form))
+    if missing:
+        raise source.missing(missing)
+    source.check_unused(targets)
+    for theirs, parts in targets.items():
+        _check_shape(source, theirs, parts)
+    # The largest first: what is copied beside the model is then small where the model is nearly complete.
+    order = sorted(targets, key=lambda name: -sum(part.tensor.nbytes for part in targets[name]))
+    for i, theirs in enumerate(order):
+        source.keep(order[i:])
+        _copy(source, theirs, targets[theirs])
+
+
+def _check_shape(source: Source, theirs: str, parts: list[Target]) -> None:
+    tensor, form = parts[0]
+    shape = tuple(tensor.shape)
+    if form.part is not None:
+        shape = (sum(part.tensor.size(0) for part in parts), *shape[1:])
+    if form.transposed:
+        shape = shape[::-1]
+    if form.row:
+        shape = (1, *shape)
+    name = source.file_name(theirs)
+    assert name is not None
+    entry = source.checkpoint.entries[name]
+    if entry.shape != shape:
+        raise UserError(
+            f"{source.checkpoint.folder}: {name} has shape {list(entry.shape)}, but {list(shape)} by config.json"
+        )
+    if entry.dtype is None:
+        raise UserError(f"{source.checkpoint.folder}: {name} holds no floating-point numbers")
+
+
+def _copy(source: Source, theirs: str, parts: list[Target]) -> None:
+    """One tensor of theirs into ours: straight, if it is there as it is here."""
+    name = source.file_name(theirs)
+    assert name is not None
+    tensor, form = parts[0]
+    if form == Weight(form.module) and (whole := source.checkpoint.take(name, tensor)) is not None:
+        tensor.data = whole
+        return
+    if form.part is None:
+        there = tensor.T if form.transposed and tensor.dim() == 2 else tensor
+        source.checkpoint.copy(name, there[None] if form.row else there)
+        return
+    held = source.checkpoint.read(name)
+    held = held.T if form.transposed and held.dim() == 2 else held
+    for tensor, form in parts:
+        tensor.copy_(cut(held, form, source.config))
+
+
+def cut(fused: Tensor, form: Weight, config: Config) -> Tensor:
+    """The projection of queries, keys or values out of one of all three, (3 H Dh, D) or (3 H Dh,)."""
+    assert form.part is not None
+    if form.by_head:
+        heads: Tensor = fused.unflatten(0, (config.n_heads, 3, -1))  # (H, 3, Dh, ...)
+        return heads[:, form.part].flatten(0, 1)  # (H Dh, ...)
+    return fused.chunk(3)[form.part]
+
+
+def join(parts: list[Tensor], form: Weight, config: Config) -> Tensor:
+    """The reverse of `cut` for queries, keys and values together."""
+    if form.by_head:
+        heads = [part.unflatten(0, (config.n_heads, -1)) for part in parts]  # (H, Dh, ...)
+        return torch.stack(heads, dim=1).flatten(0, 2)
+    return torch.cat(parts)

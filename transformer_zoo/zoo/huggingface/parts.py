@@ -1,0 +1,239 @@
+"""Fields of config.json that a table cannot say: special tokens, shared embeddings, rotation, sliding windows."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.zoo.huggingface.family import Field, Fields, Part
+
+TEXT_ONLY: dict[str, tuple[Any, ...]] = {
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False, None),
+    "cross_attention_hidden_size": (None,),
+    "tie_encoder_decoder": (False,),
+}
+"""What a decoder-only model requires of theirs."""
+
+ENCODER_DECODER: dict[str, tuple[Any, ...]] = {
+    "is_encoder_decoder": (True,),
+    "is_decoder": (False,),
+    "add_cross_attention": (False, None),
+    "cross_attention_hidden_size": (None,),
+    "tie_encoder_decoder": (False,),
+}
+"""What an encoder-decoder requires of theirs."""
+
+
+def _first(ids: Any) -> Any:
+    """The first of several ids, or the one."""
+    return (ids or [None])[0] if isinstance(ids, list) else ids
+
+
+def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded: bool = True) -> Part:
+    """Special tokens of a decoder-only model, with their defaults; an id outside the vocabulary is none.
+
+    padded: the family gives pad's embedding no gradient.
+    """
+    defaults = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
+
+    def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        vocab_size = ours["vocab_size"]
+        ids = {}
+        for name, default in defaults.items():
+            token = _first(theirs.get(name, default))
+            if name == "pad_token_id" and token is not None and token < 0:
+                token += vocab_size  # as torch counts rows
+            ids[name] = token if token is not None and 0 <= token < vocab_size else None
+        pad_id = ids["pad_token_id"] if padded else None
+        return {"bos_id": ids["bos_token_id"], "eos_id": ids["eos_token_id"], "pad_id": pad_id}
+
+    def write(config: DecoderConfig) -> dict[str, Any]:
+        return {"bos_token_id": config.bos_id, "eos_token_id": config.eos_id, "pad_token_id": config.pad_id}
+
+    return Part((*defaults, "decoder_start_token_id", "is_decoder"), read, write)
+
+
+def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int, forces_eos: bool = False) -> Part:
+    """Special tokens of an encoder-decoder, with their defaults.
+
+    A target starts with decoder_start_token_id; where there is none, `generate` takes bos, and T5 pad.
+
+    forces_eos: the configuration has a forced_eos_token_id, which a model generates where it must end.
+    """
+
+    def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        pad_id = theirs.get("pad_token_id", pad)
+        starts = theirs.get("decoder_start_token_id", start), theirs.get("bos_token_id", bos)
+        return {
+            "pad_id": pad_id,
+            "bos_id": next((token for token in starts if token is not None), pad_id),
+            "eos_id": _first(theirs.get("eos_token_id", eos)),
+        }
+
+    def write(config: EncoderDecoderConfig) -> dict[str, Any]:
+        ids = {
+            "pad_token_id": config.pad_id,
+            "bos_token_id": config.bos_id,
+            "eos_token_id": config.eos_id,
+            "decoder_start_token_id": config.bos_id,
+        }
+        return ids | ({"forced_eos_token_id": config.eos_id} if forces_eos else {})
+
+    return Part(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), read, write)
+
+
+def _share_read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    return {"share_embeddings": "all" if theirs.get("tie_word_embeddings", True) else "none"}
+
+
+def _share_write(config: EncoderDecoderConfig) -> dict[str, Any]:
+    return {"tie_word_embeddings": config.share_embeddings == "all"}
+
+
+SHARED_OR_NOT = Part(("tie_word_embeddings",), _share_read, _share_write)
+"""Both embeddings and the head are one, or three; the weights may say otherwise, see `Source`."""
+
+
+def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_fraction: float = 1.0) -> Part:
+    """Rotary positions. Where they are in config.json has changed: `rope_theta` and `rope_scaling`, or all of it in
+    `rope_parameters`.
+
+    base: their name of rotary_base outside of these.
+    fraction: their name of rotary_dim / head_dim outside of these; None: there is none.
+    """
+    names = ("rope_scaling", "rope_parameters", base, *([fraction] if fraction else []))
+
+    def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        rope = dict(theirs.get("rope_scaling") or theirs.get("rope_parameters") or {})
+        kind = rope.pop("rope_type", rope.get("type", "default"))
+        rope.pop("type", None)
+        rotary: dict[str, Any] = {
+            "positions": "rotary",
+            "rotary_base": float(rope.pop("rope_theta", theirs.get(base, 10000.0))),
+            "rotary_scaling": {"default": "none"}.get(kind, kind),
+        }
+        head_dim = ours.get("head_dim") or ours["d_model"] // ours["n_heads"]
+        part = rope.pop("partial_rotary_factor", theirs.get(fraction, default_fraction) if fraction else 1.0)
+        if part != 1.0 and not fraction:
+            raise UserError(f"config.json: partial_rotary_factor is {part!r}; only 1.0 is supported")
+        rotary["rotary_dim"] = int(head_dim * part) if int(head_dim * part) != head_dim else None
+        return rotary | _read_scaling(kind, rope, theirs)
+
+    def write(config: DecoderConfig) -> dict[str, Any]:
+        theirs: dict[str, Any] = {base: config.rotary_base, "rope_scaling": _write_scaling(config)}
+        if fraction:
+            head_dim = config.head_dim or config.d_model // config.n_heads
+            part = (config.rotary_dim or head_dim) / head_dim
+            theirs[fraction] = part if int(head_dim * part) == config.rotary_dim else math.nextafter(part, 2)
+        return theirs
+
+    return Part(names, read, write)
+
+
+SCALING = {
+    "factor": ("rotary_factor", float),
+    "low_freq_factor": ("rotary_low_freq_factor", float),
+    "high_freq_factor": ("rotary_high_freq_factor", float),
+    "original_max_position_embeddings": ("rotary_original_max_seq_len", int),
+}
+"""What is in their scaling -> ours."""
+
+_USED = {"default": 0, "linear": 1, "llama3": 4}
+
+
+def _read_scaling(kind: str, rope: Fields, theirs: Fields) -> dict[str, Any]:
+    """How frequencies change. What a kind does not use may be there."""
+    if kind not in _USED:
+        raise UserError(f"config.json: rope_type is {kind!r}, which is not supported; {', '.join(_USED)} are")
+    if unknown := sorted(set(rope) - set(SCALING) - {"attention_factor"}):
+        raise UserError(f"config.json: rope_scaling has {', '.join(unknown)}, which is not known")
+    values = {**rope}
+    if kind == "llama3":
+        values.setdefault("original_max_position_embeddings", theirs.get("max_position_embeddings", 2048))
+    used = list(SCALING)[: _USED[kind]]
+    if missing := [name for name in used if name not in values]:
+        raise UserError(f"config.json: rope_scaling of type {kind} needs {', '.join(missing)}")
+    return {SCALING[name][0]: SCALING[name][1](values[name]) for name in used}
+
+
+def _write_scaling(config: DecoderConfig) -> dict[str, Any] | None:
+    kind = config.rotary_scaling
+    if kind == "none":
+        return None
+    numbers = {name: getattr(config, ours) for name, (ours, _) in list(SCALING.items())[: _USED[kind]]}
+    return {"rope_type": kind, **numbers}
+
+
+def _read_layers(types: Sequence[str], window: int | None, n_layers: int) -> dict[str, Any]:
+    """The layers that have the window, by their types."""
+    kinds = {"sliding_attention", "full_attention"}
+    if len(types) != n_layers or not set(types) <= kinds:
+        raise UserError(
+            f"config.json: layer_types must name {n_layers} layers as {' or '.join(sorted(kinds))}, and has "
+            f"{len(types)}: {', '.join(sorted(set(map(str, types))))}"
+        )
+    windowed = tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
+    if windowed and window is None:
+        raise UserError("config.json: layer_types has sliding_attention, but there is no sliding_window")
+    return {"sliding_window": window if windowed else None, "windowed_layers": windowed if windowed else None}
+
+
+def _layer_types(config: DecoderConfig) -> list[str]:
+    windowed = range(config.n_layers) if config.windowed_layers is None else config.windowed_layers
+    sliding = set(windowed) if config.sliding_window is not None else set()
+    return ["sliding_attention" if i in sliding else "full_attention" for i in range(config.n_layers)]
+
+
+def _read_window_from(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    window = theirs.get("sliding_window", 4096) if theirs.get("use_sliding_window", False) else None
+    first = theirs.get("max_window_layers", 28) if window is not None else ours["n_layers"]
+    types = theirs.get("layer_types") or [
+        "sliding_attention" if i >= first else "full_attention" for i in range(ours["n_layers"])
+    ]
+    return _read_layers(types, window, ours["n_layers"])
+
+
+def _write_window_from(config: DecoderConfig) -> dict[str, Any]:
+    types = _layer_types(config)
+    first = types.index("sliding_attention") if "sliding_attention" in types else config.n_layers
+    return {
+        "use_sliding_window": config.sliding_window is not None,
+        "sliding_window": config.sliding_window,
+        "max_window_layers": first,
+        "layer_types": types,
+    }
+
+
+WINDOW_FROM_A_LAYER = Part(
+    ("use_sliding_window", "sliding_window", "max_window_layers", "layer_types"), _read_window_from, _write_window_from
+)
+"""Layers from one on have a sliding window, or those that layer_types says; as in Qwen."""
+
+
+def _read_alternating(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    types = theirs.get("layer_types") or [
+        ("sliding_attention", "full_attention")[i % 2] for i in range(ours["n_layers"])
+    ]
+    return _read_layers(types, theirs.get("sliding_window", 4096), ours["n_layers"])
+
+
+def _write_alternating(config: DecoderConfig) -> dict[str, Any]:
+    return {"sliding_window": config.sliding_window or 4096, "layer_types": _layer_types(config)}
+
+
+ALTERNATING_WINDOW = Part(("sliding_window", "layer_types"), _read_alternating, _write_alternating)
+"""Every other layer has a sliding window, from the first, or those that layer_types says; as in Gemma 2."""
+
+
+def encoder_and_decoder(attention_heads: int, d_ff: int, layers: int) -> dict[str, Field]:
+    """The fields that BART's relatives have twice, with their defaults."""
+    return {
+        "n_heads": Field("encoder_attention_heads", attention_heads),
+        "n_decoder_heads": Field("decoder_attention_heads", attention_heads),
+        "d_ff": Field("encoder_ffn_dim", d_ff),
+        "decoder_d_ff": Field("decoder_ffn_dim", d_ff),
+        "n_encoder_layers": Field("encoder_layers", layers),
+        "n_decoder_layers": Field("decoder_layers", layers),
+    }

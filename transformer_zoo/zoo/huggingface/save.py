@@ -1,0 +1,129 @@
+"""From a model of ours to transformers' files."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_atomically, write_json
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.zoo import build_empty
+from transformer_zoo.zoo.huggingface.compare import differences
+from transformer_zoo.zoo.huggingface.families import FAMILIES
+from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
+from transformer_zoo.zoo.huggingface.load import join
+from transformer_zoo.zoo.huggingface.rewrite import rewrite, unshare
+
+
+def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, family: str | None = None) -> None:
+    """Write a folder that `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM.from_pretrained` loads, with equal logits.
+
+    It gets config.json, generation_config.json and model.safetensors; the folder is made if it is not there.
+
+    Args:
+        model: of this package.
+        folder: where to write.
+        family: a `model_type` of transformers, such as "llama"; None: the first that has all of the model.
+
+    Raises:
+        UserError: no family, or not the wanted one, has a counterpart of some of the configuration's fields, named.
+    """
+    config, state = rewrite(model.config, model.state_dict())
+    try:
+        chosen, theirs = choose(config, family)
+    except UserError:
+        if not isinstance(config, EncoderDecoderConfig) or config.share_embeddings not in ("inputs", "decoder"):
+            raise
+        config, state = unshare(config, state)  # few families can share only some of the three matrices
+        chosen, theirs = choose(config, family)
+    tensors = their_tensors(chosen, theirs, state)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": "pt"}  # what wrote them; transformers wants to know
+    write_atomically(folder / "model.safetensors", lambda part: save_file(tensors, part, metadata=metadata))
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    write_json(folder / "generation_config.json", generation_fields(config))
+    write_json(folder / "config.json", {**chosen.write(config), "torch_dtype": dtype})
+
+
+def choose(config: Config, name: str | None = None) -> tuple[Family, Config]:
+    """The family that computes what the configuration says, and the configuration that its config.json then means.
+
+    Raises:
+        UserError: there is none; the message names the nearest and what it lacks.
+    """
+    if name is not None and name not in FAMILIES:
+        raise UserError(f"no family is called {name!r}; there are {', '.join(FAMILIES)}")
+    tried: list[tuple[int, str]] = []
+    for family in FAMILIES.values() if name is None else [FAMILIES[name]]:
+        if family.config is not type(config):
+            continue
+        try:
+            theirs = family.read(family.write(config))
+        except UserError as error:
+            tried.append((1, f"{family.model_type} ({error})"))
+            continue
+        if not (lost := differences(config, theirs)):
+            return family, theirs
+        fields = ", ".join(f"{field} {getattr(config, field)!r}" for field in lost)
+        tried.append((len(lost), f"{family.model_type}, which has no counterpart of {fields}"))
+    if not tried:
+        raise UserError(f"{name} is a family of another kind than this model")
+    nearest = min(tried, key=lambda one: one[0])[1]
+    raise UserError(f"transformers has no such model; nearest is {nearest}")
+
+
+def their_tensors(family: Family, config: Config, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors under the family's names, in its form; what only theirs has is zero.
+
+    Args:
+        family: what the names are of.
+        config: of a model that has all tensors of theirs.
+        state: our tensors.
+    """
+    wanted = build_empty(config, dtype=_dtype(state)).state_dict()
+    parts: dict[str, list[tuple[Tensor, Weight]]] = defaultdict(list)
+    for name, like in wanted.items():
+        theirs, form = family.weight(name, config)
+        tensor = state[name] if name in state else torch.zeros_like(like)
+        parts[theirs].append((tensor.detach().cpu(), form))
+    tensors = {theirs: _joined(pieces, config) for theirs, pieces in parts.items()}
+    if family.spare_embedding is not None and "source_embedding.weight" in wanted:
+        tensors[f"{family.spare_embedding}.weight"] = state["source_embedding.weight"].detach().cpu().clone()
+    return tensors
+
+
+def _dtype(state: Mapping[str, Tensor]) -> torch.dtype:
+    return next(iter(state.values())).dtype
+
+
+def _joined(pieces: list[tuple[Tensor, Weight]], config: Config) -> Tensor:
+    """One tensor of theirs from ours; `pieces` are in the order queries, keys, values."""
+    tensor, form = pieces[0]
+    if form.part is not None:
+        tensor = join([piece for piece, _ in sorted(pieces, key=lambda one: one[1].part or 0)], form, config)
+    if form.transposed and tensor.dim() == 2:
+        tensor = tensor.T
+    return (tensor[None] if form.row else tensor).contiguous()
+
+
+def generation_fields(config: Config) -> dict[str, Any]:
+    """generation_config.json: the special tokens, and that pad and the start are not generated."""
+    if not isinstance(config, EncoderDecoderConfig):
+        return {"bos_token_id": config.bos_id, "eos_token_id": config.eos_id, "pad_token_id": config.pad_id}
+    never = sorted({config.pad_id, config.bos_id} - {config.eos_id})
+    return {
+        "bos_token_id": config.bos_id,
+        "eos_token_id": config.eos_id,
+        "pad_token_id": config.pad_id,
+        "decoder_start_token_id": config.bos_id,
+        "forced_eos_token_id": config.eos_id,
+        "bad_words_ids": [[token] for token in never] or None,
+        "max_length": config.max_seq_len,
+    }

@@ -1,0 +1,174 @@
+"""A folder of transformers' files, understood: its family, our configuration, and where each of our tensors is."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transformer_zoo.blocks import sinusoids
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
+from transformer_zoo.zoo.huggingface.families import FAMILIES
+from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
+
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_EMBEDDINGS = ("embedding", "source_embedding", "target_embedding", "head")
+
+
+def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
+    """The family of a folder, and config.json's fields; special tokens that it lacks are generation_config.json's.
+
+    Raises:
+        UserError: no config.json, or a model_type that is not known.
+    """
+    theirs = read_json(folder / "config.json")
+    kind = theirs.get("model_type")
+    if kind not in FAMILIES:
+        raise UserError(f"{folder / 'config.json'}: model_type is {kind!r}; there are {', '.join(FAMILIES)}")
+    if (path := folder / "generation_config.json").is_file():
+        generation = read_json(path)
+        theirs |= {name: generation[name] for name in _IDS if theirs.get(name) is None and name in generation}
+    return FAMILIES[kind], theirs
+
+
+def read_config(folder: Path) -> Config:
+    """Our configuration for a folder of transformers' files.
+
+    Raises:
+        UserError: what is missing, damaged or not supported, by name.
+    """
+    return Source(folder).config
+
+
+class Source:
+    """The weights of a folder under the names that the family's table has.
+
+    config: ours, with the matrices shared that are one in the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.family, theirs = read_fields(folder)
+        declared = self.family.read(theirs)
+        self.checkpoint = Checkpoint(folder)
+        self._files = self._full_names()
+        self._embeddings: dict[str, str] = {}
+        if isinstance(declared, DecoderConfig):
+            self.config: Config = self._share_head(declared)
+        else:
+            self.config = self._share(declared)
+
+    def _full_names(self) -> dict[str, str]:
+        """Name in the table -> name in the file. A model without its head has no prefix before any of its names."""
+        family, entries = self.family, self.checkpoint.entries
+        modules = {entry.module if isinstance(entry, Weight) else entry for entry in family.weights.values()}
+        outside = {module for module in modules if not module.startswith(family.prefix)}
+        is_base = not any(name.startswith(family.prefix) for name in entries)
+        names: dict[str, str] = {}
+        for name in entries:
+            full = family.renamed.get(name, name)
+            if is_base and full not in outside and full.rpartition(".")[0] not in outside:
+                full = family.prefix + full
+            if full in names:
+                raise UserError(f"{self.checkpoint.folder} has {names[full]} and {name}, which are the same weight")
+            names[full] = name
+        return names
+
+    def _their(self, module: str) -> str:
+        """The table's name of the weight of one of our embeddings, or of the head."""
+        return f"{self.family.weights[module]}.weight"
+
+    def _own(self, module: str, shared: str) -> str:
+        """The name of the matrix that a module uses: its own, unless that is missing or a copy of the shared one."""
+        own = self._their(module)
+        if own == shared or own not in self._files or shared not in self._files:
+            return shared if own not in self._files else own
+        return shared if self.checkpoint.equal(self._files[own], self._files[shared]) else own
+
+    def _share_head(self, config: DecoderConfig) -> DecoderConfig:
+        """With a head of its own where the files have one; where it is said to be tied, only if it differs."""
+        embedding, head = self._their("embedding"), self._their("head")
+        if not config.tie_embeddings:
+            return config
+        if embedding not in self._files and head in self._files:
+            self._embeddings = {"embedding": head}
+            return config
+        return replace(config, tie_embeddings=self._own("head", embedding) != head)
+
+    def _share(self, config: EncoderDecoderConfig) -> EncoderDecoderConfig:
+        """As transformers shares: what is said to be tied is one matrix, unless the files have several that differ."""
+        names = [self._their(module) for module in _EMBEDDINGS]
+        present = [name for name in names if name in self._files]
+        if config.share_embeddings == "none":  # a matrix that is missing is still the shared one
+            source, target, head = (
+                name if name in self._files or names[0] not in self._files else names[0] for name in names[1:]
+            )
+        elif config.share_embeddings == "decoder":
+            source, target = names[1:3]
+            head = self._own("head", target)
+        else:
+            shared = present[0] if present else names[0]
+            source, target, head = (self._own(module, shared) for module in _EMBEDDINGS[1:])
+        return self._place(config, source, target, head)
+
+    def _place(self, config: EncoderDecoderConfig, source: str, target: str, head: str) -> EncoderDecoderConfig:
+        """Our modules for these three, by which of them are one."""
+        if source == head != target:
+            raise UserError(f"{self.checkpoint.folder}: the head is the source embedding, and not the target's")
+        if source == target:
+            share = "all" if head == target else "inputs"
+            self._embeddings = {"embedding": source, "head": head}
+        else:
+            share = "decoder" if head == target else "none"
+            self._embeddings = {"source_embedding": source, "target_embedding": target, "head": head}
+        return replace(config, share_embeddings=share)
+
+    def weight(self, name: str) -> tuple[str, Weight]:
+        """The full name of theirs for one of our tensors, and in which form it is there."""
+        theirs, entry = self.family.weight(name, self.config)
+        return self._embeddings.get(name.rpartition(".")[0], theirs), entry
+
+    def file_name(self, theirs: str) -> str | None:
+        """The name in the files; None: there is no such tensor."""
+        return self._files.get(theirs)
+
+    def keep(self, theirs: Iterable[str]) -> None:
+        """Nothing but these will be read from now on."""
+        self.checkpoint.keep(self._files[name] for name in theirs)
+
+    def check_unused(self, used: Iterable[str]) -> None:
+        """Refuses tensors that nothing uses, but for copies and buffers that a family is known to have."""
+        known = {self._their(module) for module in _EMBEDDINGS if module in self.family.weights}
+        patterns = [re.compile(re.escape(name).replace(r"\{i\}", r"\d+")) for name in self.family.unused]
+        extra = set(self._files) - set(used) - known - self._check_sinusoids()
+        if extra := {name for name in extra if not any(pattern.fullmatch(name) for pattern in patterns)}:
+            kind = self.family.model_type
+            raise UserError(f"{self.checkpoint.folder}: {_some(extra)} not expected in a {kind} model")
+
+    def _check_sinusoids(self) -> set[str]:
+        """Files of Marian models have their sinusoids, which must be those that are computed here."""
+        config = self.config
+        if config.positions != "sinusoidal":
+            return set()
+        names = {f"{self.family.weights[f'{stack}.positions']}.weight" for stack in ("encoder", "decoder")}
+        for name in names & self._files.keys():
+            held = self.checkpoint.read(self._files[name])
+            places = torch.arange(len(held)) + config.position_offset
+            waves = sinusoids(places, config.d_model, layout=config.sinusoid_layout)
+            if held.shape != waves.shape or not torch.allclose(held.float(), waves, atol=1e-3, rtol=0):
+                raise UserError(f"{self.checkpoint.folder}: {name} holds other waves than its family has")
+        return names
+
+    def missing(self, names: Iterable[str]) -> UserError:
+        """The error for tensors that are not there."""
+        return UserError(f"{self.checkpoint.folder}: {_some(set(names))} missing")
+
+
+def _some(names: set[str]) -> str:
+    """The first few names, for a message."""
+    first = sorted(names)[:3]
+    rest = f" and {len(names) - len(first)} more" if len(names) > len(first) else ""
+    return f"{', '.join(first)}{rest} {'are' if len(names) > 1 else 'is'}"
