@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from transformer_zoo.blocks import Linear, linear
 
 
-@pytest.mark.parametrize("shape", [(1,), (3, 1), (4, 1), (8, 1), (3, 5), (16,)])
+@pytest.mark.parametrize("shape", [(1,), (3, 1), (4, 1), (8, 1), (3, 5), (16,), (64,), (5, 13)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_it_is_the_product_in_float64(shape: tuple[int, ...], bias: bool) -> None:
     module = Linear(1031, 1033, bias=bias)  # above the bound of the second kernel
