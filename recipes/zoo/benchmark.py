@@ -78,7 +78,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 
 def build(family: str, options: Namespace) -> DecoderOnly | EncoderDecoder:
-    """The family's model with random weights, among which those that end a text are the least likely."""
+    """The family's model with random weights, of which no translation ends before its limit."""
     preset, changes = FAMILIES[family]
     if options.small:
         config = get_config(preset)
@@ -89,10 +89,13 @@ def build(family: str, options: Namespace) -> DecoderOnly | EncoderDecoder:
         changes |= {"logit_scale": 32**-0.5} if config.logit_scale else {}
     torch.manual_seed(options.seed)
     model = tz.create_model(preset, **changes).to(options.device).eval()
-    with torch.no_grad():  # a random model repeats itself, or ends at once: noise against the first, zeros the second
+    with torch.no_grad():
         for weight in model.parameters():
-            if weight.dim() == 1:
+            if weight.dim() == 1:  # biases of 0 and norms of 1 are special
                 weight.add_(torch.randn_like(weight), alpha=0.02)
+        if isinstance(model, EncoderDecoder):  # a tied model says again what it reads, and it reads the end first
+            for matrix in {model.head_weight, model.embedding.weight if model.embedding else model.head_weight}:
+                matrix[[model.config.pad_id, model.config.bos_id, model.config.eos_id]] = 0
     return model
 
 
@@ -173,7 +176,7 @@ def _race(family: str, batch: int, beam: int, pair: tuple[Run, Run], options: Na
     if beam == 1 and 2 * same < batch:  # where two tokens are as likely as each other, rounding decides: not for most
         raise UserError(f"{family}, batch {batch}: only {same} texts are the same as theirs")
     amount, other = (float(sum(map(len, texts))) for texts in (ours, theirs))
-    if amount != other:
+    if amount != other or not amount:
         raise UserError(f"{family}, batch {batch}, beam {beam}: {amount:.0f} tokens, and {other:.0f} theirs")
 
     def measure(run: Run, number: int) -> float:
