@@ -19,7 +19,7 @@ BELOW: dict[str, set[str]] = {
     "generation": {"errors", "config", "blocks", "models"},
     "data": {"errors", "files", "config"},
     "training": {"errors", "files", "config", "blocks", "models", "data"},
-    "evaluation": {"errors", "config", "models", "data", "generation"},
+    "evaluation": {"errors", "files", "config", "models", "data", "generation"},
     "cli": {"errors", "files", "config", "blocks", "models", "zoo", "generation", "data", "training", "evaluation"},
 }
 # The lowest rooms also say what they take from outside; a room that is not named here is free to choose.

@@ -15,7 +15,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,8 +28,7 @@ from tqdm import tqdm
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.data import TokenBatch
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import OURS, Contestant, Table, compare, compete, machine
-from transformer_zoo.files import write_text
+from transformer_zoo.evaluation.speed import OURS, Contestant, Table, compare, compete, machine, report
 from transformer_zoo.generation import generate
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.device import choose_device, tune_malloc
@@ -291,20 +289,12 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(options.threads)
     described = machine(options.device)
     described["malloc"] = "tuned for all" if tune_malloc() else "as the system has it, for all"
-    print("\n".join(f"{name}: {value}" for name, value in described.items()))
-    tables = []
     makers: list[Callable[[], Table]] = [partial(training_table, options)] if "training" in options.tables else []
     if "generation" in options.tables:
         makers += [partial(generation_table, options, size) for size in options.generation_batches]
     if "recipe" in options.tables:
         makers.append(partial(recipe_table, options))
-    for make in makers:
-        tables.append(make())
-        print(f"\n{tables[-1]}", flush=True)
-    if options.json is not None:
-        given = {name: str(value) if name == "device" else value for name, value in options.as_dict().items()}
-        result = {"machine": described, "options": given, "tables": [asdict(table) for table in tables]}
-        write_text(Path(options.json), json.dumps(result, indent=1) + "\n")
+    report(described, (make() for make in makers), options.as_dict(), options.json)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,8 @@ same made-up sentences. A ratio is the median over the rounds of ours / peer wit
 the machine does meets both. On two cores it takes about a quarter of an hour.
 """
 
-import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, batch_indices, collate
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import Table, compete, machine
-from transformer_zoo.files import write_text
+from transformer_zoo.evaluation.speed import Table, compete, machine, report
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.zoo import get_config
@@ -159,15 +155,8 @@ def main(arguments: Sequence[str]) -> None:
         **machine(options.device),
         "malloc": "tuned for all" if tuned else "as the system has it, for all",
     }
-    print("\n".join(f"{name}: {value}" for name, value in described.items()))
-    tables = []
-    for name in options.tables:
-        tables.append(training_table(options) if name == "training" else decoding_table(options))
-        print(f"\n{tables[-1]}", flush=True)
-    if options.json is not None:
-        given = {name: str(value) if name == "device" else value for name, value in options.as_dict().items()}
-        result = {"machine": described, "options": given, "tables": [asdict(table) for table in tables]}
-        write_text(Path(options.json), json.dumps(result, indent=1) + "\n")
+    makers = {"training": training_table, "decoding": decoding_table}
+    report(described, (makers[name](options) for name in options.tables), options.as_dict(), options.json)
 
 
 if __name__ == "__main__":

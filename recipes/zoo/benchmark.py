@@ -8,12 +8,9 @@ Before anything is timed, both must have written the same tokens; of beam search
 all of these end, theirs does not count what the end costs.
 """
 
-import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -25,8 +22,7 @@ from tqdm import tqdm
 import transformer_zoo as tz
 from transformer_zoo import DecoderOnly, EncoderDecoder
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import OURS, Contestant, Row, Table, compete, machine
-from transformer_zoo.files import write_text
+from transformer_zoo.evaluation.speed import OURS, Contestant, Row, Table, compete, machine, report
 from transformer_zoo.generation import beam_search, generate
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.zoo import get_config
@@ -199,15 +195,8 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(options.threads)
     described = machine(options.device)
     described["malloc"] = "tuned for all" if tune_malloc() else "as the system has it, for all"
-    print("\n".join(f"{name}: {value}" for name, value in described.items()))
-    tables = []
-    for family in tqdm(options.families, desc="families", disable=None, leave=False):
-        tables.append(table(family, options))
-        print(f"\n{tables[-1]}", flush=True)
-    if options.json is not None:
-        given = {name: str(value) if name == "device" else value for name, value in options.as_dict().items()}
-        result = {"machine": described, "options": given, "tables": [asdict(one) for one in tables]}
-        write_text(Path(options.json), json.dumps(result, indent=1) + "\n")
+    families = tqdm(options.families, desc="families", disable=None, leave=False)
+    report(described, (table(family, options) for family in families), options.as_dict(), options.json)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
+
+from transformer_zoo.files import write_json
 
 OURS = "transformer_zoo"
 
@@ -103,6 +105,20 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+def report(
+    described: Mapping[str, str], tables: Iterable[Table], options: Mapping[str, Any], path: str | None
+) -> None:
+    """Print the machine and each table as soon as it is measured; at the end write all to `path`, if one is given."""
+    print("\n".join(f"{name}: {value}" for name, value in described.items()))
+    measured = []
+    for table in tables:
+        measured.append(asdict(table))
+        print(f"\n{table}", flush=True)
+    if path is not None:
+        given = {name: str(value) if isinstance(value, torch.device) else value for name, value in options.items()}
+        write_json(Path(path), {"machine": dict(described), "options": given, "tables": measured})
 
 
 def compete(contestants: Sequence[Contestant], rounds: int, title: str, device: torch.device) -> list[Row]:

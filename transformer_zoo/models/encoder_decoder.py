@@ -80,8 +80,7 @@ class EncoderDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        logits = linear(hidden, self.head_weight)
-        return logits if self.logit_bias is None else logits + self.logit_bias
+        return linear(hidden, self.head_weight, self.logit_bias)
 
     @property
     def head_weight(self) -> Tensor:

@@ -223,5 +223,7 @@ def _load_model(model: nn.Module, folder: Path, device: str | torch.device) -> N
         model.load_state_dict(load_weights(folder / "model.safetensors"))
     except RuntimeError as error:
         which = str(error).splitlines()[-1].strip()  # torch names the tensors below a heading
-        raise UserError(f"{folder / 'model.safetensors'} does not fit model.json ({which})") from None
+        raise UserError(
+            f"{folder / 'model.safetensors'} does not fit model.json ({which}); put back the weights it was saved with"
+        ) from None
     model.to(device).eval()

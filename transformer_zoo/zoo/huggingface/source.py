@@ -164,7 +164,8 @@ class Source:
 
     def missing(self, names: Iterable[str]) -> UserError:
         """The error for tensors that are not there."""
-        return UserError(f"{self.checkpoint.folder}: {_some(set(names))} missing")
+        lack = f"{_some(set(names))} missing"
+        return UserError(f"{self.checkpoint.folder}: {lack}; put the weights of this config.json there")
 
 
 def _some(names: set[str]) -> str:
