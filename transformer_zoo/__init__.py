@@ -14,7 +14,7 @@ from transformer_zoo.zoo import create_model, get_config, list_models
 
 if TYPE_CHECKING:
     from transformer_zoo.generation import generate, generate_stream
-    from transformer_zoo.models import DecoderOnly, EncoderDecoder
+    from transformer_zoo.models import DecoderOnly, EncoderDecoder, pack
     from transformer_zoo.training.checkpoint import load_run
     from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
@@ -32,6 +32,7 @@ __all__ = [
     "get_config",
     "list_models",
     "load_run",
+    "pack",
     "to_huggingface",
 ]
 
@@ -43,6 +44,7 @@ _LAZY = {
     "generate": "transformer_zoo.generation",
     "generate_stream": "transformer_zoo.generation",
     "load_run": "transformer_zoo.training.checkpoint",
+    "pack": "transformer_zoo.models",
     "to_huggingface": "transformer_zoo.zoo.huggingface",
 }
 

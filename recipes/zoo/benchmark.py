@@ -3,11 +3,12 @@
     python recipes/zoo/benchmark.py [--families gpt2 marian ...] [--batches 1 16]
 
 Needs `pip install -e '.[benchmark]'`. Each model has random weights: ours is exported, theirs is loaded from what was
-written. Both run in this process, in alternation; a ratio is the median over the rounds of ours / theirs in a round.
+written. For batches and beams ours is packed, as the commands do. Both run in this process, in alternation; a ratio is the median over the rounds of ours / theirs in a round.
 Before anything is timed, both must have written the same tokens; of beam search, as many: at the length limit, where
 all of these end, theirs does not count what the end costs.
 """
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -147,8 +148,11 @@ def table(family: str, options: Namespace) -> Table:
     model = build(family, options)
     peer, rows = load_theirs(model, family), []
     beams = [1] if isinstance(model, DecoderOnly) else options.beams
-    sizes = [(batch, beam) for batch in options.batches for beam in beams]
+    sizes = sorted(((batch, beam) for batch in options.batches for beam in beams), key=math.prod)
+    parameters = sum(p.numel() for p in model.parameters())
     for batch, beam in sizes:
+        if batch * beam >= 4:  # from here on: it cannot be undone
+            model = tz.pack(model)
         torch.manual_seed(options.seed + 1)
         ids = torch.randint(10, model.config.vocab_size, (batch, options.input_tokens), device=options.device)
         if isinstance(model, DecoderOnly):
@@ -157,7 +161,6 @@ def table(family: str, options: Namespace) -> Table:
             ids[:, -1] = model.config.eos_id
             pair = translators(model, peer, ids, beam, options)
         rows += _race(family, batch, beam, pair, options)
-    parameters = sum(p.numel() for p in model.parameters())
     notes = [
         f"{FAMILIES[family][0]} {FAMILIES[family][1] or ''}, {parameters:,} parameters, float32, random weights",
         f"{options.rounds} rounds; {options.new_tokens} tokens after {options.input_tokens}, greedy or beam search",

@@ -81,6 +81,7 @@ def generate(
         raise UsageError("--prompt and --input, or --whole, exclude each other")
     import torch
 
+    from transformer_zoo.models import pack
     from transformer_zoo.training.checkpoint import load_text_run
     from transformer_zoo.training.device import choose_device
 
@@ -89,8 +90,11 @@ def generate(
     prompts = prompt or (["\n".join(input_lines(input))] if whole else input_lines(input))
     wanted = ((text, sample) for text in prompts for sample in range(num_samples))
     answering_lines = not prompt and input is None and sys.stdin.isatty()
+    at_once = num_samples if answering_lines else batch_size
+    if min(at_once, num_samples * len(prompt) if prompt else at_once) >= 4:
+        pack(loaded.model)
     options = {**vars(writing), "stops": stop, "seed": int(torch.randint(2**62, ())) if seed is None else seed}
-    texts = _write(loaded, wanted, num_samples if answering_lines else batch_size, options)
+    texts = _write(loaded, wanted, at_once, options)
     _print_json(texts) if json else _print_text(texts)
 
 

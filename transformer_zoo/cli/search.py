@@ -59,13 +59,18 @@ class Search:
         return {**chosen, "max_extra": self.max_extra, "max_source_tokens": longest}
 
     def load(self, run: Path, languages: "Languages") -> "Run":
-        """The run, on the device, for these languages."""
+        """The run, on the device, for these languages, ready to translate with and nothing else."""
+        from transformer_zoo.models import pack
         from transformer_zoo.training.checkpoint import load_translation_run
         from transformer_zoo.training.device import choose_device
         from transformer_zoo.training.imported import translating
 
         loaded, chosen = load_translation_run(run, device=choose_device(self.device)), vars(languages).values()
-        return translating(loaded, *chosen, of=str(run)) if any(chosen) else loaded
+        if any(chosen):
+            loaded = translating(loaded, *chosen, of=str(run))
+        if self.dtype == "float32":
+            pack(loaded.model)
+        return loaded
 
     def options(self, run: "Run") -> dict[str, Any]:
         """Arguments of `translate`."""

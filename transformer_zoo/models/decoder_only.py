@@ -6,7 +6,15 @@ Shapes: B batch, T tokens, D width (`d_model`), V vocabulary.
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import NgramEmbedding, TokenEmbedding, combine_masks, init_gpt2, init_zero_out, linear
+from transformer_zoo.blocks import (
+    Linear,
+    NgramEmbedding,
+    TokenEmbedding,
+    combine_masks,
+    init_gpt2,
+    init_zero_out,
+    linear,
+)
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.stacks import Decoder
@@ -20,16 +28,16 @@ class DecoderOnly(nn.Module):
         self.config = config
         rows, width = config.padded_vocab_size, config.d_embedding or config.d_model
         self.embedding = TokenEmbedding(rows, width, pad_id=config.pad_id, scale=config.scale_embeddings)
-        self.embedding_in: nn.Linear | None = None
-        self.embedding_out: nn.Linear | None = None
+        self.embedding_in: Linear | None = None
+        self.embedding_out: Linear | None = None
         if config.d_embedding is not None:
-            self.embedding_in = nn.Linear(width, config.d_model, bias=False)
-            self.embedding_out = nn.Linear(config.d_model, width, bias=False)
+            self.embedding_in = Linear(width, config.d_model, bias=False)
+            self.embedding_out = Linear(config.d_model, width, bias=False)
         self.ngram_embedding = (
             NgramEmbedding(config.d_model, config.ngrams, config.ngram_rows) if config.ngrams > 1 else None
         )
         self.decoder = Decoder(config, config.n_layers, cross_attention=False)
-        self.head = None if config.tie_embeddings else nn.Linear(width, rows, bias=False)
+        self.head = None if config.tie_embeddings else Linear(width, rows, bias=False)
         if config.init == "gpt2":
             init_gpt2(self, config.n_layers)
         else:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import TokenEmbedding, combine_masks, init_xavier, key_mask, linear
+from transformer_zoo.blocks import Linear, TokenEmbedding, combine_masks, init_xavier, key_mask, linear
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.stacks import Decoder, Encoder
@@ -36,14 +36,14 @@ class EncoderDecoder(nn.Module):
         self.embedding: TokenEmbedding | None = None
         self.source_embedding: TokenEmbedding | None = None
         self.target_embedding: TokenEmbedding | None = None
-        self.head: nn.Linear | None = None
+        self.head: Linear | None = None
         if config.share_embeddings in ("all", "inputs"):
             self.embedding = self._new_embedding(config.vocab_size)
         else:
             self.source_embedding = self._new_embedding(config.vocab_size)
             self.target_embedding = self._new_embedding(target_vocab_size)
         if config.share_embeddings in ("inputs", "none"):
-            self.head = nn.Linear(config.d_model, target_vocab_size, bias=False)
+            self.head = Linear(config.d_model, target_vocab_size, bias=False)
             nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
         self.register_buffer("logit_bias", torch.zeros(target_vocab_size) if config.logit_bias else None)
 
