@@ -113,6 +113,8 @@ def test_a_wrong_type_is_refused(field: str, value: object, expected: str) -> No
         ({"norm_position": "middle"}, "one of post, pre"),
         ({"positions": "polar"}, "one of sinusoidal, learned, rotary, alibi, relative, none"),
         ({"positions": "rotary", "rotary_dim": 3}, "rotary_dim 3 must be even"),
+        ({"positions": "relative", "relative_buckets": 3}, "relative_buckets 3 must be at least 4"),
+        ({"positions": "relative", "relative_max_distance": 8}, "relative_max_distance 8 more than 8"),
         ({"sinusoid_layout": "thirds"}, "one of interleaved, halves"),
         ({"share_embeddings": "encoder"}, "one of all, inputs, decoder, none"),
         ({"d_model": 18}, "d_model 18 is not a multiple of n_heads 4"),

@@ -38,7 +38,8 @@ class ModelConfig:
     d_ff: int = 2048
     """Inner width of the feed-forward."""
     max_seq_len: int = 1024
-    """Longest input of learned positions; the others have no limit."""
+    """Tokens of the longest text. Learned positions end there; with others a model can read on, but text is written,
+    scored and trained on in windows of it, and longer sources are split."""
     dropout: float = 0.1
     """On embedding + position and on each sublayer's output, before it is added (section 5.4)."""
     attention_dropout: float = 0.0
@@ -145,6 +146,15 @@ class ModelConfig:
             name = "head_dim" if self.rotary_dim is None else "rotary_dim"
             raise UserError(f"{name} {rotary_dim} must be even, and at most head_dim {head_dim}, for rotary positions")
 
+    def _check_buckets(self, parts: int) -> None:
+        """Of the `relative_buckets`, so many parts' first has one distance each."""
+        exact = self.relative_buckets // parts
+        if self.positions == "relative" and not 1 <= exact < self.relative_max_distance:
+            raise UserError(
+                f"relative_buckets {self.relative_buckets} must be at least {parts}, and relative_max_distance "
+                f"{self.relative_max_distance} more than {exact}, the distances with a bucket of their own"
+            )
+
     def _check_ids(self, vocab_size: int, *names: str) -> None:
         for name in names:
             token = getattr(self, name)
@@ -196,7 +206,8 @@ class EncoderDecoderConfig(ModelConfig):
     pad_id: int = 0
     """The token that fills up short rows of a batch."""
     zero_pad: bool = True
-    """The embedding of pad is zero and stays so."""
+    """The embedding of pad starts as zero and is not learned from inputs. Where it is the output projection too, that
+    learns it, unless targets start with pad."""
     bos_id: int = 2
     """The token every target starts with."""
     eos_id: int = 3
@@ -208,6 +219,7 @@ class EncoderDecoderConfig(ModelConfig):
         super().__post_init__()
         vocab = min(self.vocab_size, self.target_vocab_size or self.vocab_size)
         self._check_ids(vocab, "pad_id", "bos_id", "eos_id", "source_end_id")
+        self._check_buckets(4)
         if self.n_decoder_heads is not None:
             self._check_heads(self.n_decoder_heads)
         if self.sliding_window is not None:
@@ -242,9 +254,12 @@ class DecoderConfig(ModelConfig):
     activation: str = "gelu_tanh"
     """Of the feed-forward."""
     norm_position: str = "pre"
-    """"pre": x + Sublayer(Norm(x)), and a norm at the end; "post": Norm(x + Sublayer(x)), as in GPT-1."""
+    """"pre": x + Sublayer(Norm(x)), and a norm at the end; "post": Norm(x + Sublayer(x)), as in GPT-1; "both": x +
+    Norm'(Sublayer(Norm(x))), as in Gemma 2; "parallel": x + Attention(Norm(x)) + FFN(Norm'(x)), as in GPT-NeoX;
+    "pre_carried": Norm(x) + Sublayer(Norm(x)), as BLOOM may. These three have a norm at the end too."""
     positions: str = "learned"
-    """An embedding learned for each position, rotated queries and keys, fixed waves, or none."""
+    """An embedding learned for each position, rotated queries and keys, fixed waves, scores that fall with the distance
+    ("alibi"), scores learned by distance ("relative"), or none."""
     scale_embeddings: bool = False
     """Multiply embeddings by sqrt(d_model)."""
     tie_embeddings: bool = True
@@ -271,6 +286,7 @@ class DecoderConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_buckets(2)
         self._check_ids(self.vocab_size, "pad_id", "bos_id", "eos_id")
         if self.windowed_layers and max(self.windowed_layers) >= self.n_layers:
             raise UserError(

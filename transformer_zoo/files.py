@@ -38,9 +38,14 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes atomically."""
+    write_atomically(path, lambda part: part.write_bytes(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
-    write_atomically(path, lambda part: part.write_bytes(text.encode("utf-8")))
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -27,6 +27,7 @@ from transformer_zoo.data import (
 )
 from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.generation import generate
+from transformer_zoo.generation.write import encode_prompt
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.models.flops import forward_flops
 from transformer_zoo.training import distributed
@@ -126,6 +127,8 @@ def get_tokens(recipe: GptRecipe, tokenizer: TextTokenizer, run_dir: Path) -> tu
             prepare_shards(files, tokenizer, folder, split, workers=data.workers)
     distributed.barrier()
     train, validation = (TokenShards(folder, split, tokenizer) for split in texts)
+    if validation.n_tokens < 2:
+        raise UserError(f"data.validation: {data.validation} is a single token, which leaves nothing to predict")
     return train, validation
 
 
@@ -178,23 +181,35 @@ def make_task(
     model = DecoderOnly(config)
     model.decoder.recompute = recipe.training.recompute
     objective = GptObjective(model)
+    prompt = get_prompt(recipe, model, tokenizer)
     return Task(
         model=model,
         objective=objective,
         plan=partial(windows.plan, batch_size=batch_size),
         load=partial(windows.load, batch_size=batch_size, seed=recipe.seed),
         validate=lambda: text_metrics(objective, held_out.evaluation(batch_size=batch_size), validation.n_bytes),
-        samples=partial(write_samples, recipe, model, tokenizer),
+        samples=partial(write_samples, recipe, model, tokenizer, prompt),
         d_model=config.d_model,
         flops_per_token=3 * forward_flops(model, length),
     )
 
 
-def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer) -> list[str]:
+def get_prompt(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer) -> list[int]:
+    """What samples go on from: the recipe's prompt, or the validation text's first line."""
+    text = recipe.validation.prompt
+    if text is None:
+        text = next(recipe.data.validation.texts()).strip().split("\n")[0] + "\n"
+    try:
+        return encode_prompt(model, tokenizer, text)
+    except UserError as error:
+        raise UserError(f"validation.prompt: {error}") from None
+
+
+def write_samples(
+    recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer, prompt: list[int]
+) -> list[str]:
     """Texts as the model writes them now."""
     how = recipe.validation
-    first_line = next(recipe.data.validation.texts()).strip().split("\n")[0] + "\n"
-    prompt = [*tokenizer.start_ids, *tokenizer.encode(first_line if how.prompt is None else how.prompt)]
     written = generate(
         model,
         [prompt] * how.samples,

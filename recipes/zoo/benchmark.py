@@ -3,9 +3,9 @@
     python recipes/zoo/benchmark.py [--families gpt2 marian ...] [--batches 1 16]
 
 Needs `pip install -e '.[benchmark]'`. Each model has random weights: ours is exported, theirs is loaded from what was
-written. For batches and beams ours is packed, as the commands do. Both run in this process, in alternation; a ratio is the median over the rounds of ours / theirs in a round.
-Before anything is timed, both must have written the same tokens; of beam search, as many: at the length limit, where
-all of these end, theirs does not count what the end costs.
+written. For batches and beams ours is packed, as the commands do it. Both run in this process, in alternation; a ratio
+is the median over the rounds of ours / theirs in a round. Before anything is timed, both must have written the same
+tokens; of beam search, as many: at the length limit, where all of these end, theirs does not count what the end costs.
 """
 
 import math

@@ -82,8 +82,8 @@ def test_learned_positions_end() -> None:
     assert module(5).shape == (5, 3)
     with pytest.raises(ValueError, match="6 tokens are more than max_seq_len 5"):
         module(6)
-    with pytest.raises(IndexError):  # torch's own check: reading the values of positions would stall a GPU
-        module(1, torch.tensor([5]))
+    with pytest.raises(ValueError, match="position 5, from 0, is past max_seq_len 5"):
+        module(1, torch.tensor([0, 5]))
 
 
 def test_halves_inclusive_ends_at_the_slowest_wave() -> None:
@@ -104,11 +104,3 @@ def test_an_offset_moves_the_first_place() -> None:
     assert torch.equal(learned(1, torch.tensor([4])), learned.weight[6:])
     with pytest.raises(ValueError, match="6 tokens are more than max_seq_len 5"):
         learned(6)
-
-
-def test_a_table_can_be_computed_again() -> None:
-    module = SinusoidalPositions(6, offset=1, table_size=4)
-    before = module.table.clone()
-    module.table.zero_()
-    module.reset_table()
-    assert torch.equal(module.table, before)

@@ -23,7 +23,7 @@ def test_alibi_slopes_by_hand() -> None:
 
 def test_alibi_falls_with_the_distance() -> None:
     bias = AlibiBias(2)(places(3, 5), places(0, 5))  # (1, 2, 2, 5)
-    assert bias[0, 0, 0].tolist() == [-3 / 16, -2 / 16, -1 / 16, 0, 1 / 16]
+    assert bias[0, 0, 0].tolist() == [-3 / 16, -2 / 16, -1 / 16, 0, -1 / 16]
     assert bias[0, 1, 1].tolist() == [-4 / 256, -3 / 256, -2 / 256, -1 / 256, 0]
 
 

@@ -52,16 +52,6 @@ def test_linear_scaling_interpolates_positions() -> None:
     assert_close(slow, RotaryPositions(DH)(3, 4).apply(x))
 
 
-def test_tables_can_be_computed_again() -> None:
-    rotary = RotaryPositions(DH, table_size=5)
-    before = rotary.cos.clone(), rotary.sin.clone()
-    rotary.cos.zero_()
-    rotary.sin.zero_()
-    rotary.reset_table()
-    assert torch.equal(rotary.cos, before[0])
-    assert torch.equal(rotary.sin, before[1])
-
-
 def test_llama_3_scaling_by_hand() -> None:
     """Of three waves the short one is kept, the long one slowed down 8 times, and the one in the middle of the ramp
     gets the mean of both."""

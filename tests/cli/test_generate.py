@@ -4,6 +4,7 @@ import json
 import math
 import os
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -190,6 +191,24 @@ def test_evaluate_a_text(run: Path, text_file: Path, capsys: pytest.CaptureFixtu
     assert shown["tokens"] == "110"
     assert float(shown["nats per token"]) == pytest.approx(found["nats_per_token"], rel=0.1)
     assert float(shown["nats per token"]) != round(found["nats_per_token"], 4)
+
+
+def test_documents_are_predicted_apart(
+    run: Path, tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nats(folder: Path, *options: str) -> float:
+        assert main(["evaluate", str(folder), "--file", str(text_file), "--json", *options]) == 0
+        return float(json.loads(capsys.readouterr().out)["nats"])
+
+    text_file.write_text("abc\n", encoding="utf-8")
+    one = nats(run)
+    text_file.write_text("abc\n---\nabc\n---\n", encoding="utf-8")
+    assert nats(run, "--separator", "---") == pytest.approx(2 * one)
+    trained = tmp_path / "trained"
+    shutil.copytree(run, trained)
+    recipe = {"run_dir": "x", "data": {"validation": {"path": "y", "separator": "---"}}}
+    (trained / "config.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert nats(trained) == pytest.approx(2 * one)
 
 
 def test_without_an_end_of_text_the_first_token_is_not_counted(

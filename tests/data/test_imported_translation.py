@@ -212,6 +212,13 @@ def test_a_run_that_was_trained_here_is_loaded_as_before(tmp_path: Path) -> None
         load_translation_tokenizer(tmp_path / "none")
 
 
+def test_a_tokenizer_that_is_trained_takes_the_place_of_an_imported_one(hub: Hub, tmp_path: Path) -> None:
+    import_translation_tokenizer(hub("marian", separate=False)).save(tmp_path)
+    lines = ["ein Wort", "zwei Worte"]
+    TranslationTokenizer.train(lines, lines, TokenizerSettings(vocab_size=17)).save(tmp_path)
+    assert isinstance(load_translation_tokenizer(tmp_path), TranslationTokenizer)
+
+
 def test_a_corpus_is_encoded_with_its_tags_and_pieces_are_not_drawn(hub: Hub) -> None:
     ours = import_translation_tokenizer(hub("m2m")).with_languages("en", "ro")
     text = ParallelText(TEXTS, list(reversed(TEXTS)))

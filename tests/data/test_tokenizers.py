@@ -52,12 +52,6 @@ def test_batch_is_line_by_line_encoding(tokenizer):
     assert tokenizer.encode("") == []
 
 
-def test_joined_pieces_spell_the_text(tokenizer):
-    pieces = tokenizer.pieces("große katzen")
-    assert len(pieces) == len(tokenizer.encode("große katzen"))
-    assert "".join(pieces).replace("▁", " ").strip() == "große katzen"
-
-
 @pytest.mark.parametrize("model_type", ["bpe", "unigram"])
 def test_training_twice_gives_the_same_bytes(model_type):
     first, second = (

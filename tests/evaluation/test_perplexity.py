@@ -115,8 +115,8 @@ def test_bfloat16_is_close() -> None:
 
 
 @pytest.mark.parametrize("texts", [[], [([], 0)], [([1], 1)]])
-def test_nothing_to_foretell(texts: list[tuple[list[int], int]]) -> None:
-    with pytest.raises(UserError, match="no token to foretell"):
+def test_nothing_to_predict(texts: list[tuple[list[int], int]]) -> None:
+    with pytest.raises(UserError, match="no token to predict"):
         text_score(small_model(), texts)
 
 

@@ -142,6 +142,15 @@ def test_what_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_prompt_or_text_that_cannot_be_is_refused_before_training(recipe: Path, train: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"validation\.prompt: .*'é'"):
+        train(recipe, "--tokenizer.kind", "characters", "--validation.prompt", "é")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    (tmp_path / "val.txt").write_text("t", "utf-8")
+    with pytest.raises(UserError, match=r"data\.validation: .*val\.txt is a single token"):
+        train(recipe, "--tokenizer.kind", "bytes", "--tokenizer.end_of_text", "false")
+
+
 def test_a_model_reads_no_more_than_it_was_trained_on(recipe: Path) -> None:
     script, length = load_script(), ["--data.length", "11"]
     given, _ = parse_recipe(GptRecipe, [str(recipe), *length])

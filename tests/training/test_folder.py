@@ -41,6 +41,8 @@ def test_fields_that_differ_are_named_with_both_values() -> None:
 def test_limits_device_and_tests_may_change() -> None:
     changed = recipe(training__max_updates=9, device="cpu", run_dir="x", data__tests__new={"tsv": "x"})
     changed["test"] = {"beam": 3}
+    changed["validation"] = {"prompt": "x", "sample_tokens": 3, "temperature": 0.1, "top_k": 2, "samples": 5}
+    changed["data"]["workers"] = 3
     assert differences(recipe(), changed) == []
     assert differences(recipe(), recipe(testing=1)) == ["testing was None, now 1"]
 

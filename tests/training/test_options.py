@@ -105,12 +105,15 @@ def translation_recipe() -> Any:
         ("training", "label_smoothing", 1.0),
         ("training", "max_minutes", -1.0),
         ("optimizer", "lr", float("nan")),
+        ("optimizer", "betas", (-0.1, 0.9)),
+        ("optimizer", "betas", (0.9, 1.0)),
+        ("optimizer", "betas", (float("nan"), 0.9)),
         ("schedule", "warmup", -1),
         ("checkpoint", "every", 0),
         ("validation", "beam", 0),
     ],
 )
-def test_values_out_of_range_are_named(section: str, field: str, value: float) -> None:
+def test_values_out_of_range_are_named(section: str, field: str, value: object) -> None:
     config = translation_recipe()
     config.validate()
     setattr(getattr(config, section), field, value)

@@ -41,12 +41,15 @@ class KVCache:
         *,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
+        zeroed: bool = True,
     ) -> Self:
-        """A cache for `capacity` tokens of each of `batch` rows. Zeroed: an unwritten NaN would survive a mask."""
+        """A cache for `capacity` tokens of each of `batch` rows.
+
+        zeroed: where attention is shown slots that are not written: a NaN in them would survive a mask.
+        """
+        new = torch.zeros if zeroed else torch.empty
         shape = (batch, n_kv_heads, capacity, head_dim)
-        return cls(
-            torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
-        )
+        return cls(*(new(shape, device=device, dtype=dtype) for _ in range(2)))
 
     @property
     def capacity(self) -> int:

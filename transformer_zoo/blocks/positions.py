@@ -37,7 +37,7 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
 class SinusoidalPositions(nn.Module):
     """The paper's fixed positional encoding, `sinusoids`, for any length. The first position has place `offset`.
 
-    Shapes: x (B, T, D) or positions (B, T) -> (T, D) or (B, T, D), to be added to the embedding.
+    Shapes: the first n positions -> (n, D), or positions (B, T) -> (B, T, D), to be added to the embedding.
     """
 
     table: Tensor
@@ -52,10 +52,6 @@ class SinusoidalPositions(nn.Module):
 
     def _waves(self, positions: Tensor) -> Tensor:
         return sinusoids(positions + self.offset, self.d_model, layout=self.layout)
-
-    def reset_table(self) -> None:
-        """Compute again what is not kept with the weights."""
-        self.table.copy_(self._waves(torch.arange(len(self.table), device=self.table.device)))
 
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Encodings of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""
@@ -72,7 +68,7 @@ class LearnedPositions(nn.Module):
     The first position has row `offset`; the rows before it are never used, and there because BART and OPT have them.
 
     Raises:
-        ValueError: a length past `max_seq_len`; positions never wrap.
+        ValueError: a position past `max_seq_len`; they never wrap. (On a GPU, which a look would stall, torch's own check stops the program.)
     """
 
     def __init__(self, max_seq_len: int, d_model: int, *, offset: int = 0) -> None:
@@ -86,4 +82,8 @@ class LearnedPositions(nn.Module):
             raise ValueError(f"{n} tokens are more than max_seq_len {self.max_seq_len}")
         if positions is None:
             return self.weight[self.offset : self.offset + n]
+        if positions.device.type == "cpu" and not torch.compiler.is_compiling() and positions.numel():
+            last = int(positions.max())
+            if last >= self.max_seq_len:
+                raise ValueError(f"position {last}, from 0, is past max_seq_len {self.max_seq_len}")
         return nn.functional.embedding(positions + self.offset, self.weight)

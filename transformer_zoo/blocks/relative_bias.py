@@ -38,13 +38,9 @@ class AlibiBias(nn.Module):
         super().__init__()
         self.register_buffer("slopes", alibi_slopes(n_heads), persistent=False)
 
-    def reset_table(self) -> None:
-        """Compute again what is not kept with the weights."""
-        self.slopes.copy_(alibi_slopes(len(self.slopes)))
-
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk). What comes after the query is for a mask to hide."""
-        return self.slopes[:, None, None] * distances(queries, keys)[:, None]
+        """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk), the same on both sides of a query."""
+        return -self.slopes[:, None, None] * distances(queries, keys).abs()[:, None]
 
 
 class RelativeBias(nn.Module):

@@ -137,13 +137,6 @@ class RotaryPositions(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def reset_table(self) -> None:
-        """Compute again what is not kept with the weights."""
-        for table, waves in zip(
-            (self.cos, self.sin), self._waves(torch.arange(len(self.cos), device=self.cos.device)), strict=True
-        ):
-            table.copy_(waves)
-
     def _waves(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(..., ) integers -> cosines and sines, (..., R/2) float32; angles are taken in float64."""
         exponents = torch.arange(0, self.dim, 2, device=positions.device, dtype=torch.float64) / self.dim  # (R/2,)

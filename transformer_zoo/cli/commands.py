@@ -68,6 +68,7 @@ def evaluate(
     source: Path | None = None,
     reference: Path | None = None,
     file: Path | None = None,
+    separator: str | None = None,
     stride: PositiveInt | None = None,
     metrics: list[Literal["bleu", "chrf", "ter"]] = ["bleu"],  # noqa: B006  (it is only read)
     tokenize: str | None = None,
@@ -75,7 +76,7 @@ def evaluate(
     compare: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Translate a test set and score it with sacreBLEU, or say how well a decoder-only run foretells a text.
+    """Translate a test set and score it with sacreBLEU, or say how well a decoder-only run predicts a text.
 
     Translations are kept in RUN/evaluation, with settings, scores and signatures beside them. With --file the run is a
     decoder-only one: nats per token, perplexity and bits per byte are printed, by a window that slides over the text.
@@ -88,8 +89,10 @@ def evaluate(
             data.tests.
         source: Text to translate instead of a split, together with --reference.
         reference: Its translations, line for line.
-        file: Text to foretell: a file, a folder or a pattern, plain, .gz or JSON lines.
-        stride: The window moves by so many tokens; fewer foretell better, and take longer. By default half of the
+        file: Text to predict: a file, a folder or a pattern, plain, .gz or JSON lines.
+        separator: Line of --file that stands between two documents, which are predicted apart. By default that of the
+            validation text in the run's recipe.
+        stride: The window moves by so many tokens; fewer predict better, and take longer. By default half of the
             model's context.
         metrics: One or more of bleu, chrf, ter.
         tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ...; none for text that is tokenized already.
@@ -106,7 +109,7 @@ def evaluate(
     if file is not None:
         if any(other is not None for other in (split, source, reference, compare, *vars(languages).values())):
             raise UsageError("--file excludes --split, --source, --reference, --compare and languages")
-        return evaluate_text(run, file, stride, search, json)
+        return evaluate_text(run, file, separator, stride, search, json)
     if (source is None) != (reference is None):
         raise UsageError("--source and --reference go together")
     if source is not None and split is not None:

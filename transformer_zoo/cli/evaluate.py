@@ -70,16 +70,20 @@ def compare_runs(
     ]
 
 
-def evaluate_text(run: Path, file: Path, stride: int | None, search: "Search", as_json: bool) -> None:
+def evaluate_text(
+    run: Path, file: Path, separator: str | None, stride: int | None, search: "Search", as_json: bool
+) -> None:
     """Nats per token, perplexity and bits per byte of a text under a decoder-only run, printed."""
     loaded = load_text_run(run, device=choose_device(search.device))
     tokenizer = loaded.tokenizer
+    if separator is None:
+        separator = loaded.config.get("data", {}).get("validation", {}).get("separator")
     has_start = bool(tokenizer.start_ids) or first_token(loaded.model) is not None
     lossy = False
 
     def documents() -> Iterator[tuple[list[int], int]]:
         nonlocal lossy
-        for text in with_progress(TextFiles(path=str(file)).documents(), f"{run}, {file.name}"):
+        for text in with_progress(TextFiles(path=str(file), separator=separator).documents(), f"{run}, {file.name}"):
             ids, raw = tokenizer.encode(text), text.encode()
             lossy = lossy or tokenizer.decode_bytes(ids) != raw
             yield ids, len(raw) - (0 if has_start else len(tokenizer.decode_bytes(ids[:1])))

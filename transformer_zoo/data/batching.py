@@ -21,7 +21,6 @@ def batch_indices(
     batch_tokens: int,
     seed: int,
     epoch: int,
-    line_numbers: Indices | None = None,
 ) -> list[Indices]:
     """Batches of one training epoch, in random order: a pure function of the arguments.
 
@@ -36,13 +35,12 @@ def batch_indices(
         batch_tokens: The budget.
         seed: Seed of the run.
         epoch: Number of the epoch, from 0.
-        line_numbers: Line each pair came from, for the error message, (N,).
 
     Raises:
-        UserError: a pair is longer than the budget; its line is named.
+        UserError: a pair is longer than the budget.
     """
     random = np.random.default_rng([seed % (1 << 32), epoch])
-    batches = _plan(source_lengths, target_lengths, batch_tokens, line_numbers, random)
+    batches = _plan(source_lengths, target_lengths, batch_tokens, random)
     return [batches[i] for i in random.permutation(len(batches))]
 
 
@@ -51,17 +49,15 @@ def evaluation_indices(
     target_lengths: Indices,
     *,
     batch_tokens: int,
-    line_numbers: Indices | None = None,
 ) -> list[Indices]:
     """As `batch_indices`, but in one fixed order, from short to long."""
-    return _plan(source_lengths, target_lengths, batch_tokens, line_numbers, random=None)
+    return _plan(source_lengths, target_lengths, batch_tokens, random=None)
 
 
 def _plan(
     source_lengths: Indices,
     target_lengths: Indices,
     batch_tokens: int,
-    line_numbers: Indices | None,
     random: np.random.Generator | None,
 ) -> list[Indices]:
     """Sort pairs by length, then cut where the budget is full. `random` shuffles equals and moves the cuts.
@@ -75,9 +71,8 @@ def _plan(
         return []
     if longest.max() > batch_tokens:
         worst = int(longest.argmax())
-        line = worst + 1 if line_numbers is None else line_numbers[worst]
         raise UserError(
-            f"batch_tokens: line {line} has {longest[worst]} tokens, more than the budget of {batch_tokens}; "
+            f"batch_tokens: pair {worst + 1} has {longest[worst]} tokens, more than the budget of {batch_tokens}; "
             "raise batch_tokens or lower max_tokens"
         )
     ties = np.arange(len(longest)) if random is None else random.permutation(len(longest))
@@ -146,15 +141,13 @@ class Batch:
         )
 
 
-def collate(
-    corpus: EncodedCorpus, indices: Indices, special: SpecialIds = SpecialIds(), *, pin_memory: bool = False
-) -> Batch:
+def collate(corpus: EncodedCorpus, indices: Indices, special: SpecialIds = SpecialIds()) -> Batch:
     """The pairs at these indices as tensors, with the special ids that the model wants."""
     pad = special.pad_id
     source, source_mask = corpus.source.padded(indices, suffix=special.source_end_id, pad_id=pad)
     target_in, target_mask = corpus.target.padded(indices, prefix=special.bos_id, pad_id=pad)
     target_out, _ = corpus.target.padded(indices, suffix=special.eos_id, pad_id=pad)
-    batch = Batch(
+    return Batch(
         source=torch.from_numpy(source),
         source_mask=None if source_mask.all() else torch.from_numpy(source_mask),
         target_in=torch.from_numpy(target_in),
@@ -162,4 +155,3 @@ def collate(
         target_mask=None if target_mask.all() else torch.from_numpy(target_mask),
         n_tokens=int(target_mask.sum()),
     )
-    return batch.pin_memory() if pin_memory else batch

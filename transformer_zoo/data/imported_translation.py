@@ -7,7 +7,7 @@ from typing import Self
 
 from transformer_zoo.data.pieces import Pieces
 from transformer_zoo.data.tokenizer_files import TokenizerFiles
-from transformer_zoo.data.tokenizers import TranslationTokenizer, _write_atomically
+from transformer_zoo.data.tokenizers import IMPORTED, TranslationTokenizer
 from transformer_zoo.data.translation_families import (
     FAMILIES,
     Family,
@@ -19,8 +19,7 @@ from transformer_zoo.data.translation_families import (
     unknown_language,
 )
 from transformer_zoo.errors import UserError
-
-_FIELDS = "translation_tokenizer.json"
+from transformer_zoo.files import write_bytes
 
 
 class ImportedSide:
@@ -211,7 +210,7 @@ class ImportedTranslationTokenizer:
         """Write the files as they were, and `translation_tokenizer.json`, which says what they are."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _FIELDS).unlink(missing_ok=True)
+        (folder / IMPORTED).unlink(missing_ok=True)
         self.files.save(folder)
         fields = {
             "family": self.family,
@@ -220,7 +219,7 @@ class ImportedTranslationTokenizer:
             "languages": [self.source_language, self.target_language],
             "files": sorted(self.files.contents),
         }
-        _write_atomically(folder / _FIELDS, json.dumps(fields, indent=1).encode() + b"\n")
+        write_bytes(folder / IMPORTED, json.dumps(fields, indent=1).encode() + b"\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -231,7 +230,7 @@ class ImportedTranslationTokenizer:
         """
         folder = Path(folder)
         try:
-            fields = json.loads((folder / _FIELDS).read_bytes())
+            fields = json.loads((folder / IMPORTED).read_bytes())
             family, (size, target_size), (source, target) = (
                 fields[name] for name in ("family", "vocab_sizes", "languages")
             )
@@ -241,9 +240,9 @@ class ImportedTranslationTokenizer:
         except UserError:
             raise
         except OSError as error:
-            raise UserError(f"{folder / _FIELDS}: cannot read the tokenizer ({error.strerror})") from None
+            raise UserError(f"{folder / IMPORTED}: cannot read the tokenizer ({error.strerror})") from None
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{folder / _FIELDS}: damaged; import the model again") from None
+            raise UserError(f"{folder / IMPORTED}: damaged; import the model again") from None
         return cls(files, family, vocab_sizes=(size, target_size), languages=(source, target))
 
 
@@ -283,6 +282,6 @@ def load_translation_tokenizer(folder: str | Path) -> TranslationTokenizer | Imp
         UserError: there is none, or a file is missing or damaged.
     """
     folder = Path(folder)
-    if (folder / _FIELDS).exists():
+    if (folder / IMPORTED).exists():
         return ImportedTranslationTokenizer.load(folder)
     return TranslationTokenizer.load(folder)

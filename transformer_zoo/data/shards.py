@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from transformer_zoo.data.text import Piece, TextFiles
 from transformer_zoo.data.text_tokenizers import Ids, TextTokenizer
-from transformer_zoo.data.tokenizers import _write_atomically
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_bytes
 
 _FORMAT, _HEADER = "transformer_zoo tokens 1", 512
 _GROUP = 1 << 18  # characters that one thread encodes at a time, or one piece if that is longer
@@ -112,7 +112,7 @@ def write_shards(
         "stamp": stamp,
         "shards": writer.shards,
     }
-    _write_atomically(folder / f"{split}.json", json.dumps(index, indent=1).encode() + b"\n")
+    write_bytes(folder / f"{split}.json", json.dumps(index, indent=1).encode() + b"\n")
     return TokenShards(folder, split, tokenizer)
 
 

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from transformer_zoo.data.tokenizers import _write_atomically
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_bytes
 
 END_OF_TEXT = "<|endoftext|>"  # what the id between documents looks like when it is decoded
 Ids = NDArray[Any]
@@ -97,9 +97,9 @@ class TextTokenizer(ABC):
         (folder / _FIELDS).unlink(missing_ok=True)  # two files cannot change at once: for a moment there is none
         parts = split_files(fields, content)
         for name, part in parts.items():
-            _write_atomically(folder / name, part)
+            write_bytes(folder / name, part)
         about = {"kind": self.kind, "fingerprint": self.fingerprint, **fields}
-        _write_atomically(folder / _FIELDS, json.dumps(about, ensure_ascii=True, indent=1).encode() + b"\n")
+        write_bytes(folder / _FIELDS, json.dumps(about, ensure_ascii=True, indent=1).encode() + b"\n")
         if _CONTENT not in parts:
             (folder / _CONTENT).unlink(missing_ok=True)
 

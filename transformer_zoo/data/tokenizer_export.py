@@ -25,8 +25,9 @@ from transformer_zoo.data.text_tokenizers import (
     TextTokenizer,
     WordTokenizer,
 )
-from transformer_zoo.data.tokenizers import SentencePieceTokenizer, TranslationTokenizer, _write_atomically
+from transformer_zoo.data.tokenizers import SentencePieceTokenizer, TranslationTokenizer
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_bytes
 
 # `transformers` builds the tokenizer of such a model by itself, whatever tokenizer.json says.
 _OWN_PRE_TOKENIZER = ("qwen2",)
@@ -66,14 +67,14 @@ _PLAIN = {"clean_up_tokenization_spaces": False, "model_max_length": int(1e30)}
 
 
 def _write(folder: Path, name: str, fields: Mapping[str, Any]) -> None:
-    _write_atomically(folder / name, json.dumps(fields, ensure_ascii=False, indent=1).encode() + b"\n")
+    write_bytes(folder / name, json.dumps(fields, ensure_ascii=False, indent=1).encode() + b"\n")
 
 
 def _write_marian(tokenizer: TranslationTokenizer, folder: Path) -> None:
     """source.spm, target.spm, vocab.json (and target_vocab.json): piece to id, as they are."""
     sides = {"source": tokenizer.source, "target": tokenizer.target}
     for name, side in sides.items():
-        _write_atomically(folder / f"{name}.spm", side.model)
+        write_bytes(folder / f"{name}.spm", side.model)
     _write(folder, "vocab.json", _vocabulary(tokenizer.source))
     if not tokenizer.joint:
         _write(folder, "target_vocab.json", _vocabulary(tokenizer.target))

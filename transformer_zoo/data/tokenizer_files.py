@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from transformer_zoo.data.tokenizers import _write_atomically
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_bytes
 
 # All that a tokenizer may be made of. They are kept with a run, byte for byte.
 _NAMES = (
@@ -67,7 +67,7 @@ class TokenizerFiles:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _NAMES:
             if name in self.contents:
-                _write_atomically(folder / name, self.contents[name])
+                write_bytes(folder / name, self.contents[name])
             else:
                 (folder / name).unlink(missing_ok=True)
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import io
-import os
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -16,8 +15,11 @@ import sentencepiece as spm
 
 from transformer_zoo.data.sampling import PieceSampler
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_bytes
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
+IMPORTED = "translation_tokenizer.json"
+"""The file by which a folder is known to hold an imported tokenizer instead."""
 
 ModelType = Literal["bpe", "unigram"]
 Normalization = Literal["nmt_nfkc", "nmt_nfkc_cf", "nfkc", "nfkc_cf", "identity"]
@@ -162,13 +164,9 @@ class SentencePieceTokenizer:
         """Text of piece ids; pad, bos and eos give nothing, unk gives " ⁇ "."""
         return self._pieces.decode(list(ids))  # type: ignore[no-any-return]
 
-    def pieces(self, text: str) -> list[str]:
-        """The pieces as text, for people to look at."""
-        return self._pieces.encode(text, out_type=str)  # type: ignore[no-any-return]
-
     def save(self, path: str | Path) -> None:
         """Write the model file: beside, synced, renamed, so that a reader never sees half of it."""
-        _write_atomically(Path(path), self.model)
+        write_bytes(Path(path), self.model)
 
     @classmethod
     def load(cls, path: str | Path) -> "SentencePieceTokenizer":
@@ -228,7 +226,7 @@ class TranslationTokenizer:
         return cls(train(source, settings.vocab_size), train(target, target_size))
 
     def save(self, folder: str | Path) -> None:
-        """Write `joint.model`, or `source.model` and `target.model`, into the folder."""
+        """Write `joint.model`, or `source.model` and `target.model`, in place of any tokenizer in the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         sides = {"joint": self.source} if self.joint else {"source": self.source, "target": self.target}
@@ -236,6 +234,7 @@ class TranslationTokenizer:
             tokenizer.save(folder / f"{name}.model")
         for stale in {"joint", "source", "target"} - sides.keys():
             (folder / f"{stale}.model").unlink(missing_ok=True)
+        (folder / IMPORTED).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> "TranslationTokenizer":
@@ -283,16 +282,3 @@ def _not_unicode(texts: Sequence[str]) -> str:
             continue
         return f"text {number} of {len(texts)} is not valid Unicode (a lone surrogate): {text[:40]!a}"
     return "the text could not be encoded"
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    beside = path.with_name(f"{path.name}.part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

@@ -93,14 +93,14 @@ class Windows:
         places = starts[:, None] + np.arange(self.length + 1)
         return self._batch(self.shards.take(places % self.shards.n_tokens).astype(np.int64))
 
-    def evaluation(self, *, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[TokenBatch]:
+    def evaluation(self, *, batch_size: int) -> Iterator[TokenBatch]:
         """The whole split in order: every token but the first is a target once; the last window is padded.
 
-        With several ranks each gets every `world_size`-th batch. A split of a single token has none.
+        A split of a single token has no batch.
         """
         n, length = self.shards.n_tokens, self.length
         starts = range(0, n - 1, length)
-        for first in range(rank * batch_size, len(starts), world_size * batch_size):
+        for first in range(0, len(starts), batch_size):
             rows = np.full((min(batch_size, len(starts) - first), length + 1), IGNORED, np.int64)
             for row, start in zip(rows, starts[first : first + batch_size], strict=True):
                 tokens = self.shards.read(start, min(start + length + 1, n))

@@ -42,7 +42,7 @@ class TextScore:
 
 
 class Window(NamedTuple):
-    """A piece of a text: the model reads `ids`, the last `len(targets)` of which foretell the targets."""
+    """A piece of a text: the model reads `ids`, the last `len(targets)` of which predict the targets."""
 
     ids: Sequence[int]
     targets: Sequence[int]
@@ -80,7 +80,7 @@ def text_score(
         model: any mode; it is put into evaluation mode while it is used.
         documents: the token ids of each, and how many bytes those that are counted spell.
         start_ids: those of the tokenizer.
-        stride: of the window; a smaller one foretells from more tokens, and takes longer. None: half of `max_seq_len`.
+        stride: of the window; a smaller one predicts from more tokens, and takes longer. None: half of `max_seq_len`.
         batch_size: windows that are read at once.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
 
@@ -107,7 +107,7 @@ def text_score(
     while batch := list(islice(source, batch_size)):
         nats += _nats(model, batch, dtype)
     if not n_tokens:
-        raise UserError("there is no token to foretell: the text is empty, or too short")
+        raise UserError("there is no token to predict: the text is empty, or too short")
     return TextScore(nats, n_tokens, n_bytes)
 
 

@@ -13,7 +13,10 @@ from transformer_zoo.models import EncoderDecoder
 
 @dataclass(frozen=True)
 class TargetScore:
-    """log p of each token of a target, eos last, given its source and the tokens before; in nats."""
+    """log p of each token of a target, eos last, given its source and the tokens before; in nats.
+
+    What every target of the language starts with, such as its tag, is given and has none.
+    """
 
     token_log_probs: list[float]
 
@@ -53,6 +56,7 @@ def score(
         raise UserError(f"{len(sources)} sources and {len(targets)} targets: they must match line for line")
     config = model.config
     end = config.eos_id if config.source_end_id is None else config.source_end_id
+    n_given = len(tokenizer.target.encode_batch([""])[0])
     pairs = [
         ([*source, end], [config.bos_id, *target, config.eos_id])
         for source, target in zip(
@@ -74,7 +78,7 @@ def score(
         batch.append(i)
     if batch:
         scores.update(zip(batch, _score_batch(model, [pairs[j] for j in batch], dtype), strict=True))
-    return [scores[i] for i in range(len(pairs))]
+    return [TargetScore(scores[i].token_log_probs[n_given:]) for i in range(len(pairs))]
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from transformer_zoo.blocks import Linear, pack_weight
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
 
-Model = TypeVar("Model", DecoderOnly, EncoderDecoder)
+Model = TypeVar("Model", bound=DecoderOnly | EncoderDecoder)
 
 
 def pack(model: Model) -> Model:
@@ -35,4 +35,5 @@ def pack(model: Model) -> Model:
             weight = part.weight.detach()
             del part.weight
             part.weight = pack_weight(weight)
-    return model.requires_grad_(False)
+    model.requires_grad_(False)
+    return model

@@ -256,11 +256,9 @@ class Decoder(_Stack):
             weight = attn.k_proj.weight
             # Under autocast projections are narrower than the memory, and the cache holds projections.
             kind = dtype or (weight.dtype if projected is None else projected.keys.dtype)
-            shape = batch, attn.n_kv_heads, capacity, attn.head_dim
-            # Not zeroed where attention is shown only slots that are written: most of a capacity never is.
-            new = torch.zeros if static else torch.empty
-            keys, values = (new(shape, device=weight.device, dtype=kind) for _ in range(2))
-            caches.append(KVCache(keys, values))
+            # Most of a capacity is never written, nor, unless it is static, shown to attention.
+            sizes = batch, attn.n_kv_heads, capacity, attn.head_dim
+            caches.append(KVCache.empty(*sizes, device=weight.device, dtype=kind, zeroed=static))
             memories.append(projected)
         made = DecoderCache(caches, memories, static=static)
         if isinstance(self.positions, AlibiBias | RelativeBias):

@@ -163,13 +163,10 @@ class RunConfig:
                 least = AT_LEAST.get(f"{section}.{name}", 0)
                 if isinstance(value, int | float) and not least <= value < float("inf"):
                     raise UserError(f"{section}.{name} is {value}, expected at least {least}")
-        shares = {
-            "training.ema_decay": self.training.ema_decay,
-            "optimizer.betas": max(self.optimizer.betas),
-        }
-        for where, share in shares.items():
-            if share >= 1:
-                raise UserError(f"{where} is {share}, expected less than 1")
+        betas = [("optimizer.betas", beta) for beta in self.optimizer.betas]
+        for where, share in [("training.ema_decay", self.training.ema_decay), *betas]:
+            if not 0 <= share < 1:
+                raise UserError(f"{where} is {share}, expected from 0 to less than 1")
         if self.schedule.name == "wsd" and not 0 < self.schedule.decay <= self.training.max_updates:
             raise UserError("schedule.decay must be from 1 to training.max_updates for schedule.name: wsd")
 

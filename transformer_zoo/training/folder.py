@@ -20,8 +20,9 @@ if sys.platform != "win32":
 # tested.
 MAY_CHANGE = (
     "run_dir", "device", "compile", "training.max_updates", "training.max_epochs", "training.max_minutes",
-    "training.log_every", "validation.patience", "validation.samples", "checkpoint.final_weights",
-    "data.tests", "test",
+    "training.log_every", "validation.patience", "validation.samples", "validation.prompt",
+    "validation.sample_tokens", "validation.temperature", "validation.top_k", "checkpoint.final_weights",
+    "data.tests", "data.workers", "test",
 )  # fmt: skip
 # What a finished run has settled: when to stop, which weights to end with, and how they are tested.
 SETTLED = (

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformer_zoo.errors import UserError
 
 _SMALL = (
-    "config.json", "generation_config.json", "*.spm", "*.model", "tokenizer*.json", "vocab*.json", "vocab.txt",
+    "config.json", "generation_config.json", "*.spm", "*.model", "tokenizer*.json", "*vocab.json", "vocab.txt",
     "merges.txt", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 _SAFETENSORS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
