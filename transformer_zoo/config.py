@@ -121,9 +121,9 @@ class ModelConfig:
     """Multiplies the logits; None: 1. T5 with a tied head has d_model^-0.5."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.windowed_layers, list):  # as JSON and YAML have it
-            object.__setattr__(self, "windowed_layers", tuple(self.windowed_layers))
         for field in dataclasses.fields(self):
+            if isinstance(getattr(self, field.name), list):  # as JSON and YAML have a tuple
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
             _check_field(type(self).__name__, field, getattr(self, field.name))
         self._check_heads(self.n_heads)
         if self.windowed_layers is not None and self.sliding_window is None:
@@ -283,11 +283,15 @@ class DecoderConfig(ModelConfig):
     """The token a text starts with, where there is one."""
     eos_id: int | None = None
     """The token a text ends with, where there is one."""
+    stop_ids: tuple[int, ...] | None = None
+    """More tokens at which an answer ends, such as the end of a turn in a chat."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_buckets(2)
         self._check_ids(self.vocab_size, "pad_id", "bos_id", "eos_id")
+        if self.stop_ids and max(self.stop_ids) >= self.vocab_size:
+            raise UserError(f"stop_ids has {max(self.stop_ids)}, outside the vocabulary of {self.vocab_size}")
         if self.windowed_layers and max(self.windowed_layers) >= self.n_layers:
             raise UserError(
                 f"windowed_layers has {max(self.windowed_layers)}, and there are {self.n_layers} layers, counted from 0"

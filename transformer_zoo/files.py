@@ -10,14 +10,18 @@ from typing import Any
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with the name of a file beside `path`, syncs that file, and renames it to `path`.
 
-    Who dies on the way leaves the old file as it was, and a `.part` that the next attempt overwrites.
+    A failure leaves the old file as it was; who is killed on the way, also a `.part` that the next attempt overwrites.
     """
     part = path.with_name(path.name + ".part")
-    write(part)
-    os.chmod(part, 0o666 & ~umask())  # safetensors makes files that nobody else may read
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        write(part)
+        os.chmod(part, 0o666 & ~umask())  # safetensors makes files that nobody else may read
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

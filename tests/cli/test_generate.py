@@ -202,11 +202,11 @@ def test_documents_are_predicted_apart(
 
     text_file.write_text("abc\n", encoding="utf-8")
     one = nats(run)
-    text_file.write_text("abc\n---\nabc\n---\n", encoding="utf-8")
-    assert nats(run, "--separator", "---") == pytest.approx(2 * one)
+    text_file.write_text("abc\n===\nabc\n===\n", encoding="utf-8")
+    assert nats(run, "--separator", "===") == pytest.approx(2 * one)
     trained = tmp_path / "trained"
     shutil.copytree(run, trained)
-    recipe = {"run_dir": "x", "data": {"validation": {"path": "y", "separator": "---"}}}
+    recipe = {"run_dir": "x", "data": {"validation": {"path": "y", "separator": "==="}}}
     (trained / "config.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     assert nats(trained) == pytest.approx(2 * one)
 

@@ -17,7 +17,7 @@ from transformer_zoo.generation.write import TextStream
 Hub = Callable[..., Path]
 TEXTS = [
     "hello world, ein Wort",
-    "größer 漢字 🎉 12345 don't",
+    "größer 漢字 🎉 12345 1.5 don't e\u0301",
     "two  blanks\n\nand\tlines ",
     "",
     " not",
@@ -49,6 +49,11 @@ def saved(folder: Path, hub: Hub, kind: str) -> Path:
         (folder / "tokenizer_config.json").unlink()
         (folder / "config.json").unlink()
         llama3(folder)
+    elif kind == "qwen2-slow":
+        shutil.copytree(hub("gpt2"), folder, dirs_exist_ok=True)
+        (folder / "config.json").unlink()
+        fields = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(fields), encoding="utf-8")
     elif name in ("neox", "qwen2"):
         shutil.copytree(hub("gpt2"), folder, dirs_exist_ok=True)
         cls = {"neox": transformers.GPTNeoXTokenizer, "qwen2": transformers.Qwen2Tokenizer}[name]
@@ -68,6 +73,7 @@ KINDS = {
     "gpt2-json": ((), 0),
     "neox": ((), 0),
     "qwen2": ((), 0),
+    "qwen2-slow": ((), 0),
     "opt": ((2,), 2),
     "opt-json": ((2,), 2),
     "llama": ((1,), 2),
@@ -206,6 +212,7 @@ def test_words_without_a_decoder_have_blanks_between(tmp_path: Path) -> None:
         ("llama", "tokenizer.model", b"", "not a SentencePiece model"),
         ("llama", "tokenizer.model", b"pickle", "not a SentencePiece model"),
         ("llama", "tokenizer.model", None, "no tokenizer of a decoder-only model"),
+        ("llama", "added_tokens.json", b'{"<|im_start|>": 9999}', "does not know the added token '<|im_start|>'"),
     ],
 )
 def test_damage_is_named_in_one_line(

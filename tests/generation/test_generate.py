@@ -113,6 +113,13 @@ def eos_model(**changes: Any) -> tuple[DecoderOnly, list[list[int]]]:
     return model, wanted
 
 
+def test_more_tokens_may_end_an_answer() -> None:
+    model, wanted = eos_model()
+    stops = small_model(eos_id=None, stop_ids=(18, model.config.eos_id))
+    ended = [row[: row.index(18)] if 18 in row else row for row in wanted]
+    assert generate(stops, PROMPTS, max_new_tokens=30, seed=2) == ended
+
+
 @pytest.mark.parametrize("static", [False, True])
 def test_end_of_text_stops_a_row_and_no_other(static: bool) -> None:
     model, wanted = eos_model(max_seq_len=16)

@@ -148,7 +148,7 @@ def test_a_prompt_or_text_that_cannot_be_is_refused_before_training(recipe: Path
     assert not (tmp_path / "run" / "checkpoints").exists()
     (tmp_path / "val.txt").write_text("t", "utf-8")
     with pytest.raises(UserError, match=r"data\.validation: .*val\.txt is a single token"):
-        train(recipe, "--tokenizer.kind", "bytes", "--tokenizer.end_of_text", "false")
+        train(recipe, "--tokenizer.kind", "characters", "--tokenizer.end_of_text", "false")
 
 
 def test_a_model_reads_no_more_than_it_was_trained_on(recipe: Path) -> None:

@@ -68,7 +68,8 @@ class LearnedPositions(nn.Module):
     The first position has row `offset`; the rows before it are never used, and there because BART and OPT have them.
 
     Raises:
-        ValueError: a position past `max_seq_len`; they never wrap. (On a GPU, which a look would stall, torch's own check stops the program.)
+        ValueError: a position past `max_seq_len`; they never wrap. On a GPU, which looking at given positions would
+            stall, torch's own check stops the program.
     """
 
     def __init__(self, max_seq_len: int, d_model: int, *, offset: int = 0) -> None:

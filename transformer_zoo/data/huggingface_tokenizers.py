@@ -128,7 +128,14 @@ def read_pieces(files: TokenizerFiles) -> JsonPieces | SentencePieces:
     if "merges.txt" in files:
         return JsonPieces.byte_level(files)
     if (name := files.first(*_SENTENCEPIECE)) is not None:
-        return SentencePieces(files.bytes_of(name), files.folder / name)
+        pieces = SentencePieces(files.bytes_of(name), files.folder / name)
+        pad = files.token("pad_token")  # nobody writes it
+        if beyond := [token for token, i in files.added.items() if i >= pieces.n_ids and token != pad]:
+            raise UserError(
+                f"{files.folder}: {name} does not know the added token {beyond[0]!r} and would spell it out; save the "
+                "tokenizer once with transformers' AutoTokenizer, which writes a tokenizer.json"
+            )
+        return pieces
     raise UserError(
         f"{files.folder}: no tokenizer of a decoder-only model (tokenizer.json, vocab.json with merges.txt, or "
         "tokenizer.model)"

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import sentencepiece as spm
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from transformer_zoo.data.tokenizer_files import TokenizerFiles
 from transformer_zoo.data.tokenizers import _not_unicode
 from transformer_zoo.errors import UserError
 
 _BLANK = "▁"
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 # Between the bytes of tokens: nothing; nothing, and the text's first blank is left out; a blank.
@@ -72,6 +76,12 @@ class JsonPieces:
             raise UserError(f"{path}: damaged, or not of this vocab.json ({_one_line(error)})") from None
         blank = bool(files.settings.get("add_prefix_space", False))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=blank)
+        if files.tokenizer_class == "Qwen2Tokenizer":
+            tokenizer.normalizer = normalizers.NFC()
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+                pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=blank, use_regex=False),
+            ])
         tokenizer.decoder = decoders.ByteLevel()
         special = _special_tokens(files)
         for token in sorted(files.added, key=files.added.__getitem__):

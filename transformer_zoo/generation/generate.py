@@ -1,6 +1,6 @@
 """Writing with a decoder-only model: tokens in, tokens out, many texts at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import torch
@@ -91,7 +91,7 @@ def generate_stream(
         repetition_penalty: above 1, tokens of the prompt and the answer become less likely.
         seed: row i draws with seed + i, so that it can be had again alone; None: another one each time, by torch's
             generator.
-        ignore_eos: `config.eos_id` is a token as any other, and does not end a row.
+        ignore_eos: `config.eos_id` and `stop_ids` are tokens as any other, and do not end a row.
         stop: asked with row and token after each; True ends the row.
         stride: past `max_seq_len` the context moves so many tokens at a time, and is read again each time. 1: every
             token is drawn knowing the `max_seq_len` before it, and costs the reading of them. None: a quarter of
@@ -120,8 +120,8 @@ def generate_stream(
     )
     seed = int(torch.randint(2**62, ())) if seed is None else seed
     generators = [torch.Generator(device).manual_seed(seed + i) for i in range(len(rows))]
-    eos_id = None if ignore_eos else model.config.eos_id
-    return _generate(reader, rows, max_new_tokens, sampling, generators, eos_id, stop)
+    ends = set() if ignore_eos else {model.config.eos_id, *(model.config.stop_ids or ())}
+    return _generate(reader, rows, max_new_tokens, sampling, generators, ends, stop)
 
 
 @torch.inference_mode()
@@ -131,7 +131,7 @@ def _generate(
     max_new_tokens: int,
     sampling: Sampling,
     generators: list[torch.Generator],
-    eos_id: int | None,
+    ends: Set[int | None],
     stop: Callable[[int, int], bool] | None,
 ) -> Iterator[NewToken]:
     """Appends to `rows`."""
@@ -150,7 +150,7 @@ def _generate(
         for place, (i, token) in enumerate(zip(live, chosen[:, 0].tolist(), strict=True)):
             rows[i].append(token)
             end: End | None = None
-            if token == eos_id:
+            if token in ends:
                 end = "eos"
             elif stop is not None and stop(i, token):
                 end = "stop"

@@ -34,7 +34,9 @@ def imported_run(model: EncoderDecoder | DecoderOnly, folder: Path) -> Run | Tex
         return Run(model.eval(), tokenizer, {}, model.config.max_seq_len)
     text_tokenizer = import_text_tokenizer(folder)
     bos_id = text_tokenizer.start_ids[0] if text_tokenizer.start_ids else None
-    model.config = replace(model.config, bos_id=bos_id, eos_id=text_tokenizer.eos_id)
+    ends = dict.fromkeys([text_tokenizer.eos_id, model.config.eos_id, *(model.config.stop_ids or ())])
+    stops = tuple(token for token in ends if token not in (None, text_tokenizer.eos_id))
+    model.config = replace(model.config, bos_id=bos_id, eos_id=text_tokenizer.eos_id, stop_ids=stops or None)
     check_text_tokenizer(folder, model.config, text_tokenizer, None)
     return TextRun(model.eval(), text_tokenizer, {})
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, GenerationConfig
 
+from transformer_zoo.config import DecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS
 from transformer_zoo.zoo.huggingface.families import FAMILIES
@@ -138,6 +139,10 @@ def test_what_is_not_supported_is_refused_by_name(family: str, fields: dict[str,
         ("t5", {"feed_forward_proj": "gated-gelu"},
          {"feed_forward_proj": "relu", "dense_act_fn": "gelu_new", "is_gated_act": True}),
         ("llama", {"unheard_of": None, "pruned_heads": {}}, {}),
+        ("gpt2", {"n_special": 0, "predict_special_tokens": True}, {}),
+        ("gpt_neox", {"attention_probs_dropout_prob": 0, "hidden_dropout_prob": 0}, {}),
+        ("opt", {"output_projection": True}, {}),
+        ("bart", {"replacing_rate": 0, "save_step": 58, "author": "x"}, {}),
     ],
 )  # fmt: skip
 def test_old_names_mean_the_same(family: str, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -148,7 +153,18 @@ def test_special_tokens_may_be_lists_or_outside_of_the_vocabulary() -> None:
     small = FAMILIES["gpt2"].read({"vocab_size": 99, "bos_token_id": 98})
     assert (small.bos_id, small.eos_id) == (98, None)
     chat = FAMILIES["llama"].read({"eos_token_id": [7, 8, 9], "pad_token_id": -1})
-    assert (chat.eos_id, chat.pad_id) == (7, 31999)  # type: ignore[union-attr]
+    assert isinstance(chat, DecoderConfig)
+    assert (chat.eos_id, chat.stop_ids, chat.pad_id) == (7, (8, 9), 31999)
+    assert FAMILIES["llama"].write(chat)["eos_token_id"] == [7, 8, 9]
+
+
+def test_a_chat_ends_where_generation_config_json_says_too(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gemma2", "eos_token_id": 1}')
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [1, 107]}')
+    family, fields = read_fields(tmp_path)
+    config = family.read(fields)
+    assert isinstance(config, DecoderConfig)
+    assert (config.eos_id, config.stop_ids) == (1, (107,))
 
 
 def test_a_target_starts_with_what_generate_takes() -> None:

@@ -201,7 +201,7 @@ def test_another_architecture_than_config_json_says(folder: Path) -> None:
 def test_numbers_that_no_block_can_have(tmp_path: Path) -> None:
     make("t5").save_pretrained(tmp_path)
     change_fields(tmp_path, relative_attention_max_distance=3)
-    refused(tmp_path, "config.json: buckets 32 and max_distance 3")
+    refused(tmp_path, "config.json of a t5 model: relative_buckets 32")
 
 
 class _Runs:
@@ -276,6 +276,35 @@ def test_a_name_is_looked_up_on_the_hub(folder: Path, monkeypatch: pytest.Monkey
     assert asked[1:] == [("openai-community/gpt2", False), ("openai-community/gpt2", True)]
     assert resolve(folder) == folder
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "message"),
+    [
+        ("GatedRepoError", "401 Client Error. (Request ID: 7)", "accepted: do so at https://huggingface.co/some/model"),
+        ("RepositoryNotFoundError", "401 Client Error.", "the hub has no such model, or a private one"),
+        ("HfHubHTTPError", "(Request ID: 7)\n\n429 Client Error: wait", "does not give it (429 Client Error: wait)"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_in_one_line(
+    kind: str, said: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    class Error(getattr(huggingface_hub.errors, kind)):  # type: ignore[misc]
+        def __init__(self) -> None:  # without the answer that it was made of
+            Exception.__init__(self, said)
+
+        __str__ = Exception.__str__
+
+    def fetch(name: str, *, allow_patterns: list[str]) -> str:
+        raise Error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with pytest.raises(UserError) as refusal:
+        resolve("some/model")
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_without_the_hub_a_name_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ _GENERIC: dict[str, tuple[str, ...]] = {
         "name_or_path", "_commit_hash", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
         "_attn_implementation_internal", "_experts_implementation_internal", "_flash_attn_2_enabled",
         "tokenizer_class", "prefix", "language", "languages", "transformers.js_config",
-        "unsloth_version", "unsloth_fixed",
+        "unsloth_version", "unsloth_fixed", "author", "custom_pipelines",
     ),
     "how results are returned, and how they are computed": (
         "return_dict", "use_return_dict", "output_hidden_states", "output_attentions", "output_past", "output_scores",

@@ -186,7 +186,7 @@ class Family:
             elif value is not None and name not in known and name not in GENERIC_FIELDS and name not in self.ignored:
                 raise UserError(
                     f"config.json: {name} is not known for {self.model_type} and may change the result; "
-                    "if it does not, remove it there"
+                    "if it does not, remove it there (a hub model: in what `hf download NAME --local-dir DIR` fetches)"
                 )
 
 

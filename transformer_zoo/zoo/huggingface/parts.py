@@ -26,9 +26,9 @@ ENCODER_DECODER: dict[str, tuple[Any, ...]] = {
 """What an encoder-decoder requires of theirs."""
 
 
-def _first(ids: Any) -> Any:
-    """The first of several ids, or the one."""
-    return (ids or [None])[0] if isinstance(ids, list) else ids
+def listed(ids: Any) -> list[Any]:
+    """Several ids, or the one."""
+    return ids or [None] if isinstance(ids, list) else [ids]
 
 
 def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded: bool = True) -> Part:
@@ -42,17 +42,28 @@ def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded
         vocab_size = ours["vocab_size"]
         ids = {}
         for name, default in defaults.items():
-            token = _first(theirs.get(name, default))
+            token = listed(theirs.get(name, default))[0]
             if name == "pad_token_id" and token is not None and token < 0:
                 token += vocab_size  # as torch counts rows
             ids[name] = token if token is not None and 0 <= token < vocab_size else None
         pad_id = ids["pad_token_id"] if padded else None
-        return {"bos_id": ids["bos_token_id"], "eos_id": ids["eos_token_id"], "pad_id": pad_id}
+        stops = tuple(token for token in listed(theirs.get("eos_token_id"))[1:] if 0 <= token < vocab_size)
+        return {
+            "bos_id": ids["bos_token_id"],
+            "eos_id": ids["eos_token_id"],
+            "stop_ids": stops or None,
+            "pad_id": pad_id,
+        }
 
     def write(config: DecoderConfig) -> dict[str, Any]:
-        return {"bos_token_id": config.bos_id, "eos_token_id": config.eos_id, "pad_token_id": config.pad_id}
+        return {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
 
     return Part((*defaults, "decoder_start_token_id", "is_decoder"), read, write)
+
+
+def end_ids(config: DecoderConfig) -> int | list[int] | None:
+    """The eos_token_id of a decoder-only model, which may be several."""
+    return [config.eos_id, *config.stop_ids] if config.stop_ids and config.eos_id is not None else config.eos_id
 
 
 def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int, forces_eos: bool = False) -> Part:
@@ -69,7 +80,7 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int, f
         return {
             "pad_id": pad_id,
             "bos_id": next((token for token in starts if token is not None), pad_id),
-            "eos_id": _first(theirs.get("eos_token_id", eos)),
+            "eos_id": listed(theirs.get("eos_token_id", eos))[0],
         }
 
     def write(config: EncoderDecoderConfig) -> dict[str, Any]:

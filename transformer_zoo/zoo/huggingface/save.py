@@ -18,6 +18,7 @@ from transformer_zoo.zoo.huggingface.compare import differences
 from transformer_zoo.zoo.huggingface.families import FAMILIES
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.load import join
+from transformer_zoo.zoo.huggingface.parts import end_ids
 from transformer_zoo.zoo.huggingface.rewrite import rewrite, unshare
 
 
@@ -116,7 +117,7 @@ def _joined(pieces: list[tuple[Tensor, Weight]], config: Config) -> Tensor:
 def generation_fields(config: Config) -> dict[str, Any]:
     """generation_config.json: the special tokens, and that pad and the start are not generated."""
     if not isinstance(config, EncoderDecoderConfig):
-        return {"bos_token_id": config.bos_id, "eos_token_id": config.eos_id, "pad_token_id": config.pad_id}
+        return {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
     never = sorted({config.pad_id, config.bos_id} - {config.eos_id})
     return {
         "bos_token_id": config.bos_id,

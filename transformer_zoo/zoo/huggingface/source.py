@@ -14,6 +14,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
 from transformer_zoo.zoo.huggingface.families import FAMILIES
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
+from transformer_zoo.zoo.huggingface.parts import listed
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _EMBEDDINGS = ("embedding", "source_embedding", "target_embedding", "head")
@@ -32,6 +33,10 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
     if (path := folder / "generation_config.json").is_file():
         generation = read_json(path)
         theirs |= {name: generation[name] for name in _IDS if theirs.get(name) is None and name in generation}
+        ends = [*listed(theirs.get("eos_token_id")), *listed(generation.get("eos_token_id"))]
+        several = list(dict.fromkeys(token for token in ends if token is not None))
+        if len(several) > 1:  # `generate` ends at each
+            theirs["eos_token_id"] = several
     return FAMILIES[kind], theirs
 
 

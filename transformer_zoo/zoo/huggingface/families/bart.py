@@ -36,6 +36,7 @@ _CROSS = {
 _OLD = (
     "normalize_before", "normalize_embedding", "add_final_layer_norm", "add_bias_logits", "static_position_embeddings",
     "extra_pos_embeddings", "do_blenderbot_90_layernorm", "encoder_layerdrop", "decoder_layerdrop",
+    "replacing_rate", "save_step", "student_encoder_layers", "student_decoder_layers", "kobart_version",
 )  # fmt: skip
 
 BART = Family(

@@ -40,7 +40,7 @@ GPT2 = Family(
     required=TEXT_ONLY,
     ignored=(
         "embd_pdrop", "n_ctx", "reorder_and_upcast_attn", "summary_type", "summary_use_proj", "summary_activation",
-        "summary_proj_to_labels", "summary_first_dropout",
+        "summary_proj_to_labels", "summary_first_dropout", "n_special", "predict_special_tokens",
     ),
     aliases={
         "hidden_size": "n_embd",
@@ -98,6 +98,8 @@ GPT_NEOX = Family(
     ),
     constants={"ffn_bias": True},
     required=TEXT_ONLY,
+    # GPT-NeoX-20B's, from before it had a dropout.
+    ignored=("attention_probs_dropout_prob", "hidden_dropout_prob"),
     weights={
         "embedding": "gpt_neox.embed_in",
         **layers(
@@ -174,7 +176,7 @@ OPT = Family(
     ),
     constants={"positions": "learned", "position_offset": 2, "norm_eps": 1e-5},
     required={**TEXT_ONLY, "learned_embeddings": (True,), "scale_embeddings": (False,)},
-    ignored=("layerdrop", "activation_dropout"),
+    ignored=("layerdrop", "activation_dropout", "output_projection"),
     weights={
         "embedding": "model.decoder.embed_tokens",
         "embedding_in": "model.decoder.project_in",
