@@ -133,6 +133,16 @@ class ModelConfig:
                 f"d_model {self.d_model} must be even for sinusoidal positions: a frequency takes a sine and a cosine"
             )
 
+    @property
+    def d_head(self) -> int:
+        """Width of one head."""
+        return self.head_dim or self.d_model // self.n_heads
+
+    @property
+    def ends_in_norm(self) -> bool:
+        """Whether there is a norm after the last layer."""
+        return self.norm_position != "post" if self.final_norm is None else self.final_norm
+
     def _check_heads(self, n_heads: int) -> None:
         if self.head_dim is None and self.d_model % n_heads:
             raise UserError(
@@ -217,8 +227,7 @@ class EncoderDecoderConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        vocab = min(self.vocab_size, self.target_vocab_size or self.vocab_size)
-        self._check_ids(vocab, "pad_id", "bos_id", "eos_id", "source_end_id")
+        self._check_ids(min(self.vocab_size, self.target_size), "pad_id", "bos_id", "eos_id", "source_end_id")
         self._check_buckets(4)
         if self.n_decoder_heads is not None:
             self._check_heads(self.n_decoder_heads)
@@ -231,6 +240,17 @@ class EncoderDecoderConfig(ModelConfig):
                 f"share_embeddings {self.share_embeddings!r} needs one vocabulary, but vocab_size is {self.vocab_size} "
                 f"and target_vocab_size {self.target_vocab_size}: set share_embeddings to 'decoder' or 'none'"
             )
+
+
+    @property
+    def target_size(self) -> int:
+        """Target vocabulary."""
+        return self.target_vocab_size or self.vocab_size
+
+    @property
+    def source_end(self) -> int:
+        """The token every source ends with."""
+        return self.eos_id if self.source_end_id is None else self.source_end_id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,7 @@ def _compare(ctranslate2: Any, model: EncoderDecoder | DecoderOnly, folder: Path
         n = min(theirs.size(-1), logits.size(-1))
         return float((logits[..., :n].log_softmax(-1) - theirs[..., :n].log_softmax(-1)).abs().max())
     config = model.config
-    end = config.eos_id if config.source_end_id is None else config.source_end_id
+    end = config.source_end
     words, start = [tokens[i] for i in chosen], json.loads((folder / "config.json").read_text("utf-8"))
     first = [tokens[config.bos_id]] if start["decoder_start_token"] is None else []  # then a prefix is to have it
     translator = ctranslate2.Translator(str(folder))

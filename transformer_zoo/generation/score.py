@@ -55,10 +55,9 @@ def score(
     if len(sources) != len(targets):
         raise UserError(f"{len(sources)} sources and {len(targets)} targets: they must match line for line")
     config = model.config
-    end = config.eos_id if config.source_end_id is None else config.source_end_id
     n_given = len(tokenizer.target.encode_batch([""])[0])
     pairs = [
-        ([*source, end], [config.bos_id, *target, config.eos_id])
+        ([*source, config.source_end], [config.bos_id, *target, config.eos_id])
         for source, target in zip(
             tokenizer.source.encode_batch(sources), tokenizer.target.encode_batch(targets), strict=True
         )

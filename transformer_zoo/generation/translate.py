@@ -142,7 +142,6 @@ def translate_n_best(
     limit = longest if max_source_tokens is None else max_source_tokens
     most = longest if model.config.positions == "learned" else sys.maxsize  # tokens of a translation, eos included
     limit = min(limit, most)
-    end = model.config.eos_id if model.config.source_end_id is None else model.config.source_end_id
     [nothing], (start, forced) = tokenizer.source.encode_batch([""]), tokenizer.target.encode_batch(["", prefix])
     source, read = iter(lines), 0
     while texts := list(islice(source, window)):
@@ -155,7 +154,7 @@ def translate_n_best(
         read += len(texts)
         given = 0
         for batch in _plan([piece for line in chunk for piece in line.pieces], beam, max_extra, batch_tokens):
-            ids, mask = pad_ids([[*piece.ids, end] for piece in batch], model.config.pad_id)
+            ids, mask = pad_ids([[*piece.ids, model.config.source_end] for piece in batch], model.config.pad_id)
             with evaluating(model, dtype):
                 found = beam_search(
                     model,

@@ -25,7 +25,6 @@ class EncoderDecoder(nn.Module):
     def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
         self.config = config
-        target_vocab_size = config.target_vocab_size or config.vocab_size
         self.encoder = Encoder(config, config.n_encoder_layers)
         decoder_config = replace(
             config, n_heads=config.n_decoder_heads or config.n_heads, d_ff=config.decoder_d_ff or config.d_ff
@@ -41,11 +40,11 @@ class EncoderDecoder(nn.Module):
             self.embedding = self._new_embedding(config.vocab_size)
         else:
             self.source_embedding = self._new_embedding(config.vocab_size)
-            self.target_embedding = self._new_embedding(target_vocab_size)
+            self.target_embedding = self._new_embedding(config.target_size)
         if config.share_embeddings in ("inputs", "none"):
-            self.head = Linear(config.d_model, target_vocab_size, bias=False)
+            self.head = Linear(config.d_model, config.target_size, bias=False)
             nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
-        self.register_buffer("logit_bias", torch.zeros(target_vocab_size) if config.logit_bias else None)
+        self.register_buffer("logit_bias", torch.zeros(config.target_size) if config.logit_bias else None)
 
     def _new_embedding(self, vocab_size: int) -> TokenEmbedding:
         config = self.config

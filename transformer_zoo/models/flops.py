@@ -14,6 +14,6 @@ def forward_flops(model: DecoderOnly, seq_len: int) -> int:
     config = model.config
     parts = [*model.decoder.modules(), model.embedding_in, model.embedding_out]
     linear = sum(part.weight.numel() for part in parts if isinstance(part, nn.Linear))
-    head_dim = config.head_dim or config.d_model // config.n_heads
+    head_dim = config.d_head
     attention = 4 * config.n_layers * config.n_heads * head_dim * seq_len
     return 2 * (linear + model.head_weight.numel()) + attention

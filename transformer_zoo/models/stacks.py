@@ -38,15 +38,11 @@ _LAYER_FIELDS = (
 _LONGEST_TABLE = 8192  # fixed positions beyond are computed when they are asked for
 
 
-def _head_dim(config: ModelConfig) -> int:
-    return config.head_dim or config.d_model // config.n_heads
-
-
 def _layer_options(config: ModelConfig, layer: int) -> dict[str, Any]:
     """The fields of a configuration that its layers take, under the names that they have in both."""
     options = {name: getattr(config, name) for name in _LAYER_FIELDS}
     if config.attention_scale_by_layer:
-        options["attention_scale"] = (config.attention_scale or _head_dim(config) ** -0.5) / (layer + 1)
+        options["attention_scale"] = (config.attention_scale or config.d_head ** -0.5) / (layer + 1)
     return options
 
 
@@ -87,7 +83,7 @@ def _build_rotary(config: ModelConfig) -> RotaryPositions:
             config.rotary_original_max_seq_len,
         )
     return RotaryPositions(
-        _head_dim(config),
+        config.d_head,
         base=config.rotary_base,
         dim=config.rotary_dim,
         layout=config.rotary_layout,
@@ -119,8 +115,7 @@ class _Stack(nn.Module):
         self.embedding_norm = _build_norm(config, config.embedding_norm)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(layers)
-        ends_in_norm = config.norm_position != "post" if config.final_norm is None else config.final_norm
-        self.final_norm = _build_norm(config, ends_in_norm)
+        self.final_norm = _build_norm(config, config.ends_in_norm)
 
     def _place(self, x: Tensor, start: int, positions: Tensor | None) -> tuple[Tensor, Rotation | None]:
         """x (B, T, D) as the first layer takes it, and the rotation that tells attention of its places, if one does.

@@ -69,7 +69,7 @@ def check_translation_tokenizer(
     folder: Path, config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer
 ) -> None:
     """Whether the model has an embedding for each id; an imported one may have some more. UserError if not."""
-    rows = {"source": config.vocab_size, "target": config.target_vocab_size or config.vocab_size}
+    rows = {"source": config.vocab_size, "target": config.target_size}
     for side, n in rows.items():
         size = getattr(tokenizer, side).vocab_size
         if size > n or (size < n and isinstance(tokenizer, TranslationTokenizer)):

@@ -176,8 +176,7 @@ class Recipe(RunConfig):
 
 def special_ids(config: EncoderDecoderConfig) -> SpecialIds:
     """What batches for such a model are made with."""
-    end = config.eos_id if config.source_end_id is None else config.source_end_id
-    return SpecialIds(pad_id=config.pad_id, bos_id=config.bos_id, eos_id=config.eos_id, source_end_id=end)
+    return SpecialIds(pad_id=config.pad_id, bos_id=config.bos_id, eos_id=config.eos_id, source_end_id=config.source_end)
 
 
 class TranslationObjective(nn.Module):

@@ -39,9 +39,7 @@ def spelling(config: Config) -> dict[str, Any]:
         if name not in _NO_MATTER and (name not in kinds or name in used)
     }
     head_dim = spelled_out(config, "head_dim")
-    fields["final_norm"] = config.norm_position != "post" if config.final_norm is None else config.final_norm
-    fields["qkv_bias"] = config.bias if config.qkv_bias is None else config.qkv_bias
-    fields["ffn_bias"] = config.bias if config.ffn_bias is None else config.ffn_bias
+    fields["final_norm"] = config.ends_in_norm
     fields["attention_scale"] = config.attention_scale or head_dim**-0.5
     fields["logit_scale"] = config.logit_scale or 1.0
     if "rotary_dim" in fields:
@@ -72,7 +70,7 @@ def _spell_decoder(fields: dict[str, Any], config: EncoderDecoderConfig) -> None
     fields["n_kv_heads"] = [config.n_kv_heads or n for n in heads]
     fields["head_dim"] = widths
     fields["attention_scale"] = [config.attention_scale or width**-0.5 for width in widths]
-    fields["target_vocab_size"] = config.target_vocab_size or config.vocab_size
+    fields["target_vocab_size"] = config.target_size
 
 
 def differences(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:

@@ -209,7 +209,7 @@ def spelled_out(config: Config, name: str) -> Any:
     if value is not None:
         return value
     if name == "head_dim":
-        return config.d_model // config.n_heads
+        return config.d_head
     other = {**SAME_AS, "qkv_bias": "bias", "ffn_bias": "bias"}.get(name)
     return None if other is None else getattr(config, other)
 

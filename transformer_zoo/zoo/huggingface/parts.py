@@ -135,7 +135,7 @@ def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_f
     def write(config: DecoderConfig) -> dict[str, Any]:
         theirs: dict[str, Any] = {base: config.rotary_base, "rope_scaling": _write_scaling(config)}
         if fraction:
-            head_dim = config.head_dim or config.d_model // config.n_heads
+            head_dim = config.d_head
             part = (config.rotary_dim or head_dim) / head_dim
             theirs[fraction] = part if int(head_dim * part) == config.rotary_dim else math.nextafter(part, 2)
         return theirs

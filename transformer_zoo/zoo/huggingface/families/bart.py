@@ -115,7 +115,7 @@ def _read_sharing(theirs: Fields, ours: Fields) -> dict[str, Any]:
 
 def _write_sharing(config: EncoderDecoderConfig) -> dict[str, Any]:
     return {
-        "decoder_vocab_size": config.target_vocab_size or config.vocab_size,
+        "decoder_vocab_size": config.target_size,
         "share_encoder_decoder_embeddings": config.share_embeddings == "all",
         "tie_word_embeddings": config.share_embeddings != "none",
     }

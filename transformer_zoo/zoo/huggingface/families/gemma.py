@@ -43,7 +43,7 @@ def _read_scale(theirs: Fields, ours: Fields) -> dict[str, Any]:
 
 
 def _write_scale(config: DecoderConfig) -> dict[str, Any]:
-    head_dim = config.head_dim or config.d_model // config.n_heads
+    head_dim = config.d_head
     return {"query_pre_attn_scalar": round((config.attention_scale or head_dim**-0.5) ** -2)}
 
 
