@@ -34,13 +34,14 @@ from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.zoo import get_config
+from transformer_zoo.zoo.huggingface import to_huggingface
 
 try:
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2LMHeadModel
 except ImportError as missing:
     sys.exit(f"error: {missing}: the peers are installed by pip install -e '.[benchmark]'")
 
-ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}  # ours: Hugging Face's; nanoGPT has the first only
+ACTIVATIONS = ("gelu", "gelu_tanh")  # nanoGPT has the first only
 NANOGPT, HUGGING_FACE = "nanoGPT", "Hugging Face GPT2LMHeadModel"
 
 
@@ -82,40 +83,12 @@ def build(options: Namespace) -> DecoderOnly:
     return DecoderOnly(config).to(options.device)
 
 
-def gpt2_names(model: DecoderOnly) -> dict[str, Tensor]:
-    """The weights under GPT-2's names, as nanoGPT and Hugging Face know them; matrices (outputs, inputs)."""
-    ours = model.state_dict()
-    named = {"wte.weight": ours["embedding.weight"], "wpe.weight": ours["decoder.positions.weight"]}
-    parts = {"attn_norm": "ln_1", "ffn_norm": "ln_2", "attn.out_proj": "attn.c_proj", "ffn.up_proj": "mlp.c_fc"}
-    parts["ffn.down_proj"] = "mlp.c_proj"
-    for kind in ("weight", "bias"):
-        if f"decoder.final_norm.{kind}" in ours:
-            named[f"ln_f.{kind}"] = ours[f"decoder.final_norm.{kind}"]
-        for i in range(model.config.n_layers):
-            layer = f"decoder.layers.{i}"
-            projections = [ours.get(f"{layer}.attn.{name}_proj.{kind}") for name in "qkv"]
-            if projections[0] is not None:
-                named[f"h.{i}.attn.c_attn.{kind}"] = torch.cat([p for p in projections if p is not None])
-            for mine, theirs in parts.items():
-                if f"{layer}.{mine}.{kind}" in ours:
-                    named[f"h.{i}.{theirs}.{kind}"] = ours[f"{layer}.{mine}.{kind}"]
-    return named
-
-
 def to_hugging_face(model: DecoderOnly) -> Any:
     """The same model there; where ours has no biases, theirs are zero."""
-    c = model.config
-    config = GPT2Config(
-        vocab_size=c.vocab_size, n_positions=c.max_seq_len, n_embd=c.d_model, n_layer=c.n_layers, n_head=c.n_heads,
-        n_inner=c.d_ff, activation_function=ACTIVATIONS[c.activation], resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    peer: Any = GPT2LMHeadModel(config)
-    transposed = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # their Conv1D keeps (inputs, outputs)
-    weights = {name: w.mT if name.endswith(transposed) else w for name, w in gpt2_names(model).items()}
-    found = peer.transformer.load_state_dict(weights, strict=False)
-    assert not found.unexpected_keys
-    return peer.to(model.head_weight.device)
+    with TemporaryDirectory() as folder:
+        to_huggingface(model, folder, family="gpt2")
+        peer: Any = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
+    return peer.to(model.head_weight.device).train()
 
 
 def to_nanogpt(model: DecoderOnly, folder: str) -> Any:
@@ -137,7 +110,12 @@ def to_nanogpt(model: DecoderOnly, folder: str) -> Any:
         dropout=0.0, bias=c.bias,
     )  # fmt: skip
     peer = module.GPT(config)
-    peer.transformer.load_state_dict(gpt2_names(model))
+    transposed = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # Hugging Face's Conv1D keeps (inputs, outputs)
+    theirs = to_hugging_face(model).transformer.state_dict()
+    wanted = peer.transformer.state_dict().keys()  # no biases, where it is made without
+    peer.transformer.load_state_dict(
+        {name: w.mT if name.endswith(transposed) else w for name, w in theirs.items() if name in wanted}
+    )
     return peer.to(model.head_weight.device)
 
 

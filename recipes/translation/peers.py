@@ -5,53 +5,26 @@ The model is post-norm, with relu, one shared vocabulary and sinusoids in "halve
 """
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MarianConfig, MarianMTModel
+from transformers import MarianMTModel
 
 from transformer_zoo.blocks.positions import sinusoids
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.zoo.huggingface import to_huggingface
 
 
 def to_marian(model: EncoderDecoder) -> MarianMTModel:
     """Hugging Face's MarianMTModel. It starts from bos, and with its default attention implementation."""
-    c = model.config
-    config = MarianConfig(
-        vocab_size=c.vocab_size,
-        d_model=c.d_model,
-        encoder_layers=c.n_encoder_layers,
-        decoder_layers=c.n_decoder_layers,
-        encoder_attention_heads=c.n_heads,
-        decoder_attention_heads=c.n_heads,
-        encoder_ffn_dim=c.d_ff,
-        decoder_ffn_dim=c.d_ff,
-        dropout=c.dropout,
-        attention_dropout=c.attention_dropout,
-        activation_dropout=c.activation_dropout,
-        activation_function=c.activation,
-        scale_embedding=c.scale_embeddings,
-        max_position_embeddings=c.max_seq_len,
-        pad_token_id=c.pad_id,
-        decoder_start_token_id=c.bos_id,
-        eos_token_id=c.eos_id,
-        forced_eos_token_id=c.eos_id,
-    )
-    marian: Any = MarianMTModel(config)
-    marian.final_logits_bias.zero_()
-    _copy(marian.model.shared, model.embedding)
-    for layer, theirs in _layer_pairs(model, marian.model):
-        _copy(theirs.self_attn, layer.attn)
-        _copy(theirs.self_attn_layer_norm, layer.attn_norm)
-        if hasattr(layer, "cross_attn"):
-            _copy(theirs.encoder_attn, layer.cross_attn)
-            _copy(theirs.encoder_attn_layer_norm, layer.cross_attn_norm)
-        _copy(theirs.fc1, layer.ffn.up_proj)
-        _copy(theirs.fc2, layer.ffn.down_proj)
-        _copy(theirs.final_layer_norm, layer.ffn_norm)
-    result: MarianMTModel = marian
+    with TemporaryDirectory() as folder:
+        to_huggingface(model, folder, family="marian")
+        marian = MarianMTModel.from_pretrained(folder, dtype=torch.float32)
+    marian.generation_config.bad_words_ids = None  # as our search is timed: each word may come
+    result: MarianMTModel = marian.train()
     return result
 
 
