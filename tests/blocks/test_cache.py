@@ -20,7 +20,7 @@ def test_tokens_go_to_the_next_free_slots() -> None:
 
 def test_the_window_is_what_attention_sees() -> None:
     cache = KVCache.empty(1, 1, 6, 2)
-    cache.window = 3
+    cache.visible = 3
     assert cache.causal_mask(2).tolist() == [[True, False, False], [True, True, False]]
     keys, _ = cache.append(torch.randn(1, 1, 2, 2), torch.randn(1, 1, 2, 2))
     assert keys.shape == (1, 1, 3, 2)

@@ -103,7 +103,7 @@ def test_from_raw_text_to_scores_in_one_folder(
     samples = (run_dir / "samples.txt").read_text()
     assert samples.count("source") == samples.count("reference") == 4
     run = load_run(run_dir)
-    assert run.config["training"]["max_updates"] == 12
+    assert run.recipe["training"]["max_updates"] == 12
     sources = run.tokenizer.source.encode_batch((tmp_path / "train.en").read_text("utf-8").splitlines())
     assert run.max_source_tokens == max(map(len, sources)) + 1
 

@@ -121,7 +121,7 @@ def run_dir(tmp_path: Path) -> Path:
 def test_a_run_loads_as_it_was_saved(run_dir: Path) -> None:
     run = load_run(run_dir)
     assert not run.model.training
-    assert run.config == {"run_dir": "x"}
+    assert run.recipe == {"run_dir": "x"}
     assert run.model.config.target_vocab_size == run.tokenizer.target.vocab_size == 25
     for name, value in load_weights(run_dir / "model.safetensors").items():
         assert torch.equal(run.model.state_dict()[name], value)

@@ -16,10 +16,9 @@ class ProjectedMemory(NamedTuple):
 class KVCache:
     """Keys and values of one self-attention, preallocated and filled from the left.
 
-    `length` is a tensor, so that a compiled step writes at a new place without being compiled again. `window` says how
-    many slots attention is shown: all of them keeps shapes fixed; `used` of them is less work where shapes may change.
-    Then `start` says to Python where the next tokens go, up to the window's end, in place of `length`, which stays as
-    it is: less work once more.
+    `length` is a tensor, so that a compiled step writes at a new place without being compiled again. Attention is shown
+    the first `visible` slots: all of them keep shapes fixed; those in use are less work where shapes may change. Then
+    `start` says to Python where the next tokens go, in place of `length`, which stays as it is: less work once more.
 
     Shapes: keys and values (B, Hkv, capacity, Dh); length () int64.
     """
@@ -28,7 +27,7 @@ class KVCache:
         self.keys = keys
         self.values = values
         self.length = torch.zeros((), dtype=torch.int64, device=keys.device)
-        self.window = self.capacity
+        self.visible = self.capacity
         self.start: int | None = None
 
     @classmethod
@@ -61,10 +60,10 @@ class KVCache:
         return first + torch.arange(n, device=self.keys.device)
 
     def causal_mask(self, n: int) -> Tensor | None:
-        """What the next n tokens may see, each up to its own slot: (n, window); None: all of the window."""
+        """What the next n tokens may see, each up to its own slot: (n, visible); None: all that is visible."""
         if self.start is not None and n == 1:
             return None
-        return torch.arange(self.window, device=self.keys.device) <= self.slots(n)[:, None]  # (n, window)
+        return torch.arange(self.visible, device=self.keys.device) <= self.slots(n)[:, None]  # (n, visible)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store the next n tokens and return everything attention is shown.
@@ -73,7 +72,7 @@ class KVCache:
             keys, values: (B, Hkv, n, Dh).
 
         Returns:
-            keys and values, (B, Hkv, window, Dh), slots not yet written included.
+            keys and values, (B, Hkv, visible, Dh), slots not yet written included.
 
         Raises:
             ValueError: more tokens at once than the cache holds.
@@ -89,7 +88,7 @@ class KVCache:
             self.keys.index_copy_(2, slots, keys.to(self.keys.dtype))
             self.values.index_copy_(2, slots, values.to(self.values.dtype))
             self.length += n
-        return self.keys.narrow(2, 0, self.window), self.values.narrow(2, 0, self.window)
+        return self.keys.narrow(2, 0, self.visible), self.values.narrow(2, 0, self.visible)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order. rows: (B',) int64.
@@ -102,5 +101,5 @@ class KVCache:
             return
         moved = (rows != torch.arange(n, device=rows.device)).nonzero()[:, 0]
         for held in (self.keys, self.values):
-            held[moved, :, : self.window] = held[rows[moved], :, : self.window]
+            held[moved, :, : self.visible] = held[rows[moved], :, : self.visible]
         self.keys, self.values = self.keys[:n], self.values[:n]

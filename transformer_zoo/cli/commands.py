@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.cli.search import Languages, Search, UsageError
+from transformer_zoo.cli.search import Languages, SearchOptions, UsageError
 from transformer_zoo.cli.streams import input_lines, open_output, warn_of_cuts, with_progress
 from transformer_zoo.errors import UserError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def translate(
     run: Path,
-    search: Search,
+    search: SearchOptions,
     languages: Languages,
     input: Path | None = None,
     output: Path | None = None,
@@ -62,7 +62,7 @@ def translate(
 
 def evaluate(
     run: Path,
-    search: Search,
+    search: SearchOptions,
     languages: Languages,
     split: str | None = None,
     source: Path | None = None,
@@ -118,8 +118,8 @@ def evaluate(
     if source is not None:
         texts = {source.name: read_parallel(ParallelFiles(source=str(source), target=str(reference)))}
     else:
-        texts = named_texts(run, loaded.config, split)
-    tokenize = tokenize or (loaded.config.get("test") or {}).get("bleu_tokenize") or "13a"
+        texts = named_texts(run, loaded.recipe, split)
+    tokenize = tokenize or (loaded.recipe.get("test") or {}).get("bleu_tokenize") or "13a"
     if "bleu" in metrics:
         check_tokenizer(tokenize)  # before hours of translating
     scoring = {"metrics": metrics, "tokenize": tokenize, "lowercase": lowercase}
@@ -194,7 +194,7 @@ def score(
     from transformer_zoo.generation import score as score_targets
 
     text = read_parallel(ParallelFiles(source=str(source), target=str(target)))
-    loaded = Search(device=device).load(run, languages)
+    loaded = SearchOptions(device=device).load(run, languages)
     how: dict[str, Any] = {"batch_tokens": batch_tokens, "dtype": getattr(torch, dtype)}
     scores = score_targets(loaded.model, loaded.tokenizer, text.source, text.target, **how)
     tokens = sum(len(one.token_log_probs) for one in scores)

@@ -21,7 +21,7 @@ from transformer_zoo.training.checkpoint import load_text_run
 from transformer_zoo.training.device import choose_device
 
 if TYPE_CHECKING:
-    from transformer_zoo.cli.search import Search
+    from transformer_zoo.cli.search import SearchOptions
     from transformer_zoo.training.checkpoint import Run
 
 
@@ -34,7 +34,7 @@ class Evaluated:
 
 
 def evaluate_run(
-    folder: Path, run: "Run", name: str, text: ParallelText, search: "Search", scoring: Mapping[str, Any]
+    folder: Path, run: "Run", name: str, text: ParallelText, search: "SearchOptions", scoring: Mapping[str, Any]
 ) -> Evaluated:
     """Translate, score, and write RUN/evaluation/NAME.hyp with NAME.json beside it: settings and scores."""
     lines = translate_n_best(run.model, run.tokenizer, text.source, **search.options(run))
@@ -71,13 +71,13 @@ def compare_runs(
 
 
 def evaluate_text(
-    run: Path, file: Path, separator: str | None, stride: int | None, search: "Search", as_json: bool
+    run: Path, file: Path, separator: str | None, stride: int | None, search: "SearchOptions", as_json: bool
 ) -> None:
     """Nats per token, perplexity and bits per byte of a text under a decoder-only run, printed."""
     loaded = load_text_run(run, device=choose_device(search.device))
     tokenizer = loaded.tokenizer
     if separator is None:
-        separator = loaded.config.get("data", {}).get("validation", {}).get("separator")
+        separator = loaded.recipe.get("data", {}).get("validation", {}).get("separator")
     has_start = bool(tokenizer.start_ids) or first_token(loaded.model) is not None
     lossy = False
 

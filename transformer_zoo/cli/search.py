@@ -19,7 +19,7 @@ class UsageError(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class SearchOptions:
     """How translations are looked for.
 
     Args:
@@ -50,7 +50,7 @@ class Search:
     def settings(self, run: "Run") -> dict[str, Any]:
         """The search as it is written beside translations: options, then the recipe, then the paper."""
         how = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt"}
-        test = run.config.get("test") or {}
+        test = run.recipe.get("test") or {}
         given = {name: getattr(self, name) for name in how}
         chosen = {
             name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how

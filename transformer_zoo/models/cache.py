@@ -48,14 +48,14 @@ class DecoderCache:
             raise ValueError(f"{self.length + n} tokens do not fit a cache of capacity {self.capacity}")
         start, self.length = self.length, self.length + n
         for layer in self.layers:
-            layer.start, layer.window = start, self.length
+            layer.start, layer.visible = start, self.length
 
     def place(self, positions: Tensor) -> Tensor:
         """Note the newest tokens' positions, (B, T) or (1, T), after `reserve`; returns those of all slots, (B, Tk)."""
         assert self.places is not None, "only a cache for a model that scores by distance knows places"
         layer, n = self.layers[0], positions.size(1)
         self.places.index_copy_(1, layer.slots(n), positions.expand(self.places.size(0), n))
-        return self.places[:, : layer.window]
+        return self.places[:, : layer.visible]
 
     def remember(self, ids: Tensor) -> None:
         """Take the newest tokens, (B, T), into `recent`, in place."""

@@ -220,7 +220,7 @@ class Decoder(_Stack):
 
     def _mask_window(self, mask: Tensor | None, x: Tensor, cache: DecoderCache | None) -> Tensor | None:
         """The mask of the layers with a sliding window, for the newest tokens x: (..., T, Tk), or as it was."""
-        n_keys = x.size(1) if cache is None else cache.layers[0].window
+        n_keys = x.size(1) if cache is None else cache.layers[0].visible
         if self.window is None or n_keys <= self.window:
             return mask
         keys = torch.arange(n_keys, device=x.device)

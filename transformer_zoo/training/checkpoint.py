@@ -158,7 +158,7 @@ class Run:
 
     model: EncoderDecoder
     tokenizer: AnyTranslationTokenizer
-    config: dict[str, Any]
+    recipe: dict[str, Any]
     max_source_tokens: int
 
 
@@ -168,7 +168,7 @@ class TextRun:
 
     model: DecoderOnly
     tokenizer: TextTokenizer
-    config: dict[str, Any]
+    recipe: dict[str, Any]
 
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
