@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -61,37 +61,25 @@ class Translation:
     is_cut: bool = False
 
 
+class TranslateOptions(TypedDict, total=False):
+    """What `translate` takes as `translate_n_best` does."""
+
+    beam: int
+    length_penalty: float
+    penalty: Penalty
+    max_extra: int
+    prefix: str
+    batch_tokens: int | None
+    max_source_tokens: int | None
+    window: int
+    dtype: torch.dtype
+
+
 def translate(
-    model: EncoderDecoder,
-    tokenizer: Tokenizer,
-    lines: Iterable[str],
-    *,
-    beam: int = 5,
-    length_penalty: float = 0.6,
-    penalty: Penalty = "gnmt",
-    max_extra: int = 50,
-    prefix: str = "",
-    batch_tokens: int | None = None,
-    max_source_tokens: int | None = None,
-    window: int = 2048,
-    dtype: torch.dtype = torch.float32,
+    model: EncoderDecoder, tokenizer: Tokenizer, lines: Iterable[str], **options: Unpack[TranslateOptions]
 ) -> Iterator[str]:
     """The best translation of each line, in order, on the device of the model; see `translate_n_best`."""
-    for best in translate_n_best(
-        model,
-        tokenizer,
-        lines,
-        beam=beam,
-        length_penalty=length_penalty,
-        penalty=penalty,
-        max_extra=max_extra,
-        prefix=prefix,
-        batch_tokens=batch_tokens,
-        max_source_tokens=max_source_tokens,
-        window=window,
-        dtype=dtype,
-    ):
-        yield best[0].text
+    return (best[0].text for best in translate_n_best(model, tokenizer, lines, **options))
 
 
 def translate_n_best(
@@ -133,40 +121,23 @@ def translate_n_best(
     Raises:
         UserError: an argument out of range, or text that is not Unicode.
     """
-    device = model.head_weight.device
     if batch_tokens is None:
-        batch_tokens = 32_768 if device.type == "cpu" else 262_144
+        batch_tokens = 32_768 if model.head_weight.device.type == "cpu" else 262_144
     if batch_tokens < 1 or window < 1:
         raise UserError(f"batch_tokens {batch_tokens} and window {window} must be at least 1")
     longest = model.config.max_seq_len
-    limit = longest if max_source_tokens is None else max_source_tokens
     most = longest if model.config.positions == "learned" else sys.maxsize  # tokens of a translation, eos included
-    limit = min(limit, most)
-    [nothing], (start, forced) = tokenizer.source.encode_batch([""]), tokenizer.target.encode_batch(["", prefix])
+    limit = min(longest if max_source_tokens is None else max_source_tokens, most)
+    start, forced = tokenizer.target.encode_batch(["", prefix])
+    how: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "penalty": penalty, "max_extra": max_extra}
     source, read = iter(lines), 0
     while texts := list(islice(source, window)):
-        chunk = [
-            _prepare(tokenizer, number, text, ids, limit, nothing)
-            for number, (text, ids) in enumerate(
-                zip(texts, tokenizer.source.encode_batch(texts), strict=True), read + 1
-            )
-        ]
+        chunk = _prepare(tokenizer, texts, read + 1, limit)
         read += len(texts)
         given = 0
         for batch in _plan([piece for line in chunk for piece in line.pieces], beam, max_extra, batch_tokens):
-            ids, mask = pad_ids([[*piece.ids, model.config.source_end] for piece in batch], model.config.pad_id)
-            with evaluating(model, dtype):
-                found = beam_search(
-                    model,
-                    ids.to(device),
-                    None if mask is None else mask.to(device),
-                    beam=beam,
-                    length_penalty=length_penalty,
-                    penalty=penalty,
-                    max_extra=max_extra,
-                    n_best=n_best,
-                    prefix=[forced if piece.is_first else start for piece in batch] if forced else None,
-                )
+            prefixes = [forced if piece.is_first else start for piece in batch] if forced else None
+            found = _search(model, [piece.ids for piece in batch], dtype, n_best=n_best, prefix=prefixes, **how)
             for piece, hypotheses in zip(batch, found, strict=True):
                 piece.found = hypotheses
                 piece.limit = min(len(piece.ids) + 1 + max_extra, most)
@@ -174,6 +145,16 @@ def translate_n_best(
                 yield chunk[given].join(tokenizer)
                 given += 1
         yield from (line.join(tokenizer) for line in chunk[given:])  # empty lines, where there was no batch
+
+
+def _search(
+    model: EncoderDecoder, sources: Sequence[Sequence[int]], dtype: torch.dtype, **how: Any
+) -> list[list[Hypothesis]]:
+    """`beam_search` of sources without their end."""
+    config, device = model.config, model.head_weight.device
+    ids, mask = pad_ids([[*source, config.source_end] for source in sources], config.pad_id)
+    with evaluating(model, dtype):
+        return beam_search(model, ids.to(device), None if mask is None else mask.to(device), **how)
 
 
 @dataclass
@@ -210,19 +191,24 @@ class _Line:
         return joined
 
 
-def _prepare(
-    tokenizer: Tokenizer, number: int, text: str, ids: list[int], limit: int, nothing: list[int]
-) -> _Line:
-    """The pieces of a line: none if it is as `nothing`, several if it has over `limit` tokens, eos included."""
-    if len(ids) < limit:
-        return _Line([] if ids == nothing or not text.strip() else [_Piece(ids, is_first=True)])
-    texts = split_text(text.strip(), lambda part: len(tokenizer.source.encode_batch([part])[0]) < limit)
-    warnings.warn(
-        f"line {number}: {len(ids) + 1} tokens, more than max_source_tokens ({limit}); "
-        f"translated in {len(texts)} pieces",
-        stacklevel=3,
-    )
-    return _Line([_Piece(ids, i == 0) for i, ids in enumerate(tokenizer.source.encode_batch(texts))])
+def _prepare(tokenizer: Tokenizer, texts: Sequence[str], first: int, limit: int) -> list[_Line]:
+    """Lines in pieces of at most `limit` tokens, eos included; none of an empty one. `first`: number of the first."""
+    [nothing], lines = tokenizer.source.encode_batch([""]), []
+    for number, (text, ids) in enumerate(zip(texts, tokenizer.source.encode_batch(texts), strict=True), first):
+        if ids == nothing or not text.strip():
+            pieces = []
+        elif len(ids) < limit:
+            pieces = [ids]
+        else:
+            parts = split_text(text.strip(), lambda part: len(tokenizer.source.encode_batch([part])[0]) < limit)
+            pieces = tokenizer.source.encode_batch(parts)
+            warnings.warn(
+                f"line {number}: {len(ids) + 1} tokens, more than max_source_tokens ({limit}); "
+                f"translated in {len(parts)} pieces",
+                stacklevel=3,
+            )
+        lines.append(_Line([_Piece(ids, i == 0) for i, ids in enumerate(pieces)]))
+    return lines
 
 
 # Ends of sentences: punctuation, what closes after it, space; the full-width ones need no space. Then spaces.
