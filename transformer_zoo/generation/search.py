@@ -85,6 +85,7 @@ class Search:
         # Stable, so that equal ones are ordered by hypothesis and rank, whatever else is in the batch.
         live, order = log_probs.sort(stable=True, descending=True)
         live, order = live[:, :beam], order[:, :beam]
+        # A hypothesis ends where eos is among the `beam` best of all continuations: fewer others are better.
         better = (live[:, None] > ending[:, :, None]).sum(-1)  # (S, W)
         better += (ending[:, None] > ending[:, :, None]).sum(-1)
         self._finish(ending.masked_fill(better >= beam, -math.inf), penalty)
