@@ -43,10 +43,11 @@ def test_the_same_matrices_alone_or_together() -> None:
         torch.testing.assert_close(a, b)
 
 
-def test_direction_is_that_of_torchs_own() -> None:
+@pytest.mark.parametrize("ns_steps", [3, 5])
+def test_direction_is_that_of_torchs_own(ns_steps: int) -> None:
     ours, theirs = (nn.Parameter(torch.zeros(32, 48)) for _ in range(2))
-    first = Muon([ours], lr=0.1)
-    second = torch.optim.Muon([theirs], lr=0.1, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    first = Muon([ours], lr=0.1, ns_steps=ns_steps)
+    second = torch.optim.Muon([theirs], lr=0.1, weight_decay=0.0, adjust_lr_fn="match_rms_adamw", ns_steps=ns_steps)
     for _ in range(3):
         gradient = torch.randn(32, 48)
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()

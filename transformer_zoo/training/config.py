@@ -20,6 +20,7 @@ class OptimizerConfig:
         betas: Decay rates of the first and the second moment.
         eps: Added to the denominator.
         momentum: Decay of Muon's momentum.
+        ns_steps: Newton-Schulz steps by which Muon makes an update orthogonal; fewer are faster and rougher.
         weight_decay: Decoupled weight decay of matrices, never of norms and biases; needs `adamw` or `muon`.
     """
 
@@ -29,6 +30,7 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
     momentum: float = 0.95
+    ns_steps: int = 5
     weight_decay: float = 0.0
 
 
@@ -173,6 +175,7 @@ class RunConfig:
 
 # Everything else is at least 0.
 AT_LEAST = {
+    "optimizer.ns_steps": 1,
     "training.batch_tokens": 1, "training.accumulate": 1, "training.max_updates": 1, "training.max_epochs": 1,
     "training.log_every": 1, "validation.every": 1, "checkpoint.every": 1,
     "checkpoint.average_last": 1,

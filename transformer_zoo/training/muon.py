@@ -41,6 +41,7 @@ class Muon(Optimizer):
         params: matrices, or groups of them.
         lr: learning rate, as for Adam.
         momentum: decay of the gradients' running mean.
+        ns_steps: of the iteration.
         weight_decay: decoupled, times lr.
         dtype: of the iteration.
     """
@@ -50,11 +51,12 @@ class Muon(Optimizer):
         params: Any,
         lr: float = 1e-3,
         momentum: float = 0.95,
+        ns_steps: int = 5,
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.dtype = dtype
+        self.ns_steps, self.dtype = ns_steps, dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -77,7 +79,7 @@ class Muon(Optimizer):
             state["momentum"].lerp_(p.grad, 1 - group["momentum"])
             updates.append(p.grad.lerp(state["momentum"], group["momentum"]))
         scale = 0.2 * max(matrices[0].shape) ** 0.5
-        steps = orthogonalize(torch.stack(updates).to(self.dtype)).to(matrices[0].dtype)
+        steps = orthogonalize(torch.stack(updates).to(self.dtype), self.ns_steps).to(matrices[0].dtype)
         for p, step in zip(matrices, steps, strict=True):
             p.mul_(1 - group["lr"] * group["weight_decay"])
             p.add_(step, alpha=-group["lr"] * scale)

@@ -69,7 +69,14 @@ def make_optimizer(
         matrices = [name for name, p in parameters.items() if p.ndim == 2 and name.endswith("_proj.weight")]
         muon = [parameters.pop(name) for name in matrices]
         parts.append(
-            Muon(muon, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, dtype=dtype)
+            Muon(
+                muon,
+                lr=config.lr,
+                momentum=config.momentum,
+                ns_steps=config.ns_steps,
+                weight_decay=config.weight_decay,
+                dtype=dtype,
+            )
         )
     rest = list(parameters.values())
     groups = [
