@@ -1,0 +1,14 @@
+"""What a model is, as data: importable without torch, written to a run, read back, refused when a field is wrong."""
+
+from transformer_zoo.config.families import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config.fields import CHOICES, PROBABILITIES, check_field_names
+from transformer_zoo.config.model import ModelConfig
+
+__all__ = [
+    "CHOICES",
+    "PROBABILITIES",
+    "DecoderConfig",
+    "EncoderDecoderConfig",
+    "ModelConfig",
+    "check_field_names",
+]
