@@ -38,11 +38,6 @@ class LayerOptions(TypedDict, total=False):
     attention_softcap: float | None
 
 
-def _biases(bias: bool, qkv_bias: bool | None) -> tuple[str, ...]:
-    """The projections of attention that have a bias."""
-    return ("q", "k", "v") * (bias if qkv_bias is None else qkv_bias) + ("out",) * bias
-
-
 class EncoderLayer(nn.Module):
     """Self-attention, then feed-forward, each in a residual with a norm.
 
@@ -104,18 +99,18 @@ class EncoderLayer(nn.Module):
             affine=norm_affine,
             unit_offset=norm_unit_offset,
         )
-        self.attn = Attention(
+        biased = ("q", "k", "v") * (bias if qkv_bias is None else qkv_bias) + ("out",) * bias
+        self.new_attention = partial(
+            Attention,
             d_model,
             n_heads,
             n_kv_heads=n_kv_heads,
             head_dim=head_dim,
-            bias=_biases(bias, qkv_bias),
+            bias=biased,
             dropout=attention_dropout,
             scale=attention_scale,
-            softcap=attention_softcap,
-            qk_norm=qk_norm,
-            norm_eps=norm_eps,
         )
+        self.attn = self.new_attention(softcap=attention_softcap, qk_norm=qk_norm, norm_eps=norm_eps)
         self.attn_norm = self.new_norm()
         self.ffn = FeedForward(
             d_model,
@@ -193,16 +188,7 @@ class DecoderLayer(EncoderLayer):
             return
         if self.norm_position == "parallel":
             raise ValueError("norm_position 'parallel' has no place for cross-attention")
-        self.cross_attn = Attention(
-            d_model,
-            n_heads,
-            n_kv_heads=options.get("n_kv_heads"),
-            head_dim=options.get("head_dim"),
-            d_memory=d_memory,
-            bias=_biases(options.get("bias", True), options.get("qkv_bias")),
-            dropout=options.get("attention_dropout", 0.0),
-            scale=options.get("attention_scale"),
-        )
+        self.cross_attn = self.new_attention(d_memory=d_memory)
         self.cross_attn_norm = self.new_norm()
         if self.norm_position == "both":
             self.cross_attn_out_norm = self.new_norm()

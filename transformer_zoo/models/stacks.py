@@ -1,5 +1,6 @@
 """The stacks: positions, layers and, but for post-norm as in the paper, a norm after the last."""
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,18 +29,12 @@ from transformer_zoo.blocks import (
 from transformer_zoo.config import ModelConfig
 from transformer_zoo.models.cache import DecoderCache
 
-_LAYER_FIELDS = (
-    "d_model", "n_heads", "d_ff", "n_kv_heads", "head_dim", "dropout", "attention_dropout", "activation_dropout",
-    "activation", "gated", "norm", "norm_position", "norm_eps", "norm_bias", "norm_affine", "norm_unit_offset", "bias",
-    "qkv_bias", "ffn_bias", "qk_norm", "attention_scale", "attention_softcap",
-)  # fmt: skip
-
-
+_LAYER_FIELDS = tuple(inspect.signature(EncoderLayer).parameters)  # a configuration has them under the same names
 _LONGEST_TABLE = 8192  # fixed positions beyond are computed when they are asked for
 
 
 def _layer_options(config: ModelConfig, layer: int) -> dict[str, Any]:
-    """The fields of a configuration that its layers take, under the names that they have in both."""
+    """What the layers take of a configuration."""
     options = {name: getattr(config, name) for name in _LAYER_FIELDS}
     if config.attention_scale_by_layer:
         options["attention_scale"] = (config.attention_scale or config.d_head ** -0.5) / (layer + 1)
