@@ -50,15 +50,12 @@ class ImportedSide:
         """Ids of one line, as `encode_batch`."""
         return self.encode_batch([text])[0]
 
-    def encode_batch(self, texts: Sequence[str], *, sample_alpha: float = 0.0, seed: int = 0) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of many lines: tags and tokens, without the token that ends a sentence.
 
         Raises:
-            UserError: no language is chosen; `sample_alpha` above 0; a text that is not Unicode, or has a token that
-                the model does not know.
+            UserError: no language is chosen; a text that is not Unicode, or has a token that the model does not know.
         """
-        if sample_alpha:
-            raise UserError("sample_alpha: the tokenizer of an imported model does not draw its pieces; set it to 0")
         if self._refusal is not None and not self._has_codes(texts):
             raise UserError(self._refusal)
         rows = self._pieces.encode_batch(texts)

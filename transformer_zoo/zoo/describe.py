@@ -1,18 +1,16 @@
 """What an architecture is made of, in figures: counted on a model without memory."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.models.flops import forward_flops
 from transformer_zoo.zoo import build
+from transformer_zoo.zoo.empty import uninitialised
 
 PARTS = {
     "attn": "self-attention", "cross_attn": "cross-attention", "ffn": "feed-forward", "attn_norm": "norms",
@@ -46,23 +44,9 @@ class Description:
     cache_bytes: int
 
 
-class _NothingDrawn(TorchFunctionMode):
-    """Random numbers are not drawn: without memory for them, a large model spends most of its time there."""
-
-    drawing = frozenset({torch.Tensor.normal_, nn.init.normal_, nn.init.kaiming_uniform_, nn.init.xavier_uniform_})
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in self.drawing:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
 def outline(config: EncoderDecoderConfig | DecoderConfig) -> EncoderDecoder | DecoderOnly:
     """The model of a configuration without its weights' memory: names and shapes, on the meta device."""
-    with torch.device("meta"), _NothingDrawn():
+    with uninitialised("meta", torch.get_default_dtype()):
         return build(config)
 
 
