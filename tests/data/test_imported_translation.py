@@ -225,6 +225,8 @@ def test_a_corpus_is_encoded_with_its_tags_and_pieces_are_not_drawn(hub: Hub) ->
     corpus = encode_corpus(text, ours)
     assert [corpus.source[i] for i in range(len(TEXTS))] == ours.source.encode_batch(TEXTS)
     assert [corpus.target[i] for i in range(len(TEXTS))] == ours.target.encode_batch(TEXTS[::-1])
+    with pytest.raises(UserError, match="sample_alpha"):
+        encode_corpus(text, ours, sample_alpha=0.1)
 
 
 def copied(hub: Hub, folder: Path, kind: str, name: str, content: bytes | None) -> Path:

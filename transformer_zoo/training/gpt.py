@@ -14,7 +14,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
-from transformer_zoo.training.loss import linear_cross_entropy
+from transformer_zoo.training.loss import linear_cross_entropy, select_tokens, total_nll
 from transformer_zoo.training.options import overrides_of
 
 
@@ -131,14 +131,9 @@ class GptObjective(nn.Module):
 
     def forward(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         hidden_of = self._compiled if self._compiled is not None and self.training else self.model.hidden
-        hidden = hidden_of(batch.ids, positions=batch.positions, documents=batch.documents).flatten(0, 1)  # (B*T, D)
-        targets = batch.targets.flatten()
-        if batch.n_tokens < len(targets):
-            # The number of tokens that count is known here; asking a GPU for it would wait for its queue.
-            real = torch.nonzero_static(targets != IGNORED, size=batch.n_tokens).squeeze(1)  # (N,)
-            hidden, targets = hidden[real], targets[real]
-        if torch.is_autocast_enabled(hidden.device.type):
-            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        hidden = hidden_of(batch.ids, positions=batch.positions, documents=batch.documents)  # (B, T, D)
+        real = batch.targets != IGNORED if batch.n_tokens < batch.targets.numel() else None
+        hidden, targets = select_tokens(hidden, batch.targets, real, batch.n_tokens)
         config = self.model.config
         return linear_cross_entropy(
             hidden,
@@ -149,18 +144,12 @@ class GptObjective(nn.Module):
         )
 
 
-@torch.no_grad()
 def text_metrics(objective: GptObjective, batches: Iterable[TokenBatch], n_bytes: int) -> dict[str, int | float]:
     """Mean NLL per token in nats ("loss"), perplexity, and bits per byte of a text of `n_bytes`."""
-    objective.eval()
-    device = next(objective.parameters()).device
-    total, n_tokens = torch.zeros((), dtype=torch.float64, device=device), 0
-    for batch in batches:
-        total += objective(batch.to(device))[1]
-        n_tokens += batch.n_tokens
-    nll = total.item() / n_tokens
+    total, n_tokens = total_nll(objective, batches)
+    nll = total / n_tokens
     return {
         "loss": nll,
         "perplexity": math.exp(min(nll, 700)),
-        "bits_per_byte": total.item() / math.log(2) / n_bytes,
+        "bits_per_byte": total / math.log(2) / n_bytes,
     }

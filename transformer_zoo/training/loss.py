@@ -1,11 +1,13 @@
 """Cross-entropy with label smoothing, from hidden states, without ever holding all logits."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformer_zoo.blocks.linear import cpu_has_bfloat16
+from transformer_zoo.training.feed import Batch
 
 CHUNK_LOGITS = 1 << 21  # on a CPU: few enough to stay in its cache
 CHUNK_ON_GPU = 4096  # few enough for its memory, enough to fill it
@@ -114,6 +116,39 @@ def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
 def _is_emulated(x: Tensor) -> bool:
     """Whether torch would emulate a product with x, several times slower than one in float32."""
     return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not cpu_has_bfloat16()
+
+
+def select_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
+    """What `linear_cross_entropy` takes of a batch: hidden states in autocast's dtype, and targets, without padding.
+
+    Args:
+        hidden: (B, T, D).
+        targets: (B, T).
+        real: (B, T) booleans; None: all are real.
+        n: how many are; asking a GPU for it would wait for its queue.
+
+    Returns:
+        (n, D) and (n,).
+    """
+    hidden, targets = hidden.flatten(0, 1), targets.flatten()
+    if real is not None:
+        places = torch.nonzero_static(real.flatten(), size=n).squeeze(1)  # (n,)
+        hidden, targets = hidden[places], targets[places]
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    return hidden, targets
+
+
+@torch.no_grad()
+def total_nll(objective: nn.Module, batches: Iterable[Batch]) -> tuple[float, int]:
+    """The plain negative log-likelihood of all tokens that count, in nats, and their number."""
+    objective.eval()
+    device = next(objective.parameters()).device
+    total, n_tokens = torch.zeros((), dtype=torch.float64, device=device), 0
+    for batch in batches:
+        total += objective(batch.to(device))[1]
+        n_tokens += batch.n_tokens
+    return total.item(), n_tokens
 
 
 def linear_cross_entropy(

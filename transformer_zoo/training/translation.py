@@ -15,7 +15,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
-from transformer_zoo.training.loss import linear_cross_entropy
+from transformer_zoo.training.loss import linear_cross_entropy, select_tokens, total_nll
 from transformer_zoo.training.options import overrides_of
 
 
@@ -217,26 +217,14 @@ class TranslationObjective(nn.Module):
             hidden = self._compiled(source, target, source_mask, target_mask)  # (B, Tt, D)
         else:
             hidden = self.model.hidden(source, target, source_mask, target_mask)
-        hidden, targets = hidden.flatten(0, 1), batch.target_out.flatten()
-        if batch.target_mask is not None:
-            # The number of real tokens is known here; asking a GPU for it would wait for its queue.
-            real = torch.nonzero_static(batch.target_mask.flatten(), size=batch.n_tokens).squeeze(1)  # (N,)
-            hidden, targets = hidden[real], targets[real]
-        if torch.is_autocast_enabled(hidden.device.type):
-            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        hidden, targets = select_tokens(hidden, batch.target_out, batch.target_mask, batch.n_tokens)
         smoothing = self.label_smoothing if self.training else 0.0
         return linear_cross_entropy(
             hidden, self.model.head_weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing
         )
 
 
-@torch.no_grad()
 def mean_nll(objective: TranslationObjective, batches: Iterable[Batch]) -> float:
     """Plain negative log-likelihood per target token, eos included, in nats: the log of the perplexity."""
-    objective.eval()
-    device = next(objective.parameters()).device
-    total, n_tokens = torch.zeros((), dtype=torch.float64, device=device), 0
-    for batch in batches:
-        total += objective(batch.to(device))[1]
-        n_tokens += batch.n_tokens
-    return total.item() / n_tokens
+    total, n_tokens = total_nll(objective, batches)
+    return total / n_tokens
