@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation.translate import evaluating
+from transformer_zoo.generation.inference import evaluating
 from transformer_zoo.generation.write import first_token
 from transformer_zoo.models import DecoderOnly
 

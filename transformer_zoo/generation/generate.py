@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.generation.inference import evaluating
 from transformer_zoo.generation.reader import Reader
 from transformer_zoo.generation.sampling import Sampling
-from transformer_zoo.generation.translate import evaluating
 from transformer_zoo.models import DecoderOnly
 
 End = Literal["eos", "stop", "length"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation.translate import Tokenizer, evaluating, pad_ids
+from transformer_zoo.generation.inference import evaluating, pad_ids
+from transformer_zoo.generation.translate import Tokenizer
 from transformer_zoo.models import EncoderDecoder
 
 

@@ -4,18 +4,17 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol, TypedDict, Unpack
 
 import torch
-from torch import Tensor
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.beam import Penalty, beam_search
+from transformer_zoo.generation.inference import evaluating, pad_ids
 from transformer_zoo.generation.search import Hypothesis
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import EncoderDecoder
 
 
 class Side(Protocol):
@@ -241,26 +240,3 @@ def _plan(pieces: list[_Piece], beam: int, max_extra: int, budget: int) -> Itera
         batch.append(piece)
     if batch:
         yield batch
-
-
-def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor | None]:
-    """Rows of ids as one (B, T) tensor, and its mask (B, T), True for what is real; None where all is."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = torch.arange(longest) < lengths[:, None]
-    return ids, None if bool(mask.all()) else mask
-
-
-@contextmanager
-def evaluating(model: EncoderDecoder | DecoderOnly, dtype: torch.dtype) -> Iterator[None]:
-    """Evaluation mode and autocast to `dtype` (none for float32), and afterwards the mode as it was."""
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
-        with torch.autocast(model.head_weight.device.type, dtype, enabled=dtype != torch.float32):
-            yield
-    finally:
-        if was_training:
-            model.train()
