@@ -19,6 +19,7 @@ from tests.blocks.naive import (
 from transformer_zoo.blocks import (
     Attention,
     KVCache,
+    StaticKVCache,
     attend,
     attention,
     attention_weights,
@@ -335,24 +336,30 @@ def test_the_order_of_keys_does_not_matter(kernel: str) -> None:
     assert_close(module(x, memory[:, order]), module(x, memory), rtol=1e-5, atol=1e-6)
 
 
-def test_a_cache_filled_in_pieces_is_causal_attention(kernel: str) -> None:
+@pytest.mark.parametrize("kind", [KVCache, StaticKVCache])
+def test_a_cache_filled_in_pieces_is_causal_attention(kernel: str, kind: type[KVCache]) -> None:
     module, x = Attention(12, 4, n_kv_heads=2), torch.randn(2, 7, 12)
     whole = module(x, is_causal=True)
     for sizes in ([1] * 7, [3, 1, 2, 1], [7]):
-        cache = KVCache.empty(2, 2, 9, 3)
+        cache = kind.empty(2, 2, 9, 3)
         pieces = [module(part, is_causal=True, cache=cache) for part in x.split(sizes, dim=1)]
         assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-5, atol=1e-6)
-        assert cache.length.item() == 7
+        assert cache.length == 7
 
 
 def test_a_cache_and_padding_masks_together(kernel: str) -> None:
     module, x = Attention(12, 4), torch.randn(2, 5, 12)
     real = torch.tensor([[True] * 5, [False] * 2 + [True] * 3])
     whole = module(x, mask=key_mask(real), is_causal=True)
-    cache = KVCache.empty(2, 4, 5, 3)
+    static, growing = StaticKVCache.empty(2, 4, 5, 3), KVCache.empty(2, 4, 5, 3)
     pieces = [
-        module(part, mask=key_mask(real), is_causal=True, cache=cache) for part in x.split([2, 1, 2], dim=1)
+        module(part, mask=key_mask(real), is_causal=True, cache=static) for part in x.split([2, 1, 2], dim=1)
     ]
+    assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-5, atol=1e-6)
+    pieces = []
+    for part in x.split([2, 1, 2], dim=1):
+        seen = key_mask(real[:, : growing.n_visible(part.size(1))])
+        pieces.append(module(part, mask=seen, is_causal=True, cache=growing))
     assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-5, atol=1e-6)
 
 

@@ -5,7 +5,7 @@ Masks are boolean, True = may attend.
 """
 
 from transformer_zoo.blocks.attention import Attention, attend, attention_weights
-from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
+from transformer_zoo.blocks.cache import KVCache, ProjectedMemory, StaticKVCache
 from transformer_zoo.blocks.dropout import Dropout, dropout
 from transformer_zoo.blocks.embedding import NgramEmbedding, TokenEmbedding
 from transformer_zoo.blocks.feed_forward import FeedForward
@@ -39,6 +39,7 @@ __all__ = [
     "RotaryPositions",
     "Rotation",
     "SinusoidalPositions",
+    "StaticKVCache",
     "TokenEmbedding",
     "attend",
     "attention_weights",

@@ -248,7 +248,7 @@ class Attention(nn.Module):
             is_causal: each token sees itself and what came before it, on top of what the mask allows.
             rotary: turns queries and keys by the places of x; for self-attention.
             cache: a `KVCache`, to which x is appended and whose tokens are attended to; or the `ProjectedMemory` of
-                `project_memory`, in place of the memory. With a KVCache, Tk counts its visible slots, and without
+                `project_memory`, in place of the memory. With a KVCache, Tk counts what it shows, and without
                 a mask attention is causal.
             return_weights: also return the attention weights, by the slow path, which applies no dropout.
 

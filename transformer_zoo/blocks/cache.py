@@ -14,21 +14,16 @@ class ProjectedMemory(NamedTuple):
 
 
 class KVCache:
-    """Keys and values of one self-attention, preallocated and filled from the left.
+    """Keys and values of one self-attention: room for `capacity` tokens a row, filled from the left.
 
-    `length` is a tensor, so that a compiled step writes at a new place without being compiled again. Attention is shown
-    the first `visible` slots: all of them keep shapes fixed; those in use are less work where shapes may change. Then
-    `start` says to Python where the next tokens go, in place of `length`, which stays as it is: less work once more.
+    Attention is shown the `length` tokens that are in it, so that shapes grow from step to step.
 
-    Shapes: keys and values (B, Hkv, capacity, Dh); length () int64.
+    Shapes: keys and values (B, Hkv, capacity, Dh).
     """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys = keys
-        self.values = values
-        self.length = torch.zeros((), dtype=torch.int64, device=keys.device)
-        self.visible = self.capacity
-        self.start: int | None = None
+        self.keys, self.values = keys, values
+        self.length = 0
 
     @classmethod
     def empty(
@@ -40,66 +35,96 @@ class KVCache:
         *,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
-        zeroed: bool = True,
     ) -> Self:
-        """A cache for `capacity` tokens of each of `batch` rows.
-
-        zeroed: where attention is shown slots that are not written: a NaN in them would survive a mask.
-        """
-        new = torch.zeros if zeroed else torch.empty
+        """A cache for `capacity` tokens of each of `batch` rows."""
         shape = (batch, n_kv_heads, capacity, head_dim)
-        return cls(*(new(shape, device=device, dtype=dtype) for _ in range(2)))
+        return cls(*(torch.empty(shape, device=device, dtype=dtype) for _ in range(2)))
 
     @property
     def capacity(self) -> int:
         return self.keys.size(2)
 
+    def n_visible(self, n: int) -> int:
+        """How many slots attention is shown with the next n tokens."""
+        return self.length + n
+
     def slots(self, n: int) -> Tensor:
-        """Where the next n tokens go: (n,)."""
-        first = self.length if self.start is None else self.start
-        return first + torch.arange(n, device=self.keys.device)
+        """Where the next n tokens go: (n,). ValueError: they do not fit."""
+        self._check(n)
+        return self.length + torch.arange(n, device=self.keys.device)
 
     def causal_mask(self, n: int) -> Tensor | None:
-        """What the next n tokens may see, each up to its own slot: (n, visible); None: all that is visible."""
-        if self.start is not None and n == 1:
+        """What the next n tokens may see, each up to its own slot: (n, n_visible); None: all."""
+        if n == 1:
             return None
-        return torch.arange(self.visible, device=self.keys.device) <= self.slots(n)[:, None]  # (n, visible)
+        return torch.arange(self.n_visible(n), device=self.keys.device) <= self.slots(n)[:, None]  # (n, n_visible)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the next n tokens and return everything attention is shown.
+        """Store the next n tokens and return all that attention is shown.
 
         Args:
             keys, values: (B, Hkv, n, Dh).
 
         Returns:
-            keys and values, (B, Hkv, visible, Dh), slots not yet written included.
+            keys and values, (B, Hkv, n_visible, Dh).
 
         Raises:
-            ValueError: more tokens at once than the cache holds.
+            ValueError: they do not fit.
         """
         n = keys.size(2)
-        if n > self.capacity:
-            raise ValueError(f"{n} tokens do not fit a cache of capacity {self.capacity}")
-        if self.start is not None:
-            self.keys.narrow(2, self.start, n).copy_(keys)
-            self.values.narrow(2, self.start, n).copy_(values)
-        else:
-            slots = self.slots(n)
-            self.keys.index_copy_(2, slots, keys.to(self.keys.dtype))
-            self.values.index_copy_(2, slots, values.to(self.values.dtype))
-            self.length += n
-        return self.keys.narrow(2, 0, self.visible), self.values.narrow(2, 0, self.visible)
+        self._check(n)
+        self.keys.narrow(2, self.length, n).copy_(keys)
+        self.values.narrow(2, self.length, n).copy_(values)
+        self.length += n
+        return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
+
+    def _check(self, n: int) -> None:
+        if self.length + n > self.capacity:
+            raise ValueError(f"{self.length + n} tokens do not fit a cache of capacity {self.capacity}")
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order. rows: (B',) int64.
 
         Unless rows multiply (B' > B), only those that change their place are copied, as far as they are shown.
         """
-        n = rows.numel()
+        n, shown = rows.numel(), self.n_visible(0)
         if n > self.keys.size(0):
             self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
             return
         moved = (rows != torch.arange(n, device=rows.device)).nonzero()[:, 0]
         for held in (self.keys, self.values):
-            held[moved, :, : self.visible] = held[rows[moved], :, : self.visible]
+            held[moved, :, :shown] = held[rows[moved], :, :shown]
         self.keys, self.values = self.keys[:n], self.values[:n]
+
+
+class StaticKVCache(KVCache):
+    """One that shows attention its whole capacity, behind a mask, and counts in a tensor.
+
+    Shapes and Python's numbers stay the same from step to step: a step is compiled once, or captured. Whoever uses it
+    minds its capacity: to look at `length`, () int64, would stall a GPU.
+    """
+
+    length: Tensor  # type: ignore[assignment]
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__(keys.zero_(), values.zero_())  # a NaN in a slot not yet written would survive a mask
+        self.length = torch.zeros((), dtype=torch.int64, device=keys.device)
+
+    def n_visible(self, n: int) -> int:
+        return self.capacity
+
+    def causal_mask(self, n: int) -> Tensor:
+        return torch.arange(self.capacity, device=self.keys.device) <= self.slots(n)[:, None]  # (n, capacity)
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        n = keys.size(2)
+        self._check(n)
+        slots = self.slots(n)
+        self.keys.index_copy_(2, slots, keys.to(self.keys.dtype))
+        self.values.index_copy_(2, slots, values.to(self.values.dtype))
+        self.length += n
+        return self.keys, self.values
+
+    def _check(self, n: int) -> None:
+        if n > self.capacity:
+            raise ValueError(f"{n} tokens do not fit a cache of capacity {self.capacity}")

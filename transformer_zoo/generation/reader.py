@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from transformer_zoo.blocks import StaticKVCache
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.models.cache import DecoderCache
@@ -133,7 +134,7 @@ class Reader:
 
     def _state(self) -> list[Tensor]:
         """What a step counts up."""
-        lengths = [layer.length for layer in self.cache.layers]
+        lengths = [layer.length for layer in self.cache.layers if isinstance(layer, StaticKVCache)]
         return [*lengths, *(t for t in (self.positions, self.cache.recent) if t is not None)]
 
 

@@ -22,6 +22,7 @@ from transformer_zoo.blocks import (
     RotaryPositions,
     Rotation,
     SinusoidalPositions,
+    StaticKVCache,
     build_norm,
     combine_masks,
     window_mask,
@@ -130,8 +131,8 @@ class _Stack(nn.Module):
         if not isinstance(self.positions, AlibiBias | RelativeBias):
             return None
         if positions is None:
-            stop = x.size(1) if cache is None else cache.length
-            positions = torch.arange(stop - x.size(1), stop, device=x.device)[None]  # (1, T)
+            past = 0 if cache is None else cache.length
+            positions = past + torch.arange(x.size(1), device=x.device)[None]  # (1, T)
         positions = torch.atleast_2d(positions).expand(-1, x.size(1))  # (B or 1, T)
         bias: Tensor = self.positions(positions, positions if cache is None else cache.place(positions))
         return bias
@@ -188,12 +189,12 @@ class Decoder(_Stack):
         cache: DecoderCache | None = None,
     ) -> Tensor:
         """x (B, T, D), token embeddings; the rest as for `EncoderDecoder.decode`, masks as for `DecoderLayer`."""
-        n, past = x.size(1), cache.length if cache else 0
-        if positions is None and cache is not None and cache.static:
-            positions = cache.layers[0].slots(n)[None]  # (1, T)
+        past = 0
+        if cache is not None and not cache.static:
+            past = cache.length
+        elif cache is not None and positions is None:
+            positions = cache.layers[0].slots(x.size(1))[None]  # (1, T)
         x, rotary = self._place(x, past, positions)
-        if cache is not None:
-            cache.reserve(n)
         bias = self._bias(x, positions, cache)
         near = self._mask_window(mask, x, cache)
         for i, layer in enumerate(self.layers):
@@ -215,7 +216,7 @@ class Decoder(_Stack):
 
     def _mask_window(self, mask: Tensor | None, x: Tensor, cache: DecoderCache | None) -> Tensor | None:
         """The mask of the layers with a sliding window, for the newest tokens x: (..., T, Tk), or as it was."""
-        n_keys = x.size(1) if cache is None else cache.layers[0].visible
+        n_keys = x.size(1) if cache is None else cache.layers[0].n_visible(x.size(1))
         if self.window is None or n_keys <= self.window:
             return mask
         keys = torch.arange(n_keys, device=x.device)
@@ -246,11 +247,11 @@ class Decoder(_Stack):
             weight = attn.k_proj.weight
             # Under autocast projections are narrower than the memory, and the cache holds projections.
             kind = dtype or (weight.dtype if projected is None else projected.keys.dtype)
-            # Most of a capacity is never written, nor, unless it is static, shown to attention.
             sizes = batch, attn.n_kv_heads, capacity, attn.head_dim
-            caches.append(KVCache.empty(*sizes, device=weight.device, dtype=kind, zeroed=static))
+            new = StaticKVCache if static else KVCache
+            caches.append(new.empty(*sizes, device=weight.device, dtype=kind))
             memories.append(projected)
-        made = DecoderCache(caches, memories, static=static)
+        made = DecoderCache(caches, memories)
         if isinstance(self.positions, AlibiBias | RelativeBias):
             made.places = torch.zeros(batch, capacity, dtype=torch.int64, device=caches[0].keys.device)
         return made
