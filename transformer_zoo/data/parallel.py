@@ -242,7 +242,7 @@ def _reason(why: str, lines: NDArray[np.int64]) -> str:
 
 
 def clean(text: ParallelText, cleaning: Cleaning) -> tuple[ParallelText, CleaningReport]:
-    """Drop empty, badly matched and repeated pairs. Length in tokens is `encode_corpus`'s part.
+    """Drop empty, badly matched and repeated pairs. Length in tokens is `drop_overlong`'s part.
 
     A pair is counted under the first reason that applies, in that order.
 

@@ -122,7 +122,8 @@ class EncoderDecoder(nn.Module):
         Args:
             target: (B, Tt) token ids; with a cache, only those that are not in it yet.
             memory: (B, Ts, D) from `encode`; not needed with a cache, which holds its projections.
-            source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real.
+            source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real. With a
+                cache, target_mask is of its tokens and these.
             positions: broadcastable to (B, Tt); None: counted from the start, or from the cache's length; without
                 `config.count_padding`, by target_mask.
             attention_mask: booleans broadcastable to (B, H, Tt, Tk), in place of causality. Tk counts the cache.
