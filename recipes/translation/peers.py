@@ -24,6 +24,7 @@ def to_marian(model: EncoderDecoder) -> MarianMTModel:
         to_huggingface(model, folder, family="marian")
         marian = MarianMTModel.from_pretrained(folder, dtype=torch.float32)
     marian.generation_config.bad_words_ids = None  # as our search is timed: each word may come
+    marian.generation_config.max_length = None  # the benchmark gives one
     result: MarianMTModel = marian.train()
     return result
 
