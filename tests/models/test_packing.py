@@ -67,6 +67,13 @@ def test_what_a_packed_model_cannot_do() -> None:
         packed.load_state_dict(writer().state_dict())
 
 
+def test_packing_again_changes_nothing() -> None:
+    ids = torch.randint(97, (4, 11))
+    packed = tz.pack(writer())
+    before = packed(ids)
+    assert torch.equal(tz.pack(packed)(ids), before)
+
+
 def test_what_cannot_be_packed_stays_as_it_is() -> None:
     model = writer().bfloat16()
     assert set(tz.pack(model).state_dict()) == set(writer().state_dict())

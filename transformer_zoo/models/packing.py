@@ -26,6 +26,8 @@ def pack(model: Model) -> Model:
     """
     model.eval()
     head = model.head_weight
+    if head.is_mkldnn:  # it is packed already
+        return model
     if head.device.type != "cpu" or head.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
         return model
     if model.head is None:
