@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo import EncoderDecoder
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo import DecoderOnly, EncoderDecoder
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -26,6 +26,27 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "decoder shared": {"target_vocab_size": 23, "share_embeddings": "decoder"},
 }
 
+GPT: dict[str, Any] = {"vocab_size": 53, "d_model": 24, "n_heads": 4, "d_ff": 37, "n_layers": 2, "max_seq_len": 17}
+GPT_VARIANTS: dict[str, dict[str, Any]] = {
+    "gpt2": {},
+    "post-norm": {"norm_position": "post"},
+    "rotary": {"positions": "rotary"},
+    "interleaved": {"positions": "rotary", "rotary_layout": "interleaved", "rotary_dim": 4},
+    "grouped": {"positions": "rotary", "n_kv_heads": 2, "head_dim": 10, "qk_norm": True, "norm": "rmsnorm"},
+    "sinusoidal": {"positions": "sinusoidal", "gated": True, "activation": "silu"},
+    "capped": {"positions": "none", "attention_softcap": 2.0, "logit_softcap": 3.0, "activation": "relu_squared"},
+    "padded": {"vocab_multiple": 16, "tie_embeddings": False, "init": "zero_out"},
+    "alibi": {"positions": "alibi", "n_heads": 3, "embedding_norm": True},
+    "relative": {"positions": "relative", "relative_buckets": 6, "relative_max_distance": 5},
+    "parallel": {"positions": "rotary", "rotary_dim": 2, "norm_position": "parallel", "rotary_scaling": "linear"},
+    "windowed": {"positions": "rotary", "sliding_window": 3, "norm": "rmsnorm", "norm_unit_offset": True},
+    "alternating": {"sliding_window": 4, "windowed_layers": (1,), "norm_position": "both", "attention_scale": 0.3},
+    "narrow": {"d_embedding": 7, "position_offset": 2, "norm_position": "post", "final_norm": True},
+    "by layer": {"attention_scale_by_layer": True, "logit_scale": 0.3, "norm_affine": False, "ffn_bias": False},
+    "carried": {"norm_position": "pre_carried", "final_norm": False},
+    "n-grams": {"ngrams": 3, "ngram_rows": 101},
+}
+
 
 def small_model(**changes: Any) -> EncoderDecoder:
     """Two layers a side, random in every weight, in evaluation mode."""
@@ -43,6 +64,15 @@ def small_model(**changes: Any) -> EncoderDecoder:
             nn.init.normal_(weight, mean=float("norm.weight" in name), std=0.2)
     if model.logit_bias is not None:
         nn.init.normal_(model.logit_bias)
+    return model
+
+
+def small_gpt(**changes: Any) -> DecoderOnly:
+    """A model in evaluation mode; every weight is moved, so that none is at a special value."""
+    model = DecoderOnly(DecoderConfig(**GPT | changes)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.2 * torch.randn_like(weight)
     return model
 
 

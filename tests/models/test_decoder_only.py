@@ -8,40 +8,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from tests.models.helpers import GPT, GPT_VARIANTS, small_gpt
 from transformer_zoo import DecoderConfig, DecoderOnly
 from transformer_zoo.models.flops import forward_flops
 
-V, D, T = 53, 24, 11
-SMALL: dict[str, Any] = {"vocab_size": V, "d_model": D, "n_heads": 4, "d_ff": 37, "n_layers": 2, "max_seq_len": 17}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "gpt2": {},
-    "post-norm": {"norm_position": "post"},
-    "rotary": {"positions": "rotary"},
-    "interleaved": {"positions": "rotary", "rotary_layout": "interleaved", "rotary_dim": 4},
-    "grouped": {"positions": "rotary", "n_kv_heads": 2, "head_dim": 10, "qk_norm": True, "norm": "rmsnorm"},
-    "sinusoidal": {"positions": "sinusoidal", "gated": True, "activation": "silu"},
-    "capped": {"positions": "none", "attention_softcap": 2.0, "logit_softcap": 3.0, "activation": "relu_squared"},
-    "padded": {"vocab_multiple": 16, "tie_embeddings": False, "init": "zero_out"},
-    "alibi": {"positions": "alibi", "n_heads": 3, "embedding_norm": True},
-    "relative": {"positions": "relative", "relative_buckets": 6, "relative_max_distance": 5},
-    "parallel": {"positions": "rotary", "rotary_dim": 2, "norm_position": "parallel", "rotary_scaling": "linear"},
-    "windowed": {"positions": "rotary", "sliding_window": 3, "norm": "rmsnorm", "norm_unit_offset": True},
-    "alternating": {"sliding_window": 4, "windowed_layers": (1,), "norm_position": "both", "attention_scale": 0.3},
-    "narrow": {"d_embedding": 7, "position_offset": 2, "norm_position": "post", "final_norm": True},
-    "by layer": {"attention_scale_by_layer": True, "logit_scale": 0.3, "norm_affine": False, "ffn_bias": False},
-    "carried": {"norm_position": "pre_carried", "final_norm": False},
-    "n-grams": {"ngrams": 3, "ngram_rows": 101},
-}
-variants = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
-
-
-def small_model(**changes: Any) -> DecoderOnly:
-    """A model in evaluation mode; every weight is moved, so that none is at a special value."""
-    model = DecoderOnly(DecoderConfig(**SMALL | changes)).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight += 0.2 * torch.randn_like(weight)
-    return model
+V, D, T = GPT["vocab_size"], GPT["d_model"], 11
+variants = pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
 
 
 def tokens(rows: int = 3, n: int = T) -> Tensor:
@@ -53,7 +25,7 @@ def tokens(rows: int = 3, n: int = T) -> Tensor:
 @pytest.mark.parametrize("sizes", [[1] * T, [5, 1, 5], [T]], ids=["tokens", "chunks", "at once"])
 @torch.no_grad()
 def test_cache_equals_no_cache(changes: dict[str, Any], sizes: list[int], static: bool) -> None:
-    model, ids = small_model(**changes), tokens()
+    model, ids = small_gpt(**changes), tokens()
     cache = model.new_cache(3, capacity=13, static=static)
     pieces = [model(part, cache=cache) for part in ids.split(sizes, dim=1)]
     assert_close(torch.cat(pieces, dim=1), model(ids), rtol=1e-4, atol=1e-4)
@@ -63,7 +35,7 @@ def test_cache_equals_no_cache(changes: dict[str, Any], sizes: list[int], static
 @torch.no_grad()
 def test_left_padding_changes_nothing(changes: dict[str, Any]) -> None:
     """Rows of different length as one batch, then two more tokens of each with the cache: as each alone."""
-    model, lengths = small_model(**changes), [T, 4, 1]
+    model, lengths = small_gpt(**changes), [T, 4, 1]
     ids, more = tokens(), tokens(3, 2)
     mask = torch.arange(T) >= T - torch.tensor(lengths)[:, None]
     cache = model.new_cache(3, capacity=T + 2)
@@ -79,7 +51,7 @@ def test_left_padding_changes_nothing(changes: dict[str, Any]) -> None:
 @variants
 @torch.no_grad()
 def test_the_future_is_not_seen(changes: dict[str, Any]) -> None:
-    model, ids = small_model(**changes), tokens()
+    model, ids = small_gpt(**changes), tokens()
     changed = ids.clone()
     changed[:, 6:] = (changed[:, 6:] + 1) % V
     before, after = model(ids), model(changed)
@@ -90,7 +62,7 @@ def test_the_future_is_not_seen(changes: dict[str, Any]) -> None:
 @variants
 @torch.no_grad()
 def test_documents_side_by_side_are_as_if_alone(changes: dict[str, Any]) -> None:
-    model, ids = small_model(**changes), tokens(2)
+    model, ids = small_gpt(**changes), tokens(2)
     documents = torch.tensor([[0] * 4 + [1] * 7, [3] + [5] * 9 + [6]])
     got = model(ids, documents=documents)
     for row, cuts in enumerate([(0, 4, 11), (0, 1, 10, 11)]):
@@ -99,7 +71,7 @@ def test_documents_side_by_side_are_as_if_alone(changes: dict[str, Any]) -> None
 
 
 def test_recomputing_gives_the_same_gradients() -> None:
-    model, ids = small_model(dropout=0.0, attention_dropout=0.0).train(), tokens()
+    model, ids = small_gpt(dropout=0.0, attention_dropout=0.0).train(), tokens()
     gradients = []
     for recompute in (False, True):
         model.decoder.recompute = recompute
@@ -110,15 +82,15 @@ def test_recomputing_gives_the_same_gradients() -> None:
 
 
 def test_the_rows_that_pad_the_vocabulary_give_no_logit() -> None:
-    model = small_model(vocab_multiple=16)
+    model = small_gpt(vocab_multiple=16)
     assert model.head_weight.shape == (64, D)
     assert model(tokens()).shape == (3, T, V)
 
 
 def test_learned_positions_end_where_they_end() -> None:
     with pytest.raises(ValueError, match="18 tokens are more than max_seq_len 17"):
-        small_model()(tokens(1, 18))
-    assert small_model(positions="rotary")(tokens(1, 18)).shape == (1, 18, V)
+        small_gpt()(tokens(1, 18))
+    assert small_gpt(positions="rotary")(tokens(1, 18)).shape == (1, 18, V)
 
 
 def test_gpt2s_start() -> None:
@@ -137,7 +109,7 @@ def test_gpt2s_start() -> None:
 
 
 def test_a_start_at_zero_predicts_evenly() -> None:
-    logits = DecoderOnly(DecoderConfig(**SMALL, init="zero_out", tie_embeddings=False))(tokens())
+    logits = DecoderOnly(DecoderConfig(**GPT, init="zero_out", tie_embeddings=False))(tokens())
     assert not logits.any()
 
 
@@ -179,7 +151,7 @@ def test_logits_of_llama_3_and_qwen_3(kind: str) -> None:
         "max_position_embeddings": 64,
     }  # fmt: skip
     config = DecoderConfig(
-        **SMALL, n_kv_heads=2, head_dim=10, norm="rmsnorm", bias=False, positions="rotary", gated=True,
+        **GPT, n_kv_heads=2, head_dim=10, norm="rmsnorm", bias=False, positions="rotary", gated=True,
         activation="silu", tie_embeddings=False, qk_norm=kind == "qwen3", rotary_base=500.0,
         rotary_scaling="llama3" if kind == "llama" else "none", rotary_original_max_seq_len=16,
     )  # fmt: skip
@@ -220,7 +192,7 @@ def test_logits_of_gpt2() -> None:
                 ours[f"{mine}.{a}.{kind}"] = value.mT if kind == "weight" else value
             for a, b in {"attn_norm": "ln_1", "ffn_norm": "ln_2"}.items():
                 ours[f"{mine}.{a}.{kind}"] = w[f"{them}.{b}.{kind}"]
-    model = small_model()
+    model = small_gpt()
     model.load_state_dict(ours)
     ids = tokens()
     assert_close(model(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)

@@ -54,6 +54,9 @@ def test_another_recipe_is_refused_once_something_was_trained(tmp_path: Path) ->
     check_run(tmp_path, recipe(device="cpu"))
     with pytest.raises(UserError, match="seed was 1, now 2"):
         check_run(tmp_path, recipe(seed=2))
+    with pytest.raises(UserError, match=r"field_04 was None, now 4; and 5 more\. Give another run_dir") as refused:
+        check_run(tmp_path, recipe(**{f"field_{i:02}": i for i in range(10)}))
+    assert "field_05" not in str(refused.value)
     (tmp_path / "config.yaml").write_text("a: [")
     with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
         check_run(tmp_path, recipe())

@@ -77,7 +77,7 @@ def evaluate_text(
     loaded = load_text_run(run, device=choose_device(search.device))
     tokenizer = loaded.tokenizer
     if separator is None:
-        separator = loaded.recipe.get("data", {}).get("validation", {}).get("separator")
+        separator = ((loaded.recipe.get("data") or {}).get("validation") or {}).get("separator")
     has_start = bool(tokenizer.start_ids) or first_token(loaded.model) is not None
     lossy = False
 

@@ -59,7 +59,6 @@ class EncoderDecoderConfig(ModelConfig):
                 f"and target_vocab_size {self.target_vocab_size}: set share_embeddings to 'decoder' or 'none'"
             )
 
-
     @property
     def target_size(self) -> int:
         """Target vocabulary."""

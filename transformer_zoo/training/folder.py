@@ -30,6 +30,8 @@ SETTLED = (
     "checkpoint.final_weights", "data.tests", "test",
 )  # fmt: skip
 
+_SHOWN = 5  # differences between two recipes: enough to know the other by, few enough for a line
+
 
 def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}, without what is None."""
@@ -75,8 +77,9 @@ def check_run(run_dir: Path, plain: dict[str, Any]) -> None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise UserError(f"{path} cannot be read; put it back, or give another run_dir") from None
     if changed := differences(old, plain):
+        more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise UserError(
-            f"{run_dir} holds another run: {'; '.join(changed)}. Give another run_dir, or remove it"
+            f"{run_dir} holds another run: {'; '.join(changed[:_SHOWN])}{more}. Give another run_dir, or remove it"
         )
 
 
