@@ -9,6 +9,7 @@ others run in this process, in alternation, from the same weights. A ratio is th
 within a round, so that what else the machine does meets both.
 """
 
+import copy
 import importlib.util
 import json
 import re
@@ -30,7 +31,7 @@ from transformer_zoo.data import TokenBatch
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation.speed import OURS, Contestant, Table, compare, compete, machine, report
 from transformer_zoo.generation import generate
-from transformer_zoo.models import DecoderOnly
+from transformer_zoo.models import DecoderOnly, pack
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.zoo import get_config
@@ -186,28 +187,38 @@ def generation_table(options: Namespace, batch_size: int) -> Table:
     prompt = torch.randint(model.config.vocab_size, (batch_size, options.prompt_tokens), device=options.device)
 
     @torch.inference_mode()
-    def run(name: str, module: Any, number: int) -> float:
-        if name == OURS:
-            generate(module, prompt, max_new_tokens=options.new_tokens, temperature=0.0, ignore_eos=True)
-        else:
-            module.generate(
-                prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=options.new_tokens,
-                min_new_tokens=options.new_tokens, pad_token_id=0,
-            )  # fmt: skip
+    def ours(module: DecoderOnly, number: int, **changes: int) -> float:
+        how: Any = {"max_new_tokens": options.new_tokens, "temperature": 0.0, "ignore_eos": True, **changes}
+        return float(sum(map(len, generate(module, prompt, **how))))
+
+    @torch.inference_mode()
+    def theirs(module: Any, number: int, **changes: int) -> float:
+        module.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=options.new_tokens,
+            min_new_tokens=options.new_tokens, pad_token_id=0, **changes,
+        )  # fmt: skip
         return float(batch_size * options.new_tokens)
 
     contestants = []
     for precision in options.precision:
-        dtype = getattr(torch, precision)
-        for name, module in ((OURS, model), (HUGGING_FACE, hugging_face)):
-            copy = type(module)(module.config).to(options.device, dtype).eval()
-            copy.load_state_dict(module.state_dict())
-            contestants.append(Contestant(name, precision, partial(run, name, copy)))
+        mine, peer = (
+            copy.deepcopy(module).to(options.device, getattr(torch, precision)) for module in (model, hugging_face)
+        )
+        if batch_size >= 4:  # as the commands do it
+            mine = pack(mine)
+        runs = [(OURS, partial(ours, mine)), (HUGGING_FACE, partial(theirs, peer))]
+        if batch_size == 1:
+            runs.insert(1, (f"{OURS}, lookup=0", partial(ours, mine, lookup=0)))
+            name = f"{HUGGING_FACE}, prompt_lookup_num_tokens=8"
+            runs.append((name, partial(theirs, peer, prompt_lookup_num_tokens=8)))
+        contestants += [Contestant(name, precision, run) for name, run in runs]
     rows = compete(contestants, options.rounds, f"generation, batch {batch_size}", options.device)
     notes = [
         f"{options.preset} with random weights, greedy, {options.new_tokens} tokens after {options.prompt_tokens}",
         f"{options.rounds} rounds of {batch_size} prompts; bfloat16: the weights",
     ]
+    if batch_size == 1:
+        notes.append("random weights write the same token again and again: no text is easier to guess")
     return Table(f"Generation, batch {batch_size}", "tokens/s", notes, rows)
 
 

@@ -32,6 +32,18 @@ def test_cache_equals_no_cache(changes: dict[str, Any], sizes: list[int], static
 
 
 @variants
+@pytest.mark.parametrize("static", [False, True])
+@torch.no_grad()
+def test_what_a_cache_drops_was_never_read(changes: dict[str, Any], static: bool) -> None:
+    model, ids, others = small_gpt(**changes), tokens(), tokens()
+    cache = model.new_cache(3, capacity=13, static=static)
+    model(ids[:, :5], cache=cache)
+    model(torch.cat([ids[:, 5:7], others[:, 7:10]], dim=1), cache=cache)
+    cache.drop(3)
+    assert_close(model(ids[:, 7:], cache=cache), model(ids)[:, 7:], rtol=1e-4, atol=1e-4)
+
+
+@variants
 @torch.no_grad()
 def test_left_padding_changes_nothing(changes: dict[str, Any]) -> None:
     """Rows of different length as one batch, then two more tokens of each with the cache: as each alone."""

@@ -78,6 +78,10 @@ class KVCache:
         self.length += n
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
+    def drop(self, n: int) -> None:
+        """Forget the newest n tokens."""
+        self.length -= n
+
     def _check(self, n: int) -> None:
         if self.length + n > self.capacity:
             raise ValueError(f"{self.length + n} tokens do not fit a cache of capacity {self.capacity}")

@@ -90,7 +90,8 @@ class NgramEmbedding(nn.Module):
                 before = before.masked_fill(~same, -1)
             key = (key + 2) * _MIX + before  # products wrap around, everywhere alike
             rows.append(((key * _MIX) >> 32) % self.rows + (back - 1) * self.rows)
-        return F.embedding(torch.stack(rows, dim=-1), self.weight).sum(-2)
+        bags = torch.stack(rows, dim=-1).flatten(0, 1)  # (B T, n - 1)
+        return F.embedding_bag(bags, self.weight, mode="sum").view(*ids.shape, -1)  # (B, T, D)
 
     def extra_repr(self) -> str:
         return f"n={self.n}, rows={self.rows}, {self.weight.size(1)}"

@@ -31,6 +31,8 @@ class Writing:
         repetition_penalty: Above 1, tokens that were there before become less likely.
         stride: Prompt and answer may be longer than the model's context. Then it reads the last part of them, which
             moves by so many tokens each time it is full; by default a quarter of the context.
+        lookup: Answers that are written alone on a CPU are faster where they repeat what was there before: up to so
+            many tokens are guessed by it, and kept if they would have been drawn anyway. 0 never guesses.
     """
 
     max_new_tokens: PositiveInt = 200
@@ -40,6 +42,7 @@ class Writing:
     min_p: ClosedUnitInterval | None = None
     repetition_penalty: PositiveFloat = 1.0
     stride: PositiveInt | None = None
+    lookup: NonNegativeInt = 8
 
 
 def generate(

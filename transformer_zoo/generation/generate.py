@@ -8,6 +8,7 @@ from torch import Tensor
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.inference import evaluating
+from transformer_zoo.generation.lookup import Lookup
 from transformer_zoo.generation.reader import Reader
 from transformer_zoo.generation.sampling import Sampling
 from transformer_zoo.models import DecoderOnly
@@ -39,6 +40,7 @@ class GenerateOptions(TypedDict, total=False):
     cache: bool
     static: bool | None
     compile: bool
+    lookup: int
 
 
 def generate(
@@ -75,6 +77,7 @@ def generate_stream(
     cache: bool = True,
     static: bool | None = None,
     compile: bool = False,
+    lookup: int = 8,
 ) -> Iterator[NewToken]:
     """Tokens as they come: at each step one for every row that has not ended.
 
@@ -99,11 +102,17 @@ def generate_stream(
         cache: remember keys and values instead of computing them again for every token.
         static: every step has the same shapes, and on a GPU it is captured; None: on a GPU.
         compile: compile that step.
+        lookup: where one row is left, with a cache and steps that are not static, guess up to so many tokens: those
+            that followed the last three when they stood there before. A guess is read in one piece, and what would not
+            have been chosen anyway is dropped: the more a text repeats itself the faster it is written.
+            0: never guess.
 
     Raises:
         UserError: an option out of range, a prompt that is empty or no text of this model, or logits that are not
             finite.
     """
+    if lookup < 0:
+        raise UserError(f"lookup {lookup} must be at least 0")
     rows = [list(row) for row in (prompts.tolist() if isinstance(prompts, Tensor) else prompts)]
     _check(model, rows, max_new_tokens)
     sampling = Sampling(
@@ -121,7 +130,7 @@ def generate_stream(
     seed = int(torch.randint(2**62, ())) if seed is None else seed
     generators = [torch.Generator(device).manual_seed(seed + i) for i in range(len(rows))]
     ends = set() if ignore_eos else {model.config.eos_id, *(model.config.stop_ids or ())}
-    return _generate(reader, rows, max_new_tokens, sampling, generators, ends, stop)
+    return _generate(reader, rows, max_new_tokens, sampling, generators, ends, stop, Lookup(lookup))
 
 
 @torch.inference_mode()
@@ -133,32 +142,40 @@ def _generate(
     generators: list[torch.Generator],
     ends: Set[int | None],
     stop: Callable[[int, int], bool] | None,
+    lookup: Lookup,
 ) -> Iterator[NewToken]:
     """Appends to `rows`."""
     live = list(range(len(rows)))
     limits = [len(row) + max_new_tokens for row in rows]
+
+    def end(row: int, token: int) -> End | None:
+        rows[row].append(token)
+        if token in ends:
+            return "eos"
+        if stop is not None and stop(row, token):
+            return "stop"
+        return "length" if len(rows[row]) == limits[row] else None
+
     seen = None if sampling.repetition_penalty == 1 else _seen(rows, reader.model.config.vocab_size, reader.device)
     while live:
+        guess = lookup.guess(rows[live[0]], reader.room) if len(live) == 1 else []
         with evaluating(reader.model, torch.float32):
-            logits = reader.read([rows[i] for i in live])
-        chosen = sampling.choose(logits, [generators[i] for i in live], seen)[:, None]  # (B, 1)
-        if not logits.gather(1, chosen).isfinite().all():  # where there is a NaN or an infinity, it is chosen
-            raise UserError("the model's logits are not finite: its weights are damaged, or too narrow a dtype")
-        if seen is not None:
-            seen.scatter_(1, chosen, True)
-        kept = []
-        for place, (i, token) in enumerate(zip(live, chosen[:, 0].tolist(), strict=True)):
-            rows[i].append(token)
-            end: End | None = None
-            if token in ends:
-                end = "eos"
-            elif stop is not None and stop(i, token):
-                end = "stop"
-            elif len(rows[i]) == limits[i]:
-                end = "length"
-            yield NewToken(i, token, end)
-            if end is None:
-                kept.append(place)
+            logits = reader.read([rows[i] for i in live], guess)  # (B, 1 + G, V)
+        for right in range(1 + len(guess)):
+            following = logits[:, right]  # (B, V)
+            chosen = sampling.choose(following, [generators[i] for i in live], seen)[:, None]  # (B, 1)
+            if not following.gather(1, chosen).isfinite().all():  # where there is a NaN or an infinity, it is chosen
+                raise UserError("the model's logits are not finite: its weights are damaged, or too narrow a dtype")
+            if seen is not None:
+                seen.scatter_(1, chosen, True)
+            new = [NewToken(i, token, end(i, token)) for i, token in zip(live, chosen[:, 0].tolist(), strict=True)]
+            yield from new
+            kept = [place for place, token in enumerate(new) if token.end is None]
+            if not kept or guess[right : right + 1] != rows[live[0]][-1:]:
+                break
+        if guess:
+            reader.drop(len(guess) - right)
+            lookup.learn(right)
         if kept and len(kept) < len(live):
             reader.keep(kept)
             seen = None if seen is None else seen[kept]

@@ -65,12 +65,37 @@ class Reader:
         self.mask: Tensor | None = None  # (B, capacity), True but for padding
         self.positions: Tensor | None = None  # (B, 1), of the last token; None: without padding, the cache knows
 
-    def read(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Logits (B, V), in float32, of the token after each row; since the last call each has grown by one."""
+    def read(self, rows: Sequence[Sequence[int]], guess: Sequence[int] = ()) -> Tensor:
+        """Logits in float32 of the token after each row, which has grown by one since the last call, and of a guess.
+
+        Args:
+            rows: B texts.
+            guess: G tokens, at most `room`, that may follow the only row.
+
+        Returns:
+            (B, 1 + G, V): also of the token after each of the guess.
+        """
+        if guess:
+            self.length += 1 + len(guess)
+            ids = torch.tensor([[rows[0][-1], *guess]], device=self.device)
+            return self._last_logits(self.model.hidden(ids, cache=self.cache), 1 + len(guess))
         starts = [context_start(len(row), self.model.config.max_seq_len, self.stride) for row in rows]
         if self.use_cache and starts == self.starts and self.length < self.capacity:
             return self._read_last([row[-1] for row in rows])
         return self._read_all([row[start:] for row, start in zip(rows, starts, strict=True)], starts)
+
+    @property
+    def room(self) -> int:
+        """How many tokens a guess may have: it takes a cache, and a row that was never read beside shorter ones."""
+        if not self.starts or len(self.places) > 1 or not self.use_cache or self.static or self.mask is not None:
+            return 0
+        return self.capacity - self.length - 1
+
+    def drop(self, n: int) -> None:
+        """The last n tokens of the guess were wrong."""
+        if n:
+            self.length -= n
+            self.cache.drop(n)
 
     def keep(self, kept: Sequence[int]) -> None:
         """Only these rows go on, in this order."""
@@ -122,15 +147,15 @@ class Reader:
         return step(ids.to(self.device))[self.places]
 
     def _step(self, ids: Tensor) -> Tensor:
-        """(B, 1) -> (B, V)."""
+        """(B, 1) -> (B, 1, V)."""
         mask = self.mask
         if mask is not None and self.positions is not None:
             self.positions += 1
             mask = mask if self.static else mask[:, : self.length]
         return self._last_logits(self.model.hidden(ids, mask, self.positions, self.cache))
 
-    def _last_logits(self, hidden: Tensor) -> Tensor:
-        return self.model.logits(hidden[:, -1]).float()
+    def _last_logits(self, hidden: Tensor, n: int = 1) -> Tensor:
+        return self.model.logits(hidden[:, -n:]).float()
 
     def _state(self) -> list[Tensor]:
         """What a step counts up."""
@@ -164,7 +189,7 @@ class _Captured:
             tensor.copy_(value)
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """(B, 1) -> (B, V), to be used before the next call."""
+        """(B, 1) -> (B, 1, V), to be used before the next call."""
         self.ids.copy_(ids)
         self.graph.replay()
         return self.logits

@@ -19,6 +19,7 @@ class DecoderCache:
         self.layers = list(layers)
         self.memories = list(memories)
         self.recent: Tensor | None = None
+        self._before: Tensor | None = None
         self.places: Tensor | None = None
 
     @property
@@ -45,7 +46,16 @@ class DecoderCache:
     def remember(self, ids: Tensor) -> None:
         """Take the newest tokens, (B, T), into `recent`, in place."""
         if self.recent is not None:
-            self.recent.copy_(torch.cat([self.recent, ids], dim=1)[:, ids.size(1) :])
+            self._before = torch.cat([self.recent, ids], dim=1)  # (B, n - 1 + T)
+            self.recent.copy_(self._before[:, ids.size(1) :])
+
+    def drop(self, n: int) -> None:
+        """Forget the newest n tokens, of those that came last."""
+        for layer in self.layers:
+            layer.drop(n)
+        if self.recent is not None and self._before is not None:
+            end = self._before.size(1) - n
+            self.recent.copy_(self._before[:, end - self.recent.size(1) : end])
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order. rows: (B',) int64."""
