@@ -43,9 +43,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 class _RMSNorm(torch.autograd.Function):
-    """On a CPU torch has no kernel of its own, and differentiates a dozen passes over x; by hand it is six.
+    """On a CPU torch has no kernel of its own, and differentiates a dozen passes over x; by hand it is half of them.
 
-    With s = 1 / sqrt(mean(x^2) + eps), dx = s w g - x s^3 / D sum(w g x), and dw = sum over rows of s g x.
+    With s = 1 / sqrt(mean(x^2) + eps), dx = s (w g - x s mean(w g x s)), and dw = sum over rows of s g x. It is what
+    LayerNorm's kernel computes for a mean of 0, but for -s mean(w g) in dx.
     """
 
     @staticmethod
@@ -60,11 +61,11 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         (grad,) = grads
         x, weight, scale = ctx.saved_tensors
-        product = (grad * x).reshape(-1, x.size(-1))  # (N, D)
-        along = (product @ weight).view_as(scale)  # (..., 1)
-        grad_x = x * along.mul_(scale.pow(3)).div_(-x.size(-1))
-        grad_x.addcmul_(grad * weight, scale)
-        return grad_x, scale.reshape(-1) @ product, None
+        grad_x, grad_weight, _ = torch.ops.aten.native_layer_norm_backward(
+            grad, x, weight.shape, torch.zeros_like(scale), scale, weight, None, (True, True, False)
+        )
+        mean = (grad.reshape(-1, x.size(-1)) @ weight).view_as(scale).div_(x.size(-1))  # (..., 1), of w g
+        return grad_x.add_(mean.mul_(scale)), grad_weight, None
 
 
 class RMSNorm(nn.Module):
