@@ -21,7 +21,7 @@ from transformer_zoo.data import (
     TokenShards,
     WordTokenizer,
     prepare_shards,
-    shards,
+    tokenizing,
     write_shards,
 )
 from transformer_zoo.errors import UserError
@@ -34,15 +34,15 @@ EXPECTED = [i for document in DOCUMENTS for i in [*document.encode(), 256]]
 @pytest.mark.parametrize("shard_tokens", [97, 10**6])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_tokens_of_all_documents_in_order(shard_tokens, workers, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "_GROUP", 59)
+    monkeypatch.setattr(tokenizing, "_GROUP", 59)
     made = write_shards(DOCUMENTS, BYTES, tmp_path, "train", shard_tokens=shard_tokens, workers=workers)
-    assert made.read(0, made.n_tokens).tolist() == EXPECTED
-    assert made.read(0, 1).dtype == np.uint16
+    assert made.take(np.arange(0, made.n_tokens)).tolist() == EXPECTED
+    assert made.take(np.arange(0, 1)).dtype == np.uint16
     assert (made.n_tokens, made.n_documents, made.eos_id) == (len(EXPECTED), 101, 256)
     assert made.n_bytes == sum(len(document.encode()) for document in DOCUMENTS)
     assert len(list(tmp_path.glob("train-*.bin"))) == -(-len(EXPECTED) // shard_tokens)
     for start, stop in ((0, 1), (96, 97), (96, 98), (97, 98), (90, 500), (made.n_tokens - 1, made.n_tokens)):
-        assert made.read(start, stop).tolist() == EXPECTED[start:stop]
+        assert made.take(np.arange(start, stop)).tolist() == EXPECTED[start:stop]
     places = np.arange(made.n_tokens).reshape(-1, 1)[::-3] - [[0, 1, 40]]
     assert made.take(places % made.n_tokens).tolist() == np.array(EXPECTED)[places].tolist()
     assert made.take(places % made.n_tokens).dtype == np.uint16
@@ -53,31 +53,31 @@ def test_the_tokens_of_all_documents_in_order(shard_tokens, workers, tmp_path, m
 def test_a_document_in_pieces_has_one_end(tmp_path):
     pieces = [Piece("ab", last=False), Piece("c", last=True), Piece("", last=False), Piece("d", last=True)]
     made = write_shards(pieces, BYTES, tmp_path, "val")
-    assert made.read(0, made.n_tokens).tolist() == [97, 98, 99, 256, 100, 256]
+    assert made.take(np.arange(0, made.n_tokens)).tolist() == [97, 98, 99, 256, 100, 256]
     assert made.n_documents == 2
 
 
 def test_a_document_begins_with_what_its_tokenizer_starts_a_text_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "_GROUP", 2)
+    monkeypatch.setattr(tokenizing, "_GROUP", 2)
     monkeypatch.setattr(ByteTokenizer, "start_ids", (7, 11))
     pieces = [Piece("ab", last=False), Piece("cd", last=False), Piece("e"), Piece("fgh"), Piece("i")]
     made = write_shards(pieces, ByteTokenizer(), tmp_path, "val")
     documents = [[7, 11, *text.encode(), 256] for text in ("abcde", "fgh", "i")]
     wanted = [i for document in documents for i in document]
-    assert made.read(0, made.n_tokens).tolist() == wanted
+    assert made.take(np.arange(0, made.n_tokens)).tolist() == wanted
 
 
 def test_without_end_of_text_documents_follow_each_other(tmp_path):
     made = write_shards(["ab", "ba"], CharacterTokenizer("ab", end_of_text=False), tmp_path, "val")
-    assert made.read(0, 4).tolist() == [0, 1, 1, 0]
+    assert made.take(np.arange(0, 4)).tolist() == [0, 1, 1, 0]
     assert (made.n_tokens, made.eos_id) == (4, None)
 
 
 def test_a_large_vocabulary_takes_four_bytes(tmp_path):
     words = WordTokenizer([str(i) for i in range(70_001)])
     made = write_shards(["70000 0"], words, tmp_path, "val")
-    assert made.read(0, 3).tolist() == [70002, 2, 70003]
-    assert made.read(0, 3).dtype == np.uint32
+    assert made.take(np.arange(0, 3)).tolist() == [70002, 2, 70003]
+    assert made.take(np.arange(0, 3)).dtype == np.uint32
 
 
 def test_the_header_names_tokenizer_count_and_checksum(tmp_path):
@@ -135,7 +135,7 @@ def test_what_cannot_be_spelled_is_named_with_file_and_line(tmp_path):
 
 
 def test_a_failure_midway_leaves_the_old_split(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "_GROUP", 7)
+    monkeypatch.setattr(tokenizing, "_GROUP", 7)
 
     def documents() -> Iterator[str]:
         yield from DOCUMENTS
@@ -166,7 +166,7 @@ def test_a_new_split_replaces_all_of_the_old_one_and_nothing_else(tmp_path):
 
 def test_a_killed_call_leaves_no_split_and_is_cleaned_up(tmp_path, root):
     code = (
-        "import sys, time\nfrom transformer_zoo.data import ByteTokenizer, write_shards, shards\nshards._GROUP = 7\n"
+        "import sys, time\nfrom transformer_zoo.data import ByteTokenizer, write_shards, tokenizing\ntokenizing._GROUP = 7\n"
         "def documents():\n    while True:\n        time.sleep(0.001); yield 'some text'\n"
         f"write_shards(documents(), ByteTokenizer(), {str(tmp_path)!r}, 'train', shard_tokens=97, workers=1)\n"
     )
@@ -191,13 +191,18 @@ def test_shards_are_made_once_for_the_same_text(tmp_path: Path):
     made = (tmp_path / "out" / "train.json").stat().st_mtime_ns
     assert prepare_shards(files, BYTES, tmp_path / "out", "train").stamp == first.stamp
     assert (tmp_path / "out" / "train.json").stat().st_mtime_ns == made
-    assert prepare_shards(files, CharacterTokenizer("abc"), tmp_path / "out", "train").read(0, 3).tolist() == [0, 1, 2]
+    damaged = tmp_path / "out" / "train-00000.bin"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    again = prepare_shards(files, BYTES, tmp_path / "out", "train")
+    assert again.take(np.arange(again.n_tokens)).tolist() == [97, 98, 99, 256]
+    others = prepare_shards(files, CharacterTokenizer("abc"), tmp_path / "out", "train")
+    assert others.take(np.arange(3)).tolist() == [0, 1, 2]
     source.write_text("abcd", encoding="utf-8")
     assert prepare_shards(files, BYTES, tmp_path / "out", "train").n_tokens == 5
 
 
 def test_reading_ahead_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "_GROUP", 1)
+    monkeypatch.setattr(tokenizing, "_GROUP", 1)
     taken = written = 0
 
     def documents() -> Iterator[str]:
@@ -212,7 +217,7 @@ def test_reading_ahead_is_bounded(tmp_path, monkeypatch):
         written += 1
         add(self, tokens)
 
-    add = shards._Writer.add
-    monkeypatch.setattr(shards._Writer, "add", count)
+    add = tokenizing._Writer.add
+    monkeypatch.setattr(tokenizing._Writer, "add", count)
     write_shards(documents(), BYTES, tmp_path, "train", workers=2)
     assert (taken, written) == (211, 211)

@@ -23,7 +23,7 @@ from transformer_zoo.data.parallel import (
     read_lines,
     read_parallel,
 )
-from transformer_zoo.data.shards import TokenShards, prepare_shards, write_shards
+from transformer_zoo.data.shards import TokenShards
 from transformer_zoo.data.subword_tokenizers import (
     SentencePieceTextTokenizer,
     TextTokenizerSettings,
@@ -35,6 +35,7 @@ from transformer_zoo.data.text import Piece, TextFiles
 from transformer_zoo.data.text_tokenizers import ByteTokenizer, CharacterTokenizer, TextTokenizer, WordTokenizer
 from transformer_zoo.data.tokenizer_export import export_tokenizer
 from transformer_zoo.data.tokenizers import SentencePieceTokenizer, TokenizerSettings, TranslationTokenizer
+from transformer_zoo.data.tokenizing import prepare_shards, write_shards
 from transformer_zoo.data.windows import IGNORED, TokenBatch, Windows
 
 __all__ = [

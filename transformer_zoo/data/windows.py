@@ -98,14 +98,12 @@ class Windows:
 
         A split of a single token has no batch.
         """
-        n, length = self.shards.n_tokens, self.length
-        starts = range(0, n - 1, length)
+        n = self.shards.n_tokens
+        starts = np.arange(0, n - 1, self.length)
         for first in range(0, len(starts), batch_size):
-            rows = np.full((min(batch_size, len(starts) - first), length + 1), IGNORED, np.int64)
-            for row, start in zip(rows, starts[first : first + batch_size], strict=True):
-                tokens = self.shards.read(start, min(start + length + 1, n))
-                row[: len(tokens)] = tokens
-            yield self._batch(rows)
+            places = starts[first : first + batch_size, None] + np.arange(self.length + 1)
+            tokens = self.shards.take(np.minimum(places, n - 1)).astype(np.int64)
+            yield self._batch(np.where(places < n, tokens, IGNORED))
 
     def _batch(self, rows: NDArray[np.int64]) -> TokenBatch:
         ids, targets = np.maximum(rows[:, :-1], 0), rows[:, 1:]
