@@ -166,7 +166,8 @@ def test_a_new_split_replaces_all_of_the_old_one_and_nothing_else(tmp_path):
 
 def test_a_killed_call_leaves_no_split_and_is_cleaned_up(tmp_path, root):
     code = (
-        "import sys, time\nfrom transformer_zoo.data import ByteTokenizer, write_shards, tokenizing\ntokenizing._GROUP = 7\n"
+        "import sys, time\nfrom transformer_zoo.data import ByteTokenizer, tokenizing, write_shards\n"
+        "tokenizing._GROUP = 7\n"
         "def documents():\n    while True:\n        time.sleep(0.001); yield 'some text'\n"
         f"write_shards(documents(), ByteTokenizer(), {str(tmp_path)!r}, 'train', shard_tokens=97, workers=1)\n"
     )
