@@ -57,6 +57,13 @@ def test_gradients_are_those_of_the_formula(kind: str) -> None:
     assert_close(torch.autograd.grad(got, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream))
 
 
+def test_a_second_derivative_is_refused_rather_than_wrong() -> None:
+    x = torch.randn(3, 5, requires_grad=True)
+    (grad,) = torch.autograd.grad(RMSNorm(5)(x).pow(3).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
 def test_they_start_as_the_plain_norm() -> None:
     x = torch.randn(4, 64)
     assert_close(LayerNorm(64)(x).mean(-1), torch.zeros(4), rtol=0, atol=1e-6)

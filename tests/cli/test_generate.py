@@ -232,6 +232,26 @@ def test_a_tokenizer_that_loses_text_is_named(
 
 
 @pytest.mark.parametrize(
+    ("words", "packed"),
+    [
+        ("--prompt a", False),
+        ("--prompt a --num-samples 4", True),
+        ("--input FILE --whole", False),
+        ("--input FILE --whole --num-samples 5", True),
+        ("--input FILE --batch-size 3", False),
+        ("--input FILE", True),
+    ],
+)
+def test_weights_are_packed_for_several_answers_at_once(
+    run: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, words: str, packed: bool
+) -> None:
+    calls: list[DecoderOnly] = []
+    monkeypatch.setattr("transformer_zoo.models.pack", calls.append)
+    assert main(["generate", str(run), "--max-new-tokens", "1", *words.replace("FILE", str(text_file)).split()]) == 0
+    assert bool(calls) == packed
+
+
+@pytest.mark.parametrize(
     ("words", "status", "message"),
     [
         ("generate RUN --prompt a --tempreature 1", 2, "did you mean --temperature?"),
@@ -251,6 +271,9 @@ def test_a_tokenizer_that_loses_text_is_named(
         ("evaluate OTHER --file x", 1, "is a translation run"),
         ("evaluate RUN --file nofile", 1, "nofile: no such file"),
         ("evaluate RUN --file x --split y", 2, "--file excludes --split"),
+        ("evaluate RUN --file x --lowercase", 2, "--file excludes what is about translations"),
+        ("evaluate RUN --file x --beam 3", 2, "--file excludes what is about translations"),
+        ("evaluate RUN --stride 3", 2, "--stride and --separator are for --file"),
     ],
 )
 def test_mistakes_end_in_one_line(

@@ -255,6 +255,9 @@ def test_length_penalty_at_known_lengths() -> None:
     assert length_penalty_at(7, 1.0) == 2.0
     assert length_penalty_at(9, 0.5, "length") == 3.0
     assert length_penalty_at(9, 0.0, "length") == 1.0
+    for alpha in (1000.0, -100000.0, math.nan, math.inf):
+        with pytest.raises(UserError, match=r"length_penalty .* is out of range"):
+            length_penalty_at(9, alpha)
     with pytest.raises(UserError, match="'wu'"):
         length_penalty_at(3, 0.6, "wu")  # type: ignore[arg-type]
 

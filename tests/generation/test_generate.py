@@ -208,6 +208,9 @@ def test_a_captured_step_gives_what_no_cache_gives(positions: str, compile: bool
     how: dict[str, Any] = {"max_new_tokens": 30, "temperature": 0}
     assert generate(model, PROMPTS, compile=compile, **how) == generate(model, PROMPTS, cache=False, **how)
     assert len(generate(model, PROMPTS, max_new_tokens=30, seed=0, compile=compile)) == 4
+    full = [[3] * 16]  # there is no room for a step before the context has moved
+    assert generate(model, full, compile=compile, **how) == generate(model, full, cache=False, **how)
+    assert generate(model, full, stride=1, **how) == generate(model, full, stride=1, cache=False, **how)
 
 
 @pytest.mark.parametrize(
@@ -219,13 +222,20 @@ def test_a_captured_step_gives_what_no_cache_gives(positions: str, compile: bool
         ([[1]], {"max_new_tokens": 0}, "max_new_tokens 0"),
         ([[1]], {"stride": 65}, "stride 65 must be from 1 to the context of 64"),
         ([[1]], {"top_p": 2.0}, "top_p 2.0"),
+        ([[1]], {"seed": 2**63}, "seed 9223372036854775808 must be from 0"),
+        ([1, 2], {}, "rows of token ids"),
+        ([[1.5]], {}, "rows of token ids"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_read(
-    prompts: list[list[int]], options: dict[str, Any], message: str
+    prompts: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         generate_stream(small_model(), prompts, **options)
+
+
+def test_the_greatest_seed_has_others_after_it() -> None:
+    assert len(generate(small_model(), [[1], [2]], max_new_tokens=2, seed=2**63 - 1)) == 2
 
 
 @pytest.mark.parametrize("how", [{"temperature": 0}, {}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}])

@@ -11,7 +11,7 @@ import torch
 
 from transformer_zoo import UserError
 from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.generation import beam_search, perplexity, score, translate, translate_n_best
+from transformer_zoo.generation import TargetScore, beam_search, perplexity, score, translate, translate_n_best
 from transformer_zoo.generation.translate import split_text
 from transformer_zoo.models import EncoderDecoder
 
@@ -233,6 +233,9 @@ def test_scores_of_targets_are_those_of_the_search(model: EncoderDecoder, batch_
     assert [len(s.token_log_probs) for s in scores] == [len(t.text) + 1 for t in found]
     n = sum(len(t.text) + 1 for t in found)
     assert perplexity(scores) == pytest.approx(math.exp(-sum(t.log_prob for t in found) / n), rel=1e-4)
+    assert perplexity([TargetScore([-800.0])]) == math.inf
+    with pytest.raises(UserError, match="no targets"):
+        perplexity([])
 
 
 def test_scoring_refuses_what_it_cannot_hold(model: EncoderDecoder) -> None:

@@ -43,6 +43,39 @@ def test_what_a_cache_drops_was_never_read(changes: dict[str, Any], static: bool
     assert_close(model(ids[:, 7:], cache=cache), model(ids)[:, 7:], rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+def test_what_is_dropped_in_two_steps_or_after_a_choice_of_rows() -> None:
+    model, ids = small_gpt(ngrams=3, ngram_rows=101), tokens()
+    cache = model.new_cache(3, capacity=13)
+    model(ids, cache=cache)
+    cache.drop(2)
+    cache.select(torch.tensor([2, 0]))
+    cache.drop(1)
+    assert_close(model(ids[[2, 0], T - 3 :], cache=cache), model(ids)[[2, 0], T - 3 :], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="12 tokens cannot be dropped from a cache of 11"):
+        cache.drop(12)
+
+
+@variants
+@torch.no_grad()
+def test_a_static_cache_places_tokens_by_a_mask_of_its_capacity(changes: dict[str, Any]) -> None:
+    model, ids = small_gpt(**changes), tokens()
+    mask = torch.arange(13) >= torch.tensor([[0], [2], [5]])
+    caches = [model.new_cache(3, capacity=13, static=static) for static in (True, False)]
+    for start, stop in ((0, 6), (6, T)):
+        static = model(ids[:, start:stop], mask, cache=caches[0])
+        growing = model(ids[:, start:stop], mask[:, :stop], cache=caches[1])
+        real = mask[:, start:stop]
+        assert_close(static[real], growing[real], rtol=1e-4, atol=1e-4)
+
+
+@variants
+@torch.no_grad()
+def test_an_empty_batch_gives_nothing(changes: dict[str, Any]) -> None:
+    model = small_gpt(**changes)
+    assert model(torch.zeros(0, 5, dtype=torch.int64)).shape == (0, 5, V)
+
+
 @variants
 @torch.no_grad()
 def test_left_padding_changes_nothing(changes: dict[str, Any]) -> None:

@@ -1,12 +1,14 @@
 """A packed model gives what it gave before."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 
 import transformer_zoo as tz
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
+from transformer_zoo.errors import UserError
 from transformer_zoo.generation import beam_search, generate
 
 
@@ -41,6 +43,18 @@ def test_what_a_packed_model_cannot_do() -> None:
     assert not any(weight.requires_grad for weight in packed.parameters())
     with pytest.raises(RuntimeError, match="q_proj"):
         packed.load_state_dict(small_gpt().state_dict())
+    with pytest.raises(RuntimeError, match="packed weights cannot be saved"):
+        packed.state_dict()
+    with pytest.raises(RuntimeError, match="packed weights cannot be moved or given another dtype"):
+        packed.bfloat16()
+    with pytest.raises(UserError, match="packed model cannot be compiled"):
+        generate(packed, [[1]], compile=True)
+
+
+def test_a_packed_model_is_not_exported_without_its_weights(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="packed weights cannot be saved"):
+        tz.to_huggingface(tz.pack(small_gpt()), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_packing_again_changes_nothing() -> None:

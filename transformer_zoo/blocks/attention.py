@@ -300,7 +300,7 @@ class Attention(nn.Module):
         return ProjectedMemory(keys if rotary is None else rotary.apply(keys), values)
 
     def _split_heads(self, x: Tensor, norm: RMSNorm | None = None) -> Tensor:
-        heads = x.view(*x.shape[:2], -1, self.head_dim)  # (B, T, H, Dh)
+        heads = x.view(*x.shape[:2], x.size(-1) // self.head_dim, self.head_dim)  # (B, T, H, Dh)
         if norm is not None:
             heads = norm(heads)
         return heads.transpose(1, 2)  # (B, H, T, Dh)

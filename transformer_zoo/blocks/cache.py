@@ -79,7 +79,9 @@ class KVCache:
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
     def drop(self, n: int) -> None:
-        """Forget the newest n tokens."""
+        """Forget the newest n tokens. ValueError: there are fewer."""
+        if n > self.length:
+            raise ValueError(f"{n} tokens cannot be dropped from a cache of {self.length}")
         self.length -= n
 
     def _check(self, n: int) -> None:
@@ -119,6 +121,9 @@ class StaticKVCache(KVCache):
 
     def causal_mask(self, n: int) -> Tensor:
         return torch.arange(self.capacity, device=self.keys.device) <= self.slots(n)[:, None]  # (n, capacity)
+
+    def drop(self, n: int) -> None:
+        self.length -= n
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         n = keys.size(2)

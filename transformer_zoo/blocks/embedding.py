@@ -79,8 +79,9 @@ class NgramEmbedding(nn.Module):
             (B, T, D).
         """
         width = ids.size(1)
-        nothing = torch.full_like(ids[:, :1], -1).expand(-1, self.n - 1)
-        tokens = torch.cat([nothing if previous is None else previous, ids], dim=1)  # (B, n - 1 + T)
+        if previous is None:
+            previous = ids.new_full((ids.size(0), self.n - 1), -1)
+        tokens = torch.cat([previous, ids], dim=1)  # (B, n - 1 + T)
         key, rows = ids, []
         for back in range(1, self.n):
             before = tokens[:, self.n - 1 - back :][:, :width]
@@ -91,7 +92,7 @@ class NgramEmbedding(nn.Module):
             key = (key + 2) * _MIX + before  # products wrap around, everywhere alike
             rows.append(((key * _MIX) >> 32) % self.rows + (back - 1) * self.rows)
         bags = torch.stack(rows, dim=-1).flatten(0, 1)  # (B T, n - 1)
-        return F.embedding_bag(bags, self.weight, mode="sum").view(*ids.shape, -1)  # (B, T, D)
+        return F.embedding_bag(bags, self.weight, mode="sum").view(*ids.shape, self.weight.size(1))  # (B, T, D)
 
     def extra_repr(self) -> str:
         return f"n={self.n}, rows={self.rows}, {self.weight.size(1)}"

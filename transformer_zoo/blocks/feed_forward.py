@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.linear import Linear
@@ -25,6 +26,7 @@ class _ReluSquared(torch.autograd.Function):
         return positive.square()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (positive,) = ctx.saved_tensors
         grad: Tensor = grads[0] * positive

@@ -1,7 +1,7 @@
 """Linear projection by the kernel that is fastest where it runs: it decides how fast a CPU trains and writes."""
 
 from functools import cache
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -89,3 +89,15 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
+
+    def _save_to_state_dict(self, *args: Any, **options: Any) -> None:
+        self._check_not_packed("saved")
+        super()._save_to_state_dict(*args, **options)
+
+    def _apply(self, *args: Any, **options: Any) -> Self:
+        self._check_not_packed("moved or given another dtype")
+        return super()._apply(*args, **options)  # type: ignore[no-untyped-call, no-any-return]
+
+    def _check_not_packed(self, what: str) -> None:
+        if self.weight.is_mkldnn:
+            raise RuntimeError(f"a model with packed weights cannot be {what}: do that before it is packed")

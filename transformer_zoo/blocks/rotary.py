@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 ROTARY_LAYOUTS = ("halves", "interleaved")
 
@@ -49,6 +50,7 @@ class _Turn(torch.autograd.Function):
         return _turn(x, cos, sin, layout)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
         return _turn(grads[0], cos, -sin, ctx.layout), None, None, None

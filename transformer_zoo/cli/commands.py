@@ -109,7 +109,11 @@ def evaluate(
     if file is not None:
         if any(other is not None for other in (split, source, reference, compare, *vars(languages).values())):
             raise UsageError("--file excludes --split, --source, --reference, --compare and languages")
+        if tokenize or lowercase or search.beam or search.penalty or search.length_penalty is not None:
+            raise UsageError("--file excludes what is about translations: --tokenize, --lowercase, and how to search")
         return evaluate_text(run, file, separator, stride, search, json)
+    if stride is not None or separator is not None:
+        raise UsageError("--stride and --separator are for --file")
     if (source is None) != (reference is None):
         raise UsageError("--source and --reference go together")
     if source is not None and split is not None:
@@ -194,7 +198,7 @@ def score(
     from transformer_zoo.generation import score as score_targets
 
     text = read_parallel(ParallelFiles(source=str(source), target=str(target)))
-    loaded = SearchOptions(device=device).load(run, languages)
+    loaded = SearchOptions(device=device, dtype=dtype).load(run, languages)
     how: dict[str, Any] = {"batch_tokens": batch_tokens, "dtype": getattr(torch, dtype)}
     scores = score_targets(loaded.model, loaded.tokenizer, text.source, text.target, **how)
     tokens = sum(len(one.token_log_probs) for one in scores)

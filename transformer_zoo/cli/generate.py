@@ -90,11 +90,13 @@ def generate(
 
     loaded = load_text_run(run, device=choose_device(device))
     loaded.model.to(getattr(torch, dtype))
-    prompts = prompt or (["\n".join(input_lines(input))] if whole else input_lines(input))
+    prompts = ["\n".join(input_lines(input))] if whole else prompt or input_lines(input)
     wanted = ((text, sample) for text in prompts for sample in range(num_samples))
-    answering_lines = not prompt and input is None and sys.stdin.isatty()
+    answering_lines = not prompt and not whole and input is None and sys.stdin.isatty()
     at_once = num_samples if answering_lines else batch_size
-    if min(at_once, num_samples * len(prompt) if prompt else at_once) >= 4:
+    if isinstance(prompts, list):
+        at_once = min(at_once, num_samples * len(prompts))
+    if at_once >= 4:
         pack(loaded.model)
     options = {**vars(writing), "stops": stop, "seed": int(torch.randint(2**62, ())) if seed is None else seed}
     texts = _write(loaded, wanted, at_once, options)

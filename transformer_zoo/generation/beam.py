@@ -30,13 +30,17 @@ def length_penalty_at(length: int, alpha: float, penalty: Penalty = "gnmt") -> f
     "length": length^alpha.
 
     Raises:
-        UserError: an unknown penalty, or an alpha that is not finite.
+        UserError: an unknown penalty, or an alpha so large that there is no number for it.
     """
-    if not math.isfinite(alpha):
-        raise UserError(f"length_penalty {alpha} is not finite")
     if penalty not in ("gnmt", "length"):
         raise UserError(f"penalty {penalty!r} is unknown: take 'gnmt' or 'length'")
-    return float(((5 + length) / 6) ** alpha if penalty == "gnmt" else length**alpha)
+    try:
+        value = float(((5 + length) / 6 if penalty == "gnmt" else length) ** alpha)
+    except OverflowError:
+        value = math.inf
+    if not 0 < value < math.inf:
+        raise UserError(f"length_penalty {alpha} is out of range: common ones are from 0 to 2")
+    return value
 
 
 @torch.inference_mode()

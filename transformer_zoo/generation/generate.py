@@ -1,5 +1,6 @@
 """Writing with a decoder-only model: tokens in, tokens out, many texts at once."""
 
+import operator
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Literal, NamedTuple, TypedDict, Unpack
 
@@ -13,6 +14,7 @@ from transformer_zoo.generation.reader import Reader
 from transformer_zoo.generation.sampling import Sampling
 from transformer_zoo.models import DecoderOnly
 
+_SEEDS = 2**63
 End = Literal["eos", "stop", "length"]
 
 
@@ -113,7 +115,11 @@ def generate_stream(
     """
     if lookup < 0:
         raise UserError(f"lookup {lookup} must be at least 0")
-    rows = [list(row) for row in (prompts.tolist() if isinstance(prompts, Tensor) else prompts)]
+    if seed is not None and not 0 <= seed < _SEEDS:
+        raise UserError(f"seed {seed} must be from 0 to 2^63 - 1")
+    if compile and model.head_weight.is_mkldnn:
+        raise UserError("a packed model cannot be compiled: give one that is not packed")
+    rows = _rows(prompts)
     _check(model, rows, max_new_tokens)
     sampling = Sampling(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
@@ -128,7 +134,7 @@ def generate_stream(
         compile=compile,
     )
     seed = int(torch.randint(2**62, ())) if seed is None else seed
-    generators = [torch.Generator(device).manual_seed(seed + i) for i in range(len(rows))]
+    generators = [torch.Generator(device).manual_seed((seed + i) % _SEEDS) for i in range(len(rows))]
     ends = set() if ignore_eos else {model.config.eos_id, *(model.config.stop_ids or ())}
     return _generate(reader, rows, max_new_tokens, sampling, generators, ends, stop, Lookup(lookup))
 
@@ -171,7 +177,7 @@ def _generate(
             new = [NewToken(i, token, end(i, token)) for i, token in zip(live, chosen[:, 0].tolist(), strict=True)]
             yield from new
             kept = [place for place, token in enumerate(new) if token.end is None]
-            if not kept or guess[right : right + 1] != rows[live[0]][-1:]:
+            if not (kept and right < len(guess) and new[0].token == guess[right]):
                 break
         if guess:
             reader.drop(len(guess) - right)
@@ -188,6 +194,14 @@ def _seen(rows: list[list[int]], vocab_size: int, device: torch.device) -> Tenso
     for row, tokens in zip(seen, rows, strict=True):
         row[tokens] = True
     return seen
+
+
+def _rows(prompts: Sequence[Sequence[int]] | Tensor) -> list[list[int]]:
+    rows = prompts.tolist() if isinstance(prompts, Tensor) else prompts
+    try:
+        return [[operator.index(token) for token in row] for row in rows]
+    except TypeError:  # a row that is a number, or a token that is none
+        raise UserError("prompts are rows of token ids, such as [[5, 7, 7], [2]]") from None
 
 
 def _check(model: DecoderOnly, rows: list[list[int]], max_new_tokens: int) -> None:

@@ -62,6 +62,7 @@ class Reader:
         self.places: list[int] = []  # of the rows that have not ended, in the cache
         self.length = 0  # tokens in the cache, padding included
         self.cache: DecoderCache
+        self.captured: _Captured | None = None
         self.mask: Tensor | None = None  # (B, capacity), True but for padding
         self.positions: Tensor | None = None  # (B, 1), of the last token; None: without padding, the cache knows
 
@@ -126,10 +127,8 @@ class Reader:
             positions = (mask[:, :n].cumsum(1) - 1).clamp_min(0)  # (B, T)
             self.positions = positions[:, -1:].clone()
             mask = mask if self.static else mask[:, :n]
-        logits = self._last_logits(self.model.hidden(ids, mask, positions, self.cache))
-        if self.static and self.device.type == "cuda":
-            self.captured = _Captured(self.step, len(contexts), self._state())
-        return logits
+        self.captured = None
+        return self._last_logits(self.model.hidden(ids, mask, positions, self.cache))
 
     def _mask_padding(self, padding: Sequence[int]) -> Tensor | None:
         """(B, capacity), True but for so many places on the left of each row; None without any."""
@@ -143,7 +142,9 @@ class Reader:
             return self.step(torch.tensor(tokens, device=self.device)[:, None])
         ids = torch.zeros(self.cache.layers[0].keys.size(0), 1, dtype=torch.int64)
         ids[self.places, 0] = torch.tensor(tokens)
-        step = self.captured if self.device.type == "cuda" else self.step
+        step = self.step
+        if self.device.type == "cuda":
+            step = self.captured = self.captured or _Captured(self.step, len(ids), self._state())
         return step(ids.to(self.device))[self.places]
 
     def _step(self, ids: Tensor) -> Tensor:
@@ -172,17 +173,18 @@ class _Captured:
     def __init__(self, step: Callable[[Tensor], Tensor], batch: int, state: Sequence[Tensor]) -> None:
         self.ids = torch.zeros(batch, 1, dtype=torch.int64, device=state[0].device)
         before = [tensor.clone() for tensor in state]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):  # libraries choose and prepare their kernels; torch.compile compiles
-                step(self.ids)
-                self._restore(state, before)
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.logits = step(self.ids)
-        self._restore(state, before)
+        with torch.cuda.device(self.ids.device):  # which need not be the current one
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(2):  # libraries choose and prepare their kernels; torch.compile compiles
+                    step(self.ids)
+                    self._restore(state, before)
+            torch.cuda.current_stream().wait_stream(side)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.logits = step(self.ids)
+            self._restore(state, before)
 
     def _restore(self, state: Sequence[Tensor], before: Sequence[Tensor]) -> None:
         for tensor, value in zip(state, before, strict=True):

@@ -28,9 +28,18 @@ class TargetScore:
 
 
 def perplexity(scores: Sequence[TargetScore]) -> float:
-    """exp of the mean negative log-probability of a token, over all targets, eos included."""
+    """exp of the mean negative log-probability of a token, over all targets, eos included.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not scores:
+        raise UserError("there are no targets to take a perplexity of")
     log_prob = math.fsum(score.log_prob for score in scores)
-    return math.exp(-log_prob / sum(len(score.token_log_probs) for score in scores))
+    try:
+        return math.exp(-log_prob / sum(len(score.token_log_probs) for score in scores))
+    except OverflowError:
+        return math.inf
 
 
 def score(

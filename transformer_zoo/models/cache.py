@@ -54,14 +54,15 @@ class DecoderCache:
         for layer in self.layers:
             layer.drop(n)
         if self.recent is not None and self._before is not None:
-            end = self._before.size(1) - n
-            self.recent.copy_(self._before[:, end - self.recent.size(1) : end])
+            self._before = self._before[:, : self._before.size(1) - n]
+            self.recent.copy_(self._before[:, -self.recent.size(1) :])
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order. rows: (B',) int64."""
         for layer in self.layers:
             layer.select(rows)
         self.recent = None if self.recent is None else self.recent.index_select(0, rows)
+        self._before = None if self._before is None else self._before.index_select(0, rows)
         self.places = None if self.places is None else self.places.index_select(0, rows)
         self.memories = [
             None

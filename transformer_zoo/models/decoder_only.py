@@ -58,7 +58,8 @@ class DecoderOnly(nn.Module):
 
         Args:
             ids: (B, T) token ids; with a cache, only those that are not in it yet.
-            mask: (B, T) booleans, True for a real token; None: all are real. With a cache, of its tokens and these.
+            mask: (B, T) booleans, True for a real token; None: all are real. With a cache, of its tokens and these;
+                with a static one, of its whole capacity.
             positions: (B, T); None: the number of real tokens of the row, or of the document, before each.
             cache: from `new_cache`; the tokens are appended to it.
             documents: (B, T) integers: a token sees only those of its own document. Not with a cache.
@@ -82,7 +83,8 @@ class DecoderOnly(nn.Module):
         if documents is not None and cache is not None:
             raise ValueError("documents are for whole sequences: they cannot be given with a cache")
         if positions is None and mask is not None:
-            positions = (mask.long().cumsum(1) - 1).clamp_min(0)[:, -n:]  # (B, T)
+            newest = slice(-n, None) if cache is None else cache.layers[0].slots(n)
+            positions = (mask.long().cumsum(1) - 1).clamp_min(0)[:, newest]  # (B, T)
         if positions is None and documents is not None:
             positions = restarting_positions(documents)
         allowed = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, Tk)

@@ -136,8 +136,9 @@ def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_f
         theirs: dict[str, Any] = {base: config.rotary_base, "rope_scaling": _write_scaling(config)}
         if fraction:
             head_dim = config.d_head
-            part = (config.rotary_dim or head_dim) / head_dim
-            theirs[fraction] = part if int(head_dim * part) == config.rotary_dim else math.nextafter(part, 2)
+            turned = config.rotary_dim or head_dim
+            part = turned / head_dim
+            theirs[fraction] = part if int(head_dim * part) == turned else math.nextafter(part, 2)
         return theirs
 
     return Part(names, read, write)
