@@ -2,15 +2,28 @@
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+
+from transformer_zoo.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with the name of a file beside `path`, syncs that file, and renames it to `path`.
 
     A failure leaves the old file as it was; who is killed on the way, also a `.part` that the next attempt overwrites.
+
+    Raises:
+        OSError: the system refuses.
+        UserError: torch or safetensors could not write, which have errors of their own for a full disk.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -19,10 +32,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError | SafetensorError):
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be written; is the disk full? ({reason})") from None
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Waits until no other process holds this lock, where the system has locks, and holds it meanwhile."""
+    with path.open("wb") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def umask() -> int:

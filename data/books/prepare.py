@@ -3,6 +3,8 @@
 from itertools import islice
 from pathlib import Path
 
+from jsonargparse.typing import NonNegativeInt
+
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.corpora import find, find_all, load_hub, run
 from transformer_zoo.data.text_corpora import SEPARATOR, hub_texts, split_by_hash, write_text
@@ -12,7 +14,7 @@ VAL_SHARE = 20  # of a folder of books one in so many is val
 
 def prepare(
     from_: Path | None = None,
-    books: int = 150,
+    books: NonNegativeInt = 150,
     hub: str = "emozilla/pg19",
     out: Path = Path(__file__).parent,
 ) -> None:

@@ -3,6 +3,8 @@
 from itertools import islice
 from pathlib import Path
 
+from jsonargparse.typing import NonNegativeInt
+
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.corpora import load_hub, run
 from transformer_zoo.data.text_corpora import hub_texts, split_by_hash, write_json_lines
@@ -12,7 +14,7 @@ VAL_SHARE = 1000  # one document in so many is val
 
 def prepare(
     from_: Path | None = None,
-    documents: int = 0,
+    documents: NonNegativeInt = 0,
     hub: str = "HuggingFaceFW/fineweb-edu",
     config: str = "sample-10BT",
     out: Path = Path(__file__).parent,

@@ -39,7 +39,7 @@ from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, text_start
 from transformer_zoo.training.loop import Task, Trainer
 from transformer_zoo.training.model_json import save_model_config
-from transformer_zoo.training.options import overridden, parse_recipe
+from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
     if recipe.model.init_from is None:
         model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
-    check_run(run_dir, plain)
+    check_run(run_dir, plain, defaults_of(GptRecipe))
     if is_finished(run_dir, plain):
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
     start = get_start(recipe, run_dir)
@@ -120,7 +120,7 @@ def get_tokenizer(recipe: GptRecipe, run_dir: Path, start: Initial | None) -> Te
 def get_tokens(recipe: GptRecipe, tokenizer: TextTokenizer, run_dir: Path) -> tuple[TokenShards, TokenShards]:
     """The tokens of both texts; the first process makes those that are not there yet."""
     data = recipe.data
-    folder = Path(data.tokens) if data.tokens else run_dir / "tokens"
+    folder = Path(data.tokens).expanduser() if data.tokens else run_dir / "tokens"
     texts = {"train": data.train, "validation": data.validation}
     if distributed.world().main:
         for split, files in texts.items():
@@ -197,8 +197,8 @@ def make_task(
 def get_prompt(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer) -> list[int]:
     """What samples go on from: the recipe's prompt, or the validation text's first line."""
     text = recipe.validation.prompt
-    if text is None:
-        text = next(recipe.data.validation.texts()).strip().split("\n")[0] + "\n"
+    if text is None:  # a text may be one long line
+        text = next(recipe.data.validation.texts()).strip().split("\n")[0][:200] + "\n"
     try:
         return encode_prompt(model, tokenizer, text)
     except UserError as error:

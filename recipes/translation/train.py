@@ -45,7 +45,7 @@ from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, translation_start
 from transformer_zoo.training.loop import Task, Trainer
 from transformer_zoo.training.model_json import AnyTranslationTokenizer, save_model_config
-from transformer_zoo.training.options import overridden, parse_recipe
+from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
 from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll, special_ids
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
     if recipe.model.init_from is None:
         model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
-    check_run(run_dir, plain)
+    check_run(run_dir, plain, defaults_of(Recipe))
     if is_finished(run_dir, plain):
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
     start = get_start(recipe, run_dir)

@@ -202,6 +202,17 @@ def test_shards_are_made_once_for_the_same_text(tmp_path: Path):
     assert prepare_shards(files, BYTES, tmp_path / "out", "train").n_tokens == 5
 
 
+@pytest.mark.parametrize("name", ["train.json", "train-00000.bin"])
+def test_what_is_no_file_of_tokens_is_never_overwritten(tmp_path: Path, name: str):
+    text = tmp_path / name
+    text.write_text('{"text": "some text"}\n', encoding="utf-8")
+    files = TextFiles(path=str(text), jsonl_key="text")
+    with pytest.raises(UserError, match=f"{name} is in the way of tokens"):
+        prepare_shards(files, BYTES, tmp_path, "train")
+    assert text.read_text(encoding="utf-8") == '{"text": "some text"}\n'
+    assert {path.name for path in tmp_path.iterdir()} == {name, ".lock"}
+
+
 def test_reading_ahead_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(tokenizing, "_GROUP", 1)
     taken = written = 0

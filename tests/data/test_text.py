@@ -96,6 +96,17 @@ def test_a_path_that_names_nothing(tmp_path):
             TextFiles(path=str(tmp_path / name)).files()
 
 
+def test_a_place_inside_a_folder_of_text_is_found(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    files = TextFiles(path=[str(tmp_path / "a.txt"), str(tmp_path / "text")])
+    assert files.folder_around(tmp_path / "text" / "runs" / "x") == str(tmp_path / "text")
+    assert files.folder_around(tmp_path / "runs") is None
+    for nothing in ("", []):
+        with pytest.raises(UserError, match="path is empty"):
+            TextFiles(path=nothing).files()
+
+
 def test_the_stamp_changes_with_files_and_settings(tmp_path):
     path = put(tmp_path / "a", "one\n")
     stamps = [TextFiles(path=path).stamp(), TextFiles(path=path, separator="x").stamp()]

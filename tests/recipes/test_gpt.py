@@ -131,6 +131,8 @@ def test_a_small_text_is_learnt_by_heart(recipe: Path, train: Any, tmp_path: Pat
         (["--training.batch_tokens", "8"], "training.batch_tokens 8 is less than a window of 16"),
         (["--data.train.path", "nowhere.txt"], "data.train: nowhere.txt"),
         (["--data.length", "0"], "data.length is 0"),
+        (["--validation.sample_tokens", "0"], "validation.sample_tokens is 0"),
+        (["--tokenizer.training_characters", "-1"], "tokenizer.training_characters is -1"),
         (["--model.positions", "learned", "--data.length", "17"], "data.length 17 is more than the 16 positions"),
     ],
 )
@@ -140,6 +142,17 @@ def test_what_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=message):
         train(recipe, *options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_inside_its_own_text_is_refused(recipe: Path, train: Any, tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text(VERSE, "utf-8")
+    here = ["--data.train.path", str(tmp_path / "text")]
+    with pytest.raises(UserError, match=r"run_dir: .* is in .*text, whose files are all text of data\.train"):
+        train(recipe, *here, "--run_dir", str(tmp_path / "text" / "run"))
+    with pytest.raises(UserError, match=r"data\.tokens: .* is in .*text, whose files"):
+        train(recipe, *here, "--data.tokens", str(tmp_path / "text" / "tokens"))
+    assert [path.name for path in (tmp_path / "text").iterdir()] == ["a.txt"]
 
 
 def test_a_prompt_or_text_that_cannot_be_is_refused_before_training(recipe: Path, train: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
@@ -38,6 +39,15 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     write_text(path, "new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("[enforce fail] unexpected pos 22144"), SafetensorError("No space")])
+def test_a_disk_that_is_full_is_one_line_whoever_finds_it(tmp_path: Path, error: Exception) -> None:
+    def fail(part: Path) -> None:
+        raise error
+
+    with pytest.raises(UserError, match=r"last\.pt cannot be written; is the disk full\? \("):
+        write_atomically(tmp_path / "last.pt", fail)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are posix's")

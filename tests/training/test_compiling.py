@@ -19,8 +19,8 @@ def test_auto_does_without_what_is_missing_and_says_so(
     assert not use_compile("auto", GPU)
     assert "without torch.compile, which needs the package triton and a C compiler" in capsys.readouterr().out
     assert not use_compile("auto", GPU, say=False)
-    assert use_compile("on", GPU)  # who asks for it gets it, or torch's own complaint
-    assert not use_compile("off", GPU)
+    assert use_compile("always", GPU)  # who asks for it gets it, or torch's own complaint
+    assert not use_compile("never", GPU)
     assert capsys.readouterr().out == ""
 
 

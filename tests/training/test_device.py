@@ -55,7 +55,7 @@ def test_an_old_torch_cannot_say_and_gets_float32(monkeypatch: pytest.MonkeyPatc
 
 
 def test_compile_is_for_gpus_unless_asked_for() -> None:
-    assert [choose_compile(name, CPU) for name in ("auto", "on", "off")] == [False, True, False]
+    assert [choose_compile(name, CPU) for name in ("auto", "always", "never")] == [False, True, False]
     assert choose_compile("auto", torch.device("cuda"))
 
 

@@ -31,7 +31,7 @@ def started(run_dir: Path, plain: dict[str, Any]) -> None:
 
 def test_fields_that_differ_are_named_with_both_values() -> None:
     changed = recipe(optimizer__lr=0.2, seed=3, optimizer__eps=1e-8)
-    assert differences(recipe(), changed) == [
+    assert differences(recipe(), changed, {}) == [
         "optimizer.eps was None, now 1e-08",
         "optimizer.lr was 0.1, now 0.2",
         "seed was 1, now 3",
@@ -43,23 +43,46 @@ def test_limits_device_and_tests_may_change() -> None:
     changed["test"] = {"beam": 3}
     changed["validation"] = {"prompt": "x", "sample_tokens": 3, "temperature": 0.1, "top_k": 2, "samples": 5}
     changed["data"]["workers"] = 3
-    assert differences(recipe(), changed) == []
-    assert differences(recipe(), recipe(testing=1)) == ["testing was None, now 1"]
+    assert differences(recipe(), changed, {}) == []
+    assert differences(recipe(), recipe(testing=1), {}) == ["testing was None, now 1"]
 
 
 def test_another_recipe_is_refused_once_something_was_trained(tmp_path: Path) -> None:
     open_run(tmp_path, recipe()).close()
-    check_run(tmp_path, recipe(seed=2))
+    check_run(tmp_path, recipe(seed=2), {})
     started(tmp_path, recipe())
-    check_run(tmp_path, recipe(device="cpu"))
+    check_run(tmp_path, recipe(device="cpu"), {})
     with pytest.raises(UserError, match="seed was 1, now 2"):
-        check_run(tmp_path, recipe(seed=2))
+        check_run(tmp_path, recipe(seed=2), {})
     with pytest.raises(UserError, match=r"field_04 was None, now 4; and 5 more\. Give another run_dir") as refused:
-        check_run(tmp_path, recipe(**{f"field_{i:02}": i for i in range(10)}))
+        check_run(tmp_path, recipe(**{f"field_{i:02}": i for i in range(10)}), {})
     assert "field_05" not in str(refused.value)
     (tmp_path / "config.yaml").write_text("a: [")
     with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
-        check_run(tmp_path, recipe())
+        check_run(tmp_path, recipe(), {})
+
+
+def test_a_field_that_was_not_there_yet_was_as_it_is_by_default() -> None:
+    defaults = {"optimizer": {"steps": 5}, "new": {"a": 1}}
+    assert differences(recipe(), recipe(optimizer__steps=5, new__a=1), defaults) == []
+    assert differences(recipe(), recipe(optimizer__steps=4), {"optimizer": {"steps": 5}}) == [
+        "optimizer.steps was 5, now 4"
+    ]
+
+
+@pytest.mark.parametrize("held", ["model.safetensors", "results.json"])
+def test_a_model_that_training_cannot_go_on_from_is_never_overwritten(tmp_path: Path, held: str) -> None:
+    open_run(tmp_path, recipe()).close()
+    (tmp_path / held).write_text("[]")
+    with pytest.raises(UserError, match=r"holds a model, and no checkpoints/last\.pt to go on from"):
+        check_run(tmp_path, recipe(), {})
+    with pytest.raises(UserError, match="holds another run: seed was 1, now 2"):
+        check_run(tmp_path, recipe(seed=2), {})
+    mark_finished(tmp_path, recipe(), {})
+    check_run(tmp_path, recipe(), {})
+    (tmp_path / "config.yaml").write_text("null")
+    with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
+        check_run(tmp_path, recipe(), {})
 
 
 def test_the_recipe_is_kept_as_yaml(tmp_path: Path) -> None:
@@ -68,7 +91,7 @@ def test_the_recipe_is_kept_as_yaml(tmp_path: Path) -> None:
 
 
 def test_checking_writes_nothing(tmp_path: Path) -> None:
-    check_run(tmp_path / "deep" / "run", recipe())
+    check_run(tmp_path / "deep" / "run", recipe(), {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,9 +105,9 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="run_dir"):
-        check_run(tmp_path / "file", recipe())
+        check_run(tmp_path / "file", recipe(), {})
     with pytest.raises(UserError, match="run_dir"):
-        check_run(tmp_path / "file" / "run", recipe())
+        check_run(tmp_path / "file" / "run", recipe(), {})
 
 
 @pytest.mark.parametrize(

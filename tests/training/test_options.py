@@ -12,7 +12,7 @@ from transformer_zoo.config import CHOICES, DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.data import ParallelFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import RunConfig
-from transformer_zoo.training.options import overridden, overrides_of, parse_recipe
+from transformer_zoo.training.options import defaults_of, overridden, overrides_of, parse_recipe
 from transformer_zoo.training.translation import DataConfig, Recipe
 from transformer_zoo.zoo import get_config
 
@@ -52,6 +52,7 @@ def test_what_is_saved_can_be_run_again(file: str, tmp_path: Path) -> None:
         (["--seed", "1.5"], "seed"),
         (["--schedule.name", "linaer"], "schedule.name"),
         (["--zebra", "1"], "zebra"),
+        (["--optimizer.l", "1"], "optimizer.l"),
         (["more.yaml"], "more.yaml"),
     ],
 )
@@ -74,6 +75,13 @@ def test_a_wrong_option_is_one_line_that_names_it(
         ("run_dir: x\noptimizr: {lr: 1}\n", "optimizr"),
         ("run_dir: x\ntraining: {max_updates: many}\n", "training.max_updates"),
         ("seed: 1\n", "run_dir"),
+        ("run_dir: x\noptimizer:\n", "optimizer is empty: give its fields below it, or leave it out"),
+        ("run_dir: x\noptimizer: [1]\n", "optimizer"),
+        ("run_dir: x\ntraining: {max_updates: }\n", "training.max_updates is empty: give it a value"),
+        ("run_dir: x\nseed:\n", "seed is empty"),
+        ("run_dir: no\n", "write it in quotes"),
+        ("run_dir: x\noptimizer:\n  lr: 1.0\n  lr: 2.0\n", "run.yaml:4: lr is there a second time"),
+        ("run_dir: x\nseed: 1\nrun_dir: y\n", "run.yaml:3: run_dir is there a second time"),
         ("run_dir: [\n", "error"),
         ("- a\n", "error"),
     ],
@@ -111,6 +119,8 @@ def translation_recipe() -> Any:
         ("schedule", "warmup", -1),
         ("checkpoint", "every", 0),
         ("validation", "beam", 0),
+        ("optimizer", "momentum", 1.0),
+        ("training", "max_minutes", 0.0),
     ],
 )
 def test_values_out_of_range_are_named(section: str, field: str, value: object) -> None:
@@ -126,10 +136,35 @@ def test_fields_that_do_not_go_together_are_refused() -> None:
     config.validation.best_by, config.validation.bleu_sentences = "bleu", 0
     with pytest.raises(UserError, match="nothing to choose by"):
         config.validate()
+    for shared in ("all", "inputs"):
+        two = translation_recipe()
+        two.tokenizer.joint, two.model.share_embeddings = False, shared
+        with pytest.raises(UserError, match=f"model.share_embeddings is {shared}"):
+            two.validate()
+    with pytest.raises(UserError, match="seed is 9223372036854775808"):
+        RunConfig(run_dir="x", seed=2**63).validate()
+    with pytest.raises(UserError, match="run_dir is empty"):
+        RunConfig(run_dir="").validate()
+    config = RunConfig(run_dir="x")
+    config.optimizer.lr, config.optimizer.adam_lr = 0.0, 0.1
+    with pytest.raises(UserError, match=r"optimizer\.lr is 0"):
+        config.validate()
     config = RunConfig(run_dir="x")
     config.schedule.name = "wsd"
     with pytest.raises(UserError, match=r"schedule\.decay"):
         config.validate()
+
+
+def test_a_home_folder_is_meant_by_its_sign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RunConfig(run_dir="~/runs/x").run_dir == str(tmp_path / "runs" / "x")
+
+
+def test_defaults_are_those_of_a_recipe_that_gives_nothing_else(file: str) -> None:
+    _, plain = parse(file)
+    found = defaults_of(RunConfig)
+    assert set(found) == set(plain) - {"run_dir"}
+    assert found["checkpoint"] == plain["checkpoint"]
 
 
 def test_a_models_overrides_are_its_configs_fields_and_change_nothing_by_default() -> None:

@@ -88,7 +88,7 @@ def toy_config(run_dir: Path, **training: Any) -> RunConfig:
         seed=11,
         device="cpu",
         precision="float32",
-        compile="off",
+        compile="never",
         optimizer=OptimizerConfig(lr=0.05),
         schedule=ScheduleConfig(name="inverse_sqrt", warmup=5),
         training=TrainingConfig(**{"max_updates": 20, "log_every": 3, **training}),

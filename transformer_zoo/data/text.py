@@ -50,7 +50,19 @@ class TextFiles:
         Raises:
             UserError: a path names nothing.
         """
-        return [file for path in ([self.path] if isinstance(self.path, str) else self.path) for file in _files(path)]
+        return [file for path in self._paths() for file in _files(path)]
+
+    def folder_around(self, place: Path) -> str | None:
+        """The one of these paths that is a folder with `place` in it, whose files would be read as text."""
+        folders = [path for path in self._paths() if Path(path).expanduser().is_dir()]
+        inside = (path for path in folders if place.resolve().is_relative_to(Path(path).expanduser().resolve()))
+        return next(inside, None)
+
+    def _paths(self) -> list[str]:
+        paths = [self.path] if isinstance(self.path, str) else self.path
+        if not paths or "" in paths:
+            raise UserError("path is empty: name a file, a folder or a pattern")
+        return paths
 
     def pieces(self) -> Iterator[Piece]:
         """All documents in order, those above a million characters in pieces. Blank documents are left out.

@@ -17,7 +17,7 @@ from transformer_zoo.data.shards import FORMAT, HEADER_BYTES, TokenShards
 from transformer_zoo.data.text import Piece, TextFiles
 from transformer_zoo.data.text_tokenizers import Ids, TextTokenizer
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_bytes
+from transformer_zoo.files import lock, write_bytes
 
 _GROUP = 1 << 18  # characters that one thread encodes at a time, or one piece if that is longer
 
@@ -25,17 +25,25 @@ _GROUP = 1 << 18  # characters that one thread encodes at a time, or one piece i
 def prepare_shards(
     files: TextFiles, tokenizer: TextTokenizer, folder: str | Path, split: str, *, workers: int = 0
 ) -> TokenShards:
-    """The tokens of these files: as they lie in `folder` if they were made from the same and are whole, or made now."""
+    """The tokens of these files: as they lie in `folder` if they were made from the same and are whole, or made now.
+
+    Another process that makes them meanwhile is waited for.
+
+    Raises:
+        UserError: as `write_shards`, and for a file of the index's name that is no index.
+    """
     folder, stamp = Path(folder), files.stamp()
-    try:
-        there = TokenShards(folder, split, tokenizer)
-        if there.stamp == stamp:
-            there.verify()
-            return there
-    except UserError:  # not there, of something else, or damaged
-        pass
-    total = files.n_bytes()
-    return write_shards(files.pieces(), tokenizer, folder, split, workers=workers, stamp=stamp, total=total)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder / ".lock"):
+        try:
+            there = TokenShards(folder, split, tokenizer)
+            if there.stamp == stamp:
+                there.verify()
+                return there
+        except UserError:  # not there, of something else, or damaged
+            pass
+        total = files.n_bytes()
+        return write_shards(files.pieces(), tokenizer, folder, split, workers=workers, stamp=stamp, total=total)
 
 
 def write_shards(
@@ -103,6 +111,14 @@ def write_shards(
     }
     write_bytes(folder / f"{split}.json", json.dumps(index, indent=1).encode() + b"\n")
     return TokenShards(folder, split, tokenizer)
+
+
+def _check_ours(path: Path) -> None:
+    """UserError: what lies there was not written by `write_shards`, and may be somebody's text."""
+    if path.exists():
+        with path.open("rb") as file:
+            if FORMAT.encode() not in file.read(HEADER_BYTES):
+                raise UserError(f"{path} is in the way of tokens, and no file of theirs: give another folder for them")
 
 
 class _Encoded(NamedTuple):
@@ -178,6 +194,8 @@ class _Writer:
         self.shards: list[dict[str, Any]] = []
         self._file: Any = None
         self._count = self._sum = 0
+        for path in [folder / f"{split}.json", *self._bins("")]:
+            _check_ours(path)
         self.discard()  # what a call left that was killed
 
     def add(self, tokens: Ids) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from transformer_zoo.errors import UserError
@@ -133,7 +134,7 @@ class RunConfig:
         seed: Seed of initialisation, dropout and the order of batches.
         device: `auto` takes CUDA where there is one; or `cpu`, `cuda`, `cuda:1`.
         precision: `auto` takes bfloat16 where the hardware multiplies it fast, else float32.
-        compile: Whether torch.compile is used; `auto` does so on CUDA only.
+        compile: Whether torch.compile is used; `auto` does so on CUDA only. (on and off are true and false in YAML.)
         optimizer: Optimizer.
         schedule: Learning rate.
         training: Updates and limits.
@@ -145,12 +146,16 @@ class RunConfig:
     seed: int = 1
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        if self.run_dir.startswith("~"):
+            self.run_dir = str(Path(self.run_dir).expanduser())
 
     def validate(self) -> None:
         """Checks the ranges of all fields and how they fit together.
@@ -158,17 +163,24 @@ class RunConfig:
         Raises:
             UserError: names the field.
         """
-        if self.seed < 0:
-            raise UserError(f"seed is {self.seed}, expected at least 0")
+        if not self.run_dir:
+            raise UserError("run_dir is empty: name a folder")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}, expected from 0 to 2^63 - 1")
         for section in ("optimizer", "schedule", "training", "validation", "checkpoint"):
             for name, value in dataclasses.asdict(getattr(self, section)).items():
                 least = AT_LEAST.get(f"{section}.{name}", 0)
                 if isinstance(value, int | float) and not least <= value < float("inf"):
                     raise UserError(f"{section}.{name} is {value}, expected at least {least}")
         betas = [("optimizer.betas", beta) for beta in self.optimizer.betas]
-        for where, share in [("training.ema_decay", self.training.ema_decay), *betas]:
+        momentum = ("optimizer.momentum", self.optimizer.momentum)
+        for where, share in [("training.ema_decay", self.training.ema_decay), momentum, *betas]:
             if not 0 <= share < 1:
                 raise UserError(f"{where} is {share}, expected from 0 to less than 1")
+        if self.training.max_minutes == 0:
+            raise UserError("training.max_minutes is 0, expected more; leave it out for no limit")
+        if self.optimizer.adam_lr is not None and not self.optimizer.lr:
+            raise UserError("optimizer.lr is 0, and optimizer.adam_lr goes up and down with it: give one above 0")
         if self.schedule.name == "wsd" and not 0 < self.schedule.decay <= self.training.max_updates:
             raise UserError("schedule.decay must be from 1 to training.max_updates for schedule.name: wsd")
 
@@ -177,6 +189,6 @@ class RunConfig:
 AT_LEAST = {
     "optimizer.ns_steps": 1,
     "training.batch_tokens": 1, "training.accumulate": 1, "training.max_updates": 1, "training.max_epochs": 1,
-    "training.log_every": 1, "validation.every": 1, "checkpoint.every": 1,
+    "training.log_every": 1, "validation.every": 1, "validation.sample_tokens": 1, "checkpoint.every": 1,
     "checkpoint.average_last": 1,
 }  # fmt: skip

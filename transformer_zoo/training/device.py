@@ -24,6 +24,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     except RuntimeError:
         raise UserError(f"device: {name!r} is no device; use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda":
+        if device.index is not None and local_rank > 0:
+            raise UserError(f"device: {name} is one GPU, and several processes train: give cuda, for one each")
         index = local_rank if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise UserError(f"device: {name} asks for GPU {index}, and {torch.cuda.device_count()} are here")
@@ -50,7 +52,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 def choose_compile(name: str, device: torch.device) -> bool:
     """Whether to use torch.compile; `auto` does on CUDA only."""
-    return name == "on" or (name == "auto" and device.type == "cuda")
+    return name == "always" or (name == "auto" and device.type == "cuda")
 
 
 def tune_malloc() -> bool:

@@ -44,9 +44,12 @@ def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Each field that must not change and did, as "field was x, now y"."""
-    before, now = flatten(old), flatten(new)
+def differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    """Each field that must not change and did, as "field was x, now y".
+
+    A field that `old` does not have at all, since there was none then, was as `defaults` has it.
+    """
+    before, now = flatten(_fill(old, defaults)), flatten(new)
     return [
         f"{name} was {before.get(name)}, now {now.get(name)}"
         for name in sorted(before.keys() | now.keys())
@@ -55,31 +58,52 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
+def _fill(fields: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    filled = {**defaults, **fields}
+    for name, inner in defaults.items():
+        if isinstance(inner, dict) and isinstance(filled[name], dict):
+            filled[name] = _fill(filled[name], inner)
+    return filled
+
+
 def is_in(name: str, sections: Sequence[str]) -> bool:
     """Whether a field is one of `sections` or inside one."""
     return any(name == section or name.startswith(section + ".") for section in sections)
 
 
-def check_run(run_dir: Path, plain: dict[str, Any]) -> None:
+def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Checks, without writing, that a run of the recipe `plain` may start or go on in the folder.
 
+    Args:
+        run_dir: The folder, which need not be there.
+        plain: All fields of the recipe.
+        defaults: Those that a recipe of this kind has where it does not give them.
+
     Raises:
-        UserError: the folder cannot be used, or holds a run that differs in a field that must not change.
+        UserError: the folder cannot be used, or holds a run that differs in a field that must not change, or a model
+            without what training could go on from.
     """
     there = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UserError(f"run_dir: {run_dir} cannot be written ({there} is no folder, or not yours)")
-    if not (run_dir / "checkpoints" / "last.pt").exists():
+    can_go_on = (run_dir / "checkpoints" / "last.pt").exists()
+    if not (can_go_on or (run_dir / "model.safetensors").exists() or (run_dir / "results.json").exists()):
         return  # nothing has been trained yet
     path = run_dir / "config.yaml"
     try:
         old = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise UserError(f"{path} cannot be read; put it back, or give another run_dir") from None
-    if changed := differences(old, plain):
+        old = None
+    if not isinstance(old, dict):
+        raise UserError(f"{path} cannot be read; put it back, or give another run_dir")
+    if changed := differences(old, plain, defaults):
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise UserError(
             f"{run_dir} holds another run: {'; '.join(changed[:_SHOWN])}{more}. Give another run_dir, or remove it"
+        )
+    if not can_go_on and not is_finished(run_dir, plain):
+        raise UserError(
+            f"{run_dir} holds a model, and no checkpoints/last.pt to go on from. Give another run_dir, or remove it"
         )
 
 
@@ -115,7 +139,7 @@ def is_finished(run_dir: Path, plain: dict[str, Any]) -> bool:
         results = json.loads((run_dir / "results.json").read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
-    return bool(results.get("settled") == settled(plain))
+    return isinstance(results, dict) and bool(results.get("settled") == settled(plain))
 
 
 def settled(plain: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -107,11 +108,20 @@ class GptRecipe(RunConfig):
             raise UserError(f"data.length is {self.data.length}, expected at least 1")
         if self.data.workers < 0:
             raise UserError(f"data.workers is {self.data.workers}, expected at least 0")
+        settings = self.tokenizer
+        if settings.vocab_size is not None and settings.vocab_size < 2:
+            raise UserError(f"tokenizer.vocab_size is {settings.vocab_size}, expected at least 2")
+        if settings.training_characters < 1:
+            raise UserError(f"tokenizer.training_characters is {settings.training_characters}, expected at least 1")
         for name in ("train", "validation"):
+            files: TextFiles = getattr(self.data, name)
             try:
-                getattr(self.data, name).files()
+                files.files()
             except UserError as error:
                 raise UserError(f"data.{name}: {error}") from None
+            for field_name, written in (("run_dir", self.run_dir), ("data.tokens", self.data.tokens)):
+                if written is not None and (folder := files.folder_around(Path(written).expanduser())):
+                    raise UserError(f"{field_name}: {written} is in {folder}, whose files are all text of data.{name}")
 
 
 class GptObjective(nn.Module):

@@ -1,5 +1,6 @@
 """What a run says while it trains: metrics.jsonl, samples.txt, TensorBoard, and the terminal."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ class RunLog:
             file.seek(0, 2)
         self.tensorboard = self._open_tensorboard(run_dir, step)
         self.bar: Any = None
+        if isinstance(sys.stdout, io.TextIOWrapper):  # which may know fewer characters than the samples have
+            sys.stdout.reconfigure(errors="backslashreplace")
         if sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=step, unit="update", dynamic_ncols=True)
 

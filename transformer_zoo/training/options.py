@@ -7,8 +7,9 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, get_args
 
 import docstring_parser
 import jsonargparse
@@ -31,6 +32,7 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
     parser = jsonargparse.ArgumentParser(
         description=f"Usage: RUN.yaml [--section.field value ...]. {(recipe.__doc__ or '').splitlines()[0]}",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="The YAML file; `RUN.yaml` alone means the same.")
     parser.add_class_arguments(recipe)
@@ -38,7 +40,12 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
     if words and not words[0].startswith("-"):
         words = ["--config", *words]
     try:
+        for file in (value for option, value in pairwise(words) if option == "--config"):
+            if repeated := _repeated_key(yaml.compose(Path(file).read_text("utf-8"), yaml.SafeLoader)):
+                refuse(f"{file}:{repeated}", parser)
         given = parser.parse_args(words)
+        if unfit := _unfit(recipe, given):
+            refuse(unfit, parser)
         fields = (
             parser.instantiate(given) if hasattr(parser, "instantiate") else parser.instantiate_classes(given)
         )
@@ -48,6 +55,49 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
     made = recipe(**values)
     # Through JSON: what YAML calls a list is a tuple here.
     return made, json.loads(json.dumps(dataclasses.asdict(made)))  # type: ignore[call-overload]
+
+
+def defaults_of(recipe: type) -> dict[str, Any]:
+    """What the fields of a recipe are where nobody gives them, as plain data, without those that must be given."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(recipe):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            found[field.name] = defaults_of(field.type)
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def _unfit(kind: type, given: Any, prefix: str = "") -> str | None:
+    """What is wrong with a section or a field that the YAML file leaves empty, or with a section that is none."""
+    for field in dataclasses.fields(kind):
+        name, value = prefix + field.name, given.get(field.name)
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            if not isinstance(value, dict | jsonargparse.Namespace):
+                what = "empty" if value is None else repr(value)
+                return f"{name} is {what}: give its fields below it, or leave it out"
+            if found := _unfit(field.type, value, f"{name}."):
+                return found
+        elif value is None and field.type is not Any and type(None) not in get_args(field.type):
+            return f"{name} is empty: give it a value, or leave the line out"
+    return None
+
+
+def _repeated_key(node: yaml.Node | None) -> str | None:
+    """Line and name of a field that is there twice, of which YAML takes the last without a word."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    seen = set()
+    for key, value in node.value:
+        if key.value in seen:
+            return f"{key.start_mark.line + 1}: {key.value} is there a second time; put both together"
+        seen.add(key.value)
+        if found := _repeated_key(value):
+            return found
+    return None
 
 
 def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:
@@ -64,6 +114,8 @@ def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:
             last[name] for name in difflib.get_close_matches(found[1].rsplit(".")[-1], last, 1, 0.7)
         ]
         message += f"; did you mean {near[0]}?" if near else "; --help lists the fields"
+    if re.search(r"Expected a <class 'str'>. Got value: (True|False)", message):
+        message += " (YAML takes yes, no, on and off for true and false: write it in quotes)"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 
@@ -97,8 +149,8 @@ def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] 
         lines[:0] = [
             "    preset: Name of an architecture in the zoo.",
             "    init_from: Go on from this model, with its tokenizer: a run trained here or imported, a folder of "
-            "Hugging Face's, or a name on its hub. Beside it only dropouts can be given, and nothing that makes a "
-            "tokenizer.",
+            "Hugging Face's, or a name on its hub. Beside it only dropouts can be given (of a decoder-only model also "
+            "max_seq_len), and nothing that makes a tokenizer.",
         ]
     made = dataclasses.make_dataclass("ModelOverrides", optional, kw_only=True)
     made.__doc__ = "Model.\n\nArgs:\n" + "\n".join(lines)

@@ -134,9 +134,9 @@ class Recipe(RunConfig):
             raise UserError(f"test.beam is {self.test.beam}, expected at least 1")
         if not math.isfinite(self.test.length_penalty):
             raise UserError(f"test.length_penalty is {self.test.length_penalty}, expected a finite number")
-        if not self.tokenizer.joint and self.model.share_embeddings == "all":
+        if not self.tokenizer.joint and (shared := self.model.share_embeddings) in ("all", "inputs"):
             raise UserError(
-                "model.share_embeddings is all, and tokenizer.joint is false: two vocabularies cannot share one "
+                f"model.share_embeddings is {shared}, and tokenizer.joint is false: two vocabularies cannot share one "
                 "matrix; take share_embeddings: decoder, or joint: true"
             )
 
@@ -148,7 +148,7 @@ class Recipe(RunConfig):
             except UserError as error:
                 raise UserError(f"data.{name}: {error}") from None
         for name in data.tests:
-            if not re.fullmatch(r"[\w-][\w.-]*", name):
+            if not re.fullmatch(r"[\w-][\w.-]*", str(name)):
                 raise UserError(f"data.tests: {name!r} is no name for a file; take letters, digits, - and _")
         if data.cleaning.max_tokens < 0:
             raise UserError(f"data.cleaning.max_tokens is {data.cleaning.max_tokens}, expected at least 0")
