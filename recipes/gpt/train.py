@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> None:
     run_dir, here = Path(recipe.run_dir), distributed.world()
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
+    if set(recipe.data.train.files()) & set(recipe.data.validation.files()):
+        say("warning: data.validation is text of data.train; what is measured on it says nothing about other text")
     if recipe.model.init_from is None:
         model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
@@ -76,7 +78,8 @@ def main(arguments: list[str]) -> None:
         say(f"{size:,} parameters on {device}, {trainer.dtype}, processes: {here.size}; run folder {run_dir}")
         reason, step = trainer.fit(), trainer.progress.step
         if reason == "signal":
-            return say(f"stopped at update {step}; the same command goes on from there")
+            say(f"stopped at update {step}; the same command goes on from there")
+            raise KeyboardInterrupt  # the exit status: what comes after a finished run is not to come yet
         say(f"training ended at update {step} ({reason})")
         if here.main:
             task.model.load_state_dict(load_weights(run_dir / "model.safetensors"))

@@ -60,6 +60,8 @@ def main(arguments: list[str]) -> None:
     run_dir, here = Path(recipe.run_dir), distributed.world()
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
+    if recipe.data.train == recipe.data.validation:
+        say("warning: data.validation is data.train; what is measured on it says nothing about other text")
     check_bleu(recipe)
     if recipe.model.init_from is None:
         model_config(recipe)  # is there such a preset, do the fields fit?
@@ -86,7 +88,8 @@ def main(arguments: list[str]) -> None:
         say(f"{size:,} parameters on {device}, {trainer.dtype}, processes: {here.size}; run folder {run_dir}")
         reason, step = trainer.fit(), trainer.progress.step
         if reason == "signal":
-            return say(f"stopped at update {step}; the same command goes on from there")
+            say(f"stopped at update {step}; the same command goes on from there")
+            raise KeyboardInterrupt  # the exit status: what comes after a finished run is not to come yet
         say(f"training ended at update {step} ({reason})")
         if here.main:
             scores = score_tests(recipe, run_dir, tests, device)

@@ -247,6 +247,7 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(recipe: Path, tm
             time.sleep(0.001)
         process.send_signal(number)
         process.communicate(timeout=60)
+        assert process.returncode == (130 if number == signal.SIGTERM else -signal.SIGKILL)
     subprocess.run(**command(recipe), check=True)
     killed = load_file(run_dir / "model.safetensors")
     again = yaml.safe_load(recipe.read_text()) | {"run_dir": str(tmp_path / "whole")}

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.training.config import ScheduleConfig
 from transformer_zoo.training.distributed import World
 from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.schedule import inverse_sqrt
@@ -67,6 +68,16 @@ def test_the_schedule_steps_once_an_update_from_one(tmp_path: Path) -> None:
     toy_run(tmp_path, accumulate=3, max_updates=9, log_every=1)
     rates = [record["lr"] for record in records(tmp_path, "train")]
     assert rates == [inverse_sqrt(step, peak=0.05, warmup=5) for step in range(1, 10)]
+
+
+@pytest.mark.parametrize("limits", [{"max_epochs": 3}, {"max_epochs": 3, "max_updates": 99}, {"max_updates": 18}])
+def test_a_schedule_that_decays_ends_where_training_does(tmp_path: Path, limits: dict[str, int]) -> None:
+    config = toy_config(tmp_path, log_every=1, **limits)
+    config.schedule = ScheduleConfig(name="linear", warmup=2)
+    toy_run(tmp_path, config=config)
+    rates = [record["lr"] for record in records(tmp_path, "train")]
+    assert len(rates) == 18  # an epoch has 6 updates
+    assert rates[-1] == 0 < rates[-2] < 0.01
 
 
 def test_a_run_cut_short_and_raised_ends_like_one_never_stopped(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class ScheduleConfig:
 
     Args:
         name: `noam` (the paper's), `inverse_sqrt` (the same curve, named by its peak `optimizer.lr`),
-            `constant`, `linear` and `cosine` (both end at `training.max_updates`), or `wsd` (warmup, stable,
+            `constant`, `linear` and `cosine` (both end where training does by its limits), or `wsd` (warmup, stable,
             then linear decay).
         warmup: Updates of linear warmup.
         factor: Factor of the noam curve.

@@ -36,7 +36,7 @@ from transformer_zoo.training.device import (
     seed_all,
     tune_malloc,
 )
-from transformer_zoo.training.feed import Batch, Feed, Update
+from transformer_zoo.training.feed import Batch, Feed, Update, cut
 from transformer_zoo.training.logging import Number, RunLog
 from transformer_zoo.training.model_json import first_line
 from transformer_zoo.training.optimizer import make_optimizer
@@ -125,6 +125,7 @@ class Trainer:
         self.log = self._open_log() if self.world.main else None
         self.window = Window(self.device)
         self.started = time.monotonic() - done.seconds
+        self.planned_updates = self._planned_updates()
         feed = Feed(self.task.plan, self.task.load, self.accumulate, self.world, self.device)
         try:
             with StopSignals() as signals, closing(feed.updates(done.epoch, done.update)) as updates:
@@ -230,14 +231,22 @@ class Trainer:
             self.progress.step, config.schedule, peak=peak, d_model=d_model, max_updates=last
         )
 
+    def _planned_updates(self) -> int:
+        """max_updates, or those of max_epochs where they are fewer."""
+        limits = self.config.training
+        if limits.max_epochs is None:
+            return limits.max_updates
+        an_epoch = len(cut(self.task.plan(0), self.accumulate, self.world))
+        return min(limits.max_updates, limits.max_epochs * an_epoch)
+
     def _last_update(self) -> int:
-        """Where a schedule that decays ends: at max_updates, or at the update expected when time is up."""
+        """Where a schedule that decays ends: at the last that is planned, or that is expected when time is up."""
         done, limits = self.progress, self.config.training
         if limits.max_minutes is None:
-            return limits.max_updates
+            return self.planned_updates
         expected = done.step * 60 * limits.max_minutes / max(done.seconds, 1e-3)
         expected = distributed.broadcast(expected)  # clocks differ between processes
-        return min(limits.max_updates, math.ceil(expected))
+        return min(self.planned_updates, math.ceil(expected))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
