@@ -182,9 +182,9 @@ def test_a_models_overrides_are_its_configs_fields_and_change_nothing_by_default
 
 
 def test_null_takes_away_what_the_preset_has(file: str) -> None:
-    made, _ = parse_recipe(overrides_of(DecoderConfig), ["--logit_softcap", "null", "--n_layers", "3"])
-    assert overridden(made) == {"logit_softcap": None, "n_layers": 3}
-    assert get_config("gpt-modern", **overridden(made)).logit_softcap is None
+    made, _ = parse_recipe(overrides_of(DecoderConfig), ["--logit_softcap", "null", "--max_seq_len", "64"])
+    assert overridden(made) == {"logit_softcap": None, "max_seq_len": 64}
+    assert get_config("gemma-2-2b", **overridden(made)).logit_softcap is None
 
 
 def said_of_options(text: str) -> dict[str, str]:

@@ -66,8 +66,6 @@ PRESETS: dict[str, DecoderConfig] = {
         positions="rotary",
         rotary_layout="interleaved",
         qk_norm=True,
-        tie_embeddings=False,
-        logit_softcap=15.0,
         init="zero_out",
     ),
 }
