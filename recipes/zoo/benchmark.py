@@ -119,7 +119,8 @@ def writers(model: DecoderOnly, peer: Any, ids: Tensor, options: Namespace) -> t
         )  # fmt: skip
         return [row[ids.size(1) :] for row in written.tolist()]
 
-    return lambda: generate(model, ids, max_new_tokens=n, temperature=0.0, ignore_eos=True), theirs
+    # Random weights repeat themselves, which guesses would gain from more than on any text.
+    return lambda: generate(model, ids, max_new_tokens=n, temperature=0.0, ignore_eos=True, lookup=0), theirs
 
 
 def translators(model: EncoderDecoder, peer: Any, ids: Tensor, beam: int, options: Namespace) -> tuple[Run, Run]:
