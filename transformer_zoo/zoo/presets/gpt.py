@@ -56,6 +56,7 @@ PRESETS: dict[str, DecoderConfig] = {
     "gpt3-6.7b": _gpt3(32, 4096, 32, 128),
     "gpt3-13b": _gpt3(40, 5140, 40, 128),
     "gpt3-175b": _gpt3(96, 12288, 96, 128),
+    # docs/results.md has the ablation of each choice.
     "gpt-modern": replace(
         GPT2,
         dropout=0.0,
@@ -66,6 +67,5 @@ PRESETS: dict[str, DecoderConfig] = {
         positions="rotary",
         rotary_layout="interleaved",
         qk_norm=True,
-        init="zero_out",
     ),
 }
