@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whatever happens while they are written."""
 
+import errno
 import json
 import os
 import sys
@@ -7,10 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from safetensors import SafetensorError
-
-from transformer_zoo.errors import UserError
 
 if sys.platform != "win32":
     import fcntl
@@ -22,8 +19,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     A failure leaves the old file as it was; who is killed on the way, also a `.part` that the next attempt overwrites.
 
     Raises:
-        OSError: the system refuses.
-        UserError: torch or safetensors could not write, which have errors of their own for a full disk.
+        OSError: the system refuses; also where torch or safetensors found that out, which have errors of their own.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -34,9 +30,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(part, path)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError | SafetensorError):
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path} cannot be written; is the disk full? ({reason})") from None
+        if isinstance(error, RuntimeError) or type(error).__name__ == "SafetensorError":
+            reason = str(error).partition("\n")[0]
+            raise OSError(errno.EIO, f"cannot be written; is the disk full? ({reason})", str(path)) from None
         raise
     sync_folder(path.parent)
 

@@ -46,8 +46,9 @@ def test_a_disk_that_is_full_is_one_line_whoever_finds_it(tmp_path: Path, error:
     def fail(part: Path) -> None:
         raise error
 
-    with pytest.raises(UserError, match=r"last\.pt cannot be written; is the disk full\? \("):
+    with pytest.raises(OSError, match=r"cannot be written; is the disk full\? \(") as refused:
         write_atomically(tmp_path / "last.pt", fail)
+    assert refused.value.filename == str(tmp_path / "last.pt")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are posix's")
