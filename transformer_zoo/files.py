@@ -4,10 +4,9 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 if sys.platform != "win32":
     import fcntl
@@ -37,13 +36,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     sync_folder(path.parent)
 
 
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Waits until no other process holds this lock, where the system has locks, and holds it meanwhile."""
-    with path.open("wb") as file:
+def lock(path: Path, *, wait: bool = True) -> IO[bytes]:
+    """Opens this file and keeps other processes that do so out, where the system has locks, until it is closed.
+
+    Raises:
+        BlockingIOError: another process holds it, and nobody is to wait.
+    """
+    file = path.open("wb")
+    try:
         if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def umask() -> int:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -10,11 +9,8 @@ from typing import IO, Any
 import yaml
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_json
+from transformer_zoo.files import lock, write_json
 from transformer_zoo.training.options import save_recipe
-
-if sys.platform != "win32":
-    import fcntl
 
 # What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
 # tested.
@@ -115,17 +111,13 @@ def open_run(run_dir: Path, plain: dict[str, Any]) -> IO[bytes]:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        lock = (run_dir / ".lock").open("wb")
+        held = lock(run_dir / ".lock", wait=False)
+    except BlockingIOError:
+        raise UserError(f"run_dir: another process is training in {run_dir}") from None
     except OSError as error:
         raise UserError(f"run_dir: {run_dir} cannot be written ({error.strerror})") from None
-    try:
-        if sys.platform != "win32":
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        save_recipe(run_dir / "config.yaml", plain)
-    except BlockingIOError:
-        lock.close()
-        raise UserError(f"run_dir: another process is training in {run_dir}") from None
-    return lock
+    save_recipe(run_dir / "config.yaml", plain)
+    return held
 
 
 def mark_finished(run_dir: Path, plain: dict[str, Any], results: dict[str, Any]) -> None:
