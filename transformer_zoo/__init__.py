@@ -14,7 +14,7 @@ from transformer_zoo.zoo import create_model, get_config, list_models
 
 if TYPE_CHECKING:
     from transformer_zoo.generation import generate, generate_stream
-    from transformer_zoo.models import DecoderOnly, EncoderDecoder, pack
+    from transformer_zoo.models import DecoderOnly, EncoderDecoder, pack, quantize
     from transformer_zoo.training.checkpoint import load_run
     from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
@@ -33,6 +33,7 @@ __all__ = [
     "list_models",
     "load_run",
     "pack",
+    "quantize",
     "to_huggingface",
 ]
 
@@ -45,6 +46,7 @@ _LAZY = {
     "generate_stream": "transformer_zoo.generation",
     "load_run": "transformer_zoo.training.checkpoint",
     "pack": "transformer_zoo.models",
+    "quantize": "transformer_zoo.models",
     "to_huggingface": "transformer_zoo.zoo.huggingface",
 }
 

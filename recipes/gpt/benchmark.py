@@ -31,7 +31,7 @@ from transformer_zoo.data import TokenBatch
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation.speed import OURS, Contestant, Table, compare, compete, machine, report
 from transformer_zoo.generation import generate
-from transformer_zoo.models import DecoderOnly, pack
+from transformer_zoo.models import DecoderOnly, draft_of, pack
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.zoo import get_config
@@ -187,7 +187,7 @@ def generation_table(options: Namespace, batch_size: int) -> Table:
     prompt = torch.randint(model.config.vocab_size, (batch_size, options.prompt_tokens), device=options.device)
 
     @torch.inference_mode()
-    def ours(module: DecoderOnly, number: int, **changes: int) -> float:
+    def ours(module: DecoderOnly, number: int, **changes: Any) -> float:
         how: Any = {"max_new_tokens": options.new_tokens, "temperature": 0.0, "ignore_eos": True, **changes}
         return float(sum(map(len, generate(module, prompt, **how))))
 
@@ -204,11 +204,13 @@ def generation_table(options: Namespace, batch_size: int) -> Table:
         mine, peer = (
             copy.deepcopy(module).to(options.device, getattr(torch, precision)) for module in (model, hugging_face)
         )
-        if batch_size >= 4:  # as the commands do it
+        draft = draft_of(mine) if batch_size == 1 else None
+        if batch_size >= 4 or draft is not None:  # as the commands do it
             mine = pack(mine)
-        runs = [(OURS, partial(ours, mine)), (HUGGING_FACE, partial(theirs, peer))]
+        runs = [(OURS, partial(ours, mine, draft=draft)), (HUGGING_FACE, partial(theirs, peer))]
         if batch_size == 1:
-            runs.insert(1, (f"{OURS}, lookup=0", partial(ours, mine, lookup=0)))
+            runs.insert(1, (f"{OURS}, lookup=0", partial(ours, mine, draft=draft, lookup=0)))
+            runs.insert(2, (f"{OURS}, lookup=0, no draft", partial(ours, mine, lookup=0)))
             name = f"{HUGGING_FACE}, prompt_lookup_num_tokens=8"
             runs.append((name, partial(theirs, peer, prompt_lookup_num_tokens=8)))
         contestants += [Contestant(name, precision, run) for name, run in runs]

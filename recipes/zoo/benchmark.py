@@ -3,9 +3,10 @@
     python recipes/zoo/benchmark.py [--families gpt2 marian ...] [--batches 1 16]
 
 Needs `pip install -e '.[benchmark]'`. Each model has random weights: ours is exported, theirs is loaded from what was
-written. For batches and beams ours is packed, as the commands do it. Both run in this process, in alternation; a ratio
-is the median over the rounds of ours / theirs in a round. Before anything is timed, both must have written the same
-tokens; of beam search, as many: at the length limit, where all of these end, theirs does not count what the end costs.
+written. Ours is packed for batches and beams, and has a draft for a single greedy text, as the commands do it. Both run
+in this process, in alternation; a ratio is the median over the rounds of ours / theirs in a round. Before anything is
+timed, both must have written the same tokens; of beam search, as many: at the length limit, where all of these end,
+theirs does not count what the end costs.
 """
 
 import math
@@ -25,6 +26,7 @@ from transformer_zoo import DecoderOnly, EncoderDecoder
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation.speed import OURS, Contestant, Row, Table, compete, machine, report
 from transformer_zoo.generation import beam_search, generate
+from transformer_zoo.models import draft_of
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.zoo import get_config
 
@@ -64,6 +66,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add("--input-tokens", type=int, default=26, help="tokens of a prompt, or of a source")
     add("--new-tokens", type=int, default=32, help="tokens written")
     add("--rounds", type=int, default=5, help="rounds of each table")
+    add("--no-draft", action="store_true", help="no guesses, of the tokens of a single greedy text either")
     add("--small", action="store_true", help="two layers of 32: for a look whether it works")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
@@ -108,7 +111,9 @@ def load_theirs(model: DecoderOnly | EncoderDecoder, family: str) -> Any:
 Run = Callable[[], list[list[int]]]
 
 
-def writers(model: DecoderOnly, peer: Any, ids: Tensor, options: Namespace) -> tuple[Run, Run]:
+def writers(
+    model: DecoderOnly, peer: Any, ids: Tensor, draft: DecoderOnly | None, options: Namespace
+) -> tuple[Run, Run]:
     """Greedy writing after prompts (B, T): ours and theirs."""
     n = options.new_tokens
 
@@ -119,16 +124,21 @@ def writers(model: DecoderOnly, peer: Any, ids: Tensor, options: Namespace) -> t
         )  # fmt: skip
         return [row[ids.size(1) :] for row in written.tolist()]
 
-    # Random weights repeat themselves, which guesses would gain from more than on any text.
-    return lambda: generate(model, ids, max_new_tokens=n, temperature=0.0, ignore_eos=True, lookup=0), theirs
+    # Random weights repeat themselves, which a lookup would gain from more than on any text.
+    how: Any = {"max_new_tokens": n, "temperature": 0.0, "ignore_eos": True, "lookup": 0, "draft": draft}
+    return lambda: generate(model, ids, **how), theirs
 
 
-def translators(model: EncoderDecoder, peer: Any, ids: Tensor, beam: int, options: Namespace) -> tuple[Run, Run]:
+def translators(
+    model: EncoderDecoder, peer: Any, ids: Tensor, beam: int, draft: EncoderDecoder | None, options: Namespace
+) -> tuple[Run, Run]:
     """Translation of sources (B, Ts), all of them up to the length limit: ours and theirs."""
     c, n = model.config, options.new_tokens
 
+    how: Any = {"beam": beam, "length_penalty": 1.0, "penalty": "length", "max_length": n, "max_extra": n}
+
     def ours() -> list[list[int]]:
-        found = beam_search(model, ids, beam=beam, length_penalty=1.0, penalty="length", max_length=n, max_extra=n)
+        found = beam_search(model, ids, draft=draft, **how)
         return [hypotheses[0].tokens for hypotheses in found]
 
     def theirs() -> list[list[int]]:
@@ -152,15 +162,16 @@ def table(family: str, options: Namespace) -> Table:
     sizes = sorted(((batch, beam) for batch in options.batches for beam in beams), key=math.prod)
     parameters = sum(p.numel() for p in model.parameters())
     for batch, beam in sizes:
-        if batch * beam >= 4:  # from here on: it cannot be undone
+        draft: Any = draft_of(model) if batch * beam == 1 and not options.no_draft else None
+        if draft is not None or batch * beam >= 4:  # from here on: it cannot be undone
             model = tz.pack(model)
         torch.manual_seed(options.seed + 1)
         ids = torch.randint(10, model.config.vocab_size, (batch, options.input_tokens), device=options.device)
         if isinstance(model, DecoderOnly):
-            pair = writers(model, peer, ids, options)
+            pair = writers(model, peer, ids, draft, options)
         else:
             ids[:, -1] = model.config.eos_id
-            pair = translators(model, peer, ids, beam, options)
+            pair = translators(model, peer, ids, beam, draft, options)
         rows += _race(family, batch, beam, pair, options)
     notes = [
         f"{FAMILIES[family][0]} {FAMILIES[family][1] or ''}, {parameters:,} parameters, float32, random weights",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from transformer_zoo.blocks import Linear, linear
+from transformer_zoo.blocks import Int8Linear, Linear, linear
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 1), (4, 1), (8, 1), (3, 5), (16,), (64,), (5, 13)])
@@ -49,3 +49,25 @@ def test_bfloat16_is_the_same_with_and_without_its_instructions(
     assert x.grad.dtype == module.weight.grad.dtype == torch.float32
     assert_close(x.grad.double(), rounded[1].sum(0).expand(5, 7, -1), rtol=2**-7, atol=1e-2)
     assert_close(module.weight.grad.double(), rounded[0].sum((0, 1)).expand(31, -1), rtol=2**-7, atol=1e-2)
+
+
+@pytest.mark.parametrize(("d", "e"), [(32, 7), (64, 131), (13, 5), (31, 17), (1024, 2053)])
+@pytest.mark.parametrize("shape", [(), (1, 1), (3, 5)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_eight_bits_are_nearly_a_linear(d: int, e: int, shape: tuple[int, ...], bias: bool) -> None:
+    linear = Linear(d, e, bias=bias)
+    x = torch.randn(*shape, d)
+    wanted, got = linear(x), Int8Linear(linear)(x)
+    assert got.shape == wanted.shape
+    assert got.dtype == torch.float32
+    assert (got - wanted).norm() < 0.03 * wanted.norm()
+
+
+@pytest.mark.parametrize("d", [32, 13])
+def test_eight_bits_of_nothing_are_nothing(d: int) -> None:
+    linear = Linear(d, 5, bias=False)
+    with torch.no_grad():
+        linear.weight[3] = 0
+    rounded = Int8Linear(linear)
+    assert torch.equal(rounded(torch.zeros(2, d)), torch.zeros(2, 5))
+    assert not rounded(torch.randn(2, d))[:, 3].any()

@@ -10,6 +10,7 @@ import transformer_zoo as tz
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation import beam_search, generate
+from transformer_zoo.models import draft_of
 
 
 @pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
@@ -67,3 +68,37 @@ def test_packing_again_changes_nothing() -> None:
 def test_what_cannot_be_packed_stays_as_it_is() -> None:
     model = small_gpt().bfloat16()
     assert set(tz.pack(model).state_dict()) == set(small_gpt().state_dict())
+
+
+@pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
+def test_a_quantized_model_is_nearly_the_same(changes: dict[str, object]) -> None:
+    model = small_gpt(**changes)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    ids = torch.randint(53, (3, 11))
+    wanted, got = model(ids), tz.quantize(model)(ids)
+    assert (got - wanted).norm() < 0.05 * wanted.norm()
+    assert not torch.equal(got, wanted)
+    torch.testing.assert_close(model.state_dict(), before, atol=0, rtol=0)
+
+
+def test_a_quantized_translator_is_nearly_the_same() -> None:
+    model = small_model(share_embeddings="inputs", logit_bias=True)
+    source, target = torch.randint(4, 19, (2, 3, 5))
+    wanted, got = model(source, target), tz.quantize(model)(source, target)
+    assert (got - wanted).norm() < 0.05 * wanted.norm()
+
+
+def test_a_quantized_model_shares_what_is_not_rounded() -> None:
+    model = small_gpt()
+    quantized = tz.quantize(model)
+    assert quantized.embedding.weight is model.embedding.weight
+    assert quantized.decoder.final_norm.weight is model.decoder.final_norm.weight
+
+
+def test_what_cannot_be_quantized() -> None:
+    for model in (small_gpt().bfloat16(), tz.pack(small_gpt()), tz.quantize(small_gpt())):
+        with pytest.raises(UserError, match="only a model in float32 on a CPU is quantized"):
+            tz.quantize(model)
+        assert draft_of(model) is None
+    assert draft_of(small_gpt()) is None  # too small to gain
+    assert draft_of(small_gpt(vocab_size=900_000)) is not None

@@ -101,3 +101,45 @@ class Linear(nn.Linear):
     def _check_not_packed(self, what: str) -> None:
         if self.weight.is_mkldnn:
             raise RuntimeError(f"a model with packed weights cannot be {what}: do that before it is packed")
+
+
+class Int8Linear(nn.Module):
+    """`Linear` with its weight rounded to 8 bits, by a scale for each row: a quarter of the memory to read.
+
+    Inputs are rounded too, to bfloat16, or of a large weight to 8 bits by one scale for all of them. What comes out is
+    within about 1 % of the linear's. On a CPU.
+
+    Shapes: (..., D) -> (..., E), in float32. `weight` (E, D), `scale` (E,); the linear's bias.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    zero: Tensor | None
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach()
+        scale = (weight.abs().amax(1) / _INT8_MAX).clamp_min(_TINY)  # (E,)
+        rounded = (weight / scale[:, None]).round_().to(torch.int8)
+        # oneDNN reads faster, but takes long to begin; torch's own kernel takes inputs of whole vectors only.
+        is_large = weight.numel() > _LARGE or weight.size(1) % 32 != 0
+        self.register_buffer("weight", torch.ops.onednn.qlinear_prepack(rounded, None) if is_large else rounded)
+        self.register_buffer("scale", scale if is_large else scale.bfloat16())
+        self.register_buffer("zero", torch.zeros_like(scale, dtype=torch.int32) if is_large else None)
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.zero is None:
+            rows = x.reshape(-1, x.size(-1)).bfloat16()
+            out = torch._weight_int8pack_mm(rows, self.weight, self.scale).float().view(*x.shape[:-1], -1)
+            return out if self.bias is None else out + self.bias
+        scale = max(x.abs().amax().item() / _INT8_MAX, _TINY)
+        rounded = (x * (1 / scale)).round_().add_(128).to(torch.uint8)  # oneDNN is 100 times slower with int8
+        return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
+            rounded, scale, 128, self.weight, self.scale, self.zero, self.bias, 1.0, 0, torch.float32, "none", [], ""
+        )
+
+
+_INT8_MAX = 127
+_LARGE = 1 << 21
+_TINY = torch.finfo(torch.float32).tiny

@@ -37,7 +37,7 @@ def evaluate_run(
     folder: Path, run: "Run", name: str, text: ParallelText, search: "SearchOptions", scoring: Mapping[str, Any]
 ) -> Evaluated:
     """Translate, score, and write RUN/evaluation/NAME.hyp with NAME.json beside it: settings and scores."""
-    lines = translate_n_best(run.model, run.tokenizer, text.source, **search.options(run))
+    lines = translate_n_best(run.model, run.tokenizer, text.source, **search.prepare(run))
     found = [best for best, *_ in with_progress(lines, f"{folder}, {name}", len(text))]
     warn_of_cuts([number for number, best in enumerate(found, start=1) if best.is_cut])
     hypotheses = [best.text for best in found]

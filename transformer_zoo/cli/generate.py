@@ -55,6 +55,7 @@ def generate(
     num_samples: PositiveInt = 1,
     seed: NonNegativeInt | None = None,
     batch_size: PositiveInt = 16,
+    draft: bool = True,
     device: str = "auto",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     json: bool = False,
@@ -75,6 +76,9 @@ def generate(
         seed: Makes the answers the same each time: answer number i, from 0, is drawn with seed + i. By default they
             are others each time.
         batch_size: Answers that are written at once; more are faster. It does not change them.
+        draft: Answers that are written one at a time on a CPU in float32 are guessed by a copy of the model with 8-bit
+            weights, and kept where the model agrees: the same answers, up to twice as fast, for a quarter to a half
+            more memory. Small models, which would not gain by it, do without.
         device: cpu, cuda or cuda:N; auto is the GPU where there is one.
         dtype: Of the model's weights.
         json: Print a line of JSON for each answer instead: prompt, sample, text, and what ended it (eos, stop or
@@ -84,7 +88,7 @@ def generate(
         raise UsageError("--prompt and --input, or --whole, exclude each other")
     import torch
 
-    from transformer_zoo.models import pack
+    from transformer_zoo.models import draft_of, pack
     from transformer_zoo.training.checkpoint import load_text_run
     from transformer_zoo.training.device import choose_device
 
@@ -96,9 +100,11 @@ def generate(
     at_once = num_samples if answering_lines else batch_size
     if isinstance(prompts, list):
         at_once = min(at_once, num_samples * len(prompts))
-    if at_once >= 4:
+    drafting = draft_of(loaded.model) if draft and at_once == 1 else None
+    if at_once >= 4 or drafting is not None:
         pack(loaded.model)
     options = {**vars(writing), "stops": stop, "seed": int(torch.randint(2**62, ())) if seed is None else seed}
+    options["draft"] = drafting
     texts = _write(loaded, wanted, at_once, options)
     _print_json(texts) if json else _print_text(texts)
 

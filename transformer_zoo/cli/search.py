@@ -59,8 +59,7 @@ class SearchOptions:
         return {**chosen, "max_extra": self.max_extra, "max_source_tokens": longest}
 
     def load(self, run: Path, languages: "Languages") -> "Run":
-        """The run, on the device, for these languages, ready to translate with and nothing else."""
-        from transformer_zoo.models import pack
+        """The run, on the device, for these languages."""
         from transformer_zoo.training.checkpoint import load_translation_run
         from transformer_zoo.training.device import choose_device
         from transformer_zoo.training.imported import translating
@@ -68,18 +67,23 @@ class SearchOptions:
         loaded, chosen = load_translation_run(run, device=choose_device(self.device)), vars(languages).values()
         if any(chosen):
             loaded = translating(loaded, *chosen, of=str(run))
-        if self.dtype == "float32":
-            pack(loaded.model)
         return loaded
 
-    def options(self, run: "Run") -> dict[str, Any]:
-        """Arguments of `translate`."""
+    def prepare(self, run: "Run", *, alone: bool = False) -> dict[str, Any]:
+        """Make the run ready to translate with, `alone` line by line, and for nothing else: `translate`'s options."""
         import torch
 
+        from transformer_zoo.models import draft_of, pack
+
+        settings, draft = self.settings(run), None
+        if self.dtype == "float32":
+            draft = draft_of(run.model) if alone and settings["beam"] == 1 else None
+            pack(run.model)
         return {
-            **self.settings(run),
+            **settings,
             "batch_tokens": self.batch_tokens,
             "dtype": getattr(torch, self.dtype),
+            "draft": draft,
         }
 
 

@@ -9,7 +9,8 @@ for another choice of beam.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Literal
 
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor
 
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.errors import UserError
+from transformer_zoo.generation.guesser import Guesser
+from transformer_zoo.generation.lookup import Lookup
 from transformer_zoo.generation.search import Hypothesis, Search
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import DecoderCache, EncoderDecoder
 
 Penalty = Literal["gnmt", "length"]
 
@@ -56,6 +59,7 @@ def beam_search(
     max_length: int | None = None,
     n_best: int = 1,
     prefix: Sequence[Sequence[int]] | None = None,
+    draft: EncoderDecoder | None = None,
 ) -> list[list[Hypothesis]]:
     """The best translations of each source by log-probability over length penalty, best first.
 
@@ -80,6 +84,8 @@ def beam_search(
         n_best: translations wanted of each source, at most `beam`; fewer come back where fewer exist.
         prefix: token ids, for each source, that its translations must begin with. They are given, so that only what
             follows has a log-probability.
+        draft: `quantize(model)`: of one source, with beam 1, it guesses the next tokens, and the model reads them at
+            once and keeps those it would have chosen: the same translation, sooner where weights are slow to read.
 
     Returns:
         For each source its hypotheses, with pad and bos never among the tokens.
@@ -88,6 +94,8 @@ def beam_search(
         UserError: an argument out of range, a prefix that does not fit the length limit, or logits that are not
             finite.
     """
+    if draft is not None and draft.config != model.config:
+        raise UserError("the draft is not of this model: give quantize(model)")
     if not 1 <= n_best <= beam:
         raise UserError(f"n_best {n_best} with beam {beam}: n_best must be from 1 to the beam width")
     if max_extra < 1 or (max_length is not None and max_length < 1):
@@ -108,14 +116,11 @@ def beam_search(
     )
     origin = list(range(len(limits)))  # which source a row is
     results: list[list[Hypothesis]] = [[] for _ in limits]
-    for step in range(max(limits)):
-        logits = model.decode(
-            search.tokens[:, :, -1],
-            source_mask=search.source_mask,
-            positions=torch.full((1, 1), step, device=source.device),
-            attention_mask=search.ancestors[:, None],  # (S, 1, W, slots)
-            cache=decoder_cache,
-        )
+    if draft is not None and beam == len(limits) == 1:
+        read = _read_guessing(model, draft, search, decoder_cache)
+    else:
+        read = _read(model, search, decoder_cache)
+    for step, logits in zip(range(max(limits)), read, strict=False):
         n_live = search.advance(logits.float(), beam, penalties[step], step in forced_steps)
         done = [
             row for row, (n, i) in enumerate(zip(n_live, origin, strict=True)) if not n and not results[i]
@@ -139,6 +144,49 @@ def beam_search(
                 "try float32, or another checkpoint"
             )
     return results
+
+
+def _read(model: EncoderDecoder, search: Search, cache: DecoderCache) -> Iterator[Tensor]:
+    """Logits (S, W, V) after the newest tokens of the search as it then is, step after step."""
+    for step in count():
+        yield model.decode(
+            search.tokens[:, :, -1],
+            source_mask=search.source_mask,
+            positions=torch.full((1, 1), step, device=search.tokens.device),
+            attention_mask=search.ancestors[:, None],  # (S, 1, W, slots)
+            cache=cache,
+        )
+
+
+def _read_guessing(
+    model: EncoderDecoder, draft: EncoderDecoder, search: Search, cache: DecoderCache
+) -> Iterator[Tensor]:
+    """The same of one hypothesis of one source, (1, 1, V), read as far ahead as the draft guesses right."""
+    guesser = Guesser(Lookup(0), lambda n: _draft(draft, search, cache, n))
+    while True:
+        text = search.tokens[0, 0].tolist()
+        guess = guesser.guess(text, cache.capacity - cache.length - 1)
+        ids = torch.tensor([[text[-1], *guess]], device=search.tokens.device)
+        logits = model.decode(ids, source_mask=search.source_mask, cache=cache)  # (1, 1 + G, V)
+        for right in range(1 + len(guess)):
+            yield logits[:, right : right + 1]
+            if right == len(guess) or int(search.tokens[0, 0, -1]) != guess[right]:
+                break
+        cache.drop(len(guess) - right)
+        guesser.learn(search.tokens[0, 0, len(text) :].tolist())
+
+
+def _draft(draft: EncoderDecoder, search: Search, cache: DecoderCache, n: int) -> list[int]:
+    """The n tokens, fewer before an end, that the draft would write after the only hypothesis."""
+    config, ids, guess, length = draft.config, search.tokens[:, 0, -1:], list[int](), cache.length
+    never = sorted({config.pad_id, config.bos_id} - {config.eos_id})
+    while len(guess) < n and config.eos_id not in guess:
+        logits = draft.decode(ids, source_mask=search.source_mask, cache=cache)[:, -1]  # (1, V)
+        logits[:, never] = -torch.inf
+        ids = logits.argmax(-1, keepdim=True)  # (1, 1)
+        guess.append(int(ids))
+    cache.drop(cache.length - length)
+    return guess
 
 
 # Done sources leave the batch once they are 1/16 of it: below that, moving rows costs more than it saves.

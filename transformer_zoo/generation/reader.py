@@ -34,6 +34,7 @@ class Reader:
         longest: no row will ever have more tokens.
         stride: as for `context_start`.
         cache: without, every step reads all of every row's context.
+        draft: guesses for `draft`; it takes the model's cache for its own.
         static: the cache shows attention its whole capacity, and rows that have ended stay in it, so that every step
             has the same shapes: on a GPU it is captured, and repeated without a word from Python.
         compile: compile that step.
@@ -46,6 +47,7 @@ class Reader:
         longest: int,
         stride: int,
         cache: bool = True,
+        draft: DecoderOnly | None = None,
         static: bool = False,
         compile: bool = False,
     ) -> None:
@@ -53,6 +55,7 @@ class Reader:
             raise UserError(f"stride {stride} must be from 1 to the context of {model.config.max_seq_len} tokens")
         self.model, self.stride = model, stride
         self.use_cache, self.static = cache, static or compile
+        self.draft_model = draft
         self.capacity = min(longest, model.config.max_seq_len)
         self.device = model.head_weight.device
         self.step: Callable[[Tensor], Tensor] = self._step
@@ -91,6 +94,22 @@ class Reader:
         if not self.starts or len(self.places) > 1 or not self.use_cache or self.static or self.mask is not None:
             return 0
         return self.capacity - self.length - 1
+
+    def draft(self, newest: int, n: int, choose: Callable[[Tensor], Tensor]) -> list[int]:
+        """A guess of n tokens, at most `room`, after the only row: what the draft would write.
+
+        Args:
+            newest: the row's last token, which is not in the cache yet.
+            choose: a token for logits (1, V): (1,).
+        """
+        assert self.draft_model is not None
+        ids, guess = torch.tensor([newest], device=self.device), []
+        for _ in range(n):
+            hidden = self.draft_model.hidden(ids[:, None], cache=self.cache)
+            ids = choose(self.draft_model.logits(hidden[:, -1]).float())
+            guess.append(int(ids))
+        self.cache.drop(n)  # what the draft took for keys and values
+        return guess
 
     def drop(self, n: int) -> None:
         """The last n tokens of the guess were wrong."""

@@ -72,6 +72,7 @@ class TranslateOptions(TypedDict, total=False):
     max_source_tokens: int | None
     window: int
     dtype: torch.dtype
+    draft: EncoderDecoder | None
 
 
 def translate(
@@ -96,6 +97,7 @@ def translate_n_best(
     max_source_tokens: int | None = None,
     window: int = 2048,
     dtype: torch.dtype = torch.float32,
+    draft: EncoderDecoder | None = None,
 ) -> Iterator[list[Translation]]:
     """For each line, in order, its `n_best` translations, best first, as soon as the batches they are in are
     done.
@@ -108,7 +110,7 @@ def translate_n_best(
     Args:
         model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
         lines: text without line ends; read `window` lines ahead.
-        n_best, beam, length_penalty, penalty, max_extra: as for `beam_search`.
+        n_best, beam, length_penalty, penalty, max_extra, draft: as for `beam_search`.
         prefix: every translation begins with this text.
         batch_tokens: room for hypotheses in a batch: sentences x beam x (longest source + max_extra) stays
             within it, and memory grows with it. None: 32,768 on a CPU, 262,144 elsewhere.
@@ -129,6 +131,7 @@ def translate_n_best(
     limit = min(longest if max_source_tokens is None else max_source_tokens, most)
     start, forced = tokenizer.target.encode_batch(["", prefix])
     how: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "penalty": penalty, "max_extra": max_extra}
+    how["draft"] = draft
     source, read = iter(lines), 0
     while texts := list(islice(source, window)):
         chunk = _prepare(tokenizer, texts, read + 1, limit)

@@ -3,7 +3,7 @@
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
-from transformer_zoo.models.packing import pack
+from transformer_zoo.models.packing import draft_of, pack, quantize
 from transformer_zoo.models.stacks import Decoder, Encoder
 
-__all__ = ["Decoder", "DecoderCache", "DecoderOnly", "Encoder", "EncoderDecoder", "pack"]
+__all__ = ["Decoder", "DecoderCache", "DecoderOnly", "Encoder", "EncoderDecoder", "draft_of", "pack", "quantize"]

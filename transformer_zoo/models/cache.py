@@ -46,11 +46,12 @@ class DecoderCache:
     def remember(self, ids: Tensor) -> None:
         """Take the newest tokens, (B, T), into `recent`, in place."""
         if self.recent is not None:
-            self._before = torch.cat([self.recent, ids], dim=1)  # (B, n - 1 + T)
-            self.recent.copy_(self._before[:, ids.size(1) :])
+            before = self.recent if self._before is None or self.static else self._before
+            self._before = torch.cat([before, ids], dim=1)  # (B, n - 1 + all tokens); static: (B, n - 1 + T)
+            self.recent.copy_(self._before[:, -self.recent.size(1) :])
 
     def drop(self, n: int) -> None:
-        """Forget the newest n tokens, of those that came last."""
+        """Forget the newest n tokens; of a static cache, of those that came last."""
         for layer in self.layers:
             layer.drop(n)
         if self.recent is not None and self._before is not None:

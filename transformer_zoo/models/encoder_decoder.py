@@ -79,7 +79,10 @@ class EncoderDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        return linear(hidden, self.head_weight, self.logit_bias)
+        if self.head is None:
+            return linear(hidden, self.head_weight, self.logit_bias)
+        logits: Tensor = self.head(hidden)
+        return logits if self.logit_bias is None else logits + self.logit_bias
 
     @property
     def head_weight(self) -> Tensor:

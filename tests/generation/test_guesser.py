@@ -1,0 +1,117 @@
+"""What a draft guesses changes how often the model reads, and nothing else."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import transformer_zoo as tz
+from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
+from transformer_zoo import DecoderOnly, EncoderDecoder, UserError, generate
+from transformer_zoo.generation import beam_search
+from transformer_zoo.generation.guesser import LONGEST_DRAFT, Guesser
+from transformer_zoo.generation.lookup import Lookup
+
+DRAFTED = [{"temperature": 0.0}, {"temperature": 1.0, "top_k": 9}, {"temperature": 0.7, "repetition_penalty": 1.3}]
+
+
+class Counted:
+    """How often a model was asked."""
+
+    def __init__(self, model: DecoderOnly | EncoderDecoder, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.times = 0
+        asked = getattr(model, name)
+
+        def ask(*args: Any, **named: Any) -> Any:
+            self.times += 1
+            return asked(*args, **named)
+
+        monkeypatch.setattr(model, name, ask)
+
+
+@pytest.mark.parametrize("how", DRAFTED, ids=["greedy", "drawn", "penalty"])
+@pytest.mark.parametrize(
+    "changes", [*GPT_VARIANTS.values(), {"ngrams": 4, "ngram_rows": 13}], ids=[*GPT_VARIANTS, "n-grams"]
+)
+def test_a_draft_writes_the_same_sooner(
+    changes: dict[str, Any], how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_gpt(**{**changes, "max_seq_len": 29})  # shorter than the text
+    draft = tz.quantize(model)
+    how = {**how, "max_new_tokens": 40, "seed": 3}
+    wanted = generate(model, [[5, 6, 7]], lookup=0, **how)
+    alone = Counted(model, "hidden", monkeypatch)
+    assert generate(model, [[5, 6, 7]], lookup=0, draft=draft, **how) == wanted
+    assert alone.times < 25
+    assert generate(model, [[5, 6, 7]], lookup=4, draft=draft, **how) == wanted
+    pair = [[5, 6, 7], [1, 2]]
+    assert generate(model, pair, draft=draft, **how) == generate(model, pair, **how)
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("options", [{}, {"prefix": [[7, 5]]}, {"max_length": 3}], ids=["", "prefix", "short"])
+def test_a_draft_translates_the_same_sooner(
+    changes: dict[str, Any], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model(**changes)
+    with torch.no_grad():  # so that not all of them end at once
+        model.head_weight[model.config.eos_id] = 0
+    draft = tz.quantize(model)
+    source = torch.randint(4, 19, (1, 4))
+    mask = torch.tensor([[True, True, True, False]])
+    [[wanted]] = beam_search(model, source, mask, beam=1, max_extra=7, **options)
+    alone = Counted(model, "decode", monkeypatch)
+    [[found]] = beam_search(model, source, mask, beam=1, max_extra=7, draft=draft, **options)
+    assert found.tokens == wanted.tokens
+    assert found.log_prob == pytest.approx(wanted.log_prob, abs=1e-4)
+    assert alone.times <= len(wanted.tokens) + 1
+    both = source.repeat(2, 1), mask.repeat(2, 1)
+    for beam in (1, 2):
+        assert beam_search(model, *both, beam=beam, draft=draft) == beam_search(model, *both, beam=beam)
+
+
+def test_a_draft_saves_steps_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model(share_embeddings="inputs", logit_bias=True)
+    assert model.logit_bias is not None
+    model.logit_bias[model.config.eos_id] = -99  # the end comes at the limit only
+    draft = tz.quantize(model)
+    alone = Counted(model, "decode", monkeypatch)
+    [[found]] = beam_search(model, torch.tensor([[4, 2]]), beam=1, max_length=30, max_extra=99, draft=draft)
+    assert len(found.tokens) == 29
+    assert alone.times < 15
+
+
+def test_a_draft_that_is_wrong_is_asked_for_less() -> None:
+    asked: list[int] = []
+
+    def draft(n: int) -> list[int]:
+        asked.append(n)
+        return [1] * n
+
+    guesser, text = Guesser(Lookup(0), draft), [9]
+    for right in (8, 2, 0, 0, 1, 5):
+        guess = guesser.guess(text, room=20)
+        written = [*guess[:right], 2]
+        guesser.learn(written)
+        text += written
+    assert asked == [LONGEST_DRAFT, 8, 5, 1, 1, 3]
+    assert guesser.guess(text, room=2) == [1, 1]
+    assert guesser.guess(text, room=0) == []
+
+
+def test_the_text_is_asked_first_once_it_is_as_good() -> None:
+    asked = []
+    guesser, text = Guesser(Lookup(8), lambda n: asked.append(n) or [3] * n), [3, 3, 3]
+    for _ in range(5):
+        guess = guesser.guess(text, room=99)
+        guesser.learn([*guess, 3])
+        text += [*guess, 3]
+    assert asked == [LONGEST_DRAFT] * 4  # meanwhile the lookup's own guesses, of 0, 1, 3 and 7, were right
+
+
+def test_a_draft_of_another_model_is_refused() -> None:
+    draft = tz.quantize(small_gpt(n_layers=1))
+    with pytest.raises(UserError, match="draft is not of this model"):
+        generate(small_gpt(), [[1]], draft=draft)
+    with pytest.raises(UserError, match="draft is not of this model"):
+        beam_search(small_model(), torch.tensor([[4, 2]]), draft=tz.quantize(small_model(n_decoder_layers=1)))

@@ -1,0 +1,47 @@
+"""Guesses of the next tokens from two sources: the text itself, and a cheaper model."""
+
+from collections.abc import Callable, Sequence
+
+from transformer_zoo.generation.lookup import Lookup
+
+LONGEST_DRAFT = 8
+
+
+class Guesser:
+    """Guesses by a draft, a model that reads fewer bytes, and by `Lookup` where that has lately been right as far.
+
+    A guess is read by the model in one piece and kept as far as the model would have written it itself (Leviathan et
+    al. 2023, "Fast inference from Transformers via speculative decoding"): a draft makes writing faster, never other.
+    A draft writes up to twice as many tokens as were right of the last, and one more.
+
+    Args:
+        lookup: for guesses out of the text, which cost nothing.
+        draft: gives so many tokens that may follow; None: only the text is asked.
+    """
+
+    def __init__(self, lookup: Lookup, draft: Callable[[int], list[int]] | None = None) -> None:
+        self.lookup, self.draft = lookup, draft
+        self.size = LONGEST_DRAFT
+        self.found: list[int] = []
+        self.drafted: list[int] = []
+
+    def guess(self, text: Sequence[int], room: int) -> list[int]:
+        """What may follow the text, at most `room` tokens. The text is that of the last call, and more after it."""
+        self.found, self.drafted = self.lookup.guess(text, room), []
+        size = min(self.size, room)
+        if self.draft is not None and size > len(self.found):
+            self.drafted = self.draft(size)
+        return self.drafted or self.found
+
+    def learn(self, written: Sequence[int]) -> None:
+        """What was written after the text that the last guess was for."""
+        if self.found:
+            self.lookup.learn(_same(self.found, written))
+        if self.drafted:
+            self.size = min(LONGEST_DRAFT, 2 * _same(self.drafted, written) + 1)
+
+
+def _same(guess: Sequence[int], written: Sequence[int]) -> int:
+    """How many of the first tokens are the same."""
+    pairs = zip(guess, written, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(guess), len(written)))
