@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -97,6 +98,26 @@ def test_a_wrong_file_is_one_line_that_names_the_field(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert named in error
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    for message in (f"{path}: No such file or directory; give the path of a recipe", f"{path}: not UTF-8"):
+        with pytest.raises(SystemExit):
+            parse(str(path))
+        assert capsys.readouterr().err.startswith(f"error: {message}")
+        path.write_text("run_dir: x\n", "utf-16")
+
+
+@pytest.mark.parametrize("value", ["x", "antigravity.fly", "{class_path: antigravity.fly}"])
+def test_a_test_set_without_its_fields_is_named_and_nothing_imported(
+    value: str, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_recipe(Recipe, [file, "--data.tests", f"{{flickr: {value}}}"])
+    error = "error: data.tests: something in it has a value where it needs fields; give them below it\n"
+    assert capsys.readouterr().err == error
+    assert "antigravity" not in sys.modules
 
 
 def translation_recipe() -> Any:

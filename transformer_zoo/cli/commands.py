@@ -109,8 +109,9 @@ def evaluate(
     if file is not None:
         if any(other is not None for other in (split, source, reference, compare, *vars(languages).values())):
             raise UsageError("--file excludes --split, --source, --reference, --compare and languages")
-        if tokenize or lowercase or search.beam or search.penalty or search.length_penalty is not None:
-            raise UsageError("--file excludes what is about translations: --tokenize, --lowercase, and how to search")
+        scored = metrics != ["bleu"] or tokenize or lowercase
+        if scored or search.beam or search.penalty or search.length_penalty is not None:
+            raise UsageError("--file excludes what is about translations: --metrics, --tokenize, --lowercase, search")
         return evaluate_text(run, file, separator, stride, search, json)
     if stride is not None or separator is not None:
         raise UsageError("--stride and --separator are for --file")

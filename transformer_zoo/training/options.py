@@ -27,8 +27,12 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
     A misspelt field, a wrong type or a missing file ends the program with one line and status 2. --help
     explains every field.
     """
-    # Older versions keep this setting; it lets --help show what stands below each field of a dataclass.
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    # --help shows what stands below each field of a dataclass; and no recipe names code that would be imported.
+    jsonargparse.set_parsing_settings(
+        docstring_parse_attribute_docstrings=True,
+        import_path_denylist=["*"],
+        import_path_allowlist=["transformer_zoo.data"],
+    )
     parser = jsonargparse.ArgumentParser(
         description=f"Usage: RUN.yaml [--section.field value ...]. {(recipe.__doc__ or '').splitlines()[0]}",
         exit_on_error=False,
@@ -41,15 +45,15 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
         words = ["--config", *words]
     try:
         for file in (value for option, value in pairwise(words) if option == "--config"):
-            if repeated := _repeated_key(yaml.compose(Path(file).read_text("utf-8"), yaml.SafeLoader)):
-                refuse(f"{file}:{repeated}", parser)
+            if wrong := _check_yaml(file):
+                refuse(wrong, parser)
         given = parser.parse_args(words)
         if unfit := _unfit(recipe, given):
             refuse(unfit, parser)
         fields = (
             parser.instantiate(given) if hasattr(parser, "instantiate") else parser.instantiate_classes(given)
         )
-    except (ArgumentError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+    except (ArgumentError, yaml.YAMLError, OSError) as error:
         refuse(str(error), parser)
     values = {name: value for name, value in vars(fields).items() if name != "config"}
     made = recipe(**values)
@@ -86,6 +90,18 @@ def _unfit(kind: type, given: Any, prefix: str = "") -> str | None:
     return None
 
 
+def _check_yaml(file: str) -> str | None:
+    """What is wrong with a recipe's file before its fields are looked at."""
+    try:
+        text = Path(file).read_text("utf-8")
+    except UnicodeDecodeError:
+        return f"{file}: not UTF-8; convert it to UTF-8"
+    except OSError as error:
+        return f"{file}: {error.strerror}; give the path of a recipe, such as those beside this program"
+    repeated = _repeated_key(yaml.compose(text, yaml.SafeLoader))
+    return None if repeated is None else f"{file}:{repeated}"
+
+
 def _repeated_key(node: yaml.Node | None) -> str | None:
     """Line and name of a field that is there twice, of which YAML takes the last without a word."""
     if not isinstance(node, yaml.MappingNode):
@@ -103,6 +119,8 @@ def _repeated_key(node: yaml.Node | None) -> str | None:
 def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:
     """Says what is wrong with the options in one line and exits with status 2."""
     message = re.sub(r"\s+", " ", message).strip()
+    if found := re.match(r'Parser key "([\w.]+)": .*(dot import path string|import path denylist)', message):
+        message = f"{found[1]}: something in it has a value where it needs fields; give them below it"
     known = [name.lstrip("-") for action in parser._actions for name in action.option_strings]
     found = re.search(r"arguments: --([\w.]+)", message) or re.search(
         r"does not accept option '([\w.]+)'", message
