@@ -89,14 +89,26 @@ def test_a_draft_that_is_wrong_is_asked_for_less() -> None:
         return [1] * n
 
     guesser, text = Guesser(Lookup(0), draft), [9]
-    for right in (8, 2, 0, 0, 1, 5):
+    for right in (8, 2, 0, 0, 0, 0, 0, 0, 0, 8, 8, 8, 8, 8, 8, 8, 8, 8):
         guess = guesser.guess(text, room=20)
         written = [*guess[:right], 2]
         guesser.learn(written)
         text += written
-    assert asked == [LONGEST_DRAFT, 8, 5, 1, 1, 3]
-    assert guesser.guess(text, room=2) == [1, 1]
+    # after 8 and 2 right: 8, then 0.9 (0.9 8 + 8) + 2 = 15.7 right, 0.9^2 0.5 + 1 = 1.4 wrong, p = 0.918, p^8 = 1/2
+    assert asked[:3] == [8, 8, 8]
+    assert asked[3:10] == sorted(asked[3:10], reverse=True)
+    assert asked[9] == 1
+    assert asked[-1] > 1
+    assert guesser.guess(text, room=1) == [1]
     assert guesser.guess(text, room=0) == []
+
+
+@pytest.mark.parametrize("right", [0, 8])
+def test_a_draft_is_judged_forever(right: int) -> None:
+    guesser = Guesser(Lookup(0), lambda n: [1] * n)
+    for _ in range(10_000):
+        guesser.learn([1] * right + [2])
+        assert len(guesser.guess([9], room=20)) in range(1, 9)
 
 
 def test_the_text_is_asked_first_once_it_is_as_good() -> None:

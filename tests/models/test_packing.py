@@ -10,7 +10,7 @@ import transformer_zoo as tz
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation import beam_search, generate
-from transformer_zoo.models import draft_of
+from transformer_zoo.models import draft_of, packing
 
 
 @pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
@@ -95,10 +95,14 @@ def test_a_quantized_model_shares_what_is_not_rounded() -> None:
     assert quantized.decoder.final_norm.weight is model.decoder.final_norm.weight
 
 
-def test_what_cannot_be_quantized() -> None:
+def test_what_cannot_be_quantized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "cpu_has_int8", lambda: True)
     for model in (small_gpt().bfloat16(), tz.pack(small_gpt()), tz.quantize(small_gpt())):
         with pytest.raises(UserError, match="only a model in float32 on a CPU is quantized"):
             tz.quantize(model)
         assert draft_of(model) is None
     assert draft_of(small_gpt()) is None  # too small to gain
-    assert draft_of(small_gpt(vocab_size=900_000)) is not None
+    large = small_gpt(vocab_size=900_000)
+    assert draft_of(large) is not None
+    monkeypatch.setattr(packing, "cpu_has_int8", lambda: False)
+    assert draft_of(large) is None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from transformer_zoo.blocks.linear import cpu_has_bfloat16
+from transformer_zoo.blocks.linear import cpu_has
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.device import choose_compile, choose_device, choose_precision, seed_all
 
@@ -24,9 +24,9 @@ def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
 @pytest.fixture
 def asked_again() -> Iterator[None]:
     """What the CPU can do is asked once a process: here anew."""
-    cpu_has_bfloat16.cache_clear()
+    cpu_has.cache_clear()
     yield
-    cpu_has_bfloat16.cache_clear()
+    cpu_has.cache_clear()
 
 
 @pytest.mark.usefixtures("asked_again")

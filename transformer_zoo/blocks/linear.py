@@ -14,10 +14,20 @@ _PACKED_FOR_ROWS = 16
 
 
 @cache
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 products (AVX512-BF16 or AMX)."""
+def cpu_has(*names: str) -> bool:
+    """Whether this CPU has any of these instruction sets, as torch names them."""
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return any(capabilities.get(name, False) for name in names)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16 products."""
+    return cpu_has("avx512_bf16", "amx_bf16")
+
+
+def cpu_has_int8() -> bool:
+    """Whether this CPU has instructions for products of 8 bits that `Int8Linear` was measured with."""
+    return cpu_has("avx512_vnni")
 
 
 def _bfloat16_is_emulated(x: Tensor) -> bool:

@@ -1,10 +1,13 @@
 """Guesses of the next tokens from two sources: the text itself, and a cheaper model."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from transformer_zoo.generation.lookup import Lookup
 
 LONGEST_DRAFT = 8
+_KEPT = 0.9  # of what earlier drafts count, at each new one
+_LEAST = 1e-3
 
 
 class Guesser:
@@ -12,7 +15,7 @@ class Guesser:
 
     A guess is read by the model in one piece and kept as far as the model would have written it itself (Leviathan et
     al. 2023, "Fast inference from Transformers via speculative decoding"): a draft makes writing faster, never other.
-    A draft writes up to twice as many tokens as were right of the last, and one more.
+    A draft writes on as long as all of it is likelier right than not, by what was right of those before.
 
     Args:
         lookup: for guesses out of the text, which cost nothing.
@@ -21,14 +24,14 @@ class Guesser:
 
     def __init__(self, lookup: Lookup, draft: Callable[[int], list[int]] | None = None) -> None:
         self.lookup, self.draft = lookup, draft
-        self.size = LONGEST_DRAFT
+        self.right, self.wrong = float(LONGEST_DRAFT), 0.5  # drafted tokens, the older the fewer
         self.found: list[int] = []
         self.drafted: list[int] = []
 
     def guess(self, text: Sequence[int], room: int) -> list[int]:
         """What may follow the text, at most `room` tokens. The text is that of the last call, and more after it."""
         self.found, self.drafted = self.lookup.guess(text, room), []
-        size = min(self.size, room)
+        size = min(self._size(), room)
         if self.draft is not None and size > len(self.found):
             self.drafted = self.draft(size)
         return self.drafted or self.found
@@ -38,7 +41,13 @@ class Guesser:
         if self.found:
             self.lookup.learn(_same(self.found, written))
         if self.drafted:
-            self.size = min(LONGEST_DRAFT, 2 * _same(self.drafted, written) + 1)
+            right = _same(self.drafted, written)
+            self.right = max(_KEPT * self.right + right, _LEAST)
+            self.wrong = max(_KEPT * self.wrong + (right < len(self.drafted)), _LEAST)
+
+    def _size(self) -> int:
+        """The n with p^n = 1/2, where p = right / (right + wrong)."""
+        return max(1, min(LONGEST_DRAFT, int(math.log(2) / math.log1p(self.wrong / self.right))))
 
 
 def _same(guess: Sequence[int], written: Sequence[int]) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from transformer_zoo.blocks import Int8Linear, Linear, pack_weight
+from transformer_zoo.blocks.linear import cpu_has_int8
 from transformer_zoo.errors import UserError
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
@@ -74,9 +75,9 @@ def quantize(model: Model) -> Model:
 
 
 def draft_of(model: Model) -> Model | None:
-    """`quantize(model)` where a draft makes a single text faster: on a CPU, if weights are what takes time to read."""
+    """`quantize(model)` where a draft makes a single text faster: on a CPU, if reading weights is what takes time."""
     is_large = sum(weight.numel() for weight in model.parameters()) >= _WORTH_A_DRAFT
-    return quantize(model) if is_large and _is_plain(model) else None
+    return quantize(model) if is_large and _is_plain(model) and cpu_has_int8() else None
 
 
 _WORTH_A_DRAFT = 20_000_000  # parameters; below, a step takes as long to begin as to read
