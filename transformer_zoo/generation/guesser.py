@@ -34,6 +34,7 @@ class Guesser:
         size = min(self._size(), room)
         if self.draft is not None and size > len(self.found):
             self.drafted = self.draft(size)
+            self.found = self.lookup.guess(text, room, self.lookup.longest)  # to see how far it would have been right
         return self.drafted or self.found
 
     def learn(self, written: Sequence[int]) -> None:

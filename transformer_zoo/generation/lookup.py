@@ -21,9 +21,12 @@ class Lookup:
         self.known = n  # the text up to here is in `after`
         self.after: dict[tuple[int, ...], int] = {}  # n tokens -> the place after the last of them
 
-    def guess(self, text: Sequence[int], room: int) -> list[int]:
-        """What may follow the text, at most `room` tokens. The text is that of the last call, and more after it."""
-        size = min(self.size, room)
+    def guess(self, text: Sequence[int], room: int, size: int | None = None) -> list[int]:
+        """What may follow the text, at most `room` tokens. The text is that of the last call, and more after it.
+
+        size: of the guess; None: by what was right before.
+        """
+        size = min(self.size if size is None else size, room)
         if size < 1:
             return []
         for place in range(self.known, len(text)):
