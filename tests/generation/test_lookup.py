@@ -66,7 +66,7 @@ def test_what_is_written_stays_the_same(
     monkeypatch.setattr(DecoderOnly, "hidden", lambda *args, **named: reads.append(1) or hidden(*args, **named))
     monkeypatch.setattr(Lookup, "learn", lambda self, right: guesses.append(right) or learn(self, right))
     assert generate(writer, [PROMPT], max_new_tokens=50, seed=4, lookup=6, **how) == wanted
-    assert len(reads) - (50 - sum(guesses)) in (0, 1)  # 1 where the last token was a guess: it was read for nothing more
+    assert len(reads) - (50 - sum(guesses)) in (0, 1)  # 1: the last token was a guess itself
     assert any(guesses)
     assert 0 in guesses or how["temperature"] == 0
 
