@@ -97,8 +97,9 @@ class Linear(nn.Linear):
         module.weight = nn.Parameter(weight, requires_grad=weight.requires_grad)
         return module
 
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """bias (E,): in place of its own."""
+        return linear(x, self.weight, self.bias if bias is None else bias)
 
     def _save_to_state_dict(self, *args: Any, **options: Any) -> None:
         self._check_not_packed("saved")
@@ -138,15 +139,17 @@ class Int8Linear(nn.Module):
         self.register_buffer("zero", torch.zeros_like(scale, dtype=torch.int32) if is_large else None)
         self.bias = linear.bias
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """bias (E,): in place of its own."""
+        bias = self.bias if bias is None else bias
         if self.zero is None:
             rows = x.reshape(-1, x.size(-1)).bfloat16()
             out = torch._weight_int8pack_mm(rows, self.weight, self.scale).float().view(*x.shape[:-1], -1)
-            return out if self.bias is None else out + self.bias
+            return out if bias is None else out + bias
         scale = max(x.abs().amax().item() / _INT8_MAX, _TINY)
         rounded = (x * (1 / scale)).round_().add_(128).to(torch.uint8)  # oneDNN is 100 times slower with int8
         return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
-            rounded, scale, 128, self.weight, self.scale, self.zero, self.bias, 1.0, 0, torch.float32, "none", [], ""
+            rounded, scale, 128, self.weight, self.scale, self.zero, bias, 1.0, 0, torch.float32, "none", [], ""
         )
 
 

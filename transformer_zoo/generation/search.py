@@ -157,7 +157,8 @@ def _continuations(
     values, ids = _top_k(choices.index_fill_(-1, never, -math.inf), k)
     choices.index_copy_(-1, never, special)
     # In place: at 32,000 pieces, fresh memory for the exponentials costs more than the exponentials.
-    peak = logits.amax(-1, keepdim=True)
+    highest = logits if forced is not None else torch.cat([values[..., :1], special], -1)
+    peak = highest.amax(-1, keepdim=True)  # (S, W, 1)
     log_normaliser = logits.sub_(peak).exp_().sum(-1, keepdim=True).log_() + peak  # (S, W, 1)
     return ids, values - log_normaliser, special[..., -1] - log_normaliser[..., 0]
 

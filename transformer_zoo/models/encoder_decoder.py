@@ -81,8 +81,8 @@ class EncoderDecoder(nn.Module):
         """(..., D) -> (..., V)."""
         if self.head is None:
             return linear(hidden, self.head_weight, self.logit_bias)
-        logits: Tensor = self.head(hidden)
-        return logits if self.logit_bias is None else logits + self.logit_bias
+        logits: Tensor = self.head(hidden, self.logit_bias)
+        return logits
 
     @property
     def head_weight(self) -> Tensor:
