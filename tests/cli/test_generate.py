@@ -15,6 +15,7 @@ import torch
 import yaml
 
 import transformer_zoo as tz
+from transformer_zoo import models
 from transformer_zoo.cli import main
 from transformer_zoo.cli.generate import in_order
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
@@ -50,6 +51,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose texts never end by themselves."""
     return make_run(tmp_path_factory.mktemp("endless"), CharacterTokenizer(LETTERS, end_of_text=False))
+
+
+@pytest.mark.parametrize("words", ["", "--no-draft", "--batch-size 1"])
+def test_a_large_model_writes_the_same_with_a_draft(
+    endless: Path, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drafts = []
+
+    def draft_of(model: DecoderOnly) -> DecoderOnly:
+        drafts.append(model)
+        return tz.quantize(model)
+
+    monkeypatch.setattr(models, "draft_of", draft_of)
+    assert main(f"generate {endless} --prompt ab --max-new-tokens 20 --seed 3 {words}".split()) == 0
+    assert capsys.readouterr().out == f"ab{written(endless, 'ab', 3)}\n"
+    assert len(drafts) == (words != "--no-draft")
 
 
 def written(run: Path, prompt: str, seed: int, **options: object) -> str:
