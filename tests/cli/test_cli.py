@@ -14,11 +14,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from transformer_zoo import models
 from transformer_zoo.cli import main
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data.tokenizers import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.evaluation import corpus_score
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import EncoderDecoder, quantize
 from transformer_zoo.training.checkpoint import copy_weights, save_weights
 from transformer_zoo.training.model_json import save_model_config
 
@@ -83,6 +84,26 @@ def test_translate_from_stdin_to_stdout(run: Path) -> None:
     told = done.stderr.decode().splitlines()
     assert [line.split(": ")[:2] for line in told] == [["warning", f"line {n}"] for n in (1, 3, 5)]
     assert all("length limit" in line for line in told)
+
+
+@pytest.mark.parametrize(("words", "n"), [("--beam 1 --window 1", 1), ("--beam 1", 0), ("--beam 2 --window 1", 0)])
+def test_a_line_alone_is_translated_the_same_with_a_draft(
+    run: Path, words: str, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lines").write_text("the cat\n\ntwo dogs\n", encoding="utf-8")
+    command = f"translate {run} --input {tmp_path / 'lines'} {words}".split()
+    drafts = []
+
+    def draft_of(model: EncoderDecoder) -> EncoderDecoder:
+        drafts.append(quantize(model))
+        return drafts[-1]
+
+    assert main(command) == 0
+    wanted = capsys.readouterr().out
+    monkeypatch.setattr(models, "draft_of", draft_of)
+    assert main(command) == 0
+    assert capsys.readouterr().out == wanted
+    assert len(drafts) == n
 
 
 def test_a_terminal_gets_its_answer_before_the_next_line(run: Path) -> None:
