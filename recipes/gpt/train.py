@@ -192,6 +192,7 @@ def make_task(
         load=partial(windows.load, batch_size=batch_size, seed=recipe.seed),
         validate=lambda: text_metrics(objective, held_out.evaluation(batch_size=batch_size), validation.n_bytes),
         samples=partial(write_samples, recipe, model, tokenizer, prompt),
+        data=train.checksum,
         d_model=config.d_model,
         flops_per_token=3 * forward_flops(model, length),
     )

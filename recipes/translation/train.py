@@ -232,6 +232,7 @@ def make_task(
         load=lambda batch: batch(),
         validate=validator.validate,
         samples=validator.samples,
+        data=corpus(0).checksum,
         d_model=config.d_model,
     )
 

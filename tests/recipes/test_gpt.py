@@ -99,6 +99,14 @@ def test_a_run_that_goes_on_ends_in_the_same_weights(recipe: Path, train: Any, t
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_a_run_does_not_go_on_with_a_text_that_was_changed(recipe: Path, train: Any, tmp_path: Path) -> None:
+    train(recipe, "--training.max_updates", 7)
+    text = tmp_path / "train.txt"
+    text.write_text(text.read_text()[::-1])
+    with pytest.raises(UserError, match=r"trained on another text than data\.train is now"):
+        train(recipe)
+
+
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_in_the_same_weights(recipe: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), str(recipe), "--training.max_updates", "60", "--training.log_every", "1"]

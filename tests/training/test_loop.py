@@ -232,3 +232,34 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -
         with pytest.raises(UserError, match=r"last\.pt does not fit the model or the optimizer") as error:
             toy_run(tmp_path)
         assert "\n" not in str(error.value)
+
+
+def test_a_validation_that_fails_loses_no_update(tmp_path: Path) -> None:
+    def fails() -> dict[str, float]:
+        raise UserError("no")
+
+    with pytest.raises(UserError, match="no"):
+        toy_run(tmp_path, toy_task(validate=fails), max_updates=5)
+    assert torch.load(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == 5
+    toy_run(tmp_path / "whole")
+    toy_run(tmp_path)
+    assert same(weights(tmp_path), weights(tmp_path / "whole"))
+
+
+def test_a_run_does_not_go_on_with_another_text(tmp_path: Path) -> None:
+    toy_run(tmp_path, max_updates=4)
+    task = toy_task()
+    task.data = "other pairs"
+    with pytest.raises(UserError, match=r"was trained on another text than data\.train is now.*another run_dir"):
+        toy_run(tmp_path, task)
+
+
+@pytest.mark.parametrize(("final", "name"), [("average", "step_000008"), ("best", "best_000006")])
+def test_weights_that_are_gone_are_missed_before_training_goes_on(tmp_path: Path, final: Any, name: str) -> None:
+    config = toy_config(tmp_path, max_updates=12)
+    config.checkpoint.final_weights = final
+    toy_run(tmp_path, toy_task(validate=lambda: {"loss": 1.0}), config)
+    (tmp_path / "checkpoints" / f"{name}.safetensors").unlink()
+    config.training.max_updates = 20
+    with pytest.raises(UserError, match=rf"{name}\.safetensors is gone: put it back, or remove"):
+        toy_run(tmp_path, toy_task(), config)

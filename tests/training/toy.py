@@ -77,6 +77,7 @@ def toy_task(*, cuts: int = 6, dropout: float = 0.2, validate: Any = None) -> Ta
         load=load,
         validate=validate or measure,
         samples=lambda: ["a sample"],
+        data="pairs",
         d_model=WIDTH,
     )
 

@@ -1,7 +1,9 @@
 """Encoded corpora: millions of pairs of token ids in flat arrays."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
 from typing import Protocol
 
@@ -143,6 +145,12 @@ class EncodedCorpus:
     def target_lengths(self) -> Indices:
         """Target tokens of each pair, one special token included (bos going in, eos coming out), (N,)."""
         return self.target.lengths + 1
+
+    @property
+    def checksum(self) -> str:
+        """Of all tokens and where they begin."""
+        arrays = (array for side in (self.source, self.target) for array in (side.flat, side.offsets))
+        return f"{reduce(lambda crc, array: zlib.crc32(array.data, crc), arrays, 0):08x}"
 
     def select(self, indices: Indices) -> "EncodedCorpus":
         """The pairs at these indices, in their order."""

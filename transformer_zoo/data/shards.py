@@ -89,6 +89,11 @@ class TokenShards:
             tokens[here] = self._parts[i][places[here] - self._starts[i]]
         return tokens
 
+    @property
+    def checksum(self) -> str:
+        """Of all tokens, as it was when they were written."""
+        return f"{zlib.crc32(json.dumps([shard['crc32'] for shard in self._shards]).encode()):08x}"
+
     def verify(self) -> None:
         """Read everything and compare the checksums. UserError names the first file that was changed."""
         size = sum(part.nbytes for part in self._parts)

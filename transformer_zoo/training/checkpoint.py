@@ -36,8 +36,8 @@ class Progress:
     """Where a run stands, between two updates.
 
     `epoch` and `update` name the next update: its pass over the text and its place in that pass. `seconds` is
-    training time summed over restarts. `snapshots` and `best_step` name the weight files that still count;
-    `logs` holds the lengths in bytes of the files that grow.
+    training time summed over restarts. `snapshots` and `best_step` name the weight files that still count; `logs` holds
+    the lengths in bytes of the files that grow; `data` names what is trained on.
     """
 
     step: int = 0
@@ -51,6 +51,7 @@ class Progress:
     validated_step: int = 0
     snapshots: list[int] = field(default_factory=list)
     logs: dict[str, int] = field(default_factory=dict)
+    data: str = ""
 
 
 class Checkpoints:

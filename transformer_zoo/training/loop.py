@@ -21,10 +21,8 @@ from transformer_zoo.training.averaging import MovingAverage
 from transformer_zoo.training.checkpoint import (
     Checkpoints,
     Progress,
-    Weights,
     average_checkpoints,
     copy_weights,
-    load_weights,
     save_weights,
 )
 from transformer_zoo.training.compiling import use_compile
@@ -58,6 +56,7 @@ class Task:
         load: One entry of `plan` -> its `Batch` on the CPU.
         validate: Metrics of the model as it is: at least "loss", and "bleu" where the best is chosen by it.
         samples: Outputs to look at, taken after `validate`.
+        data: Names what `load` gives, by a checksum: a run that goes on must go on with the same.
         d_model: Width of the model; the noam schedule needs it.
         flops_per_token: Floating-point operations that training takes for a token, where it is known.
     """
@@ -68,6 +67,7 @@ class Task:
     load: Callable[[Any], Batch]
     validate: Callable[[], dict[str, Number]]
     samples: Callable[[], list[str]]
+    data: str
     d_model: int
     flops_per_token: float = 0.0
 
@@ -76,7 +76,8 @@ class Trainer:
     """Trains `task` as `config` says in the folder `config.run_dir`, from where the folder stands.
 
     Raises:
-        UserError: a device that is not there, or a checkpoint that is damaged or does not fit.
+        UserError: a device that is not there, a checkpoint that is damaged or does not fit, weights it names that are
+            gone, or other data than it was trained on.
     """
 
     def __init__(self, task: Task, config: RunConfig, *, world: distributed.World | None = None) -> None:
@@ -94,7 +95,7 @@ class Trainer:
         self.parameters = list(task.model.parameters())
         self.average = MovingAverage(task.model, config.training.ema_decay)
         self.checkpoints = Checkpoints(self.run_dir)
-        self.progress = Progress()
+        self.progress = Progress(data=task.data)
         self.accumulate = config.training.micro_batches(self.world.size)
         self.peak_flops = peak_flops(self.device, self.dtype)
         self._resume()
@@ -103,6 +104,14 @@ class Trainer:
         if (found := self.checkpoints.load()) is None:
             return
         self.progress, state = found
+        if self.progress.data != self.task.data:
+            raise UserError(
+                f"{self.run_dir} was trained on another text than data.train is now, or on one tokenized another way: "
+                "put that text back, or give another run_dir"
+            )
+        for path in self._final_paths():
+            if not path.is_file():
+                raise UserError(f"{path} is gone: put it back, or remove {path.parent} to start the run again")
         try:
             self.task.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -131,7 +140,7 @@ class Trainer:
             with StopSignals() as signals, closing(feed.updates(done.epoch, done.update)) as updates:
                 reason = self._train(updates, signals)
             if reason != "signal" and self.world.main:
-                save_weights(self.run_dir / "model.safetensors", self._final_weights())
+                save_weights(self.run_dir / "model.safetensors", average_checkpoints(self._final_paths()))
         finally:
             if self.log is not None:
                 self.log.close()
@@ -147,16 +156,14 @@ class Trainer:
         self.objective.train()
         while True:
             reason = self._stop_reason()
-            if (
-                done.step
-                and (reason or done.step % config.validation.every == 0)
-                and done.validated_step != done.step
-            ):
-                self._validate()
-                reason = self._stop_reason()
-            snapshot = done.step > 0 and (bool(reason) or done.step % config.checkpoint.every == 0)
-            if snapshot and done.step not in done.snapshots:
+            # Before the validation, which may take long, or fail.
+            if done.step not in (0, *done.snapshots) and (reason or done.step % config.checkpoint.every == 0):
                 self._save(snapshot=True)
+            if done.step != done.validated_step and (reason or done.step % config.validation.every == 0):
+                self._validate()
+                reason = reason or self._stop_reason()
+                if reason:
+                    self._save(snapshot=True)
             if reason:
                 return reason
             if self._told_to_stop(signals):
@@ -315,7 +322,8 @@ class Trainer:
         done, paused = self.progress, time.monotonic()
         done.seconds = time.monotonic() - self.started
         if snapshot:
-            done.snapshots = [*done.snapshots, done.step][-max(1, self.config.checkpoint.average_last) :]
+            earlier = [step for step in done.snapshots if step != done.step]
+            done.snapshots = [*earlier, done.step][-max(1, self.config.checkpoint.average_last) :]
         if self.log is not None:
             if snapshot:
                 with self.average.swapped():
@@ -326,9 +334,9 @@ class Trainer:
         distributed.barrier()
         self.window.pause(time.monotonic() - paused)
 
-    def _final_weights(self) -> Weights:
+    def _final_paths(self) -> list[Path]:
+        """The weights whose mean training would end with now."""
         done, which = self.progress, self.config.checkpoint.final_weights
         if which == "best" and done.best_step is not None:
-            return load_weights(self.checkpoints.weights_path(done.best_step, best=True))
-        steps = done.snapshots if which == "average" else done.snapshots[-1:]
-        return average_checkpoints([self.checkpoints.weights_path(step) for step in steps])
+            return [self.checkpoints.weights_path(done.best_step, best=True)]
+        return [self.checkpoints.weights_path(step) for step in done.snapshots[0 if which == "average" else -1 :]]
