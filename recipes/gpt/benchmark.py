@@ -204,7 +204,7 @@ def generation_table(options: Namespace, batch_size: int) -> Table:
         mine, peer = (
             copy.deepcopy(module).to(options.device, getattr(torch, precision)) for module in (model, hugging_face)
         )
-        draft = draft_of(mine) if batch_size == 1 else None
+        draft = draft_of(mine)
         if batch_size >= 4 or draft is not None:  # as the commands do it
             mine = pack(mine)
         runs = [(OURS, partial(ours, mine, draft=draft)), (HUGGING_FACE, partial(theirs, peer))]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from transformer_zoo.blocks import Int8Linear, Linear, linear
+from transformer_zoo.blocks import Int8Linear, Linear, ScreenedLinear, linear
+from transformer_zoo.blocks.linear import cpu_has_int8
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 1), (4, 1), (8, 1), (3, 5), (16,), (64,), (5, 13)])
@@ -71,3 +72,53 @@ def test_eight_bits_of_nothing_are_nothing(d: int) -> None:
     rounded = Int8Linear(linear)
     assert torch.equal(rounded(torch.zeros(2, d)), torch.zeros(2, 5))
     assert not rounded(torch.randn(2, d))[:, 3].any()
+
+
+def screened(linear: Linear) -> ScreenedLinear:
+    if not cpu_has_int8():
+        pytest.skip("needs a CPU with instructions for products of 8 bits")
+    return ScreenedLinear(linear)
+
+
+def assert_largest_is_exact(linear: Linear, x: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+    wanted, got = linear(x, bias), screened(linear)(x, bias)
+    assert got.shape == wanted.shape
+    assert_close(got.amax(-1), wanted.amax(-1))
+    assert_close(wanted.gather(-1, got.argmax(-1, keepdim=True)), wanted.amax(-1, keepdim=True))
+
+
+@pytest.mark.parametrize(("d", "e"), [(32, 7), (13, 5), (31, 1009), (257, 5003)])
+@pytest.mark.parametrize("shape", [(), (1, 1), (3, 5), (5, 13)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_largest_of_screened_outputs_is_exact(d: int, e: int, shape: tuple[int, ...], bias: bool) -> None:
+    linear = Linear(d, e, bias=bias)
+    assert_largest_is_exact(linear, torch.randn(*shape, d))
+    assert_largest_is_exact(linear, torch.randn(*shape, d), torch.randn(e))
+    assert_close(screened(linear)(torch.randn(*shape, d)).isfinite().all().item(), True)
+
+
+@torch.no_grad()
+def test_of_outputs_that_rounding_confuses_the_largest_is_found() -> None:
+    """Rows that differ by less than a step of 8 bits, inputs with a coordinate that dwarfs the others."""
+    linear = Linear(257, 1009, bias=False)
+    linear.weight[500:] = linear.weight[500] + 1e-4 * torch.randn(509, 257)
+    x = torch.randn(7, 257) + linear.weight[500] * 40
+    x[::2, 11] *= 100
+    rounded = Int8Linear(linear)(x).argmax(-1)
+    assert not torch.equal(rounded, linear(x).argmax(-1))
+    assert_largest_is_exact(linear, x)
+
+
+@torch.no_grad()
+def test_screening_meets_zeros_and_numbers_that_are_none() -> None:
+    linear = Linear(31, 70_001, bias=False)  # of zeros all outputs are the largest: too many to look at each
+    x = torch.randn(3, 31)
+    x[1] = 0
+    assert_largest_is_exact(linear, x)
+    assert torch.equal(screened(linear)(x)[1], torch.zeros(70_001))
+    x[2, 7] = torch.nan
+    assert screened(linear)(x)[2].isnan().any()
+    linear.weight[123, 7] = torch.nan
+    out = screened(linear)(torch.randn(3, 31))
+    assert out[:, 123].isnan().all()
+    assert out.argmax(-1).tolist() == [123] * 3

@@ -106,3 +106,16 @@ def test_what_cannot_be_quantized(monkeypatch: pytest.MonkeyPatch) -> None:
     assert draft_of(large) is not None
     monkeypatch.setattr(packing, "cpu_has_int8", lambda: False)
     assert draft_of(large) is None
+
+
+@pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
+def test_the_highest_logit_of_a_quantized_head_is_the_models(changes: dict[str, object]) -> None:
+    model = small_gpt(**changes)
+    with torch.no_grad():
+        model.head_weight[53:] = 9  # rows that pad the vocabulary are no tokens
+    quantized, hidden = tz.quantize(model), model.hidden(torch.randint(53, (3, 11)))
+    wanted, got = model.logits(hidden), quantized.logits(hidden)
+    assert got.shape == wanted.shape
+    assert torch.equal(got.argmax(-1), wanted.argmax(-1))
+    torch.testing.assert_close(got.amax(-1), wanted.amax(-1))
+    assert (got - wanted).norm() < 0.05 * wanted.norm()

@@ -11,7 +11,7 @@ from transformer_zoo.blocks.embedding import NgramEmbedding, TokenEmbedding
 from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.init import init_gpt2, init_xavier, init_zero_out
 from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
-from transformer_zoo.blocks.linear import Int8Linear, Linear, linear, pack_weight
+from transformer_zoo.blocks.linear import Int8Linear, Linear, ScreenedLinear, linear, pack_weight
 from transformer_zoo.blocks.masks import causal_mask, combine_masks, key_mask, window_mask
 from transformer_zoo.blocks.norm import LayerNorm, RMSNorm, build_norm
 from transformer_zoo.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
@@ -39,6 +39,7 @@ __all__ = [
     "RelativeBias",
     "RotaryPositions",
     "Rotation",
+    "ScreenedLinear",
     "SinusoidalPositions",
     "StaticKVCache",
     "TokenEmbedding",

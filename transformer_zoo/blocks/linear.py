@@ -121,38 +121,119 @@ class Int8Linear(nn.Module):
     within about 1 % of the linear's. On a CPU.
 
     Shapes: (..., D) -> (..., E), in float32. `weight` (E, D), `scale` (E,); the linear's bias.
+
+    Args:
+        linear: what is rounded; it stays as it is.
+        large: whether oneDNN multiplies, as it does for a large weight; None: as the weight is.
     """
 
     weight: Tensor
     scale: Tensor
     zero: Tensor | None
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, *, large: bool | None = None) -> None:
         super().__init__()
         weight = linear.weight.detach()
         scale = (weight.abs().amax(1) / _INT8_MAX).clamp_min(_TINY)  # (E,)
         rounded = (weight / scale[:, None]).round_().to(torch.int8)
         # oneDNN reads faster, but takes long to begin; torch's own kernel takes inputs of whole vectors only.
-        is_large = weight.numel() > _LARGE or weight.size(1) % 32 != 0
-        self.register_buffer("weight", torch.ops.onednn.qlinear_prepack(rounded, None) if is_large else rounded)
-        self.register_buffer("scale", scale if is_large else scale.bfloat16())
-        self.register_buffer("zero", torch.zeros_like(scale, dtype=torch.int32) if is_large else None)
+        if large is None:
+            large = weight.numel() > _LARGE or weight.size(1) % 32 != 0
+        self.register_buffer("weight", torch.ops.onednn.qlinear_prepack(rounded, None) if large else rounded)
+        self.register_buffer("scale", scale if large else scale.bfloat16())
+        self.register_buffer("zero", torch.zeros_like(scale, dtype=torch.int32) if large else None)
         self.bias = linear.bias
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """bias (E,): in place of its own."""
         bias = self.bias if bias is None else bias
-        if self.zero is None:
-            rows = x.reshape(-1, x.size(-1)).bfloat16()
-            out = torch._weight_int8pack_mm(rows, self.weight, self.scale).float().view(*x.shape[:-1], -1)
-            return out if bias is None else out + bias
-        scale = max(x.abs().amax().item() / _INT8_MAX, _TINY)
+        if self.zero is not None:
+            return self._one_dnn(x, _scale_of(x), bias)
+        rows = x.reshape(-1, x.size(-1)).bfloat16()
+        out = torch._weight_int8pack_mm(rows, self.weight, self.scale).float().view(*x.shape[:-1], -1)
+        return out if bias is None else out + bias
+
+    def _one_dnn(self, x: Tensor, scale: float, bias: Tensor | None) -> Tensor:
         rounded = (x * (1 / scale)).round_().add_(128).to(torch.uint8)  # oneDNN is 100 times slower with int8
         return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
             rounded, scale, 128, self.weight, self.scale, self.zero, bias, 1.0, 0, torch.float32, "none", [], ""
         )
 
 
+class ScreenedLinear(Int8Linear):
+    """`Linear` where only the largest output of a row is wanted: that one is exact, in half the time or less.
+
+    The rounded weight w' gives all outputs nearly: x w is at most |x| |w - w'| from x w' (Cauchy and Schwarz). The few
+    that may be the largest are multiplied out with w itself; the others stay as they are, and smaller. What rounding x
+    leaves over is multiplied too, as more rows.
+
+    Shapes: (..., D) -> (..., E), in float32. On a CPU with `cpu_has_int8`: on others sums of products may overflow.
+    """
+
+    exact: Tensor  # (E, D)
+    error: Tensor  # (E,), |w - w'|
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear, large=True)
+        exact = linear.weight.detach()
+        parts = zip(exact.split(_CHUNK), self.scale[:, None].split(_CHUNK), strict=True)
+        errors = [(weight - (weight / scale).round_() * scale).norm(dim=1) for weight, scale in parts]
+        self.register_buffer("exact", exact)
+        self.register_buffer("error", torch.cat(errors))
+        self.largest_error, self.largest = float(self.error.max()), float(exact.norm(dim=1).max())
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """bias (E,): in place of its own."""
+        bias = self.bias if bias is None else bias
+        rows = x.reshape(-1, x.size(-1))  # (N, D)
+        n = len(rows)
+        if n > _SCREENED_ROWS:
+            return linear(x, self.exact, bias)
+        scale = _scale_of(rows)
+        rest = rows - (rows * (1 / scale)).round_() * scale
+        both = self._one_dnn(torch.cat([rows, rest * _FINER]), scale, None)  # (2 N, E)
+        out = both[:n].add_(both[n:], alpha=1 / _FINER)
+        if bias is not None:
+            out += bias
+        if not self._sharpen(out, rows, bias, scale):
+            return linear(x, self.exact, bias)
+        return out.view(*x.shape[:-1], -1)
+
+    def _sharpen(self, out: Tensor, rows: Tensor, bias: Tensor | None, scale: float) -> bool:
+        """Put what may be the largest of each row of out (N, E) right; False: that is too much to be worth it."""
+        n, e = out.shape
+
+        def multiply(row: Tensor, column: Tensor) -> Tensor:
+            exact = (rows[row] * self.exact[column]).sum(1)
+            return exact if bias is None else exact + bias[column]
+
+        length, top = rows.norm(dim=1), out.amax(1)
+        # What rounding took from x, and what float32 takes from any sum.
+        slack = self.largest * (scale / (2 * _FINER) * rows.size(1) ** 0.5 + 1e-5 * length)  # (N,)
+        place = (out >= (top - 2 * (length * self.largest_error + slack))[:, None]).flatten().nonzero()[:, 0]
+        if len(place) > _MANY * n:
+            return False
+        row, column = place // e, place % e
+        value = out[row, column]
+        first = value == top[row]
+        floor = torch.full_like(top, -torch.inf)
+        floor.scatter_reduce_(0, row[first], multiply(row[first], column[first]), "amax")
+        may = value + length[row] * self.error[column] + slack[row] >= floor[row]
+        row, column = row[may], column[may]
+        if len(row) > _FEW * n:
+            return False
+        out[row, column] = multiply(row, column)
+        return True
+
+
+def _scale_of(x: Tensor) -> float:
+    return max(x.abs().amax().item() / _INT8_MAX, _TINY)
+
+
 _INT8_MAX = 127
+_FINER = 2 * _INT8_MAX  # times finer than x are the rows with what rounding x left over
 _LARGE = 1 << 21
+_CHUNK = 4096  # rows
+_SCREENED_ROWS = 64  # with more, multiplying takes longer than reading
+_MANY, _FEW = 1024, 64  # outputs of a row that may be the largest, at the first look and the second
 _TINY = torch.finfo(torch.float32).tiny

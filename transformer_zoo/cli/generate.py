@@ -76,9 +76,10 @@ def generate(
         seed: Makes the answers the same each time: answer number i, from 0, is drawn with seed + i. By default they
             are others each time.
         batch_size: Answers that are written at once; more are faster. It does not change them.
-        no_draft: Answers that are written one at a time on a CPU in float32 are guessed by a copy of the model with
-            8-bit weights, and kept where the model agrees: the same answers, up to twice as fast, for a quarter to a
-            half more memory. Small models, which would not gain by it, do without; with this, so do all.
+        no_draft: Answers that are written one at a time, or at temperature 0, on a CPU in float32 have the help of a
+            copy of the model with 8-bit weights: it guesses, and the model agrees or not. The same answers, up to twice
+            as fast, for a quarter to a half more memory. Small models, which would not gain by it, do without; with
+            this, so do all.
         device: cpu, cuda or cuda:N; auto is the GPU where there is one.
         dtype: Of the model's weights.
         json: Print a line of JSON for each answer instead: prompt, sample, text, and what ended it (eos, stop or
@@ -100,7 +101,8 @@ def generate(
     at_once = num_samples if answering_lines else batch_size
     if isinstance(prompts, list):
         at_once = min(at_once, num_samples * len(prompts))
-    drafting = draft_of(loaded.model) if at_once == 1 and not no_draft else None
+    helps = at_once == 1 or writing.temperature == 0
+    drafting = draft_of(loaded.model) if helps and not no_draft else None
     if at_once >= 4 or drafting is not None:
         pack(loaded.model)
     options = {**vars(writing), "stops": stop, "seed": int(torch.randint(2**62, ())) if seed is None else seed}

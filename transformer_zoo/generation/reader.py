@@ -35,6 +35,7 @@ class Reader:
         stride: as for `context_start`.
         cache: without, every step reads all of every row's context.
         draft: guesses for `draft`; it takes the model's cache for its own.
+        greedy: of the logits only each row's highest counts: a draft gives it sooner. The others may be rounded.
         static: the cache shows attention its whole capacity, and rows that have ended stay in it, so that every step
             has the same shapes: on a GPU it is captured, and repeated without a word from Python.
         compile: compile that step.
@@ -48,6 +49,7 @@ class Reader:
         stride: int,
         cache: bool = True,
         draft: DecoderOnly | None = None,
+        greedy: bool = False,
         static: bool = False,
         compile: bool = False,
     ) -> None:
@@ -56,6 +58,7 @@ class Reader:
         self.model, self.stride = model, stride
         self.use_cache, self.static = cache, static or compile
         self.draft_model = draft
+        self.scorer = draft if greedy and draft is not None and not compile else model
         self.capacity = min(longest, model.config.max_seq_len)
         self.device = model.head_weight.device
         self.step: Callable[[Tensor], Tensor] = self._step
@@ -175,7 +178,7 @@ class Reader:
         return self._last_logits(self.model.hidden(ids, mask, self.positions, self.cache))
 
     def _last_logits(self, hidden: Tensor, n: int = 1) -> Tensor:
-        return self.model.logits(hidden[:, -n:]).float()
+        return self.scorer.logits(hidden[:, -n:]).float()
 
     def _state(self) -> list[Tensor]:
         """What a step counts up."""

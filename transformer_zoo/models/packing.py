@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from transformer_zoo.blocks import Int8Linear, Linear, pack_weight
+from transformer_zoo.blocks import Int8Linear, Linear, ScreenedLinear, pack_weight
 from transformer_zoo.blocks.linear import cpu_has_int8
 from transformer_zoo.errors import UserError
 from transformer_zoo.models.decoder_only import DecoderOnly
@@ -48,13 +48,14 @@ def quantize(model: Model) -> Model:
     """A copy whose projections have 8-bit weights (`Int8Linear`), and which shares everything else with the model.
 
     Its logits are within a few per cent of the model's, and it reads a quarter of the memory: as a draft it guesses
-    what the model would write, and the model reads several tokens at once.
+    what the model would write, and the model reads several tokens at once. Its `logits` alone, given what the model
+    computed before them, have the model's own highest one (`ScreenedLinear`, or the model's own head).
 
     Args:
         model: in float32 on a CPU, not packed yet.
 
     Returns:
-        The copy, in evaluation mode. A tied head gets a rounded copy of the embedding's matrix.
+        The copy, in evaluation mode. Its head keeps the model's own weights beside the rounded ones.
 
     Raises:
         UserError: any other model, or a torch without oneDNN.
@@ -63,13 +64,15 @@ def quantize(model: Model) -> Model:
         raise UserError("only a model in float32 on a CPU is quantized, before it is packed, where torch has oneDNN")
     shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     copy: Model = deepcopy(model, shared)
-    if copy.head is None:
-        copy.head = Linear.of(model.head_weight)
+    n_logits = model.config.vocab_size if isinstance(model, DecoderOnly) else model.config.target_size
+    head = Linear.of(model.head_weight.detach()[:n_logits])  # without rows that pad the vocabulary
+    copy.head = None
     parts: list[nn.Module] = list(copy.modules())
     for part in parts:
         for name, child in part.named_children():
             if isinstance(child, Linear):
                 setattr(part, name, Int8Linear(child))
+    copy.head = ScreenedLinear(head) if cpu_has_int8() else head  # type: ignore[assignment]
     copy.eval()
     return copy
 
