@@ -21,7 +21,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.generation.guesser import Guesser
 from transformer_zoo.generation.lookup import Lookup
 from transformer_zoo.generation.search import Hypothesis, Search
-from transformer_zoo.models import DecoderCache, EncoderDecoder
+from transformer_zoo.models import DecoderCache, EncoderDecoder, check_draft
 
 Penalty = Literal["gnmt", "length"]
 
@@ -94,8 +94,7 @@ def beam_search(
         UserError: an argument out of range, a prefix that does not fit the length limit, or logits that are not
             finite.
     """
-    if draft is not None and draft.config != model.config:
-        raise UserError("the draft is not of this model: give quantize(model)")
+    check_draft(model, draft)
     if not 1 <= n_best <= beam:
         raise UserError(f"n_best {n_best} with beam {beam}: n_best must be from 1 to the beam width")
     if max_extra < 1 or (max_length is not None and max_length < 1):
@@ -105,7 +104,6 @@ def beam_search(
     limits = _length_limits(model.config, source, source_mask, max_extra, max_length)
     penalties = [length_penalty_at(n, length_penalty, penalty) for n in range(1, max(limits) + 1)]
     forced = _forced_tokens(model.config, limits, prefix)
-    forced_steps = set((forced >= 0).any(0).nonzero().flatten().tolist())
     # Log-probabilities only fall: what a hypothesis scores at its most lenient penalty, no descendant beats.
     lenient = torch.tensor([max(penalties[0], penalties[limit - 1]) for limit in limits])[:, None]  # (S, 1)
 
@@ -114,17 +112,30 @@ def beam_search(
     search = Search.start(
         model.config, n_best, lenient.to(source.device), forced.to(source.device), source_mask
     )
-    origin = list(range(len(limits)))  # which source a row is
-    results: list[list[Hypothesis]] = [[] for _ in limits]
     if draft is not None and beam == len(limits) == 1:
         read = _read_guessing(model, draft, search, decoder_cache)
     else:
         read = _read(model, search, decoder_cache)
-    for step, logits in zip(range(max(limits)), read, strict=False):
-        n_live = search.advance(logits.float(), beam, penalties[step], step in forced_steps)
-        done = [
-            row for row, (n, i) in enumerate(zip(n_live, origin, strict=True)) if not n and not results[i]
-        ]
+    results = _run(search, decoder_cache, read, beam, penalties)
+    for i, hypotheses in enumerate(results):
+        if not hypotheses:
+            raise UserError(
+                f"source {i} of the batch got no translation: the model's logits are not finite; "
+                "try float32, or another checkpoint"
+            )
+    return results
+
+
+def _run(
+    search: Search, cache: DecoderCache, read: Iterator[Tensor], beam: int, penalties: Sequence[float]
+) -> list[list[Hypothesis]]:
+    """Step by step until every source is done; those that are leave the batch."""
+    forced_steps = set((search.forced >= 0).any(0).nonzero().flatten().tolist())
+    origin = list(range(len(search.tokens)))  # which source a row is
+    results: list[list[Hypothesis]] = [[] for _ in origin]
+    for step, (penalty, logits) in enumerate(zip(penalties, read, strict=False)):
+        n_live = search.advance(logits.float(), beam, penalty, step in forced_steps)
+        done = [row for row, (n, i) in enumerate(zip(n_live, origin, strict=True)) if not n and not results[i]]
         if done:
             for row, hypotheses in zip(done, search.finished(done), strict=True):
                 results[origin[row]] = hypotheses
@@ -134,15 +145,9 @@ def beam_search(
         if len(origin) - n_searched >= max(1, len(origin) // _DROP_FRACTION):
             rows = _keep(n_live)
             origin = [origin[row] for row in rows]
-            selected = torch.tensor(rows, device=source.device)
+            selected = torch.tensor(rows, device=search.tokens.device)
             search.select(selected)
-            decoder_cache.select(selected)
-    for i, hypotheses in enumerate(results):
-        if not hypotheses:
-            raise UserError(
-                f"source {i} of the batch got no translation: the model's logits are not finite; "
-                "try float32, or another checkpoint"
-            )
+            cache.select(selected)
     return results
 
 

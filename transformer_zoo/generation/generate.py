@@ -13,7 +13,7 @@ from transformer_zoo.generation.inference import evaluating
 from transformer_zoo.generation.lookup import Lookup
 from transformer_zoo.generation.reader import Reader
 from transformer_zoo.generation.sampling import Sampling
-from transformer_zoo.models import DecoderOnly
+from transformer_zoo.models import DecoderOnly, check_draft
 
 _SEEDS = 2**63
 End = Literal["eos", "stop", "length"]
@@ -123,8 +123,7 @@ def generate_stream(
         raise UserError(f"lookup {lookup} must be at least 0")
     if seed is not None and not 0 <= seed < _SEEDS:
         raise UserError(f"seed {seed} must be from 0 to 2^63 - 1")
-    if draft is not None and draft.config != model.config:
-        raise UserError("the draft is not of this model: give quantize(model)")
+    check_draft(model, draft)
     if compile and model.head_weight.is_mkldnn:
         raise UserError("a packed model cannot be compiled: give one that is not packed")
     rows = _rows(prompts)
@@ -146,70 +145,100 @@ def generate_stream(
     seed = int(torch.randint(2**62, ())) if seed is None else seed
     generators = [torch.Generator(device).manual_seed((seed + i) % _SEEDS) for i in range(len(rows))]
     ends = set() if ignore_eos else {model.config.eos_id, *(model.config.stop_ids or ())}
-    return _generate(reader, rows, max_new_tokens, sampling, generators, ends, stop, Lookup(lookup))
-
-
-@torch.inference_mode()
-def _generate(
-    reader: Reader,
-    rows: list[list[int]],
-    max_new_tokens: int,
-    sampling: Sampling,
-    generators: list[torch.Generator],
-    ends: Set[int | None],
-    stop: Callable[[int, int], bool] | None,
-    lookup: Lookup,
-) -> Iterator[NewToken]:
-    """Appends to `rows`."""
-    live = list(range(len(rows)))
     limits = [len(row) + max_new_tokens for row in rows]
+    return _Writing(reader, rows, limits, sampling, generators, ends, stop, Lookup(lookup)).tokens()
 
-    def end(row: int, token: int) -> End | None:
-        rows[row].append(token)
-        if token in ends:
+
+class _Writing:
+    """Rows that grow, token by token, until each has ended.
+
+    Args:
+        reader: gives the next tokens' logits.
+        rows: the prompts; what is written is appended to them.
+        limits: of the length of each row.
+        sampling, generators: how a token is chosen, by each row's own generator.
+        ends: tokens that end a row.
+        stop: as for `generate_stream`.
+        lookup: for guesses.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        rows: list[list[int]],
+        limits: Sequence[int],
+        sampling: Sampling,
+        generators: Sequence[torch.Generator],
+        ends: Set[int | None],
+        stop: Callable[[int, int], bool] | None,
+        lookup: Lookup,
+    ) -> None:
+        self.reader, self.rows, self.limits = reader, rows, limits
+        self.sampling, self.generators = sampling, generators
+        self.ends, self.stop = ends, stop
+        self.live = list(range(len(rows)))
+        penalizes = sampling.repetition_penalty != 1
+        self.seen = _seen(rows, reader.model.config.vocab_size, reader.device) if penalizes else None  # (live, V)
+        self.guesser = Guesser(lookup, None if reader.draft_model is None else self._draft)
+
+    @torch.inference_mode()
+    def tokens(self) -> Iterator[NewToken]:
+        """All of them, as they come."""
+        while self.live:
+            only = self.rows[self.live[0]]
+            length = len(only)
+            guess = self.guesser.guess(only, self.reader.room) if len(self.live) == 1 else []
+            with evaluating(self.reader.model, torch.float32):
+                logits = self.reader.read([self.rows[i] for i in self.live], guess)  # (B, 1 + G, V)
+            for right in range(1 + len(guess)):
+                new = self._append(logits[:, right])
+                yield from new
+                kept = [place for place, token in enumerate(new) if token.end is None]
+                if not (kept and right < len(guess) and new[0].token == guess[right]):
+                    break
+            if guess:
+                self.reader.drop(len(guess) - right)
+                self.guesser.learn(only[length:])
+            self._keep(kept)
+
+    def _append(self, logits: Tensor) -> list[NewToken]:
+        """The next token of each live row, by its logits (B, V)."""
+        chosen = self.sampling.choose(logits, [self.generators[i] for i in self.live], self.seen)[:, None]  # (B, 1)
+        if not logits.gather(1, chosen).isfinite().all():  # where there is a NaN or an infinity, it is chosen
+            raise UserError("the model's logits are not finite: its weights are damaged, or too narrow a dtype")
+        if self.seen is not None:
+            self.seen.scatter_(1, chosen, True)
+        tokens = zip(self.live, chosen[:, 0].tolist(), strict=True)
+        return [NewToken(row, token, self._end(row, token)) for row, token in tokens]
+
+    def _end(self, row: int, token: int) -> End | None:
+        """Append it, and say whether it is the row's last."""
+        self.rows[row].append(token)
+        if token in self.ends:
             return "eos"
-        if stop is not None and stop(row, token):
+        if self.stop is not None and self.stop(row, token):
             return "stop"
-        return "length" if len(rows[row]) == limits[row] else None
+        return "length" if len(self.rows[row]) == self.limits[row] else None
 
-    def draft(n: int) -> list[int]:
+    def _keep(self, kept: list[int]) -> None:
+        """Of the live rows these go on."""
+        if kept and len(kept) < len(self.live):
+            self.reader.keep(kept)
+            self.seen = None if self.seen is None else self.seen[kept]
+        self.live = [self.live[place] for place in kept]
+
+    def _draft(self, n: int) -> list[int]:
         """As the only row would go on: drawn with the same noise as its next tokens."""
-        generator, known = generators[live[0]].clone_state(), None if seen is None else seen.clone()
+        generator = self.generators[self.live[0]].clone_state()
+        seen = None if self.seen is None else self.seen.clone()
 
         def choose(logits: Tensor) -> Tensor:
-            chosen = sampling.choose(logits, [generator], known)
-            if known is not None:
-                known.scatter_(1, chosen[:, None], True)
+            chosen = self.sampling.choose(logits, [generator], seen)
+            if seen is not None:
+                seen.scatter_(1, chosen[:, None], True)
             return chosen
 
-        return reader.draft(rows[live[0]][-1], n, choose)
-
-    seen = None if sampling.repetition_penalty == 1 else _seen(rows, reader.model.config.vocab_size, reader.device)
-    guesser = Guesser(lookup, None if reader.draft_model is None else draft)
-    while live:
-        length = len(rows[live[0]])
-        guess = guesser.guess(rows[live[0]], reader.room) if len(live) == 1 else []
-        with evaluating(reader.model, torch.float32):
-            logits = reader.read([rows[i] for i in live], guess)  # (B, 1 + G, V)
-        for right in range(1 + len(guess)):
-            following = logits[:, right]  # (B, V)
-            chosen = sampling.choose(following, [generators[i] for i in live], seen)[:, None]  # (B, 1)
-            if not following.gather(1, chosen).isfinite().all():  # where there is a NaN or an infinity, it is chosen
-                raise UserError("the model's logits are not finite: its weights are damaged, or too narrow a dtype")
-            if seen is not None:
-                seen.scatter_(1, chosen, True)
-            new = [NewToken(i, token, end(i, token)) for i, token in zip(live, chosen[:, 0].tolist(), strict=True)]
-            yield from new
-            kept = [place for place, token in enumerate(new) if token.end is None]
-            if not (kept and right < len(guess) and new[0].token == guess[right]):
-                break
-        if guess:
-            reader.drop(len(guess) - right)
-            guesser.learn(rows[live[0]][length:])
-        if kept and len(kept) < len(live):
-            reader.keep(kept)
-            seen = None if seen is None else seen[kept]
-        live = [live[place] for place in kept]
+        return self.reader.draft(self.rows[self.live[0]][-1], n, choose)
 
 
 def _seen(rows: list[list[int]], vocab_size: int, device: torch.device) -> Tensor:

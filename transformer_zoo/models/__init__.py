@@ -3,7 +3,17 @@
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
-from transformer_zoo.models.packing import draft_of, pack, quantize
+from transformer_zoo.models.packing import check_draft, draft_of, pack, quantize
 from transformer_zoo.models.stacks import Decoder, Encoder
 
-__all__ = ["Decoder", "DecoderCache", "DecoderOnly", "Encoder", "EncoderDecoder", "draft_of", "pack", "quantize"]
+__all__ = [
+    "Decoder",
+    "DecoderCache",
+    "DecoderOnly",
+    "Encoder",
+    "EncoderDecoder",
+    "check_draft",
+    "draft_of",
+    "pack",
+    "quantize",
+]

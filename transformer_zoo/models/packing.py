@@ -83,6 +83,12 @@ def draft_of(model: Model) -> Model | None:
     return quantize(model) if is_large and _is_plain(model) and cpu_has_int8() else None
 
 
+def check_draft(model: Model, draft: Model | None) -> None:
+    """Is this a draft of the model, where there is one? UserError: it is another's."""
+    if draft is not None and draft.config != model.config:
+        raise UserError("the draft is not of this model: give quantize(model)")
+
+
 _WORTH_A_DRAFT = 20_000_000  # parameters; below, a step takes as long to begin as to read
 
 
