@@ -39,6 +39,7 @@ test: lint
 
 lint: $(VENV)/test-installed
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
 slow: $(VENV)/test-installed

@@ -139,9 +139,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
 def test_what_may_be_shared(share: str, target_vocab_size: int | None) -> None:
     fields = SMALL | {"share_embeddings": share, "target_vocab_size": target_vocab_size}
     if share == "all" and target_vocab_size == 70:
-        with pytest.raises(
-            UserError, match=r"'all' needs one vocabulary.*set share_embeddings to 'decoder' or 'none'"
-        ):
+        with pytest.raises(UserError, match=r"'all' needs one vocabulary.*set share_embeddings to 'decoder' or 'none'"):
             EncoderDecoderConfig(**fields)
     else:
         assert EncoderDecoderConfig(**fields).share_embeddings == share

@@ -40,9 +40,7 @@ def prepare(
         out: folder for train.en, train.de, ...; by default the script's own.
     """
     if len(set(languages)) < 2:
-        raise UserError(
-            f"--languages: two or more different ones are needed, here is {' '.join(languages) or 'none'}"
-        )
+        raise UserError(f"--languages: two or more different ones are needed, here is {' '.join(languages) or 'none'}")
     if from_ is not None:
         write_folder(from_, out, languages)
         tok = tok or (from_ / "tok" if (from_ / "tok").is_dir() else None)

@@ -53,9 +53,7 @@ def split(pairs: Iterable[Pair]) -> tuple[dict[str, list[Pair]], dict[str, int]]
             kept = [pair for pair in parts[name] if key(pair[1]) not in taken]
             dropped[f"translation is in {held_out}"] += len(parts[name]) - len(kept)
             parts[name] = kept
-    return {
-        name: sorted(part, key=lambda pair: digest("\t".join(pair))) for name, part in parts.items()
-    }, dropped
+    return {name: sorted(part, key=lambda pair: digest("\t".join(pair))) for name, part in parts.items()}, dropped
 
 
 def from_folder(folder: Path, code: str) -> Iterable[Pair]:
@@ -73,9 +71,7 @@ def from_hub(name: str, language: str) -> Iterable[Pair]:
     splits = load_hub(name, f"en-{language}")
     nested = any("translation" in part.column_names for part in splits.values())
     columns = ("en", language) if nested else ("english", "non_english")
-    return (
-        (row[0], row[1]) for row in chain.from_iterable(hub_rows(splits, part, columns) for part in splits)
-    )
+    return ((row[0], row[1]) for row in chain.from_iterable(hub_rows(splits, part, columns) for part in splits))
 
 
 def prepare(

@@ -209,9 +209,7 @@ def get_prompt(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer) 
         raise UserError(f"validation.prompt: {error}") from None
 
 
-def write_samples(
-    recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer, prompt: list[int]
-) -> list[str]:
+def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer, prompt: list[int]) -> list[str]:
     """Texts as the model writes them now."""
     how = recipe.validation
     written = generate(

@@ -33,9 +33,7 @@ def make_corpus(n: int, mean_length: float, vocab_size: int, seed: int) -> Encod
     source = np.clip(rng.gamma(4, (mean_length - 1) / 4, n), 2, 4 * mean_length).round().astype(np.int64)
     target = np.maximum(source * rng.normal(1, 0.15, n), 2).round().astype(np.int64)
     sides = [
-        TokenArrays(
-            rng.integers(4, vocab_size, lengths.sum()).astype(np.uint32), np.append(0, lengths.cumsum())
-        )
+        TokenArrays(rng.integers(4, vocab_size, lengths.sum()).astype(np.uint32), np.append(0, lengths.cumsum()))
         for lengths in (source, target)
     ]
     return EncodedCorpus(sides[0], sides[1], "made up", np.arange(1, n + 1))
@@ -46,9 +44,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def training_loss(
-    name: str, model: EncoderDecoder, options: Namespace
-) -> tuple[Any, Callable[[Batch], Tensor]]:
+def training_loss(name: str, model: EncoderDecoder, options: Namespace) -> tuple[Any, Callable[[Batch], Tensor]]:
     """A copy of the model in the implementation `name`, and its loss, summed over real target tokens."""
     if name == OURS:
         ours = EncoderDecoder(model.config)
@@ -76,9 +72,7 @@ def training_loss(
     return peer, torch.compile(loss, dynamic=True) if options.compile else loss
 
 
-def training_contestants(
-    model: EncoderDecoder, batches: Sequence[Batch], options: Namespace
-) -> list[Contestant]:
+def training_contestants(model: EncoderDecoder, batches: Sequence[Batch], options: Namespace) -> list[Contestant]:
     """Each implementation at each precision, all with fused Adam. A round is `options.steps` updates."""
 
     def run(module: Any, loss: Any, optimizer: Any, precision: str, number: int) -> float:
@@ -115,9 +109,7 @@ def discourage_specials(model: EncoderDecoder) -> None:
     norm.bias -= 6 * F.normalize(embeddings, dim=-1).sum(0)
 
 
-def source_batches(
-    corpus: EncodedCorpus, size: int, device: torch.device
-) -> list[tuple[Tensor, Tensor | None]]:
+def source_batches(corpus: EncodedCorpus, size: int, device: torch.device) -> list[tuple[Tensor, Tensor | None]]:
     """Sources by length, `size` at a time: ids (B, Ts) and mask (B, Ts)."""
     order = np.argsort(corpus.source_lengths, kind="stable")
     batches = [collate(corpus, order[i : i + size]).to(device) for i in range(0, len(order), size)]
@@ -192,9 +184,7 @@ def load_ctranslate2(model: EncoderDecoder, compute_type: str, device: torch.dev
         )
 
 
-def decoding_contestants(
-    model: EncoderDecoder, corpus: EncodedCorpus, options: Namespace
-) -> list[Contestant]:
+def decoding_contestants(model: EncoderDecoder, corpus: EncodedCorpus, options: Namespace) -> list[Contestant]:
     """Each implementation at each precision. A round translates all sentences."""
     batches = source_batches(corpus, options.batch_sentences, options.device)
     words = made_up_tokens(model.config)
@@ -207,9 +197,7 @@ def decoding_contestants(
         return len(corpus)
 
     def run_ctranslate2(translator: Any, number: int) -> float:
-        search_ctranslate2(
-            translator, sentences[: options.batch_sentences] if number < 0 else sentences, options
-        )
+        search_ctranslate2(translator, sentences[: options.batch_sentences] if number < 0 else sentences, options)
         return len(corpus)
 
     marian = to_marian(model).to(options.device).eval()

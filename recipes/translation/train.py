@@ -134,9 +134,7 @@ def read_huggingface(name: str) -> Run | TextRun:
     return imported_run(from_huggingface(folder), folder)
 
 
-def get_tokenizer(
-    recipe: Recipe, train: ParallelText, run_dir: Path, start: Initial | None
-) -> AnyTranslationTokenizer:
+def get_tokenizer(recipe: Recipe, train: ParallelText, run_dir: Path, start: Initial | None) -> AnyTranslationTokenizer:
     """The tokenizer of a run that goes on, or of the model it starts from; else the first process trains one."""
     folder = run_dir / "tokenizer"
     if distributed.world().main and not is_going_on(run_dir):
@@ -250,9 +248,7 @@ class Validator:
     ) -> None:
         self.recipe, self.tokenizer, self.text, self.objective = recipe, tokenizer, text, objective
         # BLEU and samples are of all sentences: what is too long for the model is translated in pieces.
-        self.corpus, report = drop_overlong(
-            encode_corpus(text, tokenizer), longest_input(objective.model.config)
-        )
+        self.corpus, report = drop_overlong(encode_corpus(text, tokenizer), longest_input(objective.model.config))
         if report.n_dropped:
             say(f"validation loss: {report}")
         lengths = self.corpus.source_lengths, self.corpus.target_lengths
@@ -282,9 +278,7 @@ class Validator:
         return [f"  source     {s}\n  model      {h}\n  reference  {r}\n" for s, h, r in shown]
 
 
-def score_tests(
-    recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], device: torch.device
-) -> dict[str, Any]:
+def score_tests(recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], device: torch.device) -> dict[str, Any]:
     """Translates every test with the final weights, keeps the hypotheses, prints BLEU and its signature."""
     run, how = load_translation_run(run_dir, device=device), recipe.test
     longest = run.max_source_tokens
@@ -297,9 +291,7 @@ def score_tests(
         for kind, kept in {"src": text.source, "ref": text.target, "hyp": hypotheses}.items():
             write_text(run_dir / "test" / f"{name}.{kind}", "".join(line + "\n" for line in kept))
         bleu = corpus_score(hypotheses, text.target, tokenize=how.bleu_tokenize)[0]
-        same = sum(
-            hypothesis == reference for hypothesis, reference in zip(hypotheses, text.target, strict=True)
-        )
+        same = sum(hypothesis == reference for hypothesis, reference in zip(hypotheses, text.target, strict=True))
         print(
             f"{name}: BLEU {bleu.score:.2f}  {bleu.signature}  ({same} of {len(text)} exactly right)",
             flush=True,

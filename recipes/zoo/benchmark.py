@@ -196,8 +196,7 @@ def _race(family: str, batch: int, beam: int, pair: tuple[Run, Run], options: Na
         return amount
 
     contestants = [
-        Contestant(name, "float32", partial(measure, run))
-        for name, run in zip((OURS, HUGGING_FACE), pair, strict=True)
+        Contestant(name, "float32", partial(measure, run)) for name, run in zip((OURS, HUGGING_FACE), pair, strict=True)
     ]
     rows = compete(contestants, options.rounds, family, options.device)
     for row in rows:

@@ -32,15 +32,11 @@ def naive_weights(
     return torch.where(total > 0, exponentials / total.clamp_min(1e-300), 0)
 
 
-def naive_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, **options: Tensor | float | None
-) -> Tensor:
+def naive_attention(queries: Tensor, keys: Tensor, values: Tensor, **options: Tensor | float | None) -> Tensor:
     """Equation 1 in float64 with all that may be added to it; a query that may see nothing gives zeros."""
     weights = naive_weights(queries, keys, **options)  # type: ignore[arg-type]
     group = queries.size(1) // values.size(1)
-    return torch.stack(
-        [weights[:, h] @ values[:, h // group].double() for h in range(queries.size(1))], dim=1
-    )
+    return torch.stack([weights[:, h] @ values[:, h // group].double() for h in range(queries.size(1))], dim=1)
 
 
 def heads_of(x: Tensor, head_dim: int) -> Tensor:

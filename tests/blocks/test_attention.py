@@ -116,9 +116,7 @@ def test_the_fused_kernel_gets_is_causal_alone(monkeypatch: pytest.MonkeyPatch, 
 
 def test_single_precision(kernel: str) -> None:
     queries, keys, values = (torch.randn(B, H, 64, 32) for _ in range(3))
-    assert_close(
-        attend(queries, keys, values).double(), naive_attention(queries, keys, values), rtol=1e-5, atol=1e-5
-    )
+    assert_close(attend(queries, keys, values).double(), naive_attention(queries, keys, values), rtol=1e-5, atol=1e-5)
 
 
 def test_short_sequences_of_bfloat16_take_plain_products_and_others_the_fused_kernel(
@@ -144,9 +142,7 @@ def test_both_kernels_agree_at_lengths_around_the_choice() -> None:
 
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_row_that_may_attend_to_nothing_gives_zeros(
-    kernel: str, dtype: torch.dtype, with_bias: bool
-) -> None:
+def test_a_row_that_may_attend_to_nothing_gives_zeros(kernel: str, dtype: torch.dtype, with_bias: bool) -> None:
     inputs = leaves((B, H, TQ, DH), (B, H, TK, DH), (B, H, TK, DH), (1, H, TQ, TK), dtype=dtype)
     mask = torch.ones(B, 1, TQ, TK, dtype=torch.bool)
     mask[0, 0, 3] = False
@@ -187,9 +183,7 @@ def test_attention_weights_are_the_formula() -> None:
     queries, keys = torch.randn(B, H, TQ, DH), torch.randn(B, 3, TK, DH)
     mask, bias = random_mask((B, 1, TQ, TK)), torch.randn(H, 1, TK)
     got = attention_weights(queries, keys, mask=mask, bias=bias, scale=0.2)
-    assert_close(
-        got.double(), naive_weights(queries, keys, mask=mask, bias=bias, scale=0.2), rtol=1e-5, atol=1e-6
-    )
+    assert_close(got.double(), naive_weights(queries, keys, mask=mask, bias=bias, scale=0.2), rtol=1e-5, atol=1e-6)
     assert_close(got.sum(-1), mask.any(-1).expand(B, H, TQ).float())
 
 
@@ -246,9 +240,7 @@ def test_it_agrees_with_torch(kernel: str, case: str) -> None:
         padding = torch.arange(n_keys) < torch.tensor([[n_keys], [3], [1]])
         mask = key_mask(padding)
     elif case in ("causal", "mask"):
-        mask = (
-            causal_mask(5) if case == "causal" else (torch.rand(5, 5) < 0.6) | torch.eye(5, dtype=torch.bool)
-        )
+        mask = causal_mask(5) if case == "causal" else (torch.rand(5, 5) < 0.6) | torch.eye(5, dtype=torch.bool)
         disallowed = ~mask
     elif case == "mask of each head":
         mask = (torch.rand(batch, n_heads, 5, 5) < 0.6) | torch.eye(5, dtype=torch.bool)
@@ -256,9 +248,7 @@ def test_it_agrees_with_torch(kernel: str, case: str) -> None:
     elif case == "float mask":
         disallowed = bias = torch.randn(5, 5)
     causal = case == "causal"
-    got = ours(
-        x, memory if case == "cross" else None, mask=None if causal else mask, bias=bias, is_causal=causal
-    )
+    got = ours(x, memory if case == "cross" else None, mask=None if causal else mask, bias=bias, is_causal=causal)
     wanted, wanted_weights = theirs(
         x, memory, memory, attn_mask=disallowed, key_padding_mask=None if padding is None else ~padding,
         average_attn_weights=False,
@@ -285,9 +275,7 @@ def test_it_agrees_with_torch(kernel: str, case: str) -> None:
 def test_returned_weights_are_those_of_the_fast_path(kernel: str, is_causal: bool, masked: bool) -> None:
     module = Attention(12, 4, n_kv_heads=2)
     x = torch.randn(2, 6, 12)
-    real = torch.tensor(
-        [[True] * 6, [False] * 2 + [True] * 4]
-    )  # with is_causal, two rows that may see nothing
+    real = torch.tensor([[True] * 6, [False] * 2 + [True] * 4])  # with is_causal, two rows that may see nothing
     mask = key_mask(real) if masked else None
     fast = module(x, mask=mask, is_causal=is_causal)
     slow, weights = module(x, mask=mask, is_causal=is_causal, return_weights=True)
@@ -352,9 +340,7 @@ def test_a_cache_and_padding_masks_together(kernel: str) -> None:
     real = torch.tensor([[True] * 5, [False] * 2 + [True] * 3])
     whole = module(x, mask=key_mask(real), is_causal=True)
     static, growing = StaticKVCache.empty(2, 4, 5, 3), KVCache.empty(2, 4, 5, 3)
-    pieces = [
-        module(part, mask=key_mask(real), is_causal=True, cache=static) for part in x.split([2, 1, 2], dim=1)
-    ]
+    pieces = [module(part, mask=key_mask(real), is_causal=True, cache=static) for part in x.split([2, 1, 2], dim=1)]
     assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-5, atol=1e-6)
     pieces = []
     for part in x.split([2, 1, 2], dim=1):
@@ -395,15 +381,12 @@ def test_dropout_only_in_training(kernel: str) -> None:
 def test_bias_per_projection(bias: bool | tuple[str, ...]) -> None:
     module = Attention(6, 2, bias=bias)
     wanted = {"q", "k", "v", "out"} if bias is True else set(bias or ())
-    assert {
-        name for name in ("q", "k", "v", "out") if getattr(module, f"{name}_proj").bias is not None
-    } == wanted
+    assert {name for name in ("q", "k", "v", "out") if getattr(module, f"{name}_proj").bias is not None} == wanted
 
 
 def test_weight_names_and_shapes() -> None:
     shapes = {
-        name: tuple(w.shape)
-        for name, w in Attention(6, 4, n_kv_heads=2, head_dim=5, d_memory=7).named_parameters()
+        name: tuple(w.shape) for name, w in Attention(6, 4, n_kv_heads=2, head_dim=5, d_memory=7).named_parameters()
     }
     assert shapes == {
         "q_proj.weight": (20, 6), "q_proj.bias": (20,),

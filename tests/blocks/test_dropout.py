@@ -94,10 +94,7 @@ def test_torchs_seed_and_state_cover_it() -> None:
     state = torch.get_rng_state()
     torch.rand(100)
     torch.set_rng_state(state)
-    assert all(
-        torch.equal(dropout(torch.ones(n), 0.5), wanted)
-        for n, wanted in zip((1, 130), first[1:], strict=True)
-    )
+    assert all(torch.equal(dropout(torch.ones(n), 0.5), wanted) for n, wanted in zip((1, 130), first[1:], strict=True))
 
 
 def test_p_close_to_one_drops() -> None:

@@ -105,9 +105,7 @@ def test_cross_attention_needs_a_memory() -> None:
 
 
 def test_a_memory_of_another_width_and_shared_heads() -> None:
-    layer = DecoderLayer(
-        D, 4, D_FF, d_memory=9, n_kv_heads=2, head_dim=5, gated=True, norm="rmsnorm", bias=False
-    )
+    layer = DecoderLayer(D, 4, D_FF, d_memory=9, n_kv_heads=2, head_dim=5, gated=True, norm="rmsnorm", bias=False)
     assert isinstance(layer.cross_attn, Attention)
     assert layer.cross_attn.k_proj.weight.shape == (10, 9)
     assert layer.attn.k_proj.weight.shape == (10, D)
@@ -120,8 +118,7 @@ def test_cached_steps_equal_the_whole(kernel: str, norm_position: str) -> None:
     x, memory, memory_mask = torch.randn(B, TT, D), torch.randn(B, TS, D), key_mask(SOURCE_REAL)
     cache, projected = KVCache.empty(B, H, TT, D // H), layer.cross_attn.project_memory(memory)
     pieces = [
-        layer(part, memory_mask=memory_mask, cache=cache, memory_cache=projected)
-        for part in x.split([2, 1, 2], dim=1)
+        layer(part, memory_mask=memory_mask, cache=cache, memory_cache=projected) for part in x.split([2, 1, 2], dim=1)
     ]
     assert_close(torch.cat(pieces, dim=1), layer(x, memory, memory_mask=memory_mask), rtol=1e-5, atol=1e-5)
 

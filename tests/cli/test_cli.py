@@ -31,16 +31,12 @@ TEXT = [WORDS[i % 40 :] + " " + WORDS[: i % 30] for i in range(60)]
 def make_run(folder: Path, seed: int) -> Path:
     """A run of a random model, whose recipe names two tests."""
     tokenizer = TranslationTokenizer.train(TEXT, TEXT, TokenizerSettings(vocab_size=60))
-    config = EncoderDecoderConfig(
-        vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1
-    )
+    config = EncoderDecoderConfig(vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
     tokenizer.save(folder / "tokenizer")
     save_model_config(folder, "encoder-decoder", config, max_source_tokens=LONGEST)
     for step in (1, 2, 3):
         torch.manual_seed(seed + step)
-        save_weights(
-            folder / "checkpoints" / f"step_{step:06d}.safetensors", copy_weights(EncoderDecoder(config))
-        )
+        save_weights(folder / "checkpoints" / f"step_{step:06d}.safetensors", copy_weights(EncoderDecoder(config)))
     save_weights(folder / "model.safetensors", copy_weights(EncoderDecoder(config)))
     for side in ("en", "de"):
         (folder / f"test.{side}").write_text("".join(line + "\n" for line in TEXT[:6]), encoding="utf-8")
@@ -149,10 +145,7 @@ def test_translate_files_and_recipe_settings(run: Path, tmp_path: Path) -> None:
     out, explicit = tmp_path / "out.txt", tmp_path / "explicit.txt"
     assert main(["translate", str(run), "--input", str(run / "test.en"), "--output", str(out)]) == 0
     options = ["--beam", "3", "--length-penalty", "1.0", "--penalty", "length", "--batch-tokens", "1"]
-    assert (
-        main(["translate", str(run), "--input", str(run / "test.en"), "--output", str(explicit), *options])
-        == 0
-    )
+    assert main(["translate", str(run), "--input", str(run / "test.en"), "--output", str(explicit), *options]) == 0
     assert out.read_text("utf-8").count("\n") == 6
     assert out.read_text("utf-8") == explicit.read_text("utf-8")
     assert not list(tmp_path.glob("*.part"))
@@ -162,9 +155,7 @@ def test_n_best_lines_are_numbered_and_scored(run: Path, capsys: pytest.CaptureF
     assert main(["translate", str(run), "--input", str(run / "test.en"), "--n-best", "2"]) == 0
     rows = [line.split(" ||| ") for line in capsys.readouterr().out.splitlines()]
     assert [int(number) for number, _, _ in rows] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
-    assert all(
-        float(first[1]) >= float(second[1]) for first, second in zip(rows[::2], rows[1::2], strict=True)
-    )
+    assert all(float(first[1]) >= float(second[1]) for first, second in zip(rows[::2], rows[1::2], strict=True))
 
 
 def test_a_line_longer_than_those_of_the_training_is_split_and_named(run: Path) -> None:
@@ -360,8 +351,6 @@ def test_help_explains_every_option_without_loading_torch(command: str) -> None:
     arguments = [sys.executable, "-c", code, command, "--help"]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == "False\n"
-    options = [
-        line.split()[0] for line in done.stdout.split("options:\n")[1].splitlines() if line.startswith("  -")
-    ]
+    options = [line.split()[0] for line in done.stdout.split("options:\n")[1].splitlines() if line.startswith("  -")]
     assert len(options) >= 2
     assert "_" not in "".join(options)

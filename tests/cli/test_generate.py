@@ -320,9 +320,7 @@ def translation_run(folder: Path) -> Path:
 
     lines = ["one two three", "four five six"]
     TranslationTokenizer.train(lines, lines, TokenizerSettings(vocab_size=30)).save(folder / "tokenizer")
-    config = EncoderDecoderConfig(
-        vocab_size=30, d_model=8, n_heads=2, d_ff=8, n_encoder_layers=1, n_decoder_layers=1
-    )
+    config = EncoderDecoderConfig(vocab_size=30, d_model=8, n_heads=2, d_ff=8, n_encoder_layers=1, n_decoder_layers=1)
     save_model_config(folder, "encoder-decoder", config)
     save_weights(folder / "model.safetensors", copy_weights(EncoderDecoder(config)))
     (folder / "config.yaml").write_text("{}", encoding="utf-8")

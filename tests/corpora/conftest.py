@@ -17,9 +17,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="session")
 def load() -> Callable[[str], ModuleType]:
     def load_corpus(corpus: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(
-            f"prepare_{corpus}", ROOT / "data" / corpus / "prepare.py"
-        )
+        spec = importlib.util.spec_from_file_location(f"prepare_{corpus}", ROOT / "data" / corpus / "prepare.py")
         assert spec
         assert spec.loader
         module = importlib.util.module_from_spec(spec)
@@ -31,9 +29,7 @@ def load() -> Callable[[str], ModuleType]:
 
 @pytest.fixture
 def run_script() -> Run:
-    def run(
-        corpus: str, *arguments: object, before: str = "", after: str = ""
-    ) -> subprocess.CompletedProcess[str]:
+    def run(corpus: str, *arguments: object, before: str = "", after: str = "") -> subprocess.CompletedProcess[str]:
         script = str(ROOT / "data" / corpus / "prepare.py")
         code = f"import runpy, sys; {before}\nrunpy.run_path(sys.argv[0], run_name='__main__'); {after}"
         code = f"import sys; sys.argv = {[script, *map(str, arguments)]!r}; {code}"
@@ -62,6 +58,4 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def read() -> Callable[[Path], dict[str, str]]:
     """The files of a folder, whole, by name."""
-    return lambda folder: {
-        path.name: path.read_bytes().decode() for path in sorted(folder.iterdir()) if path.is_file()
-    }
+    return lambda folder: {path.name: path.read_bytes().decode() for path in sorted(folder.iterdir()) if path.is_file()}

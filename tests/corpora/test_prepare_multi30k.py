@@ -53,9 +53,7 @@ def test_three_languages_at_once(multi30k: ModuleType, tmp_path: Path, read: Rea
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_tokenised_text_is_written_beside(
-    multi30k: ModuleType, tmp_path: Path, read: Read, inside: bool
-) -> None:
+def test_tokenised_text_is_written_beside(multi30k: ModuleType, tmp_path: Path, read: Read, inside: bool) -> None:
     raw = put(tmp_path / "in", EN_DE)
     tokenised = {name.replace(".", ".lc.norm.tok.", 1): text.lower() for name, text in EN_DE.items()}
     tok = put(raw / "tok" if inside else tmp_path / "elsewhere", tokenised)

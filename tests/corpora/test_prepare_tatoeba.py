@@ -42,9 +42,7 @@ def test_every_pair_is_kept_or_counted(tatoeba: ModuleType) -> None:
     assert dropped["translation is in val"] > 0
 
 
-def test_a_sentence_keeps_its_split_when_others_come_and_go(
-    tatoeba: ModuleType, parts: dict[str, list[Pair]]
-) -> None:
+def test_a_sentence_keeps_its_split_when_others_come_and_go(tatoeba: ModuleType, parts: dict[str, list[Pair]]) -> None:
     fewer = tatoeba.split(PAIRS[::7])[0]
     for name in ("test", "val"):
         assert {english for english, _ in fewer[name]} <= {english for english, _ in parts[name]}

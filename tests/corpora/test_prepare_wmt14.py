@@ -48,13 +48,9 @@ def test_wmts_own_names(wmt14: ModuleType, tmp_path: Path, read: Read) -> None:
     assert read(tmp_path / "out") == WRITTEN
 
 
-def test_a_missing_part_is_named_before_anything_is_written(
-    wmt14: ModuleType, tmp_path: Path, read: Read
-) -> None:
+def test_a_missing_part_is_named_before_anything_is_written(wmt14: ModuleType, tmp_path: Path, read: Read) -> None:
     source = {"europarl-v7.de-en.en": "one\n", "europarl-v7.de-en.de": "eins\n"}
-    with pytest.raises(
-        UserError, match=r"neither commoncrawl\.de-en\.en nor commoncrawl\.de-en\.en\.gz is there"
-    ):
+    with pytest.raises(UserError, match=r"neither commoncrawl\.de-en\.en nor commoncrawl\.de-en\.en\.gz is there"):
         wmt14.prepare(put(tmp_path / "in", source), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -230,9 +230,7 @@ def test_drop_overlong_keeps_line_numbers_and_reports():
 @pytest.fixture(scope="module")
 def tokenizer() -> TranslationTokenizer:
     lines = [f"wort{i} und {chr(97 + i % 26)}{i * 7}" for i in range(499)]
-    return TranslationTokenizer.train(
-        lines, [line.upper() for line in lines], TokenizerSettings(vocab_size=127)
-    )
+    return TranslationTokenizer.train(lines, [line.upper() for line in lines], TokenizerSettings(vocab_size=127))
 
 
 def test_encode_corpus_is_line_by_line_encoding(tokenizer):

@@ -185,9 +185,7 @@ def test_clean_obeys_its_fields_and_spares_short_pairs():
 def test_the_report_shows_five_examples():
     text = ParallelText(["a"] * 1013, ["b"] * 1013)
     _, report = clean(text, Cleaning())
-    assert str(report) == (
-        "parallel text: kept 1 of 1,013 pairs; dropped 1,012 duplicate (lines 2, 3, 4, 5, 6, ...)"
-    )
+    assert str(report) == ("parallel text: kept 1 of 1,013 pairs; dropped 1,012 duplicate (lines 2, 3, 4, 5, 6, ...)")
 
 
 def test_cleaning_twice_changes_nothing_and_keeps_the_first_line_numbers():

@@ -54,17 +54,14 @@ def test_batch_is_line_by_line_encoding(tokenizer):
 
 @pytest.mark.parametrize("model_type", ["bpe", "unigram"])
 def test_training_twice_gives_the_same_bytes(model_type):
-    first, second = (
-        SentencePieceTokenizer.train(LINES, vocab_size=61, model_type=model_type) for _ in range(2)
-    )
+    first, second = (SentencePieceTokenizer.train(LINES, vocab_size=61, model_type=model_type) for _ in range(2))
     assert first.model == second.model
 
 
 def test_drawn_training_lines_follow_the_seed():
     lines = sentences(499) + [f"selten{i}" for i in range(499)]
     one, again, other = (
-        SentencePieceTokenizer.train(lines, vocab_size=71, training_lines=53, seed=seed).model
-        for seed in (1, 1, 2)
+        SentencePieceTokenizer.train(lines, vocab_size=71, training_lines=53, seed=seed).model for seed in (1, 1, 2)
     )
     assert one == again
     assert one != other

@@ -44,9 +44,7 @@ def pad(sources: Sequence[Sequence[int]], extra: int = 0) -> tuple[Tensor, Tenso
     return ids, ids != PAD
 
 
-def search(
-    model: EncoderDecoder, sources: Sequence[Sequence[int]], **options: object
-) -> list[list[Hypothesis]]:
+def search(model: EncoderDecoder, sources: Sequence[Sequence[int]], **options: object) -> list[list[Hypothesis]]:
     return beam_search(model, *pad(sources), **options)
 
 
@@ -89,9 +87,7 @@ def naive_beam_search(
         candidates.sort(reverse=True)
         for log_prob, tokens in candidates[:beam]:
             if tokens[-1] == EOS:
-                finished.append(
-                    Hypothesis(tokens[:-1], log_prob, log_prob / length_penalty_at(length, alpha, penalty))
-                )
+                finished.append(Hypothesis(tokens[:-1], log_prob, log_prob / length_penalty_at(length, alpha, penalty)))
         live = [c for c in candidates if c[1][-1] != EOS][:beam]
     return sorted(finished, key=lambda h: -h.score)[:n_best]
 
@@ -102,9 +98,7 @@ def assert_same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> 
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("penalty", "alpha"), [("gnmt", 0.6), ("length", 1.0), ("gnmt", 0.0), ("length", -0.5)]
-)
+@pytest.mark.parametrize(("penalty", "alpha"), [("gnmt", 0.6), ("length", 1.0), ("gnmt", 0.0), ("length", -0.5)])
 def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alpha: float) -> None:
     model = make_model(vocab_size=7)
     source, limit = make_sources([3], vocab_size=7)[0], 5
@@ -112,13 +106,9 @@ def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alp
     for n in range(limit):
         for tokens in itertools.product([UNK, 4, 5, 6], repeat=n):
             log_prob = log_prob_of(model, source, tokens)
-            everything.append(
-                Hypothesis(list(tokens), log_prob, log_prob / length_penalty_at(n + 1, alpha, penalty))
-            )
+            everything.append(Hypothesis(list(tokens), log_prob, log_prob / length_penalty_at(n + 1, alpha, penalty)))
     everything.sort(key=lambda h: -h.score)
-    [found] = search(
-        model, [source], beam=1500, n_best=1500, max_extra=2, length_penalty=alpha, penalty=penalty
-    )
+    [found] = search(model, [source], beam=1500, n_best=1500, max_extra=2, length_penalty=alpha, penalty=penalty)
     assert len(found) == len(everything) == 341
     assert_same(found[:20], everything[:20])
 
@@ -139,9 +129,7 @@ def test_a_pruned_beam_keeps_what_a_slow_search_keeps(
 ) -> None:
     model = make_model(seed=seed)
     sources = make_sources([2, 6, 4, 3, 1, 7], seed=seed)
-    found = search(
-        model, sources, beam=beam, n_best=n_best, penalty=penalty, length_penalty=alpha, max_extra=5
-    )
+    found = search(model, sources, beam=beam, n_best=n_best, penalty=penalty, length_penalty=alpha, max_extra=5)
     for source, hypotheses in zip(sources, found, strict=True):
         expected = naive_beam_search(
             model, source, beam=beam, limit=len(source) + 5, n_best=n_best, alpha=alpha, penalty=penalty
@@ -184,18 +172,14 @@ def test_a_sentence_gets_the_same_in_every_company(beam: int, positions: str) ->
         for start in range(0, 10, size):
             rows = order[start : start + size]
             ids, mask = pad([sources[i] for i in rows], extra)
-            for i, found in zip(
-                rows, beam_search(model, ids, mask, beam=beam, n_best=beam, max_extra=12), strict=True
-            ):
+            for i, found in zip(rows, beam_search(model, ids, mask, beam=beam, n_best=beam, max_extra=12), strict=True):
                 assert_same(found, alone[i])
 
 
 def test_no_mask_means_all_tokens_are_real() -> None:
     model = make_model()
     ids = torch.tensor(make_sources([6, 6]))
-    assert beam_search(model, ids, beam=3) == beam_search(
-        model, ids, torch.ones_like(ids, dtype=torch.bool), beam=3
-    )
+    assert beam_search(model, ids, beam=3) == beam_search(model, ids, torch.ones_like(ids, dtype=torch.bool), beam=3)
 
 
 def test_the_n_best_are_different_sorted_and_as_many_as_asked() -> None:
@@ -271,13 +255,8 @@ def test_a_prefix_is_kept_and_continued_as_the_model_would(beam: int) -> None:
         assert best.tokens[: len(prefix)] == prefix
         if beam > 1:
             limit = len(source) + 5
-            assert_same(
-                [best], naive_beam_search(model, source, beam=beam, limit=limit, n_best=1, prefix=prefix)
-            )
-    alone = [
-        search(model, [s], beam=beam, prefix=[p], max_extra=5)[0]
-        for s, p in zip(sources, prefixes, strict=True)
-    ]
+            assert_same([best], naive_beam_search(model, source, beam=beam, limit=limit, n_best=1, prefix=prefix))
+    alone = [search(model, [s], beam=beam, prefix=[p], max_extra=5)[0] for s, p in zip(sources, prefixes, strict=True)]
     for one, other in zip(found, alone, strict=True):
         assert_same(one, other)
 

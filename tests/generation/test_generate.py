@@ -227,9 +227,7 @@ def test_a_captured_step_gives_what_no_cache_gives(positions: str, compile: bool
         ([[1.5]], {}, "rows of token ids"),
     ],
 )
-def test_mistakes_are_named_before_anything_is_read(
-    prompts: Any, options: dict[str, Any], message: str
-) -> None:
+def test_mistakes_are_named_before_anything_is_read(prompts: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         generate_stream(small_model(), prompts, **options)
 

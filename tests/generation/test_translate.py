@@ -61,12 +61,8 @@ def alone(model: EncoderDecoder, line: str, **options: object) -> str:
 
 @pytest.mark.parametrize("window", [1, 2, 4, 100])
 @pytest.mark.parametrize("batch_tokens", [1, 150, None])
-def test_lines_come_back_in_order_as_if_alone(
-    model: EncoderDecoder, window: int, batch_tokens: int | None
-) -> None:
-    found = list(
-        translate(model, Pair(), LINES, beam=3, max_extra=6, window=window, batch_tokens=batch_tokens)
-    )
+def test_lines_come_back_in_order_as_if_alone(model: EncoderDecoder, window: int, batch_tokens: int | None) -> None:
+    found = list(translate(model, Pair(), LINES, beam=3, max_extra=6, window=window, batch_tokens=batch_tokens))
     assert found == [alone(model, line, beam=3) if line.strip() else "" for line in LINES]
 
 
@@ -130,9 +126,7 @@ def test_line_breaks_in_a_translation_become_spaces(model: EncoderDecoder) -> No
 
 def test_a_translation_at_the_length_limit_is_marked(model: EncoderDecoder) -> None:
     for max_extra in (1, 6):
-        for line, [best] in zip(
-            LINES, translate_n_best(model, Pair(), LINES, max_extra=max_extra), strict=True
-        ):
+        for line, [best] in zip(LINES, translate_n_best(model, Pair(), LINES, max_extra=max_extra), strict=True):
             limit = len(line.strip()) + 1 + max_extra
             assert best.is_cut == (bool(line.strip()) and len(best.text) + 1 >= limit)
     found = [best.is_cut for [best] in translate_n_best(model, Pair(), LINES, beam=8, length_penalty=0)]

@@ -40,9 +40,7 @@ def torch_transformer(model: EncoderDecoder) -> tuple[nn.Transformer, Pairs]:
     decoder = nn.TransformerDecoder(
         nn.TransformerDecoderLayer(c.d_model, c.n_heads, **options), c.n_decoder_layers, norms[1]
     )
-    theirs = nn.Transformer(
-        c.d_model, c.n_heads, custom_encoder=encoder, custom_decoder=decoder, batch_first=True
-    )
+    theirs = nn.Transformer(c.d_model, c.n_heads, custom_encoder=encoder, custom_decoder=decoder, batch_first=True)
     pairs: Pairs = {}
     for our_stack, their_stack in ((model.encoder, encoder), (model.decoder, decoder)):
         for our_layer, their_layer in zip(our_stack.layers, their_stack.layers, strict=True):
@@ -65,9 +63,7 @@ def test_the_stack_agrees_with_torch(norm_position: str, masked: bool, dtype: to
     assert set(model.parameters()) == {*pairs, model.embedding.weight}
 
     def embed(ids: Tensor) -> Tensor:
-        return F.embedding(ids, weight, padding_idx=0) * 12**0.5 + sinusoids(
-            torch.arange(ids.size(1)), 12
-        ).to(dtype)
+        return F.embedding(ids, weight, padding_idx=0) * 12**0.5 + sinusoids(torch.arange(ids.size(1)), 12).to(dtype)
 
     source, target = tokens(3, 7), tokens(3, 5)
     source_mask, target_mask = (real([7, 3, 1]), real([2, 5, 4])) if masked else (None, None)
@@ -232,8 +228,7 @@ TINY = [name for i in range(4) for stack in ("encoder", "decoder") for name in l
         ({"share_embeddings": "none"}, ["source_embedding.weight", "target_embedding.weight", "head.weight"]),
         (
             {"norm_position": "pre"},
-            ["embedding.weight"]
-            + [f"{stack}.final_norm.{w}" for stack in ("encoder", "decoder") for w in NORM],
+            ["embedding.weight"] + [f"{stack}.final_norm.{w}" for stack in ("encoder", "decoder") for w in NORM],
         ),
         (
             {"positions": "learned"},
@@ -272,9 +267,7 @@ def test_weight_names_written_out() -> None:
 
 
 def test_weight_shapes_are_a_contract() -> None:
-    shapes = {
-        n: tuple(w.shape) for n, w in tz.create_model("transformer-tiny", vocab_size=10).state_dict().items()
-    }
+    shapes = {n: tuple(w.shape) for n, w in tz.create_model("transformer-tiny", vocab_size=10).state_dict().items()}
     assert shapes["embedding.weight"] == (10, 128)
     assert shapes["decoder.layers.2.cross_attn.q_proj.weight"] == (128, 128)
     assert shapes["decoder.layers.2.ffn.up_proj.weight"] == (256, 128)

@@ -28,9 +28,7 @@ def test_a_packed_writer_is_the_same(changes: dict[str, object], rows: int) -> N
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 @pytest.mark.parametrize(("rows", "beam"), [(1, 1), (3, 1), (13, 1), (1, 4), (3, 4)])
-def test_a_packed_translator_is_the_same(
-    changes: dict[str, object], rows: int, beam: int
-) -> None:
+def test_a_packed_translator_is_the_same(changes: dict[str, object], rows: int, beam: int) -> None:
     model = small_model(**changes)
     source = torch.randint(4, 19, (rows, 4))
     packed = tz.pack(copy.deepcopy(model))

@@ -55,9 +55,7 @@ def make_model(**overrides: object) -> EncoderDecoder:
 
 def make_batch(recipe: dict[str, ModuleType]) -> Batch:
     corpus = recipe["contestants"].make_corpus(10, 9.0, 53, seed=0)
-    [indices] = batch_indices(
-        corpus.source_lengths, corpus.target_lengths, batch_tokens=10**4, seed=0, epoch=0
-    )[-1:]
+    [indices] = batch_indices(corpus.source_lengths, corpus.target_lengths, batch_tokens=10**4, seed=0, epoch=0)[-1:]
     batch = collate(corpus, indices)
     assert batch.source_mask is not None
     assert batch.target_mask is not None
@@ -74,9 +72,7 @@ def test_a_peer_has_the_same_loss_and_gradient(name: str, recipe: dict[str, Modu
         loss = loss_of(batch) / batch.n_tokens
         loss.backward()
         losses.append(loss.item())
-        gradients.append(
-            sorted((p.grad for p in module.parameters() if p.grad is not None), key=lambda g: g.shape)
-        )
+        gradients.append(sorted((p.grad for p in module.parameters() if p.grad is not None), key=lambda g: g.shape))
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     [ours] = [g for g in gradients[0] if g.shape == (53, 24)]
     [theirs] = [g for g in gradients[1] if g.shape == (53, 24)]
@@ -137,12 +133,8 @@ def test_ctranslate2_has_the_same_scores_and_hypotheses(recipe: dict[str, Module
 def test_both_tables_and_the_file(
     recipe: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = (
-        "--training-preset transformer-tiny --decoding-preset transformer-tiny --vocab-size 50 --threads 1 "
-    )
-    words += (
-        "--batch-tokens 256 --rounds 1 --steps 1 --sentences 3 --batch-sentences 2 --new-tokens 3 --beam 2 "
-    )
+    words = "--training-preset transformer-tiny --decoding-preset transformer-tiny --vocab-size 50 --threads 1 "
+    words += "--batch-tokens 256 --rounds 1 --steps 1 --sentences 3 --batch-sentences 2 --new-tokens 3 --beam 2 "
     words += "--decoding-rounds 1 --precision float32 --tune-malloc false --device cpu --ctranslate2 --json "
     recipe["benchmark"].main([*words.split(), str(tmp_path / "speed.json")])
     written = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
@@ -152,9 +144,7 @@ def test_both_tables_and_the_file(
     assert [row["name"] for row in decoding["rows"]] == ["transformer_zoo", marian]
     for table in (training, decoding):
         ours = table["rows"][0]["speed"]
-        assert [row["ratio"] for row in table["rows"]] == pytest.approx(
-            [ours / row["speed"] for row in table["rows"]]
-        )
+        assert [row["ratio"] for row in table["rows"]] == pytest.approx([ours / row["speed"] for row in table["rows"]])
     assert written["machine"]["malloc"] == "as the system has it, for all"
     printed = capsys.readouterr().out
     assert "target tokens/s" in printed

@@ -34,9 +34,7 @@ def benchmark(root: Path) -> Iterator[ModuleType]:
 
 @pytest.mark.parametrize("preset", ["gpt-nano", "gpt2"])
 @torch.no_grad()
-def test_hugging_face_has_the_same_weights(
-    benchmark: ModuleType, preset: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hugging_face_has_the_same_weights(benchmark: ModuleType, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small: dict[str, Any] = {"d_model": 24, "n_heads": 2, "d_ff": 37, "n_layers": 2, "eos_id": None}
     small |= {"vocab_size": 61, "max_seq_len": 16}
     monkeypatch.setattr(benchmark, "get_config", lambda name, **more: get_config(name, **small | more))

@@ -283,9 +283,7 @@ def test_the_recipes_of_the_issue_are_there() -> None:
     assert names <= {path.stem for path in RECIPES}
 
 
-@pytest.mark.parametrize(
-    ("name", "dropout", "updates", "last"), [("base", 0.1, 100_000, 5), ("big", 0.3, 300_000, 20)]
-)
+@pytest.mark.parametrize(("name", "dropout", "updates", "last"), [("base", 0.1, 100_000, 5), ("big", 0.3, 300_000, 20)])
 def test_wmt14_is_trained_as_in_the_paper(name: str, dropout: float, updates: int, last: int) -> None:
     parsed = shipped(f"wmt14_{name}")
     model = load_script().model_config(parsed)

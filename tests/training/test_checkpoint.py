@@ -149,9 +149,7 @@ def test_a_run_loads_as_it_was_saved(run_dir: Path) -> None:
         ("config.yaml", "a: [", "damaged"),
     ],
 )
-def test_a_broken_run_is_refused_in_one_line(
-    run_dir: Path, name: str, content: str | None, message: str
-) -> None:
+def test_a_broken_run_is_refused_in_one_line(run_dir: Path, name: str, content: str | None, message: str) -> None:
     if content is None:
         (run_dir / name).unlink()
     else:

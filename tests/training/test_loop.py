@@ -54,9 +54,7 @@ def test_an_update_is_adam_on_the_clipped_mean_gradient(tmp_path: Path) -> None:
     norm = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).norm()
     assert records(tmp_path, "train")[0]["grad_norm"] == pytest.approx(norm.item())
     lr = inverse_sqrt(1, peak=0.05, warmup=5)
-    for (name, parameter), trained in zip(
-        reference.model.named_parameters(), task.model.parameters(), strict=True
-    ):
+    for (name, parameter), trained in zip(reference.model.named_parameters(), task.model.parameters(), strict=True):
         assert parameter.grad is not None
         grad = parameter.grad * 0.01 / norm
         # Adam's first step after bias correction: grad / (|grad| + eps).

@@ -31,9 +31,7 @@ def gradients(loss: Tensor, *inputs: Tensor | None) -> list[Tensor]:
 @pytest.mark.parametrize("chunk", [1, 5, 23, 24, 512])
 def test_values_and_gradients(chunk: int, smoothing: float, with_bias: bool, dtype: torch.dtype) -> None:
     hidden, weight, targets, bias = problem(dtype, with_bias)
-    loss, nll = linear_cross_entropy(
-        hidden, weight, targets, bias=bias, label_smoothing=smoothing, chunk=chunk
-    )
+    loss, nll = linear_cross_entropy(hidden, weight, targets, bias=bias, label_smoothing=smoothing, chunk=chunk)
     logits = F.linear(hidden, weight, bias)
     wanted = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
     assert loss.dtype == nll.dtype == torch.promote_types(hidden.dtype, torch.float32)
@@ -50,9 +48,7 @@ def test_label_smoothing_by_hand() -> None:
     hidden, weight = torch.ones(1, 1), torch.tensor([[0.0], [torch.tensor(3.0).log()]])
     loss, nll = linear_cross_entropy(hidden, weight, torch.tensor([1]), label_smoothing=0.2)
     assert nll.item() == pytest.approx(-torch.tensor(0.75).log().item())
-    assert loss.item() == pytest.approx(
-        -(0.9 * torch.tensor(0.75).log() + 0.1 * torch.tensor(0.25).log()).item()
-    )
+    assert loss.item() == pytest.approx(-(0.9 * torch.tensor(0.75).log() + 0.1 * torch.tensor(0.25).log()).item())
 
 
 def test_it_agrees_with_itself_however_the_rows_are_cut() -> None:

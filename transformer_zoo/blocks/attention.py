@@ -52,9 +52,7 @@ def attend(
         ValueError: is_causal together with a mask or with Tq != Tk.
     """
     if is_causal and (mask is not None or queries.size(2) != keys.size(2)):
-        raise ValueError(
-            "is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead"
-        )
+        raise ValueError("is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead")
     if softcap is not None or _matmul_is_faster(queries, keys, dropout):
         if is_causal:
             mask = causal_mask(queries.size(2), device=queries.device)
@@ -62,9 +60,7 @@ def attend(
             keys, values, mask, bias = _fill_vector(keys, values, mask, bias)
         weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=scale, softcap=softcap)
         return drop(weights, dropout) @ _per_query_head(values, queries)  # (B, H, Tq, Dh)
-    if (
-        is_causal and bias is not None
-    ):  # the fused kernel is never given is_causal together with a mask or a bias
+    if is_causal and bias is not None:  # the fused kernel is never given is_causal together with a mask or a bias
         mask, is_causal = causal_mask(queries.size(2), device=queries.device), False
     attendable = _attendable(mask)
     if mask is not None and attendable is not None:
@@ -260,9 +256,7 @@ class Attention(nn.Module):
             queries = rotary.apply(queries)
         if isinstance(cache, KVCache):
             if memory is not None:
-                raise ValueError(
-                    "a KVCache is for self-attention; for a memory, give its project_memory as cache"
-                )
+                raise ValueError("a KVCache is for self-attention; for a memory, give its project_memory as cache")
             if is_causal or mask is None:  # slots that are not written yet are never seen
                 mask, is_causal = combine_masks(mask, cache.causal_mask(x.size(1))), False
             keys, values = cache.append(*self.project_memory(x, rotary))
@@ -276,9 +270,7 @@ class Attention(nn.Module):
                 False,
             )
         if return_weights:
-            weights = attention_weights(
-                queries, keys, mask=mask, bias=bias, scale=self.scale, softcap=self.softcap
-            )
+            weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=self.scale, softcap=self.softcap)
             return self._merge_heads(weights @ _per_query_head(values, queries)), weights
         dropout = self.dropout if self.training else 0.0
         heads = attend(

@@ -18,9 +18,7 @@ class TokenEmbedding(nn.Module):
         scale: multiply by sqrt(d_model).
     """
 
-    def __init__(
-        self, vocab_size: int, d_model: int, *, pad_id: int | None = None, scale: bool = True
-    ) -> None:
+    def __init__(self, vocab_size: int, d_model: int, *, pad_id: int | None = None, scale: bool = True) -> None:
         super().__init__()
         self.pad_id = pad_id
         self.scale = d_model**0.5 if scale else 1.0

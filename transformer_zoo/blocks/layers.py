@@ -143,9 +143,7 @@ class EncoderLayer(nn.Module):
         )
         return self._feed_forward(x, attended)
 
-    def _residual(
-        self, x: Tensor, sublayer: Function, norm: nn.Module, out_norm: nn.Module | None = None
-    ) -> Tensor:
+    def _residual(self, x: Tensor, sublayer: Function, norm: nn.Module, out_norm: nn.Module | None = None) -> Tensor:
         return residual(x, sublayer, norm, self.dropout, self.norm_position, out_norm=out_norm)
 
     def _feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:

@@ -42,9 +42,7 @@ class SinusoidalPositions(nn.Module):
 
     table: Tensor
 
-    def __init__(
-        self, d_model: int, *, layout: str = "interleaved", offset: int = 0, table_size: int = 1024
-    ) -> None:
+    def __init__(self, d_model: int, *, layout: str = "interleaved", offset: int = 0, table_size: int = 1024) -> None:
         super().__init__()
         self.d_model, self.layout, self.offset = d_model, layout, offset
         # What is often needed is computed once. It can be computed again, so it is not saved with the weights.

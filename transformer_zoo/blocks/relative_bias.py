@@ -60,9 +60,7 @@ class RelativeBias(nn.Module):
         ValueError: too few buckets for that, or a max_distance that those of one distance each already reach.
     """
 
-    def __init__(
-        self, n_heads: int, *, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True
-    ) -> None:
+    def __init__(self, n_heads: int, *, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True) -> None:
         super().__init__()
         exact = buckets // (4 if bidirectional else 2)
         if exact < 1 or max_distance <= exact:

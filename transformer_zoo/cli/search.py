@@ -52,9 +52,7 @@ class SearchOptions:
         how = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt"}
         test = run.recipe.get("test") or {}
         given = {name: getattr(self, name) for name in how}
-        chosen = {
-            name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how
-        }
+        chosen = {name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how}
         longest = self.max_source_tokens or run.max_source_tokens
         return {**chosen, "max_extra": self.max_extra, "max_source_tokens": longest}
 

@@ -68,9 +68,7 @@ def warn_of_cuts(lines: Sequence[int]) -> None:
         )
 
 
-def with_progress(
-    items: Iterable[T], what: str, total: int | None = None, *, shown: bool = True
-) -> Iterator[T]:
+def with_progress(items: Iterable[T], what: str, total: int | None = None, *, shown: bool = True) -> Iterator[T]:
     """The items; on standard error a bar where that is a terminal, else a line every half minute.
 
     `shown=False` says that the items themselves are written to standard output: where that is the same
@@ -86,9 +84,7 @@ def with_progress(
         if (now := time.monotonic()) - last >= _SECONDS_BETWEEN_LINES:
             last = now
             of = "" if total is None else f" of {total}"
-            print(
-                f"{what}: {count}{of} lines, {count / (now - start):.1f} lines/s", file=sys.stderr, flush=True
-            )
+            print(f"{what}: {count}{of} lines, {count / (now - start):.1f} lines/s", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -28,9 +28,7 @@ def check_field_names(cls: type, values: Mapping[str, Any], *, partial: bool = F
             f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; its fields are {', '.join(fields)}"
         )
     required = {
-        n
-        for n, f in fields.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
     if not partial and (missing := sorted(required - set(values))):
         raise UserError(f"{cls.__name__} needs the field {', '.join(map(repr, missing))}")

@@ -45,9 +45,7 @@ def aligned_lines(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
                 paths[row.index(None)],
                 next(p for p, s in zip(paths, row, strict=True) if s is not None),
             )
-            raise UserError(
-                f"{short}: ends after line {number - 1} but {long} goes on; line n must translate line n"
-            )
+            raise UserError(f"{short}: ends after line {number - 1} but {long} goes on; line n must translate line n")
         yield row
 
 
@@ -59,9 +57,7 @@ def load_hub(name: str, config: str | None = None, **options: Any) -> Mapping[st
     print(f"reading {name} from the hub", flush=True)
     import datasets  # here because it takes seconds, and who has local files does not need it
 
-    logging.getLogger("huggingface_hub").setLevel(
-        logging.ERROR
-    )  # five warnings about retries before it gives up
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # five warnings about retries before it gives up
     try:
         splits: Mapping[str, Any] = datasets.load_dataset(name, config, **options)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -83,9 +79,7 @@ def hub_rows(splits: Mapping[str, Any], split: str, languages: Sequence[str]) ->
         sentences = row["translation"] if nested else row
         if any(not isinstance(sentences.get(language), str) for language in languages):
             has = ", ".join(sentences)
-            raise UserError(
-                f"hub dataset: row {number} of {split}: no text for {' or '.join(languages)}; it has {has}"
-            )
+            raise UserError(f"hub dataset: row {number} of {split}: no text for {' or '.join(languages)}; it has {has}")
         yield tuple(sentences[language] for language in languages)
 
 
@@ -118,9 +112,7 @@ def write_split(out: Path, name: str, languages: Sequence[str], rows: Iterable[S
 def _write(paths: Sequence[Path], rows: Iterable[Sequence[str]]) -> tuple[int, int]:
     n_rows = n_broken = 0
     with ExitStack() as stack:
-        files: list[TextIO] = [
-            stack.enter_context(p.open("w", encoding="utf-8", newline="\n")) for p in paths
-        ]
+        files: list[TextIO] = [stack.enter_context(p.open("w", encoding="utf-8", newline="\n")) for p in paths]
         for row in rows:
             for file, sentence in zip(files, row, strict=True):
                 if "\n" in sentence or "\r" in sentence:

@@ -78,10 +78,12 @@ class JsonPieces:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=blank)
         if files.tokenizer_class == "Qwen2Tokenizer":
             tokenizer.normalizer = normalizers.NFC()
-            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-                pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=blank, use_regex=False),
-            ])
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
+                    pre_tokenizers.ByteLevel(add_prefix_space=blank, use_regex=False),
+                ]
+            )
         tokenizer.decoder = decoders.ByteLevel()
         special = _special_tokens(files)
         for token in sorted(files.added, key=files.added.__getitem__):

@@ -58,20 +58,14 @@ class PieceSampler:
             row: list[int] = []
             for word in text.split(_SPACE)[1:]:
                 row += (
-                    self._draw_unigram(word, alpha, dice)
-                    if self._unigram
-                    else self._draw_bpe(word, alpha, dice, drawn)
+                    self._draw_unigram(word, alpha, dice) if self._unigram else self._draw_bpe(word, alpha, dice, drawn)
                 )
             rows.append(row)
         return rows
 
     def _draw_unigram(self, word: str, alpha: float, dice: random.Random) -> list[int]:
         segmentations, cumulated = self._candidates(word, alpha)
-        return (
-            segmentations[0]
-            if len(segmentations) == 1
-            else dice.choices(segmentations, cum_weights=cumulated)[0]
-        )
+        return segmentations[0] if len(segmentations) == 1 else dice.choices(segmentations, cum_weights=cumulated)[0]
 
     def _unigram_candidates(self, word: str, alpha: float) -> tuple[list[list[int]], list[float]]:
         if not word:
@@ -81,9 +75,7 @@ class PieceSampler:
         weights = (math.exp(alpha * (score - max(scores))) for score in scores)
         return segmentations, list(itertools.accumulate(weights))
 
-    def _draw_bpe(
-        self, word: str, alpha: float, dice: random.Random, drawn: dict[str, list[list[int]]]
-    ) -> list[int]:
+    def _draw_bpe(self, word: str, alpha: float, dice: random.Random, drawn: dict[str, list[list[int]]]) -> list[int]:
         pool = drawn.setdefault(word, [])
         if len(pool) == _DRAWS:
             return pool[int(dice.random() * _DRAWS)]

@@ -80,9 +80,7 @@ class SentencePieceTokenizer:
         except RuntimeError:
             raise UserError(f"{name}: not a SentencePiece model; train it again") from None
         if specials != (PAD_ID, UNK_ID, BOS_ID, EOS_ID):
-            raise UserError(
-                f"{name}: pad, unk, bos, eos are {specials}, not (0, 1, 2, 3); train it with those"
-            )
+            raise UserError(f"{name}: pad, unk, bos, eos are {specials}, not (0, 1, 2, 3); train it with those")
         self.model = model
         self.vocab_size: int = self._pieces.get_piece_size()
 
@@ -139,9 +137,7 @@ class SentencePieceTokenizer:
         """Piece ids of one line, without bos and eos."""
         return self.encode_batch([text])[0]
 
-    def encode_batch(
-        self, texts: Sequence[str], *, sample_alpha: float = 0.0, seed: int = 0
-    ) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str], *, sample_alpha: float = 0.0, seed: int = 0) -> list[list[int]]:
         """Piece ids of many lines, without bos and eos.
 
         `sample_alpha` above 0 draws the pieces (see `TokenizerSettings`), the same for the same arguments.
@@ -217,9 +213,7 @@ class TranslationTokenizer:
 
         if settings.joint:
             if settings.target_vocab_size not in (None, settings.vocab_size):
-                raise UserError(
-                    "target_vocab_size: a joint vocabulary has one size; leave it out or set joint: false"
-                )
+                raise UserError("target_vocab_size: a joint vocabulary has one size; leave it out or set joint: false")
             both = train(chain(source, target), settings.vocab_size)
             return cls(both, both)
         target_size = settings.target_vocab_size or settings.vocab_size

@@ -151,9 +151,7 @@ def check_tokenizer(name: str) -> None:
 
 def _build_bleu(tokenize: str, lowercase: bool) -> BLEU:
     if tokenize not in BLEU.TOKENIZERS:
-        raise UserError(
-            f"tokenizer {tokenize!r} is unknown to sacreBLEU: take {', '.join(sorted(BLEU.TOKENIZERS))}"
-        )
+        raise UserError(f"tokenizer {tokenize!r} is unknown to sacreBLEU: take {', '.join(sorted(BLEU.TOKENIZERS))}")
     try:
         # `force`: do not ask, for text that is tokenized on purpose, whether that was meant.
         return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")

@@ -56,9 +56,7 @@ class Table:
             "|---|---|--:|--:|--:|--:|",
         ]
         for row in self.rows:
-            speeds = " | ".join(
-                f"{x:,.0f}" if x >= 1000 else f"{x:.1f}" for x in (row.speed, row.lowest, row.highest)
-            )
+            speeds = " | ".join(f"{x:,.0f}" if x >= 1000 else f"{x:.1f}" for x in (row.speed, row.lowest, row.highest))
             lines.append(f"| {row.name} | {row.precision} | {speeds} | {row.ratio:.2f} |")
         return "\n".join(lines)
 
@@ -66,11 +64,7 @@ class Table:
 def machine(device: torch.device) -> dict[str, str]:
     """What the figures depend on."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    sets = [
-        name
-        for name in ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_bf16")
-        if capabilities.get(name)
-    ]
+    sets = [name for name in ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_bf16") if capabilities.get(name)]
     described = {
         "cpu": _cpu_name(),
         "instruction sets": ", ".join(sets) or platform.machine(),
@@ -107,9 +101,7 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def report(
-    described: Mapping[str, str], tables: Iterable[Table], options: Mapping[str, Any], path: str | None
-) -> None:
+def report(described: Mapping[str, str], tables: Iterable[Table], options: Mapping[str, Any], path: str | None) -> None:
     """Print the machine and each table as soon as it is measured; at the end write all to `path`, if one is given."""
     print("\n".join(f"{name}: {value}" for name, value in described.items()))
     measured = []

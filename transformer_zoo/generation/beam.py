@@ -98,9 +98,7 @@ def beam_search(
     if not 1 <= n_best <= beam:
         raise UserError(f"n_best {n_best} with beam {beam}: n_best must be from 1 to the beam width")
     if max_extra < 1 or (max_length is not None and max_length < 1):
-        raise UserError(
-            f"max_extra {max_extra} and max_length {max_length} must be at least 1: eos alone is a token"
-        )
+        raise UserError(f"max_extra {max_extra} and max_length {max_length} must be at least 1: eos alone is a token")
     limits = _length_limits(model.config, source, source_mask, max_extra, max_length)
     penalties = [length_penalty_at(n, length_penalty, penalty) for n in range(1, max(limits) + 1)]
     forced = _forced_tokens(model.config, limits, prefix)
@@ -109,9 +107,7 @@ def beam_search(
 
     memory = model.encode(source, source_mask)
     decoder_cache = model.new_cache(memory, capacity=beam * (max(limits) - 1) + 1)
-    search = Search.start(
-        model.config, n_best, lenient.to(source.device), forced.to(source.device), source_mask
-    )
+    search = Search.start(model.config, n_best, lenient.to(source.device), forced.to(source.device), source_mask)
     if draft is not None and beam == len(limits) == 1:
         read = _read_guessing(model, draft, search, decoder_cache)
     else:
@@ -219,9 +215,7 @@ def _length_limits(
     return [min([n + max_extra, *caps]) for n in lengths]
 
 
-def _forced_tokens(
-    config: EncoderDecoderConfig, limits: list[int], prefix: Sequence[Sequence[int]] | None
-) -> Tensor:
+def _forced_tokens(config: EncoderDecoderConfig, limits: list[int], prefix: Sequence[Sequence[int]] | None) -> Tensor:
     """(S, longest limit): the prefix, then -1 for a free choice, and eos at the limit."""
     forced = torch.full((len(limits), max(limits)), -1)
     for i, limit in enumerate(limits):
@@ -229,14 +223,10 @@ def _forced_tokens(
     if prefix is None:
         return forced
     if len(prefix) != len(limits):
-        raise UserError(
-            f"{len(prefix)} prefixes for {len(limits)} sources: give one each, empty where none is wanted"
-        )
+        raise UserError(f"{len(prefix)} prefixes for {len(limits)} sources: give one each, empty where none is wanted")
     for i, tokens in enumerate(prefix):
         if len(tokens) >= limits[i]:
-            raise UserError(
-                f"prefix {i} has {len(tokens)} tokens, but its translation may have {limits[i]} with eos"
-            )
+            raise UserError(f"prefix {i} has {len(tokens)} tokens, but its translation may have {limits[i]} with eos")
         if special := {config.pad_id, config.bos_id, config.eos_id} & set(tokens):
             raise UserError(f"prefix {i} contains the special id {min(special)}")
         forced[i, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64)

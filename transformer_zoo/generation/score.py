@@ -75,9 +75,7 @@ def score(
     lengths = [max(len(source), len(target) - 1) for source, target in pairs]
     for number, length in enumerate(lengths, start=1):
         if config.positions == "learned" and length > config.max_seq_len:
-            raise UserError(
-                f"line {number}: {length} tokens are more than the model takes ({config.max_seq_len})"
-            )
+            raise UserError(f"line {number}: {length} tokens are more than the model takes ({config.max_seq_len})")
     scores: dict[int, TargetScore] = {}
     batch: list[int] = []
     for i in sorted(range(len(pairs)), key=lengths.__getitem__):

@@ -32,9 +32,7 @@ class Search:
 
     tokens: Tensor  # (S, W, step + 1), starting with bos
     log_probs: Tensor  # (S, W), falling
-    ancestors: (
-        Tensor  # (S, W, slots) bool: the cache slots of the hypothesis's own past, newest token included
-    )
+    ancestors: Tensor  # (S, W, slots) bool: the cache slots of the hypothesis's own past, newest token included
     done_tokens: Tensor  # (S, N, L), filled up with pad
     done_log_probs: Tensor  # (S, N)
     done_scores: Tensor  # (S, N), falling; -inf where there is none yet
@@ -138,9 +136,7 @@ class Search:
                 setattr(self, field.name, value.index_select(0, rows))
 
 
-def _continuations(
-    logits: Tensor, k: int, never: Tensor, forced: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _continuations(logits: Tensor, k: int, never: Tensor, forced: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """The k best next tokens other than pad, bos and eos, (S, W, k), their log-probabilities, and eos's (S,
     W).
 
@@ -150,9 +146,7 @@ def _continuations(
     choices = logits
     if forced is not None:
         vocabulary = torch.arange(logits.size(-1), device=logits.device)
-        choices = logits.masked_fill(
-            ((forced[:, None] >= 0) & (forced[:, None] != vocabulary))[:, None], -math.inf
-        )
+        choices = logits.masked_fill(((forced[:, None] >= 0) & (forced[:, None] != vocabulary))[:, None], -math.inf)
     special = choices.index_select(-1, never)
     values, ids = _top_k(choices.index_fill_(-1, never, -math.inf), k)
     choices.index_copy_(-1, never, special)

@@ -186,9 +186,7 @@ class _Line:
             parts = [piece.found[min(rank, len(piece.found) - 1)] for piece in self.pieces]
             text = " ".join(" ".join(tokenizer.target.decode(part.tokens).splitlines()) for part in parts)
             log_prob, score = sum(part.log_prob for part in parts), sum(part.score for part in parts)
-            is_cut = any(
-                len(part.tokens) + 1 >= piece.limit for part, piece in zip(parts, self.pieces, strict=True)
-            )
+            is_cut = any(len(part.tokens) + 1 >= piece.limit for part, piece in zip(parts, self.pieces, strict=True))
             joined.append(Translation(text, log_prob, score, is_cut))
         return joined
 

@@ -66,8 +66,6 @@ class DecoderCache:
         self._before = None if self._before is None else self._before.index_select(0, rows)
         self.places = None if self.places is None else self.places.index_select(0, rows)
         self.memories = [
-            None
-            if m is None
-            else ProjectedMemory(m.keys.index_select(0, rows), m.values.index_select(0, rows))
+            None if m is None else ProjectedMemory(m.keys.index_select(0, rows), m.values.index_select(0, rows))
             for m in self.memories
         ]

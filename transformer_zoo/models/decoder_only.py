@@ -98,9 +98,7 @@ class DecoderOnly(nn.Module):
         scale = self.config.logit_scale
         return out if scale is None else out * scale
 
-    def _embed(
-        self, ids: Tensor, mask: Tensor | None, cache: DecoderCache | None, documents: Tensor | None
-    ) -> Tensor:
+    def _embed(self, ids: Tensor, mask: Tensor | None, cache: DecoderCache | None, documents: Tensor | None) -> Tensor:
         """(B, T) -> (B, T, D), with the n-grams that end at each token where the model knows any."""
         x: Tensor = self.embedding(ids)
         if self.embedding_in is not None:

@@ -132,9 +132,7 @@ class EncoderDecoder(nn.Module):
             attention_mask: booleans broadcastable to (B, H, Tt, Tk), in place of causality. Tk counts the cache.
             cache: from `new_cache`; the tokens are appended to it.
         """
-        hidden = self._decode_hidden(
-            target, memory, source_mask, target_mask, positions, attention_mask, cache
-        )
+        hidden = self._decode_hidden(target, memory, source_mask, target_mask, positions, attention_mask, cache)
         return self.logits(hidden)
 
     def _decode_hidden(

@@ -38,7 +38,7 @@ def _layer_options(config: ModelConfig, layer: int) -> dict[str, Any]:
     """What the layers take of a configuration."""
     options = {name: getattr(config, name) for name in _LAYER_FIELDS}
     if config.attention_scale_by_layer:
-        options["attention_scale"] = (config.attention_scale or config.d_head ** -0.5) / (layer + 1)
+        options["attention_scale"] = (config.attention_scale or config.d_head**-0.5) / (layer + 1)
     return options
 
 
@@ -169,9 +169,7 @@ class Decoder(_Stack):
     """
 
     def __init__(self, config: ModelConfig, n_layers: int, *, cross_attention: bool = True) -> None:
-        layers = (
-            DecoderLayer(**_layer_options(config, i), cross_attention=cross_attention) for i in range(n_layers)
-        )
+        layers = (DecoderLayer(**_layer_options(config, i), cross_attention=cross_attention) for i in range(n_layers))
         super().__init__(config, layers, bidirectional=False)
         self.window = config.sliding_window
         self.windowed = range(n_layers) if config.windowed_layers is None else config.windowed_layers

@@ -92,9 +92,7 @@ class Checkpoints:
             state = torch.load(path, map_location="cpu", weights_only=True)
             return Progress(**state.pop("progress")), state
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise UserError(
-                f"{path} is damaged ({first_line(error)}); remove it to start the run again"
-            ) from None
+            raise UserError(f"{path} is damaged ({first_line(error)}); remove it to start the run again") from None
 
 
 def copy_weights(model: nn.Module) -> Weights:

@@ -49,8 +49,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, An
     return [
         f"{name} was {before.get(name)}, now {now.get(name)}"
         for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-        and not is_in(name, MAY_CHANGE)
+        if before.get(name) != now.get(name) and not is_in(name, MAY_CHANGE)
     ]
 
 

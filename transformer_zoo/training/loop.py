@@ -234,9 +234,7 @@ class Trainer:
         """Of this update. All processes must ask together, and once: those that go by the clock agree here."""
         config, last = self.config, self._last_update()
         d_model, peak = self.task.d_model, config.optimizer.lr
-        return learning_rate(
-            self.progress.step, config.schedule, peak=peak, d_model=d_model, max_updates=last
-        )
+        return learning_rate(self.progress.step, config.schedule, peak=peak, d_model=d_model, max_updates=last)
 
     def _planned_updates(self) -> int:
         """max_updates, or those of max_epochs where they are fewer."""
@@ -300,20 +298,14 @@ class Trainer:
             self.objective.train()
             metrics = distributed.broadcast(metrics)
             if by not in metrics:
-                raise UserError(
-                    f"validation.best_by: {by} was not measured; the validation gives {', '.join(metrics)}"
-                )
-            better = done.best is None or (
-                metrics[by] > done.best if by == "bleu" else metrics[by] < done.best
-            )
+                raise UserError(f"validation.best_by: {by} was not measured; the validation gives {', '.join(metrics)}")
+            better = done.best is None or (metrics[by] > done.best if by == "bleu" else metrics[by] < done.best)
             done.bad_validations = 0 if better else done.bad_validations + 1
             done.validated_step = done.step
             if better:
                 done.best, done.best_step = float(metrics[by]), done.step
                 if self.world.main:
-                    save_weights(
-                        self.checkpoints.weights_path(done.step, best=True), copy_weights(self.task.model)
-                    )
+                    save_weights(self.checkpoints.weights_path(done.step, best=True), copy_weights(self.task.model))
         self.window.pause(time.monotonic() - paused)
 
     def _save(self, *, snapshot: bool = False) -> None:

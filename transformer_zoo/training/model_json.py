@@ -65,9 +65,7 @@ def save_model_config(
     write_json(run_dir / "model.json", {"family": family, **given, **config.to_dict()})
 
 
-def check_translation_tokenizer(
-    folder: Path, config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer
-) -> None:
+def check_translation_tokenizer(folder: Path, config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer) -> None:
     """Whether the model has an embedding for each id; an imported one may have some more. UserError if not."""
     rows = {"source": config.vocab_size, "target": config.target_size}
     for side, n in rows.items():
@@ -103,9 +101,7 @@ def choose_languages(
         raise UserError(f"{of}: {error}") from None
 
 
-def with_special_ids(
-    config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer
-) -> EncoderDecoderConfig:
+def with_special_ids(config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer) -> EncoderDecoderConfig:
     """The configuration with the tokens that the chosen languages end a source and start a target with."""
     if isinstance(tokenizer, TranslationTokenizer):
         return config

@@ -48,9 +48,7 @@ class Optimizers:
             group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
-def make_optimizer(
-    model: nn.Module, config: OptimizerConfig, *, dtype: torch.dtype = torch.float32
-) -> Optimizers:
+def make_optimizer(model: nn.Module, config: OptimizerConfig, *, dtype: torch.dtype = torch.float32) -> Optimizers:
     """The optimizer of a model, with torch's fused kernel for Adam, which CPU and CUDA both have.
 
     Weight decay goes to parameters of two or more dimensions; norms and biases have one. Muon takes the matrices of the

@@ -50,9 +50,7 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
         given = parser.parse_args(words)
         if unfit := _unfit(recipe, given):
             refuse(unfit, parser)
-        fields = (
-            parser.instantiate(given) if hasattr(parser, "instantiate") else parser.instantiate_classes(given)
-        )
+        fields = parser.instantiate(given) if hasattr(parser, "instantiate") else parser.instantiate_classes(given)
     except (ArgumentError, yaml.YAMLError, OSError) as error:
         refuse(str(error), parser)
     values = {name: value for name, value in vars(fields).items() if name != "config"}
@@ -122,15 +120,11 @@ def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:
     if found := re.match(r'Parser key "([\w.]+)": .*(dot import path string|import path denylist)', message):
         message = f"{found[1]}: something in it has a value where it needs fields; give them below it"
     known = [name.lstrip("-") for action in parser._actions for name in action.option_strings]
-    found = re.search(r"arguments: --([\w.]+)", message) or re.search(
-        r"does not accept option '([\w.]+)'", message
-    )
+    found = re.search(r"arguments: --([\w.]+)", message) or re.search(r"does not accept option '([\w.]+)'", message)
     if found:
         last = {name.rsplit(".")[-1]: name for name in known}
         near = difflib.get_close_matches(found[1], known, 1, 0.8)
-        near = near or [
-            last[name] for name in difflib.get_close_matches(found[1].rsplit(".")[-1], last, 1, 0.7)
-        ]
+        near = near or [last[name] for name in difflib.get_close_matches(found[1].rsplit(".")[-1], last, 1, 0.7)]
         message += f"; did you mean {near[0]}?" if near else "; --help lists the fields"
     if re.search(r"Expected a <class 'str'>. Got value: (True|False)", message):
         message += " (YAML takes yes, no, on and off for true and false: write it in quotes)"

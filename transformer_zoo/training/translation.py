@@ -127,9 +127,7 @@ class Recipe(RunConfig):
         if self.validation.beam < 1:
             raise UserError(f"validation.beam is {self.validation.beam}, expected at least 1")
         if self.validation.best_by == "bleu" and not self.validation.bleu_sentences:
-            raise UserError(
-                "validation.best_by is bleu, and validation.bleu_sentences is 0: nothing to choose by"
-            )
+            raise UserError("validation.best_by is bleu, and validation.bleu_sentences is 0: nothing to choose by")
         if self.test.beam < 1:
             raise UserError(f"test.beam is {self.test.beam}, expected at least 1")
         if not math.isfinite(self.test.length_penalty):
