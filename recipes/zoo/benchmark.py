@@ -4,7 +4,7 @@
 
 Needs `pip install -e '.[benchmark]'`. Each model has random weights: ours is exported, theirs is loaded from what was
 written. As the commands do it, ours is packed for batches and beams, and a copy in 8 bits helps with greedy texts, of
-translations with a single one. Both run in this process, in alternation; a ratio is the median over the rounds of
+which neither side computes scores. Both run in this process, in alternation; a ratio is the median over the rounds of
 ours / theirs in a round. Before anything is timed, both must have written the same tokens; of beam search, as many: at
 the length limit, where all of these end, theirs does not count what the end costs.
 """
@@ -134,11 +134,11 @@ def translators(
 ) -> tuple[Run, Run]:
     """Translation of sources (B, Ts), all of them up to the length limit: ours and theirs."""
     c, n = model.config, options.new_tokens
-
     how: Any = {"beam": beam, "length_penalty": 1.0, "penalty": "length", "max_length": n, "max_extra": n}
+    how |= {"scored": False, "draft": draft}
 
     def ours() -> list[list[int]]:
-        found = beam_search(model, ids, draft=draft, **how)
+        found = beam_search(model, ids, **how)
         return [hypotheses[0].tokens for hypotheses in found]
 
     def theirs() -> list[list[int]]:
@@ -161,9 +161,9 @@ def table(family: str, options: Namespace) -> Table:
     beams = [1] if isinstance(model, DecoderOnly) else options.beams
     sizes = sorted(((batch, beam) for batch in options.batches for beam in beams), key=math.prod)
     parameters = sum(p.numel() for p in model.parameters())
-    whole_draft: Any = None if options.no_draft else draft_of(model)
+    helper: Any = None if options.no_draft else draft_of(model)
     for batch, beam in sizes:
-        draft = whole_draft if isinstance(model, DecoderOnly) or batch * beam == 1 else None
+        draft = helper if beam == 1 else None
         if draft is not None or batch * beam >= 4:  # from here on: it cannot be undone
             model = tz.pack(model)
         torch.manual_seed(options.seed + 1)

@@ -1,5 +1,6 @@
 """What a draft guesses changes how often the model reads, and nothing else."""
 
+import math
 from typing import Any
 
 import pytest
@@ -71,6 +72,37 @@ def test_a_draft_translates_the_same_sooner(
     both = source.repeat(2, 1), mask.repeat(2, 1)
     for beam in (1, 2):
         assert beam_search(model, *both, beam=beam, draft=draft) == beam_search(model, *both, beam=beam)
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("rows", [1, 13])
+def test_without_scores_the_drafts_head_translates_the_same(
+    changes: dict[str, Any], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model(**changes)
+    with torch.no_grad():
+        model.head_weight[model.config.eos_id] = 0
+    draft, source = tz.quantize(model), torch.randint(4, 19, (rows, 4))
+    prefix = [[7, 5] if row % 2 else [] for row in range(rows)]
+    wanted = [found.tokens for [found] in beam_search(model, source, beam=1, prefix=prefix)]
+    exact = Counted(model, "logits", monkeypatch)
+    for helper in (None, draft):
+        exact.times = 0
+        unscored = beam_search(model, source, beam=1, prefix=prefix, draft=helper, scored=False)
+        assert [found.tokens for [found] in unscored] == wanted
+        assert all(math.isnan(found.log_prob) and math.isnan(found.score) for [found] in unscored)
+    assert exact.times < max(map(len, wanted))  # only where pad or bos was likelier than all others
+    how: dict[str, Any] = {"beam": 3, "n_best": 2}  # a beam compares scores
+    assert beam_search(model, source, draft=draft, scored=False, **how) == beam_search(model, source, **how)
+
+
+def test_where_pad_is_the_likeliest_the_model_itself_is_asked() -> None:
+    model = small_model(share_embeddings="inputs", logit_bias=True)
+    assert model.logit_bias is not None
+    model.logit_bias[model.config.pad_id] = 99
+    draft, source = tz.quantize(model), torch.randint(4, 19, (5, 4))
+    wanted = [found.tokens for [found] in beam_search(model, source, beam=1)]
+    assert [found.tokens for [found] in beam_search(model, source, beam=1, draft=draft, scored=False)] == wanted
 
 
 def test_a_draft_saves_steps_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,8 @@ def translate(
 
     loaded = search.load(run, languages)
     window = window or (1 if input is None and sys.stdin.isatty() else 2048)
-    how = {**search.prepare(loaded, alone=window == 1), "prefix": prefix, "window": window, "n_best": n_best or 1}
+    how = search.prepare(loaded, alone=window == 1, scored=n_best is not None)
+    how |= {"prefix": prefix, "window": window, "n_best": n_best or 1}
     lines = translate_n_best(loaded.model, loaded.tokenizer, input_lines(input), **how)
     with open_output(output) as file:
         for number, found in enumerate(with_progress(lines, "translated", shown=output is not None), start=1):

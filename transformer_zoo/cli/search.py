@@ -67,21 +67,28 @@ class SearchOptions:
             loaded = translating(loaded, *chosen, of=str(run))
         return loaded
 
-    def prepare(self, run: "Run", *, alone: bool = False) -> dict[str, Any]:
-        """Make the run ready to translate with, `alone` line by line, and for nothing else: `translate`'s options."""
+    def prepare(self, run: "Run", *, alone: bool = False, scored: bool = False) -> dict[str, Any]:
+        """Make the run ready to translate with, and for nothing else: the options of `translate_n_best`.
+
+        Args:
+            alone: line by line.
+            scored: with scores.
+        """
         import torch
 
         from transformer_zoo.models import draft_of, pack
 
         settings, draft = self.settings(run), None
         if self.dtype == "float32":
-            draft = draft_of(run.model) if alone and settings["beam"] == 1 else None
+            helps = settings["beam"] == 1 and (alone or not scored)
+            draft = draft_of(run.model) if helps else None
             pack(run.model)
         return {
             **settings,
             "batch_tokens": self.batch_tokens,
             "dtype": getattr(torch, self.dtype),
             "draft": draft,
+            "scored": scored,
         }
 
 

@@ -60,6 +60,7 @@ def beam_search(
     n_best: int = 1,
     prefix: Sequence[Sequence[int]] | None = None,
     draft: EncoderDecoder | None = None,
+    scored: bool = True,
 ) -> list[list[Hypothesis]]:
     """The best translations of each source by log-probability over length penalty, best first.
 
@@ -86,6 +87,8 @@ def beam_search(
             follows has a log-probability.
         draft: `quantize(model)`: of one source, with beam 1, it guesses the next tokens, and the model reads them at
             once and keeps those it would have chosen: the same translation, sooner where weights are slow to read.
+        scored: False: log-probabilities and scores may be nan, where that is faster: with beam 1, and with a draft,
+            whose head then finds the likeliest tokens of many sources.
 
     Returns:
         For each source its hypotheses, with pad and bos never among the tokens.
@@ -107,11 +110,12 @@ def beam_search(
 
     memory = model.encode(source, source_mask)
     decoder_cache = model.new_cache(memory, capacity=beam * (max(limits) - 1) + 1)
-    search = Search.start(model.config, n_best, lenient.to(source.device), forced.to(source.device), source_mask)
+    lenient, forced = lenient.to(source.device), forced.to(source.device)
+    search = Search.start(model.config, n_best, lenient, forced, source_mask, scored=scored or beam > 1)
     if draft is not None and beam == len(limits) == 1:
         read = _read_guessing(model, draft, search, decoder_cache)
     else:
-        read = _read(model, search, decoder_cache)
+        read = _read(model, draft, search, decoder_cache)
     results = _run(search, decoder_cache, read, beam, penalties)
     for i, hypotheses in enumerate(results):
         if not hypotheses:
@@ -147,16 +151,17 @@ def _run(
     return results
 
 
-def _read(model: EncoderDecoder, search: Search, cache: DecoderCache) -> Iterator[Tensor]:
+def _read(model: EncoderDecoder, draft: EncoderDecoder | None, search: Search, cache: DecoderCache) -> Iterator[Tensor]:
     """Logits (S, W, V) after the newest tokens of the search as it then is, step after step."""
     for step in count():
-        yield model.decode(
+        hidden = model.decode_hidden(
             search.tokens[:, :, -1],
             source_mask=search.source_mask,
             positions=torch.full((1, 1), step, device=search.tokens.device),
             attention_mask=search.ancestors[:, None],  # (S, 1, W, slots)
             cache=cache,
         )
+        yield _logits(model, draft, search, hidden)
 
 
 def _read_guessing(
@@ -168,7 +173,8 @@ def _read_guessing(
         text = search.tokens[0, 0].tolist()
         guess = guesser.guess(text, cache.capacity - cache.length - 1)
         ids = torch.tensor([[text[-1], *guess]], device=search.tokens.device)
-        logits = model.decode(ids, source_mask=search.source_mask, cache=cache)  # (1, 1 + G, V)
+        hidden = model.decode_hidden(ids, source_mask=search.source_mask, cache=cache)  # (1, 1 + G, D)
+        logits = _logits(model, draft, search, hidden)
         for right in range(1 + len(guess)):
             yield logits[:, right : right + 1]
             if right == len(guess) or int(search.tokens[0, 0, -1]) != guess[right]:
@@ -177,17 +183,30 @@ def _read_guessing(
         guesser.learn(search.tokens[0, 0, len(text) :].tolist())
 
 
+def _logits(model: EncoderDecoder, draft: EncoderDecoder | None, search: Search, hidden: Tensor) -> Tensor:
+    """(..., D) -> (..., V): of a search that is not scored the highest alone is right, where a draft can tell it."""
+    if draft is not None and not search.scored:
+        logits = draft.logits(hidden)
+        if bool((logits[..., _never(model.config)] < logits.amax(-1, keepdim=True)).all()):
+            return logits
+    return model.logits(hidden)
+
+
 def _draft(draft: EncoderDecoder, search: Search, cache: DecoderCache, n: int) -> list[int]:
     """The n tokens, fewer before an end, that the draft would write after the only hypothesis."""
     config, ids, guess, length = draft.config, search.tokens[:, 0, -1:], list[int](), cache.length
-    never = sorted({config.pad_id, config.bos_id} - {config.eos_id})
     while len(guess) < n and config.eos_id not in guess:
         logits = draft.decode(ids, source_mask=search.source_mask, cache=cache)[:, -1]  # (1, V)
-        logits[:, never] = -torch.inf
+        logits[:, _never(config)] = -torch.inf
         ids = logits.argmax(-1, keepdim=True)  # (1, 1)
         guess.append(int(ids))
     cache.drop(cache.length - length)
     return guess
+
+
+def _never(config: EncoderDecoderConfig) -> list[int]:
+    """Tokens that are no part of a translation."""
+    return sorted({config.pad_id, config.bos_id} - {config.eos_id})
 
 
 # Done sources leave the batch once they are 1/16 of it: below that, moving rows costs more than it saves.

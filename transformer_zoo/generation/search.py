@@ -18,7 +18,7 @@ from transformer_zoo.config import EncoderDecoderConfig
 @dataclass(frozen=True)
 class Hypothesis:
     """A finished translation: its tokens without bos and eos, log p(tokens, eos | source), and that over the length
-    penalty. Of a prefix, log p counts what follows it, and the length all.
+    penalty. Of a prefix, log p counts what follows it, and the length all. Both are nan of a search that is not scored.
     """
 
     tokens: list[int]
@@ -41,6 +41,7 @@ class Search:
     source_mask: Tensor | None  # (S, Ts)
     never: Tensor  # the ids of pad, bos and eos
     config: EncoderDecoderConfig
+    scored: bool  # False: greedy, logits stand where log-probabilities do, and only the highest of them counts
 
     @classmethod
     def start(
@@ -50,6 +51,8 @@ class Search:
         lenient: Tensor,
         forced: Tensor,
         source_mask: Tensor | None,
+        *,
+        scored: bool = True,
     ) -> "Search":
         n, longest = forced.shape
         none = torch.full((n, n_best), -math.inf, device=forced.device)
@@ -65,6 +68,7 @@ class Search:
             source_mask=source_mask,
             never=torch.tensor([config.pad_id, config.bos_id, config.eos_id], device=forced.device),
             config=config,
+            scored=scored,
         )
 
     def advance(self, logits: Tensor, beam: int, penalty: float, is_forced: bool) -> list[int]:
@@ -73,7 +77,9 @@ class Search:
         Returns how many hypotheses of each source live on.
         """
         forced = self.forced[:, self.tokens.size(2) - 1] if is_forced else None
-        ids, log_probs, ending = _continuations(logits, min(beam, logits.size(-1)), self.never, forced)
+        ids, log_probs, ending = _continuations(
+            logits, min(beam, logits.size(-1)), self.never, forced, normalise=self.scored
+        )
         if forced is not None:  # of a prefix: what is given was not chosen, and costs nothing
             token = forced.masked_fill(forced == self.config.eos_id, -1)  # (S,)
             log_probs = log_probs.masked_fill(ids == token[:, None, None], 0.0)
@@ -121,7 +127,10 @@ class Search:
         )
         return [
             [
-                Hypothesis([token for token in tokens if token != self.config.pad_id], log_prob, score)
+                Hypothesis(
+                    [token for token in tokens if token != self.config.pad_id],
+                    *((log_prob, score) if self.scored else (math.nan, math.nan)),
+                )
                 for tokens, log_prob, score in zip(*hypotheses, strict=True)
                 if score > -math.inf
             ]
@@ -136,12 +145,13 @@ class Search:
                 setattr(self, field.name, value.index_select(0, rows))
 
 
-def _continuations(logits: Tensor, k: int, never: Tensor, forced: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The k best next tokens other than pad, bos and eos, (S, W, k), their log-probabilities, and eos's (S,
-    W).
+def _continuations(
+    logits: Tensor, k: int, never: Tensor, forced: Tensor | None, *, normalise: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The k best next tokens other than pad, bos and eos, (S, W, k), their log-probabilities, and eos's (S, W).
 
-    Log-probabilities are normalised over all V; where a token is forced (S,), the others get -inf. `logits`
-    is overwritten.
+    Log-probabilities are normalised over all V; if not `normalise`, logits are left as they are. Where a token is
+    forced (S,), the others get -inf. `logits` is overwritten.
     """
     choices = logits
     if forced is not None:
@@ -150,6 +160,8 @@ def _continuations(logits: Tensor, k: int, never: Tensor, forced: Tensor | None)
     special = choices.index_select(-1, never)
     values, ids = _top_k(choices.index_fill_(-1, never, -math.inf), k)
     choices.index_copy_(-1, never, special)
+    if not normalise:
+        return ids, values, special[..., -1]
     # In place: at 32,000 pieces, fresh memory for the exponentials costs more than the exponentials.
     highest = logits if forced is not None else torch.cat([values[..., :1], special], -1)
     peak = highest.amax(-1, keepdim=True)  # (S, W, 1)

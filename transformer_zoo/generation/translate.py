@@ -79,7 +79,7 @@ def translate(
     model: EncoderDecoder, tokenizer: Tokenizer, lines: Iterable[str], **options: Unpack[TranslateOptions]
 ) -> Iterator[str]:
     """The best translation of each line, in order, on the device of the model; see `translate_n_best`."""
-    return (best[0].text for best in translate_n_best(model, tokenizer, lines, **options))
+    return (best[0].text for best in translate_n_best(model, tokenizer, lines, scored=False, **options))
 
 
 def translate_n_best(
@@ -88,6 +88,7 @@ def translate_n_best(
     lines: Iterable[str],
     *,
     n_best: int = 1,
+    scored: bool = True,
     beam: int = 5,
     length_penalty: float = 0.6,
     penalty: Penalty = "gnmt",
@@ -110,7 +111,7 @@ def translate_n_best(
     Args:
         model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
         lines: text without line ends; read `window` lines ahead.
-        n_best, beam, length_penalty, penalty, max_extra, draft: as for `beam_search`.
+        n_best, scored, beam, length_penalty, penalty, max_extra, draft: as for `beam_search`.
         prefix: every translation begins with this text.
         batch_tokens: room for hypotheses in a batch: sentences x beam x (longest source + max_extra) stays
             within it, and memory grows with it. None: 32,768 on a CPU, 262,144 elsewhere.
@@ -131,7 +132,7 @@ def translate_n_best(
     limit = min(longest if max_source_tokens is None else max_source_tokens, most)
     start, forced = tokenizer.target.encode_batch(["", prefix])
     how: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "penalty": penalty, "max_extra": max_extra}
-    how["draft"] = draft
+    how |= {"draft": draft, "scored": scored}
     source, read = iter(lines), 0
     while texts := list(islice(source, window)):
         chunk = _prepare(tokenizer, texts, read + 1, limit)

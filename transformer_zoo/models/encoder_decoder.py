@@ -75,7 +75,7 @@ class EncoderDecoder(nn.Module):
         target_mask: Tensor | None = None,
     ) -> Tensor:
         """What `forward` projects to logits, (B, Tt, D): for a loss that never holds all logits."""
-        return self._decode_hidden(target, self.encode(source, source_mask), source_mask, target_mask)
+        return self.decode_hidden(target, self.encode(source, source_mask), source_mask, target_mask)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
@@ -132,19 +132,30 @@ class EncoderDecoder(nn.Module):
             attention_mask: booleans broadcastable to (B, H, Tt, Tk), in place of causality. Tk counts the cache.
             cache: from `new_cache`; the tokens are appended to it.
         """
-        hidden = self._decode_hidden(target, memory, source_mask, target_mask, positions, attention_mask, cache)
-        return self.logits(hidden)
+        return self.logits(
+            self.decode_hidden(
+                target,
+                memory,
+                source_mask,
+                target_mask,
+                positions=positions,
+                attention_mask=attention_mask,
+                cache=cache,
+            )
+        )
 
-    def _decode_hidden(
+    def decode_hidden(
         self,
         target: Tensor,
-        memory: Tensor | None,
-        source_mask: Tensor | None,
-        target_mask: Tensor | None,
+        memory: Tensor | None = None,
+        source_mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
+        *,
         positions: Tensor | None = None,
         attention_mask: Tensor | None = None,
         cache: DecoderCache | None = None,
     ) -> Tensor:
+        """What `decode` projects to logits, (B, Tt, D); arguments as for `decode`."""
         if positions is None and (places := self._positions(target_mask)) is not None:
             positions = places[:, -target.size(1) :]
         out: Tensor = self.decoder(
