@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from transformer_zoo.blocks import Attention, LinearScaling, Llama3Scaling, RotaryPositions
+from transformer_zoo.blocks import Attention, LinearScaling, Llama3Scaling, RotaryPositions, YarnScaling
 
 B, H, T, DH = 2, 3, 7, 10
 
@@ -50,6 +50,26 @@ def test_linear_scaling_interpolates_positions() -> None:
     x = torch.randn(1, 1, 1, DH)
     slow = RotaryPositions(DH, scaling=LinearScaling(4.0))(12, 13).apply(x)
     assert_close(slow, RotaryPositions(DH)(3, 4).apply(x))
+
+
+def test_yarn_by_hand() -> None:
+    """Pair i turns 10^-i radians a token, 1000 / (2 pi) 10^-i = 159, 15.9, 1.59, 0.159 times in 1000 tokens."""
+    frequencies = torch.tensor([1.0, 1e-1, 1e-2, 1e-3], dtype=torch.float64)
+    # 159.155 turns are 100 at pair 0.2018, and 1 at pair 2.2018
+    scaling = YarnScaling(4.0, 1000, beta_fast=100.0, beta_slow=1.0, truncate=False)
+    slowed = [0.0, (1 - 0.2018) / 2, (2 - 0.2018) / 2, 1.0]
+    wanted = [f * (1 - s + s / 4) for f, s in zip(frequencies.tolist(), slowed, strict=True)]
+    assert_close(scaling.scale(frequencies), torch.tensor(wanted, dtype=torch.float64), rtol=1e-4, atol=0)
+    # from pair 0 to pair 3
+    wanted = [1.0, 1e-1 * (2 / 3 + 1 / 12), 1e-2 * (1 / 3 + 2 / 12), 1e-3 / 4]
+    whole = scaling._replace(truncate=True).scale(frequencies)
+    assert_close(whole, torch.tensor(wanted, dtype=torch.float64))
+    x = torch.randn(2, H, 3, DH)
+    still = RotaryPositions(DH, scaling=scaling)(0, 1).apply(x)  # place 0 does not turn
+    assert_close(still, x * (0.1 * math.log(4.0) + 1))
+    assert_close(RotaryPositions(DH, scaling=scaling._replace(attention_factor=0.5))(0, 1).apply(x), x / 2)
+    with pytest.raises(ValueError, match="YaRN needs a rotary dim of 4 or more"):
+        RotaryPositions(DH, dim=2, scaling=scaling)
 
 
 def test_llama_3_scaling_by_hand() -> None:

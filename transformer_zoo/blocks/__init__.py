@@ -17,7 +17,7 @@ from transformer_zoo.blocks.norm import LayerNorm, RMSNorm, build_norm
 from transformer_zoo.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
 from transformer_zoo.blocks.relative_bias import AlibiBias, RelativeBias
 from transformer_zoo.blocks.residual import residual
-from transformer_zoo.blocks.rotary import LinearScaling, Llama3Scaling, RotaryPositions, Rotation
+from transformer_zoo.blocks.rotary import LinearScaling, Llama3Scaling, RotaryPositions, Rotation, YarnScaling
 
 __all__ = [
     "AlibiBias",
@@ -43,6 +43,7 @@ __all__ = [
     "SinusoidalPositions",
     "StaticKVCache",
     "TokenEmbedding",
+    "YarnScaling",
     "attend",
     "attention_weights",
     "build_norm",

@@ -98,6 +98,47 @@ class LinearScaling(NamedTuple):
         return frequencies / self.factor
 
 
+class YarnScaling(NamedTuple):
+    """YaRN (Peng et al. 2023): pairs that turn often within the original length turn as before, the slow ones `factor`
+    times slower, with a ramp over the pairs between; and what is rotated grows by `attention_factor`.
+
+    Often is `beta_fast` turns, slow `beta_slow`. The ramp ends at whole pairs if `truncate`. attention_factor None is
+    what the paper found for the factor, 0.1 ln(factor) + 1.
+    """
+
+    factor: float
+    original_max_seq_len: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    truncate: bool = True
+
+    @property
+    def growth(self) -> float:
+        """Of each rotated query and key."""
+        if self.attention_factor is not None:
+            return self.attention_factor
+        return 0.1 * math.log(max(self.factor, 1.0)) + 1
+
+    def scale(self, frequencies: Tensor) -> Tensor:
+        """Radians per token of all pairs, (R/2,) with R at least 4 -> the same."""
+        n, step = (
+            frequencies.numel(),
+            math.log(frequencies[0] / frequencies[1]),
+        )  # a pair is so much slower than the last
+        turns = self.original_max_seq_len * float(frequencies[0]) / (2 * math.pi)  # of the first pair
+        low, high = (math.log(turns / beta) / step for beta in (self.beta_fast, self.beta_slow))
+        if self.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, 2 * n - 1)
+        pairs = torch.arange(n, device=frequencies.device, dtype=frequencies.dtype)
+        slowed = ((pairs - low) / (high - low if high != low else 1e-3)).clamp(0, 1)
+        return frequencies * (1 - slowed + slowed / self.factor)
+
+
+Scaling = Llama3Scaling | LinearScaling | YarnScaling
+
+
 class RotaryPositions(nn.Module):
     """The rotation of each place: pair i of place m turns by m * base^(-2i / dim).
 
@@ -107,11 +148,11 @@ class RotaryPositions(nn.Module):
         dim: how many of a head's dimensions turn, an even number; None: all.
         layout: pairs are dimensions i and i + dim / 2 ("halves", as in GPT-NeoX and Llama) or 2i and 2i + 1
             ("interleaved", as in the paper and GPT-J).
-        scaling: changes the frequencies.
+        scaling: changes the frequencies, and YaRN what is rotated too.
         table_size: places whose rotation is computed once; any other is computed when it is asked for.
 
     Raises:
-        ValueError: an odd dim, one wider than the head, or another layout.
+        ValueError: an odd dim, one wider than the head, one pair alone with YaRN, or another layout.
     """
 
     cos: Tensor
@@ -124,13 +165,17 @@ class RotaryPositions(nn.Module):
         base: float = 10000.0,
         dim: int | None = None,
         layout: str = "halves",
-        scaling: Llama3Scaling | LinearScaling | None = None,
+        scaling: Scaling | None = None,
         table_size: int = 1024,
     ) -> None:
         super().__init__()
         dim = head_dim if dim is None else dim
         if dim % 2 or not 0 < dim <= head_dim:
             raise ValueError(f"rotary dim {dim} must be even, above 0 and at most head_dim {head_dim}")
+        if dim == 2 and isinstance(scaling, YarnScaling):
+            raise ValueError(
+                "YaRN needs a rotary dim of 4 or more: it scales each pair by how it turns beside the others"
+            )
         if layout not in ROTARY_LAYOUTS:
             raise ValueError(f"layout is {layout!r}, expected one of {', '.join(ROTARY_LAYOUTS)}")
         self.base, self.dim, self.layout, self.scaling = base, dim, layout, scaling
@@ -146,7 +191,8 @@ class RotaryPositions(nn.Module):
         if self.scaling is not None:
             frequencies = self.scaling.scale(frequencies)
         angles = positions[..., None].double() * frequencies
-        return angles.cos().float(), angles.sin().float()
+        growth = self.scaling.growth if isinstance(self.scaling, YarnScaling) else 1.0
+        return (angles.cos() * growth).float(), (angles.sin() * growth).float()
 
     def forward(self, start: int, stop: int, positions: Tensor | None = None) -> Rotation:
         """Of places start to stop - 1, (T, R/2); or of the given positions (B, T), (B, 1, T, R/2)."""

@@ -13,7 +13,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "positions": ("sinusoidal", "learned", "rotary", "alibi", "relative", "none"),
     "sinusoid_layout": ("interleaved", "halves", "halves_inclusive"),
     "rotary_layout": ("halves", "interleaved"),
-    "rotary_scaling": ("none", "linear", "llama3"),
+    "rotary_scaling": ("none", "linear", "llama3", "yarn"),
     "share_embeddings": ("all", "inputs", "decoder", "none"),
     "init": ("gpt2", "zero_out"),
 }

@@ -93,16 +93,24 @@ class ModelConfig:
     rotary_layout: str = "halves"
     """Which two dimensions turn together: i and i + dim / 2 ("halves"), or 2i and 2i + 1 ("interleaved")."""
     rotary_scaling: str = "none"
-    """For longer inputs than were trained on: "linear" slows all frequencies down by `rotary_factor`, "llama3" the low
-    ones."""
+    """For longer inputs than were trained on: "linear" slows all frequencies down by `rotary_factor`, "llama3" and
+    "yarn" (Peng et al. 2023) the low ones."""
     rotary_factor: float = 8.0
-    """`linear`, `llama3`: by how much."""
+    """`linear`, `llama3`, `yarn`: by how much."""
     rotary_low_freq_factor: float = 1.0
     """`llama3`: waves longer than `rotary_original_max_seq_len` / this are slowed down in full."""
     rotary_high_freq_factor: float = 4.0
     """`llama3`: waves shorter than `rotary_original_max_seq_len` / this are left alone."""
     rotary_original_max_seq_len: int = 8192
-    """`llama3`: the input length before scaling."""
+    """`llama3`, `yarn`: the input length before scaling."""
+    rotary_beta_fast: float = 32.0
+    """`yarn`: waves that turn more often within `rotary_original_max_seq_len` are left alone."""
+    rotary_beta_slow: float = 1.0
+    """`yarn`: waves that turn less often are slowed down in full."""
+    rotary_truncate: bool = True
+    """`yarn`: the ramp between the two ends at whole pairs of dimensions."""
+    rotary_attention_factor: float | None = None
+    """`yarn`: multiplies rotated queries and keys; None: 0.1 ln(rotary_factor) + 1."""
     scale_embeddings: bool = True
     """Multiply embeddings by sqrt(d_model) (section 3.4)."""
     logit_scale: float | None = None
@@ -143,6 +151,8 @@ class ModelConfig:
         if self.positions == "rotary" and (rotary_dim % 2 or rotary_dim > head_dim):
             name = "head_dim" if self.rotary_dim is None else "rotary_dim"
             raise UserError(f"{name} {rotary_dim} must be even, and at most head_dim {head_dim}, for rotary positions")
+        if self.positions == "rotary" and self.rotary_scaling == "yarn" and rotary_dim == 2:
+            raise UserError("rotary_scaling: yarn needs 4 dimensions of a head that rotate, or more")
 
     def _check_buckets(self, parts: int) -> None:
         """Of the `relative_buckets`, so many parts' first has one distance each."""

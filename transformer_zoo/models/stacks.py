@@ -23,10 +23,12 @@ from transformer_zoo.blocks import (
     Rotation,
     SinusoidalPositions,
     StaticKVCache,
+    YarnScaling,
     build_norm,
     combine_masks,
     window_mask,
 )
+from transformer_zoo.blocks.rotary import Scaling
 from transformer_zoo.config import ModelConfig
 from transformer_zoo.models.cache import DecoderCache
 
@@ -68,16 +70,26 @@ def _build_positions(config: ModelConfig, *, bidirectional: bool) -> nn.Module |
 
 
 def _build_rotary(config: ModelConfig) -> RotaryPositions:
-    scaling: Llama3Scaling | LinearScaling | None = None
-    if config.rotary_scaling == "linear":
-        scaling = LinearScaling(config.rotary_factor)
-    if config.rotary_scaling == "llama3":
-        scaling = Llama3Scaling(
-            config.rotary_factor,
-            config.rotary_low_freq_factor,
-            config.rotary_high_freq_factor,
-            config.rotary_original_max_seq_len,
-        )
+    scaling: Scaling | None = None
+    match config.rotary_scaling:
+        case "linear":
+            scaling = LinearScaling(config.rotary_factor)
+        case "llama3":
+            scaling = Llama3Scaling(
+                config.rotary_factor,
+                config.rotary_low_freq_factor,
+                config.rotary_high_freq_factor,
+                config.rotary_original_max_seq_len,
+            )
+        case "yarn":
+            scaling = YarnScaling(
+                config.rotary_factor,
+                config.rotary_original_max_seq_len,
+                config.rotary_beta_fast,
+                config.rotary_beta_slow,
+                config.rotary_attention_factor,
+                config.rotary_truncate,
+            )
     return RotaryPositions(
         config.d_head,
         base=config.rotary_base,

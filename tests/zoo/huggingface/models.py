@@ -26,6 +26,10 @@ LLAMA3 = {
     "original_max_position_embeddings": 37,
 }  # fmt: skip
 LINEAR = {"rope_type": "linear", "rope_theta": 1000.0, "factor": 3.0}
+YARN = {
+    "rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 37, "beta_fast": 5.0,
+    "beta_slow": 0.5, "truncate": False, "attention_factor": 0.7,
+}  # fmt: skip
 WINDOWS = ["full_attention", "sliding_attention", "full_attention"]
 
 _GPT2 = {"vocab_size": VOCAB, "n_embd": 21, "n_layer": 3, "n_head": 3, "n_positions": 31, "resid_pdrop": 0.0}
@@ -88,6 +92,17 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "mistral-everything": ("Mistral", {**_LLAMA, "sliding_window": None, "rope_parameters": LLAMA3}),
     "qwen2": ("Qwen2", _LLAMA),
+    "qwen2-yarn": ("Qwen2", {**_LLAMA, "rope_parameters": YARN}),
+    "qwen3-yarn": (
+        "Qwen3",
+        {**_LLAMA, "rope_parameters": {"rope_type": "yarn", "rope_theta": 300.0, "factor": 3.0,
+                                       "original_max_position_embeddings": 29}},
+    ),
+    "neox-yarn": (
+        "GPTNeoX",
+        {**_NEOX, "rope_parameters": {**YARN, "attention_factor": None, "mscale": 0.7, "mscale_all_dim": 0.3,
+                                      "partial_rotary_factor": 0.5}},
+    ),
     "qwen2-window": (
         "Qwen2",
         {**_LLAMA, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1, "head_dim": 10,

@@ -43,7 +43,7 @@ def other(value: Any) -> Any:
         return "relu" if value != "relu" else "silu"
     if isinstance(value, list):
         return value[::-1] if value != value[::-1] else [*value[:-1], "sliding_attention"]
-    return {**value, "rope_type": "yarn"} if isinstance(value, dict) else 3
+    return {**value, "rope_type": "longrope"} if isinstance(value, dict) else 3
 
 
 @every_family
@@ -86,7 +86,8 @@ REFUSED = [
     ("llama", {"auto_map": {"AutoModel": "modeling.Model"}}, "auto_map"),
     ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
     ("llama", {"hidden_act": "mish"}, "hidden_act"),
-    ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+    ("llama", {"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}, "longrope"),
+    ("llama", {"rope_scaling": {"rope_type": "yarn", "mystery": 4.0}}, "mystery"),
     ("llama", {"rope_scaling": {"rope_type": "linear"}}, "factor"),
     ("llama", {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 2]}}, "mrope_section"),
     ("llama", {"rope_parameters": {"rope_theta": 10.0, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),

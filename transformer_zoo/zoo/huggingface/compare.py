@@ -17,6 +17,10 @@ _SCALING = {
     "llama3": (
         "rotary_factor", "rotary_low_freq_factor", "rotary_high_freq_factor", "rotary_original_max_seq_len",
     ),
+    "yarn": (
+        "rotary_factor", "rotary_original_max_seq_len", "rotary_beta_fast", "rotary_beta_slow", "rotary_truncate",
+        "rotary_attention_factor",
+    ),
 }  # fmt: skip
 _USED_BY = {
     "sinusoidal": ("sinusoid_layout", "position_offset", "count_padding"),
@@ -31,7 +35,9 @@ _USED_BY = {
 
 def spelling(config: Config) -> dict[str, Any]:
     """The fields that decide what a model computes, each in one way; those that change nothing are left out."""
-    kinds = {name for names in _USED_BY.values() for name in names} | set(_SCALING["llama3"])
+    kinds = {name for names in _USED_BY.values() for name in names} | {
+        name for names in _SCALING.values() for name in names
+    }
     used = {*_USED_BY[config.positions], *(_SCALING[config.rotary_scaling] if config.positions == "rotary" else ())}
     fields = {
         name: spelled_out(config, name)
@@ -44,6 +50,8 @@ def spelling(config: Config) -> dict[str, Any]:
     fields["logit_scale"] = config.logit_scale or 1.0
     if "rotary_dim" in fields:
         fields["rotary_dim"] = config.rotary_dim or head_dim
+    if fields.get("rotary_attention_factor", 0.0) is None:
+        fields["rotary_attention_factor"] = 0.1 * math.log(max(config.rotary_factor, 1.0)) + 1
     if config.norm == "rmsnorm":
         fields["norm_bias"], fields["norm_affine"] = False, True
     elif not config.norm_affine:

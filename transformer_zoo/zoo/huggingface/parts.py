@@ -1,7 +1,7 @@
 """Fields of config.json that a table cannot say: special tokens, shared embeddings, rotation, sliding windows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
@@ -144,38 +144,62 @@ def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_f
     return Part(names, read, write)
 
 
-SCALING = {
+SCALING: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "factor": ("rotary_factor", float),
     "low_freq_factor": ("rotary_low_freq_factor", float),
     "high_freq_factor": ("rotary_high_freq_factor", float),
     "original_max_position_embeddings": ("rotary_original_max_seq_len", int),
+    "beta_fast": ("rotary_beta_fast", float),
+    "beta_slow": ("rotary_beta_slow", float),
+    "truncate": ("rotary_truncate", bool),
+    "attention_factor": ("rotary_attention_factor", float),
 }
 """What is in their scaling -> ours."""
 
-_USED = {"default": 0, "linear": 1, "llama3": 4}
+_ORIGINAL = "original_max_position_embeddings"
+_USED = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL),
+    "yarn": ("factor", _ORIGINAL, "beta_fast", "beta_slow", "truncate", "attention_factor"),
+}
 
 
 def _read_scaling(kind: str, rope: Fields, theirs: Fields) -> dict[str, Any]:
     """How frequencies change. What a kind does not use may be there."""
     if kind not in _USED:
         raise UserError(f"config.json: rope_type is {kind!r}, which is not supported; {', '.join(_USED)} are")
-    if unknown := sorted(set(rope) - set(SCALING) - {"attention_factor"}):
+    if unknown := sorted(set(rope) - set(SCALING) - {"mscale", "mscale_all_dim"}):
         raise UserError(f"config.json: rope_scaling has {', '.join(unknown)}, which is not known")
-    values = {**rope}
-    if kind == "llama3":
-        values.setdefault("original_max_position_embeddings", theirs.get("max_position_embeddings", 2048))
-    used = list(SCALING)[: _USED[kind]]
-    if missing := [name for name in used if name not in values]:
+    values = {name: value for name, value in rope.items() if value is not None}
+    if _ORIGINAL in _USED[kind]:
+        values.setdefault(_ORIGINAL, theirs.get("max_position_embeddings", 2048))
+    if kind == "yarn":
+        values = _complete_yarn(values, theirs)
+    if missing := [name for name in _USED[kind] if name not in values]:
         raise UserError(f"config.json: rope_scaling of type {kind} needs {', '.join(missing)}")
-    return {SCALING[name][0]: SCALING[name][1](values[name]) for name in used}
+    ours = {SCALING[name]: values[name] for name in _USED[kind]}
+    return {name: None if value is None else kind_of(value) for (name, kind_of), value in ours.items()}
+
+
+def _complete_yarn(values: dict[str, Any], theirs: Fields) -> dict[str, Any]:
+    """With what theirs takes where nothing is said."""
+    if "factor" not in values and "max_position_embeddings" in theirs:
+        values["factor"] = theirs["max_position_embeddings"] / values[_ORIGINAL]
+    scale, of_all = values.get("mscale"), values.get("mscale_all_dim")
+    if "attention_factor" not in values and scale and of_all and "factor" in values:
+        slope = 0.1 * math.log(max(values["factor"], 1.0))
+        values["attention_factor"] = (slope * scale + 1) / (slope * of_all + 1)
+    betas = {name: values.get(name) or default for name, default in {"beta_fast": 32.0, "beta_slow": 1.0}.items()}
+    return {"truncate": True, "attention_factor": None, **values, **betas}
 
 
 def _write_scaling(config: DecoderConfig) -> dict[str, Any] | None:
     kind = config.rotary_scaling
     if kind == "none":
         return None
-    numbers = {name: getattr(config, ours) for name, (ours, _) in list(SCALING.items())[: _USED[kind]]}
-    return {"rope_type": kind, **numbers}
+    numbers = {name: getattr(config, SCALING[name][0]) for name in _USED[kind]}
+    return {"rope_type": kind, **{name: value for name, value in numbers.items() if value is not None}}
 
 
 def _read_layers(types: Sequence[str], window: int | None, n_layers: int) -> dict[str, Any]:
