@@ -82,8 +82,17 @@ def test_translate_from_stdin_to_stdout(run: Path) -> None:
     assert all("length limit" in line for line in told)
 
 
-@pytest.mark.parametrize(("words", "n"), [("--beam 1 --window 1", 1), ("--beam 1", 0), ("--beam 2 --window 1", 0)])
-def test_a_line_alone_is_translated_the_same_with_a_draft(
+@pytest.mark.parametrize(
+    ("words", "n"),
+    [
+        ("--beam 1 --window 1", 1),
+        ("--beam 1", 1),
+        ("--beam 1 --n-best 1", 0),  # scores of several lines at once need all logits
+        ("--beam 1 --n-best 1 --window 1", 1),
+        ("--beam 2 --window 1", 0),
+    ],
+)
+def test_greedily_a_draft_translates_the_same(
     run: Path, words: str, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "lines").write_text("the cat\n\ntwo dogs\n", encoding="utf-8")

@@ -148,82 +148,66 @@ class Int8Linear(nn.Module):
         """bias (E,): in place of its own."""
         bias = self.bias if bias is None else bias
         if self.zero is not None:
-            return self._one_dnn(x, _scale_of(x), bias)
+            return self.multiply(x, _scale_of(x), bias)
         rows = x.reshape(-1, x.size(-1)).bfloat16()
         out = torch._weight_int8pack_mm(rows, self.weight, self.scale).float().view(*x.shape[:-1], -1)
         return out if bias is None else out + bias
 
-    def _one_dnn(self, x: Tensor, scale: float, bias: Tensor | None) -> Tensor:
+    def multiply(self, x: Tensor, scale: float, bias: Tensor | None) -> Tensor:
+        """`forward` of a large weight, with x rounded to multiples of the scale, of which 127 are the most."""
         rounded = (x * (1 / scale)).round_().add_(128).to(torch.uint8)  # oneDNN is 100 times slower with int8
         return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
             rounded, scale, 128, self.weight, self.scale, self.zero, bias, 1.0, 0, torch.float32, "none", [], ""
         )
 
 
-class ScreenedLinear(Int8Linear):
-    """`Linear` where only the largest output of a row is wanted: that one is exact, in half the time or less.
+class ScreenedLinear(nn.Module):
+    """`Linear` where only the largest output of a row is wanted: that one is exact, in half the time or a little more.
 
-    The rounded weight w' gives all outputs nearly: x w is at most |x| |w - w'| from x w' (Cauchy and Schwarz). The few
-    that may be the largest are multiplied out with w itself; the others stay as they are, and smaller. What rounding x
-    leaves over is multiplied too, as more rows.
+    The weight is rounded to 8 bits, and what that leaves over once more, and so are inputs: products of these parts
+    give every output nearly, from half the memory. The few that may be the largest, by the inequality of Cauchy and
+    Schwarz, are multiplied out with the weight itself; the others stay as they are, and smaller.
 
     Shapes: (..., D) -> (..., E), in float32. On a CPU with `cpu_has_int8`: on others sums of products may overflow.
     """
 
-    exact: Tensor  # (E, D)
-    error: Tensor  # (E,), |w - w'|
+    weight: Tensor  # (E, D)
 
     def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear, large=True)
-        exact = linear.weight.detach()
-        parts = zip(exact.split(_CHUNK), self.scale[:, None].split(_CHUNK), strict=True)
-        errors = [(weight - (weight / scale).round_() * scale).norm(dim=1) for weight, scale in parts]
-        self.register_buffer("exact", exact)
-        self.register_buffer("error", torch.cat(errors))
-        self.largest_error, self.largest = float(self.error.max()), float(exact.norm(dim=1).max())
+        super().__init__()
+        self.register_buffer("weight", linear.weight.detach())
+        self.bias = linear.bias
+        self.coarse = Int8Linear(linear, large=True)
+        scale = self.coarse.scale[:, None]
+        rest = self.weight - (self.weight / scale).round_() * scale  # (E, D)
+        self.fine = Int8Linear(Linear.of(rest), large=True)
+        self.longest = float(self.weight.norm(dim=1).max())
+        self.longest_rest = float(rest.norm(dim=1).max())
+        self.last_step = float(self.fine.scale.max())
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """bias (E,): in place of its own."""
         bias = self.bias if bias is None else bias
         rows = x.reshape(-1, x.size(-1))  # (N, D)
-        n = len(rows)
-        if n > _SCREENED_ROWS:
-            return linear(x, self.exact, bias)
-        scale = _scale_of(rows)
+        n, scale = len(rows), _scale_of(x)
         rest = rows - (rows * (1 / scale)).round_() * scale
-        both = self._one_dnn(torch.cat([rows, rest * _FINER]), scale, None)  # (2 N, E)
-        out = both[:n].add_(both[n:], alpha=1 / _FINER)
-        if bias is not None:
-            out += bias
-        if not self._sharpen(out, rows, bias, scale):
-            return linear(x, self.exact, bias)
+        both = self.coarse.multiply(torch.cat([rows, rest * _FINER]), scale, None)  # (2 N, E)
+        out = both[:n].add_(both[n:], alpha=1 / _FINER).add_(self.fine.multiply(rows, scale, bias))
+        near = (out >= (out.amax(1) - 2 * self._doubt(rows, rest, scale))[:, None]).flatten().nonzero()[:, 0]
+        if len(near) > _FEW * n:  # such as all outputs of zeros
+            return linear(x, self.weight, bias)
+        row, column = near // out.size(1), near % out.size(1)
+        exact = (rows[row] * self.weight[column]).sum(1)
+        out[row, column] = exact if bias is None else exact + bias[column]
         return out.view(*x.shape[:-1], -1)
 
-    def _sharpen(self, out: Tensor, rows: Tensor, bias: Tensor | None, scale: float) -> bool:
-        """Put what may be the largest of each row of out (N, E) right; False: that is too much to be worth it."""
-        n, e = out.shape
-
-        def multiply(row: Tensor, column: Tensor) -> Tensor:
-            exact = (rows[row] * self.exact[column]).sum(1)
-            return exact if bias is None else exact + bias[column]
-
-        length, top = rows.norm(dim=1), out.amax(1)
-        # What rounding took from x, and what float32 takes from any sum.
-        slack = self.largest * (scale / (2 * _FINER) * rows.size(1) ** 0.5 + 1e-5 * length)  # (N,)
-        place = (out >= (top - 2 * (length * self.largest_error + slack))[:, None]).flatten().nonzero()[:, 0]
-        if len(place) > _MANY * n:
-            return False
-        row, column = place // e, place % e
-        value = out[row, column]
-        first = value == top[row]
-        floor = torch.full_like(top, -torch.inf)
-        floor.scatter_reduce_(0, row[first], multiply(row[first], column[first]), "amax")
-        may = value + length[row] * self.error[column] + slack[row] >= floor[row]
-        row, column = row[may], column[may]
-        if len(row) > _FEW * n:
-            return False
-        out[row, column] = multiply(row, column)
-        return True
+    def _doubt(self, rows: Tensor, rest: Tensor, scale: float) -> Tensor:
+        """How far an output of each row may be from what it should be, (N,)."""
+        length, half = rows.norm(dim=1), rows.size(1) ** 0.5 / 2
+        left_out = rest.norm(dim=1) * self.longest_rest  # rest times rest
+        rounded = length * half * self.last_step + half * scale / _FINER * (self.longest + self.longest_rest)
+        doubt: Tensor = left_out + rounded + 1e-5 * length * self.longest  # the last is what float32 takes from a sum
+        return doubt
 
 
 def _scale_of(x: Tensor) -> float:
@@ -233,7 +217,5 @@ def _scale_of(x: Tensor) -> float:
 _INT8_MAX = 127
 _FINER = 2 * _INT8_MAX  # times finer than x are the rows with what rounding x left over
 _LARGE = 1 << 21
-_CHUNK = 4096  # rows
-_SCREENED_ROWS = 64  # with more, multiplying takes longer than reading
-_MANY, _FEW = 1024, 64  # outputs of a row that may be the largest, at the first look and the second
+_FEW = 64  # outputs of a row that may be the largest
 _TINY = torch.finfo(torch.float32).tiny

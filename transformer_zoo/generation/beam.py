@@ -21,7 +21,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.generation.guesser import Guesser
 from transformer_zoo.generation.lookup import Lookup
 from transformer_zoo.generation.search import Hypothesis, Search
-from transformer_zoo.models import DecoderCache, EncoderDecoder, check_draft
+from transformer_zoo.models import DecoderCache, EncoderDecoder, check_draft, highest_logits
 
 Penalty = Literal["gnmt", "length"]
 
@@ -186,7 +186,7 @@ def _read_guessing(
 def _logits(model: EncoderDecoder, draft: EncoderDecoder | None, search: Search, hidden: Tensor) -> Tensor:
     """(..., D) -> (..., V): of a search that is not scored the highest alone is right, where a draft can tell it."""
     if draft is not None and not search.scored:
-        logits = draft.logits(hidden)
+        logits = highest_logits(model, draft, hidden)
         if bool((logits[..., _never(model.config)] < logits.amax(-1, keepdim=True)).all()):
             return logits
     return model.logits(hidden)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from transformer_zoo.blocks import StaticKVCache
 from transformer_zoo.errors import UserError
-from transformer_zoo.models import DecoderOnly
+from transformer_zoo.models import DecoderOnly, highest_logits
 from transformer_zoo.models.cache import DecoderCache
 
 
@@ -58,7 +58,7 @@ class Reader:
         self.model, self.stride = model, stride
         self.use_cache, self.static = cache, static or compile
         self.draft_model = draft
-        self.scorer = draft if greedy and draft is not None and not compile else model
+        self.scorer = draft if greedy and not compile else None
         self.capacity = min(longest, model.config.max_seq_len)
         self.device = model.head_weight.device
         self.step: Callable[[Tensor], Tensor] = self._step
@@ -178,7 +178,7 @@ class Reader:
         return self._last_logits(self.model.hidden(ids, mask, self.positions, self.cache))
 
     def _last_logits(self, hidden: Tensor, n: int = 1) -> Tensor:
-        return self.scorer.logits(hidden[:, -n:]).float()
+        return highest_logits(self.model, self.scorer, hidden[:, -n:]).float()
 
     def _state(self) -> list[Tensor]:
         """What a step counts up."""

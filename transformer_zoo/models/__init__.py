@@ -3,7 +3,7 @@
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
-from transformer_zoo.models.packing import check_draft, draft_of, pack, quantize
+from transformer_zoo.models.packing import check_draft, draft_of, highest_logits, pack, quantize
 from transformer_zoo.models.stacks import Decoder, Encoder
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "EncoderDecoder",
     "check_draft",
     "draft_of",
+    "highest_logits",
     "pack",
     "quantize",
 ]

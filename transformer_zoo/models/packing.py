@@ -5,7 +5,7 @@ from itertools import chain
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from transformer_zoo.blocks import Int8Linear, Linear, ScreenedLinear, pack_weight
 from transformer_zoo.blocks.linear import cpu_has_int8
@@ -89,10 +89,28 @@ def check_draft(model: Model, draft: Model | None) -> None:
         raise UserError("the draft is not of this model: give quantize(model)")
 
 
+def highest_logits(model: Model, draft: Model | None, hidden: Tensor) -> Tensor:
+    """Logits of which only the highest of each row need be the model's: by the draft's head where that is faster.
+
+    Args:
+        model: what computed `hidden`.
+        draft: `quantize(model)`, or None.
+        hidden: (..., D).
+
+    Returns:
+        (..., V).
+    """
+    n_rows = hidden.numel() // hidden.size(-1)
+    return (model if draft is None or n_rows > _MOST_ROWS else draft).logits(hidden)
+
+
+_MOST_ROWS = 32  # with more, multiplying takes longer than reading
 _WORTH_A_DRAFT = 20_000_000  # parameters; below, a step takes as long to begin as to read
 
 
 def _is_plain(model: DecoderOnly | EncoderDecoder) -> bool:
     head = model.head_weight
+    if any(isinstance(part, Int8Linear) for part in model.modules()):
+        return False
     is_float = head.device.type == "cpu" and head.dtype == torch.float32 and not head.is_mkldnn
     return is_float and torch.backends.mkldnn.is_available()
