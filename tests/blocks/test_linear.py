@@ -116,6 +116,7 @@ def test_screening_meets_zeros_and_numbers_that_are_none() -> None:
     x[1] = 0
     assert_largest_is_exact(linear, x)
     assert torch.equal(screened(linear)(x)[1], torch.zeros(70_001))
+    assert screened(linear)(x[:0]).shape == (0, 70_001)
     x[2, 7] = torch.nan
     assert screened(linear)(x)[2].isnan().any()
     linear.weight[123, 7] = torch.nan

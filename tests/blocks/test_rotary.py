@@ -72,6 +72,15 @@ def test_yarn_by_hand() -> None:
         RotaryPositions(DH, dim=2, scaling=scaling)
 
 
+def test_yarn_is_computed_without_a_look_at_its_numbers() -> None:
+    scaling = YarnScaling(4.0, 1000)
+    with torch.device("meta"):
+        RotaryPositions(DH, scaling=scaling)
+    rotary, places = RotaryPositions(DH, scaling=scaling), torch.tensor([[3, 1, 4]])
+    compiled = torch.compile(lambda places: rotary(0, 3, places).cos, fullgraph=True, backend="eager")
+    assert_close(compiled(places), rotary(0, 3, places).cos)
+
+
 def test_llama_3_scaling_by_hand() -> None:
     """Of three waves the short one is kept, the long one slowed down 8 times, and the one in the middle of the ramp
     gets the mean of both."""

@@ -96,6 +96,26 @@ def test_without_scores_the_drafts_head_translates_the_same(
     assert beam_search(model, source, draft=draft, scored=False, **how) == beam_search(model, source, **how)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("scored", [True, False])
+def test_logits_that_are_no_numbers_are_noticed_without_scores_too(value: float, scored: bool) -> None:
+    model = small_model(share_embeddings="inputs", logit_bias=True)
+    assert model.logit_bias is not None
+    model.logit_bias[7] = value
+    for draft in (None, tz.quantize(model)):
+        with pytest.raises(UserError, match="logits are not finite"):
+            beam_search(model, torch.randint(4, 19, (3, 4)), beam=1, draft=draft, scored=scored)
+
+
+def test_in_sixteen_bits_the_model_scores_by_itself() -> None:
+    model = small_model()
+    draft, source = tz.quantize(model), torch.randint(4, 19, (13, 4))
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = [found.tokens for [found] in beam_search(model, source, beam=1, scored=False)]
+        found = [found.tokens for [found] in beam_search(model, source, beam=1, scored=False, draft=draft)]
+    assert found == wanted
+
+
 def test_where_pad_is_the_likeliest_the_model_itself_is_asked() -> None:
     model = small_model(share_embeddings="inputs", logit_bias=True)
     assert model.logit_bias is not None
@@ -158,7 +178,8 @@ def test_the_text_is_asked_first_once_it_is_as_good() -> None:
 
 def test_a_draft_of_another_model_is_refused() -> None:
     draft = tz.quantize(small_gpt(n_layers=1))
-    with pytest.raises(UserError, match="draft is not of this model"):
-        generate(small_gpt(), [[1]], draft=draft)
+    for other in (draft, tz.quantize(small_gpt())):  # of another shape, and of other weights
+        with pytest.raises(UserError, match="draft is not of this model"):
+            generate(small_gpt(), [[1]], draft=other)
     with pytest.raises(UserError, match="draft is not of this model"):
         beam_search(small_model(), torch.tensor([[4, 2]]), draft=tz.quantize(small_model(n_decoder_layers=1)))

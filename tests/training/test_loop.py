@@ -144,7 +144,7 @@ def test_not_a_number_stops_with_the_last_checkpoint_kept(tmp_path: Path) -> Non
         toy_run(tmp_path, task)
     assert "\n" not in str(error.value)
     state = torch.load(tmp_path / "checkpoints" / "last.pt")
-    assert state["progress"]["step"] == 4
+    assert state["progress"]["step"] == 6  # before the validation
     assert all(value.isfinite().all() for value in state["model"].values())
     assert toy_run(tmp_path) == "max_updates"
 
@@ -236,9 +236,10 @@ def test_a_validation_that_fails_loses_no_update(tmp_path: Path) -> None:
     def fails() -> dict[str, float]:
         raise UserError("no")
 
-    with pytest.raises(UserError, match="no"):
-        toy_run(tmp_path, toy_task(validate=fails), max_updates=5)
-    assert torch.load(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == 5
+    for limit, step in ((5, 5), (20, 6)):  # at the end, and between two checkpoints
+        with pytest.raises(UserError, match="no"):
+            toy_run(tmp_path, toy_task(validate=fails), max_updates=limit)
+        assert torch.load(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == step
     toy_run(tmp_path / "whole")
     toy_run(tmp_path)
     assert same(weights(tmp_path), weights(tmp_path / "whole"))

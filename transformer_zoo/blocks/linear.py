@@ -189,7 +189,10 @@ class ScreenedLinear(nn.Module):
         """bias (E,): in place of its own."""
         bias = self.bias if bias is None else bias
         rows = x.reshape(-1, x.size(-1))  # (N, D)
-        n, scale = len(rows), _scale_of(x)
+        n = len(rows)
+        if not n:
+            return linear(x, self.weight, bias)
+        scale = _scale_of(rows)
         rest = rows - (rows * (1 / scale)).round_() * scale
         both = self.coarse.multiply(torch.cat([rows, rest * _FINER]), scale, None)  # (2 N, E)
         out = both[:n].add_(both[n:], alpha=1 / _FINER).add_(self.fine.multiply(rows, scale, bias))

@@ -122,17 +122,15 @@ class YarnScaling(NamedTuple):
 
     def scale(self, frequencies: Tensor) -> Tensor:
         """Radians per token of all pairs, (R/2,) with R at least 4 -> the same."""
-        n, step = (
-            frequencies.numel(),
-            math.log(frequencies[0] / frequencies[1]),
-        )  # a pair is so much slower than the last
-        turns = self.original_max_seq_len * float(frequencies[0]) / (2 * math.pi)  # of the first pair
-        low, high = (math.log(turns / beta) / step for beta in (self.beta_fast, self.beta_slow))
+        n = frequencies.numel()
+        step = (frequencies[0] / frequencies[1]).log()  # from each pair to the next
+        turns = self.original_max_seq_len * frequencies[0] / (2 * math.pi)  # of the first pair
+        low, high = ((turns / beta).log() / step for beta in (self.beta_fast, self.beta_slow))
         if self.truncate:
-            low, high = math.floor(low), math.ceil(high)
-        low, high = max(low, 0), min(high, 2 * n - 1)
-        pairs = torch.arange(n, device=frequencies.device, dtype=frequencies.dtype)
-        slowed = ((pairs - low) / (high - low if high != low else 1e-3)).clamp(0, 1)
+            low, high = low.floor(), high.ceil()
+        low, high = low.clamp_min(0), high.clamp_max(2 * n - 1)
+        pairs = torch.arange(n, device=frequencies.device)
+        slowed = ((pairs - low) / torch.where(high == low, 1e-3, high - low)).clamp(0, 1)
         return frequencies * (1 - slowed + slowed / self.factor)
 
 

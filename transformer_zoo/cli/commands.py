@@ -129,13 +129,13 @@ def evaluate(
     if "bleu" in metrics:
         check_tokenizer(tokenize)  # before hours of translating
     scoring = {"metrics": metrics, "tokenize": tokenize, "lowercase": lowercase}
-    results = [evaluate_run(run, loaded, name, text, search, scoring) for name, text in texts.items()]
+    results = evaluate_run(run, loaded, texts, search, scoring)
     report: dict[str, Any] = {"run": str(run), "splits": [result.report for result in results]}
     if compare is None:
         print_scores(report) if not json else print(jsonlib.dumps(report, indent=2, ensure_ascii=False))
         return
     other = search.load(compare, languages)
-    others = [evaluate_run(compare, other, name, text, search, scoring) for name, text in texts.items()]
+    others = evaluate_run(compare, other, texts, search, scoring)
     report["compared_with"] = {"run": str(compare), "splits": [result.report for result in others]}
     report["comparisons"] = compare_runs(results, others, texts, scoring)
     print_comparisons(report) if not json else print(jsonlib.dumps(report, indent=2, ensure_ascii=False))

@@ -34,10 +34,28 @@ class Evaluated:
 
 
 def evaluate_run(
-    folder: Path, run: "Run", name: str, text: ParallelText, search: "SearchOptions", scoring: Mapping[str, Any]
+    folder: Path,
+    run: "Run",
+    texts: Mapping[str, ParallelText],
+    search: "SearchOptions",
+    scoring: Mapping[str, Any],
+) -> list[Evaluated]:
+    """Translate each text and score it."""
+    how = search.prepare(run)
+    return [_evaluate(folder, run, name, text, how, search, scoring) for name, text in texts.items()]
+
+
+def _evaluate(
+    folder: Path,
+    run: "Run",
+    name: str,
+    text: ParallelText,
+    how: Mapping[str, Any],
+    search: "SearchOptions",
+    scoring: Mapping[str, Any],
 ) -> Evaluated:
     """Translate, score, and write RUN/evaluation/NAME.hyp with NAME.json beside it: settings and scores."""
-    lines = translate_n_best(run.model, run.tokenizer, text.source, **search.prepare(run))
+    lines = translate_n_best(run.model, run.tokenizer, text.source, **how)
     found = [best for best, *_ in with_progress(lines, f"{folder}, {name}", len(text))]
     warn_of_cuts([number for number, best in enumerate(found, start=1) if best.is_cut])
     hypotheses = [best.text for best in found]

@@ -3,7 +3,7 @@
 import json as jsonlib
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,10 +76,10 @@ def generate(
         seed: Makes the answers the same each time: answer number i, from 0, is drawn with seed + i. By default they
             are others each time.
         batch_size: Answers that are written at once; more are faster. It does not change them.
-        no_draft: Answers that are written one at a time, or at temperature 0, on a CPU in float32 have the help of a
-            copy of the model with 8-bit weights: it guesses, and the model agrees or not. The same answers, up to twice
-            as fast, for a quarter to a half more memory. Small models, which would not gain by it, do without; with
-            this, so do all.
+        no_draft: On a CPU in float32 a copy of the model with 8-bit weights helps: it guesses how an answer that is
+            written alone goes on, and the model agrees or not; at temperature 0 it also finds which tokens may be the
+            likeliest. The same answers, up to twice as fast, for a quarter to a half more memory. Small models, which
+            would not gain by it, do without; with this, so do all.
         device: cpu, cuda or cuda:N; auto is the GPU where there is one.
         dtype: Of the model's weights.
         json: Print a line of JSON for each answer instead: prompt, sample, text, and what ended it (eos, stop or
@@ -89,6 +89,7 @@ def generate(
         raise UsageError("--prompt and --input, or --whole, exclude each other")
     import torch
 
+    from transformer_zoo.generation.sampling import Sampling
     from transformer_zoo.models import draft_of, pack
     from transformer_zoo.training.checkpoint import load_text_run
     from transformer_zoo.training.device import choose_device
@@ -101,7 +102,8 @@ def generate(
     at_once = num_samples if answering_lines else batch_size
     if isinstance(prompts, list):
         at_once = min(at_once, num_samples * len(prompts))
-    helps = at_once == 1 or writing.temperature == 0
+    sampling = Sampling(**{field.name: getattr(writing, field.name) for field in fields(Sampling)})
+    helps = at_once == 1 or sampling.takes_highest
     drafting = draft_of(loaded.model) if helps and not no_draft else None
     if at_once >= 4 or drafting is not None:
         pack(loaded.model)

@@ -153,6 +153,8 @@ class ModelConfig:
             raise UserError(f"{name} {rotary_dim} must be even, and at most head_dim {head_dim}, for rotary positions")
         if self.positions == "rotary" and self.rotary_scaling == "yarn" and rotary_dim == 2:
             raise UserError("rotary_scaling: yarn needs 4 dimensions of a head that rotate, or more")
+        if self.positions == "rotary" and self.rotary_scaling == "yarn" and self.rotary_base <= 1:
+            raise UserError(f"rotary_base {self.rotary_base} must be above 1 for rotary_scaling: yarn")
 
     def _check_buckets(self, parts: int) -> None:
         """Of the `relative_buckets`, so many parts' first has one distance each."""

@@ -138,7 +138,7 @@ def generate_stream(
         stride=max(model.config.max_seq_len // 4, 1) if stride is None else stride,
         cache=cache,
         draft=draft,
-        greedy=sampling.is_greedy and repetition_penalty == 1,
+        greedy=sampling.takes_highest,
         static=device.type == "cuda" if static is None else static,
         compile=compile,
     )

@@ -115,6 +115,11 @@ class Sampling:
         """Whether there is nothing to draw."""
         return self.temperature == 0 or self.top_k == 1
 
+    @property
+    def takes_highest(self) -> bool:
+        """Whether it all depends on which logit is the highest."""
+        return self.is_greedy and self.repetition_penalty == 1
+
     def filter(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
         """All of the above in this order: penalty, temperature, top-k, top-p, min-p. (B, V) -> (B, V).
 

@@ -101,7 +101,8 @@ class Search:
         width = max(1, *n_live)
         parents = (order // k)[:, :width]  # (S, W)
         chosen = ids.flatten(1).gather(1, order[:, :width])
-        self.log_probs = live.masked_fill(~can_win, -math.inf)[:, :width]
+        log_probs = live if self.scored else torch.zeros_like(live)  # a sum of logits would say nothing
+        self.log_probs = log_probs.masked_fill(~can_win, -math.inf)[:, :width]
         self.tokens = torch.cat([_children(self.tokens, parents), chosen[:, :, None]], 2)
         own = torch.eye(width, dtype=torch.bool, device=logits.device).expand(len(n_live), -1, -1)
         self.ancestors = torch.cat([_children(self.ancestors, parents), own], 2)
@@ -160,11 +161,12 @@ def _continuations(
     special = choices.index_select(-1, never)
     values, ids = _top_k(choices.index_fill_(-1, never, -math.inf), k)
     choices.index_copy_(-1, never, special)
-    if not normalise:
-        return ids, values, special[..., -1]
-    # In place: at 32,000 pieces, fresh memory for the exponentials costs more than the exponentials.
     highest = logits if forced is not None else torch.cat([values[..., :1], special], -1)
     peak = highest.amax(-1, keepdim=True)  # (S, W, 1)
+    if not normalise:
+        nothing = peak - peak  # 0, or nan where logits are not finite
+        return ids, values + nothing, special[..., -1] + nothing[..., 0]
+    # In place: at 32,000 pieces, fresh memory for the exponentials costs more than the exponentials.
     log_normaliser = logits.sub_(peak).exp_().sum(-1, keepdim=True).log_() + peak  # (S, W, 1)
     return ids, values - log_normaliser, special[..., -1] - log_normaliser[..., 0]
 

@@ -50,8 +50,8 @@ class Tokenizer(Protocol):
 class Translation:
     """A translated line, its log-probability under the model, and that over the length penalty.
 
-    Of a line that was split, the sums over its pieces. `is_cut`: it, or a piece of it, is as long as `max_extra`
-    allows, and may lack its end.
+    Of a line that was split, the sums over its pieces; where scores were not asked for, nan or 0. `is_cut`: it, or a
+    piece of it, is as long as `max_extra` allows, and may lack its end.
     """
 
     text: str

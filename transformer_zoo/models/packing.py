@@ -49,7 +49,8 @@ def quantize(model: Model) -> Model:
 
     Its logits are within a few per cent of the model's, and it reads a quarter of the memory: as a draft it guesses
     what the model would write, and the model reads several tokens at once. Its `logits` alone, given what the model
-    computed before them, have the model's own highest one (`ScreenedLinear`, or the model's own head).
+    computed before them, have the model's own highest one (`ScreenedLinear`, or the model's own head). All this is of
+    the weights as they are now: quantize again when they have changed.
 
     Args:
         model: in float32 on a CPU, not packed yet.
@@ -84,9 +85,11 @@ def draft_of(model: Model) -> Model | None:
 
 
 def check_draft(model: Model, draft: Model | None) -> None:
-    """Is this a draft of the model, where there is one? UserError: it is another's."""
-    if draft is not None and draft.config != model.config:
-        raise UserError("the draft is not of this model: give quantize(model)")
+    """Is this `quantize(model)`, where there is one? UserError: it is of another model, even one of the same shape."""
+    if draft is not None:
+        mine = {id(weight) for weight in model.parameters()}
+        if draft.config != model.config or not any(id(weight) in mine for weight in draft.parameters()):
+            raise UserError("the draft is not of this model: give quantize(model)")
 
 
 def highest_logits(model: Model, draft: Model | None, hidden: Tensor) -> Tensor:
@@ -101,7 +104,9 @@ def highest_logits(model: Model, draft: Model | None, hidden: Tensor) -> Tensor:
         (..., V).
     """
     n_rows = hidden.numel() // hidden.size(-1)
-    return (model if draft is None or n_rows > _MOST_ROWS else draft).logits(hidden)
+    is_float32 = hidden.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
+    helps = hidden.device.type == "cpu" and is_float32 and n_rows <= _MOST_ROWS
+    return (model if draft is None or not helps else draft).logits(hidden)
 
 
 _MOST_ROWS = 32  # with more, multiplying takes longer than reading

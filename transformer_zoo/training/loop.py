@@ -104,11 +104,12 @@ class Trainer:
         if (found := self.checkpoints.load()) is None:
             return
         self.progress, state = found
-        if self.progress.data != self.task.data:
+        if self.progress.data not in ("", self.task.data):  # it was not noted before there was this field
             raise UserError(
                 f"{self.run_dir} was trained on another text than data.train is now, or on one tokenized another way: "
                 "put that text back, or give another run_dir"
             )
+        self.progress.data = self.task.data
         for path in self._final_paths():
             if not path.is_file():
                 raise UserError(f"{path} is gone: put it back, or remove {path.parent} to start the run again")
@@ -156,10 +157,11 @@ class Trainer:
         self.objective.train()
         while True:
             reason = self._stop_reason()
-            # Before the validation, which may take long, or fail.
-            if done.step not in (0, *done.snapshots) and (reason or done.step % config.checkpoint.every == 0):
-                self._save(snapshot=True)
-            if done.step != done.validated_step and (reason or done.step % config.validation.every == 0):
+            snapshot = done.step not in (0, *done.snapshots) and (reason or done.step % config.checkpoint.every == 0)
+            validate = done.step != done.validated_step and (reason or done.step % config.validation.every == 0)
+            if snapshot or validate:  # saved first: a validation may take long, or fail
+                self._save(snapshot=bool(snapshot))
+            if validate:
                 self._validate()
                 reason = reason or self._stop_reason()
                 if reason:

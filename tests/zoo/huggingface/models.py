@@ -96,7 +96,7 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3-yarn": (
         "Qwen3",
         {**_LLAMA, "rope_parameters": {"rope_type": "yarn", "rope_theta": 300.0, "factor": 3.0,
-                                       "original_max_position_embeddings": 29}},
+                                       "original_max_position_embeddings": 29, "truncate": None}},
     ),
     "neox-yarn": (
         "GPTNeoX",

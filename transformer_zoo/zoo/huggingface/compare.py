@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from transformer_zoo.blocks import YarnScaling
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.zoo.huggingface.family import Config, spelled_out
 
@@ -51,7 +52,7 @@ def spelling(config: Config) -> dict[str, Any]:
     if "rotary_dim" in fields:
         fields["rotary_dim"] = config.rotary_dim or head_dim
     if fields.get("rotary_attention_factor", 0.0) is None:
-        fields["rotary_attention_factor"] = 0.1 * math.log(max(config.rotary_factor, 1.0)) + 1
+        fields["rotary_attention_factor"] = YarnScaling(config.rotary_factor, config.rotary_original_max_seq_len).growth
     if config.norm == "rmsnorm":
         fields["norm_bias"], fields["norm_affine"] = False, True
     elif not config.norm_affine:

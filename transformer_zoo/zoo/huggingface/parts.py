@@ -130,7 +130,7 @@ def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_f
         if part != 1.0 and not fraction:
             raise UserError(f"config.json: partial_rotary_factor is {part!r}; only 1.0 is supported")
         rotary["rotary_dim"] = int(head_dim * part) if int(head_dim * part) != head_dim else None
-        return rotary | _read_scaling(kind, rope, theirs)
+        return rotary | _read_scaling(kind, rope, ours)
 
     def write(config: DecoderConfig) -> dict[str, Any]:
         theirs: dict[str, Any] = {base: config.rotary_base, "rope_scaling": _write_scaling(config)}
@@ -165,7 +165,7 @@ _USED = {
 }
 
 
-def _read_scaling(kind: str, rope: Fields, theirs: Fields) -> dict[str, Any]:
+def _read_scaling(kind: str, rope: Fields, ours: Fields) -> dict[str, Any]:
     """How frequencies change. What a kind does not use may be there."""
     if kind not in _USED:
         raise UserError(f"config.json: rope_type is {kind!r}, which is not supported; {', '.join(_USED)} are")
@@ -173,25 +173,24 @@ def _read_scaling(kind: str, rope: Fields, theirs: Fields) -> dict[str, Any]:
         raise UserError(f"config.json: rope_scaling has {', '.join(unknown)}, which is not known")
     values = {name: value for name, value in rope.items() if value is not None}
     if _ORIGINAL in _USED[kind]:
-        values.setdefault(_ORIGINAL, theirs.get("max_position_embeddings", 2048))
+        values.setdefault(_ORIGINAL, ours["max_seq_len"])
     if kind == "yarn":
-        values = _complete_yarn(values, theirs)
+        values = _complete_yarn(values, ours) | {"truncate": bool(rope.get("truncate", True))}  # null is false
     if missing := [name for name in _USED[kind] if name not in values]:
         raise UserError(f"config.json: rope_scaling of type {kind} needs {', '.join(missing)}")
-    ours = {SCALING[name]: values[name] for name in _USED[kind]}
-    return {name: None if value is None else kind_of(value) for (name, kind_of), value in ours.items()}
+    read = {SCALING[name]: values[name] for name in _USED[kind]}
+    return {name: None if value is None else kind_of(value) for (name, kind_of), value in read.items()}
 
 
-def _complete_yarn(values: dict[str, Any], theirs: Fields) -> dict[str, Any]:
+def _complete_yarn(values: dict[str, Any], ours: Fields) -> dict[str, Any]:
     """With what theirs takes where nothing is said."""
-    if "factor" not in values and "max_position_embeddings" in theirs:
-        values["factor"] = theirs["max_position_embeddings"] / values[_ORIGINAL]
+    values.setdefault("factor", ours["max_seq_len"] / values[_ORIGINAL])
     scale, of_all = values.get("mscale"), values.get("mscale_all_dim")
-    if "attention_factor" not in values and scale and of_all and "factor" in values:
+    if "attention_factor" not in values and scale and of_all:
         slope = 0.1 * math.log(max(values["factor"], 1.0))
         values["attention_factor"] = (slope * scale + 1) / (slope * of_all + 1)
     betas = {name: values.get(name) or default for name, default in {"beta_fast": 32.0, "beta_slow": 1.0}.items()}
-    return {"truncate": True, "attention_factor": None, **values, **betas}
+    return {"attention_factor": None, **values, **betas}
 
 
 def _write_scaling(config: DecoderConfig) -> dict[str, Any] | None:
