@@ -110,6 +110,29 @@ def test_of_outputs_that_rounding_confuses_the_largest_is_found() -> None:
 
 
 @torch.no_grad()
+def test_where_few_inputs_dwarf_the_others_the_weight_is_read_finer() -> None:
+    linear = Linear(257, 5003, bias=False)
+    torch.nn.init.normal_(linear.weight, std=0.1)
+    linear.weight[:, [11, 138]] = torch.tensor([0.9, -0.7]) + 0.01 * torch.randn(5003, 2)
+    x = torch.randn(7, 257)
+    x[:, [11, 138]] += torch.tensor([90.0, -50.0])
+    module = screened(linear)
+    asked: list[float] = []
+    look = module._sharpen
+
+    def watched(*given: torch.Tensor | None) -> bool:
+        asked.append(float(given[-1].max()))
+        return look(*given)
+
+    module._sharpen = watched
+    out = module(x)
+    assert len(asked) == 2
+    assert asked[1] < asked[0] / 5
+    assert torch.equal(out.argmax(-1), linear(x).argmax(-1))
+    assert_close(out.amax(-1), linear(x).amax(-1))
+
+
+@torch.no_grad()
 def test_screening_meets_zeros_and_numbers_that_are_none() -> None:
     linear = Linear(31, 70_001, bias=False)  # of zeros all outputs are the largest: too many to look at each
     x = torch.randn(3, 31)

@@ -164,9 +164,10 @@ class Int8Linear(nn.Module):
 class ScreenedLinear(nn.Module):
     """`Linear` where only the largest output of a row is wanted: that one is exact, in half the time or a little more.
 
-    The weight is rounded to 8 bits, and what that leaves over once more, and so are inputs: products of these parts
-    give every output nearly, from half the memory. The few that may be the largest, by the inequality of Cauchy and
-    Schwarz, are multiplied out with the weight itself; the others stay as they are, and smaller.
+    The weight is rounded to 8 bits, w', which gives every output nearly: x w is at most |x| |w - w'| from x w', by the
+    inequality of Cauchy and Schwarz. The few that may be the largest are multiplied out with w itself; the others stay
+    as they are, and smaller. Where a few inputs dwarf all others these are not few: then w - w' is multiplied too,
+    rounded to 8 bits as well. Of x, what rounding leaves over is always multiplied, as more rows.
 
     Shapes: (..., D) -> (..., E), in float32. On a CPU with `cpu_has_int8`: on others sums of products may overflow.
     """
@@ -195,22 +196,45 @@ class ScreenedLinear(nn.Module):
         scale = _scale_of(rows)
         rest = rows - (rows * (1 / scale)).round_() * scale
         both = self.coarse.multiply(torch.cat([rows, rest * _FINER]), scale, None)  # (2 N, E)
-        out = both[:n].add_(both[n:], alpha=1 / _FINER).add_(self.fine.multiply(rows, scale, bias))
-        near = (out >= (out.amax(1) - 2 * self._doubt(rows, rest, scale))[:, None]).flatten().nonzero()[:, 0]
-        if len(near) > _FEW * n:  # such as all outputs of zeros
-            return linear(x, self.weight, bias)
-        row, column = near // out.size(1), near % out.size(1)
-        exact = (rows[row] * self.weight[column]).sum(1)
-        out[row, column] = exact if bias is None else exact + bias[column]
+        out = both[:n].add_(both[n:], alpha=1 / _FINER)
+        if bias is not None:
+            out += bias
+        length, half = rows.norm(dim=1), rows.size(1) ** 0.5 / 2
+        # What was rounded away of x for good, and what float32 takes from any sum.
+        slack = half * scale / _FINER * (self.longest + self.longest_rest) + 1e-5 * length * self.longest  # (N,)
+        if not self._sharpen(out, rows, bias, length * self.longest_rest + slack):
+            out += self.fine.multiply(rows, scale, None)
+            slack += length * half * self.last_step
+            if not self._sharpen(out, rows, bias, rest.norm(dim=1) * self.longest_rest + slack):
+                return linear(x, self.weight, bias)
         return out.view(*x.shape[:-1], -1)
 
-    def _doubt(self, rows: Tensor, rest: Tensor, scale: float) -> Tensor:
-        """How far an output of each row may be from what it should be, (N,)."""
-        length, half = rows.norm(dim=1), rows.size(1) ** 0.5 / 2
-        left_out = rest.norm(dim=1) * self.longest_rest  # rest times rest
-        rounded = length * half * self.last_step + half * scale / _FINER * (self.longest + self.longest_rest)
-        doubt: Tensor = left_out + rounded + 1e-5 * length * self.longest  # the last is what float32 takes from a sum
-        return doubt
+    def _sharpen(self, out: Tensor, rows: Tensor, bias: Tensor | None, doubt: Tensor) -> bool:
+        """Put right what may be the largest of each row of out (N, E), which is wrong by `doubt` (N,) at most.
+
+        False: that is too much to be worth it.
+        """
+        n, e = out.shape
+
+        def multiply(row: Tensor, column: Tensor) -> Tensor:
+            exact = (rows[row] * self.weight[column]).sum(1)
+            return exact if bias is None else exact + bias[column]
+
+        top = out.amax(1)
+        place = (out >= (top - 2 * doubt)[:, None]).flatten().nonzero()[:, 0]
+        if len(place) > _MANY * n:
+            return False
+        row, column = place // e, place % e
+        value = out[row, column]
+        first = value == top[row]
+        floor = torch.full_like(top, -torch.inf)  # the largest is at least that
+        floor.scatter_reduce_(0, row[first], multiply(row[first], column[first]), "amax")
+        may = value + doubt[row] >= floor[row]
+        row, column = row[may], column[may]
+        if len(row) > _FEW * n:
+            return False
+        out[row, column] = multiply(row, column)
+        return True
 
 
 def _scale_of(x: Tensor) -> float:
@@ -220,5 +244,5 @@ def _scale_of(x: Tensor) -> float:
 _INT8_MAX = 127
 _FINER = 2 * _INT8_MAX  # times finer than x are the rows with what rounding x left over
 _LARGE = 1 << 21
-_FEW = 64  # outputs of a row that may be the largest
+_MANY, _FEW = 1024, 64  # outputs of a row that may be the largest, at the first look and the second
 _TINY = torch.finfo(torch.float32).tiny

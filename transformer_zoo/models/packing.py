@@ -109,7 +109,7 @@ def highest_logits(model: Model, draft: Model | None, hidden: Tensor) -> Tensor:
     return (model if draft is None or not helps else draft).logits(hidden)
 
 
-_MOST_ROWS = 32  # with more, multiplying takes longer than reading
+_MOST_ROWS = 16  # with more, multiplying takes longer than reading
 _WORTH_A_DRAFT = 20_000_000  # parameters; below, a step takes as long to begin as to read
 
 
