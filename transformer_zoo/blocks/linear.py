@@ -162,7 +162,7 @@ class Int8Linear(nn.Module):
 
 
 class ScreenedLinear(nn.Module):
-    """`Linear` where only the largest output of a row is wanted: that one is exact, in half the time or a little more.
+    """`Linear` where only the largest output of a row is wanted: that one is exact, for less reading.
 
     The weight is rounded to 8 bits, w', which gives every output nearly: x w is at most |x| |w - w'| from x w', by the
     inequality of Cauchy and Schwarz. The few that may be the largest are multiplied out with w itself; the others stay

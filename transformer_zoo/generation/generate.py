@@ -113,7 +113,7 @@ def generate_stream(
             0: never guess.
         draft: `quantize(model)`; where guesses are possible, and `lookup` has none that is as good, it writes them. On
             a CPU reading weights is what takes time, and it reads a quarter of the bytes. With temperature 0 it also
-            finds the likeliest token of each of many rows, where it reads half of the head's.
+            finds the likeliest token of each of several rows, and reads a quarter or half of the head's.
 
     Raises:
         UserError: an option out of range, a prompt that is empty or no text of this model, or logits that are not
