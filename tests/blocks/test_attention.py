@@ -119,19 +119,28 @@ def test_single_precision(kernel: str) -> None:
     assert_close(attend(queries, keys, values).double(), naive_attention(queries, keys, values), rtol=1e-5, atol=1e-5)
 
 
-def test_short_sequences_of_bfloat16_take_plain_products_and_others_the_fused_kernel(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_plain_products_where_the_fused_kernel_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     def fused(*args: Tensor, **options: object) -> Tensor:
         raise NotImplementedError("fused")
 
+    def plain(n: int, dtype: torch.dtype, dropout: float = 0.0) -> bool:
+        x = torch.randn(1, 1, n, 4, dtype=dtype)
+        try:
+            attend(x, x, x, dropout=dropout)
+        except NotImplementedError:
+            return False
+        return True
+
     monkeypatch.setattr(F, "scaled_dot_product_attention", fused)
-    short, long = torch.randn(1, 1, 16, 4), torch.randn(1, 1, 512, 4).bfloat16()
-    attend(short.bfloat16(), short.bfloat16(), short.bfloat16())
-    attend(short, short, short, dropout=0.1)
-    for x in (short, long):
-        with pytest.raises(NotImplementedError, match="fused"):
-            attend(x, x, x)
+    for has_bfloat16, longest in ((False, 128), (True, 512)):
+        monkeypatch.setattr(attention, "cpu_has_bfloat16", lambda has=has_bfloat16: has)
+        assert plain(longest, torch.bfloat16)
+        assert not plain(longest + 1, torch.bfloat16)
+        with torch.no_grad():  # with such instructions, only its gradient is slow
+            assert plain(16, torch.bfloat16) is not has_bfloat16
+        assert plain(128, torch.float32, dropout=0.1)
+        assert not plain(129, torch.float32, dropout=0.1)
+        assert not plain(16, torch.float32)
 
 
 def test_both_kernels_agree_at_lengths_around_the_choice() -> None:

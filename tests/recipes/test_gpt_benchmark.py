@@ -66,9 +66,15 @@ def test_what_is_refused(benchmark: ModuleType, tmp_path: Path) -> None:
         benchmark.main(options)
 
 
+@pytest.mark.parametrize("shipped", [torch.float32, torch.bfloat16])
 def test_the_recipe_table_takes_each_program_at_its_word(
-    benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    shipped: torch.dtype,
 ) -> None:
+    monkeypatch.setattr(benchmark, "choose_precision", lambda *_: shipped)
     peer, text = tmp_path / "peer", tmp_path / "data" / "tinyshakespeare"
     for folder in (peer / "data" / "shakespeare_char", text):
         folder.mkdir(parents=True)
@@ -83,7 +89,8 @@ def test_the_recipe_table_takes_each_program_at_its_word(
     threads = str(torch.get_num_threads())
     options = ["--rounds", "1", "--updates", "2", "--json", "speed.json", "--threads", threads]
     benchmark.main(["--tables", "recipe", "--nanogpt", str(peer), *options])
-    ours, theirs = json.loads(Path("speed.json").read_text())["tables"][0]["rows"]
+    ours, *in_float32, theirs = json.loads(Path("speed.json").read_text())["tables"][0]["rows"]
+    assert [row["precision"] for row in in_float32] == (["float32"] if shipped == torch.bfloat16 else [])
     assert theirs["speed"] == pytest.approx(2 * 12 * 64 / 0.030)
     assert ours["ratio"] == 1
     assert theirs["ratio"] == pytest.approx(ours["speed"] / theirs["speed"])

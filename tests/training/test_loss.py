@@ -6,9 +6,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from transformer_zoo.training import loss as loss_module
 from transformer_zoo.training.loss import linear_cross_entropy
 
 N, D, V = 23, 7, 31
+
+
+@pytest.fixture(autouse=True, params=["whole chunks", "blocks of 3 rows"])
+def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "blocks of 3 rows":
+        monkeypatch.setattr(loss_module, "BLOCK_LOGITS", 3 * V)
 
 
 def problem(
@@ -41,6 +48,22 @@ def test_values_and_gradients(chunk: int, smoothing: float, with_bias: bool, dty
     got = gradients(loss, hidden, weight, bias)
     for ours, theirs in zip(got, gradients(wanted, hidden, weight, bias), strict=True):
         assert_close(ours, theirs, **near)
+
+
+def test_a_weight_in_float32_gets_a_gradient_in_float32_whatever_the_products_are_taken_in() -> None:
+    hidden, weight, targets, _ = problem()
+    loss, _ = linear_cross_entropy(hidden.bfloat16(), weight, targets)
+    (grad,) = gradients(loss, weight)
+    assert grad.dtype == torch.float32
+    wanted = gradients(F.cross_entropy(hidden @ weight.t(), targets, reduction="sum"), weight)[0]
+    assert_close(grad, wanted, rtol=0.05, atol=0.2)
+
+
+def test_nothing_to_predict() -> None:
+    hidden, weight, targets, _ = problem(n=0)
+    loss, nll = linear_cross_entropy(hidden, weight, targets, label_smoothing=0.1)
+    assert loss.item() == nll.item() == 0
+    assert all(grad.count_nonzero() == 0 for grad in gradients(loss, hidden, weight))
 
 
 def test_label_smoothing_by_hand() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import dropout as drop
-from transformer_zoo.blocks.linear import Linear
+from transformer_zoo.blocks.linear import Linear, cpu_has_bfloat16
 from transformer_zoo.blocks.masks import causal_mask, combine_masks
 from transformer_zoo.blocks.norm import RMSNorm
 from transformer_zoo.blocks.rotary import Rotation
@@ -117,16 +117,20 @@ def _attendable(mask: Tensor | None) -> Tensor | None:
 
 
 def _matmul_is_faster(queries: Tensor, keys: Tensor, dropout: float) -> bool:
-    """On a CPU, where the fused kernel cannot drop weights, and in 16 bits is slow for short sequences."""
-    return (
-        queries.device.type == "cpu"
-        and (dropout > 0 or queries.dtype.itemsize < 4)
-        and queries.size(2) * keys.size(2) <= _SHORT
-        and not torch.compiler.is_compiling()
-    )
+    """On a CPU, where the fused kernel cannot drop weights, and in 16 bits is slow, above all at its gradient."""
+    if queries.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    n_scores = queries.size(2) * keys.size(2)
+    if dropout > 0:
+        return n_scores <= _SHORT
+    if queries.dtype.itemsize >= 4:
+        return False
+    if cpu_has_bfloat16():
+        return torch.is_grad_enabled() and n_scores <= _MEDIUM
+    return n_scores <= _SHORT
 
 
-_SHORT = 128 * 128
+_SHORT, _MEDIUM = 128 * 128, 512 * 512
 
 
 def _fill_vector(

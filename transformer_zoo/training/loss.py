@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformer_zoo.blocks.linear import cpu_has_bfloat16
 from transformer_zoo.training.feed import Batch
 
-CHUNK_LOGITS = 1 << 21  # on a CPU: few enough to stay in its cache
+BLOCK_LOGITS = 1 << 19  # on a CPU: few enough to stay in its cache
+CHUNK_ROWS = 1024  # on a CPU: each chunk reads and writes all of the weight's gradient once more
 CHUNK_ON_GPU = 4096  # few enough for its memory, enough to fill it
 
 
@@ -35,49 +36,41 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden.dtype, torch.float32)
+        matrix = weight.to(hidden.dtype)
         need_grad = grad_enabled and any(ctx.needs_input_grad)  # the latter does not know of torch.no_grad
         nll = hidden.new_zeros((), dtype=wide)
         log_z = hidden.new_zeros((), dtype=wide)
         grad_hidden = torch.empty_like(hidden) if need_grad else None
-        grad_weight = torch.zeros_like(weight, dtype=wide) if need_grad else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if need_grad and not len(hidden) else None
         grad_bias = torch.zeros_like(bias, dtype=wide) if need_grad and bias is not None else None
+        block = chunk if hidden.is_cuda else max(BLOCK_LOGITS // len(weight), 1)
         for start in range(0, len(hidden), chunk):
-            rows, label = hidden[start : start + chunk], targets[start : start + chunk, None]
-            logits = _wide_product(rows, weight.t(), wide)  # (chunk, V)
-            if bias is not None:
-                logits += bias
-            slope = None
-            if softcap is not None:
-                logits.mul_(1 / softcap).tanh_()
-                slope = 1 - logits.square() if need_grad else None
-                logits *= softcap
-            if vocab_size < len(weight):
-                logits[:, vocab_size:] = -torch.inf
-            log_p = logits.log_softmax(-1)
-            label_log_p = log_p.gather(1, label).sum()
-            nll -= label_log_p
-            log_z += logits.gather(1, label).sum() - label_log_p
-            if grad_hidden is None or grad_weight is None:
+            rows, labels = hidden[start : start + chunk], targets[start : start + chunk, None]
+            product = _wide_product(rows, matrix.t(), wide)  # (chunk, V)
+            grads = product if product.dtype == hidden.dtype else torch.empty_like(product, dtype=hidden.dtype)
+            for some, grad, label in zip(*(x.split(block) for x in (product, grads, labels)), strict=True):
+                logits = some.to(wide) if bias is None else some + bias.to(wide)  # (block, V)
+                losses = _differentiate(logits, label, grad if need_grad else None, smoothing, softcap, vocab_size)
+                nll += losses[0]
+                log_z += losses[1]
+                if grad_bias is not None:
+                    grad_bias += grad.sum(0, dtype=wide)
+            if grad_hidden is None:
                 continue
-            grad = log_p.exp_()  # the softmax
-            grad.scatter_add_(1, label, grad.new_full((1, 1), smoothing - 1).expand_as(label))
-            if slope is not None:
-                grad *= slope
-            if grad_bias is not None:
-                grad_bias += grad.sum(0)
-            grad = grad.to(hidden.dtype)
-            if _is_emulated(grad):
-                grad_hidden[start : start + chunk] = _wide_product(grad, weight, wide)
+            if _is_emulated(grads):
+                grad_hidden[start : start + chunk] = _wide_product(grads, matrix, wide)
             else:
-                torch.mm(grad, weight, out=grad_hidden[start : start + chunk])
-            if grad.dtype == wide:
-                grad_weight.addmm_(grad.t(), rows)
+                torch.mm(grads, matrix, out=grad_hidden[start : start + chunk])
+            if grad_weight is None:
+                grad_weight = _wide_product(grads.t(), rows, wide).to(wide)
+            elif grads.dtype == wide:
+                grad_weight.addmm_(grads.t(), rows)
             else:
-                grad_weight += _wide_product(grad.t(), rows, wide)
+                grad_weight += _wide_product(grads.t(), rows, wide)
         loss = nll.clone()
         if smoothing:
             # The mean over the vocabulary of -log p is log Z less the mean logit, which is a product with the mean row.
-            real = weight[:vocab_size]
+            real = matrix[:vocab_size]
             sum_hidden, mean_weight = hidden.sum(0, dtype=wide), real.mean(0, dtype=wide)  # (D,), (D,)
             mean_bias = 0.0 if bias is None else bias[:vocab_size].mean(dtype=wide)
             uniform = log_z - sum_hidden @ mean_weight - len(hidden) * mean_bias
@@ -87,6 +80,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 grad_weight[:vocab_size] -= smoothing / vocab_size * sum_hidden
             if grad_bias is not None:
                 grad_bias[:vocab_size] -= smoothing / vocab_size * len(hidden)
+        ctx.weight_dtype = weight.dtype
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.mark_non_differentiable(nll)
         return loss, nll
@@ -97,20 +91,41 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scale = grads[0]
         return (
             grad_hidden * scale.to(grad_hidden.dtype),
-            (grad_weight * scale).to(grad_hidden.dtype),
+            (grad_weight * scale).to(ctx.weight_dtype),
             None,
             None if grad_bias is None else grad_bias * scale,
             *[None] * 5,
         )
 
 
+def _differentiate(
+    logits: Tensor, label: Tensor, grad: Tensor | None, smoothing: float, softcap: float | None, vocab_size: int
+) -> tuple[Tensor, Tensor]:
+    """The sums of -log p of the labels (N, 1) and of log Z. What logits (N, V) held is lost; grad becomes theirs."""
+    slope = None
+    if softcap is not None:
+        logits.mul_(1 / softcap).tanh_()
+        slope = None if grad is None else 1 - logits.square()
+        logits *= softcap
+    if vocab_size < logits.size(1):
+        logits[:, vocab_size:] = -torch.inf
+    log_p = logits.log_softmax(-1)
+    nll = -log_p.gather(1, label).sum()
+    log_z = logits.gather(1, label).sum() + nll
+    if grad is not None:
+        softmax = log_p.exp_()
+        softmax.scatter_add_(1, label, softmax.new_full((1, 1), smoothing - 1).expand_as(label))
+        grad.copy_(softmax if slope is None else softmax.mul_(slope))
+    return nll, log_z
+
+
 def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """a @ b in `dtype`, accumulated and kept there where the device can."""
+    """a @ b, accumulated and kept in `dtype` where the device can; else as it is computed."""
     if a.is_cuda and a.dtype != dtype:
         return torch.mm(a, b, out_dtype=dtype)
     if _is_emulated(a):
         return a.to(dtype) @ b.to(dtype)
-    return (a @ b).to(dtype)
+    return a @ b
 
 
 def _is_emulated(x: Tensor) -> bool:
@@ -185,11 +200,11 @@ def linear_cross_entropy(
     """
     if softcap is not None and label_smoothing:
         raise ValueError("label smoothing and a soft-cap of the logits cannot be used together")
-    chunk = chunk or (CHUNK_ON_GPU if hidden.is_cuda else max(CHUNK_LOGITS // len(weight), 64))
+    chunk = chunk or (CHUNK_ON_GPU if hidden.is_cuda else max(BLOCK_LOGITS // len(weight), CHUNK_ROWS))
     with torch.autocast(hidden.device.type, enabled=False):
         loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden,
-            weight.to(hidden.dtype),
+            weight,
             targets,
             bias,
             label_smoothing,
