@@ -65,13 +65,13 @@ def save(model: Any, folder: Path) -> Any:
     return type(model).from_pretrained(folder).eval()
 
 
-def marian(folder: Path, **fields: Any) -> Any:
-    """An OPUS-MT: two SentencePiece models for one vocabulary, whose last id is pad."""
+def marian(folder: Path, codes: Sequence[str] = (), **fields: Any) -> Any:
+    """An OPUS-MT: two SentencePiece models for one vocabulary, whose last id is pad; `codes` are languages' tags."""
     folder.mkdir(parents=True, exist_ok=True)
     english, german = pairs(200, 0)
     sides = [train_pieces(folder / "source.spm", english, 53), train_pieces(folder / "target.spm", german, 59)]
     pieces = dict.fromkeys(side.id_to_piece(i) for side in sides for i in range(3, len(side)))
-    vocabulary = {token: i for i, token in enumerate(["</s>", "<unk>", *pieces, "<pad>"])}
+    vocabulary = {token: i for i, token in enumerate(["</s>", "<unk>", *pieces, *codes, "<pad>"])}
     pad = len(vocabulary) - 1
     write_json(folder / "vocab.json", vocabulary)
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "MarianTokenizer", "source_lang": "en"})

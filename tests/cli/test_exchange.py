@@ -17,6 +17,7 @@ import transformer_zoo as tz
 from transformer_zoo.cli import main
 from transformer_zoo.data import (
     CharacterTokenizer,
+    ImportedTranslationTokenizer,
     ParallelText,
     TokenizerSettings,
     TranslationTokenizer,
@@ -156,6 +157,38 @@ def test_an_exported_run_is_the_same_in_transformers(
     given = {"input_ids": ids} if name == "gpt2" else {"input_ids": ids, "decoder_input_ids": ids.flip(1)}
     with torch.no_grad():
         torch.testing.assert_close(again(**given).logits, theirs(**given).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["nllb", "bart"])
+def test_an_exported_run_starts_in_the_chosen_language(name: str, models: Models, tmp_path: Path) -> None:
+    chosen = ("fra_Latn", "deu_Latn") if name == "nllb" else (None, None)
+    options = ["--source-lang", "fra_Latn", "--target-lang", "deu_Latn"] if name == "nllb" else []
+    assert main(["import", str(models[name][0]), str(tmp_path / "run"), *options]) == 0
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    ours, tokenizer = tz.load_run(tmp_path / "run"), AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert isinstance(ours, Run)
+    ids = tokenizer(LINES[0], return_tensors="pt")["input_ids"]
+    assert ids[0].tolist() == [*ours.tokenizer.source.encode(LINES[0]), ours.model.config.eos_id]
+    found = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").generate(input_ids=ids, max_new_tokens=3)
+    assert found[0, :2].tolist() == [ours.model.config.bos_id, ours.tokenizer.target.encode("")[0]]
+    assert main(["import", str(tmp_path / "out"), str(tmp_path / "again")]) == 0
+    again = tz.load_run(tmp_path / "again")
+    assert isinstance(again, Run)
+    assert isinstance(again.tokenizer, ImportedTranslationTokenizer)
+    assert (again.tokenizer.source_language, again.tokenizer.target_language) == chosen
+
+
+def test_an_exported_marian_is_told_its_language_by_each_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.marian(tmp_path / "hub", codes=(">>deu<<", ">>fra<<"))
+    for words in ([], ["--target-lang", "deu"]):
+        run, out = tmp_path / f"run{len(words)}", tmp_path / f"out{len(words)}"
+        assert main(["import", str(tmp_path / "hub"), str(run), *words]) == 0
+        capsys.readouterr()
+        assert main(["export", str(run), str(out)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [">>deu<<" in line for line in lines] == ([False, True] if words else [False])
 
 
 def teach(run: Run, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,6 +168,29 @@ def test_imported_ones_are_written_as_they_came(hub: Callable[..., Path], tmp_pa
         export_tokenizer(read(folder), tmp_path / name, model_type=name)
         written = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
         assert written == {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "config.json"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "languages"),
+    [
+        ("fairseq", ("MBartTokenizer",), ("ro_RO", "cs_CZ")),
+        ("fairseq", ("MBart50Tokenizer",), ("de_DE", "sl_SI")),
+        ("m2m", (), ("fr", "de")),
+    ],
+)
+def test_the_chosen_languages_are_written(
+    name: str, arguments: tuple[str, ...], languages: tuple[str, str], hub: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = hub(name, *arguments)
+    ours = import_translation_tokenizer(folder).with_languages(*languages)
+    export_tokenizer(ours, tmp_path, model_type=name)
+    shutil.copy(folder / "config.json", tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert (theirs.src_lang, theirs.tgt_lang) == languages
+    end = ours.eos_id if ours.source_end_id is None else ours.source_end_id
+    assert theirs(LINES[:9])["input_ids"] == [[*row, end] for row in ours.source.encode_batch(LINES[:9])]
+    again = import_translation_tokenizer(tmp_path)
+    assert (again.source_language, again.target_language) == languages
 
 
 def test_a_tokenizer_without_a_counterpart(tmp_path: Path) -> None:

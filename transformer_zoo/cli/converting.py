@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
 from transformer_zoo.data.tokenizer_export import export_tokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
@@ -35,6 +36,8 @@ def write_huggingface(run: Run | TextRun, folder: Path) -> str:
     to_huggingface(run.model, folder)
     model_type: str = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
     export_tokenizer(run.tokenizer, folder, model_type=model_type)
+    if isinstance(run.tokenizer, ImportedTranslationTokenizer) and run.tokenizer.first_id is not None:
+        _add(folder / "generation_config.json", {"forced_bos_token_id": run.tokenizer.first_id})
     return model_type
 
 

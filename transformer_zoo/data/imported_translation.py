@@ -186,6 +186,11 @@ class ImportedTranslationTokenizer:
         """Whether a source language can be chosen; some models are told the target's only."""
         return "source" in self._row.source_marks
 
+    @property
+    def first_id(self) -> int | None:
+        """What each target has before its text, such as its language's tag; None: nothing, or none is chosen."""
+        return next(iter(self.target._before), None)
+
     def with_languages(self, source: str | None = None, target: str | None = None) -> "ImportedTranslationTokenizer":
         """The tokenizer for these languages; None: as before.
 

@@ -1,8 +1,9 @@
 """Tokenizers as the files that `transformers.AutoTokenizer.from_pretrained` reads, with the same ids.
 
 What was trained here becomes Marian's files (translation) or a tokenizer.json (text); what was imported is written as
-it came. Two things cannot be said in these files: `transformers` takes a special token that is written in a text, such
-as `</s>`, for the token, where ours take it for text; and a Marian takes `>>...<<` at the start of a line for a tag.
+it came, with the languages that are chosen now. Two things cannot be said in these files: `transformers` takes a
+special token that is written in a text, such as `</s>`, for the token, where ours take it for text; and a Marian
+takes `>>...<<` at the start of a line for a tag.
 """
 
 import json
@@ -48,6 +49,8 @@ def export_tokenizer(
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(tokenizer, ImportedTextTokenizer | ImportedTranslationTokenizer):
         tokenizer.files.save(folder)
+        if isinstance(tokenizer, ImportedTranslationTokenizer) and tokenizer.takes_source:
+            _write_languages(tokenizer, folder)
     elif isinstance(tokenizer, TranslationTokenizer):
         _write_marian(tokenizer, folder)
     else:
@@ -60,6 +63,16 @@ def export_tokenizer(
         _write(folder, "tokenizer.json", json.loads(_fast(tokenizer).to_str()))
         special = {} if eos is None else {"eos_token": eos, "bos_token": eos}
         _write(folder, "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **special, **_PLAIN})
+
+
+def _write_languages(tokenizer: ImportedTranslationTokenizer, folder: Path) -> None:
+    """src_lang and tgt_lang of tokenizer_config.json, as far as they are chosen."""
+    name = "tokenizer_config.json"
+    languages = {"src_lang": tokenizer.source_language, "tgt_lang": tokenizer.target_language}
+    chosen = {field: code for field, code in languages.items() if code is not None}
+    settings = tokenizer.files.json(name)
+    if settings | chosen != settings:
+        _write(folder, name, settings | chosen)
 
 
 # Blanks before punctuation stay, and nothing is cut.
