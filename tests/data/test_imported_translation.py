@@ -180,6 +180,8 @@ def test_the_models_configuration_may_choose_the_target_language(hub: Hub, tmp_p
         ours = import_translation_tokenizer(folder)
         assert (ours.source_language, ours.target_language) == (None, "cs_CZ")
         assert ours.bos_id == (tags["cs_CZ"] if family == "mbart" else None)
+        (folder / "generation_config.json").write_text(json.dumps({name: tags["ro_RO"]}), encoding="utf-8")
+        assert import_translation_tokenizer(folder).target_language == "ro_RO"  # as `generate` has it
 
 
 @pytest.mark.parametrize("kind", ["marian", "bart", "t5", "m2m", "fairseq"])

@@ -26,6 +26,9 @@ _NAMES = (
     "chat_template.jinja",
 )
 
+# What a target starts with is generation_config.json's to say, as `generate` has it; the rest is config.json's.
+_STARTS = ("forced_bos_token_id", "decoder_start_token_id")
+
 
 @dataclass(frozen=True)
 class TokenizerFiles:
@@ -49,11 +52,10 @@ class TokenizerFiles:
             raise UserError(
                 f"{folder}: no tokenizer here (tokenizer.json, vocab.json with merges.txt, or a SentencePiece model)"
             )
-        model: dict[str, Any] = {}
-        for name in ("generation_config.json", "config.json"):  # the second one has the last word
-            if (folder / name).is_file():
-                model |= _parse(_read(folder / name), folder / name)
-        return cls(folder, files.contents, model)
+        paths = folder / "config.json", folder / "generation_config.json"
+        model, generation = (_parse(_read(path), path) if path.is_file() else {} for path in paths)
+        starts = {name: generation[name] for name in _STARTS if generation.get(name) is not None}
+        return cls(folder, files.contents, generation | model | starts)
 
     @classmethod
     def load(cls, folder: Path, names: list[str], model: dict[str, Any]) -> Self:

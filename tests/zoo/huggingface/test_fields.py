@@ -174,12 +174,27 @@ def test_a_target_starts_with_what_generate_takes() -> None:
     assert FAMILIES["t5"].read({"pad_token_id": 5}).bos_id == 5
 
 
-def test_special_tokens_that_config_json_lacks_are_generation_config_json_s(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "t5", "eos_token_id": 3}')
+@pytest.mark.parametrize("start", [{}, {"decoder_start_token_id": 5}])
+def test_a_target_starts_and_ends_with_generation_config_json_s_tokens(start: dict[str, int], tmp_path: Path) -> None:
+    # `generate` asks that file alone, whatever config.json says.
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5", "eos_token_id": 3, **start}))
     (tmp_path / "generation_config.json").write_text('{"decoder_start_token_id": 11, "eos_token_id": 4, "top_k": 50}')
     family, fields = read_fields(tmp_path)
     config = family.read(fields)
-    assert (config.bos_id, config.eos_id) == (11, 3)
+    assert (config.bos_id, config.eos_id) == (11, 4)
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_a_target_ends_with_one_token(file: str, tmp_path: Path) -> None:
+    def read(ends: list[int]) -> int | None:
+        (tmp_path / "config.json").write_text('{"model_type": "bart"}')
+        (tmp_path / file).write_text(json.dumps({"model_type": "bart", "eos_token_id": ends}))
+        family, fields = read_fields(tmp_path)
+        return family.read(fields).eos_id
+
+    assert read([7, 7]) == 7
+    with pytest.raises(UserError, match=r"eos_token_id is \[7, 8\]; .* keep the"):
+        read([7, 8])
 
 
 def test_a_model_type_that_is_not_known_is_named(tmp_path: Path) -> None:

@@ -75,12 +75,18 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int, f
     """
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        ends = list(dict.fromkeys(listed(theirs.get("eos_token_id", eos))))
+        if len(ends) > 1:
+            raise UserError(
+                f"config.json or generation_config.json: eos_token_id is {ends}; a target has one end here: keep the "
+                "one that the model was trained with"
+            )
         pad_id = theirs.get("pad_token_id", pad)
         starts = theirs.get("decoder_start_token_id", start), theirs.get("bos_token_id", bos)
         return {
             "pad_id": pad_id,
             "bos_id": next((token for token in starts if token is not None), pad_id),
-            "eos_id": listed(theirs.get("eos_token_id", eos))[0],
+            "eos_id": ends[0],
         }
 
     def write(config: EncoderDecoderConfig) -> dict[str, Any]:

@@ -17,11 +17,15 @@ from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.parts import listed
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_OF_A_TARGET = ("decoder_start_token_id", "eos_token_id")
 _EMBEDDINGS = ("embedding", "source_embedding", "target_embedding", "head")
 
 
 def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
     """The family of a folder, and config.json's fields; special tokens that it lacks are generation_config.json's.
+
+    As `generate` has it, generation_config.json has the last word on what a target starts and ends with, and a
+    decoder-only model ends a text with what either file says.
 
     Raises:
         UserError: no config.json, or a model_type that is not known.
@@ -33,6 +37,9 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
     if (path := folder / "generation_config.json").is_file():
         generation = read_json(path)
         theirs |= {name: generation[name] for name in _IDS if theirs.get(name) is None and name in generation}
+        if FAMILIES[kind].config is EncoderDecoderConfig:
+            theirs |= {name: generation[name] for name in _OF_A_TARGET if generation.get(name) is not None}
+            return FAMILIES[kind], theirs
         ends = [*listed(theirs.get("eos_token_id")), *listed(generation.get("eos_token_id"))]
         several = list(dict.fromkeys(token for token in ends if token is not None))
         if len(several) > 1:  # `generate` ends at each
