@@ -1,6 +1,7 @@
 """`transformer-zoo import` and `export`: whole folders or none, the same results before and after."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,28 @@ def test_the_type_of_the_weights(models: Models, tmp_path: Path) -> None:
     with safe_open(tmp_path / "run" / "model.safetensors", "pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
     assert {p.dtype for p in tz.load_run(tmp_path / "run").model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_rules_that_nothing_here_follows_are_named(
+    file: str, models: Models, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(models["marian"][0], tmp_path / "hub")
+    if file == "config.json":  # of before there was the other
+        (folder / "generation_config.json").unlink()
+    fields = json.loads((folder / file).read_text())
+    pad = [fields["pad_token_id"]]
+    rules = {"no_repeat_ngram_size": 3, "min_length": 7, "repetition_penalty": 1.0, "suppress_tokens": []}
+    cases: list[tuple[dict[str, Any], list[str]]] = [
+        ({"bad_words_ids": [pad]}, []),
+        (rules, ["min_length 7, no_repeat_ngram_size 3"]),
+        ({"bad_words_ids": [pad, [3, 5]]}, ["bad_words_ids [[3, 5]]"]),
+    ]
+    for number, (more, named) in enumerate(cases):
+        (folder / file).write_text(json.dumps(fields | more))
+        assert main(["import", str(folder), str(tmp_path / f"run{number}")]) == 0
+        said = capsys.readouterr().out.splitlines()[1:]
+        assert [line.partition(" with ")[2].partition(";")[0] for line in said] == named
 
 
 def test_languages_of_a_multilingual_run(

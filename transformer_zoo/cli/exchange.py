@@ -18,6 +18,7 @@ def import_(
 
     It is used like one that was trained here: by translate, generate, score, evaluate, export and model.init_from.
     How the model's own files would search or draw (generation_config.json) does not count: that is said by options.
+    Rules of theirs that nothing here follows by itself, such as no_repeat_ngram_size, are named.
 
     Args:
         model: Folder with config.json, weights and tokenizer as Hugging Face's transformers has them, or the name of a
@@ -34,6 +35,7 @@ def import_(
     from transformer_zoo.training.checkpoint import Run
     from transformer_zoo.training.imported import imported_run, save_run, translating
     from transformer_zoo.zoo.huggingface import from_huggingface, resolve
+    from transformer_zoo.zoo.huggingface.source import written_without
 
     with new_folder(run) as part:
         folder = resolve(model)
@@ -46,6 +48,9 @@ def import_(
     size = sum(p.numel() for p in loaded.model.parameters())
     use = f"transformer-zoo {'translate' if isinstance(loaded, Run) else 'generate'} {run}"
     print(f"{run}: {size:,} parameters, {dtype}, from {model}; use it with: {use}")
+    if without := written_without(folder):
+        rules = ", ".join(f"{name} {value!r}" for name, value in without.items())
+        print(f"{run}: transformers would write with {rules}; here it writes without, unless an option says so")
 
 
 def export(

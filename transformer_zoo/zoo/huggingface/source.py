@@ -12,6 +12,7 @@ from transformer_zoo.blocks import sinusoids
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
+from transformer_zoo.zoo.huggingface.common import WRITTEN_WITHOUT
 from transformer_zoo.zoo.huggingface.families import FAMILIES
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.parts import listed
@@ -45,6 +46,23 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
         if len(several) > 1:  # `generate` ends at each
             theirs["eos_token_id"] = several
     return FAMILIES[kind], theirs
+
+
+def written_without(folder: Path) -> dict[str, Any]:
+    """What a folder tells `generate` of transformers to do and nothing here does.
+
+    Raises:
+        UserError: as `read_fields`.
+    """
+    ids, path = read_fields(folder)[1], folder / "generation_config.json"
+    theirs = read_json(path if path.is_file() else folder / "config.json")
+    never = [[ids.get(name)] for name in ("pad_token_id", "decoder_start_token_id")]  # nor does a translation here
+    theirs["bad_words_ids"] = [words for words in theirs.get("bad_words_ids") or () if words not in never]
+    return {
+        name: theirs[name]
+        for name, neutral in WRITTEN_WITHOUT.items()
+        if theirs.get(name) not in (None, neutral, [], {})
+    }
 
 
 def read_config(folder: Path) -> Config:
