@@ -86,6 +86,8 @@ def test_a_marian_with_several_target_languages(hub: Hub) -> None:
         assert chosen.target_language == "deu"
         assert chosen.source.encode_batch(TEXTS) == ours.source.encode_batch(coded)
         assert chosen.target.encode_batch(TEXTS) == ours.target.encode_batch(TEXTS)
+    mixed = [">>fra<< hello", "not"]  # a line's own tag counts
+    assert chosen.source.encode_batch(mixed) == ours.source.encode_batch([mixed[0], f">>deu<< {mixed[1]}"])
     with pytest.raises(UserError, match=r"no target language is chosen.*begin each line with >>fra<<"):
         ours.source.encode_batch([">>deu<< a", "b"])
     assert ours.source.encode_batch(["", "  "]) == [[], []]

@@ -61,11 +61,17 @@ class ImportedSide:
         rows = self._pieces.encode_batch(texts)
         if self._pieces.n_ids > self.vocab_size and (over := [i for r in rows for i in r if i >= self.vocab_size]):
             raise UserError(f"the text has token {over[0]}, and the model knows only {self.vocab_size}: leave it out")
-        return [[*self._before, *row, *self._after] for row in rows]
+        return [
+            [*([] if self._has_code(text) else self._before), *row, *self._after]
+            for text, row in zip(texts, rows, strict=True)
+        ]
+
+    def _has_code(self, text: str) -> bool:
+        """A line for a Marian may bring its code along, which then counts, whatever is chosen."""
+        return isinstance(self._pieces, MarianPieces) and self._pieces.code_of(text) is not None
 
     def _has_codes(self, texts: Iterable[str]) -> bool:
-        """Lines for a Marian may bring their codes along."""
-        return isinstance(self._pieces, MarianPieces) and all(t.startswith(">>") or not t.strip() for t in texts)
+        return isinstance(self._pieces, MarianPieces) and all(self._has_code(t) or not t.strip() for t in texts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens and tags give nothing."""

@@ -62,16 +62,20 @@ class MarianPieces(SentencePieces):
 
     codes: Sequence[str] = ()
 
+    def code_of(self, text: str) -> str | None:
+        """The language code that a text begins with."""
+        match = re.match(r">>.*?<<", text, re.DOTALL)
+        return match[0] if match else None
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text. UserError for a code that is none of the vocabulary's."""
-        found = [re.match(r">>.*?<<", text, re.DOTALL) for text in texts]
-        rests = [text[match.end() :] if match else text for text, match in zip(texts, found, strict=True)]
-        rows = super().encode_batch(rests)
-        for row, match in zip(rows, found, strict=True):
-            if match:
-                if self.codes and match[0] not in self.codes:
-                    raise UserError(unknown_language(match[0], self.codes))
-                row.insert(0, self._ids.get(match[0], self._unk_id))
+        codes = [self.code_of(text) for text in texts]
+        rows = super().encode_batch([text.removeprefix(code or "") for text, code in zip(texts, codes, strict=True)])
+        for row, code in zip(rows, codes, strict=True):
+            if code is not None:
+                if self.codes and code not in self.codes:
+                    raise UserError(unknown_language(code, self.codes))
+                row.insert(0, self._ids.get(code, self._unk_id))
         return rows
 
 
