@@ -14,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from transformer_zoo.cli.converting import write_huggingface
+from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.checkpoint import load_run
+from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.training.checkpoint import Run, load_run
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.options import parse_recipe
 from transformer_zoo.training.translation import Recipe
+
+from .. import hub
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "recipes" / "translation" / "train.py"
@@ -276,6 +283,25 @@ def test_every_shipped_recipe_resolves_and_says_what_it_costs(path: Path) -> Non
     assert all(line.startswith("#") for line in header.splitlines())
     for word in ("Prepare: python data/", "tokens", "(?i)minutes|hours"):
         assert re.search(word, header), word
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+def test_an_m2m100_of_its_own_vocabulary_is_one_in_transformers(tmp_path: Path) -> None:
+    shape = {"d_model": 24, "n_heads": 3, "d_ff": 29, "n_encoder_layers": 1, "n_decoder_layers": 1}
+    options = [word for name, size in shape.items() for word in (f"--model.{name}", str(size))]
+    path = str(SCRIPT.parent / "numbers.yaml")
+    parsed, _ = parse_recipe(Recipe, [path, "--model.preset", "m2m100-418m", *options])
+    tokenizer = TranslationTokenizer.train(*hub.pairs(200, 0), TokenizerSettings(vocab_size=61))
+    torch.manual_seed(0)
+    ours = EncoderDecoder(load_script().model_config(parsed, tokenizer)).eval()
+    assert write_huggingface(Run(ours, tokenizer, {}, 64), tmp_path) == "m2m_100"
+    line = hub.pairs(1, 1)[0][0]
+    source = AutoTokenizer.from_pretrained(tmp_path)(line, return_tensors="pt")["input_ids"]
+    assert source.tolist() == [[*tokenizer.source.encode(line), ours.config.eos_id]]
+    theirs, target = AutoModelForSeq2SeqLM.from_pretrained(tmp_path), source.flip(1)
+    with torch.no_grad():
+        logits = theirs(input_ids=source, decoder_input_ids=target).logits
+        torch.testing.assert_close(ours(source, target), logits, atol=1e-4, rtol=0)
 
 
 def test_the_recipes_of_the_issue_are_there() -> None:
