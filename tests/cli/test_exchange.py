@@ -180,6 +180,27 @@ def test_an_exported_run_is_the_same_in_transformers(
     given = {"input_ids": ids} if name == "gpt2" else {"input_ids": ids, "decoder_input_ids": ids.flip(1)}
     with torch.no_grad():
         torch.testing.assert_close(again(**given).logits, theirs(**given).logits, atol=1e-4, rtol=0)
+    if name == "gpt2":
+        assert again.config.embd_pdrop == theirs.config.embd_pdrop == 0.0
+    elif name != "marian":  # which has no such token
+        assert again.config.bos_token_id == again.generation_config.bos_token_id == theirs.config.bos_token_id == 0
+
+
+@pytest.mark.parametrize("pad", [None, "<|pad|>"])
+def test_an_exported_gpt_has_the_pad_of_its_tokenizer(pad: str | None, models: Models, tmp_path: Path) -> None:
+    folder = shutil.copytree(models["gpt2"][0], tmp_path / "hub")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if pad is not None:
+        tokenizer.add_special_tokens({"pad_token": pad})
+    tokenizer.save_pretrained(folder)
+    wide = models["gpt2"][1].from_pretrained(folder)
+    wide.resize_token_embeddings(len(tokenizer))
+    wide.config.pad_token_id = tokenizer.pad_token_id
+    wide.save_pretrained(folder)
+    assert main(["import", str(folder), str(tmp_path / "run")]) == 0
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert again.config.pad_token_id == again.generation_config.pad_token_id == tokenizer.pad_token_id
 
 
 @pytest.mark.parametrize("name", ["nllb", "bart"])

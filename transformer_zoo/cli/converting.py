@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transformer_zoo.data.huggingface_tokenizers import ImportedTextTokenizer
 from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
 from transformer_zoo.data.tokenizer_export import export_tokenizer
 from transformer_zoo.errors import UserError
@@ -24,6 +25,7 @@ from transformer_zoo.zoo.huggingface import to_huggingface
 
 _TOLERANCE = 1e-3  # of a log-probability in float32
 _N_COMPARED = 7  # tokens
+_PAD_IS_ANY_TOKEN = ("gpt2", "gpt_neox", "bloom")  # its embedding learns, so that the model has no use for it
 _CONVERTED = ("config.json", "generation_config.json", "model.safetensors")  # what is beside them is the tokenizer's
 
 
@@ -36,9 +38,20 @@ def write_huggingface(run: Run | TextRun, folder: Path) -> str:
     to_huggingface(run.model, folder)
     model_type: str = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
     export_tokenizer(run.tokenizer, folder, model_type=model_type)
-    if isinstance(run.tokenizer, ImportedTranslationTokenizer) and run.tokenizer.first_id is not None:
-        _add(folder / "generation_config.json", {"forced_bos_token_id": run.tokenizer.first_id})
+    tokenizer, generation = run.tokenizer, folder / "generation_config.json"
+    if isinstance(tokenizer, ImportedTranslationTokenizer):
+        _add_ids([folder / "config.json", generation], run, bos_token_id=tokenizer.text_bos_id)
+        _add_ids([generation], run, forced_bos_token_id=tokenizer.first_id)
+    elif isinstance(tokenizer, ImportedTextTokenizer) and model_type in _PAD_IS_ANY_TOKEN:
+        _add_ids([folder / "config.json", generation], run, pad_token_id=tokenizer.special_id("pad_token"))
     return model_type
+
+
+def _add_ids(paths: list[Path], run: Run | TextRun, **ids: int | None) -> None:
+    """Tokens that the tokenizer knows of and the model's configuration here does not; None: nor does the tokenizer."""
+    known = {name: i for name, i in ids.items() if i is not None and i < run.model.config.vocab_size}
+    for path in paths if known else []:
+        _add(path, known)
 
 
 def write_ctranslate2(run: Run | TextRun, folder: Path, quantization: str | None = None) -> str:

@@ -74,8 +74,12 @@ class ImportedTextTokenizer(TextTokenizer):
     @cached_property
     def _starts(self) -> set[int | None]:
         """Ids after which a text begins."""
-        bos = self.files.token("bos_token")
-        return {*self.start_ids, None if bos is None else self._pieces.id_of(bos)}
+        return {*self.start_ids, self.special_id("bos_token")}
+
+    def special_id(self, role: str) -> int | None:
+        """The token of a role, such as "pad_token"; None where the files name none."""
+        token = self.files.token(role)
+        return None if token is None else self._pieces.id_of(token)
 
     def content(self) -> tuple[dict[str, Any], bytes]:
         """Sizes, special ids and the files as they were."""

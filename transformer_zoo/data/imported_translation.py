@@ -94,6 +94,7 @@ class ImportedTranslationTokenizer:
         languages: Codes to choose from; none for most models.
         source_language, target_language: Those that are chosen.
         eos_id: What ends a sentence.
+        text_bos_id: The token that the files call bos; None: they have none.
         bos_id: What a target starts with, where that is its language's tag; None: the model's own bos_id.
         source_end_id: What ends a source, where that is its language's tag; None: eos_id.
     """
@@ -119,7 +120,7 @@ class ImportedTranslationTokenizer:
         size = vocab_sizes[0] or vocabulary.source.n_ids
         self._vocab_sizes = size, size if self.joint else vocab_sizes[1] or vocabulary.target.n_ids
         marks = self._marks()
-        self.eos_id = marks["eos"]
+        self.eos_id, self.text_bos_id = marks["eos"], marks.get("bos")
         self.bos_id = marks.get(row.bos) if row.bos else None
         self.source_end_id = marks.get(row.source_end) if row.source_end else None
         source, target = row.source_marks, row.target_marks

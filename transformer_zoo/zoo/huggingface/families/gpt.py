@@ -14,7 +14,7 @@ def _read_inner(theirs: Fields, ours: Fields) -> dict[str, Any]:
 
 
 def _write_inner(config: DecoderConfig) -> dict[str, Any]:
-    return {"n_inner": config.d_ff}
+    return {"n_inner": config.d_ff, "embd_pdrop": config.dropout}
 
 
 GPT2 = Family(
