@@ -57,7 +57,8 @@ def written_without(folder: Path) -> dict[str, Any]:
     ids, path = read_fields(folder)[1], folder / "generation_config.json"
     theirs = read_json(path if path.is_file() else folder / "config.json")
     never = [[ids.get(name)] for name in ("pad_token_id", "decoder_start_token_id")]  # nor does a translation here
-    theirs["bad_words_ids"] = [words for words in theirs.get("bad_words_ids") or () if words not in never]
+    if isinstance(bad := theirs.get("bad_words_ids"), list):
+        theirs["bad_words_ids"] = [words for words in bad if words not in never]
     return {
         name: theirs[name]
         for name, neutral in WRITTEN_WITHOUT.items()
