@@ -113,6 +113,17 @@ REFUSED = [
     ("t5", {"feed_forward_proj": 3}, "feed_forward_proj"),
     ("marian", {"decoder_vocab_size": 7}, "decoder_vocab_size"),
     ("m2m_100", {"decoder_start_token_id": 1}, "decoder_start_token_id"),
+    ("llama", {"rope_scaling": "linear"}, "rope_scaling is 'linear', expected dict"),
+    ("llama", {"rope_parameters": {"rope_theta": "x"}}, "rope_theta is 'x', expected float"),
+    ("llama", {"rope_scaling": {"rope_type": "linear", "factor": "x"}}, "factor is 'x', expected float"),
+    ("gpt_neox", {"rotary_pct": "a"}, "rotary_pct is 'a', expected float"),
+    ("gpt_neox", {"rotary_pct": float("nan")}, "rotary_pct cannot be understood"),
+    ("m2m_100", {"pad_token_id": "x"}, "pad_token_id is 'x', expected int"),
+    ("m2m_100", {"eos_token_id": {}}, "eos_token_id is {}, expected int or list"),
+    ("marian", {"share_encoder_decoder_embeddings": "no"}, "share_encoder_decoder_embeddings is 'no', expected bool"),
+    ("opt", {"do_layer_norm_before": "no"}, "do_layer_norm_before is 'no', expected bool"),
+    ("bart", {"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false', expected bool"),
+    ("qwen2", {"use_sliding_window": "yes"}, "use_sliding_window is 'yes', expected bool"),
     ("t5", {"feed_forward_proj": "gated-tanh"}, "dense_act_fn"),
     ("t5", {"feed_forward_proj": "swapped-gelu"}, "feed_forward_proj"),
 ]
@@ -123,6 +134,17 @@ def test_what_is_not_supported_is_refused_by_name(family: str, fields: dict[str,
     with pytest.raises(UserError, match=named) as refusal:
         FAMILIES[family].read(fields)
     assert "\n" not in str(refusal.value)
+
+
+@every_family
+def test_a_value_of_another_type_is_refused_by_name(family: str) -> None:
+    """A word, which is no value of any field that is read."""
+    known = FAMILIES[family]
+    names = {entry.name for entry in known.fields.values()}.union(*(part.names for part in known.parts))
+    for name in sorted(names):
+        with pytest.raises(UserError, match=f"({name}|dense_act_fn) is 'no'") as refusal:
+            known.read({name: "no"})
+        assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Words: "ours" are the names of this package, "theirs" those of `transformers` an
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any, get_args
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
@@ -14,6 +15,16 @@ from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS, REFUSED
 
 Config = DecoderConfig | EncoderDecoderConfig
 Fields = Mapping[str, Any]
+Types = Mapping[str, type | UnionType]
+
+
+def check_types(theirs: Fields, types: Types) -> None:
+    """UserError: a field of theirs that is there, not null, and of another type. A number may be a whole one."""
+    for name, expected in types.items():
+        value, allowed = theirs.get(name), get_args(expected) or (expected,)
+        if not (value is None or type(value) in allowed or (float in allowed and type(value) is int)):
+            words = " or ".join(kind.__name__ for kind in allowed)
+            raise UserError(f"config.json: {name} is {value!r}, expected {words}")
 
 
 @dataclass(frozen=True)
@@ -21,7 +32,7 @@ class Field:
     """One field of theirs that is one of ours.
 
     name: theirs.
-    default: its value where config.json does not have it.
+    default: its value where config.json does not have it, of the type that it must be; None stands for an int.
     values: theirs -> ours, where they are not the same; of several of theirs the first is written.
     """
 
@@ -33,10 +44,8 @@ class Field:
         """Ours. UserError: a value of another type, or that has none of ours."""
         value = theirs.get(self.name, self.default)
         if self.values is None:
-            expected = type(self.default)
-            if None in (value, self.default) or type(value) is expected or (expected is float and type(value) is int):
-                return value
-            raise UserError(f"config.json: {self.name} is {value!r}, expected {expected.__name__}")
+            check_types(theirs, {self.name: int if self.default is None else type(self.default)})
+            return value
         if not isinstance(value, str | bool | int | None) or value not in self.values:
             known = ", ".join(repr(v) for v in self.values)
             raise UserError(f"config.json: {self.name} is {value!r}, which is not supported; {known} are")
@@ -53,12 +62,12 @@ class Field:
 class Part:
     """What a table cannot say: fields that belong together, or one that depends on others.
 
-    names: the fields of theirs that it reads.
+    names: the fields of theirs that it reads, and their types.
     read: (theirs, what is read of ours so far) -> more of ours.
     write: our configuration -> theirs.
     """
 
-    names: tuple[str, ...]
+    names: Types
     read: Callable[[Fields, Fields], dict[str, Any]]
     write: Callable[[Any], dict[str, Any]]
 
@@ -133,9 +142,12 @@ class Family:
             if ours[name] is None and entry.values is None and name not in optional:
                 raise UserError(f"config.json: {entry.name} is null")
         for part in self.parts:
+            check_types(theirs, part.names)
             try:
                 ours |= part.read(theirs, ours)
-            except (TypeError, AttributeError, ArithmeticError) as error:  # a null, a word or 0 for a number
+            except UserError:
+                raise
+            except (TypeError, AttributeError, ArithmeticError, ValueError) as error:  # a null, 0 or NaN for a number
                 raise UserError(f"config.json: {', '.join(part.names)} cannot be understood ({error})") from None
         try:
             return self.config(**_shortened(ours))

@@ -1,12 +1,12 @@
 """Fields of config.json that a table cannot say: special tokens, shared embeddings, rotation, sliding windows."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.zoo.huggingface.family import Field, Fields, Part
+from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, check_types
 
 TEXT_ONLY: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False,),
@@ -58,7 +58,8 @@ def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded
     def write(config: DecoderConfig) -> dict[str, Any]:
         return {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
 
-    return Part((*defaults, "decoder_start_token_id", "is_decoder"), read, write)
+    types = {**dict.fromkeys(defaults, int | list), "decoder_start_token_id": int, "is_decoder": bool}
+    return Part(types, read, write)
 
 
 def end_ids(config: DecoderConfig) -> int | list[int] | None:
@@ -98,7 +99,8 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int, f
         }
         return ids | ({"forced_eos_token_id": config.eos_id} if forces_eos else {})
 
-    return Part(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), read, write)
+    types = {"pad_token_id": int, "bos_token_id": int, "eos_token_id": int | list, "decoder_start_token_id": int}
+    return Part(types, read, write)
 
 
 def _share_read(theirs: Fields, ours: Fields) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def _share_write(config: EncoderDecoderConfig) -> dict[str, Any]:
     return {"tie_word_embeddings": config.share_embeddings == "all"}
 
 
-SHARED_OR_NOT = Part(("tie_word_embeddings",), _share_read, _share_write)
+SHARED_OR_NOT = Part({"tie_word_embeddings": bool}, _share_read, _share_write)
 """Both embeddings and the head are one, or three; the weights may say otherwise, see `Source`."""
 
 
@@ -120,10 +122,11 @@ def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_f
     base: their name of rotary_base outside of these.
     fraction: their name of rotary_dim / head_dim outside of these; None: there is none.
     """
-    names = ("rope_scaling", "rope_parameters", base, *([fraction] if fraction else []))
+    types = {"rope_scaling": dict, "rope_parameters": dict, base: float, **({fraction: float} if fraction else {})}
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
         rope = dict(theirs.get("rope_scaling") or theirs.get("rope_parameters") or {})
+        check_types(rope, _ROPE)
         kind = rope.pop("rope_type", rope.get("type", "default"))
         rope.pop("type", None)
         rotary: dict[str, Any] = {
@@ -147,10 +150,10 @@ def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_f
             theirs[fraction] = part if int(head_dim * part) == turned else math.nextafter(part, 2)
         return theirs
 
-    return Part(names, read, write)
+    return Part(types, read, write)
 
 
-SCALING: dict[str, tuple[str, Callable[[Any], Any]]] = {
+SCALING: dict[str, tuple[str, type]] = {
     "factor": ("rotary_factor", float),
     "low_freq_factor": ("rotary_low_freq_factor", float),
     "high_freq_factor": ("rotary_high_freq_factor", float),
@@ -161,6 +164,12 @@ SCALING: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "attention_factor": ("rotary_attention_factor", float),
 }
 """What is in their scaling -> ours."""
+
+_ROPE = {
+    **{name: kind for name, (_, kind) in SCALING.items()},
+    **dict.fromkeys(("rope_type", "type"), str),
+    **dict.fromkeys(("rope_theta", "partial_rotary_factor", "mscale", "mscale_all_dim"), float),
+}
 
 _ORIGINAL = "original_max_position_embeddings"
 _USED = {
@@ -248,7 +257,9 @@ def _write_window_from(config: DecoderConfig) -> dict[str, Any]:
 
 
 WINDOW_FROM_A_LAYER = Part(
-    ("use_sliding_window", "sliding_window", "max_window_layers", "layer_types"), _read_window_from, _write_window_from
+    {"use_sliding_window": bool, "sliding_window": int, "max_window_layers": int, "layer_types": list},
+    _read_window_from,
+    _write_window_from,
 )
 """Layers from one on have a sliding window, or those that layer_types says; as in Qwen."""
 
@@ -264,7 +275,7 @@ def _write_alternating(config: DecoderConfig) -> dict[str, Any]:
     return {"sliding_window": config.sliding_window or 4096, "layer_types": _layer_types(config)}
 
 
-ALTERNATING_WINDOW = Part(("sliding_window", "layer_types"), _read_alternating, _write_alternating)
+ALTERNATING_WINDOW = Part({"sliding_window": int, "layer_types": list}, _read_alternating, _write_alternating)
 """Every other layer has a sliding window, from the first, or those that layer_types says; as in Gemma 2."""
 
 

@@ -128,7 +128,7 @@ MARIAN = replace(
     fields={**BART.fields, "vocab_size": Field("vocab_size", 58101)},
     parts=(
         Part(
-            ("decoder_vocab_size", "share_encoder_decoder_embeddings", "tie_word_embeddings"),
+            {"decoder_vocab_size": int, "share_encoder_decoder_embeddings": bool, "tie_word_embeddings": bool},
             _read_sharing,
             _write_sharing,
         ),
@@ -162,7 +162,7 @@ M2M_100 = replace(
     parts=(
         SHARED_OR_NOT,
         translation_ids(start=2, bos=0, eos=2, pad=1),
-        Part((), _read_first_place, lambda config: {}),
+        Part({}, _read_first_place, lambda config: {}),
     ),
     constants={
         "norm_position": "pre",

@@ -64,7 +64,7 @@ GEMMA2 = replace(
     },
     parts=(
         rotation(),
-        Part(("query_pre_attn_scalar",), _read_scale, _write_scale),
+        Part({"query_pre_attn_scalar": float}, _read_scale, _write_scale),
         ALTERNATING_WINDOW,
         text_ids(bos=2, eos=1, pad=0),
     ),

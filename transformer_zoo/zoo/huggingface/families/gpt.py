@@ -35,7 +35,7 @@ GPT2 = Family(
         "dropout": Field("resid_pdrop", 0.1),
         "attention_dropout": Field("attn_pdrop", 0.1),
     },
-    parts=(Part(("n_inner",), _read_inner, _write_inner), text_ids(bos=50256, eos=50256, padded=False)),
+    parts=(Part({"n_inner": int}, _read_inner, _write_inner), text_ids(bos=50256, eos=50256, padded=False)),
     constants={"norm_position": "pre", "positions": "learned"},
     required=TEXT_ONLY,
     ignored=(
@@ -170,8 +170,8 @@ OPT = Family(
         "attention_dropout": Field("attention_dropout", 0.0),
     },
     parts=(
-        Part(("word_embed_proj_dim",), _read_d_embedding, _write_d_embedding),
-        Part(("do_layer_norm_before", "_remove_final_layer_norm"), _read_norms, _write_norms),
+        Part({"word_embed_proj_dim": int}, _read_d_embedding, _write_d_embedding),
+        Part({"do_layer_norm_before": bool, "_remove_final_layer_norm": bool}, _read_norms, _write_norms),
         text_ids(bos=2, eos=2, pad=1),
     ),
     constants={"positions": "learned", "position_offset": 2, "norm_eps": 1e-5},
@@ -233,7 +233,7 @@ BLOOM = Family(
         "attention_dropout": Field("attention_dropout", 0.0),
     },
     parts=(
-        Part(("seq_length", "slow_but_exact", "pretraining_tp"), _read_sizes, _write_sizes),
+        Part({"seq_length": int, "slow_but_exact": bool, "pretraining_tp": int}, _read_sizes, _write_sizes),
         text_ids(bos=1, eos=2, padded=False),
     ),
     constants={"positions": "alibi", "embedding_norm": True, "activation": "gelu_tanh"},

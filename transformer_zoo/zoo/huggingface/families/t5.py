@@ -103,10 +103,10 @@ T5 = Family(
         "dropout": Field("dropout_rate", 0.1),
     },
     parts=(
-        Part(("num_decoder_layers",), _read_layers, _write_layers),
-        Part((), _read_dropout, lambda config: {}),
-        Part(("feed_forward_proj", "dense_act_fn", "is_gated_act"), _read_ffn, _write_ffn),
-        Part(("tie_word_embeddings", "scale_decoder_outputs"), _read_head, _write_head),
+        Part({"num_decoder_layers": int}, _read_layers, _write_layers),
+        Part({}, _read_dropout, lambda config: {}),
+        Part({"feed_forward_proj": str, "dense_act_fn": str, "is_gated_act": bool}, _read_ffn, _write_ffn),
+        Part({"tie_word_embeddings": bool, "scale_decoder_outputs": bool}, _read_head, _write_head),
         translation_ids(start=None, bos=None, eos=1, pad=0),
     ),
     constants={
