@@ -3,10 +3,12 @@
 A file is mapped into memory only while a piece of it is copied: what was touched of it would count as used until then.
 """
 
+import ctypes
 import json
 import pickle
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +34,7 @@ class Entry(NamedTuple):
 class _File(Protocol):
     """A file of tensors."""
 
+    path: Path
     entries: dict[str, Entry]
 
     def copy(self, name: str, start: int, into: Tensor) -> None:
@@ -79,31 +82,36 @@ class _Pickled:
         self.path = path
         self._tensors: dict[str, Tensor] = {}
         self._copied = 0  # bytes since it was mapped
-        self._mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be, and are read whole
+        self._mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be, and are read as a whole
         self._enough = max(PIECE, path.stat().st_size // 50)  # to map it again, which takes milliseconds
-        tensors = self._load()
         self.entries = {
-            name: Entry(tuple(t.shape), t.dtype if t.is_floating_point() else None) for name, t in tensors.items()
+            name: Entry(tuple(t.shape), t.dtype if t.is_floating_point() else None)
+            for name, t in self._load("meta").items()
         }
 
-    def _load(self) -> dict[str, Tensor]:
-        """The tensors, mapped from the file anew: what was touched of it is no longer in memory."""
-        self._tensors, self._copied = {}, 0
+    def _load(self, device: str = "cpu") -> dict[str, Tensor]:
+        """The tensors; on "meta" without their values."""
         try:
-            held = torch.load(self.path, map_location="cpu", weights_only=True, mmap=self._mapped)
+            held = torch.load(self.path, map_location=device, weights_only=True, mmap=self._mapped)
         except pickle.UnpicklingError:
             raise UserError(f"{self.path} holds more than tensors, which would run code when read") from None
         except (OSError, RuntimeError, EOFError, ValueError) as error:
             raise UserError(f"{self.path}: no weights can be read ({str(error).splitlines()[0]})") from None
         if not isinstance(held, dict) or not all(isinstance(t, Tensor) for t in held.values()):
             raise UserError(f"{self.path} holds something else than tensors by name")
-        self._tensors = dict(held)
-        return self._tensors
+        return dict(held)
+
+    def _held(self, name: str) -> Tensor:
+        """A tensor. Its file is read or mapped if it is not, and mapped anew after a while: what was touched of it is
+        then no longer in memory.
+        """
+        if name not in self._tensors or (self._mapped and self._copied > self._enough):
+            self._tensors, self._copied = {}, 0
+            self._tensors = self._load()
+        return self._tensors[name].detach()
 
     def copy(self, name: str, start: int, into: Tensor) -> None:
-        if self._copied > self._enough and self._mapped:
-            self._load()
-        rows = self._tensors[name].detach()[start : start + len(into)]
+        rows = self._held(name)[start : start + len(into)]
         into.copy_(rows)
         self._copied += rows.nbytes
 
@@ -111,7 +119,7 @@ class _Pickled:
         self._tensors = {name: self._tensors[name] for name in names if name in self._tensors}
 
     def take(self, name: str) -> Tensor | None:
-        tensor = self._tensors[name].detach()
+        tensor = self._held(name)
         whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
         return tensor if whole and not self._mapped else None
 
@@ -135,6 +143,7 @@ class Checkpoint:
                     raise UserError(f"{path} has no tensor {name}, which the index of {folder} says it has")
             self._where |= dict.fromkeys(names or file.entries, file)
         self.entries = {name: file.entries[name] for name, file in self._where.items()}
+        _return_freed()
 
     def _files(self) -> Iterator[tuple[Path, list[str]]]:
         """Each file, and the tensors to take from it; none named: all."""
@@ -165,21 +174,29 @@ class Checkpoint:
         for start in range(0, len(into), rows):
             self._where[name].copy(name, start, into[start : start + rows])
 
-    def keep(self, names: Iterable[str]) -> None:
-        """Forgets all other tensors: files that cannot be mapped are then less in memory."""
-        names = list(names)
+    def turn(self, name: str) -> tuple[int, str, int]:
+        """What sorts tensors file by file, the largest file and tensor first: little is then in memory beside a model
+        that is nearly complete.
+        """
+        path, shape = self._where[name].path, self.entries[name].shape
+        return -path.stat().st_size, path.name, -torch.Size(shape).numel()
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Forgets all other tensors, and those of other files than the first's until they are asked for: of files that
+        cannot be mapped, one is in memory at a time, and no more of it than that.
+        """
         for file in set(self._where.values()):
-            file.keep(names)
+            file.keep(names if file is self._where[names[0]] else [])
+        _return_freed()
 
     def take(self, name: str, like: Tensor) -> Tensor | None:
         """The tensor itself, if its file is in memory as a whole and it is of the type and device of `like`."""
         tensor = self._where[name].take(name)
         return tensor if tensor is not None and (tensor.dtype, tensor.device) == (like.dtype, like.device) else None
 
-    def read(self, name: str) -> Tensor:
-        """All of a tensor."""
-        shape, dtype = self.entries[name]
-        held = torch.empty(shape, dtype=dtype)
+    def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """All of a tensor. dtype: None for its own."""
+        held = torch.empty(self.entries[name].shape, dtype=dtype or self.entries[name].dtype)
         self.copy(name, held)
         return held
 
@@ -201,6 +218,12 @@ class Checkpoint:
         """How many rows are a piece."""
         shape, dtype = self.entries[name]
         return max(1, PIECE // max(1, torch.Size(shape[1:]).numel() * (dtype or torch.float32).itemsize))
+
+
+def _return_freed() -> None:
+    """Gives the system what is free, of which glibc would keep some that is never used again."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def read_json(path: Path) -> dict[str, Any]:

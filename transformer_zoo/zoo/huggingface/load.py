@@ -31,7 +31,9 @@ def from_huggingface(
     """A model with the weights of a folder in transformers' format, or of a model on the hub, in evaluation mode.
 
     The weights are read from safetensors, or from `torch.save`'s files as tensors only; nothing that a file holds is
-    run. They are copied piece by piece, so that memory is that of the model and little more.
+    run. They are copied piece by piece, so that memory is that of the model and at most a fifth more. But a file of
+    `torch.save` from before torch 1.6 has to be read whole: beside a model in another dtype it is in memory too, until
+    its tensors are copied. Of several such files, one is at a time.
 
     Args:
         path_or_name: a folder with config.json and weights, or the name of a model on the Hugging Face hub.
@@ -79,8 +81,7 @@ def fill(model: DecoderOnly | EncoderDecoder, source: Source) -> None:
     source.check_unused(targets)
     for theirs, parts in targets.items():
         _check_shape(source, theirs, parts)
-    # The largest first: what is copied beside the model is then small where the model is nearly complete.
-    order = sorted(targets, key=lambda name: -sum(part.tensor.nbytes for part in targets[name]))
+    order = source.in_turn(targets)
     for i, theirs in enumerate(order):
         source.keep(order[i:])
         _copy(source, theirs, targets[theirs])
@@ -118,7 +119,7 @@ def _copy(source: Source, theirs: str, parts: list[Target]) -> None:
         there = tensor.T if form.transposed and tensor.dim() == 2 else tensor
         source.checkpoint.copy(name, there[None] if form.row else there)
         return
-    held = source.checkpoint.read(name)
+    held = source.checkpoint.read(name, tensor.dtype)
     held = held.T if form.transposed and held.dim() == 2 else held
     for tensor, form in parts:
         tensor.copy_(cut(held, form, source.config))

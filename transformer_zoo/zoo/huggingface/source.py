@@ -166,9 +166,13 @@ class Source:
         """The name in the files; None: there is no such tensor."""
         return self._files.get(theirs)
 
+    def in_turn(self, theirs: Iterable[str]) -> list[str]:
+        """In the order in which reading takes the least memory."""
+        return sorted(theirs, key=lambda name: self.checkpoint.turn(self._files[name]))
+
     def keep(self, theirs: Iterable[str]) -> None:
-        """Nothing but these will be read from now on."""
-        self.checkpoint.keep(self._files[name] for name in theirs)
+        """Nothing but these will be read from now on, in this order."""
+        self.checkpoint.keep([self._files[name] for name in theirs])
 
     def check_unused(self, used: Iterable[str]) -> None:
         """Refuses tensors that nothing uses, but for copies and buffers that a family is known to have."""
