@@ -191,6 +191,32 @@ def test_missing_extra_and_misshapen_tensors_are_named(folder: Path) -> None:
     refused(folder, r"c_attn\.weight holds no floating-point numbers")
 
 
+@pytest.mark.parametrize("case", ["marian-unshared", "marian-two-vocabularies", "bart"])
+def test_an_embedding_that_nothing_uses_must_be_a_copy(case: str, tmp_path: Path) -> None:
+    state = imported(make(case), tmp_path).state_dict()
+    whole = weights(tmp_path)
+    names = [f"model.{name}.weight" for name in ("encoder.embed_tokens", "decoder.embed_tokens", "shared")]
+    used = whole[next(name for name in names if name in whole)]
+    rewrite(tmp_path, lambda held: held.update({name: held.get(name, used.clone()) for name in names}))
+    assert_same(tmp_path, state)
+    if case == "bart":  # all three differ from what is there for all of them
+        apart = {name: used + i for i, name in enumerate((*names, "lm_head.weight"), start=1)}
+    else:
+        apart = {"model.shared.weight": used + 1}
+    rewrite(tmp_path, lambda held: held.update(apart))
+    refused(tmp_path, r"model\.shared\.weight is not expected in a")
+
+
+def test_a_head_that_is_the_embedding_of_the_source_only_is_named(tmp_path: Path) -> None:
+    imported(make("marian"), tmp_path)
+
+    def part(held: Weights) -> None:
+        held["model.decoder.embed_tokens.weight"] = held["model.shared.weight"] + 1
+
+    rewrite(tmp_path, part)
+    refused(tmp_path, r"the head is model\.shared\.weight, .* not model\.decoder\.embed_tokens\.weight")
+
+
 def test_another_architecture_than_config_json_says(folder: Path) -> None:
     change_fields(folder, n_layer=2)
     refused(folder, r"transformer\.h\.2\.")
@@ -255,6 +281,8 @@ def test_an_index_that_does_not_fit_is_refused(folder: Path) -> None:
     refused(folder, "which is not there")
     index.write_text(json.dumps({"weight_map": {**places, "transformer.more": places[name]}}))
     refused(folder, "has no tensor transformer.more")
+    index.write_text(json.dumps({"weight_map": {other: place for other, place in places.items() if other != name}}))
+    refused(folder, f"{places[name]} has {name}, which the index of .* does not name")
     index.write_text("{}")
     refused(folder, "weight_map")
 

@@ -136,11 +136,15 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._where: dict[str, _File] = {}
-        for path, names in self._files():
+        files = dict(self._files())
+        named = {name for names in files.values() for name in names}
+        for path, names in files.items():
             file: _File = (_Pickled if path.suffix == ".bin" else _Safetensors)(path)
             for name in names or file.entries:
                 if name not in file.entries:
                     raise UserError(f"{path} has no tensor {name}, which the index of {folder} says it has")
+            if named and (extra := sorted(file.entries.keys() - named)):
+                raise UserError(f"{path} has {extra[0]}, which the index of {folder} does not name")
             self._where |= dict.fromkeys(names or file.entries, file)
         self.entries = {name: file.entries[name] for name, file in self._where.items()}
         _return_freed()

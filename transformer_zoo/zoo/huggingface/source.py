@@ -87,10 +87,13 @@ class Source:
         self.checkpoint = Checkpoint(folder)
         self._files = self._full_names()
         self._embeddings: dict[str, str] = {}
+        self._copies: set[str] = set()  # embeddings that need not be used: others are
         if isinstance(declared, DecoderConfig):
             self.config: Config = self._share_head(declared)
         else:
             self.config = self._share(declared)
+            if declared.share_embeddings == "none" and theirs.get("share_encoder_decoder_embeddings", True):
+                self._copies.add(self._their("embedding"))  # which transformers then has, and does not use
 
     def _full_names(self) -> dict[str, str]:
         """Name in the table -> name in the file. A model without its head has no prefix before any of its names."""
@@ -117,7 +120,10 @@ class Source:
         own = self._their(module)
         if own == shared or own not in self._files or shared not in self._files:
             return shared if own not in self._files else own
-        return shared if self.checkpoint.equal(self._files[own], self._files[shared]) else own
+        if not self.checkpoint.equal(self._files[own], self._files[shared]):
+            return own
+        self._copies.add(own)
+        return shared
 
     def _share_head(self, config: DecoderConfig) -> DecoderConfig:
         """With a head of its own where the files have one; where it is said to be tied, only if it differs."""
@@ -148,7 +154,9 @@ class Source:
     def _place(self, config: EncoderDecoderConfig, source: str, target: str, head: str) -> EncoderDecoderConfig:
         """Our modules for these three, by which of them are one."""
         if source == head != target:
-            raise UserError(f"{self.checkpoint.folder}: the head is the source embedding, and not the target's")
+            raise UserError(
+                f"{self.checkpoint.folder}: the head is {source}, the source's embedding, not {target}, the target's"
+            )
         if source == target:
             share = "all" if head == target else "inputs"
             self._embeddings = {"embedding": source, "head": head}
@@ -176,12 +184,21 @@ class Source:
 
     def check_unused(self, used: Iterable[str]) -> None:
         """Refuses tensors that nothing uses, but for copies and buffers that a family is known to have."""
-        known = {self._their(module) for module in _EMBEDDINGS if module in self.family.weights}
+        used = set(used)
         patterns = [re.compile(re.escape(name).replace(r"\{i\}", r"\d+")) for name in self.family.unused]
-        extra = set(self._files) - set(used) - known - self._check_sinusoids()
+        extra = set(self._files) - used - self._copies - self._more_copies(used) - self._check_sinusoids()
         if extra := {name for name in extra if not any(pattern.fullmatch(name) for pattern in patterns)}:
             kind = self.family.model_type
             raise UserError(f"{self.checkpoint.folder}: {_some(extra)} not expected in a {kind} model")
+
+    def _more_copies(self, used: set[str]) -> set[str]:
+        """Embeddings that are not used and are one that is."""
+        modules = {self._their(module) for module in _EMBEDDINGS if module in self.family.weights}
+        return {
+            name
+            for name in modules & self._files.keys() - used - self._copies
+            if any(self.checkpoint.equal(self._files[name], self._files[other]) for other in modules & used)
+        }
 
     def _check_sinusoids(self) -> set[str]:
         """Files of Marian models have their sinusoids, which must be those that are computed here."""
