@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,58 @@ def test_the_checker_sees_an_upward_import(module: str, source: str) -> None:
 )
 def test_the_checker_lets_a_downward_import_pass(module: str, source: str) -> None:
     assert upward_imports(source, module) == []
+
+
+FAMILY = re.compile(
+    "(?<![a-z])(gpt2|gpt_?neo_?x|pythia|opt|bloom|llama|mistral|qwen|gemma|marian|m?bart|m2_?m|nllb|t5)(?![a-z])"
+)
+# Named after the family that brought them, and chosen by a field of any model: how weights start, how waves slow down.
+METHODS = {"init_gpt2", "Llama3Scaling"}
+CHOICES = {("decoder_only.py", "gpt2"), ("stacks.py", "llama3")}
+
+
+def family_names(source: str) -> list[tuple[int, str]]:
+    """Line and text of every name or string that names a family, but for docstrings and comments."""
+    nodes = list(ast.walk(ast.parse(source)))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    found = []
+    for node in nodes:
+        fields = [] if id(node) in docstrings else [value for _, value in ast.iter_fields(node)]
+        words = [word for value in fields for word in (value if isinstance(value, list) else [value])]
+        for word in words:
+            if isinstance(word, str):
+                parts = re.sub("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", word).lower()
+                if FAMILY.search(parts) and word not in METHODS:
+                    found.append((getattr(node, "lineno", 0), word))
+    return found
+
+
+def test_no_block_or_model_knows_of_a_family(root: Path) -> None:
+    files = [path for room in ("blocks", "models") for path in (root / "transformer_zoo" / room).rglob("*.py")]
+    assert len(files) > 10
+    found = [(path.name, *place) for path in sorted(files) for place in family_names(path.read_text(encoding="utf-8"))]
+    assert {(file, word) for file, _, word in found} == CHOICES, found
+    assert len(found) == len(CHOICES), found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if config.family == 'gpt_neox': pass",
+        "class T5Attention: pass",
+        "def f(is_bloom): pass",
+        "model.opt_offset = 2",
+        "f(qwen2=True)",
+        "from x import GPTNeoXLayer",
+        "f'{x} of M2M100'",
+    ],
+)
+def test_the_checker_sees_a_family(source: str) -> None:
+    assert family_names(source)
+
+
+def test_the_checker_lets_other_words_pass() -> None:
+    assert family_names('def f(options):\n    """As in OPT."""\n    return "optional"  # T5') == []
 
 
 @pytest.mark.parametrize("module", ["transformer_zoo", "transformer_zoo.config", "transformer_zoo.errors"])
