@@ -12,7 +12,7 @@ from transformer_zoo.config import DecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS
 from transformer_zoo.zoo.huggingface.families import FAMILIES
-from transformer_zoo.zoo.huggingface.source import read_fields
+from transformer_zoo.zoo.huggingface.source import read_config, read_fields
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "hub_configs.json").read_text("utf-8"))
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -219,7 +219,18 @@ def test_a_target_ends_with_one_token(file: str, tmp_path: Path) -> None:
         read([7, 8])
 
 
-def test_a_model_type_that_is_not_known_is_named(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(UserError, match="model_type is 'bert'"):
-        read_fields(tmp_path)
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"model_type": "bert"}, "model_type is 'bert'"),
+        ({"model_type": ["llama"]}, "model_type is \\['llama'\\]"),
+        ({"model_type": "llama", "eos_token_id": {}}, "eos_token_id"),
+        ({"model_type": "llama", "eos_token_id": [[2]]}, "eos_token_id"),
+        ({"model_type": "t5", "eos_token_id": [[2]]}, "eos_id"),
+    ],
+)
+def test_a_kind_or_an_end_of_another_type_is_refused(tmp_path: Path, fields: dict[str, Any], named: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 3}')
+    with pytest.raises(UserError, match=named):
+        read_config(tmp_path)

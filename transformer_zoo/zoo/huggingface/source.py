@@ -33,7 +33,7 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
     """
     theirs = read_json(folder / "config.json")
     kind = theirs.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise UserError(f"{folder / 'config.json'}: model_type is {kind!r}; there are {', '.join(FAMILIES)}")
     if (path := folder / "generation_config.json").is_file():
         generation = read_json(path)
@@ -42,7 +42,7 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
             theirs |= {name: generation[name] for name in _OF_A_TARGET if generation.get(name) is not None}
             return FAMILIES[kind], theirs
         ends = [*listed(theirs.get("eos_token_id")), *listed(generation.get("eos_token_id"))]
-        several = list(dict.fromkeys(token for token in ends if token is not None))
+        several = [token for i, token in enumerate(ends) if token is not None and token not in ends[:i]]
         if len(several) > 1:  # `generate` ends at each
             theirs["eos_token_id"] = several
     return FAMILIES[kind], theirs
