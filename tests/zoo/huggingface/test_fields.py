@@ -226,11 +226,12 @@ def test_a_target_ends_with_one_token(file: str, tmp_path: Path) -> None:
         ({"model_type": ["llama"]}, "model_type is \\['llama'\\]"),
         ({"model_type": "llama", "eos_token_id": {}}, "eos_token_id"),
         ({"model_type": "llama", "eos_token_id": [[2]]}, "eos_token_id"),
-        ({"model_type": "t5", "eos_token_id": [[2]]}, "eos_id"),
+        ({"model_type": "t5", "eos_token_id": [[2]]}, "eos_token_id"),
     ],
 )
 def test_a_kind_or_an_end_of_another_type_is_refused(tmp_path: Path, fields: dict[str, Any], named: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(fields))
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 3}')
+    if fields["model_type"] != "t5":  # whose ends are that file's
+        (tmp_path / "generation_config.json").write_text('{"eos_token_id": 3}')
     with pytest.raises(UserError, match=named):
         read_config(tmp_path)
