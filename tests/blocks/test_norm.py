@@ -57,6 +57,25 @@ def test_gradients_are_those_of_the_formula(kind: str) -> None:
     assert_close(torch.autograd.grad(got, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream))
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_an_rms_norm_of_16_bits_by_a_weight_of_32(grad: bool) -> None:
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # torch says but once that its kernel cannot take them
+    try:
+        norm = randomized(RMSNorm(11))
+        x = torch.randn(5, 11).bfloat16().requires_grad_()
+        with torch.set_grad_enabled(grad):
+            out = norm(x)
+    finally:
+        torch.set_warn_always(always)
+    assert out.dtype == torch.bfloat16
+    assert_close(out, rms_norm(x, norm, 1e-6).bfloat16())
+    if grad:
+        out.sum().backward()
+        assert x.grad is not None
+        assert x.grad.dtype == torch.bfloat16
+
+
 def test_a_second_derivative_is_refused_rather_than_wrong() -> None:
     x = torch.randn(3, 5, requires_grad=True)
     (grad,) = torch.autograd.grad(RMSNorm(5)(x).pow(3).sum(), x, create_graph=True)

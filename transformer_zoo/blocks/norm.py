@@ -30,10 +30,15 @@ class LayerNorm(nn.Module):
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight: x (..., D), weight (D,) -> (..., D)."""
+    """x / sqrt(mean(x^2) + eps) * weight: x (..., D), weight (D,) -> (..., D).
+
+    Where autocast gives x in 16 bits to a weight in 32, it is computed in 32: torch's kernels take both in one dtype.
+    """
+    if x.dtype != weight.dtype:
+        wide = torch.promote_types(x.dtype, weight.dtype)
+        return rms_norm(x.to(wide), weight.to(wide), eps).to(x.dtype)
     if (
         x.device.type == "cpu"
-        and x.dtype == weight.dtype
         and x.dtype.itemsize >= 4
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
