@@ -7,7 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from transformer_zoo.blocks import Int8Linear, Linear, ScreenedLinear, linear
-from transformer_zoo.blocks.linear import cpu_has_int8
+from transformer_zoo.blocks.linear import cpu_has_int8, in_autocast_dtype
+
+linear_module = sys.modules["transformer_zoo.blocks.linear"]  # the package's `linear` is the function
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 1), (4, 1), (8, 1), (3, 5), (16,), (64,), (5, 13)])
@@ -36,7 +38,7 @@ def test_bfloat16_is_the_same_with_and_without_its_instructions(
     instructions: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Inputs rounded, added up in float32, the sum rounded: within one rounding of the product in float64."""
-    monkeypatch.setattr(sys.modules["transformer_zoo.blocks.linear"], "cpu_has_bfloat16", lambda: instructions)
+    monkeypatch.setattr(linear_module, "cpu_has_bfloat16", lambda: instructions)
     module, x = Linear(67, 31), torch.randn(5, 7, 67, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         y = module(x)
@@ -50,6 +52,63 @@ def test_bfloat16_is_the_same_with_and_without_its_instructions(
     assert x.grad.dtype == module.weight.grad.dtype == torch.float32
     assert_close(x.grad.double(), rounded[1].sum(0).expand(5, 7, -1), rtol=2**-7, atol=1e-2)
     assert_close(module.weight.grad.double(), rounded[0].sum((0, 1)).expand(31, -1), rtol=2**-7, atol=1e-2)
+
+
+@pytest.fixture
+def _halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product in bfloat16 is one that is taken in halves."""
+    monkeypatch.setattr(linear_module, "_leaves_one_idle", lambda *shape: True)
+
+
+@pytest.mark.usefixtures("_halved")
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(7,), (5, 3), (1, 1)])
+def test_halves_of_a_bfloat16_product_are_the_whole(
+    shape: tuple[int, ...], bias: bool, autocast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_module, "cpu_has_bfloat16", lambda: True)
+    module, x, upstream = Linear(67, 31, bias=bias), torch.randn(*shape, 67), torch.randn(*shape, 31).bfloat16()
+    if not autocast:
+        module, x = module.bfloat16(), x.bfloat16()
+    x.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        y = module(x)
+    inputs = [x, *module.parameters()]
+    exact = [t.detach().bfloat16().double().requires_grad_() for t in inputs]
+    wanted = torch.nn.functional.linear(*exact)
+    assert y.dtype == torch.bfloat16
+    assert_close(y.double(), wanted, rtol=2**-7, atol=1e-2)
+    got = torch.autograd.grad(y, inputs, upstream)
+    assert [g.dtype for g in got] == [t.dtype for t in inputs]
+    for ours, theirs in zip(got, torch.autograd.grad(wanted, exact, upstream.double()), strict=True):
+        assert_close(ours.double(), theirs, rtol=2**-7, atol=5e-2)
+
+
+@pytest.mark.usefixtures("_halved")
+def test_float32_is_never_halved() -> None:
+    module, x = Linear(67, 31), torch.randn(5, 67)
+    assert torch.equal(module(x), torch.nn.functional.linear(x, module.weight, module.bias))
+
+
+@pytest.mark.usefixtures("_halved")
+def test_halves_of_a_frozen_weight_have_no_gradient_and_none_has_a_second() -> None:
+    module, x = Linear(67, 31).bfloat16().requires_grad_(False), torch.randn(5, 67).bfloat16().requires_grad_()
+    y = module(x)
+    [grad] = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    assert module.weight.grad is None
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_several_products_round_one_input_once(dtype: torch.dtype) -> None:
+    x = torch.randn(3, 5, dtype=dtype)
+    assert in_autocast_dtype(x) is x
+    with torch.autocast("cpu", torch.bfloat16):
+        once = in_autocast_dtype(x)
+        assert torch.equal(linear(once, x), linear(x, x))
+    assert once.dtype == (torch.float64 if dtype == torch.float64 else torch.bfloat16)
 
 
 @pytest.mark.parametrize(("d", "e"), [(32, 7), (64, 131), (13, 5), (31, 17), (1024, 2053)])

@@ -1,5 +1,7 @@
 """The objective of translation: what is summed, over which tokens, with smoothing only in training."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,20 @@ def test_the_loss_is_cross_entropy_over_the_real_tokens(model: EncoderDecoder) -
             logits.flatten(0, 1), batch.target_out.flatten(), ignore_index=0, reduction="sum"
         )
         torch.testing.assert_close(nll.double(), plain)
+
+
+@pytest.mark.parametrize("share", ["all", "inputs", "decoder", "none"])
+def test_the_gradient_is_that_of_the_cross_entropy_whatever_matrices_are_one(share: str, model: EncoderDecoder) -> None:
+    model = EncoderDecoder(dataclasses.replace(model.config, share_embeddings=share)).double()
+    batch = batch_of([0, 1, 2])
+    weights = list(model.parameters())
+    logits = model(batch.source, batch.target_in, batch.source_mask, batch.target_mask)
+    wanted = nn.functional.cross_entropy(
+        logits.flatten(0, 1), batch.target_out.flatten(), ignore_index=0, reduction="sum"
+    )
+    exact = torch.autograd.grad(wanted, weights)
+    got = torch.autograd.grad(TranslationObjective(model)(batch)[0], weights)
+    torch.testing.assert_close(got, exact)
 
 
 def test_loss_and_gradient_do_not_depend_on_how_pairs_are_batched(model: EncoderDecoder) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import dropout as drop
-from transformer_zoo.blocks.linear import Linear, cpu_has_bfloat16
+from transformer_zoo.blocks.linear import Linear, cpu_has_bfloat16, in_autocast_dtype
 from transformer_zoo.blocks.masks import causal_mask, combine_masks
 from transformer_zoo.blocks.norm import RMSNorm
 from transformer_zoo.blocks.rotary import Rotation
@@ -255,6 +255,7 @@ class Attention(nn.Module):
         Returns:
             (B, Tq, D); or that and the weights (B, H, Tq, Tk).
         """
+        x = in_autocast_dtype(x)  # once for all projections
         queries = self._split_heads(self.q_proj(x), self.q_norm)  # (B, H, Tq, Dh)
         if rotary is not None:
             queries = rotary.apply(queries)
@@ -292,6 +293,7 @@ class Attention(nn.Module):
 
     def project_memory(self, memory: Tensor, rotary: Rotation | None = None) -> ProjectedMemory:
         """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used at every decoding step."""
+        memory = in_autocast_dtype(memory)
         keys, values = self._split_heads(self.k_proj(memory), self.k_norm), self._split_heads(self.v_proj(memory))
         return ProjectedMemory(keys if rotary is None else rotary.apply(keys), values)
 

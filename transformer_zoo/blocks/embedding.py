@@ -16,12 +16,17 @@ class TokenEmbedding(nn.Module):
         d_model: D.
         pad_id: the row that is zero and receives no gradient from the input side; None: no such row.
         scale: multiply by sqrt(d_model).
+
+    Attributes:
+        sparse: on a CPU, the matrix's gradient from lookups is a sparse tensor. Faster where it also gets a dense one,
+            to which it is added; on its own, few optimizers take it.
     """
 
     def __init__(self, vocab_size: int, d_model: int, *, pad_id: int | None = None, scale: bool = True) -> None:
         super().__init__()
         self.pad_id = pad_id
         self.scale = d_model**0.5 if scale else 1.0
+        self.sparse = False
         self.weight = nn.Parameter(torch.empty(vocab_size, d_model).normal_(std=d_model**-0.5))
         if pad_id is not None:
             with torch.no_grad():
@@ -29,7 +34,8 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids (B, T) int64 -> (B, T, D)."""
-        vectors = F.embedding(ids, self.weight, self.pad_id)  # (B, T, D)
+        sparse = self.sparse and ids.device.type == "cpu" and not torch.compiler.is_compiling()
+        vectors = F.embedding(ids, self.weight, self.pad_id, sparse=sparse)  # (B, T, D)
         return vectors if self.scale == 1 else vectors * self.scale
 
     def logits(self, hidden: Tensor) -> Tensor:

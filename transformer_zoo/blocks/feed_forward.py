@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from transformer_zoo.blocks.dropout import Dropout
-from transformer_zoo.blocks.linear import Linear
+from transformer_zoo.blocks.linear import Linear, in_autocast_dtype
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -88,6 +88,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = in_autocast_dtype(x)
         if self.gate_proj is None:
             inner = self.activation(self.up_proj(x))  # (..., d_ff)
         else:

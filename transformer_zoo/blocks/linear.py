@@ -62,6 +62,63 @@ def _one_dnn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
+def in_autocast_dtype(x: Tensor) -> Tensor:
+    """x as autocast gives it to a product, for one that several products take; x itself without autocast."""
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
+
+
+def _leaves_one_idle(rows: int, inner: int, outer: int) -> bool:
+    """Whether oneDNN gives a bfloat16 product (rows, inner) @ (inner, outer) to one of two threads, but each half of
+    its rows to both. Measured with torch 2.13 on a CPU with AMX.
+    """
+    is_such = 640 <= rows <= 1024 and inner >= 512 and 640 <= outer <= 768
+    return is_such and torch.get_num_threads() == 2 and cpu_has_bfloat16()
+
+
+def _leaves_one_idle_at(x: Tensor, weight: Tensor) -> bool:
+    """The same of `linear` in bfloat16, or of its gradient with respect to x."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    rows, (e, d) = x.numel() // max(x.size(-1), 1), weight.shape
+    return _leaves_one_idle(rows, d, e) or _leaves_one_idle(rows, e, d)
+
+
+def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """a @ b + bias into `out`, without gradient, by all threads: a (N, D), b (D, E), bias (E,) -> (N, E)."""
+    out = a.new_empty(len(a), b.size(1)) if out is None else out
+    is_bfloat16 = a.device.type == "cpu" and a.dtype == torch.bfloat16
+    n = 2 if is_bfloat16 and _leaves_one_idle(len(a), len(b), b.size(1)) else 1
+    for rows, result in zip(a.chunk(n), out.chunk(n), strict=True):
+        if bias is None:
+            torch.mm(rows, b, out=result)
+        else:
+            torch.addmm(bias, rows, b, out=result)
+    return out
+
+
+class _Multiply(torch.autograd.Function):
+    """x W^T + b, forward and backward by `multiply`: x (N, D), weight (E, D), bias (E,)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return multiply(x, weight.t(), bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        return (
+            multiply(grad, weight) if needs_x else None,
+            grad.t() @ x if needs_weight else None,
+            grad.sum(0) if needs_bias else None,
+        )
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b: x (..., D), weight (E, D), bias (E,) -> (..., E).
 
@@ -72,6 +129,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return _one_dnn(x.float(), weight, bias)
     if _bfloat16_is_emulated(x):
         return _linear_in_float32(x, weight, bias)
+    if _leaves_one_idle_at(x, weight):
+        given = [None if t is None else in_autocast_dtype(t) for t in (x.flatten(0, -2), weight, bias)]
+        if all(t is None or t.dtype == torch.bfloat16 for t in given):
+            out: Tensor = _Multiply.apply(*given)  # type: ignore[no-untyped-call]
+            return out.view(*x.shape[:-1], -1)
     if (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32

@@ -15,7 +15,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
-from transformer_zoo.training.loss import linear_cross_entropy, select_tokens, total_nll
+from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens, total_nll
 from transformer_zoo.training.options import overrides_of
 
 
@@ -134,6 +134,7 @@ class GptObjective(nn.Module):
         super().__init__()
         self.model = model
         self._compiled: Callable[..., Tensor] | None = None
+        add_up_sparsely(model, model.head_weight)
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compiles the model for training: the loss loops over chunks, samples have their own shapes."""

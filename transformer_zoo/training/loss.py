@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.linear import cpu_has_bfloat16
+from transformer_zoo.blocks import TokenEmbedding
+from transformer_zoo.blocks.linear import cpu_has_bfloat16, in_autocast_dtype, multiply
 from transformer_zoo.training.feed import Batch
 
 BLOCK_LOGITS = 1 << 19  # on a CPU: few enough to stay in its cache
@@ -36,19 +37,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_enabled: bool,
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        matrix = weight.to(hidden.dtype)
+        n_tokens = len(weight)
+        matrix = _in_whole_vectors(weight, hidden.dtype)  # (V', D), V' >= V
         need_grad = grad_enabled and any(ctx.needs_input_grad)  # the latter does not know of torch.no_grad
         nll = hidden.new_zeros((), dtype=wide)
         log_z = hidden.new_zeros((), dtype=wide)
         grad_hidden = torch.empty_like(hidden) if need_grad else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if need_grad and not len(hidden) else None
         grad_bias = torch.zeros_like(bias, dtype=wide) if need_grad and bias is not None else None
-        block = chunk if hidden.is_cuda else max(BLOCK_LOGITS // len(weight), 1)
+        block = chunk if hidden.is_cuda else max(BLOCK_LOGITS // n_tokens, 1)
         for start in range(0, len(hidden), chunk):
             rows, labels = hidden[start : start + chunk], targets[start : start + chunk, None]
-            product = _wide_product(rows, matrix.t(), wide)  # (chunk, V)
+            product = _wide_product(rows, matrix.t(), wide)  # (chunk, V')
             grads = product if product.dtype == hidden.dtype else torch.empty_like(product, dtype=hidden.dtype)
-            for some, grad, label in zip(*(x.split(block) for x in (product, grads, labels)), strict=True):
+            blocks = (x.split(block) for x in (product[:, :n_tokens], grads[:, :n_tokens], labels))
+            for some, grad, label in zip(*blocks, strict=True):
                 logits = some.to(wide) if bias is None else some + bias.to(wide)  # (block, V)
                 losses = _differentiate(logits, label, grad if need_grad else None, smoothing, softcap, vocab_size)
                 nll += losses[0]
@@ -60,13 +63,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if _is_emulated(grads):
                 grad_hidden[start : start + chunk] = _wide_product(grads, matrix, wide)
             else:
-                torch.mm(grads, matrix, out=grad_hidden[start : start + chunk])
+                multiply(grads, matrix, out=grad_hidden[start : start + chunk])
             if grad_weight is None:
-                grad_weight = _wide_product(grads.t(), rows, wide).to(wide)
+                grad_weight = _wide_product(grads.t(), rows, wide)[:n_tokens].to(wide)
             elif grads.dtype == wide:
                 grad_weight.addmm_(grads.t(), rows)
             else:
-                grad_weight += _wide_product(grads.t(), rows, wide)
+                grad_weight += _wide_product(grads.t(), rows, wide)[:n_tokens]
         loss = nll.clone()
         if smoothing:
             # The mean over the vocabulary of -log p is log Z less the mean logit, which is a product with the mean row.
@@ -128,6 +131,18 @@ def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     return a @ b
 
 
+def _in_whole_vectors(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weight (V, D) in this dtype; where a CPU multiplies bfloat16, zero rows fill its last vector of logits up, or
+    rows of logits would not begin with whole ones, and take 1.5 times as long.
+    """
+    missing = -len(weight) % 32  # 64 bytes
+    if not missing or weight.device.type != "cpu" or dtype != torch.bfloat16 or not cpu_has_bfloat16():
+        return weight.to(dtype)
+    matrix = weight.new_zeros(len(weight) + missing, weight.size(1), dtype=dtype)
+    matrix[: len(weight)] = weight
+    return matrix
+
+
 def _is_emulated(x: Tensor) -> bool:
     """Whether torch would emulate a product with x, several times slower than one in float32."""
     return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not cpu_has_bfloat16()
@@ -149,9 +164,16 @@ def select_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None, n: int) 
     if real is not None:
         places = torch.nonzero_static(real.flatten(), size=n).squeeze(1)  # (n,)
         hidden, targets = hidden[places], targets[places]
-    if torch.is_autocast_enabled(hidden.device.type):
-        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-    return hidden, targets
+    return in_autocast_dtype(hidden), targets
+
+
+def add_up_sparsely(model: nn.Module, head_weight: Tensor) -> None:
+    """For a loss that uses all of the output projection: where that is an embedding too, its gradient is dense already,
+    and a CPU adds the few rows that were looked up instead of a second matrix full of zeros.
+    """
+    for module in model.modules():
+        if isinstance(module, TokenEmbedding):
+            module.sparse = module.weight is head_weight
 
 
 @torch.no_grad()

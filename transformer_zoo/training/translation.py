@@ -15,7 +15,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
-from transformer_zoo.training.loss import linear_cross_entropy, select_tokens, total_nll
+from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens, total_nll
 from transformer_zoo.training.options import overrides_of
 
 
@@ -192,6 +192,7 @@ class TranslationObjective(nn.Module):
         self.model = model
         self.label_smoothing = label_smoothing
         self._compiled: Callable[..., Tensor] | None = None
+        add_up_sparsely(model, model.head_weight)
         config = model.config
         if config.zero_pad and config.bos_id == config.pad_id and model.head is None:
             pad = torch.tensor([config.pad_id])
