@@ -121,7 +121,7 @@ def search_ours(
 ) -> list[list[list[int]]]:
     """The n best translations of each source by this package, without eos."""
     n = options.new_tokens
-    rule: dict[str, Any] = {"length_penalty": 1.0, "penalty": "length", "max_extra": n, "max_length": n}
+    rule: dict[str, Any] = {"length_penalty": 1.0, "penalty": "length", "max_extra": n, "max_length": n, "never": ()}
     found = beam_search(model, source, mask, beam=options.beam, n_best=n_best, **rule)
     return [[hypothesis.tokens for hypothesis in hypotheses] for hypotheses in found]
 
@@ -130,10 +130,7 @@ def search_ours(
 def search_marian(
     marian: Any, source: Tensor, mask: Tensor | None, options: Namespace, n_best: int = 1
 ) -> list[list[list[int]]]:
-    """The same by Hugging Face's `generate`: the same penalty, the same rule for when to stop.
-
-    Both force eos at the limit; this one then counts it as certain, so the order of the n best may differ.
-    """
+    """The same by Hugging Face's `generate`: the same penalty, the same rule for when to stop."""
     ids = marian.generate(
         input_ids=source,
         attention_mask=torch.ones_like(source) if mask is None else mask,
@@ -144,14 +141,13 @@ def search_marian(
         length_penalty=1.0,
         early_stopping="never",
     )
-    config = marian.config
-    special = (config.pad_token_id, config.decoder_start_token_id, config.eos_token_id)
-    rows = [[i for i in row if i not in special] for row in ids.tolist()]
+    end = marian.config.eos_token_id
+    rows = [row[: row.index(end)] if end in row else row for row in ids[:, 1:].tolist()]
     return [rows[i : i + n_best] for i in range(0, len(rows), n_best)]
 
 
 def search_ctranslate2(translator: Any, sources: list[list[str]], options: Namespace) -> list[list[str]]:
-    """The same by CTranslate2, which sorts and batches itself. At the limit it takes any token, not eos."""
+    """The same by CTranslate2, which sorts and batches itself."""
     results = translator.translate_batch(
         sources,
         max_batch_size=options.batch_sentences,

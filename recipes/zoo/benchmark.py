@@ -133,9 +133,9 @@ def translators(
     model: EncoderDecoder, peer: Any, ids: Tensor, beam: int, draft: EncoderDecoder | None, options: Namespace
 ) -> tuple[Run, Run]:
     """Translation of sources (B, Ts), all of them up to the length limit: ours and theirs."""
-    c, n = model.config, options.new_tokens
+    end, n = model.config.eos_id, options.new_tokens
     how: Any = {"beam": beam, "length_penalty": 1.0, "penalty": "length", "max_length": n, "max_extra": n}
-    how |= {"scored": False, "draft": draft}
+    how |= {"never": (), "scored": False, "draft": draft}
 
     def ours() -> list[list[int]]:
         found = beam_search(model, ids, **how)
@@ -145,11 +145,10 @@ def translators(
         written = peer.generate(
             ids, attention_mask=torch.ones_like(ids), num_beams=beam, do_sample=False, max_new_tokens=n,
             length_penalty=1.0, early_stopping="never" if beam > 1 else False, forced_bos_token_id=None,
-            max_length=None, forced_eos_token_id=c.eos_id, suppress_tokens=sorted({c.pad_id, c.bos_id} - {c.eos_id}),
-            no_repeat_ngram_size=0,
+            max_length=None, bad_words_ids=None, no_repeat_ngram_size=0,
         )  # fmt: skip
-        special = {c.pad_id, c.bos_id, c.eos_id}
-        return [[token for token in row if token not in special] for row in written.tolist()]
+        rows = written[:, 1:].tolist()  # without the start
+        return [row[: row.index(end)] if end in row else row for row in rows]
 
     return ours, theirs
 

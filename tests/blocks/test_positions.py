@@ -49,6 +49,11 @@ def test_given_positions_of_any_shape() -> None:
     assert_close(module(3, positions), module(91)[positions])
 
 
+def test_a_negative_position_is_none() -> None:
+    module = SinusoidalPositions(6, offset=2)
+    assert_close(module(1, torch.tensor([[3, -1]])), torch.stack([module(4)[3], torch.zeros(6)])[None])
+
+
 def test_the_table_is_not_saved() -> None:
     assert SinusoidalPositions(6).state_dict() == {}
 

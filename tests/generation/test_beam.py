@@ -56,10 +56,21 @@ def next_log_probs(model: EncoderDecoder, source: Sequence[int], tokens: Sequenc
 
 
 @torch.no_grad()
-def log_prob_of(model: EncoderDecoder, source: Sequence[int], tokens: Sequence[int]) -> float:
-    """log p(tokens, eos | source) in one pass."""
+def hypothesis(
+    model: EncoderDecoder,
+    source: Sequence[int],
+    tokens: Sequence[int],
+    *,
+    ended: bool = True,
+    alpha: float = 0.6,
+    penalty: str = "gnmt",
+) -> Hypothesis:
+    """Scored in one pass: log p(tokens, eos | source); of one that was cut, log p(tokens | source)."""
+    written = [*tokens, EOS] if ended else tokens
     logits = model(torch.tensor([source]), torch.tensor([[BOS, *tokens]]))[0]
-    return logits.log_softmax(-1)[range(len(tokens) + 1), [*tokens, EOS]].sum().item()
+    log_prob = logits.log_softmax(-1)[range(len(written)), written].sum().item()
+    length = len(tokens) + (ended or model.config.forced_eos)
+    return Hypothesis(list(tokens), log_prob, log_prob / length_penalty_at(length, alpha, penalty), ended)
 
 
 def naive_beam_search(
@@ -72,47 +83,56 @@ def naive_beam_search(
     alpha: float = 0.6,
     penalty: str = "gnmt",
     prefix: Sequence[int] = (),
+    never: Sequence[int] = (PAD, BOS),
 ) -> list[Hypothesis]:
     """As the docstring of beam_search says it, up to the limit: never stops early."""
     live: list[tuple[float, list[int]]] = [(0.0, [])]
     finished = []
     for length in range(1, limit + 1):
+        divisor = length_penalty_at(length, alpha, penalty)
+        if length == limit and model.config.forced_eos:
+            finished += [Hypothesis(tokens, log_prob, log_prob / divisor, ended=False) for log_prob, tokens in live]
+            break
         candidates = []
         for log_prob, tokens in live:
             for token, more in enumerate(next_log_probs(model, source, tokens)):
-                must = prefix[length - 1] if length <= len(prefix) else EOS if length == limit else token
+                must = prefix[length - 1] if length <= len(prefix) else token
                 cost = 0.0 if length <= len(prefix) else more  # a prefix is given, not chosen
-                if token not in (PAD, BOS) and token == must:
+                if token not in never and token == must:
                     candidates.append((log_prob + cost, [*tokens, token]))
         candidates.sort(reverse=True)
         for log_prob, tokens in candidates[:beam]:
             if tokens[-1] == EOS:
-                finished.append(Hypothesis(tokens[:-1], log_prob, log_prob / length_penalty_at(length, alpha, penalty)))
+                finished.append(Hypothesis(tokens[:-1], log_prob, log_prob / divisor, ended=True))
+            elif length == limit:
+                finished.append(Hypothesis(tokens, log_prob, log_prob / divisor, ended=False))
         live = [c for c in candidates if c[1][-1] != EOS][:beam]
     return sorted(finished, key=lambda h: -h.score)[:n_best]
 
 
 def assert_same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> None:
-    assert [h.tokens for h in found] == [h.tokens for h in expected]
+    assert [(h.tokens, h.ended) for h in found] == [(h.tokens, h.ended) for h in expected]
     assert [h.log_prob for h in found] == pytest.approx([h.log_prob for h in expected], abs=1e-4)
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-4)
 
 
 @pytest.mark.parametrize(("penalty", "alpha"), [("gnmt", 0.6), ("length", 1.0), ("gnmt", 0.0), ("length", -0.5)])
-def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alpha: float) -> None:
-    model = make_model(vocab_size=7)
-    source, limit = make_sources([3], vocab_size=7)[0], 5
-    everything = []
-    for n in range(limit):
-        for tokens in itertools.product([UNK, 4, 5, 6], repeat=n):
-            log_prob = log_prob_of(model, source, tokens)
-            everything.append(Hypothesis(list(tokens), log_prob, log_prob / length_penalty_at(n + 1, alpha, penalty)))
+@pytest.mark.parametrize("forced_eos", [False, True])
+def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alpha: float, forced_eos: bool) -> None:
+    model = make_model(vocab_size=7, forced_eos=forced_eos)
+    source, longest = make_sources([3], vocab_size=7)[0], 3 if forced_eos else 4  # of 4 tokens, the last may be eos
+    everything = [
+        hypothesis(model, source, tokens, ended=n < longest, alpha=alpha, penalty=penalty)
+        for n in range(longest + 1)
+        for tokens in itertools.product([UNK, 4, 5, 6], repeat=n)
+    ]
     everything.sort(key=lambda h: -h.score)
-    [found] = search(model, [source], beam=1500, n_best=1500, max_extra=2, length_penalty=alpha, penalty=penalty)
-    assert len(found) == len(everything) == 341
+    [found] = search(model, [source], beam=400, n_best=400, max_extra=1, length_penalty=alpha, penalty=penalty)
+    assert len(found) == len(everything) == (85 if forced_eos else 341)
     assert_same(found[:20], everything[:20])
 
 
+@pytest.mark.parametrize("forced_eos", [False, True])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(
     ("beam", "n_best", "penalty", "alpha"),
@@ -125,9 +145,9 @@ def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alp
     ],
 )
 def test_a_pruned_beam_keeps_what_a_slow_search_keeps(
-    seed: int, beam: int, n_best: int, penalty: str, alpha: float
+    seed: int, beam: int, n_best: int, penalty: str, alpha: float, forced_eos: bool
 ) -> None:
-    model = make_model(seed=seed)
+    model = make_model(seed=seed, forced_eos=forced_eos)
     sources = make_sources([2, 6, 4, 3, 1, 7], seed=seed)
     found = search(model, sources, beam=beam, n_best=n_best, penalty=penalty, length_penalty=alpha, max_extra=5)
     for source, hypotheses in zip(sources, found, strict=True):
@@ -141,21 +161,19 @@ def test_a_pruned_beam_keeps_what_a_slow_search_keeps(
 
 def greedy(model: EncoderDecoder, source: Sequence[int], limit: int) -> Hypothesis:
     tokens: list[int] = []
-    total = 0.0
-    for step in range(limit):
+    for _ in range(limit - model.config.forced_eos):
         log_probs = next_log_probs(model, source, tokens)
-        allowed = [t for t in range(len(log_probs)) if t not in (PAD, BOS)]
-        token = EOS if step == limit - 1 else max(allowed, key=lambda t: log_probs[t])
-        total += log_probs[token]
-        tokens.append(token)
+        token = max((t for t in range(len(log_probs)) if t not in (PAD, BOS)), key=lambda t: log_probs[t])
         if token == EOS:
-            break
-    return Hypothesis(tokens[:-1], total, total / length_penalty_at(len(tokens), 0.6))
+            return hypothesis(model, source, tokens)
+        tokens.append(token)
+    return hypothesis(model, source, tokens, ended=False)
 
 
+@pytest.mark.parametrize("forced_eos", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_beam_1_is_the_argmax_loop(seed: int) -> None:
-    model = make_model(seed=seed)
+def test_beam_1_is_the_argmax_loop(seed: int, forced_eos: bool) -> None:
+    model = make_model(seed=seed, forced_eos=forced_eos)
     sources = make_sources([1, 5, 9, 3], seed=seed)
     for source, [found] in zip(sources, search(model, sources, beam=1, max_extra=7), strict=True):
         assert_same([found], [greedy(model, source, len(source) + 7)])
@@ -204,23 +222,26 @@ def without_eos(model: EncoderDecoder) -> EncoderDecoder:
     return model
 
 
+@pytest.mark.parametrize("forced_eos", [False, True])
 @pytest.mark.parametrize("beam", [1, 3])
-def test_every_source_has_its_own_length_limit(beam: int) -> None:
-    found = search(without_eos(make_model()), make_sources([2, 9, 5]), beam=beam, max_extra=4)
-    assert [len(h.tokens) + 1 for [h] in found] == [6, 13, 9]
-    # Cut off at the limit, a hypothesis pays for its eos like any other.
-    assert all(h.log_prob < -900 for [h] in found)
+def test_every_source_has_its_own_length_limit(beam: int, forced_eos: bool) -> None:
+    model, sources = without_eos(make_model(forced_eos=forced_eos)), make_sources([2, 9, 5])
+    found = search(model, sources, beam=beam, max_extra=4)
+    assert [len(h.tokens) + forced_eos for [h] in found] == [6, 13, 9]
+    # Cut off at the limit, a hypothesis pays for no eos.
+    for source, [h] in zip(sources, found, strict=True):
+        assert_same([h], [hypothesis(model, source, h.tokens, ended=False)])
 
 
 def test_learned_positions_limit_the_length() -> None:
     model = make_model(positions="learned", max_seq_len=8)
     [[found]] = search(without_eos(model), make_sources([5]), beam=2)
-    assert len(found.tokens) + 1 == 8
+    assert len(found.tokens) == 8
 
 
 def test_an_absolute_length_limit() -> None:
     found = search(without_eos(make_model()), make_sources([2, 9]), beam=2, max_extra=4, max_length=8)
-    assert [len(h.tokens) + 1 for [h] in found] == [6, 8]
+    assert [len(h.tokens) for [h] in found] == [6, 8]
 
 
 def test_scores_by_hand() -> None:
@@ -229,9 +250,8 @@ def test_scores_by_hand() -> None:
     for penalty, value in (("gnmt", lambda n: ((5 + n) / 6) ** 0.7), ("length", lambda n: n**0.7)):
         [found] = search(model, [source], beam=4, n_best=4, penalty=penalty, length_penalty=0.7)
         for h in found:
-            log_prob = log_prob_of(model, source, h.tokens)
-            assert h.log_prob == pytest.approx(log_prob, abs=1e-4)
-            assert h.score == pytest.approx(log_prob / value(len(h.tokens) + 1), abs=1e-4)
+            assert h.log_prob == pytest.approx(hypothesis(model, source, h.tokens, ended=h.ended).log_prob, abs=1e-4)
+            assert h.score == pytest.approx(h.log_prob / value(len(h.tokens) + h.ended), abs=1e-6)
 
 
 def test_length_penalty_at_known_lengths() -> None:
@@ -244,6 +264,20 @@ def test_length_penalty_at_known_lengths() -> None:
             length_penalty_at(9, alpha)
     with pytest.raises(UserError, match="'wu'"):
         length_penalty_at(3, 0.6, "wu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("never", [(), (UNK,), (PAD, BOS, 5, 6, 7)])
+def test_only_the_tokens_never_wanted_are_in_no_translation(never: tuple[int, ...]) -> None:
+    model, sources, seen = make_model(logit_bias=True), make_sources([4, 6, 3, 5, 8, 2]), set[int]()
+    assert model.logit_bias is not None
+    model.logit_bias[[PAD, BOS]] = 3.0
+    found = search(model, sources, beam=3, n_best=3, never=never, max_extra=5)
+    for source, hypotheses in zip(sources, found, strict=True):
+        limit = len(source) + 5
+        assert_same(hypotheses, naive_beam_search(model, source, beam=3, limit=limit, n_best=3, never=never))
+        seen |= {token for h in hypotheses for token in h.tokens}
+    assert not seen & set(never)
+    assert {PAD, BOS} - set(never) <= seen
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -264,6 +298,9 @@ def test_a_prefix_is_kept_and_continued_as_the_model_would(beam: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"never": [5, EOS]}, "never contains eos, 3"),
+        ({"never": [23]}, "never contains 23, outside the vocabulary of 23"),
+        ({"never": [5], "prefix": [[5], []]}, "special id 5"),
         ({"beam": 2, "n_best": 3}, "n_best 3"),
         ({"beam": 0}, "beam 0"),
         ({"max_extra": 0}, "max_extra"),

@@ -53,11 +53,14 @@ def test_a_draft_writes_the_same_sooner(
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
-@pytest.mark.parametrize("options", [{}, {"prefix": [[7, 5]]}, {"max_length": 3}], ids=["", "prefix", "short"])
+@pytest.mark.parametrize(
+    "options", [{}, {"prefix": [[7, 5]]}, {"max_length": 3}, {"never": ()}], ids=["", "prefix", "short", "all tokens"]
+)
+@pytest.mark.parametrize("forced_eos", [False, True])
 def test_a_draft_translates_the_same_sooner(
-    changes: dict[str, Any], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], forced_eos: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = small_model(**changes)
+    model = small_model(**changes, forced_eos=forced_eos)
     with torch.no_grad():  # so that not all of them end at once
         model.head_weight[model.config.eos_id] = 0
     draft = tz.quantize(model)
@@ -66,7 +69,7 @@ def test_a_draft_translates_the_same_sooner(
     [[wanted]] = beam_search(model, source, mask, beam=1, max_extra=7, **options)
     alone = Counted(model, "decode", monkeypatch)
     [[found]] = beam_search(model, source, mask, beam=1, max_extra=7, draft=draft, **options)
-    assert found.tokens == wanted.tokens
+    assert (found.tokens, found.ended) == (wanted.tokens, wanted.ended)
     assert found.log_prob == pytest.approx(wanted.log_prob, abs=1e-4)
     assert alone.times <= len(wanted.tokens) + 1
     both = source.repeat(2, 1), mask.repeat(2, 1)
@@ -132,7 +135,7 @@ def test_a_draft_saves_steps_of_the_model(monkeypatch: pytest.MonkeyPatch) -> No
     draft = tz.quantize(model)
     alone = Counted(model, "decode", monkeypatch)
     [[found]] = beam_search(model, torch.tensor([[4, 2]]), beam=1, max_length=30, max_extra=99, draft=draft)
-    assert len(found.tokens) == 29
+    assert len(found.tokens) == 30
     assert alone.times < 15
 
 

@@ -43,10 +43,13 @@ def model() -> EncoderDecoder:
         d_ff=24,
         n_encoder_layers=1,
         n_decoder_layers=1,
+        logit_bias=True,
     )
     model = EncoderDecoder(config).eval()
     with torch.no_grad():
         model.head_weight.mul_(1.7)
+    assert model.logit_bias is not None
+    model.logit_bias[config.eos_id] = 2.0  # where short translations are preferred, some end
     return model
 
 
@@ -125,12 +128,21 @@ def test_line_breaks_in_a_translation_become_spaces(model: EncoderDecoder) -> No
 
 
 def test_a_translation_at_the_length_limit_is_marked(model: EncoderDecoder) -> None:
-    for max_extra in (1, 6):
-        for line, [best] in zip(LINES, translate_n_best(model, Pair(), LINES, max_extra=max_extra), strict=True):
-            limit = len(line.strip()) + 1 + max_extra
-            assert best.is_cut == (bool(line.strip()) and len(best.text) + 1 >= limit)
-    found = [best.is_cut for [best] in translate_n_best(model, Pair(), LINES, beam=8, length_penalty=0)]
-    assert not all(found)
+    for how in ({"max_extra": 1}, {"max_extra": 6}, {"max_extra": 50, "length_penalty": 0}):
+        found = [best for [best] in translate_n_best(model, Pair(), LINES, **how)]
+        limits = [len(line.strip()) + 1 + how["max_extra"] for line in LINES]
+        assert [best.is_cut for best in found] == [
+            bool(line.strip()) and len(best.text) == limit
+            for line, best, limit in zip(LINES, found, limits, strict=True)
+        ]
+        assert any(best.is_cut for best in found)
+    assert any(best.text and not best.is_cut for best in found)
+
+
+def test_tokens_that_are_never_written(model: EncoderDecoder) -> None:
+    often = max(LETTERS, key="".join(translate(model, Pair(), LINES)).count)
+    never = [model.config.pad_id, model.config.bos_id, FIRST + LETTERS.index(often)]
+    assert often not in "".join(translate(model, Pair(), LINES, never=never))
 
 
 def test_learned_positions_bound_every_piece(model: EncoderDecoder) -> None:
@@ -221,12 +233,14 @@ def test_arguments_out_of_range(model: EncoderDecoder, options: dict[str, int]) 
 @pytest.mark.parametrize("batch_tokens", [1, 60, 8192])
 def test_scores_of_targets_are_those_of_the_search(model: EncoderDecoder, batch_tokens: int) -> None:
     sources = [line for line in LINES if line.strip()]
-    found = [best[0] for best in translate_n_best(model, Pair(), sources, beam=2, max_extra=6)]
+    found = [best[0] for best in translate_n_best(model, Pair(), sources, length_penalty=0)]
+    assert {t.is_cut for t in found} == {False, True}
     scores = score(model, Pair(), sources, [t.text for t in found], batch_tokens=batch_tokens)
-    assert [s.log_prob for s in scores] == pytest.approx([t.log_prob for t in found], abs=1e-3)
+    searched = [sum(s.token_log_probs[: len(t.text) + 1 - t.is_cut]) for s, t in zip(scores, found, strict=True)]
+    assert searched == pytest.approx([t.log_prob for t in found], abs=1e-3)  # what was cut has no end
     assert [len(s.token_log_probs) for s in scores] == [len(t.text) + 1 for t in found]
     n = sum(len(t.text) + 1 for t in found)
-    assert perplexity(scores) == pytest.approx(math.exp(-sum(t.log_prob for t in found) / n), rel=1e-4)
+    assert perplexity(scores) == pytest.approx(math.exp(-sum(s.log_prob for s in scores) / n), rel=1e-4)
     assert perplexity([TargetScore([-800.0])]) == math.inf
     with pytest.raises(UserError, match="no targets"):
         perplexity([])

@@ -37,7 +37,8 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
 class SinusoidalPositions(nn.Module):
     """The paper's fixed positional encoding, `sinusoids`, for any length. The first position has place `offset`.
 
-    Shapes: the first n positions -> (n, D), or positions (B, T) -> (B, T, D), to be added to the embedding.
+    Shapes: the first n positions -> (n, D), or positions (B, T) -> (B, T, D), to be added to the embedding. A negative
+    position is none: zeros.
     """
 
     table: Tensor
@@ -54,7 +55,8 @@ class SinusoidalPositions(nn.Module):
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Encodings of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""
         if positions is not None:
-            return self._waves(positions).to(self.table.dtype)
+            waves = self._waves(positions).to(self.table.dtype)
+            return waves.masked_fill(positions[..., None] < 0, 0)
         if n <= self.table.size(0):
             return self.table[:n]
         return self._waves(torch.arange(n, device=self.table.device)).to(self.table.dtype)

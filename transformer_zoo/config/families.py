@@ -30,7 +30,8 @@ class EncoderDecoderConfig(ModelConfig):
     logit_bias: bool = False
     """A constant is added to each logit, which comes with the weights and is not trained, as in Marian and BART."""
     count_padding: bool = True
-    """Places are counted from the start of a row; False: from its first real token, wherever padding is."""
+    """Places are counted from the start of a row; False: from its first real token, wherever padding is, and a pad that
+    was written in the middle has none, as in M2M-100."""
     pad_id: int = 0
     """The token that fills up short rows of a batch."""
     zero_pad: bool = True
@@ -42,6 +43,9 @@ class EncoderDecoderConfig(ModelConfig):
     """The token every target ends with, and every source unless `source_end_id` is given."""
     source_end_id: int | None = None
     """The token every source ends with; None: `eos_id`."""
+    forced_eos: bool = False
+    """A translation that reaches the length limit gets eos as its last token, at no cost, as in Marian and BART; False:
+    it is cut."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ for another choice of beam.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 from typing import Literal
 
@@ -59,6 +59,7 @@ def beam_search(
     max_length: int | None = None,
     n_best: int = 1,
     prefix: Sequence[Sequence[int]] | None = None,
+    never: Collection[int] | None = None,
     draft: EncoderDecoder | None = None,
     scored: bool = True,
 ) -> list[list[Hypothesis]]:
@@ -67,9 +68,12 @@ def beam_search(
     Each step extends the hypotheses of the beam by every token. What ends in eos among the `beam` best of
     these leaves the beam as finished, and the `beam` best of the others live on. A source is done when no
     live hypothesis can still enter its n best: the result is the same as if the search went on to the length
-    limit. With beam 1 it is greedy, and ends at the first eos. At the limit the only continuation is eos, so
-    that a score is always the model's for the whole output. What one source gets does not depend on the
-    others in the batch.
+    limit. With beam 1 it is greedy, and ends at the first eos. At the limit the `beam` best leave the beam whether
+    they end or not; of a model with `forced_eos` all that live do, with an eos that costs nothing. What one
+    source gets does not depend on the others in the batch.
+
+    With `penalty` "length" and `never` () it finds what `generate` of transformers does, with `num_beams`,
+    `length_penalty` and `early_stopping="never"`.
 
     Args:
         model: in evaluation mode.
@@ -85,13 +89,14 @@ def beam_search(
         n_best: translations wanted of each source, at most `beam`; fewer come back where fewer exist.
         prefix: token ids, for each source, that its translations must begin with. They are given, so that only what
             follows has a log-probability.
+        never: tokens that no translation contains, whatever their probability; eos cannot be one. None: pad and bos.
         draft: `quantize(model)`: of one source, with beam 1, it guesses the next tokens, and the model reads them at
             once and keeps those it would have chosen: the same translation, sooner where weights are slow to read.
         scored: False: log-probabilities and scores may be nan, where that is faster: with beam 1, and with a draft,
             whose head then finds the likeliest tokens of many sources.
 
     Returns:
-        For each source its hypotheses, with pad and bos never among the tokens.
+        For each source its hypotheses.
 
     Raises:
         UserError: an argument out of range, a prefix that does not fit the length limit, or logits that are not
@@ -104,14 +109,23 @@ def beam_search(
         raise UserError(f"max_extra {max_extra} and max_length {max_length} must be at least 1: eos alone is a token")
     limits = _length_limits(model.config, source, source_mask, max_extra, max_length)
     penalties = [length_penalty_at(n, length_penalty, penalty) for n in range(1, max(limits) + 1)]
-    forced = _forced_tokens(model.config, limits, prefix)
+    never = _check_never(model.config, never)
+    forced = _forced_tokens(limits, prefix, {*never, model.config.eos_id})
     # Log-probabilities only fall: what a hypothesis scores at its most lenient penalty, no descendant beats.
     lenient = torch.tensor([max(penalties[0], penalties[limit - 1]) for limit in limits])[:, None]  # (S, 1)
 
     memory = model.encode(source, source_mask)
     decoder_cache = model.new_cache(memory, capacity=beam * (max(limits) - 1) + 1)
-    lenient, forced = lenient.to(source.device), forced.to(source.device)
-    search = Search.start(model.config, n_best, lenient, forced, source_mask, scored=scored or beam > 1)
+    search = Search.start(
+        model.config,
+        n_best,
+        lenient.to(source.device),
+        torch.tensor(limits, device=source.device),
+        forced.to(source.device),
+        source_mask,
+        never=never,
+        scored=scored or beam > 1,
+    )
     if draft is not None and beam == len(limits) == 1:
         read = _read_guessing(model, draft, search, decoder_cache)
     else:
@@ -131,10 +145,12 @@ def _run(
 ) -> list[list[Hypothesis]]:
     """Step by step until every source is done; those that are leave the batch."""
     forced_steps = set((search.forced >= 0).any(0).nonzero().flatten().tolist())
+    limits = set(search.limits.tolist())
     origin = list(range(len(search.tokens)))  # which source a row is
     results: list[list[Hypothesis]] = [[] for _ in origin]
     for step, (penalty, logits) in enumerate(zip(penalties, read, strict=False)):
-        n_live = search.advance(logits.float(), beam, penalty, step in forced_steps)
+        is_forced, is_last = step in forced_steps, step + 1 in limits
+        n_live = search.advance(logits.float(), beam, penalty, is_forced=is_forced, is_last=is_last)
         done = [row for row, (n, i) in enumerate(zip(n_live, origin, strict=True)) if not n and not results[i]]
         if done:
             for row, hypotheses in zip(done, search.finished(done), strict=True):
@@ -187,26 +203,32 @@ def _logits(model: EncoderDecoder, draft: EncoderDecoder | None, search: Search,
     """(..., D) -> (..., V): of a search that is not scored the highest alone is right, where a draft can tell it."""
     if draft is not None and not search.scored:
         logits = highest_logits(model, draft, hidden)
-        if bool((logits[..., _never(model.config)] < logits.amax(-1, keepdim=True)).all()):
+        if bool((logits[..., search.never[:-1]] < logits.amax(-1, keepdim=True)).all()):
             return logits
     return model.logits(hidden)
 
 
 def _draft(draft: EncoderDecoder, search: Search, cache: DecoderCache, n: int) -> list[int]:
     """The n tokens, fewer before an end, that the draft would write after the only hypothesis."""
-    config, ids, guess, length = draft.config, search.tokens[:, 0, -1:], list[int](), cache.length
-    while len(guess) < n and config.eos_id not in guess:
+    ids, guess, length = search.tokens[:, 0, -1:], list[int](), cache.length
+    while len(guess) < n and draft.config.eos_id not in guess:
         logits = draft.decode(ids, source_mask=search.source_mask, cache=cache)[:, -1]  # (1, V)
-        logits[:, _never(config)] = -torch.inf
+        logits[:, search.never[:-1]] = -torch.inf
         ids = logits.argmax(-1, keepdim=True)  # (1, 1)
         guess.append(int(ids))
     cache.drop(cache.length - length)
     return guess
 
 
-def _never(config: EncoderDecoderConfig) -> list[int]:
+def _check_never(config: EncoderDecoderConfig, never: Collection[int] | None) -> list[int]:
     """Tokens that are no part of a translation."""
-    return sorted({config.pad_id, config.bos_id} - {config.eos_id})
+    if never is None:
+        return sorted({config.pad_id, config.bos_id} - {config.eos_id})
+    if config.eos_id in never:
+        raise UserError(f"never contains eos, {config.eos_id}, without which no translation ends")
+    if outside := [token for token in never if not 0 <= token < config.target_size]:
+        raise UserError(f"never contains {outside[0]}, outside the vocabulary of {config.target_size}")
+    return sorted(set(never))
 
 
 # Done sources leave the batch once they are 1/16 of it: below that, moving rows costs more than it saves.
@@ -234,11 +256,9 @@ def _length_limits(
     return [min([n + max_extra, *caps]) for n in lengths]
 
 
-def _forced_tokens(config: EncoderDecoderConfig, limits: list[int], prefix: Sequence[Sequence[int]] | None) -> Tensor:
-    """(S, longest limit): the prefix, then -1 for a free choice, and eos at the limit."""
+def _forced_tokens(limits: list[int], prefix: Sequence[Sequence[int]] | None, special: set[int]) -> Tensor:
+    """(S, longest limit): the prefix, which has none of the special tokens, then -1 for a free choice."""
     forced = torch.full((len(limits), max(limits)), -1)
-    for i, limit in enumerate(limits):
-        forced[i, limit - 1] = config.eos_id
     if prefix is None:
         return forced
     if len(prefix) != len(limits):
@@ -246,7 +266,7 @@ def _forced_tokens(config: EncoderDecoderConfig, limits: list[int], prefix: Sequ
     for i, tokens in enumerate(prefix):
         if len(tokens) >= limits[i]:
             raise UserError(f"prefix {i} has {len(tokens)} tokens, but its translation may have {limits[i]} with eos")
-        if special := {config.pad_id, config.bos_id, config.eos_id} & set(tokens):
-            raise UserError(f"prefix {i} contains the special id {min(special)}")
+        if refused := special & set(tokens):
+            raise UserError(f"prefix {i} contains the special id {min(refused)}")
         forced[i, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
     return forced

@@ -51,7 +51,7 @@ def score(
     batch_tokens: int = 8192,
     dtype: torch.dtype = torch.float32,
 ) -> list[TargetScore]:
-    """log p(target | source) for each pair of lines, in order, as the beam search counts it.
+    """log p(target | source) for each pair of lines, in order, as the beam search counts one that ended.
 
     Args:
         model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.

@@ -5,6 +5,7 @@ Shapes: S sources still searched, W live hypotheses of each (at most `beam`), V 
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,11 +20,15 @@ from transformer_zoo.config import EncoderDecoderConfig
 class Hypothesis:
     """A finished translation: its tokens without bos and eos, log p(tokens, eos | source), and that over the length
     penalty. Of a prefix, log p counts what follows it, and the length all. Both are nan of a search that is not scored.
+
+    `ended`: with eos, by itself. One that the length limit cut has no eos; where the model's `forced_eos` adds one, it
+    counts in the length. Either way log p is that of the tokens alone.
     """
 
     tokens: list[int]
     log_prob: float
     score: float
+    ended: bool
 
 
 @dataclass
@@ -33,13 +38,14 @@ class Search:
     tokens: Tensor  # (S, W, step + 1), starting with bos
     log_probs: Tensor  # (S, W), falling
     ancestors: Tensor  # (S, W, slots) bool: the cache slots of the hypothesis's own past, newest token included
-    done_tokens: Tensor  # (S, N, L), filled up with pad
+    done_tokens: Tensor  # (S, N, L), with eos where they ended, filled up with -1
     done_log_probs: Tensor  # (S, N)
     done_scores: Tensor  # (S, N), falling; -inf where there is none yet
     lenient: Tensor  # (S, 1), the most lenient penalty
+    limits: Tensor  # (S,), the most tokens, eos included
     forced: Tensor  # (S, L), the token that must come at a step, or -1
     source_mask: Tensor | None  # (S, Ts)
-    never: Tensor  # the ids of pad, bos and eos
+    never: Tensor  # the tokens that no hypothesis continues with, and last eos
     config: EncoderDecoderConfig
     scored: bool  # False: greedy, logits stand where log-probabilities do, and only the highest of them counts
 
@@ -49,9 +55,11 @@ class Search:
         config: EncoderDecoderConfig,
         n_best: int,
         lenient: Tensor,
+        limits: Tensor,
         forced: Tensor,
         source_mask: Tensor | None,
         *,
+        never: Sequence[int],
         scored: bool = True,
     ) -> "Search":
         n, longest = forced.shape
@@ -60,65 +68,90 @@ class Search:
             tokens=forced.new_full((n, 1, 1), config.bos_id),
             log_probs=none.new_zeros(n, 1),
             ancestors=torch.ones(n, 1, 1, dtype=torch.bool, device=forced.device),
-            done_tokens=forced.new_full((n, n_best, longest), config.pad_id),
+            done_tokens=forced.new_full((n, n_best, longest), -1),
             done_log_probs=none,
             done_scores=none,
             lenient=lenient,
+            limits=limits,
             forced=forced,
             source_mask=source_mask,
-            never=torch.tensor([config.pad_id, config.bos_id, config.eos_id], device=forced.device),
+            never=torch.tensor([*never, config.eos_id], device=forced.device),
             config=config,
             scored=scored,
         )
 
-    def advance(self, logits: Tensor, beam: int, penalty: float, is_forced: bool) -> list[int]:
+    def advance(self, logits: Tensor, beam: int, penalty: float, *, is_forced: bool, is_last: bool) -> list[int]:
         """One step, by logits (S, W, V), float32, overwritten.
+
+        is_forced, is_last: of some source, a token is forced, or the limit is reached.
 
         Returns how many hypotheses of each source live on.
         """
-        forced = self.forced[:, self.tokens.size(2) - 1] if is_forced else None
+        n = self.tokens.size(2)  # tokens of a continuation
+        forced = self.forced[:, n - 1] if is_forced else None
         ids, log_probs, ending = _continuations(
             logits, min(beam, logits.size(-1)), self.never, forced, normalise=self.scored
         )
-        if forced is not None:  # of a prefix: what is given was not chosen, and costs nothing
-            token = forced.masked_fill(forced == self.config.eos_id, -1)  # (S,)
-            log_probs = log_probs.masked_fill(ids == token[:, None, None], 0.0)
+        if forced is not None:  # what is given was not chosen, and costs nothing
+            log_probs = log_probs.masked_fill(ids == forced[:, None, None], 0.0)
         k = ids.size(-1)
         log_probs = (self.log_probs[:, :, None] + log_probs).flatten(1)  # (S, W * k)
         ending = self.log_probs + ending  # (S, W)
         # Stable, so that equal ones are ordered by hypothesis and rank, whatever else is in the batch.
         live, order = log_probs.sort(stable=True, descending=True)
         live, order = live[:, :beam], order[:, :beam]
+        parents, chosen = order // k, ids.flatten(1).gather(1, order)
         # A hypothesis ends where eos is among the `beam` best of all continuations: fewer others are better.
         better = (live[:, None] > ending[:, :, None]).sum(-1)  # (S, W)
         better += (ending[:, None] > ending[:, :, None]).sum(-1)
-        self._finish(ending.masked_fill(better >= beam, -math.inf), penalty)
+        ending = ending.masked_fill(better >= beam, -math.inf)
+        texts = torch.cat([_children(self.tokens, parents), chosen[:, :, None]], 2)  # (S, beam, 1 + n)
+        if is_last:
+            live, ending = self._cut(texts, live, ending, beam, penalty)
+        self._finish(F.pad(self.tokens[:, :, 1:], (0, 1), value=self.config.eos_id), ending, penalty)
 
         can_win = live / self.lenient > self.done_scores[:, -1:]
         if beam == 1:
             can_win &= self.done_scores[:, -1:] == -math.inf
         n_live: list[int] = can_win.sum(1).tolist()  # the step's one wait for the device
         width = max(1, *n_live)
-        parents = (order // k)[:, :width]  # (S, W)
-        chosen = ids.flatten(1).gather(1, order[:, :width])
         log_probs = live if self.scored else torch.zeros_like(live)  # a sum of logits would say nothing
         self.log_probs = log_probs.masked_fill(~can_win, -math.inf)[:, :width]
-        self.tokens = torch.cat([_children(self.tokens, parents), chosen[:, :, None]], 2)
+        self.tokens = texts[:, :width]
         own = torch.eye(width, dtype=torch.bool, device=logits.device).expand(len(n_live), -1, -1)
-        self.ancestors = torch.cat([_children(self.ancestors, parents), own], 2)
+        self.ancestors = torch.cat([_children(self.ancestors, parents[:, :width]), own], 2)
         return n_live
 
-    def _finish(self, log_probs: Tensor, penalty: float) -> None:
-        """Keep the n best of those finished before and those that end now, log_probs (S, W) with eos."""
+    def _cut(self, texts: Tensor, live: Tensor, ending: Tensor, beam: int, penalty: float) -> tuple[Tensor, Tensor]:
+        """Finish what lives of the sources at their limit.
+
+        Args:
+            texts: (S, beam, 1 + n), the best continuations that do not end.
+            live: (S, beam), their log-probabilities, falling.
+            ending: (S, W), log-probabilities of hypotheses that end now, -inf of those that do not.
+
+        Returns:
+            `live` and `ending`, -inf of what is not to go on or end now any more.
+        """
+        last = (self.limits == texts.size(2) - 1)[:, None]  # (S, 1)
+        if self.config.forced_eos:  # after all that live, at no cost
+            self._finish(self.tokens[:, :, 1:], self.log_probs.masked_fill(~last, -math.inf), penalty)
+            ending = ending.masked_fill(last, -math.inf)
+        else:
+            better = torch.arange(live.size(1), device=live.device) + (ending[:, None] > live[:, :, None]).sum(-1)
+            self._finish(texts[:, :, 1:], live.masked_fill(~last | (better >= beam), -math.inf), penalty)
+        return live.masked_fill(last, -math.inf), ending
+
+    def _finish(self, tokens: Tensor, log_probs: Tensor, penalty: float) -> None:
+        """Keep the n best of those finished before and these: tokens (S, W, n), log_probs (S, W), -inf for none."""
         longest, n_best = self.done_tokens.size(2), self.done_scores.size(1)
         scores = torch.cat([self.done_scores, log_probs / penalty], 1)
         log_probs = torch.cat([self.done_log_probs, log_probs], 1)
-        ended = self.tokens[:, :, 1:]
-        ended = F.pad(ended, (0, longest - ended.size(2)), value=self.config.pad_id)
+        tokens = F.pad(tokens, (0, longest - tokens.size(2)), value=-1)
         scores, order = scores.sort(stable=True, descending=True)
         self.done_scores, order = scores[:, :n_best], order[:, :n_best]
         self.done_log_probs = log_probs.gather(1, order)
-        self.done_tokens = _children(torch.cat([self.done_tokens, ended], 1), order)
+        self.done_tokens = _children(torch.cat([self.done_tokens, tokens], 1), order)
 
     def finished(self, rows: list[int]) -> list[list[Hypothesis]]:
         """The finished hypotheses of these rows, best first."""
@@ -126,11 +159,14 @@ class Search:
             *(x[rows].tolist() for x in (self.done_tokens, self.done_log_probs, self.done_scores)),
             strict=True,
         )
+        eos = self.config.eos_id
         return [
             [
                 Hypothesis(
-                    [token for token in tokens if token != self.config.pad_id],
-                    *((log_prob, score) if self.scored else (math.nan, math.nan)),
+                    [token for token in tokens if token not in (-1, eos)],
+                    log_prob if self.scored else math.nan,
+                    score if self.scored else math.nan,
+                    eos in tokens,
                 )
                 for tokens, log_prob, score in zip(*hypotheses, strict=True)
                 if score > -math.inf
@@ -149,7 +185,7 @@ class Search:
 def _continuations(
     logits: Tensor, k: int, never: Tensor, forced: Tensor | None, *, normalise: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The k best next tokens other than pad, bos and eos, (S, W, k), their log-probabilities, and eos's (S, W).
+    """The k best next tokens not in `never`, (S, W, k), their log-probabilities, and those (S, W) of its last, eos.
 
     Log-probabilities are normalised over all V; if not `normalise`, logits are left as they are. Where a token is
     forced (S,), the others get -inf. `logits` is overwritten.

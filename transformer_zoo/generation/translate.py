@@ -1,9 +1,8 @@
 """Lines of text in, translations out: tokenized, sorted by length, batched, searched, put back in order."""
 
 import re
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol, TypedDict, Unpack
@@ -51,7 +50,7 @@ class Translation:
     """A translated line, its log-probability under the model, and that over the length penalty.
 
     Of a line that was split, the sums over its pieces; where scores were not asked for, nan or 0. `is_cut`: it, or a
-    piece of it, is as long as `max_extra` allows, and may lack its end.
+    piece of it, did not end by itself within what `max_extra` allows; see `Hypothesis`.
     """
 
     text: str
@@ -68,6 +67,7 @@ class TranslateOptions(TypedDict, total=False):
     penalty: Penalty
     max_extra: int
     prefix: str
+    never: Collection[int] | None
     batch_tokens: int | None
     max_source_tokens: int | None
     window: int
@@ -94,6 +94,7 @@ def translate_n_best(
     penalty: Penalty = "gnmt",
     max_extra: int = 50,
     prefix: str = "",
+    never: Collection[int] | None = None,
     batch_tokens: int | None = None,
     max_source_tokens: int | None = None,
     window: int = 2048,
@@ -111,7 +112,7 @@ def translate_n_best(
     Args:
         model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
         lines: text without line ends; read `window` lines ahead.
-        n_best, scored, beam, length_penalty, penalty, max_extra, draft: as for `beam_search`.
+        n_best, scored, beam, length_penalty, penalty, max_extra, never, draft: as for `beam_search`.
         prefix: every translation begins with this text.
         batch_tokens: room for hypotheses in a batch: sentences x beam x (longest source + max_extra) stays
             within it, and memory grows with it. None: 32,768 on a CPU, 262,144 elsewhere.
@@ -128,11 +129,12 @@ def translate_n_best(
     if batch_tokens < 1 or window < 1:
         raise UserError(f"batch_tokens {batch_tokens} and window {window} must be at least 1")
     longest = model.config.max_seq_len
-    most = longest if model.config.positions == "learned" else sys.maxsize  # tokens of a translation, eos included
-    limit = min(longest if max_source_tokens is None else max_source_tokens, most)
+    limit = longest if max_source_tokens is None else max_source_tokens
+    if model.config.positions == "learned":
+        limit = min(limit, longest)
     start, forced = tokenizer.target.encode_batch(["", prefix])
     how: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "penalty": penalty, "max_extra": max_extra}
-    how |= {"draft": draft, "scored": scored}
+    how |= {"never": never, "draft": draft, "scored": scored}
     source, read = iter(lines), 0
     while texts := list(islice(source, window)):
         chunk = _prepare(tokenizer, texts, read + 1, limit)
@@ -143,7 +145,6 @@ def translate_n_best(
             found = _search(model, [piece.ids for piece in batch], dtype, n_best=n_best, prefix=prefixes, **how)
             for piece, hypotheses in zip(batch, found, strict=True):
                 piece.found = hypotheses
-                piece.limit = min(len(piece.ids) + 1 + max_extra, most)
             while given < len(chunk) and chunk[given].is_done:
                 yield chunk[given].join(tokenizer)
                 given += 1
@@ -167,7 +168,6 @@ class _Piece:
     ids: list[int]
     is_first: bool
     found: list[Hypothesis] = field(default_factory=list)
-    limit: int = 0  # most tokens of its translation, eos included
 
 
 @dataclass
@@ -187,8 +187,7 @@ class _Line:
             parts = [piece.found[min(rank, len(piece.found) - 1)] for piece in self.pieces]
             text = " ".join(" ".join(tokenizer.target.decode(part.tokens).splitlines()) for part in parts)
             log_prob, score = sum(part.log_prob for part in parts), sum(part.score for part in parts)
-            is_cut = any(len(part.tokens) + 1 >= piece.limit for part, piece in zip(parts, self.pieces, strict=True))
-            joined.append(Translation(text, log_prob, score, is_cut))
+            joined.append(Translation(text, log_prob, score, is_cut=not all(part.ended for part in parts)))
         return joined
 
 

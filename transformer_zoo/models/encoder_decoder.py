@@ -156,8 +156,13 @@ class EncoderDecoder(nn.Module):
         cache: DecoderCache | None = None,
     ) -> Tensor:
         """What `decode` projects to logits, (B, Tt, D); arguments as for `decode`."""
+        config = self.config
         if positions is None and (places := self._positions(target_mask)) is not None:
             positions = places[:, -target.size(1) :]
+        if cache is not None and config.positions == "sinusoidal" and not config.count_padding:
+            if positions is None:
+                positions = cache.length + torch.arange(target.size(1), device=target.device)
+            positions = positions.expand_as(target).masked_fill(target == config.pad_id, -1)  # which is none
         out: Tensor = self.decoder(
             self._target_embedding(target),
             memory,
@@ -167,7 +172,7 @@ class EncoderDecoder(nn.Module):
             is_causal=attention_mask is None,
             cache=cache,
         )
-        scale = self.config.logit_scale
+        scale = config.logit_scale
         return out if scale is None else out * scale
 
     def new_cache(self, memory: Tensor, capacity: int) -> DecoderCache:

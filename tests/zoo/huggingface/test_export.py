@@ -184,15 +184,16 @@ def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_generate_searches_as_here_without_being_told_of_special_tokens(tmp_path: Path) -> None:
-    model = fresh(replace(TRANSLATOR, vocab_size=23))
+@pytest.mark.parametrize("forced_eos", [False, True])
+def test_generate_searches_as_here_without_being_told_of_special_tokens(forced_eos: bool, tmp_path: Path) -> None:
+    model = fresh(replace(TRANSLATOR, vocab_size=23, forced_eos=forced_eos))
     assert isinstance(model, EncoderDecoder)
     with torch.no_grad():
-        model.head_weight[3] *= 2  # sentences end
+        model.head_weight[3] *= 2  # some sentences end
     read = theirs(model, tmp_path)
     source = torch.randint(4, 23, (5, 7))
     found: Any = read.generate(input_ids=source, num_beams=4, length_penalty=0.6, early_stopping="never")
     rows = [row.tolist()[1:] for row in found]
-    assert max(map(len, rows)) < 41
     hypotheses = beam_search(model, source, beam=4, length_penalty=0.6, penalty="length", max_extra=50, max_length=40)
-    assert [best[0].tokens for best in hypotheses] == [row[: row.index(3)] for row in rows]
+    assert [best[0].tokens for best in hypotheses] == [row[: row.index(3)] if 3 in row else row for row in rows]
+    assert {best[0].ended for best in hypotheses} == {False, True}

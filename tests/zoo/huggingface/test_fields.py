@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, GenerationConfig
 
-from transformer_zoo.config import DecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS
 from transformer_zoo.zoo.huggingface.families import FAMILIES
@@ -27,7 +27,9 @@ def default_fields(family: str) -> dict[str, Any]:
 @every_family
 def test_all_that_transformers_writes_is_known(family: str) -> None:
     extra = dict.fromkeys(GenerationConfig._get_default_generation_params(), 7)  # which config.json once had
-    config = FAMILIES[family].read({**extra, **default_fields(family)})
+    extra |= default_fields(family)
+    extra["forced_eos_token_id"] = None  # of which a file says all: `generate` asks no default of a family
+    config = FAMILIES[family].read(extra)
     assert config == FAMILIES[family].read({"model_type": family})  # the defaults here are theirs
 
 
@@ -119,6 +121,9 @@ REFUSED = [
     ("gpt_neox", {"rotary_pct": "a"}, "rotary_pct is 'a', expected float"),
     ("gpt_neox", {"rotary_pct": float("nan")}, "rotary_pct cannot be understood"),
     ("m2m_100", {"pad_token_id": "x"}, "pad_token_id is 'x', expected int"),
+    ("bart", {"forced_eos_token_id": 7}, "forced_eos_token_id is 7, but eos_token_id 2"),
+    ("t5", {"forced_eos_token_id": [1, 7]}, "forced_eos_token_id is \\[1, 7\\], but eos_token_id 1"),
+    ("marian", {"forced_eos_token_id": "x"}, "forced_eos_token_id is 'x', expected int or list"),
     ("m2m_100", {"eos_token_id": {}}, "eos_token_id is {}, expected int or list"),
     ("marian", {"share_encoder_decoder_embeddings": "no"}, "share_encoder_decoder_embeddings is 'no', expected bool"),
     ("opt", {"do_layer_norm_before": "no"}, "do_layer_norm_before is 'no', expected bool"),
@@ -204,6 +209,36 @@ def test_a_target_starts_and_ends_with_generation_config_json_s_tokens(start: di
     family, fields = read_fields(tmp_path)
     config = family.read(fields)
     assert (config.bos_id, config.eos_id) == (11, 4)
+
+
+@pytest.mark.parametrize("family", ["bart", "m2m_100"])
+@pytest.mark.parametrize(
+    ("config", "generation", "forced"),
+    [
+        ({}, None, False),  # whatever the default of the family's configuration
+        ({"forced_eos_token_id": 2}, None, True),
+        ({"forced_eos_token_id": None}, None, False),
+        ({"forced_eos_token_id": 2}, {}, False),  # generation_config.json alone is asked, where there is one
+        ({}, {"forced_eos_token_id": 2}, True),
+        ({"forced_eos_token_id": 2}, {"forced_eos_token_id": None}, False),
+        ({"forced_eos_token_id": 7}, {"forced_eos_token_id": [2]}, True),
+    ],
+)
+def test_a_target_is_forced_to_end_where_generate_forces_it(
+    family: str, config: dict[str, Any], generation: dict[str, Any] | None, forced: bool, tmp_path: Path
+) -> None:
+    ids = {"eos_token_id": 2, "model_type": family}
+    (tmp_path / "config.json").write_text(json.dumps(ids | config))
+    if generation is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(ids | generation))
+    known, fields = read_fields(tmp_path)
+    read = known.read(fields)
+    assert isinstance(read, EncoderDecoderConfig)
+    assert read.forced_eos == forced
+    file = "config.json" if generation is None else "generation_config.json"
+    theirs = GenerationConfig.from_pretrained(tmp_path, config_file_name=file)
+    assert theirs.forced_eos_token_id in ([2, [2]] if forced else [None])
+    assert known.write(read)["forced_eos_token_id"] == (2 if forced else None)
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])

@@ -1,6 +1,7 @@
 """Encoder-decoders compute, learn and search as transformers does."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,7 @@ def test_cached_decoding_is_theirs(case: str, tmp_path: Path) -> None:
     theirs, ours = pair(case, tmp_path)
     source, source_mask, target, _ = batch(ours)
     target[:2] = target[2].clamp_max(70) + torch.tensor([[3], [7]])  # nothing padded
+    target[0, 6] = ours.config.pad_id  # but written as any token may be
     with torch.no_grad():
         memory = ours.encode(source, source_mask.bool())
         cache, past, start = ours.new_cache(memory, 9), None, 0
@@ -110,10 +112,24 @@ def make_it_end(theirs: PreTrainedModel, strength: float) -> None:
         head[end] += strength * common / (1 if theirs.config.scale_decoder_outputs else 10)
 
 
+def make_searched(case: str) -> PreTrainedModel:
+    """A model of theirs with as many decoder layers as encoder layers: their cache takes that for granted."""
+    layers = "num_decoder_layers" if "t5" in case else "decoder_layers"
+    return make(case, **{layers: 2})
+
+
+def their_sequences(theirs: PreTrainedModel, source: Tensor, mask: Tensor, **options: Any) -> list[list[int]]:
+    """What they find for each source, best first, from the start to the end, both excluded."""
+    found = theirs.generate(
+        input_ids=source, attention_mask=mask, do_sample=False, early_stopping="never", **options
+    )  # fmt: skip
+    end = theirs.config.eos_token_id
+    return [row[: row.index(end)] if end in row else row for row in found[:, 1:].tolist()]
+
+
 @every_case
 def test_beam_search_finds_their_sequences(case: str, tmp_path: Path) -> None:
-    layers = "num_decoder_layers" if "t5" in case else "decoder_layers"
-    theirs = make(case, **{layers: 2})  # their cache has as many layers as the encoder
+    theirs = make_searched(case)
     config, limit = theirs.config, 40
     end, start = config.eos_token_id, config.decoder_start_token_id
     source, mask = padded(5, 11, pad=config.pad_token_id)
@@ -122,13 +138,10 @@ def test_beam_search_finds_their_sequences(case: str, tmp_path: Path) -> None:
     expected = [[0] * limit]
     while max(map(len, expected)) > limit / 2:  # until all end long before the limit
         make_it_end(theirs, 1.0)
-        found = theirs.generate(
-            input_ids=source, attention_mask=mask, num_beams=4, num_return_sequences=4, do_sample=False,
-            length_penalty=0.9, early_stopping="never", max_new_tokens=limit,
+        expected = their_sequences(
+            theirs, source, mask, num_beams=4, num_return_sequences=4, length_penalty=0.9, max_new_tokens=limit,
             bad_words_ids=[[token] for token in {config.pad_token_id, start} - {end, None}],
         )  # fmt: skip
-        rows = [row.tolist()[1:] for row in found]
-        expected = [row[: row.index(end)] if end in row else row for row in rows]
     assert len(set(map(tuple, expected))) > 3
     ours = imported(theirs, tmp_path)
     assert isinstance(ours, EncoderDecoder)
@@ -137,3 +150,28 @@ def test_beam_search_finds_their_sequences(case: str, tmp_path: Path) -> None:
         max_length=limit,
     )  # fmt: skip
     assert [one.tokens for best in hypotheses for one in best] == expected
+
+
+@pytest.mark.parametrize(("forced", "penalties"), [(False, (0.0, 1.0)), (True, (0.6, 2.0))])
+@every_case
+def test_up_to_the_length_limit_the_search_is_theirs_too(
+    case: str, forced: bool, penalties: tuple[float, float], tmp_path: Path
+) -> None:
+    """Any token may be written: pad and the start in the middle of a sentence too."""
+    theirs, limit = make_searched(case), 20
+    theirs.generation_config.forced_eos_token_id = theirs.config.eos_token_id if forced else None
+    ours = imported(theirs, tmp_path)
+    assert isinstance(ours, EncoderDecoder)
+    source, mask = padded(3, 11, pad=theirs.config.pad_token_id)
+    for beam, n_best in ((4, 4), (4, 1), (1, 1)):
+        for penalty in penalties[: beam // 2 or 1]:
+            expected = their_sequences(
+                theirs, source, mask, num_beams=beam, num_return_sequences=n_best, length_penalty=penalty,
+                max_new_tokens=limit,
+            )  # fmt: skip
+            hypotheses = beam_search(
+                ours, source, mask.bool(), beam=beam, n_best=n_best, length_penalty=penalty, penalty="length",
+                max_extra=limit, max_length=limit, never=(),
+            )  # fmt: skip
+            assert [one.tokens for best in hypotheses for one in best] == expected
+            assert limit - forced in map(len, expected)

@@ -67,12 +67,10 @@ def end_ids(config: DecoderConfig) -> int | list[int] | None:
     return [config.eos_id, *config.stop_ids] if config.stop_ids and config.eos_id is not None else config.eos_id
 
 
-def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int, forces_eos: bool = False) -> Part:
+def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int) -> Part:
     """Special tokens of an encoder-decoder, with their defaults.
 
     A target starts with decoder_start_token_id; where there is none, `generate` takes bos, and T5 pad.
-
-    forces_eos: the configuration has a forced_eos_token_id, which a model generates where it must end.
     """
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
@@ -82,25 +80,33 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int, f
                 f"config.json or generation_config.json: eos_token_id is {ends}; a target has one end here: keep the "
                 "one that the model was trained with"
             )
+        forced = [token for token in listed(theirs.get("forced_eos_token_id")) if token is not None]
+        if forced not in ([], ends):
+            raise UserError(
+                f"config.json or generation_config.json: forced_eos_token_id is {theirs['forced_eos_token_id']}, but "
+                f"eos_token_id {ends[0]}; at the length limit nothing else can be forced here: set it to that, or null"
+            )
         pad_id = theirs.get("pad_token_id", pad)
         starts = theirs.get("decoder_start_token_id", start), theirs.get("bos_token_id", bos)
         return {
             "pad_id": pad_id,
             "bos_id": next((token for token in starts if token is not None), pad_id),
             "eos_id": ends[0],
+            "forced_eos": bool(forced),
         }
 
     def write(config: EncoderDecoderConfig) -> dict[str, Any]:
-        ids = {
+        return {
             "pad_token_id": config.pad_id,
             "bos_token_id": config.bos_id,
             "eos_token_id": config.eos_id,
             "decoder_start_token_id": config.bos_id,
+            "forced_eos_token_id": config.eos_id if config.forced_eos else None,
         }
-        return ids | ({"forced_eos_token_id": config.eos_id} if forces_eos else {})
 
-    types = {"pad_token_id": int, "bos_token_id": int, "eos_token_id": int | list, "decoder_start_token_id": int}
-    return Part(types, read, write)
+    ids = dict.fromkeys(("pad_token_id", "bos_token_id", "decoder_start_token_id"), int)
+    ends = dict.fromkeys(("eos_token_id", "forced_eos_token_id"), int | list)
+    return Part({**ids, **ends}, read, write)
 
 
 def _share_read(theirs: Fields, ours: Fields) -> dict[str, Any]:

@@ -25,8 +25,8 @@ _EMBEDDINGS = ("embedding", "source_embedding", "target_embedding", "head")
 def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
     """The family of a folder, and config.json's fields; special tokens that it lacks are generation_config.json's.
 
-    As `generate` has it, generation_config.json has the last word on what a target starts and ends with, and a
-    decoder-only model ends a text with what either file says.
+    As `generate` has it, generation_config.json has the last word on what a target starts and ends with, and the only
+    one on what is forced at its length limit; a decoder-only model ends a text with what either file says.
 
     Raises:
         UserError: no config.json, or a model_type that is not known.
@@ -40,6 +40,7 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
         theirs |= {name: generation[name] for name in _IDS if theirs.get(name) is None and name in generation}
         if FAMILIES[kind].config is EncoderDecoderConfig:
             theirs |= {name: generation[name] for name in _OF_A_TARGET if generation.get(name) is not None}
+            theirs["forced_eos_token_id"] = generation.get("forced_eos_token_id")
             return FAMILIES[kind], theirs
         ends = [*listed(theirs.get("eos_token_id")), *listed(generation.get("eos_token_id"))]
         several = [token for i, token in enumerate(ends) if token is not None and token not in ends[:i]]

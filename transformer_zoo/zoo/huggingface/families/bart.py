@@ -54,7 +54,7 @@ BART = Family(
         "attention_dropout": Field("attention_dropout", 0.0),
         "activation_dropout": Field("activation_dropout", 0.0),
     },
-    parts=(SHARED_OR_NOT, translation_ids(start=2, bos=0, eos=2, pad=1, forces_eos=True)),
+    parts=(SHARED_OR_NOT, translation_ids(start=2, bos=0, eos=2, pad=1)),
     constants={
         "norm_position": "post",
         "embedding_norm": True,
@@ -94,7 +94,7 @@ MBART = replace(
     BART,
     model_type="mbart",
     architecture="MBartForConditionalGeneration",
-    parts=(SHARED_OR_NOT, translation_ids(start=None, bos=0, eos=2, pad=1, forces_eos=True)),
+    parts=(SHARED_OR_NOT, translation_ids(start=None, bos=0, eos=2, pad=1)),
     constants={**BART.constants, "norm_position": "pre"},
 )
 """Liu et al. 2020; its targets start with the tag of a language."""
@@ -132,7 +132,7 @@ MARIAN = replace(
             _read_sharing,
             _write_sharing,
         ),
-        translation_ids(start=58100, bos=None, eos=0, pad=58100, forces_eos=True),
+        translation_ids(start=58100, bos=None, eos=0, pad=58100),
     ),
     constants={"norm_position": "post", "positions": "sinusoidal", "sinusoid_layout": "halves", "logit_bias": True},
     spare_embedding=None,
