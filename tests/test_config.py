@@ -28,6 +28,8 @@ def test_the_defaults_are_the_papers_base_model() -> None:
     [
         {},
         {"target_vocab_size": 70, "share_embeddings": "decoder"},
+        {"never_ids": (7, 2)},
+        {"never_ids": ()},
         {
             "n_kv_heads": 2,
             "head_dim": 5,
@@ -120,6 +122,8 @@ def test_a_wrong_type_is_refused(field: str, value: object, expected: str) -> No
         ({"d_model": 18}, "d_model 18 is not a multiple of n_heads 4"),
         ({"n_kv_heads": 3}, "n_heads 4 is not a multiple of n_kv_heads 3"),
         ({"d_model": 15, "n_heads": 3}, "d_model 15 must be even for sinusoidal"),
+        ({"never_ids": (50,)}, "never_ids has 50, outside the target vocabulary of 50"),
+        ({"never_ids": (4, 3)}, "never_ids has eos_id, 3, without which no translation ends"),
         ({"pad_id": -1}, "pad_id -1 is outside the vocabulary of 50"),
         ({"eos_id": 50}, "eos_id 50 is outside the vocabulary of 50: ids run from 0 to 49"),
         (

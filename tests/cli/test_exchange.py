@@ -120,6 +120,7 @@ def test_rules_that_nothing_here_follows_are_named(
         ({"bad_words_ids": [pad]}, []),
         (rules, ["min_length 7, no_repeat_ngram_size 3"]),
         ({"bad_words_ids": [pad, [3, 5]]}, ["bad_words_ids [[3, 5]]"]),
+        ({"bad_words_ids": None, "suppress_tokens": [4]}, []),
     ]
     for number, (more, named) in enumerate(cases):
         (folder / file).write_text(json.dumps(fields | more))

@@ -65,7 +65,7 @@ def _one_dnn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def in_autocast_dtype(x: Tensor) -> Tensor:
     """x as autocast gives it to a product, for one that several products take; x itself without autocast."""
     kind = x.device.type
-    if not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
         return x
     return x.to(torch.get_autocast_dtype(kind))
 

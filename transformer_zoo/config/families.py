@@ -46,11 +46,17 @@ class EncoderDecoderConfig(ModelConfig):
     forced_eos: bool = False
     """A translation that reaches the length limit gets eos as its last token, at no cost, as in Marian and BART; False:
     it is cut."""
+    never_ids: tuple[int, ...] | None = None
+    """Tokens that no translation contains; None: pad and bos, which no target it was trained on contains."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_ids(min(self.vocab_size, self.target_size), "pad_id", "bos_id", "eos_id", "source_end_id")
         self._check_buckets(4)
+        if outside := [token for token in self.never if token >= self.target_size]:
+            raise UserError(f"never_ids has {outside[0]}, outside the target vocabulary of {self.target_size}")
+        if self.eos_id in self.never:
+            raise UserError(f"never_ids has eos_id, {self.eos_id}, without which no translation ends")
         if self.n_decoder_heads is not None:
             self._check_heads(self.n_decoder_heads)
         if self.sliding_window is not None:
@@ -67,6 +73,11 @@ class EncoderDecoderConfig(ModelConfig):
     def target_size(self) -> int:
         """Target vocabulary."""
         return self.target_vocab_size or self.vocab_size
+
+    @property
+    def never(self) -> tuple[int, ...]:
+        """Tokens that no translation contains."""
+        return tuple({self.pad_id, self.bos_id} - {self.eos_id}) if self.never_ids is None else self.never_ids
 
     @property
     def source_end(self) -> int:

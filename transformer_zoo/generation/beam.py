@@ -72,7 +72,7 @@ def beam_search(
     they end or not; of a model with `forced_eos` all that live do, with an eos that costs nothing. What one
     source gets does not depend on the others in the batch.
 
-    With `penalty` "length" and `never` () it finds what `generate` of transformers does, with `num_beams`,
+    With `penalty` "length" an imported model gives what `generate` of transformers gives with `num_beams`,
     `length_penalty` and `early_stopping="never"`.
 
     Args:
@@ -89,7 +89,8 @@ def beam_search(
         n_best: translations wanted of each source, at most `beam`; fewer come back where fewer exist.
         prefix: token ids, for each source, that its translations must begin with. They are given, so that only what
             follows has a log-probability.
-        never: tokens that no translation contains, whatever their probability; eos cannot be one. None: pad and bos.
+        never: tokens that no translation contains, whatever their probability; eos cannot be one. None: those of the
+            model's configuration.
         draft: `quantize(model)`: of one source, with beam 1, it guesses the next tokens, and the model reads them at
             once and keeps those it would have chosen: the same translation, sooner where weights are slow to read.
         scored: False: log-probabilities and scores may be nan, where that is faster: with beam 1, and with a draft,
@@ -223,7 +224,7 @@ def _draft(draft: EncoderDecoder, search: Search, cache: DecoderCache, n: int) -
 def _check_never(config: EncoderDecoderConfig, never: Collection[int] | None) -> list[int]:
     """Tokens that are no part of a translation."""
     if never is None:
-        return sorted({config.pad_id, config.bos_id} - {config.eos_id})
+        return sorted(config.never)
     if config.eos_id in never:
         raise UserError(f"never contains eos, {config.eos_id}, without which no translation ends")
     if outside := [token for token in never if not 0 <= token < config.target_size]:

@@ -28,7 +28,8 @@ def default_fields(family: str) -> dict[str, Any]:
 def test_all_that_transformers_writes_is_known(family: str) -> None:
     extra = dict.fromkeys(GenerationConfig._get_default_generation_params(), 7)  # which config.json once had
     extra |= default_fields(family)
-    extra["forced_eos_token_id"] = None  # of which a file says all: `generate` asks no default of a family
+    # Of these a file says all: `generate` asks no default of a family.
+    extra |= dict.fromkeys(("forced_eos_token_id", "bad_words_ids", "suppress_tokens"))
     config = FAMILIES[family].read(extra)
     assert config == FAMILIES[family].read({"model_type": family})  # the defaults here are theirs
 
@@ -77,6 +78,7 @@ def test_published_configurations_mean_what_transformers_takes_them_for(name: st
     family = FAMILIES[published["model_type"]]
     theirs = type(AutoConfig.for_model(published["model_type"]))(**published)
     modern = json.loads(json.dumps(theirs.to_dict()))
+    modern["bad_words_ids"] = published.get("bad_words_ids")  # which transformers 5 has in generation_config.json
     ours, again = family.read(published), family.read(modern)
     if published["model_type"] == "t5":  # where transformers 5 leaves it to the weights whether the head is tied
         again = replace(again, share_embeddings=ours.share_embeddings)
@@ -239,6 +241,31 @@ def test_a_target_is_forced_to_end_where_generate_forces_it(
     theirs = GenerationConfig.from_pretrained(tmp_path, config_file_name=file)
     assert theirs.forced_eos_token_id in ([2, [2]] if forced else [None])
     assert known.write(read)["forced_eos_token_id"] == (2 if forced else None)
+
+
+@pytest.mark.parametrize(
+    ("config", "generation", "never"),
+    [
+        ({}, None, ()),
+        ({"bad_words_ids": [[1]]}, None, None),  # pad, and the start is the end: as ours by itself
+        ({"bad_words_ids": [[1], [5, 6]]}, {}, ()),
+        ({}, {"bad_words_ids": [[1], [9], [5, 6]], "suppress_tokens": [7, 2]}, (1, 7, 9)),  # an end there must be
+        ({}, {"bad_words_ids": None, "suppress_tokens": [1]}, None),
+        ({}, {"bad_words_ids": [[-1], [99]]}, ()),  # outside the vocabulary
+    ],
+)
+def test_a_target_never_contains_what_generate_suppresses(
+    config: dict[str, Any], generation: dict[str, Any] | None, never: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    fields = {"model_type": "bart", "vocab_size": 50, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    (tmp_path / "config.json").write_text(json.dumps(fields | config))
+    if generation is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(generation))
+    known, theirs = read_fields(tmp_path)
+    read = known.read(theirs)
+    assert isinstance(read, EncoderDecoderConfig)
+    assert read.never_ids == never
+    assert known.read({**theirs, **known.write(read), "suppress_tokens": None}) == read
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])

@@ -138,10 +138,10 @@ def test_beam_search_finds_their_sequences(case: str, tmp_path: Path) -> None:
     expected = [[0] * limit]
     while max(map(len, expected)) > limit / 2:  # until all end long before the limit
         make_it_end(theirs, 1.0)
+        theirs.generation_config.bad_words_ids = [[token] for token in {config.pad_token_id, start} - {end, None}]
         expected = their_sequences(
-            theirs, source, mask, num_beams=4, num_return_sequences=4, length_penalty=0.9, max_new_tokens=limit,
-            bad_words_ids=[[token] for token in {config.pad_token_id, start} - {end, None}],
-        )  # fmt: skip
+            theirs, source, mask, num_beams=4, num_return_sequences=4, length_penalty=0.9, max_new_tokens=limit
+        )
     assert len(set(map(tuple, expected))) > 3
     ours = imported(theirs, tmp_path)
     assert isinstance(ours, EncoderDecoder)
@@ -157,8 +157,10 @@ def test_beam_search_finds_their_sequences(case: str, tmp_path: Path) -> None:
 def test_up_to_the_length_limit_the_search_is_theirs_too(
     case: str, forced: bool, penalties: tuple[float, float], tmp_path: Path
 ) -> None:
-    """Any token may be written: pad and the start in the middle of a sentence too."""
+    """Any token may be written, pad and the start in the middle of a sentence too, but those that are suppressed."""
     theirs, limit = make_searched(case), 20
+    if forced:
+        theirs.generation_config.suppress_tokens = [3, 13]
     theirs.generation_config.forced_eos_token_id = theirs.config.eos_token_id if forced else None
     ours = imported(theirs, tmp_path)
     assert isinstance(ours, EncoderDecoder)
@@ -171,7 +173,7 @@ def test_up_to_the_length_limit_the_search_is_theirs_too(
             )  # fmt: skip
             hypotheses = beam_search(
                 ours, source, mask.bool(), beam=beam, n_best=n_best, length_penalty=penalty, penalty="length",
-                max_extra=limit, max_length=limit, never=(),
+                max_extra=limit, max_length=limit,
             )  # fmt: skip
             assert [one.tokens for best in hypotheses for one in best] == expected
             assert limit - forced in map(len, expected)

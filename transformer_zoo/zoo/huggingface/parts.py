@@ -88,11 +88,14 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int) -
             )
         pad_id = theirs.get("pad_token_id", pad)
         starts = theirs.get("decoder_start_token_id", start), theirs.get("bos_token_id", bos)
+        bos_id = next((token for token in starts if token is not None), pad_id)
+        never = {token for token in suppressed(theirs) if token < ours["vocab_size"]} - {ends[0]}
         return {
             "pad_id": pad_id,
-            "bos_id": next((token for token in starts if token is not None), pad_id),
+            "bos_id": bos_id,
             "eos_id": ends[0],
             "forced_eos": bool(forced),
+            "never_ids": None if never == {pad_id, bos_id} - {ends[0]} else tuple(sorted(never)),
         }
 
     def write(config: EncoderDecoderConfig) -> dict[str, Any]:
@@ -102,11 +105,19 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int) -
             "eos_token_id": config.eos_id,
             "decoder_start_token_id": config.bos_id,
             "forced_eos_token_id": config.eos_id if config.forced_eos else None,
+            "bad_words_ids": [[token] for token in sorted(config.never)] or None,
         }
 
     ids = dict.fromkeys(("pad_token_id", "bos_token_id", "decoder_start_token_id"), int)
     ends = dict.fromkeys(("eos_token_id", "forced_eos_token_id"), int | list)
-    return Part({**ids, **ends}, read, write)
+    return Part({**ids, **ends, "bad_words_ids": list, "suppress_tokens": list}, read, write)
+
+
+def suppressed(theirs: Fields) -> set[int]:
+    """The single tokens that `generate` never writes."""
+    words = [words for words in theirs.get("bad_words_ids") or () if isinstance(words, list)]
+    tokens = [token for word in words if len(word) == 1 for token in word] + list(theirs.get("suppress_tokens") or ())
+    return {token for token in tokens if type(token) is int and token >= 0}
 
 
 def _share_read(theirs: Fields, ours: Fields) -> dict[str, Any]:

@@ -115,16 +115,15 @@ def _joined(pieces: list[tuple[Tensor, Weight]], config: Config) -> Tensor:
 
 
 def generation_fields(config: Config) -> dict[str, Any]:
-    """generation_config.json: the special tokens, and that pad and the start are not generated."""
+    """generation_config.json: the special tokens, and what is not generated or forced."""
     if not isinstance(config, EncoderDecoderConfig):
         return {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
-    never = sorted({config.pad_id, config.bos_id} - {config.eos_id})
     return {
         "bos_token_id": config.bos_id,
         "eos_token_id": config.eos_id,
         "pad_token_id": config.pad_id,
         "decoder_start_token_id": config.bos_id,
         "forced_eos_token_id": config.eos_id if config.forced_eos else None,
-        "bad_words_ids": [[token] for token in never] or None,
+        "bad_words_ids": [[token] for token in sorted(config.never)] or None,
         "max_length": config.max_seq_len,
     }

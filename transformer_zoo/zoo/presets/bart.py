@@ -21,6 +21,7 @@ BART = EncoderDecoderConfig(
     bos_id=2,  # a target starts with the end of the one before it
     eos_id=2,
     forced_eos=True,
+    never_ids=(),
 )
 """Lewis et al. 2019, "BART: Denoising Sequence-to-Sequence Pre-training", section 2.1; facebook/bart-base."""
 

@@ -19,6 +19,7 @@ M2M100 = EncoderDecoderConfig(
     pad_id=1,
     bos_id=2,  # followed by the tag of the language
     eos_id=2,
+    never_ids=(),
 )
 """Fan et al. 2020, "Beyond English-Centric Multilingual Machine Translation"; facebook/m2m100_418M."""
 

@@ -29,6 +29,7 @@ def _t5(n_layers: int, d_model: int, d_ff: int, n_heads: int, head_dim: int) -> 
         zero_pad=False,  # a target starts with it
         bos_id=0,
         eos_id=1,
+        never_ids=(),
     )
 
 
