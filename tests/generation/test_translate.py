@@ -25,6 +25,9 @@ class Letters:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [[FIRST + LETTERS.index(letter) for letter in text.strip()] for text in texts]
 
+    def tag_of(self, text: str) -> str:
+        return ""
+
     def decode(self, ids: Sequence[int]) -> str:
         return "".join("?" if i < FIRST else LETTERS[i - FIRST] for i in ids)
 
@@ -307,3 +310,27 @@ def test_tags_begin_every_source_and_every_translation_and_the_configs_token_end
     given, *chosen = [log_probs[t, i].item() for t, i in enumerate(wanted)]
     assert given != 0
     assert scored.token_log_probs == pytest.approx(chosen, abs=1e-5)  # the tag is given, as in a search
+
+
+def test_every_part_of_a_long_line_has_the_tag_that_the_line_brings_along(
+    model: EncoderDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+
+    def search(model: EncoderDecoder, source: torch.Tensor, *words: object, **options: Any) -> object:
+        asked.extend(source.tolist())
+        return beam_search(model, source, *words, **options)
+
+    class Marked(Letters):
+        def tag_of(self, text: str) -> str:
+            return text[:1] if text.startswith("!") else ""
+
+    class MarkedPair(Pair):
+        source = Marked()
+
+    monkeypatch.setitem(translate.__globals__, "beam_search", search)
+    how = {"beam": 2, "max_extra": 4, "max_source_tokens": 10, "batch_tokens": 1}
+    with pytest.warns(UserWarning, match="line 1: 21 tokens"):
+        list(translate(model, MarkedPair(), ["! a small. cat and d"], **how))
+    texts = sorted(MarkedPair.source.decode(ids[:-1]) for ids in asked)
+    assert texts == ["!a small.", "!and d", "!cat"]

@@ -1,7 +1,7 @@
 """Tokenizers of downloaded encoder-decoders: Marian, BART, mBART, M2M-100, NLLB, T5, with their languages."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -56,22 +56,19 @@ class ImportedSide:
         Raises:
             UserError: no language is chosen; a text that is not Unicode, or has a token that the model does not know.
         """
-        if self._refusal is not None and not self._has_codes(texts):
+        if self._refusal is not None and not all(self.tag_of(text) or not text.strip() for text in texts):
             raise UserError(self._refusal)
         rows = self._pieces.encode_batch(texts)
         if self._pieces.n_ids > self.vocab_size and (over := [i for r in rows for i in r if i >= self.vocab_size]):
             raise UserError(f"the text has token {over[0]}, and the model knows only {self.vocab_size}: leave it out")
         return [
-            [*([] if self._has_code(text) else self._before), *row, *self._after]
+            [*([] if self.tag_of(text) else self._before), *row, *self._after]
             for text, row in zip(texts, rows, strict=True)
         ]
 
-    def _has_code(self, text: str) -> bool:
-        """A line for a Marian may bring its code along, which then counts, whatever is chosen."""
-        return isinstance(self._pieces, MarianPieces) and self._pieces.code_of(text) is not None
-
-    def _has_codes(self, texts: Iterable[str]) -> bool:
-        return isinstance(self._pieces, MarianPieces) and all(self._has_code(t) or not t.strip() for t in texts)
+    def tag_of(self, text: str) -> str:
+        """The code that a line for a Marian may bring along, which then counts, whatever is chosen; "" for none."""
+        return self._pieces.code_of(text) if isinstance(self._pieces, MarianPieces) else ""
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens and tags give nothing."""

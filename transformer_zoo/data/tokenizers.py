@@ -152,6 +152,10 @@ class SentencePieceTokenizer:
         except (RuntimeError, TypeError):
             raise UserError(_not_unicode(texts)) from None
 
+    def tag_of(self, text: str) -> str:
+        """What of a text is no text of it: nothing."""
+        return ""
+
     @functools.cached_property
     def _sampler(self) -> PieceSampler:
         return PieceSampler(self._pieces)

@@ -62,17 +62,17 @@ class MarianPieces(SentencePieces):
 
     codes: Sequence[str] = ()
 
-    def code_of(self, text: str) -> str | None:
-        """The language code that a text begins with."""
+    def code_of(self, text: str) -> str:
+        """The language code that a text begins with, or ""."""
         match = re.match(r">>.*?<<", text, re.DOTALL)
-        return match[0] if match else None
+        return match[0] if match else ""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text. UserError for a code that is none of the vocabulary's."""
         codes = [self.code_of(text) for text in texts]
-        rows = super().encode_batch([text.removeprefix(code or "") for text, code in zip(texts, codes, strict=True)])
+        rows = super().encode_batch([text.removeprefix(code) for text, code in zip(texts, codes, strict=True)])
         for row, code in zip(rows, codes, strict=True):
-            if code is not None:
+            if code:
                 if self.codes and code not in self.codes:
                     raise UserError(unknown_language(code, self.codes))
                 row.insert(0, self._ids.get(code, self._unk_id))

@@ -26,6 +26,10 @@ class Side(Protocol):
         """Ids of each text."""
         ...
 
+    def tag_of(self, text: str, /) -> str:
+        """What a text has at its start that goes for all of it, such as the language to translate to; mostly ""."""
+        ...
+
     def decode(self, ids: Sequence[int], /) -> str:
         """Text of these ids."""
         ...
@@ -200,15 +204,24 @@ def _prepare(tokenizer: Tokenizer, texts: Sequence[str], first: int, limit: int)
         elif len(ids) < limit:
             pieces = [ids]
         else:
-            parts = split_text(text.strip(), lambda part: len(tokenizer.source.encode_batch([part])[0]) < limit)
-            pieces = tokenizer.source.encode_batch(parts)
+            pieces = _encode_in_pieces(tokenizer.source, text.strip(), limit)
             warnings.warn(
                 f"line {number}: {len(ids) + 1} tokens, more than max_source_tokens ({limit}); "
-                f"translated in {len(parts)} pieces",
+                f"translated in {len(pieces)} pieces",
                 stacklevel=3,
             )
         lines.append(_Line([_Piece(ids, i == 0) for i, ids in enumerate(pieces)]))
     return lines
+
+
+def _encode_in_pieces(source: Side, text: str, limit: int) -> list[list[int]]:
+    """Ids of the parts of a text that is too long, each with the text's own tag."""
+    tag = source.tag_of(text)
+
+    def encode(part: str) -> list[int]:
+        return source.encode_batch([tag + part])[0]
+
+    return list(map(encode, split_text(text.removeprefix(tag).strip(), lambda part: len(encode(part)) < limit)))
 
 
 # Ends of sentences: punctuation, what closes after it, space; the full-width ones need no space. Then spaces.
