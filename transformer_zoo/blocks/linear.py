@@ -11,6 +11,7 @@ from torch import Tensor, nn
 _FEW_ROWS = range(4, 65)
 _BIG_WEIGHT = 1 << 20
 _PACKED_FOR_ROWS = 16
+_ROWS_FOR_ONE = range(640, 1025)
 
 
 @cache
@@ -74,16 +75,16 @@ def _leaves_one_idle(rows: int, inner: int, outer: int) -> bool:
     """Whether oneDNN gives a bfloat16 product (rows, inner) @ (inner, outer) to one of two threads, but each half of
     its rows to both. Measured with torch 2.13 on a CPU with AMX.
     """
-    is_such = 640 <= rows <= 1024 and inner >= 512 and 640 <= outer <= 768
+    is_such = rows in _ROWS_FOR_ONE and inner >= 512 and 640 <= outer <= 768
     return is_such and torch.get_num_threads() == 2 and cpu_has_bfloat16()
 
 
 def _leaves_one_idle_at(x: Tensor, weight: Tensor) -> bool:
     """The same of `linear` in bfloat16, or of its gradient with respect to x."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or (rows := x.numel() // max(x.size(-1), 1)) not in _ROWS_FOR_ONE:
         return False
-    rows, (e, d) = x.numel() // max(x.size(-1), 1), weight.shape
-    return _leaves_one_idle(rows, d, e) or _leaves_one_idle(rows, e, d)
+    e, d = weight.shape
+    return x.device.type == "cpu" and (_leaves_one_idle(rows, d, e) or _leaves_one_idle(rows, e, d))
 
 
 def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
