@@ -8,7 +8,7 @@ goes on with a run that was stopped. `torchrun --nproc-per-node N recipes/gpt/tr
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -63,7 +63,10 @@ def main(arguments: list[str]) -> None:
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
     start = get_start(recipe, run_dir)
     distributed.start(here, device)
-    with open_run(run_dir, plain) if here.main else nullcontext():
+    with ExitStack() as held:
+        with distributed.first() as mine:
+            if mine:
+                held.enter_context(open_run(run_dir, plain))
         tokenizer = get_tokenizer(recipe, run_dir, start)
         train, validation = get_tokens(recipe, tokenizer, run_dir)
         say(f"{tokenizer.name}: {train.n_tokens:,} training tokens, {validation.n_tokens:,} for validation")
@@ -107,16 +110,16 @@ def read_huggingface(name: str) -> Run | TextRun:
 def get_tokenizer(recipe: GptRecipe, run_dir: Path, start: Initial | None) -> TextTokenizer:
     """The tokenizer of a run that goes on, or of the model it starts from; else the first process makes one."""
     folder = run_dir / "tokenizer"
-    if distributed.world().main and not is_going_on(run_dir):
-        if start is not None:
-            tokenizer = start.tokenizer
-        else:
-            texts = recipe.data.train.texts()
-            if recipe.tokenizer.kind == "characters":  # they refuse what they have never seen
-                texts = chain(texts, recipe.data.validation.texts())
-            tokenizer = make_text_tokenizer(recipe.tokenizer, texts)
-        tokenizer.save(folder)
-    distributed.barrier()
+    with distributed.first() as mine:
+        if mine and not is_going_on(run_dir):
+            if start is not None:
+                tokenizer = start.tokenizer
+            else:
+                texts = recipe.data.train.texts()
+                if recipe.tokenizer.kind == "characters":  # they refuse what they have never seen
+                    texts = chain(texts, recipe.data.validation.texts())
+                tokenizer = make_text_tokenizer(recipe.tokenizer, texts)
+            tokenizer.save(folder)
     return load_text_tokenizer(folder)
 
 
@@ -125,10 +128,9 @@ def get_tokens(recipe: GptRecipe, tokenizer: TextTokenizer, run_dir: Path) -> tu
     data = recipe.data
     folder = Path(data.tokens).expanduser() if data.tokens else run_dir / "tokens"
     texts = {"train": data.train, "validation": data.validation}
-    if distributed.world().main:
-        for split, files in texts.items():
+    with distributed.first() as mine:
+        for split, files in texts.items() if mine else ():
             prepare_shards(files, tokenizer, folder, split, workers=data.workers)
-    distributed.barrier()
     train, validation = (TokenShards(folder, split, tokenizer) for split in texts)
     if validation.n_tokens < 2:
         raise UserError(f"data.validation: {data.validation} is a single token, which leaves nothing to predict")

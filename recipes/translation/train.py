@@ -10,7 +10,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,7 +72,10 @@ def main(arguments: list[str]) -> None:
     start = get_start(recipe, run_dir)
     train, validation, tests = read_data(recipe, say)
     distributed.start(here, device)
-    with open_run(run_dir, plain) if here.main else nullcontext():
+    with ExitStack() as held:
+        with distributed.first() as mine:
+            if mine:
+                held.enter_context(open_run(run_dir, plain))
         tokenizer = get_tokenizer(recipe, train, run_dir, start)
         config = model_config(recipe, tokenizer, start)
         corpus = TrainingCorpus(recipe, config, tokenizer, train, say)
@@ -137,14 +140,14 @@ def read_huggingface(name: str) -> Run | TextRun:
 def get_tokenizer(recipe: Recipe, train: ParallelText, run_dir: Path, start: Initial | None) -> AnyTranslationTokenizer:
     """The tokenizer of a run that goes on, or of the model it starts from; else the first process trains one."""
     folder = run_dir / "tokenizer"
-    if distributed.world().main and not is_going_on(run_dir):
-        tokenizer: AnyTranslationTokenizer
-        if start is not None:
-            tokenizer = start.tokenizer
-        else:
-            tokenizer = TranslationTokenizer.train(train.source, train.target, recipe.tokenizer, seed=recipe.seed)
-        tokenizer.save(folder)
-    distributed.barrier()
+    with distributed.first() as mine:
+        if mine and not is_going_on(run_dir):
+            tokenizer: AnyTranslationTokenizer
+            if start is not None:
+                tokenizer = start.tokenizer
+            else:
+                tokenizer = TranslationTokenizer.train(train.source, train.target, recipe.tokenizer, seed=recipe.seed)
+            tokenizer.save(folder)
     return load_translation_tokenizer(folder)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from transformer_zoo.errors import UserError
 from transformer_zoo.training import distributed
 
 from .toy import toy_run
@@ -25,6 +26,13 @@ def test_one_process_needs_no_group() -> None:
     assert distributed.all_sum(torch.tensor(3.0)).item() == 3.0
 
 
+def test_a_lone_process_is_the_first() -> None:
+    with distributed.first() as mine:
+        assert mine
+    with pytest.raises(UserError, match="once"), distributed.first():
+        raise UserError("once")
+
+
 def test_torchruns_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
@@ -34,6 +42,12 @@ def test_torchruns_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def two_processes(run_dir: Path, root: Path, *words: str) -> None:
     """The toy run `words` on two processes."""
+    for status, output in outcomes([str(HERE / "toy.py"), str(run_dir), *words], root):
+        assert status == 0, output
+
+
+def outcomes(command: list[str], root: Path) -> list[tuple[int, str]]:
+    """Exit status and output of each of two processes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -41,7 +55,7 @@ def two_processes(run_dir: Path, root: Path, *words: str) -> None:
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "toy.py"), str(run_dir), *words],
+            [sys.executable, *command],
             env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -50,9 +64,8 @@ def two_processes(run_dir: Path, root: Path, *words: str) -> None:
         for rank in (0, 1)
     ]
     try:
-        for process in processes:
-            output, _ = process.communicate(timeout=100)
-            assert process.returncode == 0, output
+        outputs = [process.communicate(timeout=100)[0] for process in processes]
+        return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
     finally:
         for process in processes:
             process.kill()
@@ -70,3 +83,31 @@ def test_two_processes_update_as_one_does(tmp_path: Path, root: Path) -> None:
     assert len(lines[0]) == len(lines[1])
     rates = [[json.loads(line).get("lr") for line in run] for run in lines]
     assert rates[0] == rates[1]
+
+
+FAILING = """
+import sys
+import torch
+from transformer_zoo.errors import UserError, run_program
+from transformer_zoo.training import distributed
+
+def main():
+    distributed.start(distributed.world(), torch.device("cpu"))
+    with distributed.first() as mine:
+        print("first" if mine else "other", flush=True)
+    with distributed.first() as mine:
+        if mine:
+            raise UserError("line 7 is no text")
+    print("not reached")
+
+try:
+    sys.exit(run_program(main))
+finally:
+    distributed.stop()
+"""
+
+
+def test_where_the_first_process_fails_it_alone_says_why(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    found = outcomes([str(tmp_path / "failing.py")], root)
+    assert found == [(1, "first\nerror: line 7 is no text\n"), (1, "other\n")]

@@ -4,7 +4,8 @@
 """
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -56,6 +57,24 @@ def barrier() -> None:
     """Waits until every process is here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+@contextmanager
+def first() -> Iterator[bool]:
+    """Inside, True in the process that is to do the work, while the others wait for its end.
+
+    Where it fails they leave too, without a word: what went wrong is for the first to say.
+
+    Raises:
+        SystemExit: the first process failed.
+    """
+    failed = True
+    try:
+        yield world().main
+        failed = False
+    finally:
+        if broadcast(failed) and not world().main:
+            raise SystemExit(1)
 
 
 def wrap(module: nn.Module, device: torch.device) -> nn.Module:
