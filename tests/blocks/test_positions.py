@@ -64,9 +64,23 @@ def test_the_table_follows_the_dtype() -> None:
     assert dtypes == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("layout", ["interleaved", "halves", "halves_inclusive"])
+def test_an_odd_width_lacks_its_last_cosine(layout: str) -> None:
+    positions = torch.arange(9)
+    for width in (1, 3, 7):
+        odd = sinusoids(positions, width, layout=layout)
+        assert odd.shape == (9, width)
+        if layout == "halves_inclusive":  # whose last frequency is that of the even width, and has nothing
+            wanted = torch.cat([sinusoids(positions, width - 1, layout=layout), torch.zeros(9, 1)], 1)
+        else:
+            angles = positions[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
+            waves = [angles.sin(), angles.cos()]
+            wanted = torch.stack(waves, -1).flatten(1) if layout == "interleaved" else torch.cat(waves, 1)
+            wanted = wanted[:, :width]
+        assert_close(odd, wanted)
+
+
 def test_what_sinusoids_refuse() -> None:
-    with pytest.raises(ValueError, match="d_model 5 must be even"):
-        sinusoids(torch.arange(3), 5)
     with pytest.raises(ValueError, match="'thirds'"):
         sinusoids(torch.arange(3), 4, layout="thirds")
 

@@ -69,7 +69,7 @@ def hypothesis(
     written = [*tokens, EOS] if ended else tokens
     logits = model(torch.tensor([source]), torch.tensor([[BOS, *tokens]]))[0]
     log_prob = logits.log_softmax(-1)[range(len(written)), written].sum().item()
-    length = len(tokens) + (ended or model.config.forced_eos)
+    length = len(tokens) + (ended or (model.config.forced_last_id is not None))
     return Hypothesis(list(tokens), log_prob, log_prob / length_penalty_at(length, alpha, penalty), ended)
 
 
@@ -90,7 +90,7 @@ def naive_beam_search(
     finished = []
     for length in range(1, limit + 1):
         divisor = length_penalty_at(length, alpha, penalty)
-        if length == limit and model.config.forced_eos:
+        if length == limit and (model.config.forced_last_id is not None):
             finished += [Hypothesis(tokens, log_prob, log_prob / divisor, ended=False) for log_prob, tokens in live]
             break
         candidates = []
@@ -119,7 +119,7 @@ def assert_same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis]) -> 
 @pytest.mark.parametrize(("penalty", "alpha"), [("gnmt", 0.6), ("length", 1.0), ("gnmt", 0.0), ("length", -0.5)])
 @pytest.mark.parametrize("forced_eos", [False, True])
 def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alpha: float, forced_eos: bool) -> None:
-    model = make_model(vocab_size=7, forced_eos=forced_eos)
+    model = make_model(vocab_size=7, forced_last_id=EOS if forced_eos else None)
     source, longest = make_sources([3], vocab_size=7)[0], 3 if forced_eos else 4  # of 4 tokens, the last may be eos
     everything = [
         hypothesis(model, source, tokens, ended=n < longest, alpha=alpha, penalty=penalty)
@@ -147,7 +147,7 @@ def test_a_beam_wide_enough_finds_what_exhaustive_search_finds(penalty: str, alp
 def test_a_pruned_beam_keeps_what_a_slow_search_keeps(
     seed: int, beam: int, n_best: int, penalty: str, alpha: float, forced_eos: bool
 ) -> None:
-    model = make_model(seed=seed, forced_eos=forced_eos)
+    model = make_model(seed=seed, forced_last_id=EOS if forced_eos else None)
     sources = make_sources([2, 6, 4, 3, 1, 7], seed=seed)
     found = search(model, sources, beam=beam, n_best=n_best, penalty=penalty, length_penalty=alpha, max_extra=5)
     for source, hypotheses in zip(sources, found, strict=True):
@@ -161,7 +161,7 @@ def test_a_pruned_beam_keeps_what_a_slow_search_keeps(
 
 def greedy(model: EncoderDecoder, source: Sequence[int], limit: int) -> Hypothesis:
     tokens: list[int] = []
-    for _ in range(limit - model.config.forced_eos):
+    for _ in range(limit - (model.config.forced_last_id is not None)):
         log_probs = next_log_probs(model, source, tokens)
         token = max((t for t in range(len(log_probs)) if t not in (PAD, BOS)), key=lambda t: log_probs[t])
         if token == EOS:
@@ -173,7 +173,7 @@ def greedy(model: EncoderDecoder, source: Sequence[int], limit: int) -> Hypothes
 @pytest.mark.parametrize("forced_eos", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_beam_1_is_the_argmax_loop(seed: int, forced_eos: bool) -> None:
-    model = make_model(seed=seed, forced_eos=forced_eos)
+    model = make_model(seed=seed, forced_last_id=EOS if forced_eos else None)
     sources = make_sources([1, 5, 9, 3], seed=seed)
     for source, [found] in zip(sources, search(model, sources, beam=1, max_extra=7), strict=True):
         assert_same([found], [greedy(model, source, len(source) + 7)])
@@ -225,7 +225,7 @@ def without_eos(model: EncoderDecoder) -> EncoderDecoder:
 @pytest.mark.parametrize("forced_eos", [False, True])
 @pytest.mark.parametrize("beam", [1, 3])
 def test_every_source_has_its_own_length_limit(beam: int, forced_eos: bool) -> None:
-    model, sources = without_eos(make_model(forced_eos=forced_eos)), make_sources([2, 9, 5])
+    model, sources = without_eos(make_model(forced_last_id=EOS if forced_eos else None)), make_sources([2, 9, 5])
     found = search(model, sources, beam=beam, max_extra=4)
     assert [len(h.tokens) + forced_eos for [h] in found] == [6, 13, 9]
     # Cut off at the limit, a hypothesis pays for no eos.

@@ -40,12 +40,23 @@ def _relu_squared(x: Tensor) -> Tensor:
     return out
 
 
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "relu_squared": _relu_squared,
     "gelu": F.gelu,
     "gelu_tanh": _gelu_tanh,
+    "quick_gelu": _quick_gelu,
     "silu": F.silu,
+    "mish": F.mish,
+    "hardswish": F.hardswish,
+    "relu6": F.relu6,
+    "leaky_relu": F.leaky_relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
 }
 
 
@@ -58,8 +69,8 @@ class FeedForward(nn.Module):
     Args:
         d_model: width of input and output.
         d_ff: inner width.
-        activation: "relu", "relu_squared" (So et al. 2021, "Primer"), "gelu" (exact), "gelu_tanh" (GPT-2's
-            approximation) or "silu".
+        activation: one of `ACTIVATIONS`: "relu" as in the paper, "relu_squared" (So et al. 2021, "Primer"), "gelu"
+            (exact), "gelu_tanh" (GPT-2's approximation), "silu" (Llama's) and others of downloaded models.
         dropout: on the activations, 0 in the paper.
 
     Shapes: (..., D) -> (..., D).

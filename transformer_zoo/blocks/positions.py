@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LAYOUTS = ("interleaved", "halves", "halves_inclusive")
@@ -14,24 +15,23 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
     Args:
         positions: any shape, integers from 0, of any size.
         layout: "interleaved" sine and cosine as in the paper, or "halves", all sines before all cosines, as in Marian;
-            "halves_inclusive": so too, with exponents that reach 1, as in tensor2tensor and fairseq.
+            "halves_inclusive": so too, with exponents that reach 1, as in tensor2tensor and fairseq. An odd d_model
+            lacks the last cosine, or with "halves_inclusive" has a zero for the last frequency.
 
     Returns:
         (*positions.shape, D) float32. Angles are taken in float64: far positions keep their phase.
 
     Raises:
-        ValueError: an odd d_model or another layout.
+        ValueError: another layout.
     """
-    if d_model % 2:
-        raise ValueError(f"d_model {d_model} must be even: each frequency takes a sine and a cosine")
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    exponents = torch.arange(0, d_model, 2, device=positions.device, dtype=torch.float64)  # (D/2,)
-    exponents /= max(d_model - 2, 1) if layout == "halves_inclusive" else d_model
+    width = d_model - d_model % 2 if layout == "halves_inclusive" else d_model
+    exponents = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64)  # (D/2,)
+    exponents /= max(width - 2, 1) if layout == "halves_inclusive" else width
     angles = positions[..., None].double() * torch.exp(-math.log(10000.0) * exponents)  # (..., D/2)
-    if layout != "interleaved":
-        return torch.cat([angles.sin(), angles.cos()], dim=-1).float()  # (..., D)
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2).float()  # (..., D)
+    waves = torch.stack([angles.sin(), angles.cos()], dim=-1 if layout == "interleaved" else -2).flatten(-2)
+    return F.pad(waves, (0, d_model - waves.size(-1))).float()  # (..., D); a negative padding cuts
 
 
 class SinusoidalPositions(nn.Module):

@@ -43,15 +43,17 @@ class EncoderDecoderConfig(ModelConfig):
     """The token every target ends with, and every source unless `source_end_id` is given."""
     source_end_id: int | None = None
     """The token every source ends with; None: `eos_id`."""
-    forced_eos: bool = False
-    """A translation that reaches the length limit gets eos as its last token, at no cost, as in Marian and BART; False:
-    it is cut."""
+    forced_last_id: int | None = None
+    """The last token of a translation that reaches the length limit, at no cost: eos in Marian and BART; None: it is
+    cut."""
     never_ids: tuple[int, ...] | None = None
     """Tokens that no translation contains; None: pad and bos, which no target it was trained on contains."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_ids(min(self.vocab_size, self.target_size), "pad_id", "bos_id", "eos_id", "source_end_id")
+        self._check_ids(
+            min(self.vocab_size, self.target_size), "pad_id", "bos_id", "eos_id", "source_end_id", "forced_last_id"
+        )
         self._check_buckets(4)
         if outside := [token for token in self.never if token >= self.target_size]:
             raise UserError(f"never_ids has {outside[0]}, outside the target vocabulary of {self.target_size}")

@@ -7,7 +7,20 @@ from typing import Any, get_args
 from transformer_zoo.errors import UserError
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "activation": ("relu", "relu_squared", "gelu", "gelu_tanh", "silu"),
+    "activation": (
+        "relu",
+        "relu_squared",
+        "gelu",
+        "gelu_tanh",
+        "quick_gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "relu6",
+        "leaky_relu",
+        "sigmoid",
+        "tanh",
+    ),
     "norm": ("layernorm", "rmsnorm"),
     "norm_position": ("post", "pre", "both", "parallel", "pre_carried"),
     "positions": ("sinusoidal", "learned", "rotary", "alibi", "relative", "none"),

@@ -124,10 +124,6 @@ class ModelConfig:
         self._check_heads(self.n_heads)
         if self.windowed_layers is not None and self.sliding_window is None:
             raise UserError("windowed_layers needs sliding_window: how many tokens these layers see")
-        if self.positions == "sinusoidal" and self.d_model % 2:
-            raise UserError(
-                f"d_model {self.d_model} must be even for sinusoidal positions: a frequency takes a sine and a cosine"
-            )
 
     @property
     def d_head(self) -> int:

@@ -69,8 +69,8 @@ def beam_search(
     these leaves the beam as finished, and the `beam` best of the others live on. A source is done when no
     live hypothesis can still enter its n best: the result is the same as if the search went on to the length
     limit. With beam 1 it is greedy, and ends at the first eos. At the limit the `beam` best leave the beam whether
-    they end or not; of a model with `forced_eos` all that live do, with an eos that costs nothing. What one
-    source gets does not depend on the others in the batch.
+    they end or not; of a model with `forced_last_id` all that live do, with a last token that costs nothing. What
+    one source gets does not depend on the others in the batch.
 
     With `penalty` "length" an imported model gives what `generate` of transformers gives with `num_beams`,
     `length_penalty` and `early_stopping="never"`.

@@ -21,8 +21,8 @@ class Hypothesis:
     """A finished translation: its tokens without bos and eos, log p(tokens, eos | source), and that over the length
     penalty. Of a prefix, log p counts what follows it, and the length all. Both are nan of a search that is not scored.
 
-    `ended`: with eos, by itself. One that the length limit cut has no eos; where the model's `forced_eos` adds one, it
-    counts in the length. Either way log p is that of the tokens alone.
+    `ended`: with eos, by itself. One that the length limit cut has no eos; where the model's `forced_last_id` adds one,
+    it counts in the length. Either way log p is that of the tokens alone.
     """
 
     tokens: list[int]
@@ -134,8 +134,11 @@ class Search:
             `live` and `ending`, -inf of what is not to go on or end now any more.
         """
         last = (self.limits == texts.size(2) - 1)[:, None]  # (S, 1)
-        if self.config.forced_eos:  # after all that live, at no cost
-            self._finish(self.tokens[:, :, 1:], self.log_probs.masked_fill(~last, -math.inf), penalty)
+        if (forced := self.config.forced_last_id) is not None:  # after all that live, at no cost
+            tokens = self.tokens[:, :, 1:]
+            if forced != self.config.eos_id:
+                tokens = F.pad(tokens, (0, 1), value=forced)
+            self._finish(tokens, self.log_probs.masked_fill(~last, -math.inf), penalty)
             ending = ending.masked_fill(last, -math.inf)
         else:
             better = torch.arange(live.size(1), device=live.device) + (ending[:, None] > live[:, :, None]).sum(-1)

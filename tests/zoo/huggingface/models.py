@@ -64,6 +64,7 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox-linear": (
         "GPTNeoX", {**_NEOX, "rope_parameters": {**LINEAR, "partial_rotary_factor": 1.0}, "hidden_act": "relu"},
     ),
+    "gpt_neox-odd": ("GPTNeoX", {**_NEOX, "rotary_pct": 0.4, "hidden_act": "mish"}),  # 3 of 8 dimensions
     "opt": ("OPT", _OPT),
     "opt-350m": ("OPT", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 11}),
     "opt-bare": (
@@ -155,6 +156,12 @@ TRANSLATION_CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "marian-untied": ("Marian", {**_MARIAN, "tie_word_embeddings": False}),
     "bart": ("Bart", _BART),
+    "marian-odd": (
+        "Marian",
+        {**_MARIAN, "d_model": 21, "encoder_attention_heads": 3, "eos_token_id": 4,
+         "activation_function": "tanh"},
+    ),
+    "bart-another-end": ("Bart", {**_BART, "eos_token_id": 5, "activation_function": "quick_gelu"}),
     "bart-untied": (
         "Bart",
         {**_BART, **_OTHER_IDS, "tie_word_embeddings": False, "scale_embedding": True, "activation_function": "relu"},
@@ -169,6 +176,7 @@ TRANSLATION_CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "M2M100",
         {**_BART, **_OTHER_IDS, "scale_embedding": False, "activation_function": "gelu", "tie_word_embeddings": False},
     ),
+    "m2m_100-odd": ("M2M100", {**_BART, "d_model": 21, "encoder_attention_heads": 7, "decoder_attention_heads": 3}),
     "t5": ("T5", _T5),
     "t5-v1.1": (
         "T5",

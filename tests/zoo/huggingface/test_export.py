@@ -186,7 +186,7 @@ def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("forced_eos", [False, True])
 def test_generate_searches_as_here_without_being_told_of_special_tokens(forced_eos: bool, tmp_path: Path) -> None:
-    model = fresh(replace(TRANSLATOR, vocab_size=23, forced_eos=forced_eos))
+    model = fresh(replace(TRANSLATOR, vocab_size=23, forced_last_id=3 if forced_eos else None))
     assert isinstance(model, EncoderDecoder)
     with torch.no_grad():
         model.head_weight[3] *= 2  # some sentences end

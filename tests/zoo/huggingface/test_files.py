@@ -191,6 +191,14 @@ def test_missing_extra_and_misshapen_tensors_are_named(folder: Path) -> None:
     refused(folder, r"c_attn\.weight holds no floating-point numbers")
 
 
+@pytest.mark.parametrize("name", ["lm_head", "model.encoder.embed_tokens", "model.decoder.embed_tokens"])
+@pytest.mark.parametrize("case", ["marian-untied", "bart-untied", "mbart-scaled", "m2m_100-unscaled"])
+def test_what_is_missing_of_an_untied_model_is_not_the_shared_matrix(case: str, name: str, tmp_path: Path) -> None:
+    imported(make(case), tmp_path)
+    rewrite(tmp_path, lambda held: held.pop(f"{name}.weight"))
+    refused(tmp_path, rf"{name}\.weight is missing")
+
+
 @pytest.mark.parametrize("case", ["marian-unshared", "marian-two-vocabularies", "bart"])
 def test_an_embedding_that_nothing_uses_must_be_a_copy(case: str, tmp_path: Path) -> None:
     state = imported(make(case), tmp_path).state_dict()
@@ -238,13 +246,23 @@ class _Runs:
 
 
 def test_a_pickle_that_would_run_code_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere = {name: tensor.to("meta") for name, tensor in weights(folder).items()}
     (folder / "model.safetensors").unlink()
     torch.save({"transformer.wte.weight": _Runs()}, folder / "pytorch_model.bin")
     refused(folder, "pytorch_model.bin holds more than tensors")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Runs(), protocol=2))
     refused(folder, "pytorch_model.bin")
     torch.save({"model": {"wte": torch.ones(2)}}, folder / "pytorch_model.bin")
-    refused(folder, "something else than tensors")
+    refused(folder, "something else than plain tensors")
+    odds: tuple[dict[Any, Tensor], ...] = {1: torch.ones(2)}, {"a": torch.eye(2).to_sparse()}, nowhere
+    for odd in odds:
+        torch.save(odd, folder / "pytorch_model.bin")
+        refused(folder, "something else than plain tensors")
+    torch.save({"a": torch.ones(2)}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    whole = (folder / "pytorch_model.bin").read_bytes()
+    for end in (0, 30, len(whole) // 2):
+        (folder / "pytorch_model.bin").write_bytes(whole[:end])
+        refused(folder, "pytorch_model.bin")
     assert "must not run" not in capsys.readouterr().out
 
 
@@ -283,8 +301,9 @@ def test_an_index_that_does_not_fit_is_refused(folder: Path) -> None:
     refused(folder, "has no tensor transformer.more")
     index.write_text(json.dumps({"weight_map": {other: place for other, place in places.items() if other != name}}))
     refused(folder, f"{places[name]} has {name}, which the index of .* does not name")
-    index.write_text("{}")
-    refused(folder, "weight_map")
+    for nothing in ("{}", '{"weight_map": {"transformer.wte.weight": ["model.safetensors"]}}', "[" * 100_000):
+        index.write_text(nothing)
+        refused(folder, "index.json .*(weight_map|JSON)")
 
 
 def test_a_name_is_looked_up_on_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ A file is mapped into memory only while a piece of it is copied: what was touche
 import ctypes
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -95,10 +96,14 @@ class _Pickled:
             held = torch.load(self.path, map_location=device, weights_only=True, mmap=self._mapped)
         except pickle.UnpicklingError:
             raise UserError(f"{self.path} holds more than tensors, which would run code when read") from None
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
-            raise UserError(f"{self.path}: no weights can be read ({str(error).splitlines()[0]})") from None
-        if not isinstance(held, dict) or not all(isinstance(t, Tensor) for t in held.values()):
-            raise UserError(f"{self.path} holds something else than tensors by name")
+        except (OSError, RuntimeError, EOFError, ValueError, struct.error) as error:
+            why = str(error).partition("\n")[0] or "it ends too soon"
+            raise UserError(f"{self.path}: no weights can be read ({why})") from None
+        if not isinstance(held, dict) or not all(
+            isinstance(name, str) and isinstance(t, Tensor) and t.layout == torch.strided and t.device.type == device
+            for name, t in held.items()
+        ):
+            raise UserError(f"{self.path} holds something else than plain tensors by name")
         return dict(held)
 
     def _held(self, name: str) -> Tensor:
@@ -162,10 +167,10 @@ class Checkpoint:
 
     def _parts(self, index: Path) -> Iterator[tuple[Path, list[str]]]:
         places = read_json(index).get("weight_map")
-        if not isinstance(places, dict) or not places:
+        if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
             raise UserError(f"{index} has no weight_map, which says what is in which file")
         for file in dict.fromkeys(places.values()):
-            path = self.folder / str(file)
+            path = self.folder / file
             if path.parent != self.folder or path.suffix not in (".safetensors", ".bin"):
                 raise UserError(f"{index} names {file!r}, which is no weight file beside it")
             if not path.is_file():
@@ -236,7 +241,7 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text("utf-8"))
     except OSError:
         raise UserError(f"{path}: no such file") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no JSON object")

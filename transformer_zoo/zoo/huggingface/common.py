@@ -14,6 +14,7 @@ ACTIVATIONS = MappingProxyType({
     "silu": "silu",
     "swish": "silu",
     "relu2": "relu_squared",
+    **{name: name for name in ("quick_gelu", "mish", "hardswish", "relu6", "leaky_relu", "sigmoid", "tanh")},
 })  # fmt: skip
 """Theirs -> ours."""
 

@@ -81,20 +81,20 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int) -
                 "one that the model was trained with"
             )
         forced = [token for token in listed(theirs.get("forced_eos_token_id")) if token is not None]
-        if forced not in ([], ends):
+        if len(forced) > 1:
             raise UserError(
-                f"config.json or generation_config.json: forced_eos_token_id is {theirs['forced_eos_token_id']}, but "
-                f"eos_token_id {ends[0]}; at the length limit nothing else can be forced here: set it to that, or null"
+                f"config.json or generation_config.json: forced_eos_token_id is {forced}; at the length limit one "
+                "token can be forced here: keep one, or set it to null"
             )
         pad_id = theirs.get("pad_token_id", pad)
         starts = theirs.get("decoder_start_token_id", start), theirs.get("bos_token_id", bos)
-        bos_id = next((token for token in starts if token is not None), pad_id)
+        bos_id = next((token for token in starts if token is not None and token < ours["vocab_size"]), pad_id)
         never = {token for token in suppressed(theirs) if token < ours["vocab_size"]} - {ends[0]}
         return {
             "pad_id": pad_id,
             "bos_id": bos_id,
             "eos_id": ends[0],
-            "forced_eos": bool(forced),
+            "forced_last_id": forced[0] if forced else None,
             "never_ids": None if never == {pad_id, bos_id} - {ends[0]} else tuple(sorted(never)),
         }
 
@@ -104,7 +104,7 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int) -
             "bos_token_id": config.bos_id,
             "eos_token_id": config.eos_id,
             "decoder_start_token_id": config.bos_id,
-            "forced_eos_token_id": config.eos_id if config.forced_eos else None,
+            "forced_eos_token_id": config.forced_last_id,
             "bad_words_ids": [[token] for token in sorted(config.never)] or None,
         }
 
@@ -155,7 +155,11 @@ def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_f
         part = rope.pop("partial_rotary_factor", theirs.get(fraction, default_fraction) if fraction else 1.0)
         if part != 1.0 and not fraction:
             raise UserError(f"config.json: partial_rotary_factor is {part!r}; only 1.0 is supported")
-        rotary["rotary_dim"] = int(head_dim * part) if int(head_dim * part) != head_dim else None
+        turned = int(head_dim * part)
+        if turned % 2 and turned < head_dim and kind != "yarn":  # one more turns, at the frequencies of so many
+            rotary["rotary_base"] **= (turned + 1) / turned
+            turned += 1
+        rotary["rotary_dim"] = turned if turned != head_dim else None
         return rotary | _read_scaling(kind, rope, ours)
 
     def write(config: DecoderConfig) -> dict[str, Any]:

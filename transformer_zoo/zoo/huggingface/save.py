@@ -123,7 +123,7 @@ def generation_fields(config: Config) -> dict[str, Any]:
         "eos_token_id": config.eos_id,
         "pad_token_id": config.pad_id,
         "decoder_start_token_id": config.bos_id,
-        "forced_eos_token_id": config.eos_id if config.forced_eos else None,
+        "forced_eos_token_id": config.forced_last_id,
         "bad_words_ids": [[token] for token in sorted(config.never)] or None,
         "max_length": config.max_seq_len,
     }

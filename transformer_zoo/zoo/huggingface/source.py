@@ -144,10 +144,10 @@ class Source:
         """As transformers shares: what is said to be tied is one matrix, unless the files have several that differ."""
         names = [self._their(module) for module in _EMBEDDINGS]
         present = [name for name in names if name in self._files]
-        if config.share_embeddings == "none":  # a matrix that is missing is still the shared one
-            source, target, head = (
-                name if name in self._files or names[0] not in self._files else names[0] for name in names[1:]
-            )
+        if config.share_embeddings == "none":
+            source, target, head = names[1:]
+            if source not in self._files and target not in self._files:  # until transformers 5 they were one even then
+                source = target = names[0]
         elif config.share_embeddings == "decoder":
             source, target = names[1:3]
             head = self._own("head", target)

@@ -20,7 +20,7 @@ BART = EncoderDecoderConfig(
     pad_id=1,
     bos_id=2,  # a target starts with the end of the one before it
     eos_id=2,
-    forced_eos=True,
+    forced_last_id=2,
     never_ids=(),
 )
 """Lewis et al. 2019, "BART: Denoising Sequence-to-Sequence Pre-training", section 2.1; facebook/bart-base."""

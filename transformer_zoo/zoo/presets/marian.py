@@ -13,7 +13,7 @@ OPUS_MT = EncoderDecoderConfig(
     pad_id=58100,
     bos_id=58100,  # a target starts with pad
     eos_id=0,
-    forced_eos=True,
+    forced_last_id=0,
 )
 """Tiedemann and Thottingal 2020, "OPUS-MT: Building open translation services for the World".
 
