@@ -169,6 +169,8 @@ def model_config(
         starts_with_pad = base.bos_id == base.pad_id  # as Marian's targets do
         changes |= {"pad_id": PAD_ID, "bos_id": PAD_ID if starts_with_pad else BOS_ID, "eos_id": EOS_ID}
         changes["source_end_id"] = None
+        changes.setdefault("forced_last_id", None if base.forced_last_id is None else EOS_ID)
+        changes.setdefault("never_ids", None)
         if not base.count_padding:  # M2M-100's first place follows the id of pad, there as here
             changes.setdefault("position_offset", PAD_ID + 1)
     return cast(EncoderDecoderConfig, get_config(preset, **changes))

@@ -257,7 +257,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = TranslationTokenizer.train(english, german, TokenizerSettings(vocab_size=61))
     shape = {"d_model": 24, "n_heads": 3, "d_ff": 29, "n_encoder_layers": 1, "n_decoder_layers": 1, "dropout": 0.0}
     torch.manual_seed(0)
-    model = tz.create_model("opus-mt", vocab_size=61, pad_id=0, bos_id=0, eos_id=3, **shape)
+    model = tz.create_model("opus-mt", vocab_size=61, pad_id=0, bos_id=0, eos_id=3, forced_last_id=3, **shape)
     assert isinstance(model, EncoderDecoder)
     return teach(Run(model, tokenizer, {}, 64), tmp_path_factory.mktemp("trained") / "run")
 

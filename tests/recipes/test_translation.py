@@ -304,6 +304,15 @@ def test_an_m2m100_of_its_own_vocabulary_is_one_in_transformers(tmp_path: Path) 
         torch.testing.assert_close(ours(source, target), logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(("preset", "forced"), [("opus-mt", 3), ("mbart-large-50", 3), ("t5-small", None)])
+def test_ids_of_a_preset_give_way_to_the_tokenizer_s(preset: str, forced: int | None) -> None:
+    parsed, _ = parse_recipe(Recipe, [str(SCRIPT.parent / "numbers.yaml"), "--model.preset", preset])
+    tokenizer = TranslationTokenizer.train(*hub.pairs(200, 0), TokenizerSettings(vocab_size=61))
+    config = load_script().model_config(parsed, tokenizer)
+    assert (config.eos_id, config.forced_last_id, config.source_end_id) == (3, forced, None)
+    assert set(config.never) == {config.pad_id, config.bos_id}
+
+
 def test_the_recipes_of_the_issue_are_there() -> None:
     names = {"numbers", "multi30k", "multi30k_published", "tatoeba", "wmt14_base", "wmt14_big"}
     assert names <= {path.stem for path in RECIPES}

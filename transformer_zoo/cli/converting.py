@@ -126,8 +126,14 @@ def _with_pad_last(model: Any, folder: Path) -> EncoderDecoder:
     if config.pad_id == last:
         return model  # type: ignore[no-any-return]
     order = [i for i in range(last + 1) if i != config.pad_id] + [config.pad_id]  # new id -> old id
-    never = None if config.never_ids is None else tuple(map(order.index, config.never_ids))
-    ids = {"pad_id": last, "bos_id": last, "eos_id": order.index(config.eos_id), "never_ids": never}
+    forced, never = config.forced_last_id, config.never_ids
+    ids = {
+        "pad_id": last,
+        "bos_id": last,
+        "eos_id": order.index(config.eos_id),
+        "forced_last_id": None if forced is None else order.index(forced),
+        "never_ids": None if never is None else tuple(map(order.index, never)),
+    }
     moved = EncoderDecoder(replace(config, **ids)).to(weight.dtype)
     rows = {"embedding.weight", "logit_bias"}
     moved.load_state_dict({name: x[order] if name in rows else x for name, x in model.state_dict().items()})
