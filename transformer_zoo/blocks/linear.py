@@ -11,7 +11,6 @@ from torch import Tensor, nn
 _FEW_ROWS = range(4, 65)
 _BIG_WEIGHT = 1 << 20
 _PACKED_FOR_ROWS = 16
-_ROWS_FOR_ONE = range(640, 1025)
 
 
 @cache
@@ -69,6 +68,9 @@ def in_autocast_dtype(x: Tensor) -> Tensor:
     if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
         return x
     return x.to(torch.get_autocast_dtype(kind))
+
+
+_ROWS_FOR_ONE = range(640, 1025)
 
 
 def _leaves_one_idle(rows: int, inner: int, outer: int) -> bool:
