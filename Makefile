@@ -3,13 +3,14 @@
 # make test   lint, type check, then the whole fast suite
 # make lint   ruff and mypy only
 # make slow   the tests that take longer
+# make faults   runs are killed, files damaged, inputs wrong, the machine busy: counts, and status 2 if one is bad
 #
 # Needs Python 3.11 or newer and a package registry. A certain interpreter: make demo PYTHON=python3.12
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo demo-gpt test lint slow install
+.PHONY: demo demo-gpt test lint slow faults install
 
 PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3  # the first that will do
 VENV ?= .venv
@@ -44,6 +45,9 @@ lint: $(VENV)/test-installed
 
 slow: $(VENV)/test-installed
 	$(VENV)/bin/python -m pytest -m slow
+
+faults: $(VENV)/test-installed
+	$(VENV)/bin/python -m tests.faults
 
 install: $(VENV)/installed
 

@@ -1,8 +1,6 @@
 """What one update is, when training stops, what it leaves behind, and that it goes on as if never stopped."""
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -84,27 +82,6 @@ def test_a_run_cut_short_and_raised_ends_like_one_never_stopped(tmp_path: Path) 
         assert toy_run(tmp_path / "parts", max_updates=limit) == "max_updates"
     last = [torch.load(tmp_path / run / "checkpoints" / "last.pt") for run in ("whole", "parts")]
     assert same(last[0]["model"], last[1]["model"])
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, number: signal.Signals) -> None:
-    toy_run(tmp_path / "whole")
-    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
-    task, load, calls = toy_task(), toy_task().load, 0
-
-    def interrupted(entry: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 10:
-            os.kill(os.getpid(), number)
-        return load(entry)
-
-    task.load = interrupted
-    assert toy_run(tmp_path / "parts", task) == "signal"
-    assert handlers == [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
-    assert not (tmp_path / "parts" / "model.safetensors").exists()
-    assert toy_run(tmp_path / "parts") == "max_updates"
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
 def test_what_a_killed_run_wrote_after_its_checkpoint_is_not_there_twice(tmp_path: Path) -> None:

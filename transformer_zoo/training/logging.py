@@ -1,5 +1,6 @@
 """What a run says while it trains: metrics.jsonl, samples.txt, TensorBoard, and the terminal."""
 
+import errno
 import io
 import json
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from transformer_zoo.training.signals import silence_lost_output
 
 Number = int | float
 
@@ -58,11 +61,16 @@ class RunLog:
             self.say(text)
 
     def say(self, text: str) -> None:
-        """Prints a line above the bar, where there is one."""
-        if self.bar is not None:
-            self.bar.write(text)
-        else:
-            print(text, flush=True)
+        """Prints a line above the bar, where there is one. Training does not end because nobody reads it any more."""
+        try:
+            if self.bar is not None:
+                self.bar.write(text)
+            else:
+                print(text, flush=True)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            silence_lost_output()
 
     def sizes(self) -> dict[str, int]:
         """Bytes written to each file so far."""

@@ -126,7 +126,7 @@ class Trainer:
     def fit(self) -> str:
         """Trains until a limit is reached, writes model.safetensors and returns the limit's name.
 
-        SIGTERM or SIGINT end it before, with a checkpoint and "signal".
+        The signals of `signals.STOP` end it before, with a checkpoint and "signal".
 
         Raises:
             UserError: the loss or the gradient is not finite; the last checkpoint stays.

@@ -1,33 +1,68 @@
 """Stopping between two updates when the system asks for it."""
 
+import os
+import select
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+# Ctrl-C and kill; a terminal that is closed; what a cluster sends before time is up; a limit of CPU time.
+STOP = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
+# A second one of these is somebody in a hurry. The others come again by themselves: from the shell after the terminal,
+# after each further second of CPU time.
+IMPATIENT = ("SIGINT", "SIGTERM")
+
 
 class StopSignals:
-    """Inside `with`, a first SIGINT or SIGTERM sets `received`; a second one ends the process as ever."""
+    """Inside `with`, a first signal of `STOP` sets `received`; a second SIGINT or SIGTERM ends the process as ever.
+
+    What is ignored already stays ignored, as SIGHUP is under `nohup` and SIGINT in the background of a script.
+    """
 
     def __init__(self) -> None:
-        self.received = False
+        self._received = False
         self._before: dict[int, Any] = {}
+
+    @property
+    def received(self) -> bool:
+        """Whether to stop."""
+        if self._received:
+            silence_lost_output()
+        return self._received
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
+            for number in (getattr(signal, name) for name in STOP if hasattr(signal, name)):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        self._restore()
+        self._received = True
+        self._restore(*(getattr(signal, name) for name in IMPATIENT))
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            if number in self._before:
+                signal.signal(number, self._before.pop(number))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        self._restore(*self._before)
+
+
+def silence_lost_output() -> None:
+    """Lets standard output and error go nowhere where nobody reads them any more, so that writing does not fail.
+
+    A terminal that was closed is such a place, and a pipe to a program that ended with it.
+    """
+    if sys.platform == "win32":
+        return
+    for descriptor in (1, 2):
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
