@@ -32,6 +32,7 @@ from transformer_zoo.data import (
 )
 from transformer_zoo.data.imported_translation import load_translation_tokenizer
 from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
+from transformer_zoo.data.writable import check_writable
 from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.evaluation import check_tokenizer, corpus_score
 from transformer_zoo.files import write_text
@@ -77,6 +78,8 @@ def main(arguments: list[str]) -> None:
             if mine:
                 held.enter_context(open_run(run_dir, plain))
         tokenizer = get_tokenizer(recipe, train, run_dir, start)
+        texts = {"train": train, "validation": validation, **tests}
+        targets = check_targets(tokenizer, texts, say) if here.main else {}
         config = model_config(recipe, tokenizer, start)
         corpus = TrainingCorpus(recipe, config, tokenizer, train, say)
         task = make_task(recipe, config, tokenizer, corpus, validation, say)
@@ -96,7 +99,7 @@ def main(arguments: list[str]) -> None:
         say(f"training ended at update {step} ({reason})")
         if here.main:
             scores = score_tests(recipe, run_dir, tests, device)
-            mark_finished(run_dir, plain, {"step": step, "ended_by": reason, "tests": scores})
+            mark_finished(run_dir, plain, {"step": step, "ended_by": reason, "tests": scores, "targets": targets})
             say(f"translate with: transformer-zoo translate {run_dir}")
 
 
@@ -149,6 +152,15 @@ def get_tokenizer(recipe: Recipe, train: ParallelText, run_dir: Path, start: Ini
                 tokenizer = TranslationTokenizer.train(train.source, train.target, recipe.tokenizer, seed=recipe.seed)
             tokenizer.save(folder)
     return load_translation_tokenizer(folder)
+
+
+def check_targets(tokenizer: AnyTranslationTokenizer, texts: dict[str, ParallelText], say: Say) -> dict[str, Any]:
+    """Which target lines of each text no translation can match, because the vocabulary cannot write them."""
+    reports = [check_writable(tokenizer.target, text.target, name) for name, text in texts.items()]
+    for report in reports:
+        if report.n_lost:
+            say(f"warning: {report} (see tokenizer.target_normalization, character_coverage and byte_fallback)")
+    return {report.name: report.as_dict() for report in reports}
 
 
 def model_config(

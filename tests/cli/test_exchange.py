@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
+from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 import transformer_zoo as tz
@@ -290,6 +291,18 @@ def test_ctranslate2_translates_as_we_do(which: str, beam: int, trained: Path, t
         assert theirs.hypotheses[0] == [names[i] for i in ours.tokens]
         lengths.add(len(ours.tokens))
     assert len(lengths) > 1
+
+
+@pytest.mark.parametrize("format", ["huggingface", "ctranslate2"])
+def test_the_models_of_the_sides_lie_beside_the_export(format: str, trained: Path, tmp_path: Path) -> None:
+    assert main(["export", str(trained), str(tmp_path / "out"), "--format", format]) == 0
+    tokenizer = tz.load_run(trained).tokenizer
+    assert isinstance(tokenizer, TranslationTokenizer)
+    for name, side in {"source": tokenizer.source, "target": tokenizer.target}.items():
+        theirs = SentencePieceProcessor(model_file=str(tmp_path / "out" / f"{name}.spm"))
+        for line in [*LINES, *REFERENCES, "½ ﬁ\u3000Ｆ", "▁ ▅"]:
+            ids = side.encode(line)
+            assert (theirs.encode(line), theirs.decode(ids)) == (ids, side.decode(ids))
 
 
 def test_ctranslate2_of_a_gpt_and_in_eight_bits(models: Models, runs: dict[str, Path], tmp_path: Path) -> None:

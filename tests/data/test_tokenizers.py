@@ -253,16 +253,17 @@ def test_loading_what_is_no_tokenizer(tmp_path):
             SentencePieceTokenizer.load(tmp_path / f"{name}.model")
 
 
-def test_joint_tokenizer_is_one_model(tmp_path):
+def test_the_sides_of_a_joint_tokenizer_have_the_same_pieces(tmp_path):
     settings = TokenizerSettings(vocab_size=67)
     tokenizer = TranslationTokenizer.train(LINES[:251], LINES[251:], settings)
     assert tokenizer.joint
-    assert tokenizer.source is tokenizer.target
+    assert tokenizer.source.pieces == tokenizer.target.pieces
     tokenizer.save(tmp_path / "run" / "tokenizer")
-    assert [file.name for file in (tmp_path / "run" / "tokenizer").iterdir()] == ["joint.model"]
+    names = sorted(file.name for file in (tmp_path / "run" / "tokenizer").iterdir())
+    assert names == ["source.model", "target.model"]
     loaded = TranslationTokenizer.load(tmp_path / "run" / "tokenizer")
     assert loaded.joint
-    assert loaded.source.model == tokenizer.source.model
+    assert (loaded.source.model, loaded.target.model) == (tokenizer.source.model, tokenizer.target.model)
 
 
 def test_separate_tokenizers_know_their_side_and_replace_a_joint_one(tmp_path):

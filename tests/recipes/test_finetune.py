@@ -139,8 +139,8 @@ def test_from_a_run_trained_here_or_imported_with_its_tokenizer_and_subword_samp
     assert translation(tmp_path / "scratch", *STANDING, run_dir="third")["loss"] == pytest.approx(last, abs=1e-6)
     sampled = translation(tmp_path / "scratch", "--tokenizer.sample_alpha", 0.1, run_dir="fourth")
     assert sampled["loss"] < last
-    vocabulary = (tmp_path / "scratch" / "tokenizer" / "joint.model").read_bytes()
-    assert (tmp_path / "fourth" / "tokenizer" / "joint.model").read_bytes() == vocabulary
+    vocabulary = (tmp_path / "scratch" / "tokenizer" / "target.model").read_bytes()
+    assert (tmp_path / "fourth" / "tokenizer" / "target.model").read_bytes() == vocabulary
 
 
 @pytest.mark.parametrize(

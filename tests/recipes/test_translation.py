@@ -89,6 +89,27 @@ def train() -> Callable[..., None]:
     return lambda *words: main([str(word) for word in words])
 
 
+def test_targets_that_cannot_be_written_are_shown_before_training(
+    recipe: Path, tmp_path: Path, train: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, line in (("train", "½ Katze"), ("val", "Katze ж")):
+        with (
+            open(tmp_path / f"{name}.de", "a", encoding="utf-8") as target,
+            open(tmp_path / f"{name}.en", "a") as source,
+        ):
+            target.write(line + "\n")
+            source.write("a cat\n")
+    train(recipe, "--tokenizer.target_normalization", "nfkc", "--tokenizer.vocab_size", 50, "--training.max_updates", 1)
+    said = capsys.readouterr().out
+    shown = [line for line in said.partition("parameters on")[0].splitlines() if "cannot be written" in line]
+    assert re.match(r"warning: train: 1 of \d+ targets \(0.\d+%\) cannot be written: '½ Kat", shown[0])
+    assert "'½ Katze' at best as '1⁄2 Katze' (see tokenizer.target_normalization" in shown[0]
+    assert shown[1].startswith("warning: validation: 1 of 21 targets (4.76%) cannot be written: 'Katze ж' at best as")
+    targets = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))["targets"]
+    assert targets["train"]["examples"] == [{"line": "½ Katze", "at_best": "1⁄2 Katze"}]
+    assert [targets[name]["not_writable"] for name in ("train", "validation", "words")] == [1, 1, 0]
+
+
 def test_from_raw_text_to_scores_in_one_folder(
     recipe: Path, tmp_path: Path, train: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,10 +119,13 @@ def test_from_raw_text_to_scores_in_one_folder(
     bleu = results["tests"]["words"]
     assert f"words: BLEU {bleu['bleu']:.2f}  {bleu['signature']}" in said
     assert "tok:13a" in bleu["signature"]
+    writable = {name: (text["lines"], text["not_writable"]) for name, text in results["targets"].items()}
+    assert {name: n for name, (_, n) in writable.items()} == {"train": 0, "validation": 0, "words": 0}
+    assert writable["words"] == (12, 0)
     for name, text in (("src", tmp_path / "test.en"), ("ref", tmp_path / "test.de")):
         assert (run_dir / "test" / f"words.{name}").read_bytes() == text.read_bytes()
     assert len((run_dir / "test" / "words.hyp").read_text().splitlines()) == 12
-    for name in ("config.yaml", "model.json", "model.safetensors", "tokenizer/joint.model", "tensorboard"):
+    for name in ("config.yaml", "model.json", "model.safetensors", "tokenizer/source.model", "tensorboard"):
         assert (run_dir / name).exists(), name
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     valid = [record for record in records if record["kind"] == "valid"]

@@ -65,7 +65,7 @@ def test_files_get_the_permissions_that_the_user_gives_new_files(tmp_path: Path,
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert modes == dict.fromkeys(("text", "w.safetensors", "joint.model"), 0o666 & ~mask)
+    assert modes == dict.fromkeys(("text", "w.safetensors", "source.model", "target.model"), 0o666 & ~mask)
 
 
 def test_the_average_of_bfloat16_is_taken_in_float32(tmp_path: Path) -> None:

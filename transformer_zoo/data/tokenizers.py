@@ -1,6 +1,5 @@
 """SentencePiece vocabularies (Kudo and Richardson 2018): BPE or unigram, trained from lines in memory."""
 
-import contextlib
 import functools
 import io
 import random
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import sentencepiece as spm
 
+from transformer_zoo.data.normalization import Normalization, normalized, normalizing
 from transformer_zoo.data.sampling import PieceSampler
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_bytes
@@ -22,7 +22,6 @@ IMPORTED = "translation_tokenizer.json"
 """The file by which a folder is known to hold an imported tokenizer instead."""
 
 ModelType = Literal["bpe", "unigram"]
-Normalization = Literal["nmt_nfkc", "nmt_nfkc_cf", "nfkc", "nfkc_cf", "identity"]
 
 # Fixed, because the number of threads changes the sums of unigram training, and so the vocabulary.
 _TRAINING_THREADS = 16
@@ -40,11 +39,13 @@ class TokenizerSettings:
             source's.
         joint: One vocabulary for both languages (embeddings may then be shared), or one for each.
         model_type: `bpe` (Sennrich et al. 2016) or `unigram` (Kudo 2018).
-        character_coverage: Share of the characters that get a piece, the rarest others become unknown. 0.9995
-            for Chinese or Japanese, 1.0 elsewhere.
+        character_coverage: Share of the characters that get a piece; the rarest others become unknown, and no
+            translation has them. With 1.0 every character of the training targets can be written.
         byte_fallback: Spell unknown characters in UTF-8 bytes (256 more pieces), so that nothing is unknown.
-        normalization: `nmt_nfkc` makes look-alike characters and spaces equal, `_cf` folds case as well,
-            `identity` leaves text as it is (for text that is tokenized and normalized already).
+        normalization: Of sources: `nmt_nfkc` makes look-alike characters and spaces equal, `_cf` folds case as well,
+            `identity` leaves text as it is, but for white space, which becomes plain spaces.
+        target_normalization: Of targets, likewise. What is made equal here, no translation can tell apart: with
+            anything but `identity` there is no ½, m², full width ， or ZWNJ in translations.
         sample_alpha: Subword sampling while training, 0 for none. For `bpe` the share of merges left out
             (BPE-dropout, Provilkov et al. 2020: 0.1); for `unigram` the smoothing (Kudo 2018: 0.1 to 0.5, the
             smaller the wilder).
@@ -58,6 +59,7 @@ class TokenizerSettings:
     character_coverage: float = 1.0
     byte_fallback: bool = False
     normalization: Normalization = "nmt_nfkc"
+    target_normalization: Normalization = "identity"
     sample_alpha: float = 0.0
     training_lines: int = 0
 
@@ -133,6 +135,16 @@ class SentencePieceTokenizer:
             raise _training_error(str(error), vocab_size, lines) from None
         return cls(model.getvalue())
 
+    def normalizing(self, normalization: Normalization) -> "SentencePieceTokenizer":
+        """The same pieces for text that is normalized so; `identity` keeps all of it but for white space."""
+        model = spm.SentencePieceProcessor(model_proto=self.model + normalizing(normalization))
+        return SentencePieceTokenizer(model.serialized_model_proto())
+
+    @functools.cached_property
+    def pieces(self) -> list[str]:
+        """The pieces, by id."""
+        return [self._pieces.id_to_piece(i) for i in range(self.vocab_size)]
+
     def encode(self, text: str) -> list[int]:
         """Piece ids of one line, without bos and eos."""
         return self.encode_batch([text])[0]
@@ -183,15 +195,16 @@ class SentencePieceTokenizer:
 
 @dataclass(frozen=True)
 class TranslationTokenizer:
-    """The tokenizers of both sides: one object twice (joint vocabulary), or two."""
+    """The tokenizers of both sides. With a joint vocabulary their pieces are the same, and only what they make of a
+    text before differs."""
 
     source: SentencePieceTokenizer
     target: SentencePieceTokenizer
 
-    @property
+    @functools.cached_property
     def joint(self) -> bool:
-        """Whether both sides share one vocabulary."""
-        return self.source is self.target
+        """Whether both sides have the same pieces."""
+        return self.source.pieces == self.target.pieces
 
     @classmethod
     def train(
@@ -202,36 +215,42 @@ class TranslationTokenizer:
         Raises:
             UserError: as `SentencePieceTokenizer.train`; `target_vocab_size` set for a joint vocabulary.
         """
+        of_source, of_target = settings.normalization, settings.target_normalization
+        source, target = list(source), list(target)
+        if not all(map(_is_unicode, chain(source, target))):
+            raise UserError(_not_unicode([*source, *target]))
+        to_write = "".join(normalized(sorted(set().union(*target)), of_target)).replace(" ", "")
 
-        def train(lines: Iterable[str], vocab_size: int) -> SentencePieceTokenizer:
+        def train(lines: Iterable[str], vocab_size: int, *, required: str = "") -> SentencePieceTokenizer:
+            complete = settings.character_coverage == 1.0 and not settings.byte_fallback
             return SentencePieceTokenizer.train(
                 lines,
                 vocab_size=vocab_size,
                 model_type=settings.model_type,
                 character_coverage=settings.character_coverage,
                 byte_fallback=settings.byte_fallback,
-                normalization=settings.normalization,
+                normalization="identity",  # it is done already
                 training_lines=settings.training_lines,
                 seed=seed,
+                required_chars=required if complete else "",  # also those of lines that are not drawn
             )
 
+        sources, targets = normalized(source, of_source), normalized(target, of_target)
         if settings.joint:
             if settings.target_vocab_size not in (None, settings.vocab_size):
                 raise UserError("target_vocab_size: a joint vocabulary has one size; leave it out or set joint: false")
-            both = train(chain(source, target), settings.vocab_size)
-            return cls(both, both)
-        target_size = settings.target_vocab_size or settings.vocab_size
-        return cls(train(source, settings.vocab_size), train(target, target_size))
+            pieces = [train(chain(sources, targets), settings.vocab_size, required=to_write)] * 2
+        else:
+            target_size = settings.target_vocab_size or settings.vocab_size
+            pieces = [train(sources, settings.vocab_size), train(targets, target_size, required=to_write)]
+        return cls(pieces[0].normalizing(of_source), pieces[1].normalizing(of_target))
 
     def save(self, folder: str | Path) -> None:
-        """Write `joint.model`, or `source.model` and `target.model`, in place of any tokenizer in the folder."""
+        """Write `source.model` and `target.model`, in place of any tokenizer in the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        sides = {"joint": self.source} if self.joint else {"source": self.source, "target": self.target}
-        for name, tokenizer in sides.items():
-            tokenizer.save(folder / f"{name}.model")
-        for stale in {"joint", "source", "target"} - sides.keys():
-            (folder / f"{stale}.model").unlink(missing_ok=True)
+        self.source.save(folder / "source.model")
+        self.target.save(folder / "target.model")
         (folder / IMPORTED).unlink(missing_ok=True)
 
     @classmethod
@@ -242,13 +261,9 @@ class TranslationTokenizer:
             UserError: a file is missing or damaged.
         """
         folder = Path(folder)
-        if (folder / "joint.model").exists():
-            both = SentencePieceTokenizer.load(folder / "joint.model")
-            return cls(both, both)
         if not (folder / "source.model").exists():
-            raise UserError(f"{folder}: no tokenizer here (joint.model, or source.model and target.model)")
-        load = SentencePieceTokenizer.load
-        return cls(load(folder / "source.model"), load(folder / "target.model"))
+            raise UserError(f"{folder}: no tokenizer here (source.model and target.model)")
+        return cls(*(SentencePieceTokenizer.load(folder / f"{side}.model") for side in ("source", "target")))
 
 
 def _training_error(message: str, vocab_size: int, lines: Sequence[str]) -> UserError:
@@ -275,8 +290,14 @@ def _training_error(message: str, vocab_size: int, lines: Sequence[str]) -> User
 
 def _not_unicode(texts: Sequence[str]) -> str:
     for number, text in enumerate(texts, start=1):
-        with contextlib.suppress(UnicodeEncodeError):
-            text.encode()
-            continue
-        return f"text {number} of {len(texts)} is not valid Unicode (a lone surrogate): {text[:40]!a}"
+        if not _is_unicode(text):
+            return f"text {number} of {len(texts)} is not valid Unicode (a lone surrogate): {text[:40]!a}"
     return "the text could not be encoded"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
