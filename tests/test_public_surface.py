@@ -2,7 +2,11 @@
 
 import importlib
 import inspect
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +27,22 @@ def test_the_front_door() -> None:
         assert getattr(tz, name) is not None
     with pytest.raises(AttributeError, match="no_such_name"):
         tz.no_such_name  # noqa: B018
+
+
+def test_what_there_is_can_be_looked_up(root: Path) -> None:
+    rooms = {path.stem for path in (root / "transformer_zoo").iterdir() if path.suffix in ("", ".py")}
+    rooms -= {"__init__", "__main__", "__pycache__"}
+    assert set(dir(tz)) == {*tz.__all__, *rooms, "__version__"}
+    code = (
+        "import sys, transformer_zoo as tz; shown = dir(tz); assert 'torch' not in sys.modules\n"
+        f"for room in {sorted(rooms)}: assert getattr(tz, room).__name__ == 'transformer_zoo.' + room\n"
+        "for name in shown: getattr(tz, name)\n"
+        "assert 'Attention' in dir(tz.blocks) and callable(tz.training.loss.linear_cross_entropy)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, check=True)
+    assert "loss" in dir(tz.training)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        tz.training.no_such_name  # noqa: B018
 
 
 @pytest.mark.parametrize("room", ["blocks", "models", "zoo", "generation", "data", "evaluation"])

@@ -6,6 +6,7 @@
 """
 
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
@@ -37,7 +38,7 @@ __all__ = [
     "to_huggingface",
 ]
 
-# These need torch, which takes seconds to load: they are imported when first asked for.
+# These need torch, which takes seconds to load: they are imported when first asked for, and so are the rooms.
 _LAZY = {
     "DecoderOnly": "transformer_zoo.models",
     "EncoderDecoder": "transformer_zoo.models",
@@ -52,6 +53,16 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    if name in _rooms():
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__", *_rooms()})
+
+
+def _rooms() -> set[str]:
+    return {module.name for module in iter_modules(__path__)} - {"__main__"}

@@ -1,10 +1,18 @@
 """`transformer-zoo list` and `describe`."""
 
 import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
+import transformer_zoo as tz
 from transformer_zoo.cli import main
+from transformer_zoo.zoo import PRESETS
+from transformer_zoo.zoo.describe import outline
 
 
 def test_list_names_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -12,6 +20,32 @@ def test_list_names_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["gpt2", "124,439,808"]
     assert [name for name, _ in rows] == ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "gpt2-untied"]
+
+
+def test_list_counts_every_architecture_as_it_is_built(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert list(counts) == list(PRESETS)
+    for name, config in PRESETS.items():
+        assert counts[name] == sum(weight.numel() for weight in outline(config).parameters()), name
+
+
+def test_the_module_lists_and_gives_its_version_without_torch(root: Path) -> None:
+    code = (
+        "import sys; from transformer_zoo.cli import main; status = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    for start in (["-c", code], ["-m", "transformer_zoo"]):
+        listed = subprocess.check_output([sys.executable, *start, "list", "gpt2"], env=environment, text=True)
+        assert listed.split() == ["gpt2", "124,439,808"]
+    said = subprocess.check_output([sys.executable, "-m", "transformer_zoo", "--version"], env=environment, text=True)
+    assert said == f"transformer-zoo {tz.__version__}\n"
+
+
+def test_the_version_is_the_packages(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == tz.__version__
 
 
 def test_list_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,15 @@
 """The stacks: where dropout is, and where the last norm is."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from tests.models.helpers import small_model
+from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
 from transformer_zoo.blocks import LayerNorm, RMSNorm, sinusoids
+from transformer_zoo.config import n_parameters
 
 
 @pytest.mark.parametrize("stack", ["encoder", "decoder"])
@@ -53,3 +56,12 @@ def test_each_dropout_field_reaches_its_place() -> None:
     for layer in (*model.encoder.layers, *model.decoder.layers):
         assert (layer.dropout.p, layer.attn.dropout, layer.ffn.dropout.p) == (0.1, 0.2, 0.3)
     assert {layer.cross_attn.dropout for layer in model.decoder.layers} == {0.2}
+
+
+@pytest.mark.parametrize(
+    "variant", [(small_model, name) for name in VARIANTS] + [(small_gpt, name) for name in GPT_VARIANTS]
+)
+def test_parameters_are_counted_from_the_configuration_alone(variant: tuple[Callable[..., nn.Module], str]) -> None:
+    build, name = variant
+    model = build(**(VARIANTS if build is small_model else GPT_VARIANTS)[name])
+    assert n_parameters(model.config) == sum(weight.numel() for weight in model.parameters())

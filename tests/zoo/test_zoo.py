@@ -56,6 +56,41 @@ def test_overrides_change_what_they_name_and_nothing_else() -> None:
     assert tz.get_config("transformer-tiny") == before == PRESETS["transformer-tiny"]
 
 
+IDS = ("pad_id", "bos_id", "eos_id", "source_end_id", "forced_last_id", "never_ids", "stop_ids")
+
+
+@pytest.mark.parametrize("vocab_size", [4, 5, 65, 300, 60_000])
+@pytest.mark.parametrize("name", PRESETS)
+def test_special_tokens_follow_the_vocabulary(name: str, vocab_size: int) -> None:
+    before = PRESETS[name].to_dict()
+    after = tz.get_config(name, vocab_size=vocab_size).to_dict()
+    assert {k: v for k, v in after.items() if k not in IDS} == {k: v for k, v in before.items() if k not in IDS} | {
+        "vocab_size": vocab_size
+    }
+    pairs = {(before[k], after[k]) for k in IDS if isinstance(before.get(k), int)}
+    assert (
+        len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
+    )  # as many tokens as there were
+    for old, new in pairs:
+        assert new == old if old < vocab_size else vocab_size - len(pairs) <= new < vocab_size
+
+
+def test_where_special_tokens_go_by_hand() -> None:
+    assert tz.get_config("gpt2", vocab_size=65).eos_id == 64
+    assert tz.get_config("gpt2", vocab_size=65, eos_id=None).eos_id is None
+    assert tz.get_config("llama-3-8b", vocab_size=65).to_dict().items() >= {"bos_id": 63, "eos_id": 64}.items()
+    marian = tz.get_config("opus-mt-big", vocab_size=65)
+    assert (marian.pad_id, marian.bos_id, marian.eos_id, marian.forced_last_id) == (64, 64, 63, 0)
+    assert tz.get_config("opus-mt-big", vocab_size=65, pad_id=63).eos_id == 62
+    assert tz.get_config("opus-mt", vocab_size=65, target_vocab_size=20, share_embeddings="none").pad_id == 19
+
+
+def test_create_model_of_a_small_vocabulary() -> None:
+    model = tz.create_model("gpt2", vocab_size=65, n_layers=1, d_model=24, d_ff=32)
+    assert model(torch.tensor([[1, 64]])).shape == (1, 2, 65)
+    assert all(token < 65 for token in tz.generate(model, [[1]], max_new_tokens=5)[0])
+
+
 def test_create_model() -> None:
     model = tz.create_model("transformer-tiny", vocab_size=20, n_encoder_layers=1, n_decoder_layers=2)
     assert isinstance(model, EncoderDecoder)
@@ -70,6 +105,10 @@ def test_create_model() -> None:
         ("nothing like it", {}, f"'nothing like it'; `transformer-zoo list` names all {len(PRESETS)}$"),
         ("transformer-tiny", {"depth": 3}, "EncoderDecoderConfig has no field 'depth'"),
         ("transformer-tiny", {"n_heads": 3}, "d_model 128 is not a multiple of n_heads 3"),
+        ("gpt2", {"vocab_size": 65, "eos_id": 65}, "eos_id 65 is outside the vocabulary of 65"),
+        ("gpt2", {"vocab_size": 65, "eos_id": "65"}, "eos_id is '65'"),
+        ("gpt2", {"vocab_size": "65"}, "vocab_size is '65'"),
+        ("opus-mt-big", {"vocab_size": 2}, "a vocabulary of 2 has no room for the special tokens"),
         ("transformer-tiny", {"target_vocab_size": 5}, "set share_embeddings to 'decoder' or 'none'"),
     ],
 )

@@ -8,6 +8,7 @@ from transformer_zoo.errors import run_program
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Exit status: 0, 1 for an error in the input, 2 for one in the options."""
+    from transformer_zoo import __version__
     from transformer_zoo.cli import commands, exchange, zoo
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.options import run_command
@@ -23,5 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog="transformer-zoo",
             description="Translate or write with a trained run, score it, average its checkpoints; import and export "
             "models; look into the zoo.",
+            version=__version__,
         )
     )

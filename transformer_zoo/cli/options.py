@@ -31,7 +31,12 @@ class Parser(ArgumentParser):
 
 
 def run_command(
-    commands: Sequence[Callable[..., None]], arguments: Sequence[str], *, prog: str, description: str
+    commands: Sequence[Callable[..., None]],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    version: str,
 ) -> None:
     """Run the function of `commands` that the first argument names, with the options that follow.
 
@@ -39,6 +44,7 @@ def run_command(
     as options; a `bool` is a flag.
     """
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     subcommands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
     for command in commands:
         about = docstring_parser.parse(inspect.getdoc(command) or "")

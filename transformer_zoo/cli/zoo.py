@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, n_parameters
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.options import overridden, overrides_of
+from transformer_zoo.zoo import get_config, list_models
 
 if TYPE_CHECKING:
     Overrides = Any
@@ -23,13 +24,10 @@ def list_(pattern: str = "*", /, json: bool = False) -> None:
         pattern: Only names that match this shell pattern, such as "gpt2*".
         json: Print JSON instead.
     """
-    from transformer_zoo.zoo import get_config, list_models
-    from transformer_zoo.zoo.describe import outline
-
     names = list_models(pattern)
     if not names:
         raise UserError(f"no architecture is called {pattern!r}; `transformer-zoo list` names all {len(list_models())}")
-    counts = {name: sum(p.numel() for p in outline(get_config(name)).parameters()) for name in names}
+    counts = {name: n_parameters(get_config(name)) for name in names}
     if json:
         print(jsonlib.dumps(counts, indent=2))
         return
@@ -57,7 +55,6 @@ def describe(
     """
     import torch
 
-    from transformer_zoo.zoo import get_config
     from transformer_zoo.zoo.describe import describe as figures_of
 
     config = get_config(name, **overridden(overrides))

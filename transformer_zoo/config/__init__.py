@@ -3,6 +3,7 @@
 from transformer_zoo.config.families import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.config.fields import CHOICES, PROBABILITIES, check_field_names
 from transformer_zoo.config.model import ModelConfig
+from transformer_zoo.config.size import n_parameters
 
 __all__ = [
     "CHOICES",
@@ -11,4 +12,5 @@ __all__ = [
     "EncoderDecoderConfig",
     "ModelConfig",
     "check_field_names",
+    "n_parameters",
 ]

@@ -1,5 +1,6 @@
 """Named architectures: presets are data, `create_model` builds them."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,13 @@ def list_models(pattern: str = "*") -> list[str]:
 def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderConfig:
     """The configuration of a preset, with some of its fields replaced.
 
+    Special tokens follow a `vocab_size` that is too small for the preset's: they become its last ids, in the preset's
+    order. So `get_config("gpt2", vocab_size=65)` ends texts with id 64, as GPT-2 ends them with its last; where that is
+    another token, such as the last of 65 characters, say `eos_id=None`, or which id it is.
+
     Raises:
-        UserError: no preset has that name, or a field does not exist or does not fit.
+        UserError: no preset has that name, a field does not exist or does not fit, or the vocabulary has no room for
+            its special tokens.
     """
     if name not in PRESETS:
         near = get_close_matches(name, PRESETS, n=6)
@@ -31,7 +37,35 @@ def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderCon
         raise UserError(f"no architecture is called {name!r}; {like_it}`transformer-zoo list` names all {len(PRESETS)}")
     config = PRESETS[name]
     check_field_names(type(config), overrides, partial=True)
-    return type(config).from_dict({**config.to_dict(), **overrides})
+    fields = {**config.to_dict(), **overrides}
+    sizes = [overrides.get(name) for name in ("vocab_size", "target_vocab_size")]
+    if given := [size for size in sizes if type(size) is int and size > 0]:
+        fields |= _moved_ids(config, overrides, min(given))
+    return type(config).from_dict(fields)
+
+
+def _moved_ids(config: EncoderDecoderConfig | DecoderConfig, overrides: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Special tokens of a preset that a vocabulary of this size does not have, as its last ids that are free."""
+    names = [name for name in config.to_dict() if name.endswith(("_id", "_ids"))]
+    given = {name: overrides.get(name, getattr(config, name)) for name in names}
+    taken = {token for value in given.values() for token in _tokens(value) if token < size}
+    kept = {name: value for name, value in given.items() if name not in overrides}
+    outside = sorted({token for value in kept.values() for token in _tokens(value) if token >= size})
+    free = [token for token in range(max(size - len(outside) - len(taken), 0), size) if token not in taken]
+    if len(free) < len(outside):
+        raise UserError(f"a vocabulary of {size} has no room for the special tokens: give {', '.join(sorted(kept))}")
+    new = dict(zip(outside, free[len(free) - len(outside) :], strict=True))
+    return {
+        name: tuple(new.get(token, token) for token in value) if isinstance(value, tuple) else new.get(value, value)
+        for name, value in kept.items()
+        if value is not None
+    }
+
+
+def _tokens(value: Any) -> tuple[int, ...]:
+    """Of a field: one, several or none; what is no token is refused later."""
+    several = value if isinstance(value, tuple | list) else (value,)
+    return tuple(token for token in several if type(token) is int)
 
 
 def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly":
