@@ -31,12 +31,13 @@ from transformer_zoo.generation.write import encode_prompt
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.models.flops import forward_flops
 from transformer_zoo.training import distributed
-from transformer_zoo.training.checkpoint import Run, TextRun, load_weights
+from transformer_zoo.training.checkpoint import Run, TextRun
 from transformer_zoo.training.device import choose_device
 from transformer_zoo.training.folder import check_run, is_finished, mark_finished, open_run
 from transformer_zoo.training.gpt import GptObjective, GptRecipe, text_metrics
 from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, text_start
+from transformer_zoo.training.logging import in_words
 from transformer_zoo.training.loop import Task, Trainer
 from transformer_zoo.training.model_json import save_model_config
 from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
@@ -85,9 +86,8 @@ def main(arguments: list[str]) -> None:
             raise KeyboardInterrupt  # the exit status: what comes after a finished run is not to come yet
         say(f"training ended at update {step} ({reason})")
         if here.main:
-            task.model.load_state_dict(load_weights(run_dir / "model.safetensors"))
-            metrics = task.validate()
-            say("validation, final weights: " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+            metrics = trainer.validate_final()
+            say(f"validation, final weights: {in_words(metrics)}")
             mark_finished(run_dir, plain, {"step": step, "ended_by": reason, "validation": metrics})
             say(f"write with: transformer-zoo generate {run_dir}")
 
@@ -196,6 +196,7 @@ def make_task(
         samples=partial(write_samples, recipe, model, tokenizer, prompt),
         data=train.checksum,
         d_model=config.d_model,
+        fine_tuning=recipe.model.init_from is not None,
         flops_per_token=3 * forward_flops(model, length),
     )
 

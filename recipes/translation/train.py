@@ -44,6 +44,7 @@ from transformer_zoo.training.device import choose_device, choose_precision
 from transformer_zoo.training.folder import check_run, is_finished, mark_finished, open_run
 from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, translation_start
+from transformer_zoo.training.logging import in_words
 from transformer_zoo.training.loop import Task, Trainer
 from transformer_zoo.training.model_json import AnyTranslationTokenizer, save_model_config
 from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
@@ -98,8 +99,11 @@ def main(arguments: list[str]) -> None:
             raise KeyboardInterrupt  # the exit status: what comes after a finished run is not to come yet
         say(f"training ended at update {step} ({reason})")
         if here.main:
+            metrics = trainer.validate_final()
+            say(f"validation, final weights: {in_words(metrics)}")
             scores = score_tests(recipe, run_dir, tests, device)
-            mark_finished(run_dir, plain, {"step": step, "ended_by": reason, "tests": scores, "targets": targets})
+            results = {"step": step, "ended_by": reason, "validation": metrics, "tests": scores, "targets": targets}
+            mark_finished(run_dir, plain, results)
             say(f"translate with: transformer-zoo translate {run_dir}")
 
 
@@ -251,6 +255,7 @@ def make_task(
         samples=validator.samples,
         data=corpus(0).checksum,
         d_model=config.d_model,
+        fine_tuning=recipe.model.init_from is not None,
     )
 
 

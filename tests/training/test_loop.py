@@ -1,6 +1,11 @@
 """What one update is, when training stops, what it leaves behind, and that it goes on as if never stopped."""
 
 import json
+import os
+import re
+import signal
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +244,159 @@ def test_weights_that_are_gone_are_missed_before_training_goes_on(tmp_path: Path
     config.training.max_updates = 20
     with pytest.raises(UserError, match=rf"{name}\.safetensors is gone: put it back, or remove"):
         toy_run(tmp_path, toy_task(), config)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "which"),
+    [
+        ({"name": "linear"}, "last"),
+        ({"name": "cosine", "final_ratio": 0.1}, "last"),
+        ({"name": "linear", "final_ratio": 0.2}, "average"),
+        ({"name": "inverse_sqrt"}, "average"),
+        ({"name": "constant"}, "average"),
+    ],
+)
+def test_a_rate_that_has_come_down_ends_with_the_last_weights_and_any_other_with_the_average(
+    tmp_path: Path, schedule: dict[str, Any], which: Any
+) -> None:
+    for name, given in (("by_default", None), ("given", which)):
+        config = toy_config(tmp_path / name)
+        config.schedule, config.checkpoint.final_weights = ScheduleConfig(warmup=5, **schedule), given
+        toy_run(tmp_path / name, config=config)
+    assert same(weights(tmp_path / "by_default"), weights(tmp_path / "given"))
+
+
+def test_early_stopping_before_the_rate_has_come_down_ends_with_the_average(tmp_path: Path) -> None:
+    for name, given in (("by_default", None), ("given", "average")):
+        config = toy_config(tmp_path / name, max_updates=100)
+        config.schedule = ScheduleConfig(name="linear", warmup=5)
+        config.validation.patience, config.checkpoint.final_weights = 2, given  # type: ignore[assignment]
+        assert toy_run(tmp_path / name, toy_task(validate=lambda: {"loss": 1.0}), config) == "patience"
+    assert same(weights(tmp_path / "by_default"), weights(tmp_path / "given"))
+
+
+def spoil_at(update: int, task: Any = None) -> Any:
+    """A toy task whose weights are far too large before this update is made, so that its loss is infinite."""
+    task = task or toy_task()
+    load, count = task.load, iter(range(1, 10_000))
+
+    def spoiled(rows: Any) -> Any:
+        if next(count) == update:
+            with torch.no_grad():
+                next(task.model.parameters()).fill_(float("nan"))
+        return load(rows)
+
+    task.load = spoiled
+    return task
+
+
+def nothing_but_numbers(run_dir: Path) -> bool:
+    files = list(run_dir.rglob("*.safetensors"))
+    tensors = [tensor for path in files for tensor in load_file(path).values()]
+    if (last := run_dir / "checkpoints" / "last.pt").exists():
+        tensors += torch.load(last)["model"].values()
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+@pytest.mark.parametrize("update", [1, 4, 7, 20])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_after_a_divergence_the_folder_goes_on_as_the_message_says(
+    tmp_path: Path, update: int, ema_decay: float
+) -> None:
+    with pytest.raises(UserError, match=f"update {update}: loss or gradient is not finite") as error:
+        toy_run(tmp_path, spoil_at(update), ema_decay=ema_decay)
+    said = str(error.value)
+    assert "\n" not in said
+    assert not (tmp_path / "model.safetensors").exists()
+    assert nothing_but_numbers(tmp_path)
+    kept = (update - 1) // 4 * 4 if update < 7 else (update - 1) // 6 * 6
+    lower = re.search(r"--optimizer\.lr ([\d.]+)", said)
+    assert lower is not None
+    if update <= 4:
+        assert "nothing is kept, the first checkpoint comes after update 4. Start again with" in said
+    else:
+        assert f"update {max(kept, (update - 1) // 4 * 4)} is kept in" in said
+        assert said.endswith("--allow_change true")
+    config = toy_config(tmp_path, ema_decay=ema_decay)
+    config.optimizer.lr = float(lower[1])
+    assert toy_run(tmp_path, config=config) == "max_updates"
+    rates = [record["lr"] for record in records(tmp_path, "train") if record["step"] > update]
+    assert max(rates, default=0) <= config.optimizer.lr < 0.05 / 2
+    assert nothing_but_numbers(tmp_path)
+
+
+def spoiling_optimizer(trainer: Trainer, update: int) -> None:
+    """The update with this number leaves a weight that is no number, which no loss has seen yet."""
+    step = trainer.optimizer.step
+
+    def spoiled() -> None:
+        step()
+        if trainer.progress.step == update:
+            with torch.no_grad():
+                trainer.parameters[-1][0] = float("inf")
+
+    trainer.optimizer.step = spoiled  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("update", [4, 6, 20])  # before a checkpoint, a validation, the end
+@pytest.mark.parametrize("final", ["last", "best", "average"])
+def test_weights_that_the_last_update_spoiled_are_not_written(tmp_path: Path, update: int, final: Any) -> None:
+    config = toy_config(tmp_path)
+    config.checkpoint.final_weights = final
+    trainer = Trainer(toy_task(), config)
+    spoiling_optimizer(trainer, update)
+    with pytest.raises(UserError, match=f"update {update}: weights are not finite"):
+        trainer.fit()
+    assert not (tmp_path / "model.safetensors").exists()
+    assert nothing_but_numbers(tmp_path)
+    assert toy_run(tmp_path, config=config) == "max_updates"
+
+
+def test_a_validation_that_gives_no_number_is_no_best(tmp_path: Path) -> None:
+    losses = [float("nan"), 3.0, float("nan"), 2.0]
+    run_with_losses(tmp_path, losses, "best", every=6)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("best_*")) == ["best_000020.safetensors"]
+
+
+def test_a_loss_that_explodes_is_warned_of_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = toy_config(tmp_path, max_updates=60, log_every=1, max_grad_norm=0)
+    toy_run(tmp_path / "well", config=toy_config(tmp_path / "well", max_updates=60, log_every=1))
+    assert "warning" not in capsys.readouterr().out
+    config.optimizer.lr = 20.0
+    toy_run(tmp_path, config=config)
+    said = capsys.readouterr().out
+    assert re.search(r"warning: update \d+: the loss has risen from 2\.\d+ to \d+.*lower optimizer\.lr", said)
+    assert said.count("warning") < 10
+
+
+def test_the_first_line_says_what_the_rate_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy_run(tmp_path)
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line == "learning rate (inverse_sqrt): up to 0.05 at update 5, then 0.025 at update 20"
+
+
+def test_by_the_clock_a_run_in_parts_rises_once_and_ends_at_nothing(tmp_path: Path) -> None:
+    """The share of time and the length of warmup are in the checkpoint: a restart neither rises again nor jumps."""
+
+    def part(stop_after: int | None) -> str:
+        config = toy_config(tmp_path, max_updates=10**6, max_minutes=0.05, log_every=1)
+        config.schedule = ScheduleConfig(name="linear")
+        task = toy_task()
+        load, count = task.load, iter(range(1, 10**6))
+
+        def slow(rows: Any) -> Any:
+            time.sleep(0.005)
+            if next(count) == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return load(rows)
+
+        task.load = slow
+        return toy_run(tmp_path, task, config)
+
+    assert [part(7), part(12), part(None)] == ["signal", "signal", "max_minutes"]
+    rates = [record["lr"] for record in records(tmp_path, "train")]
+    peak = rates.index(max(rates))
+    assert all(a <= b + 1e-12 for a, b in pairwise(rates[: peak + 1]))
+    assert all(a >= b for a, b in pairwise(rates[peak:]))
+    assert all(b - a <= 0.05 / 10 + 1e-12 for a, b in pairwise(rates))
+    assert rates[-1] < 0.01 < 0.04 < rates[peak]

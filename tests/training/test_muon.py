@@ -59,7 +59,7 @@ def test_direction_is_that_of_torchs_own(ns_steps: int) -> None:
 
 def test_matrices_of_the_layers_go_to_muon_and_nothing_else() -> None:
     model = create_model("transformer-tiny", vocab_size=11)
-    muon, adam = make_optimizer(model, OptimizerConfig(name="muon")).parts
+    muon, adam = make_optimizer(model, OptimizerConfig(name="muon"), lr=1e-3).parts
     names = {id(p): name for name, p in model.named_parameters()}
     to_muon = {names[id(p)] for group in muon.param_groups for p in group["params"]}
     to_adam = {names[id(p)] for group in adam.param_groups for p in group["params"]}
@@ -71,7 +71,7 @@ def test_matrices_of_the_layers_go_to_muon_and_nothing_else() -> None:
 def test_state_goes_on() -> None:
     model, again = (create_model("transformer-tiny", vocab_size=11, n_encoder_layers=1) for _ in range(2))
     again.load_state_dict(model.state_dict())
-    first, second = (make_optimizer(m, OptimizerConfig(name="muon")) for m in (model, again))
+    first, second = (make_optimizer(m, OptimizerConfig(name="muon"), lr=1e-3) for m in (model, again))
     source, target = torch.tensor([[5, 6, 3]]), torch.tensor([[2, 7]])
     model(source, target).logsumexp(-1).sum().backward()
     first.step()

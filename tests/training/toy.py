@@ -90,7 +90,7 @@ def toy_config(run_dir: Path, **training: Any) -> RunConfig:
         device="cpu",
         precision="float32",
         compile="never",
-        optimizer=OptimizerConfig(lr=0.05),
+        optimizer=OptimizerConfig(name="adam", lr=0.05),
         schedule=ScheduleConfig(name="inverse_sqrt", warmup=5),
         training=TrainingConfig(**{"max_updates": 20, "log_every": 3, **training}),
         validation=ValidationConfig(every=6),

@@ -1,7 +1,7 @@
 """Fields of configurations: which there are, and what they may be."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, get_args
 
 from transformer_zoo.errors import UserError
@@ -31,6 +31,71 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "init": ("gpt2", "zero_out"),
 }
 PROBABILITIES = ("dropout", "attention_dropout", "activation_dropout")
+
+Effects = Mapping[str, Mapping[str, Container[Any]]]
+"""Field -> for each other field that can take its effect away, the values that do."""
+
+
+def all_but(choices: Sequence[str], *names: str) -> tuple[str, ...]:
+    """The choices without these."""
+    return tuple(choice for choice in choices if choice not in names)
+
+
+_ROTARY = {"positions": all_but(CHOICES["positions"], "rotary")}
+_RELATIVE = {"positions": all_but(CHOICES["positions"], "relative")}
+_ADDED = {"positions": all_but(CHOICES["positions"], "learned", "sinusoidal")}
+_SCALED, _LLAMA3, _YARN, _LONG = (
+    {**_ROTARY, "rotary_scaling": all_but(CHOICES["rotary_scaling"], *names)}
+    for names in (("linear", "llama3", "yarn"), ("llama3",), ("yarn",), ("llama3", "yarn"))
+)
+WITHOUT_EFFECT: Effects = {
+    "norm_unit_offset": {"norm": ("layernorm",)},
+    "norm_affine": {"norm": ("rmsnorm",)},
+    "norm_bias": {"norm": ("rmsnorm",), "norm_affine": (False,)},
+    "windowed_layers": {"sliding_window": (None,)},
+    "sliding_window": {"windowed_layers": ((),)},
+    "count_padding": {"positions": ("none",)},
+    "position_offset": _ADDED,
+    "sinusoid_layout": {"positions": all_but(CHOICES["positions"], "sinusoidal")},
+    "relative_buckets": _RELATIVE,
+    "relative_max_distance": _RELATIVE,
+    "rotary_base": _ROTARY,
+    "rotary_dim": _ROTARY,
+    "rotary_layout": _ROTARY,
+    "rotary_scaling": _ROTARY,
+    "rotary_factor": _SCALED,
+    "rotary_low_freq_factor": _LLAMA3,
+    "rotary_high_freq_factor": _LLAMA3,
+    "rotary_original_max_seq_len": _LONG,
+    "rotary_beta_fast": _YARN,
+    "rotary_beta_slow": _YARN,
+    "rotary_truncate": _YARN,
+    "rotary_attention_factor": _YARN,
+    "ngram_rows": {"ngrams": (1,)},
+}
+"""Of a model."""
+
+
+def without_effect(values: Mapping[str, Any], effects: Effects, defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Each field that is not what it is by default and that another one has taken the effect of: that one's name."""
+    return {
+        name: other
+        for name, others in effects.items()
+        if name in values and values[name] != defaults.get(name)
+        for other, values_of_other in others.items()
+        if other in values and values[other] in values_of_other
+    }
+
+
+def refuse_without_effect(values: Mapping[str, Any], effects: Effects, defaults: Mapping[str, Any]) -> None:
+    """Raises a UserError that names the first field of `without_effect`, if there is one."""
+    for name, other in without_effect(values, effects, defaults).items():
+        raise UserError(f"{name} is {values[name]}, and has no effect where {other} is {values[other]}: leave it out")
+
+
+def defaults_of_fields(cls: type) -> dict[str, Any]:
+    """The fields of a dataclass that have a default, with it."""
+    return {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
 
 
 def check_field_names(cls: type, values: Mapping[str, Any], *, partial: bool = False) -> None:

@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from transformer_zoo.config.fields import check_field, check_field_names
+from transformer_zoo.config.fields import (
+    WITHOUT_EFFECT,
+    check_field,
+    check_field_names,
+    defaults_of_fields,
+    refuse_without_effect,
+)
 from transformer_zoo.errors import UserError
 
 
@@ -121,9 +127,8 @@ class ModelConfig:
             if isinstance(getattr(self, field.name), list):  # as JSON and YAML have a tuple
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
             check_field(type(self).__name__, field, getattr(self, field.name))
+        refuse_without_effect(vars(self), WITHOUT_EFFECT, defaults_of_fields(type(self)))
         self._check_heads(self.n_heads)
-        if self.windowed_layers is not None and self.sliding_window is None:
-            raise UserError("windowed_layers needs sliding_window: how many tokens these layers see")
 
     @property
     def d_head(self) -> int:

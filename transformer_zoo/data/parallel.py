@@ -60,6 +60,10 @@ class ParallelFiles:
         for name in ("source_column", "target_column"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is no column; columns count from 1")
+        for form, fields in {"tsv": ("source_column", "target_column"), "jsonl": ("source_key", "target_key")}.items():
+            for name in fields if getattr(self, form) is None else ():
+                if getattr(self, name) != getattr(ParallelFiles, name):
+                    raise UserError(f"{name} is {getattr(self, name)}, and has no effect without {form}: leave it out")
 
     def __str__(self) -> str:
         return self.tsv or self.jsonl or f"{self.source} and {self.target}"

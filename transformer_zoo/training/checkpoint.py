@@ -1,5 +1,6 @@
 """Checkpoints of a run, their average, and loading a finished run."""
 
+import math
 import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,8 +37,10 @@ class Progress:
     """Where a run stands, between two updates.
 
     `epoch` and `update` name the next update: its pass over the text and its place in that pass. `seconds` is
-    training time summed over restarts. `snapshots` and `best_step` name the weight files that still count; `logs` holds
-    the lengths in bytes of the files that grow; `data` names what is trained on.
+    training time summed over restarts; `warmup` is for how many updates the learning rate rises, as far as that is
+    known, and `rate` what it was last, as a share of its peak. `lowest` is the least loss of a line of metrics.
+    `snapshots` and `best_step` name the weight files that still count; `logs` holds the lengths in bytes of the files
+    that grow; `data` names what is trained on.
     """
 
     step: int = 0
@@ -45,6 +48,9 @@ class Progress:
     update: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    warmup: float = 0.0
+    rate: float = 0.0
+    lowest: float = math.inf
     best: float | None = None
     best_step: int | None = None
     bad_validations: int = 0

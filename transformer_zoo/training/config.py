@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.training.fields import check_effects, check_ranges
+from transformer_zoo.training.folder import flatten
+from transformer_zoo.training.options import defaults_of
 
 
 @dataclass(kw_only=True)
@@ -15,23 +18,25 @@ class OptimizerConfig:
     Args:
         name: `adam` as in the paper; `adamw`, whose decoupled weight decay touches matrices only; or `muon` for the
             matrices of the layers and AdamW for everything else.
-        lr: Peak learning rate. The `noam` schedule ignores it: there d_model and warmup set the peak.
+        lr: Peak learning rate; not with the `noam` schedule, where d_model and `schedule.factor` set it. By default
+            d_model^-0.5 * 4000^-0.5, the paper's, with `muon` six times that, and a tenth where training goes on from
+            model.init_from.
         adam_lr: `muon`: peak learning rate of what Adam updates, embeddings, the output projection, norms and biases;
-            by default `lr`.
+            by default as `lr`.
         betas: Decay rates of the first and the second moment.
         eps: Added to the denominator.
-        momentum: Decay of Muon's momentum.
-        ns_steps: Newton-Schulz steps by which Muon makes an update orthogonal; fewer are faster and rougher.
+        momentum: `muon`: decay of its momentum; by default 0.95.
+        ns_steps: `muon`: Newton-Schulz steps that make an update orthogonal, fewer are faster, rougher; by default 5.
         weight_decay: Decoupled weight decay of matrices, never of norms and biases; needs `adamw` or `muon`.
     """
 
-    name: Literal["adam", "adamw", "muon"] = "adam"
-    lr: float = 1e-3
+    name: Literal["adam", "adamw", "muon"] = "muon"
+    lr: float | None = None
     adam_lr: float | None = None
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
-    momentum: float = 0.95
-    ns_steps: int = 5
+    momentum: float | None = None
+    ns_steps: int | None = None
     weight_decay: float = 0.0
 
 
@@ -43,17 +48,19 @@ class ScheduleConfig:
         name: `noam` (the paper's), `inverse_sqrt` (the same curve, named by its peak `optimizer.lr`),
             `constant`, `linear` and `cosine` (both end where training does by its limits), or `wsd` (warmup, stable,
             then linear decay).
-        warmup: Updates of linear warmup.
-        factor: Factor of the noam curve.
-        decay: `wsd`: how many of the last updates decay.
-        final_ratio: `linear`, `cosine`, `wsd`: learning rate at the end as a fraction of the peak.
+        warmup: Updates of linear warmup; by default a twentieth of those that are planned, from 10 to 4,000. Under
+            `training.max_minutes` that is the share of time that has passed. With `noam` a warmup that is given sets
+            the peak too: the paper's curve has that at (d_model * warmup)^-0.5.
+        factor: `noam`: factor of its curve; by default 1.
+        decay: `wsd`: how many of the last updates decay; by default a fifth of them.
+        final_ratio: `linear`, `cosine`, `wsd`: learning rate at the end as a fraction of the peak; by default 0.
     """
 
-    name: Literal["noam", "inverse_sqrt", "constant", "linear", "cosine", "wsd"] = "inverse_sqrt"
-    warmup: int = 4000
-    factor: float = 1.0
-    decay: int = 0
-    final_ratio: float = 0.0
+    name: Literal["noam", "inverse_sqrt", "constant", "linear", "cosine", "wsd"] = "linear"
+    warmup: int | None = None
+    factor: float | None = None
+    decay: int | None = None
+    final_ratio: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -117,12 +124,13 @@ class CheckpointConfig:
         every: Updates between two checkpoints. A run that is killed goes on from the last one.
         average_last: How many of the last checkpoints are kept and averaged at the end.
         final_weights: Weights of the finished run: the `average` of the last checkpoints, the `best`
-            validated, or the `last`.
+            validated, or the `last`; by default the last where the learning rate has come down to a tenth of its peak
+            or less, else the average.
     """
 
     every: int = 1000
     average_last: int = 5
-    final_weights: Literal["average", "best", "last"] = "average"
+    final_weights: Literal["average", "best", "last"] | None = None
 
 
 @dataclass(kw_only=True)
@@ -135,6 +143,9 @@ class RunConfig:
         device: `auto` takes CUDA where there is one; or `cpu`, `cuda`, `cuda:1`.
         precision: `auto` takes bfloat16 where the hardware multiplies it fast, else float32.
         compile: Whether torch.compile is used; `auto` does so on CUDA only. (on and off are true and false in YAML.)
+        allow_change: Go on with the run in the folder though `optimizer` (but for its name), `schedule`, `training`,
+            `validation`, `checkpoint` or `precision` are not what they were: after a loss that was not finite, say. It
+            is not kept in the run.
         optimizer: Optimizer.
         schedule: Learning rate.
         training: Updates and limits.
@@ -147,6 +158,7 @@ class RunConfig:
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"
+    allow_change: bool = False
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -165,30 +177,10 @@ class RunConfig:
         """
         if not self.run_dir:
             raise UserError("run_dir is empty: name a folder")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"seed is {self.seed}, expected from 0 to 2^63 - 1")
-        for section in ("optimizer", "schedule", "training", "validation", "checkpoint"):
-            for name, value in dataclasses.asdict(getattr(self, section)).items():
-                least = AT_LEAST.get(f"{section}.{name}", 0)
-                if isinstance(value, int | float) and not least <= value < float("inf"):
-                    raise UserError(f"{section}.{name} is {value}, expected at least {least}")
-        betas = [("optimizer.betas", beta) for beta in self.optimizer.betas]
-        momentum = ("optimizer.momentum", self.optimizer.momentum)
-        for where, share in [("training.ema_decay", self.training.ema_decay), momentum, *betas]:
-            if not 0 <= share < 1:
-                raise UserError(f"{where} is {share}, expected from 0 to less than 1")
-        if self.training.max_minutes == 0:
-            raise UserError("training.max_minutes is 0, expected more; leave it out for no limit")
-        if self.optimizer.adam_lr is not None and not self.optimizer.lr:
-            raise UserError("optimizer.lr is 0, and optimizer.adam_lr goes up and down with it: give one above 0")
-        if self.schedule.name == "wsd" and not 0 < self.schedule.decay <= self.training.max_updates:
-            raise UserError("schedule.decay must be from 1 to training.max_updates for schedule.name: wsd")
-
-
-# Everything else is at least 0.
-AT_LEAST = {
-    "optimizer.ns_steps": 1,
-    "training.batch_tokens": 1, "training.accumulate": 1, "training.max_updates": 1, "training.max_epochs": 1,
-    "training.log_every": 1, "validation.every": 1, "validation.sample_tokens": 1, "checkpoint.every": 1,
-    "checkpoint.average_last": 1,
-}  # fmt: skip
+        fields = flatten(dataclasses.asdict(self))
+        check_ranges(fields)
+        check_effects(fields, flatten(defaults_of(type(self))))
+        if self.schedule.decay is not None and self.schedule.decay > self.training.max_updates:
+            raise UserError(
+                f"schedule.decay is {self.schedule.decay}, more than training.max_updates, {self.training.max_updates}"
+            )

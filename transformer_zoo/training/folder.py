@@ -15,11 +15,13 @@ from transformer_zoo.training.options import save_recipe
 # What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
 # tested.
 MAY_CHANGE = (
-    "run_dir", "device", "compile", "training.max_updates", "training.max_epochs", "training.max_minutes",
-    "training.log_every", "validation.patience", "validation.samples", "validation.prompt",
+    "run_dir", "device", "compile", "allow_change", "training.max_updates", "training.max_epochs",
+    "training.max_minutes", "training.log_every", "validation.patience", "validation.samples", "validation.prompt",
     "validation.sample_tokens", "validation.temperature", "validation.top_k", "checkpoint.final_weights",
     "data.tests", "data.workers", "test",
 )  # fmt: skip
+# What else may, where `allow_change` says so.
+ALLOWED = ("optimizer", "schedule", "training", "validation", "checkpoint", "precision")
 # What a finished run has settled: when to stop, which weights to end with, and how they are tested.
 SETTLED = (
     "training.max_updates", "training.max_epochs", "training.max_minutes", "validation.patience",
@@ -49,7 +51,9 @@ def differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, An
     return [
         f"{name} was {before.get(name)}, now {now.get(name)}"
         for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name) and not is_in(name, MAY_CHANGE)
+        if before.get(name) != now.get(name)
+        and not is_in(name, MAY_CHANGE)
+        and not (new.get("allow_change") and is_in(name, ALLOWED) and name != "optimizer.name")
     ]
 
 
@@ -92,9 +96,11 @@ def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) ->
     if not isinstance(old, dict):
         raise UserError(f"{path} cannot be read; put it back, or give another run_dir")
     if changed := differences(old, plain, defaults):
+        can_be = not differences(old, {**plain, "allow_change": True}, defaults)
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise UserError(
             f"{run_dir} holds another run: {'; '.join(changed[:_SHOWN])}{more}. Give another run_dir, or remove it"
+            f"{'; or go on with the change: --allow_change true' if can_be else ''}"
         )
     if not can_go_on and not is_finished(run_dir, plain):
         raise UserError(
@@ -115,7 +121,7 @@ def open_run(run_dir: Path, plain: dict[str, Any]) -> IO[bytes]:
         raise UserError(f"run_dir: another process is training in {run_dir}") from None
     except OSError as error:
         raise UserError(f"run_dir: {run_dir} cannot be written ({error.strerror})") from None
-    save_recipe(run_dir / "config.yaml", plain)
+    save_recipe(run_dir / "config.yaml", {name: value for name, value in plain.items() if name != "allow_change"})
     return held
 
 

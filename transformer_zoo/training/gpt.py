@@ -104,15 +104,9 @@ class GptRecipe(RunConfig):
         """
         super().validate()
         check_init_from(self.model, self.tokenizer, of_model=(*PROBABILITIES, "max_seq_len"))
-        if self.data.length is not None and self.data.length < 1:
-            raise UserError(f"data.length is {self.data.length}, expected at least 1")
-        if self.data.workers < 0:
-            raise UserError(f"data.workers is {self.data.workers}, expected at least 0")
         settings = self.tokenizer
         if settings.vocab_size is not None and settings.vocab_size < 2:
             raise UserError(f"tokenizer.vocab_size is {settings.vocab_size}, expected at least 2")
-        if settings.training_characters < 1:
-            raise UserError(f"tokenizer.training_characters is {settings.training_characters}, expected at least 1")
         for name in ("train", "validation"):
             files: TextFiles = getattr(self.data, name)
             try:

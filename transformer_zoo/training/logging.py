@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ class RunLog:
     def _append(self, name: str, text: str) -> None:
         self.files[name].write(text.encode("utf-8"))
         self.files[name].flush()
+
+
+def in_words(metrics: Mapping[str, Number]) -> str:
+    """Metrics that a run ends with, one after the other."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 def show(value: Number) -> str:

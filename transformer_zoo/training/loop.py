@@ -23,6 +23,7 @@ from transformer_zoo.training.checkpoint import (
     Progress,
     average_checkpoints,
     copy_weights,
+    load_weights,
     save_weights,
 )
 from transformer_zoo.training.compiling import use_compile
@@ -38,9 +39,18 @@ from transformer_zoo.training.feed import Batch, Feed, Update, cut
 from transformer_zoo.training.logging import Number, RunLog
 from transformer_zoo.training.model_json import first_line
 from transformer_zoo.training.optimizer import make_optimizer
-from transformer_zoo.training.schedule import learning_rate
+from transformer_zoo.training.schedule import (
+    describe_schedule,
+    learning_rate,
+    peak_rate,
+    warmup_by_clock,
+    warmup_of,
+)
 from transformer_zoo.training.signals import StopSignals
-from transformer_zoo.training.window import Window
+from transformer_zoo.training.window import Window, all_finite
+
+SETTLED_RATE = 0.1 + 1e-9
+"""A learning rate that has come down to this share of its peak leaves nothing for an average of weights to smooth."""
 
 
 @dataclass(kw_only=True)
@@ -57,7 +67,8 @@ class Task:
         validate: Metrics of the model as it is: at least "loss", and "bleu" where the best is chosen by it.
         samples: Outputs to look at, taken after `validate`.
         data: Names what `load` gives, by a checksum: a run that goes on must go on with the same.
-        d_model: Width of the model; the noam schedule needs it.
+        d_model: Width of the model, by which learning rates go.
+        fine_tuning: Whether the model was trained before.
         flops_per_token: Floating-point operations that training takes for a token, where it is known.
     """
 
@@ -69,6 +80,7 @@ class Task:
     samples: Callable[[], list[str]]
     data: str
     d_model: int
+    fine_tuning: bool = False
     flops_per_token: float = 0.0
 
 
@@ -88,7 +100,10 @@ class Trainer:
         tune_malloc()
         distributed.start(self.world, self.device)
         self.task.objective.to(self.device)
-        self.optimizer = make_optimizer(task.model, config.optimizer, dtype=self.dtype)
+        self.peak_rate = peak_rate(
+            config.optimizer, config.schedule, d_model=task.d_model, fine_tuning=task.fine_tuning
+        )
+        self.optimizer = make_optimizer(task.model, config.optimizer, lr=self.peak_rate, dtype=self.dtype)
         if use_compile(config.compile, self.device, say=self.world.main):
             task.objective.compile()
         self.objective = distributed.wrap(task.objective, self.device)
@@ -98,6 +113,8 @@ class Trainer:
         self.progress = Progress(data=task.data)
         self.accumulate = config.training.micro_batches(self.world.size)
         self.peak_flops = peak_flops(self.device, self.dtype)
+        self.kept: int | None = None  # the update of the last checkpoint
+        self.rising = False
         self._resume()
 
     def _resume(self) -> None:
@@ -109,7 +126,7 @@ class Trainer:
                 f"{self.run_dir} was trained on another text than data.train is now, or on one tokenized another way: "
                 "put that text back, or give another run_dir"
             )
-        self.progress.data = self.task.data
+        self.progress.data, self.kept = self.task.data, self.progress.step
         for path in self._final_paths():
             if not path.is_file():
                 raise UserError(f"{path} is gone: put it back, or remove {path.parent} to start the run again")
@@ -129,7 +146,7 @@ class Trainer:
         The signals of `signals.STOP` end it before, with a checkpoint and "signal".
 
         Raises:
-            UserError: the loss or the gradient is not finite; the last checkpoint stays.
+            UserError: the loss, the gradient or a weight is not finite; the last checkpoint stays.
         """
         done = self.progress
         self.log = self._open_log() if self.world.main else None
@@ -138,15 +155,27 @@ class Trainer:
         self.planned_updates = self._planned_updates()
         feed = Feed(self.task.plan, self.task.load, self.accumulate, self.world, self.device)
         try:
+            if self.log is not None:
+                self.log.say(self._plan_in_words())
             with StopSignals() as signals, closing(feed.updates(done.epoch, done.update)) as updates:
                 reason = self._train(updates, signals)
             if reason != "signal" and self.world.main:
-                save_weights(self.run_dir / "model.safetensors", average_checkpoints(self._final_paths()))
+                weights = average_checkpoints(self._final_paths())
+                if not all_finite(list(weights.values())):
+                    raise UserError(f"the weights the run would end with are not finite; {self._remedy()}")
+                save_weights(self.run_dir / "model.safetensors", weights)
         finally:
             if self.log is not None:
                 self.log.close()
         distributed.barrier()
         return reason
+
+    def validate_final(self) -> dict[str, Number]:
+        """Metrics of the weights that `fit` wrote, which the model has from here on."""
+        self.task.model.load_state_dict(load_weights(self.run_dir / "model.safetensors"))
+        self.task.objective.eval()
+        with torch.no_grad():
+            return self.task.validate()
 
     def _open_log(self) -> RunLog:
         done = self.progress
@@ -216,6 +245,7 @@ class Trainer:
         if self.device.type == "cpu":  # elsewhere looking makes the CPU wait, and is done before each save
             self._check_finite()
         self.learning_rate = self._learning_rate()
+        done.rate = self.learning_rate / self.peak_rate
         self.optimizer.set_learning_rate(self.learning_rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -234,9 +264,27 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         """Of this update. All processes must ask together, and once: those that go by the clock agree here."""
-        config, last = self.config, self._last_update()
-        d_model, peak = self.task.d_model, config.optimizer.lr
-        return learning_rate(self.progress.step, config.schedule, peak=peak, d_model=d_model, max_updates=last)
+        done, schedule, limits = self.progress, self.config.schedule, self.config.training
+        last = float(self.planned_updates)
+        if limits.max_minutes is not None:
+            share = max(done.step / last, done.seconds / (60 * limits.max_minutes), 1e-9)
+            share = distributed.broadcast(share)  # clocks differ between processes
+            done.warmup = warmup_by_clock(done.step, before=done.warmup or 1.0, share=share)
+            last = done.step / share
+        elif not done.warmup:
+            done.warmup = warmup_of(last)
+        warmup = done.warmup if schedule.warmup is None else schedule.warmup
+        return learning_rate(done.step, schedule, peak=self.peak_rate, warmup=warmup, last=last)
+
+    def _plan_in_words(self) -> str:
+        """What the learning rate will do, and which weights the run will end with."""
+        schedule, minutes = self.config.schedule, self.config.training.max_minutes
+        warmup = schedule.warmup if schedule.warmup is not None else self.progress.warmup or None
+        words = describe_schedule(
+            schedule, peak=self.peak_rate, warmup=warmup, last=self.planned_updates, minutes=minutes
+        )
+        ratio = self.config.optimizer.adam_lr
+        return words if ratio is None else f"{words}; what Adam updates goes up to {ratio:.3g}"
 
     def _planned_updates(self) -> int:
         """max_updates, or those of max_epochs where they are fewer."""
@@ -246,24 +294,44 @@ class Trainer:
         an_epoch = len(cut(self.task.plan(0), self.accumulate, self.world))
         return min(limits.max_updates, limits.max_epochs * an_epoch)
 
-    def _last_update(self) -> int:
-        """Where a schedule that decays ends: at the last that is planned, or that is expected when time is up."""
-        done, limits = self.progress, self.config.training
-        if limits.max_minutes is None:
-            return self.planned_updates
-        expected = done.step * 60 * limits.max_minutes / max(done.seconds, 1e-3)
-        expected = distributed.broadcast(expected)  # clocks differ between processes
-        return min(self.planned_updates, math.ceil(expected))
-
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def _check_finite(self) -> None:
+        """What came in since the last line, and what came of it: the weights, where they are about to be written."""
         if not self.window.finite():
-            raise UserError(
-                f"update {self.progress.step}: loss or gradient is not finite; the last checkpoint in "
-                f"{self.checkpoints.folder} is kept. Lower optimizer.lr, raise schedule.warmup or use float32"
+            raise UserError(f"update {self.progress.step}: loss or gradient is not finite; {self._remedy()}")
+
+    def _check_weights(self) -> None:
+        """The last update may have spoiled them, and no loss has seen that yet."""
+        if not all_finite([*self.parameters, *self.average.average]):
+            raise UserError(f"update {self.progress.step}: weights are not finite; {self._remedy()}")
+
+    def _remedy(self) -> str:
+        """What to do about a run that has diverged."""
+        lower = f"--optimizer.lr {self.peak_rate / 3:.2g}"
+        if self.config.schedule.name == "noam":
+            lower = f"--schedule.factor {(self.config.schedule.factor or 1.0) / 3:.2g}"
+        if self.config.optimizer.adam_lr is not None:
+            lower += f" --optimizer.adam_lr {self.config.optimizer.adam_lr / 3:.2g}"
+        if self.kept is None:
+            first = self.config.checkpoint.every
+            return f"nothing is kept, the first checkpoint comes after update {first}. Start again with {lower}"
+        return (
+            f"update {self.kept} is kept in {self.checkpoints.folder}. The same command goes on from there with "
+            f"{lower} --allow_change true"
+        )
+
+    def _warn_of_rising(self, loss: float) -> None:
+        """A loss that explodes without being infinite: said once, until it has come down again."""
+        done = self.progress
+        rises = loss > done.lowest + max(1.0, done.lowest / 2)
+        if rises and not self.rising and self.log is not None:
+            self.log.say(
+                f"warning: update {done.step}: the loss has risen from {done.lowest:.3g} to {loss:.3g}; if it stays "
+                "so, the run has diverged: give a lower optimizer.lr and another run_dir"
             )
+        self.rising, done.lowest = rises, min(done.lowest, loss)
 
     def _log_training(self) -> None:
         """A line on the updates since the last one, where there are any."""
@@ -272,6 +340,7 @@ class Trainer:
         self._check_finite()
         done, values = self.progress, self.window.close()
         done.tokens += int(values.pop("tokens"))
+        self._warn_of_rising(values["loss"])
         if self.peak_flops and self.task.flops_per_token:
             used = values["tokens_per_second"] * self.task.flops_per_token
             values["mfu"] = used / (self.peak_flops * self.world.size)
@@ -301,11 +370,13 @@ class Trainer:
             metrics = distributed.broadcast(metrics)
             if by not in metrics:
                 raise UserError(f"validation.best_by: {by} was not measured; the validation gives {', '.join(metrics)}")
-            better = done.best is None or (metrics[by] > done.best if by == "bleu" else metrics[by] < done.best)
+            value = float(metrics[by])
+            better = done.best is None or (value > done.best if by == "bleu" else value < done.best)
+            better = better and math.isfinite(value)
             done.bad_validations = 0 if better else done.bad_validations + 1
             done.validated_step = done.step
             if better:
-                done.best, done.best_step = float(metrics[by]), done.step
+                done.best, done.best_step = value, done.step
                 if self.world.main:
                     save_weights(self.checkpoints.weights_path(done.step, best=True), copy_weights(self.task.model))
         self.window.pause(time.monotonic() - paused)
@@ -313,6 +384,7 @@ class Trainer:
     def _save(self, *, snapshot: bool = False) -> None:
         """Writes the state to go on from; a snapshot also keeps the weights for averaging."""
         self._log_training()
+        self._check_weights()
         done, paused = self.progress, time.monotonic()
         done.seconds = time.monotonic() - self.started
         if snapshot:
@@ -325,12 +397,14 @@ class Trainer:
             done.logs = self.log.sizes()
             state = {"model": self.task.model.state_dict(), "optimizer": self.optimizer.state_dict()}
             self.checkpoints.save(done, {**state, "average": self.average.state()})
+        self.kept = done.step
         distributed.barrier()
         self.window.pause(time.monotonic() - paused)
 
     def _final_paths(self) -> list[Path]:
         """The weights whose mean training would end with now."""
-        done, which = self.progress, self.config.checkpoint.final_weights
+        done = self.progress
+        which = self.config.checkpoint.final_weights or ("last" if done.rate <= SETTLED_RATE else "average")
         if which == "best" and done.best_step is not None:
             return [self.checkpoints.weights_path(done.best_step, best=True)]
         return [self.checkpoints.weights_path(step) for step in done.snapshots[0 if which == "average" else -1 :]]

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+MOMENTUM, NS_STEPS = 0.95, 5
 
 
-def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonalize(matrices: Tensor, steps: int = NS_STEPS) -> Tensor:
     """Singular values near 1 in place of whatever they were, by a quintic Newton-Schulz iteration.
 
     Args:
@@ -50,8 +51,8 @@ class Muon(Optimizer):
         self,
         params: Any,
         lr: float = 1e-3,
-        momentum: float = 0.95,
-        ns_steps: int = 5,
+        momentum: float = MOMENTUM,
+        ns_steps: int = NS_STEPS,
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.float32,
     ) -> None:

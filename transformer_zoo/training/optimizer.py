@@ -7,9 +7,8 @@ import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import OptimizerConfig
-from transformer_zoo.training.muon import Muon
+from transformer_zoo.training.muon import MOMENTUM, NS_STEPS, Muon
 
 
 class Optimizers:
@@ -38,9 +37,12 @@ class Optimizers:
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there, with this optimizer's own decay rates and the like."""
+        own = [{name: value for name, value in group.items() if name != "params"} for group in self.param_groups]
         for part, its_state in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(its_state)
+        for group, options in zip(self.param_groups, own, strict=True):
+            group.update(options)
 
     def set_learning_rate(self, lr: float) -> None:
         """The learning rate of every group; those of Adam beside Muon keep their ratio to it."""
@@ -48,19 +50,20 @@ class Optimizers:
             group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig, *, dtype: torch.dtype = torch.float32) -> Optimizers:
+def make_optimizer(
+    model: nn.Module, config: OptimizerConfig, *, lr: float, dtype: torch.dtype = torch.float32
+) -> Optimizers:
     """The optimizer of a model, with torch's fused kernel for Adam, which CPU and CUDA both have.
 
     Weight decay goes to parameters of two or more dimensions; norms and biases have one. Muon takes the matrices of the
     layers, and iterates in `dtype`; embeddings, which are updated row by row, and the output projection stay with Adam.
 
-    Raises:
-        UserError: weight decay with plain Adam, whose L2 term is not decoupled; adam_lr without Muon.
+    Args:
+        model: What it updates.
+        config: Its kind.
+        lr: The peak of the learning rate, to which `adam_lr` is the peak of Adam's beside Muon.
+        dtype: Of Muon's iteration.
     """
-    if config.adam_lr is not None and config.name != "muon":
-        raise UserError("optimizer.adam_lr is for optimizer.name: muon; set optimizer.lr")
-    if config.weight_decay and config.name == "adam":
-        raise UserError("optimizer.weight_decay needs optimizer.name: adamw or muon")
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     parts: list[Optimizer] = []
     if config.name == "muon":
@@ -69,9 +72,9 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig, *, dtype: torch.dt
         parts.append(
             Muon(
                 muon,
-                lr=config.lr,
-                momentum=config.momentum,
-                ns_steps=config.ns_steps,
+                lr=lr,
+                momentum=MOMENTUM if config.momentum is None else config.momentum,
+                ns_steps=NS_STEPS if config.ns_steps is None else config.ns_steps,
                 weight_decay=config.weight_decay,
                 dtype=dtype,
             )
@@ -83,8 +86,8 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig, *, dtype: torch.dt
     ]
     groups = [group for group in groups if group["params"]]
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in rest)
-    if config.name == "muon" and config.adam_lr is not None:
-        groups = [{**group, "lr_ratio": config.adam_lr / config.lr} for group in groups]
+    if config.adam_lr is not None:
+        groups = [{**group, "lr_ratio": config.adam_lr / lr} for group in groups]
     kind = Adam if config.name == "adam" else AdamW
-    parts.append(kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused))
+    parts.append(kind(groups, lr=lr, betas=config.betas, eps=config.eps, fused=fused))
     return Optimizers(parts)

@@ -1,54 +1,121 @@
-"""Learning rate as a pure function of the update number.
+"""Learning rate as a pure function of the update number, and of where the run is expected to end.
 
 `step` counts optimizer updates from 1, so that no update is made at learning rate 0. Nothing is remembered
-between calls: a resumed run needs the number of its next update and no more.
+between calls: a resumed run needs the number of its next update, the length of its warmup, and no more.
 """
 
 import math
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.config import ScheduleConfig
+from transformer_zoo.training.config import OptimizerConfig, ScheduleConfig
+
+PAPERS_WARMUP, LEAST_WARMUP = 4000, 10
+WARMUP_SHARE, DECAY_SHARE = 1 / 20, 1 / 5
+MUON_RATIO, FINE_TUNING_RATIO = 6.0, 0.1
 
 
-def noam(step: int, *, d_model: int, warmup: int, factor: float = 1.0) -> float:
-    """factor * d_model^-0.5 * min(step^-0.5, step * warmup^-1.5); Vaswani et al. 2017, equation 3."""
-    rise: float = step * max(warmup, 1) ** -1.5
-    return factor / math.sqrt(d_model) * min(1 / math.sqrt(step), rise)
+def peak_rate(
+    optimizer: OptimizerConfig, schedule: ScheduleConfig, *, d_model: int, fine_tuning: bool = False
+) -> float:
+    """The highest learning rate: `optimizer.lr`, or by default that of the paper for this width.
+
+    That is d_model^-0.5 * 4000^-0.5, the peak of equation 3 with the paper's warmup. Muon takes six times as much, and
+    a model that was trained before a tenth. `noam` has it times `factor`, or equation 3's peak for a warmup that is
+    given.
+    """
+    if schedule.name == "noam":
+        warmup = PAPERS_WARMUP if schedule.warmup is None else max(schedule.warmup, 1)
+        return (1.0 if schedule.factor is None else schedule.factor) / math.sqrt(d_model * warmup)
+    if optimizer.lr is not None:
+        return optimizer.lr
+    ratio = (MUON_RATIO if optimizer.name == "muon" else 1.0) * (FINE_TUNING_RATIO if fine_tuning else 1.0)
+    return ratio / math.sqrt(d_model * PAPERS_WARMUP)
 
 
-def inverse_sqrt(step: int, *, peak: float, warmup: int) -> float:
-    """The curve of `noam`, named by its peak, which it reaches at step `warmup`."""
-    warmup = max(warmup, 1)
+def warmup_of(updates: float) -> float:
+    """Updates of warmup where nobody says how many: a twentieth of those that are planned, from 10 to 4,000."""
+    return min(PAPERS_WARMUP, max(LEAST_WARMUP, updates * WARMUP_SHARE))
+
+
+def warmup_by_clock(step: int, *, before: float, share: float) -> float:
+    """The same for a run that ends when its time is up: what warmup lasts, as it looks at update `step`.
+
+    Once it is over it stays what it is. Until then the rate rises by the share of time that has passed, by at least
+    1/4,000 of the peak in an update and at most a tenth, so that it never jumps.
+
+    Args:
+        step: The update that is to be made.
+        before: What this function gave for the update before; of the first anything above 0.
+        share: Of the run's time, what has passed.
+    """
+    risen = (step - 1) / before
+    if risen >= 1:
+        return before
+    return step / min(1.0, risen + 1 / LEAST_WARMUP, max(share / WARMUP_SHARE, risen + 1 / PAPERS_WARMUP))
+
+
+def inverse_sqrt(step: int, *, peak: float, warmup: float) -> float:
+    """peak * min(step / warmup, (warmup / step)^0.5): equation 3 of Vaswani et al. 2017, named by its peak."""
     return peak * min(step / warmup, math.sqrt(warmup / step))
 
 
-def constant(step: int, *, peak: float, warmup: int) -> float:
-    """Linear warmup over `warmup` updates, then the peak."""
-    return peak * min(1.0, step / max(warmup, 1))
-
-
-def decay_to(step: int, *, start: int, end: int, final_ratio: float, shape: str) -> float:
+def decay_to(step: int, *, start: float, end: float, final_ratio: float, shape: str) -> float:
     """Factor that falls from 1 at `start` to `final_ratio` at `end`; `shape` is linear or cosine."""
-    progress = min(1.0, max(0.0, (step - start) / max(1, end - start)))
+    progress = min(1.0, max(0.0, (step - start) / max(end - start, 1e-9)))
     left = 1.0 - progress if shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
     return final_ratio + (1.0 - final_ratio) * left
 
 
-def learning_rate(step: int, config: ScheduleConfig, *, peak: float, d_model: int, max_updates: int) -> float:
-    """Learning rate of update `step` (1, 2, ...), `max_updates` being the last.
+def learning_rate(step: int, config: ScheduleConfig, *, peak: float, warmup: float, last: float) -> float:
+    """Learning rate of update `step` (1, 2, ...).
+
+    Args:
+        step: Its number.
+        config: The schedule.
+        peak: The highest rate, which is reached at update `warmup`.
+        warmup: Updates in which the rate rises in a straight line.
+        last: The last update, as far as that is known: where the schedules that decay end.
 
     Raises:
         UserError: `step` is below 1.
     """
     if step < 1:
         raise UserError(f"the schedule counts updates from 1, not {step}")
-    if config.name == "noam":
-        return noam(step, d_model=d_model, warmup=config.warmup, factor=config.factor)
-    if config.name == "inverse_sqrt":
-        return inverse_sqrt(step, peak=peak, warmup=config.warmup)
-    warm = constant(step, peak=peak, warmup=config.warmup)
+    warmup = max(warmup, 1.0)
+    warm = peak * min(1.0, step / warmup)
+    if config.name in ("noam", "inverse_sqrt"):
+        return inverse_sqrt(step, peak=peak, warmup=warmup)
     if config.name == "constant":
         return warm
-    start = max_updates - config.decay if config.name == "wsd" else config.warmup
+    decay = last * DECAY_SHARE if config.decay is None else config.decay
+    start = last - decay if config.name == "wsd" else warmup
     shape = "cosine" if config.name == "cosine" else "linear"
-    return warm * decay_to(step, start=start, end=max_updates, final_ratio=config.final_ratio, shape=shape)
+    return warm * decay_to(step, start=start, end=last, final_ratio=config.final_ratio or 0.0, shape=shape)
+
+
+def describe_schedule(
+    config: ScheduleConfig, *, peak: float, warmup: float | None, last: int, minutes: float | None
+) -> str:
+    """One line for people: where the rate's peak is, and where it ends.
+
+    Args:
+        config: The schedule.
+        peak: Its highest rate.
+        warmup: Updates of warmup, where that is settled.
+        last: The last update that is planned.
+        minutes: The time after which the run ends, if it has not come to that update.
+    """
+    start = warmup_of(last) if warmup is None else warmup
+    highest, end = (
+        learning_rate(step, config, peak=peak, warmup=start, last=last)
+        for step in (min(max(round(start), 1), last), last)
+    )
+    words = f"learning rate ({config.name}): up to {highest:.3g} at update {min(start, last):,.0f}, then"
+    if minutes is None:
+        return f"{words} {end:.3g} at update {last:,}"
+    clock = f"{minutes:g} minutes"
+    if warmup is None:
+        words = f"learning rate ({config.name}): up to {peak:.3g} after a twentieth of {clock}, then"
+    if config.name in ("noam", "inverse_sqrt"):
+        return f"{words} lower as step^-0.5 until the end of {clock}"
+    return f"{words} {end:.3g} at the end of {clock}, or at update {last:,}"

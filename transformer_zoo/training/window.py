@@ -2,11 +2,18 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from transformer_zoo.training import distributed
+
+
+def all_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether no number in them is infinite or NaN; of tensors on a GPU one look is waited for."""
+    finite = [tensor.detach().isfinite().all() for tensor in tensors]
+    return not finite or bool(torch.stack(finite).all())
 
 
 class Window:

@@ -5,7 +5,14 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, check_field_names
+from transformer_zoo.config import (
+    WITHOUT_EFFECT,
+    DecoderConfig,
+    EncoderDecoderConfig,
+    check_field_names,
+    defaults_of_fields,
+    without_effect,
+)
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.presets import PRESETS
 
@@ -27,6 +34,9 @@ def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderCon
     order. So `get_config("gpt2", vocab_size=65)` ends texts with id 64, as GPT-2 ends them with its last; where that is
     another token, such as the last of 65 characters, say `eos_id=None`, or which id it is.
 
+    What the preset says and a replaced field leaves without effect, such as the base of a rotation that is no more, is
+    as it is by default.
+
     Raises:
         UserError: no preset has that name, a field does not exist or does not fit, or the vocabulary has no room for
             its special tokens.
@@ -37,7 +47,9 @@ def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderCon
         raise UserError(f"no architecture is called {name!r}; {like_it}`transformer-zoo list` names all {len(PRESETS)}")
     config = PRESETS[name]
     check_field_names(type(config), overrides, partial=True)
-    fields = {**config.to_dict(), **overrides}
+    fields, defaults = {**config.to_dict(), **overrides}, defaults_of_fields(type(config))
+    for idle in without_effect(fields, WITHOUT_EFFECT, defaults).keys() - overrides:
+        fields[idle] = defaults[idle]
     sizes = [overrides.get(name) for name in ("vocab_size", "target_vocab_size")]
     if given := [size for size in sizes if type(size) is int and size > 0]:
         fields |= _moved_ids(config, overrides, min(given))

@@ -1,0 +1,89 @@
+"""What the fields of a recipe may be, and when one has no effect: both refused by name before anything is read."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from transformer_zoo.config.fields import Effects, refuse_without_effect
+from transformer_zoo.errors import UserError
+
+Range = tuple[float, float, str]
+"""Least, most, and which of the two belong to it: "[]", "[)", "(]" or "()"."""
+
+_WHOLE = 2**63  # more than any count needs, and what a 64-bit number holds
+ANYTHING: Range = (0, _WHOLE, "[)")
+_COUNT: Range = (1, _WHOLE, "[)")
+_ABOVE_0: Range = (0, math.inf, "()")
+_SHARE: Range = (0, 1, "[)")
+_BEAM: Range = (1, 1000, "[]")
+RANGES: dict[str, Range] = {
+    "optimizer.lr": _ABOVE_0, "optimizer.adam_lr": _ABOVE_0, "optimizer.betas": _SHARE, "optimizer.eps": _ABOVE_0,
+    "optimizer.momentum": _SHARE, "optimizer.ns_steps": (1, 100, "[]"), "schedule.factor": _ABOVE_0,
+    "schedule.decay": _COUNT, "schedule.final_ratio": (0, 1, "[]"), "training.batch_tokens": _COUNT,
+    "training.accumulate": _COUNT, "training.max_updates": _COUNT, "training.max_epochs": _COUNT,
+    "training.max_minutes": _ABOVE_0, "training.ema_decay": _SHARE, "training.log_every": _COUNT,
+    "training.label_smoothing": _SHARE, "validation.every": _COUNT, "validation.beam": _BEAM,
+    "validation.samples": (0, 10_000, "[]"), "validation.sample_tokens": (1, 1_000_000, "[]"),
+    "validation.temperature": (0, 1000, "[]"), "checkpoint.every": _COUNT, "checkpoint.average_last": _COUNT,
+    "test.beam": _BEAM, "test.length_penalty": (-10, 10, "[]"), "data.workers": (0, 1000, "[]"), "data.length": _COUNT,
+    "tokenizer.character_coverage": (0.98, 1, "[]"), "tokenizer.sample_alpha": (0, 1, "[]"),
+    "tokenizer.training_characters": _COUNT,
+}  # fmt: skip
+"""Of the numbers in a recipe; others are at least 0. Those of a model are its configuration's affair."""
+
+_MUON = {"optimizer.name": ("adam", "adamw")}
+_TRAINED = {"tokenizer.kind": ("characters", "words", "bytes", "tiktoken")}
+_SAMPLED = {"validation.samples": (0,)}
+EFFECTS: Effects = {
+    "optimizer.lr": {"schedule.name": ("noam",)},
+    "optimizer.adam_lr": _MUON,
+    "optimizer.momentum": _MUON,
+    "optimizer.ns_steps": _MUON,
+    "optimizer.weight_decay": {"optimizer.name": ("adam",)},
+    "schedule.factor": {"schedule.name": ("inverse_sqrt", "constant", "linear", "cosine", "wsd")},
+    "schedule.decay": {"schedule.name": ("noam", "inverse_sqrt", "constant", "linear", "cosine")},
+    "schedule.final_ratio": {"schedule.name": ("noam", "inverse_sqrt", "constant")},
+    "training.accumulate": {"training.update_tokens": range(1, _WHOLE)},
+    "validation.prompt": _SAMPLED,
+    "validation.sample_tokens": _SAMPLED,
+    "validation.temperature": _SAMPLED,
+    "validation.top_k": {**_SAMPLED, "validation.temperature": (0,)},
+    "tokenizer.encoding": {"tokenizer.kind": ("characters", "words", "bytes", "sentencepiece")},
+    "tokenizer.vocab_size": {"tokenizer.kind": ("characters", "bytes", "tiktoken")},
+    "tokenizer.model_type": _TRAINED,
+    "tokenizer.training_characters": _TRAINED,
+    "tokenizer.end_of_text": {"tokenizer.kind": ("bytes", "tiktoken", "sentencepiece")},
+    "test.length_penalty": {"test.beam": (1,)},
+    "test.penalty": {"test.beam": (1,), "test.length_penalty": (0,)},
+}
+"""Of a recipe: when a field has no effect (`config.without_effect`)."""
+
+
+def check_ranges(fields: Mapping[str, Any]) -> None:
+    """Raises a UserError that names a number of a recipe that is out of its range; `fields` are flat."""
+    for name, value in fields.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            is_number = isinstance(number, int | float) and not isinstance(number, bool)
+            if is_number and not name.startswith("model.") and not _is_in(number, limits := RANGES.get(name, ANYTHING)):
+                raise UserError(f"{name} is {number}, expected {_in_words(limits)}")
+
+
+def check_effects(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raises a UserError that names a field that is given and has no effect; both are flat."""
+    refuse_without_effect(fields, EFFECTS, defaults)
+
+
+def _is_in(number: float, limits: Range) -> bool:
+    least, most, ends = limits
+    above = number >= least if ends[0] == "[" else number > least
+    return above and (number <= most if ends[1] == "]" else number < most)
+
+
+def _in_words(limits: Range) -> str:
+    least, most, ends = limits
+    start = f"at least {least}" if ends[0] == "[" else f"more than {least}"
+    if most == math.inf:
+        return f"{start} and finite"
+    if most == _WHOLE:
+        return f"{start} and less than 2^63"
+    return f"{start} and {'at most' if ends[1] == ']' else 'less than'} {most:,}"
