@@ -3,8 +3,6 @@
 There is no official split. This one goes by a hash of the English sentence: it stays when others are added.
 """
 
-import hashlib
-import re
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -12,48 +10,12 @@ from typing import Literal
 
 from transformer_zoo.data.corpora import find, hub_rows, load_hub, run, write_split
 from transformer_zoo.data.parallel import ParallelFiles, read_parallel
+from transformer_zoo.data.splits import split_pairs
 from transformer_zoo.errors import UserError
 
 Pair = tuple[str, str]
 MANYTHINGS = {"de": "deu", "fr": "fra"}
-PER_THOUSAND = 10  # of the English sentences, in val and in test each
-
-
-def key(sentence: str) -> str:
-    """What two copies of a sentence share: 'Hi.' and 'hi!' are one."""
-    return " ".join(re.findall(r"\w+", sentence.casefold())) or sentence
-
-
-def digest(text: str) -> int:
-    """A number that is the same on every machine."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def split(pairs: Iterable[Pair]) -> tuple[dict[str, list[Pair]], dict[str, int]]:
-    """The pairs of each split, in hash order, and how many were dropped for which reason.
-
-    All translations of an English sentence are in one split. A pair whose other side is also in test (or, for
-    train, in val) is dropped.
-    """
-    parts: dict[str, list[Pair]] = {"test": [], "val": [], "train": []}
-    dropped = {"empty": 0, "repeated": 0, "translation is in test": 0, "translation is in val": 0}
-    seen: set[Pair] = set()
-    for english, other in pairs:
-        if not english.strip() or not other.strip():
-            dropped["empty"] += 1
-        elif (english, other) in seen:
-            dropped["repeated"] += 1
-        else:
-            seen.add((english, other))
-            place = digest(key(english)) % 1_000 // PER_THOUSAND
-            parts[("test", "val")[place] if place < 2 else "train"].append((english, other))
-    for held_out, later in (("test", ("val", "train")), ("val", ("train",))):
-        taken = {key(other) for _, other in parts[held_out]}
-        for name in later:
-            kept = [pair for pair in parts[name] if key(pair[1]) not in taken]
-            dropped[f"translation is in {held_out}"] += len(parts[name]) - len(kept)
-            parts[name] = kept
-    return {name: sorted(part, key=lambda pair: digest("\t".join(pair))) for name, part in parts.items()}, dropped
+HELD_OUT = {"test": 0.01, "val": 0.01}  # of the English sentences
 
 
 def from_folder(folder: Path, code: str) -> Iterable[Pair]:
@@ -91,7 +53,7 @@ def prepare(
         out: folder for train.en, train.de, ...; by default the script's own.
     """
     pairs = list(from_folder(from_, MANYTHINGS[target]) if from_ is not None else from_hub(hub, target))
-    parts, dropped = split(pairs)
+    parts, dropped = split_pairs(pairs, HELD_OUT)
     for name, part in parts.items():
         write_split(out, name, ("en", target), part)
     reasons = "; ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)

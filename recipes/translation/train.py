@@ -31,6 +31,7 @@ from transformer_zoo.data import (
     read_parallel,
 )
 from transformer_zoo.data.imported_translation import load_translation_tokenizer
+from transformer_zoo.data.leaks import find_leaks
 from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.data.writable import check_writable
 from transformer_zoo.errors import UserError, run_program
@@ -62,8 +63,6 @@ def main(arguments: list[str]) -> None:
     run_dir, here = Path(recipe.run_dir), distributed.world()
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
-    if recipe.data.train == recipe.data.validation:
-        say("warning: data.validation is data.train; what is measured on it says nothing about other text")
     check_bleu(recipe)
     if recipe.model.init_from is None:
         model_config(recipe)  # is there such a preset, do the fields fit?
@@ -73,6 +72,7 @@ def main(arguments: list[str]) -> None:
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
     start = get_start(recipe, run_dir)
     train, validation, tests = read_data(recipe, say)
+    leaks = report_leaks(train, {"validation": validation, **tests}, say) if here.main else {}
     distributed.start(here, device)
     with ExitStack() as held:
         with distributed.first() as mine:
@@ -102,8 +102,8 @@ def main(arguments: list[str]) -> None:
             metrics = trainer.validate_final()
             say(f"validation, final weights: {in_words(metrics)}")
             scores = score_tests(recipe, run_dir, tests, device)
-            results = {"step": step, "ended_by": reason, "validation": metrics, "tests": scores, "targets": targets}
-            mark_finished(run_dir, plain, results)
+            results = {"step": step, "ended_by": reason, "validation": metrics, "tests": scores}
+            mark_finished(run_dir, plain, {**results, "targets": targets, "leaks": leaks})
             say(f"translate with: transformer-zoo translate {run_dir}")
 
 
@@ -124,6 +124,17 @@ def read_data(recipe: Recipe, say: Say) -> tuple[ParallelText, ParallelText, dic
     if report.n_dropped:
         say(report)
     return train, validation, {name: read_parallel(files) for name, files in data.tests.items()}
+
+
+def report_leaks(train: ParallelText, held_out: dict[str, ParallelText], say: Say) -> dict[str, Any]:
+    """Says what of the texts that measure stands in the training text too, and returns it as plain data."""
+    leaks = find_leaks(train, held_out)
+    for name, found in leaks.items():
+        say(f"{'warning: ' if found else ''}{name}: {found}")
+    if any(leaks.values()):
+        say("warning: what is measured on text that was trained on says little about other text; "
+            "`transformer-zoo split` makes splits without leaks")  # fmt: skip
+    return {name: found.as_dict() for name, found in leaks.items()}
 
 
 def get_start(recipe: Recipe, run_dir: Path) -> Initial | None:

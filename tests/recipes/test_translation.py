@@ -122,6 +122,7 @@ def test_from_raw_text_to_scores_in_one_folder(
     writable = {name: (text["lines"], text["not_writable"]) for name, text in results["targets"].items()}
     assert {name: n for name, (_, n) in writable.items()} == {"train": 0, "validation": 0, "words": 0}
     assert writable["words"] == (12, 0)
+    assert set(results["leaks"]) == {"validation", "words"}
     for name, text in (("src", tmp_path / "test.en"), ("ref", tmp_path / "test.de")):
         assert (run_dir / "test" / f"words.{name}").read_bytes() == text.read_bytes()
     assert len((run_dir / "test" / "words.hyp").read_text().splitlines()) == 12
@@ -154,6 +155,41 @@ def test_from_raw_text_to_scores_in_one_folder(
     assert (run_dir / "model.safetensors").read_bytes() != before
     with pytest.raises(UserError, match=r"optimizer\.lr was None, now 0.5.*--allow_change true"):
         train(recipe, "--optimizer.lr", "0.5")
+
+
+def test_leaks_are_counted_and_blank_targets_dropped(
+    recipe: Path, tmp_path: Path, train: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first validation pair and, in capitals, the first test source stand in the training text."""
+    validation, test = ((tmp_path / f"{name}.en").read_text("utf-8").splitlines()[0] for name in ("val", "test"))
+    german = (tmp_path / "val.de").read_text("utf-8").splitlines()[0]
+    for name, lines in {
+        "train.en": [test.upper() + "!" * 60, validation, "a cat", "a dog"],
+        "train.de": ["ein", german, "\u200b", "\ufeff \u200e"],
+    }.items():
+        (tmp_path / name).write_text("".join(line + "\n" for line in lines), "utf-8")
+    for name in ("val", "test"):
+        for side in ("en", "de"):
+            lines = (tmp_path / f"{name}.{side}").read_text("utf-8").splitlines()
+            (tmp_path / f"{name}.{side}").write_text(lines[0] + "\n", "utf-8")
+    train(recipe, "--training.max_updates", "1", "--tokenizer.vocab_size", "40")
+    said = capsys.readouterr()
+    assert "dropped 2 invisible (zero-width, direction and control characters alone) (lines 3, 4)" in said.out
+    assert "warning: validation: of its 1 pairs 1 sources, 1 targets, 1 pairs stand in the training text" in said.out
+    none, pair = ({"sources": n, "targets": n, "pairs": n} for n in (0, 1))
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["leaks"] == {
+        "validation": {"of": 1, "exact": pair, "near": pair},
+        "words": {"of": 1, "exact": none, "near": {"sources": 1, "targets": 0, "pairs": 0}},
+    }
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_a_test_does_not_take_the_name_of_another_split(recipe: Path, train: Callable[..., None], name: str) -> None:
+    fields = yaml.safe_load(recipe.read_text())
+    fields["data"]["tests"] = {name: fields["data"]["tests"]["words"]}
+    recipe.write_text(yaml.safe_dump(fields))
+    with pytest.raises(UserError, match=rf"data\.tests: '{name}' is the name of another split"):
+        train(recipe)
 
 
 def test_separate_vocabularies_sampling_and_the_same_config_again_give_the_same_run(

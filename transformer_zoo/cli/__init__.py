@@ -12,6 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from transformer_zoo.cli import commands, exchange, zoo
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.options import run_command
+    from transformer_zoo.cli.split import split
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     return run_program(
         lambda: run_command(
-            (*translating, generate, exchange.import_, exchange.export, zoo.list_, zoo.describe),
+            (*translating, generate, split, exchange.import_, exchange.export, zoo.list_, zoo.describe),
             sys.argv[1:] if arguments is None else arguments,
             prog="transformer-zoo",
             description="Translate or write with a trained run, score it, average its checkpoints; import and export "

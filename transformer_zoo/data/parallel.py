@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from transformer_zoo.data.characters import EMPTY, INVISIBLE, is_blank, why_blank
 from transformer_zoo.errors import UserError
 
 _BOM = b"\xef\xbb\xbf"
@@ -153,7 +154,7 @@ def _read_tsv(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
     source, target = [], []
     need = max(files.source_column, files.target_column)
     for number, line in enumerate(read_lines(path), start=1):
-        columns = line.split("\t") if line.strip() else [""] * need
+        columns = [""] * need if is_blank(line) else line.split("\t")
         if len(columns) < need:
             raise UserError(f"{path}:{number}: {len(columns)} columns, but column {need} is asked for")
         source.append(columns[files.source_column - 1])
@@ -177,7 +178,7 @@ def read_json_lines(path: str | Path, keys: Sequence[str]) -> Iterator[list[str]
         UserError: as `read_lines`; a line is no JSON object, lacks a key or holds no text there (it names the line).
     """
     for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
+        if is_blank(line):
             yield [""] * len(keys)
             continue
         try:
@@ -206,7 +207,7 @@ def _value(row: object, key: str, where: str) -> str:
 
 @dataclass(kw_only=True)
 class Cleaning:
-    """What to drop before training. Pairs with an empty side, or too long for the model, are always dropped.
+    """What to drop before training. Pairs with a blank side, or too long for the model, are always dropped.
 
     Args:
         drop_duplicates: Drop a pair that was there before, letter by letter on both sides.
@@ -246,21 +247,21 @@ def _reason(why: str, lines: NDArray[np.int64]) -> str:
 
 
 def clean(text: ParallelText, cleaning: Cleaning) -> tuple[ParallelText, CleaningReport]:
-    """Drop empty, badly matched and repeated pairs. Length in tokens is `drop_overlong`'s part.
+    """Drop blank, badly matched and repeated pairs. Length in tokens is `drop_overlong`'s part.
 
     A pair is counted under the first reason that applies, in that order.
 
     Raises:
         UserError: nothing is left.
     """
-    reasons: dict[str, list[int]] = {"empty": [], "length ratio": [], "duplicate": []}
+    reasons: dict[str, list[int]] = {EMPTY: [], INVISIBLE: [], "length ratio": [], "duplicate": []}
     kept: list[int] = []
     seen: set[tuple[str, str]] = set()
     ratio = cleaning.max_length_ratio or float("inf")
     for i, pair in enumerate(zip(text.source, text.target, strict=True)):
         shorter, longer = sorted(len(side.strip()) for side in pair)
-        if shorter == 0:
-            reasons["empty"].append(i)
+        if blank := next(filter(None, map(why_blank, pair)), None):
+            reasons[blank].append(i)
         elif longer > _RATIO_FROM and longer > ratio * shorter:
             reasons["length ratio"].append(i)
         elif pair in seen:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from transformer_zoo.data.characters import is_blank
 from transformer_zoo.data.parallel import read_json_lines, read_lines
 from transformer_zoo.errors import UserError
 
@@ -109,7 +110,7 @@ class TextFiles:
     def _json_lines(self, path: Path) -> Iterator[Piece]:
         rows: Iterable[list[str]] = read_json_lines(path, [self.jsonl_key or "text"])
         for number, (text,) in enumerate(rows, start=1):
-            if text.strip():
+            if not is_blank(text):
                 yield Piece(text, True, str(path), number)
 
 
@@ -130,7 +131,7 @@ def _plain(path: Path, separator: str | None) -> Iterator[Piece]:
     number = 0
     for number, line in enumerate(read_lines(path, ends=True), start=1):
         if separator is not None and line.rstrip("\r\n") == separator:
-            if opened or any(map(str.strip, lines)):
+            if opened or not all(map(is_blank, lines)):
                 yield Piece("".join(lines), True, str(path), start)
             lines, size, start, opened = [], 0, number + 1, False
             continue
@@ -140,7 +141,7 @@ def _plain(path: Path, separator: str | None) -> Iterator[Piece]:
             head, tail = _cut("".join(lines))
             yield Piece(head, False, str(path), start)
             lines, size, start, opened = [tail], len(tail), start + head.count("\n"), True
-    if opened or any(map(str.strip, lines)):
+    if opened or not all(map(is_blank, lines)):
         yield Piece("".join(lines), True, str(path), start)
 
 

@@ -148,6 +148,8 @@ class Recipe(RunConfig):
         for name in data.tests:
             if not re.fullmatch(r"[\w-][\w.-]*", str(name)):
                 raise UserError(f"data.tests: {name!r} is no name for a file; take letters, digits, - and _")
+            if name in ("train", "validation"):
+                raise UserError(f"data.tests: {name!r} is the name of another split; give the test another one")
         if (ratio := data.cleaning.max_length_ratio) and not 1 <= ratio < math.inf:
             raise UserError(f"data.cleaning.max_length_ratio is {ratio}, expected 0 or at least 1")
 

@@ -1,0 +1,84 @@
+"""Leaks: sentences that are held out, and stand in the training text all the same."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from transformer_zoo.data.characters import bare, is_blank
+from transformer_zoo.data.parallel import ParallelText
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How many sources, targets and pairs of a held-out text stand in the training text too."""
+
+    sources: int
+    targets: int
+    pairs: int
+
+    def __str__(self) -> str:
+        return f"{self.sources:,} sources, {self.targets:,} targets, {self.pairs:,} pairs"
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What a held-out text shares with the training text: `exact` letter by letter, `near` by `bare`."""
+
+    of: int
+    exact: Shared
+    near: Shared
+
+    def __bool__(self) -> bool:
+        return self.near != Shared(0, 0, 0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for results.json."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """One line."""
+        if not self:
+            return f"none of its {self.of:,} pairs shares a side with the training text"
+        near = (
+            "" if self.near == self.exact else f"; {self.near} but for case, punctuation, white space and form (NFKC)"
+        )
+        return f"of its {self.of:,} pairs {self.exact} stand in the training text too{near}"
+
+
+def find_leaks(train: ParallelText, held_out: Mapping[str, ParallelText]) -> dict[str, Leaks]:
+    """What each of the texts shares with `train`. Blank sides are not counted.
+
+    Lines of the held-out texts are counted, so one that stands there twice counts twice.
+    """
+    exact, near = (_shared(train, held_out, form) for form in (str, bare))
+    return {name: Leaks(len(text), exact[name], near[name]) for name, text in held_out.items()}
+
+
+def _shared(train: ParallelText, held_out: Mapping[str, ParallelText], form: Callable[[str], str]) -> dict[str, Shared]:
+    rows = {name: list(zip(*_keys(text, form), strict=True)) for name, text in held_out.items()}
+    wanted = [{row[side] for part in rows.values() for row in part} - {""} for side in (0, 1)]
+    sides: tuple[set[str], set[str]] = set(), set()
+    pairs: set[tuple[str, str]] = set()
+    lines = zip(train.source, train.target, strict=True)
+    for line in tqdm(lines, desc="leaks", total=len(train), unit=" pairs", disable=None, leave=False):
+        key = form(line[0]), form(line[1])
+        there = [key[side] in wanted[side] for side in (0, 1)]
+        for side in (0, 1):
+            if there[side]:
+                sides[side].add(key[side])
+        if all(there):
+            pairs.add(key)
+    return {
+        name: Shared(
+            sum(source in sides[0] for source, _ in part),
+            sum(target in sides[1] for _, target in part),
+            sum(row in pairs for row in part),
+        )
+        for name, part in rows.items()
+    }
+
+
+def _keys(text: ParallelText, form: Callable[[str], str]) -> list[list[str]]:
+    return [["" if is_blank(line) else form(line) for line in side] for side in (text.source, text.target)]
