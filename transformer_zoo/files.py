@@ -1,39 +1,121 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Files that are there whole or not at all, whatever happens while they are written, and where they may be written."""
 
 import errno
 import json
 import os
+import re
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from transformer_zoo.errors import UserError
 
 if sys.platform != "win32":
     import fcntl
 
+_OURS = "transformer_zoo-"
+_TEMPORARY = re.compile(rf"\.{_OURS}\w{{8}}\.part")
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with the name of a file beside `path`, syncs that file, and renames it to `path`.
 
-    A failure leaves the old file as it was; who is killed on the way, also a `.part` that the next attempt overwrites.
+def temporary_file(folder: Path, prefix: str = f".{_OURS}") -> Path:
+    """A new file in `folder` with a name that nobody else has; `remove_leftovers` knows those without a prefix."""
+    descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=folder)
+    os.close(descriptor)
+    return Path(name)
+
+
+def temporary_folder(folder: Path) -> Path:
+    """A new folder in `folder`, named as `temporary_file` names files."""
+    return Path(tempfile.mkdtemp(prefix=f".{_OURS}", suffix=".part", dir=folder))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of writers that were killed; nobody else may be writing in the folder now."""
+    with os.scandir(folder) as entries:
+        left = [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]
+    for path in left:
+        if not os.path.isdir(path):
+            os.unlink(path)
+
+
+@contextmanager
+def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
+    """A new file beside `path`, to be written; in the end it is synced and gets the name `path`.
+
+    A failure leaves the old file as it was; who is killed on the way, also a temporary file.
+
+    Args:
+        path: What is to be replaced. Where that is a symbolic link, the link is, and not what it points to.
+        keep: What the old file is called from then on.
 
     Raises:
         OSError: the system refuses; also where torch or safetensors found that out, which have errors of their own.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        write(part)
-        os.chmod(part, 0o666 & ~umask())  # safetensors makes files that nobody else may read
+        part = temporary_file(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None  # nobody knows the temporary name
+    try:
+        yield part
+        os.chmod(part, 0o666 & ~umask())  # temporary files are made for their owner alone
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(part, path)
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, RuntimeError) or type(error).__name__ == "SafetensorError":
             reason = str(error).partition("\n")[0]
             raise OSError(errno.EIO, f"cannot be written; is the disk full? ({reason})", str(path)) from None
+        if isinstance(error, OSError) and error.filename == str(part):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
     sync_folder(path.parent)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with the name of the new file of `replacing`."""
+    with replacing(path) as part:
+        write(part)
+
+
+def make_folder(parent: Path, *names: str) -> Path:
+    """The folder `parent`/`names`, made where it is not there, which lies in `parent` and nowhere else.
+
+    Raises:
+        UserError: one of the names is a symbolic link, which is not followed for writing, or a file.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    path = parent
+    for name in names:
+        path = path / name
+        if path.is_symlink():
+            raise UserError(f"{path} is a symbolic link, and those in {parent} are not followed: put a folder there")
+        try:
+            path.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise UserError(f"{path} is in the way of a folder: move it elsewhere") from None
+    return path
+
+
+def open_own(path: Path, mode: str = "rb+") -> IO[bytes]:
+    """Opens a file that grows or is locked, which is made where it is not there, and nothing that it may point to.
+
+    A file with a second name (a hard link, as copies of whole folders may be made of) is parted from it first.
+
+    Raises:
+        UserError: it is a symbolic link, which is not followed for writing, or no file.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path} is a symbolic link or no file, and is not written to: move it elsewhere")
+    if path.exists() and path.stat().st_nlink > 1:
+        write_bytes(path, path.read_bytes())
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), mode)
 
 
 def lock(path: Path, *, wait: bool = True) -> IO[bytes]:
@@ -41,8 +123,9 @@ def lock(path: Path, *, wait: bool = True) -> IO[bytes]:
 
     Raises:
         BlockingIOError: another process holds it, and nobody is to wait.
+        UserError: as `open_own`.
     """
-    file = path.open("wb")
+    file = open_own(path)
     try:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -60,14 +60,15 @@ def main(arguments: list[str]) -> None:
         model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain, defaults_of(GptRecipe))
-    if is_finished(run_dir, plain):
+    if is_finished(run_dir, plain, {}):
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
     start = get_start(recipe, run_dir)
     distributed.start(here, device)
     with ExitStack() as held:
         with distributed.first() as mine:
             if mine:
-                held.enter_context(open_run(run_dir, plain))
+                texts = {"data.train": recipe.data.train.stamp(), "data.validation": recipe.data.validation.stamp()}
+                held.enter_context(open_run(run_dir, plain, texts))
         tokenizer = get_tokenizer(recipe, run_dir, start)
         train, validation = get_tokens(recipe, tokenizer, run_dir)
         say(f"{tokenizer.name}: {train.n_tokens:,} training tokens, {validation.n_tokens:,} for validation")
@@ -88,7 +89,7 @@ def main(arguments: list[str]) -> None:
         if here.main:
             metrics = trainer.validate_final()
             say(f"validation, final weights: {in_words(metrics)}")
-            mark_finished(run_dir, plain, {"step": step, "ended_by": reason, "validation": metrics})
+            mark_finished(run_dir, plain, {}, {"step": step, "ended_by": reason, "validation": metrics})
             say(f"write with: transformer-zoo generate {run_dir}")
 
 
@@ -194,7 +195,7 @@ def make_task(
         load=partial(windows.load, batch_size=batch_size, seed=recipe.seed),
         validate=lambda: text_metrics(objective, held_out.evaluation(batch_size=batch_size), validation.n_bytes),
         samples=partial(write_samples, recipe, model, tokenizer, prompt),
-        data=train.checksum,
+        data={"data.train": train.stamp, "data.validation": validation.stamp},
         d_model=config.d_model,
         fine_tuning=recipe.model.init_from is not None,
         flops_per_token=3 * forward_flops(model, length),

@@ -36,7 +36,7 @@ from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.data.writable import check_writable
 from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.evaluation import check_tokenizer, corpus_score
-from transformer_zoo.files import write_text
+from transformer_zoo.files import make_folder, write_text
 from transformer_zoo.generation import translate
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training import distributed
@@ -68,22 +68,25 @@ def main(arguments: list[str]) -> None:
         model_config(recipe)  # is there such a preset, do the fields fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain, defaults_of(Recipe))
-    if is_finished(run_dir, plain):
+    tests = {name: read_parallel(files) for name, files in recipe.data.tests.items()}
+    tested = {f"data.tests.{name}": text.checksum for name, text in tests.items()}
+    if is_finished(run_dir, plain, tested):
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
     start = get_start(recipe, run_dir)
-    train, validation, tests = read_data(recipe, say)
+    train, validation = read_data(recipe, say)
     leaks = report_leaks(train, {"validation": validation, **tests}, say) if here.main else {}
+    contents = {"data.train": train.checksum, "data.validation": validation.checksum, **tested}
     distributed.start(here, device)
     with ExitStack() as held:
         with distributed.first() as mine:
             if mine:
-                held.enter_context(open_run(run_dir, plain))
+                held.enter_context(open_run(run_dir, plain, contents))
         tokenizer = get_tokenizer(recipe, train, run_dir, start)
         texts = {"train": train, "validation": validation, **tests}
         targets = check_targets(tokenizer, texts, say) if here.main else {}
         config = model_config(recipe, tokenizer, start)
         corpus = TrainingCorpus(recipe, config, tokenizer, train, say)
-        task = make_task(recipe, config, tokenizer, corpus, validation, say)
+        task = make_task(recipe, config, tokenizer, corpus, validation, contents, say)
         longest = int(corpus(0).source_lengths.max())
         if start is not None:
             start.load_into(task.model)
@@ -103,7 +106,7 @@ def main(arguments: list[str]) -> None:
             say(f"validation, final weights: {in_words(metrics)}")
             scores = score_tests(recipe, run_dir, tests, device)
             results = {"step": step, "ended_by": reason, "validation": metrics, "tests": scores}
-            mark_finished(run_dir, plain, {**results, "targets": targets, "leaks": leaks})
+            mark_finished(run_dir, plain, tested, {**results, "targets": targets, "leaks": leaks})
             say(f"translate with: transformer-zoo translate {run_dir}")
 
 
@@ -115,15 +118,15 @@ def check_bleu(recipe: Recipe) -> None:
         raise UserError(f"test.bleu_tokenize: {error}") from None
 
 
-def read_data(recipe: Recipe, say: Say) -> tuple[ParallelText, ParallelText, dict[str, ParallelText]]:
-    """All text of a recipe, the training part cleaned."""
+def read_data(recipe: Recipe, say: Say) -> tuple[ParallelText, ParallelText]:
+    """The text to train on, cleaned, and the text to validate on."""
     data = recipe.data
     train, report = clean(read_parallel(data.train), data.cleaning)
     say(report)
     validation, report = clean(read_parallel(data.validation), Cleaning(drop_duplicates=False))
     if report.n_dropped:
         say(report)
-    return train, validation, {name: read_parallel(files) for name, files in data.tests.items()}
+    return train, validation
 
 
 def report_leaks(train: ParallelText, held_out: dict[str, ParallelText], say: Say) -> dict[str, Any]:
@@ -242,6 +245,7 @@ def make_task(
     tokenizer: AnyTranslationTokenizer,
     corpus: TrainingCorpus,
     validation: ParallelText,
+    contents: dict[str, str],
     say: Say,
 ) -> Task:
     """Batches, model, loss and validation: what the trainer needs to know about translation."""
@@ -264,7 +268,7 @@ def make_task(
         load=lambda batch: batch(),
         validate=validator.validate,
         samples=validator.samples,
-        data=corpus(0).checksum,
+        data=contents,
         d_model=config.d_model,
         fine_tuning=recipe.model.init_from is not None,
     )
@@ -319,12 +323,12 @@ def score_tests(recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], d
     longest = run.max_source_tokens
     results: dict[str, Any] = {}
     search: dict[str, Any] = {"beam": how.beam, "length_penalty": how.length_penalty, "penalty": how.penalty}
-    (run_dir / "test").mkdir(exist_ok=True)
+    kept = make_folder(run_dir, "test")
     for name, text in tests.items():
-        lines = translate(run.model, run.tokenizer, text.source, max_source_tokens=longest, **search)
-        hypotheses = list(lines)
-        for kind, kept in {"src": text.source, "ref": text.target, "hyp": hypotheses}.items():
-            write_text(run_dir / "test" / f"{name}.{kind}", "".join(line + "\n" for line in kept))
+        found = translate(run.model, run.tokenizer, text.source, max_source_tokens=longest, **search)
+        hypotheses = list(found)
+        for kind, lines in {"src": text.source, "ref": text.target, "hyp": hypotheses}.items():
+            write_text(kept / f"{name}.{kind}", "".join(line + "\n" for line in lines))
         bleu = corpus_score(hypotheses, text.target, tokenize=how.bleu_tokenize)[0]
         same = sum(hypothesis == reference for hypothesis, reference in zip(hypotheses, text.target, strict=True))
         print(

@@ -118,7 +118,7 @@ def test_verify_finds_a_changed_token(tmp_path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"val-00003\.bin: damaged \(checksum\)"):
+    with pytest.raises(UserError, match=r"val-00003\.bin is damaged.*\(checksum\)"):
         TokenShards(tmp_path, "val").verify()
     assert made.n_tokens == 634
 
@@ -165,6 +165,12 @@ def test_a_new_split_replaces_all_of_the_old_one_and_nothing_else(tmp_path):
 
 
 def test_a_killed_call_leaves_no_split_and_is_cleaned_up(tmp_path, root):
+    text, others = tmp_path / "a.txt", {"train-00000.bin.part", ".x.part", ".lock"}
+    text.write_text("abc", encoding="utf-8")
+    tmp_path = tmp_path / "tokens"
+    tmp_path.mkdir()
+    for name in others:
+        (tmp_path / name).write_text("somebody's own")
     code = (
         "import sys, time\nfrom transformer_zoo.data import ByteTokenizer, tokenizing, write_shards\n"
         "tokenizing._GROUP = 7\n"
@@ -173,15 +179,16 @@ def test_a_killed_call_leaves_no_split_and_is_cleaned_up(tmp_path, root):
     )
     child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)})
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < deadline:
+    while len(list(tmp_path.iterdir())) < 6 and time.monotonic() < deadline:
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert len(list(tmp_path.iterdir())) >= 3
+    assert len(list(tmp_path.iterdir())) >= 6
     with pytest.raises(UserError, match="no tokens of a split 'train'"):
         TokenShards(tmp_path, "train")
-    write_shards(["abc"], BYTES, tmp_path, "train")
-    assert {path.name for path in tmp_path.iterdir()} == {"train.json", "train-00000.bin"}
+    prepare_shards(TextFiles(path=str(text)), BYTES, tmp_path, "train")
+    assert {path.name for path in tmp_path.iterdir()} == {"train.json", "train-00000.bin", *others}
+    assert all((tmp_path / name).read_text() == "somebody's own" for name in others)
 
 
 def test_shards_are_made_once_for_the_same_text(tmp_path: Path):
@@ -194,7 +201,8 @@ def test_shards_are_made_once_for_the_same_text(tmp_path: Path):
     assert (tmp_path / "out" / "train.json").stat().st_mtime_ns == made
     damaged = tmp_path / "out" / "train-00000.bin"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    again = prepare_shards(files, BYTES, tmp_path / "out", "train")
+    with pytest.warns(UserWarning, match=r"train-00000\.bin is damaged.*that is done now"):
+        again = prepare_shards(files, BYTES, tmp_path / "out", "train")
     assert again.take(np.arange(again.n_tokens)).tolist() == [97, 98, 99, 256]
     others = prepare_shards(files, CharacterTokenizer("abc"), tmp_path / "out", "train")
     assert others.take(np.arange(3)).tolist() == [0, 1, 2]

@@ -134,7 +134,7 @@ def test_a_folder_without_a_whole_tokenizer_is_refused(tokenizers, tmp_path):
             load_text_tokenizer(tmp_path)
     model.write_bytes(content)
     about = json.loads(fields.read_text())
-    for change, message in (({"kind": "new"}, "is damaged, or from a newer"), ({"pattern": r"\S+|\s+"}, "is damaged")):
+    for change, message in (({"kind": "new"}, "is damaged, or was changed"), ({"pattern": r"\S+|\s+"}, "is damaged")):
         fields.write_text(json.dumps(about | change))
         with pytest.raises(UserError, match=message):
             load_text_tokenizer(tmp_path)

@@ -35,6 +35,7 @@ from .tiny import main_of, write_recipe
 WHOLE, SHORT = 240, 24
 LONGEST = 60.0  # seconds of a process before it counts as hung
 ON_FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link"}
+CLOCKED = {".lock", "checkpoints/last.pt", "checkpoints/previous.pt"}
 CLOCK = {"seconds", "tokens_per_second", "mfu"}
 
 
@@ -153,7 +154,7 @@ def contents(run_dir: Path) -> dict[str, bytes]:
     found = {}
     for path in run_dir.rglob("*"):
         name = str(path.relative_to(run_dir))
-        if path.is_file() and not name.startswith("tensorboard/") and name not in (".lock", "checkpoints/last.pt"):
+        if path.is_file() and not name.startswith("tensorboard/") and name not in CLOCKED:
             found[name] = path.read_bytes()
     lines = [json.loads(line) for line in found["metrics.jsonl"].splitlines()]
     kept = [{name: value for name, value in line.items() if name not in CLOCK} for line in lines]

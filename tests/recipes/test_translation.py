@@ -298,7 +298,7 @@ def test_what_the_system_refuses_is_one_line_too(recipe: Path, tmp_path: Path) -
     (tmp_path / "run" / "tokenizer").touch()  # a file where a folder has to be
     result = subprocess.run(**command(recipe), capture_output=True, check=False)
     assert result.returncode == 1
-    assert result.stderr == f"error: {tmp_path / 'run' / 'tokenizer'}: File exists\n"
+    assert result.stderr == f"error: {tmp_path / 'run' / 'tokenizer'} is in the way of a folder: move it elsewhere\n"
 
 
 @pytest.mark.slow

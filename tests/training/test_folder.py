@@ -1,6 +1,7 @@
 """A folder belongs to one run: what may change between two starts, and what is refused."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def recipe(**changes: Any) -> dict[str, Any]:
 
 
 def started(run_dir: Path, plain: dict[str, Any]) -> None:
-    open_run(run_dir, plain).close()
+    open_run(run_dir, plain, {}).close()
     (run_dir / "checkpoints").mkdir()
     (run_dir / "checkpoints" / "last.pt").touch()
 
@@ -48,7 +49,7 @@ def test_limits_device_and_tests_may_change() -> None:
 
 
 def test_another_recipe_is_refused_once_something_was_trained(tmp_path: Path) -> None:
-    open_run(tmp_path, recipe()).close()
+    open_run(tmp_path, recipe(), {}).close()
     check_run(tmp_path, recipe(seed=2), {})
     started(tmp_path, recipe())
     check_run(tmp_path, recipe(device="cpu"), {})
@@ -58,7 +59,7 @@ def test_another_recipe_is_refused_once_something_was_trained(tmp_path: Path) ->
         check_run(tmp_path, recipe(**{f"field_{i:02}": i for i in range(10)}), {})
     assert "field_05" not in str(refused.value)
     (tmp_path / "config.yaml").write_text("a: [")
-    with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
+    with pytest.raises(UserError, match=r"config\.yaml is damaged"):
         check_run(tmp_path, recipe(), {})
 
 
@@ -72,21 +73,23 @@ def test_a_field_that_was_not_there_yet_was_as_it_is_by_default() -> None:
 
 @pytest.mark.parametrize("held", ["model.safetensors", "results.json"])
 def test_a_model_that_training_cannot_go_on_from_is_never_overwritten(tmp_path: Path, held: str) -> None:
-    open_run(tmp_path, recipe()).close()
+    open_run(tmp_path, recipe(), {}).close()
     (tmp_path / held).write_text("[]")
-    with pytest.raises(UserError, match=r"holds a model, and no checkpoints/last\.pt to go on from"):
-        check_run(tmp_path, recipe(), {})
+    check_run(tmp_path, recipe(), {})
+    refused = pytest.raises(UserError, match=r"holds a model, and no checkpoints/last\.pt to go on from")
+    with warnings.catch_warnings(action="ignore"), refused:  # of results.json, which is damaged
+        is_finished(tmp_path, recipe(), {})
     with pytest.raises(UserError, match="holds another run: seed was 1, now 2"):
         check_run(tmp_path, recipe(seed=2), {})
-    mark_finished(tmp_path, recipe(), {})
-    check_run(tmp_path, recipe(), {})
+    mark_finished(tmp_path, recipe(), {}, {})
+    assert is_finished(tmp_path, recipe(), {})
     (tmp_path / "config.yaml").write_text("null")
-    with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
+    with pytest.raises(UserError, match=r"config\.yaml is damaged, it has no fields"):
         check_run(tmp_path, recipe(), {})
 
 
 def test_the_recipe_is_kept_as_yaml(tmp_path: Path) -> None:
-    open_run(tmp_path / "deep" / "run", recipe()).close()
+    open_run(tmp_path / "deep" / "run", recipe(), {}).close()
     assert yaml.safe_load((tmp_path / "deep" / "run" / "config.yaml").read_text()) == recipe()
 
 
@@ -97,9 +100,9 @@ def test_checking_writes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="locks are posix's")
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
-    with open_run(tmp_path, recipe()), pytest.raises(UserError, match="another process"):
-        open_run(tmp_path, recipe())
-    open_run(tmp_path, recipe()).close()
+    with open_run(tmp_path, recipe(), {}), pytest.raises(UserError, match="another process"):
+        open_run(tmp_path, recipe(), {})
+    open_run(tmp_path, recipe(), {}).close()
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
@@ -115,16 +118,19 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     [
         {"training__max_updates": 6},
         {"test": {"beam": 3}},
-        {"data__tests__new": {"tsv": "x"}},
+        {"tests": {"data.tests.new": "checksum"}},
         {"checkpoint__final_weights": "best"},
     ],
 )
 def test_finished_means_finished_with_the_same_limits_weights_and_tests(
     tmp_path: Path, changed: dict[str, Any]
 ) -> None:
-    assert not is_finished(tmp_path, recipe())
-    mark_finished(tmp_path, recipe(), {"step": 5})
-    assert is_finished(tmp_path, recipe(device="cpu"))
-    assert not is_finished(tmp_path, recipe(**changed))
-    (tmp_path / "results.json").write_text("{")
-    assert not is_finished(tmp_path, recipe())
+    started(tmp_path, recipe())
+    assert not is_finished(tmp_path, recipe(), {})
+    mark_finished(tmp_path, recipe(), {}, {"step": 5})
+    assert is_finished(tmp_path, recipe(device="cpu"), {})
+    tests = changed.pop("tests", {})
+    assert not is_finished(tmp_path, recipe(**changed), tests)
+    (tmp_path / "results.json").write_bytes((tmp_path / "results.json").read_bytes().replace(b"5", b"4", 1))
+    with pytest.warns(UserWarning, match=r"results\.json is damaged.*it is made again"):
+        assert not is_finished(tmp_path, recipe(), {})

@@ -230,8 +230,11 @@ def test_a_validation_that_fails_loses_no_update(tmp_path: Path) -> None:
 def test_a_run_does_not_go_on_with_another_text(tmp_path: Path) -> None:
     toy_run(tmp_path, max_updates=4)
     task = toy_task()
-    task.data = "other pairs"
-    with pytest.raises(UserError, match=r"was trained on another text than data\.train is now.*another run_dir"):
+    task.data = {"data.train": "other pairs"}
+    with pytest.raises(UserError, match=r"was trained with another text than data\.train is now.*another run_dir"):
+        toy_run(tmp_path, task)
+    task.data = toy_task().data | {"data.tests.one": "new", "data.tests.two": "new"}
+    with pytest.warns(UserWarning, match=r"data\.tests\.one is another text than before"):
         toy_run(tmp_path, task)
 
 

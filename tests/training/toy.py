@@ -77,7 +77,7 @@ def toy_task(*, cuts: int = 6, dropout: float = 0.2, validate: Any = None) -> Ta
         load=load,
         validate=validate or measure,
         samples=lambda: ["a sample"],
-        data="pairs",
+        data={"data.train": "pairs", "data.tests.one": "others"},
         d_model=WIDTH,
     )
 

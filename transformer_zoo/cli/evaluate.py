@@ -14,7 +14,7 @@ from transformer_zoo.cli.streams import warn_of_cuts, with_progress
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.evaluation import compare, corpus_score, text_score
-from transformer_zoo.files import write_json, write_text
+from transformer_zoo.files import make_folder, write_json, write_text
 from transformer_zoo.generation import translate_n_best
 from transformer_zoo.generation.write import first_token
 from transformer_zoo.training.checkpoint import load_text_run
@@ -67,8 +67,7 @@ def _evaluate(
         "search": {**search.settings(run), "dtype": search.dtype},
         "scores": [dataclasses.asdict(score) for score in scores],
     }
-    kept = folder / "evaluation"
-    kept.mkdir(exist_ok=True)
+    kept = make_folder(folder, "evaluation")
     write_text(kept / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
     write_json(kept / f"{name}.json", {**report, **{k: v for k, v in scoring.items() if k != "metrics"}})
     return Evaluated(hypotheses, report)

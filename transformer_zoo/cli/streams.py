@@ -37,9 +37,10 @@ def input_lines(path: Path | None) -> Iterator[str]:
 
 @contextmanager
 def open_output(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that gets its name once it is complete; until then it ends in .part.
+    """Standard output, or a file that gets its name once it is complete.
 
-    What is there and no regular file (a pipe, a device, a link) is written to, and never replaced.
+    What is there and no regular file (a pipe, a device, a link) is written to, and never replaced. After an error what
+    was written so far stays beside it, as NAME.something.part.
     """
     if path is None:
         yield sys.stdout
@@ -48,12 +49,16 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    from transformer_zoo.files import write_atomically
+    from transformer_zoo.files import temporary_file, write_atomically
 
-    part = path.with_name(path.name + ".part")
-    with open(part, "w", encoding="utf-8", newline="\n") as file:
-        yield file
-    write_atomically(path, lambda _: None)  # `part` is the name that it syncs and renames
+    part = temporary_file(path.parent, f"{path.name[:50]}.")
+    try:
+        with open(part, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        write_atomically(path, part.replace)
+    finally:
+        if part.exists() and not part.stat().st_size:
+            part.unlink()
 
 
 def warn_of_cuts(lines: Sequence[int]) -> None:
@@ -89,20 +94,21 @@ def with_progress(items: Iterable[T], what: str, total: int | None = None, *, sh
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into, which gets its name once all is there; until then it ends in .part.
+    """A folder to write into, which gets its name once all is there.
 
     Raises:
         UserError: there is something at `path` already.
     """
+    from transformer_zoo.files import temporary_folder, umask
+
     path = path.absolute()
     if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
         raise UserError(f"{path}: there is something already; remove it, or give another name")
-    part = path.with_name(path.name + ".part")
-    if part.is_dir():  # of a command that was killed
-        shutil.rmtree(part)
-    part.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = temporary_folder(path.parent)
     try:
         yield part
+        part.chmod(0o777 & ~umask())  # temporary folders are made for their owner alone
         if path.is_dir():
             path.rmdir()
         part.rename(path)

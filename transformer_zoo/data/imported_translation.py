@@ -1,10 +1,10 @@
 """Tokenizers of downloaded encoder-decoders: Marian, BART, mBART, M2M-100, NLLB, T5, with their languages."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.data.pieces import Pieces
 from transformer_zoo.data.tokenizer_files import TokenizerFiles
 from transformer_zoo.data.tokenizers import IMPORTED, TranslationTokenizer
@@ -19,7 +19,6 @@ from transformer_zoo.data.translation_families import (
     unknown_language,
 )
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_bytes
 
 
 class ImportedSide:
@@ -223,9 +222,9 @@ class ImportedTranslationTokenizer:
             "model_type": self.files.model.get("model_type"),
             "vocab_sizes": self._vocab_sizes,
             "languages": [self.source_language, self.target_language],
-            "files": sorted(self.files.contents),
+            "files": self.files.checksums,
         }
-        write_bytes(folder / IMPORTED, json.dumps(fields, indent=1).encode() + b"\n")
+        write_fields(folder / IMPORTED, fields)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -236,7 +235,7 @@ class ImportedTranslationTokenizer:
         """
         folder = Path(folder)
         try:
-            fields = json.loads((folder / IMPORTED).read_bytes())
+            fields = read_fields(folder / IMPORTED, remedy="import the model again")
             family, (size, target_size), (source, target) = (
                 fields[name] for name in ("family", "vocab_sizes", "languages")
             )

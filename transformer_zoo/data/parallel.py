@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_128
 
 from transformer_zoo.data.characters import EMPTY, INVISIBLE, is_blank, why_blank
 from transformer_zoo.errors import UserError
@@ -91,6 +92,15 @@ class ParallelText:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def checksum(self) -> str:
+        """Of all pairs, wherever and however they are kept."""
+        total = xxh3_128()
+        for side in (self.source, self.target):
+            for line in side:
+                total.update(line.encode("utf-8", "surrogatepass") + b"\n")
+        return total.hexdigest()
 
     def select(self, indices: NDArray[np.int64]) -> "ParallelText":
         """The pairs at these indices, in their order."""

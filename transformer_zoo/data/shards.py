@@ -1,22 +1,25 @@
 """Token shards: tokenized text on disk, memory-mapped, bigger than memory; `tokenizing` writes them.
 
 A split is an index `<split>.json` and files `<split>-00000.bin`, ...: 512 bytes of header (a line of JSON and blanks),
-then the tokens, little-endian uint16 or uint32. The index is written last: a split is there whole or not at all.
+then the tokens, little-endian uint16 or uint32. Each file carries its checksum; the index has
+those of the others too. It is written last: a split is there whole or not at all.
 """
 
 import json
-import zlib
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from xxhash import xxh3_64_hexdigest
 
+from transformer_zoo.checksums import read_fields, verify
 from transformer_zoo.data.text_tokenizers import TextTokenizer
 from transformer_zoo.errors import UserError
 
-FORMAT, HEADER_BYTES = "transformer_zoo tokens 1", 512
+FORMAT, HEADER_BYTES = "transformer_zoo tokens 2", 512
+_AGAIN = "tokenize the text again"
 
 
 class TokenShards:
@@ -37,21 +40,19 @@ class TokenShards:
         self.folder, self.split = Path(folder), split
         path = self.folder / f"{split}.json"
         try:
-            index = json.loads(path.read_bytes())
-            self.fingerprint: str = index["tokenizer"]
-            self.n_tokens: int = index["n_tokens"]
-            self.n_bytes: int = index["n_bytes"]
-            self.n_documents: int = index["n_documents"]
-            self.eos_id: int | None = index["eos_id"]
-            self.stamp: str = index["stamp"]
-            self._shards: list[dict[str, Any]] = index["shards"]
-            made_with = index["tokenizer_name"]
+            index = read_fields(path, remedy=_AGAIN)
         except FileNotFoundError:
             raise UserError(f"{self.folder}: no tokens of a split {split!r} here") from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path}: damaged; tokenize the text again") from None
+        if not _is_index(index, split):
+            raise UserError(f"{path}: damaged; {_AGAIN}")
+        self.fingerprint: str = index["tokenizer"]
+        self.n_tokens: int = index["n_tokens"]
+        self.n_bytes: int = index["n_bytes"]
+        self.n_documents: int = index["n_documents"]
+        self.eos_id: int | None = index["eos_id"]
+        self.stamp: str = index["stamp"]
+        self._shards: list[dict[str, Any]] = index["shards"]
+        made_with = index["tokenizer_name"]
         if tokenizer is not None and tokenizer.fingerprint != self.fingerprint:
             raise UserError(
                 f"{path}: tokenized with {made_with}, {self.fingerprint[:8]}, but the tokenizer is {tokenizer.name}, "
@@ -59,15 +60,17 @@ class TokenShards:
             )
         self._parts = [self._open(shard) for shard in self._shards]
         self._starts = np.cumsum([0] + [len(part) for part in self._parts])
+        if self._starts[-1] != self.n_tokens:
+            raise UserError(f"{path}: damaged; {_AGAIN}")
 
     def _open(self, shard: dict[str, Any]) -> NDArray[Any]:
         path = self.folder / shard["file"]
         try:
             with open(path, "rb") as file:
                 header = json.loads(file.read(HEADER_BYTES))
-            dtype = np.dtype(header["dtype"]).newbyteorder("<")
+            dtype = np.dtype({"uint16": "<u2", "uint32": "<u4"}[header["dtype"]])
             fits = (header["format"], header["tokenizer"]) == (FORMAT, self.fingerprint)
-            fits &= (header["count"], header["crc32"]) == (shard["count"], shard["crc32"])
+            fits &= (header["count"], header["checksum"]) == (shard["count"], shard["checksum"])
             fits &= path.stat().st_size == HEADER_BYTES + header["count"] * dtype.itemsize
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -92,18 +95,27 @@ class TokenShards:
     @property
     def checksum(self) -> str:
         """Of all tokens, as it was when they were written."""
-        return f"{zlib.crc32(json.dumps([shard['crc32'] for shard in self._shards]).encode()):08x}"
+        return xxh3_64_hexdigest(json.dumps([shard["checksum"] for shard in self._shards]).encode())
 
     def verify(self) -> None:
         """Read everything and compare the checksums. UserError names the first file that was changed."""
-        size = sum(part.nbytes for part in self._parts)
-        bar = tqdm(desc=f"verifying {self.split}", total=size, unit="B", unit_scale=True, disable=None, leave=False)
-        with bar:
-            for part, shard in zip(self._parts, self._shards, strict=True):
-                checksum = 0
-                for start in range(0, len(part), 1 << 20):
-                    content = part[start : start + (1 << 20)].tobytes()
-                    checksum = zlib.crc32(content, checksum)
-                    bar.update(len(content))
-                if checksum != shard["crc32"]:
-                    raise UserError(f"{self.folder / shard['file']}: damaged (checksum); tokenize the text again")
+        for shard in self._shards:
+            verify(self.folder / shard["file"], remedy=_AGAIN)
+
+
+def _is_index(index: dict[str, Any], split: str) -> bool:
+    """Whether these are the fields of an index, and name files of its own folder."""
+    counts = [index.get(name) for name in ("n_tokens", "n_bytes", "n_documents")]
+    texts = [index.get(name) for name in ("tokenizer", "stamp", "tokenizer_name")]
+    eos_id, shards = index.get("eos_id", ""), index.get("shards")
+    return (
+        all(type(count) is int and count >= 0 for count in counts)
+        and all(isinstance(text, str) for text in texts)
+        and (eos_id is None or type(eos_id) is int)
+        and isinstance(shards, list)
+        and bool(shards)
+        and all(
+            isinstance(shard, dict) and re.fullmatch(re.escape(split) + r"-\d{5,}\.bin", str(shard.get("file")))
+            for shard in shards
+        )
+    )

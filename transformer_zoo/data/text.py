@@ -1,12 +1,13 @@
 """Plain text as a stream of documents, from files, folders and JSON lines; bigger than memory."""
 
 import glob
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from xxhash import xxh3_128
 
 from transformer_zoo.data.characters import is_blank
 from transformer_zoo.data.parallel import read_json_lines, read_lines
@@ -100,9 +101,15 @@ class TextFiles:
         return sum(file.stat().st_size for file in files) if exact else None
 
     def stamp(self) -> str:
-        """A hash of the settings and of every file's name, size and time: another one means other text."""
-        files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files()]
-        return hashlib.sha256(repr((self.jsonl_key, self.separator, files)).encode()).hexdigest()
+        """A hash of the settings and of what is in every file, wherever they are: another one means other text.
+
+        Raises:
+            UserError: as `files`; a file cannot be read.
+        """
+        total = xxh3_128(repr((self.jsonl_key, self.separator)).encode())
+        for file in self.files():
+            total.update(repr((file.name.endswith(_JSON_LINES), file.suffix == ".gz", _content(file))).encode())
+        return total.hexdigest()
 
     def __str__(self) -> str:
         return self.path if isinstance(self.path, str) else ", ".join(self.path)
@@ -112,6 +119,18 @@ class TextFiles:
         for number, (text,) in enumerate(rows, start=1):
             if not is_blank(text):
                 yield Piece(text, True, str(path), number)
+
+
+def _content(path: Path) -> str:
+    """A hash of a file as it lies on the disk."""
+    total, buffer = xxh3_128(), memoryview(bytearray(1 << 18))
+    try:
+        with path.open("rb", buffering=0) as file:
+            while n := file.readinto(buffer):
+                total.update(buffer[:n])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return total.hexdigest()
 
 
 def _files(name: str) -> list[Path]:

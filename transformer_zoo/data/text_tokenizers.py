@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_bytes
 
@@ -99,7 +100,7 @@ class TextTokenizer(ABC):
         for name, part in parts.items():
             write_bytes(folder / name, part)
         about = {"kind": self.kind, "fingerprint": self.fingerprint, **fields}
-        write_bytes(folder / _FIELDS, json.dumps(about, ensure_ascii=True, indent=1).encode() + b"\n")
+        write_fields(folder / _FIELDS, about)
         if _CONTENT not in parts:
             (folder / _CONTENT).unlink(missing_ok=True)
 
@@ -114,12 +115,14 @@ def split_files(fields: dict[str, Any], content: bytes) -> dict[str, bytes]:
 def load_content(folder: Path) -> tuple[str, str, dict[str, Any], bytes]:
     """Kind, fingerprint, fields and content of a saved tokenizer. UserError if there is none, or half of one."""
     try:
-        fields = json.loads((folder / _FIELDS).read_bytes())
+        fields = read_fields(folder / _FIELDS, remedy="save the tokenizer again")
         kind, fingerprint = fields.pop("kind"), fields.pop("fingerprint")
         names = fields.get("files", [_CONTENT] if (folder / _CONTENT).exists() else [])
         if any(Path(name).name != name for name in names):
             raise ValueError
         content = b"".join((folder / name).read_bytes() for name in names)
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no tokenizer here ({Path(error.filename).name})") from None
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import sentencepiece as spm
 
+from transformer_zoo.checksums import MARK, read_sealed, seal
 from transformer_zoo.data.normalization import Normalization, normalized, normalizing
 from transformer_zoo.data.sampling import PieceSampler
 from transformer_zoo.errors import UserError
@@ -27,6 +28,8 @@ ModelType = Literal["bpe", "unigram"]
 _TRAINING_THREADS = 16
 # SentencePiece leaves out longer lines without a word; its default is 4192 bytes.
 _LONGEST_TRAINING_LINE = 1 << 20
+# A saved model ends with a field that SentencePiece does not know and passes over: number 2000, a text, the checksum.
+_CHECKSUM_FIELD = b"\x82\x7d" + bytes([len(MARK)])
 
 
 @dataclass(kw_only=True)
@@ -178,7 +181,7 @@ class SentencePieceTokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write the model file: beside, synced, renamed, so that a reader never sees half of it."""
-        write_bytes(Path(path), self.model)
+        write_bytes(Path(path), seal(self.model + _CHECKSUM_FIELD + MARK.encode()))
 
     @classmethod
     def load(cls, path: str | Path) -> "SentencePieceTokenizer":
@@ -188,7 +191,9 @@ class SentencePieceTokenizer:
             UserError: the file is missing, is no SentencePiece model or has other special ids.
         """
         try:
-            return cls(Path(path).read_bytes(), name=str(path))
+            content = read_sealed(Path(path))
+            ours = content[: -len(MARK)].endswith(_CHECKSUM_FIELD)
+            return cls(content[: -len(_CHECKSUM_FIELD) - len(MARK)] if ours else content, name=str(path))
         except OSError as error:
             raise UserError(f"{path}: cannot read the tokenizer ({error.strerror})") from None
 

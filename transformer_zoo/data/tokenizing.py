@@ -3,7 +3,7 @@
 import json
 import os
 import re
-import zlib
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from transformer_zoo.checksums import MARK, seal_file, write_fields
 from transformer_zoo.data.shards import FORMAT, HEADER_BYTES, TokenShards
 from transformer_zoo.data.text import Piece, TextFiles
 from transformer_zoo.data.text_tokenizers import Ids, TextTokenizer
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import lock, write_bytes
+from transformer_zoo.files import lock, remove_leftovers, temporary_file, umask
 
 _GROUP = 1 << 18  # characters that one thread encodes at a time, or one piece if that is longer
 
@@ -27,7 +28,7 @@ def prepare_shards(
 ) -> TokenShards:
     """The tokens of these files: as they lie in `folder` if they were made from the same and are whole, or made now.
 
-    Another process that makes them meanwhile is waited for.
+    Another process that makes them meanwhile is waited for. Damaged ones are named in a warning.
 
     Raises:
         UserError: as `write_shards`, and for a file of the index's name that is no index.
@@ -35,13 +36,16 @@ def prepare_shards(
     folder, stamp = Path(folder), files.stamp()
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / ".lock"):
+        remove_leftovers(folder)
+        _check_ours(folder, split)
         try:
-            there = TokenShards(folder, split, tokenizer)
-            if there.stamp == stamp:
+            there = TokenShards(folder, split)
+            if (there.stamp, there.fingerprint) == (stamp, tokenizer.fingerprint):
                 there.verify()
                 return there
-        except UserError:  # not there, of something else, or damaged
-            pass
+        except UserError as error:
+            if (folder / f"{split}.json").exists():
+                warnings.warn(f"{error}; that is done now", stacklevel=2)
         total = files.n_bytes()
         return write_shards(files.pieces(), tokenizer, folder, split, workers=workers, stamp=stamp, total=total)
 
@@ -109,16 +113,25 @@ def write_shards(
         "stamp": stamp,
         "shards": writer.shards,
     }
-    write_bytes(folder / f"{split}.json", json.dumps(index, indent=1).encode() + b"\n")
+    write_fields(folder / f"{split}.json", index)
     return TokenShards(folder, split, tokenizer)
 
 
-def _check_ours(path: Path) -> None:
+def _check_ours(folder: Path, split: str) -> None:
     """UserError: what lies there was not written by `write_shards`, and may be somebody's text."""
-    if path.exists():
-        with path.open("rb") as file:
-            if FORMAT.encode() not in file.read(HEADER_BYTES):
-                raise UserError(f"{path} is in the way of tokens, and no file of theirs: give another folder for them")
+    for path in [folder / f"{split}.json", *_bins(folder, split)]:
+        if path.exists():
+            with path.open("rb") as file:
+                if FORMAT.encode() not in file.read(HEADER_BYTES):
+                    raise UserError(
+                        f"{path} is in the way of tokens, and no file of theirs: give another folder for them"
+                    )
+
+
+def _bins(folder: Path, split: str) -> list[Path]:
+    """Files with the names of a split's tokens."""
+    name = re.compile(re.escape(split) + r"-\d{5,}\.bin")
+    return [path for path in folder.iterdir() if name.fullmatch(path.name)]
 
 
 class _Encoded(NamedTuple):
@@ -187,26 +200,25 @@ def _located(piece: Piece, tokenizer: TextTokenizer, error: UserError) -> UserEr
 
 
 class _Writer:
-    """Cuts a stream of tokens into files `<split>-<number>.bin.part`; `shards` lists those that are complete."""
+    """Cuts a stream of tokens into files, which get their names together; `shards` lists those that are complete."""
 
     def __init__(self, folder: Path, split: str, about: dict[str, Any], shard_tokens: int) -> None:
         self.folder, self.split, self.about, self.shard_tokens = folder, split, about, shard_tokens
         self.shards: list[dict[str, Any]] = []
+        self._parts: list[Path] = []
         self._file: Any = None
-        self._count = self._sum = 0
-        for path in [folder / f"{split}.json", *self._bins("")]:
-            _check_ours(path)
-        self.discard()  # what a call left that was killed
+        self._count = 0
+        _check_ours(folder, split)
 
     def add(self, tokens: Ids) -> None:
         while len(tokens):
             if self._file is None:
-                self._file = open(self.folder / f"{self._name()}.part", "wb")  # noqa: SIM115
+                self._parts.append(temporary_file(self.folder))
+                self._file = open(self._parts[-1], "wb")  # noqa: SIM115
                 self._file.write(b" " * HEADER_BYTES)
             head, tokens = np.split(tokens, [self.shard_tokens - self._count])
-            content = head.astype(head.dtype.newbyteorder("<"), copy=False).tobytes()
-            self._file.write(content)
-            self._sum, self._count = zlib.crc32(content, self._sum), self._count + len(head)
+            self._file.write(head.astype(head.dtype.newbyteorder("<"), copy=False).tobytes())
+            self._count += len(head)
             if self._count == self.shard_tokens:
                 self._complete()
 
@@ -215,33 +227,28 @@ class _Writer:
         if self._file is not None:
             self._complete()
         (self.folder / f"{self.split}.json").unlink(missing_ok=True)  # from here on the old split is gone
-        for path in self._bins(""):
+        for path in _bins(self.folder, self.split):
             path.unlink()
-        for shard in self.shards:
-            (self.folder / f"{shard['file']}.part").replace(self.folder / shard["file"])
+        for part, shard in zip(self._parts, self.shards, strict=True):
+            part.replace(self.folder / shard["file"])
 
     def discard(self) -> None:
         """Remove what has not got its final name."""
         if self._file is not None:
             self._file.close()
-        for path in self._bins(".part"):
-            path.unlink()
+        for path in self._parts:
+            path.unlink(missing_ok=True)
 
     def _complete(self) -> None:
         """The header of the file that is open; then on the disk."""
-        shard = {"count": self._count, "crc32": self._sum}
-        header = json.dumps(self.about | shard).encode()
+        header = json.dumps({"checksum": MARK, **self.about, "count": self._count}).encode()
         self._file.seek(0)
         self._file.write(header.ljust(HEADER_BYTES - 1) + b"\n")
         self._file.flush()
+        digits = seal_file(self._parts[-1])
+        os.chmod(self._parts[-1], 0o666 & ~umask())
         os.fsync(self._file.fileno())
         self._file.close()
-        self.shards.append({"file": self._name(), **shard})
-        self._file, self._count, self._sum = None, 0, 0
-
-    def _name(self) -> str:
-        return f"{self.split}-{len(self.shards):05d}.bin"
-
-    def _bins(self, suffix: str) -> list[Path]:
-        name = re.compile(re.escape(self.split) + r"-\d{5,}\.bin" + re.escape(suffix))
-        return [path for path in self.folder.iterdir() if name.fullmatch(path.name)]
+        name = f"{self.split}-{len(self.shards):05d}.bin"
+        self.shards.append({"file": name, "count": self._count, "checksum": MARK[: -len(digits)] + digits})
+        self._file, self._count = None, 0

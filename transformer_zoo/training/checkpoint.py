@@ -1,25 +1,26 @@
 """Checkpoints of a run, their average, and loading a finished run."""
 
 import math
-import pickle
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import torch
-import yaml
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from transformer_zoo.checksums import MARK, verify, write_sealed
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data.imported_translation import load_translation_tokenizer
 from transformer_zoo.data.subword_tokenizers import load_text_tokenizer
 from transformer_zoo.data.text_tokenizers import TextTokenizer
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_atomically
+from transformer_zoo.files import make_folder
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.training.model_json import (
     AnyTranslationTokenizer,
@@ -28,6 +29,7 @@ from transformer_zoo.training.model_json import (
     first_line,
     read_model_json,
 )
+from transformer_zoo.training.options import load_recipe
 
 Weights = dict[str, Tensor]
 
@@ -40,7 +42,7 @@ class Progress:
     training time summed over restarts; `warmup` is for how many updates the learning rate rises, as far as that is
     known, and `rate` what it was last, as a share of its peak. `lowest` is the least loss of a line of metrics.
     `snapshots` and `best_step` name the weight files that still count; `logs` holds the lengths in bytes of the files
-    that grow; `data` names what is trained on.
+    that grow; `data` has a checksum of each text, by the name of its field.
     """
 
     step: int = 0
@@ -57,48 +59,144 @@ class Progress:
     validated_step: int = 0
     snapshots: list[int] = field(default_factory=list)
     logs: dict[str, int] = field(default_factory=dict)
-    data: str = ""
+    data: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_plain(cls, fields: Any) -> Self:
+        """The progress of these fields, whatever they are. ValueError: not those of a run."""
+        kinds = get_type_hints(cls)
+        if not isinstance(fields, dict) or fields.keys() - kinds.keys():
+            raise ValueError("its progress is none")
+        blank = asdict(cls())
+        for name, value in fields.items():
+            is_blank = (type(value), value) == (type(blank[name]), blank[name])
+            if not (is_blank or _is_a(value, kinds[name])):
+                raise ValueError(f"{name} of its progress is {str(value)[:40]}")
+        return cls(**fields)
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Whether a value is what a field of `Progress` may be: no count is below zero, no number endless."""
+    if isinstance(kind, UnionType):
+        return any(_is_a(value, one) for one in get_args(kind))
+    if kind is NoneType:
+        return value is None
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is_a(one, get_args(kind)[0]) for one in value)
+    if get_origin(kind) is dict:
+        of_key, of_value = get_args(kind)
+        return isinstance(value, dict) and all(_is_a(k, of_key) and _is_a(v, of_value) for k, v in value.items())
+    if kind is int:
+        return type(value) is int and 0 <= value < 1 << 63
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return type(value) is kind
 
 
 class Checkpoints:
     """The folder `checkpoints` of a run: `last.pt` to go on from, and weights as safetensors.
 
-    `last.pt` is written after every weight file that it names, and a file is removed once it is not named.
+    `last.pt` is written after every weight file that it names, and the one before it stays as `previous.pt`, with the
+    weights it names: what a run goes on from where the newest is damaged. Other weights are removed.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self.folder = run_dir / "checkpoints"
+        self.last, self.previous = self.folder / "last.pt", self.folder / "previous.pt"
+        self._named: set[str] = set()  # weights that last.pt names
+        self._before: set[str] = set()  # weights that previous.pt names
+        self._last_is_good = False
+
+    @property
+    def exist(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self.last.exists() or self.previous.exists()
 
     def weights_path(self, step: int, *, best: bool = False) -> Path:
         """Where the weights after update `step` are."""
         return self.folder / f"{'best' if best else 'step'}_{step:06d}.safetensors"
 
     def save(self, progress: Progress, tensors: Mapping[str, Any]) -> None:
-        """Writes `last.pt`, then removes the weights it no longer names."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        state = {"progress": asdict(progress), **tensors}
-        write_atomically(self.folder / "last.pt", lambda part: torch.save(state, part))
-        keep = {self.weights_path(step) for step in progress.snapshots}
-        if progress.best_step is not None:
-            keep.add(self.weights_path(progress.best_step, best=True))
-        for path in self.folder.glob("*.safetensors*"):
-            if path not in keep:
-                path.unlink()
-
-    def load(self) -> tuple[Progress, dict[str, Any]] | None:
-        """What `save` wrote, tensors on the CPU; None where nothing was.
+        """Writes `last.pt`, then removes the weights that neither it nor `previous.pt` names.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the folder is a symbolic link.
         """
-        path = self.folder / "last.pt"
-        if not path.exists():
-            return None
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            return Progress(**state.pop("progress")), state
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise UserError(f"{path} is damaged ({first_line(error)}); remove it to start the run again") from None
+        make_folder(self.folder.parent, self.folder.name)
+        before = self._named if self._last_is_good else self._before
+        state = {"progress": asdict(progress), "before": sorted(before), **tensors}
+
+        def write(part: Path) -> None:
+            torch.save(state, part)
+            _add_comment(part, MARK.encode())
+
+        write_sealed(self.last, write, keep=self.previous if self._last_is_good else None)
+        self._named, self._before, self._last_is_good = self._weights_of(progress), before, True
+        self.remove_unnamed()
+
+    def remove_unnamed(self) -> None:
+        """Removes the weights that neither state names."""
+        for path in self.folder.glob("*.safetensors"):
+            if re.fullmatch(r"(best|step)_\d{6,}", path.stem) and path.name not in self._named | self._before:
+                path.unlink()
+
+    def _weights_of(self, progress: Progress) -> set[str]:
+        best = [] if progress.best_step is None else [self.weights_path(progress.best_step, best=True)]
+        return {path.name for path in [*map(self.weights_path, progress.snapshots), *best]}
+
+    def load(
+        self, needed: Callable[[Progress], Iterable[Path]] = lambda _: ()
+    ) -> tuple[Progress, dict[str, Any]] | None:
+        """What `save` wrote, tensors on the CPU as a private map of the file; None where nothing was.
+
+        Where `last.pt`, or a file of weights that is `needed` for it, is damaged or gone, it is what `save` wrote
+        before that, and a warning names the file.
+
+        Raises:
+            UserError: nothing that was saved can be gone on from.
+        """
+        wrong: list[str] = []
+        for path in (self.last, self.previous):
+            if not path.exists():
+                continue
+            try:
+                progress, state = _read_state(path)
+                for weights in needed(progress):
+                    if not weights.is_file():
+                        raise UserError(f"{weights} is gone: put it back")
+                    verify(weights)
+            except UserError as error:
+                wrong.append(str(error))
+                continue
+            if wrong:
+                warnings.warn(f"{wrong[0]}. Training goes on from {path}, update {progress.step}", stacklevel=2)
+            self._named, self._before = self._weights_of(progress), set(state.pop("before"))
+            self._last_is_good = path == self.last
+            if not self._last_is_good:
+                self._before = self._named
+            return progress, state
+        if wrong:
+            raise UserError(f"{wrong[0]}, or remove {self.folder} to start the run again")
+        return None
+
+
+def _read_state(path: Path) -> tuple[Progress, dict[str, Any]]:
+    """What `Checkpoints.save` wrote. UserError if it is anything else."""
+    verify(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not all(isinstance(name, str) for name in state["before"]):
+            raise ValueError("before")
+        return Progress.from_plain(state.pop("progress")), state
+    except Exception as error:  # what reading a stranger's file raises has no common base
+        raise UserError(f"{path} is damaged ({first_line(error)}): put it back from a copy") from None
+
+
+def _add_comment(path: Path, comment: bytes) -> None:
+    """Gives a zip file, which has none yet, a comment."""
+    with path.open("rb+") as file:
+        file.seek(-2, 2)  # the length of the comment ends the file
+        file.write(struct.pack("<H", len(comment)) + comment)
 
 
 def copy_weights(model: nn.Module) -> Weights:
@@ -107,20 +205,21 @@ def copy_weights(model: nn.Module) -> Weights:
 
 
 def save_weights(path: Path, weights: Weights) -> None:
-    """Writes safetensors atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda part: save_file(weights, part))
+    """Writes safetensors with their checksum, atomically. UserError if the folder is a symbolic link."""
+    make_folder(path.parent.parent, path.parent.name)
+    write_sealed(path, lambda part: save_file(weights, part, metadata={"checksum": MARK}))
 
 
 def load_weights(path: Path) -> Weights:
     """Tensors of a safetensors file, on the CPU.
 
     Raises:
-        UserError: no such file, or not safetensors.
+        UserError: no such file, a damaged one, or not safetensors.
     """
+    verify(path)
     try:
         return load_file(path)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # safetensors and torch have no common base either
         raise UserError(f"{path}: no weights can be read ({first_line(error)})") from None
 
 
@@ -189,10 +288,7 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")
     about = read_model_json(folder)
-    try:
-        recipe = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}: config.yaml is damaged ({first_line(error)})") from None
+    recipe = load_recipe(folder / "config.yaml")
     if isinstance(about.config, EncoderDecoderConfig):
         model = EncoderDecoder(about.config)
         _load_model(model, folder, device)

@@ -1,31 +1,32 @@
 """A run's folder: opened for a recipe, or refused because it holds another one."""
 
-import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
+from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import lock, write_json
-from transformer_zoo.training.options import save_recipe
+from transformer_zoo.files import lock, make_folder, remove_leftovers
+from transformer_zoo.training.checkpoint import Checkpoints
+from transformer_zoo.training.options import load_recipe, save_recipe
 
 # What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
-# tested.
+# tested; and where its texts are, which are known by what is in them (`check_texts`).
 MAY_CHANGE = (
     "run_dir", "device", "compile", "allow_change", "training.max_updates", "training.max_epochs",
     "training.max_minutes", "training.log_every", "validation.patience", "validation.samples", "validation.prompt",
     "validation.sample_tokens", "validation.temperature", "validation.top_k", "checkpoint.final_weights",
-    "data.tests", "data.workers", "test",
+    "data.train", "data.validation", "data.tests", "data.tokens", "data.workers", "test",
 )  # fmt: skip
 # What else may, where `allow_change` says so.
 ALLOWED = ("optimizer", "schedule", "training", "validation", "checkpoint", "precision")
-# What a finished run has settled: when to stop, which weights to end with, and how they are tested.
+# What a finished run has settled: when to stop, which weights to end with, and how they are tested (on which texts
+# too, by their content).
 SETTLED = (
     "training.max_updates", "training.max_epochs", "training.max_minutes", "validation.patience",
-    "checkpoint.final_weights", "data.tests", "test",
+    "checkpoint.final_weights", "test",
 )  # fmt: skip
 
 _SHOWN = 5  # differences between two recipes: enough to know the other by, few enough for a line
@@ -79,22 +80,14 @@ def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) ->
         defaults: Those that a recipe of this kind has where it does not give them.
 
     Raises:
-        UserError: the folder cannot be used, or holds a run that differs in a field that must not change, or a model
-            without what training could go on from.
+        UserError: the folder cannot be used, or holds a run that differs in a field that must not change.
     """
     there = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UserError(f"run_dir: {run_dir} cannot be written ({there} is no folder, or not yours)")
-    can_go_on = (run_dir / "checkpoints" / "last.pt").exists()
-    if not (can_go_on or (run_dir / "model.safetensors").exists() or (run_dir / "results.json").exists()):
+    if not (Checkpoints(run_dir).exist or _holds_a_model(run_dir)):
         return  # nothing has been trained yet
-    path = run_dir / "config.yaml"
-    try:
-        old = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        old = None
-    if not isinstance(old, dict):
-        raise UserError(f"{path} cannot be read; put it back, or give another run_dir")
+    old = load_recipe(run_dir / "config.yaml")
     if changed := differences(old, plain, defaults):
         can_be = not differences(old, {**plain, "allow_change": True}, defaults)
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
@@ -102,17 +95,38 @@ def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) ->
             f"{run_dir} holds another run: {'; '.join(changed[:_SHOWN])}{more}. Give another run_dir, or remove it"
             f"{'; or go on with the change: --allow_change true' if can_be else ''}"
         )
-    if not can_go_on and not is_finished(run_dir, plain):
-        raise UserError(
-            f"{run_dir} holds a model, and no checkpoints/last.pt to go on from. Give another run_dir, or remove it"
-        )
 
 
-def open_run(run_dir: Path, plain: dict[str, Any]) -> IO[bytes]:
-    """Makes the folder, locks it until the result is closed or the process ends, and writes config.yaml.
+def check_texts(old: dict[str, str], new: dict[str, str], run_dir: Path) -> None:
+    """Checks that a run goes on with the texts it was trained on and validated by; of another test a warning is enough.
+
+    Args:
+        old: Checksums of the texts of `Progress.data`, by the names of their fields.
+        new: Those of the texts that are given now.
+        run_dir: The run.
 
     Raises:
-        UserError: the folder cannot be written, or another process trains in it.
+        UserError: one of them is another.
+    """
+    for name in sorted(old.keys() & new.keys()):
+        if old[name] == new[name]:
+            continue
+        if name.startswith("data.tests."):
+            warnings.warn(f"{name} is another text than before; the run will be scored on the new one", stacklevel=2)
+        else:
+            raise UserError(
+                f"{run_dir} was trained with another text than {name} is now: put that text back, or give another "
+                "run_dir"
+            )
+
+
+def open_run(run_dir: Path, plain: dict[str, Any], texts: dict[str, str]) -> IO[bytes]:
+    """Makes the folder, locks it until the result is closed or the process ends, and writes config.yaml.
+
+    `texts` are the checksums of the run's texts, by the names of their fields.
+
+    Raises:
+        UserError: the folder cannot be written, another process trains in it, or it was trained on other texts.
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -121,22 +135,56 @@ def open_run(run_dir: Path, plain: dict[str, Any]) -> IO[bytes]:
         raise UserError(f"run_dir: another process is training in {run_dir}") from None
     except OSError as error:
         raise UserError(f"run_dir: {run_dir} cannot be written ({error.strerror})") from None
-    save_recipe(run_dir / "config.yaml", {name: value for name, value in plain.items() if name != "allow_change"})
+    try:
+        remove_leftovers(run_dir)
+        for name in ("checkpoints", "tensorboard", "test", "tokenizer", "tokens"):
+            if os.path.lexists(run_dir / name):
+                remove_leftovers(make_folder(run_dir, name))
+        if found := Checkpoints(run_dir).load():
+            check_texts(found[0].data, texts, run_dir)
+        save_recipe(run_dir / "config.yaml", {name: value for name, value in plain.items() if name != "allow_change"})
+    except BaseException:
+        held.close()
+        raise
     return held
 
 
-def mark_finished(run_dir: Path, plain: dict[str, Any], results: dict[str, Any]) -> None:
-    """Writes results.json, the sign that all that the recipe asks for has been done."""
-    write_json(run_dir / "results.json", {**results, "settled": settled(plain)})
+def mark_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str], results: dict[str, Any]) -> None:
+    """Writes results.json, the sign that all that the recipe asks for has been done; `tests` as for `is_finished`."""
+    write_fields(run_dir / "results.json", {**results, "settled": settled(plain), "texts": tests})
 
 
-def is_finished(run_dir: Path, plain: dict[str, Any]) -> bool:
-    """Whether `mark_finished` was called for this recipe's limits, final weights and tests."""
+def is_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str]) -> bool:
+    """Whether `mark_finished` was called for this recipe's limits, final weights and tests.
+
+    `tests` are the checksums of their texts, by the names of their fields.
+
+    Raises:
+        UserError: it is not, and the folder holds a model without what training could go on from.
+    """
+    found = _read_results(run_dir)
+    if found is not None and (found.get("settled"), found.get("texts")) == (settled(plain), tests):
+        return True
+    if _holds_a_model(run_dir) and not Checkpoints(run_dir).exist:
+        raise UserError(
+            f"{run_dir} holds a model, and no checkpoints/last.pt to go on from. Give another run_dir, or remove it"
+        )
+    return False
+
+
+def _holds_a_model(run_dir: Path) -> bool:
+    return (run_dir / "model.safetensors").exists() or (run_dir / "results.json").exists()
+
+
+def _read_results(run_dir: Path) -> dict[str, Any] | None:
+    """results.json; None where there is none, or a damaged one, which can be made again."""
     try:
-        results = json.loads((run_dir / "results.json").read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return False
-    return isinstance(results, dict) and bool(results.get("settled") == settled(plain))
+        return read_fields(run_dir / "results.json", remedy="it is made again")
+    except UserError as error:
+        warnings.warn(str(error), stacklevel=2)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    return None
 
 
 def settled(plain: dict[str, Any]) -> dict[str, Any]:

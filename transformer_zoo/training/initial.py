@@ -14,7 +14,7 @@ from transformer_zoo.data.subword_tokenizers import load_text_tokenizer
 from transformer_zoo.data.text_tokenizers import TextTokenizer
 from transformer_zoo.data.tokenizers import TranslationTokenizer
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.checkpoint import Run, TextRun, Weights, load_run
+from transformer_zoo.training.checkpoint import Checkpoints, Run, TextRun, Weights, load_run
 from transformer_zoo.training.model_json import (
     AnyTranslationTokenizer,
     choose_languages,
@@ -93,7 +93,7 @@ def text_start(init_from: str, run_dir: Path, read: Read) -> Start[DecoderConfig
 
 def is_going_on(run_dir: Path) -> bool:
     """Whether the folder holds a run that something was trained of."""
-    return (run_dir / "checkpoints" / "last.pt").exists()
+    return Checkpoints(run_dir).exist
 
 
 def _load(init_from: str, read: Read) -> Run | TextRun:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from transformer_zoo.files import make_folder, open_own
 from transformer_zoo.training.signals import silence_lost_output
 
 Number = int | float
@@ -23,9 +24,9 @@ class RunLog:
     """
 
     def __init__(self, run_dir: Path, *, sizes: dict[str, int], step: int, total: int | None) -> None:
-        self.files = {name: (run_dir / name).open("ab") for name in ("metrics.jsonl", "samples.txt")}
+        self.files = {name: open_own(run_dir / name) for name in ("metrics.jsonl", "samples.txt")}
         for name, file in self.files.items():
-            file.truncate(min(sizes.get(name, 0), file.tell()))
+            file.truncate(min(sizes.get(name, 0), file.seek(0, 2)))
             file.seek(0, 2)
         self.tensorboard = self._open_tensorboard(run_dir, step)
         self.bar: Any = None
@@ -38,7 +39,7 @@ class RunLog:
     def _open_tensorboard(run_dir: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter  # imports slowly
 
-        return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+        return SummaryWriter(str(make_folder(run_dir, "tensorboard")), purge_step=step + 1)
 
     def metrics(self, kind: str, step: int, values: dict[str, Number]) -> None:
         """One record, for metrics.jsonl, for TensorBoard, and for the terminal's bar or as a line."""

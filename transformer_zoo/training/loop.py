@@ -4,6 +4,7 @@ One update sums the loss over its tokens, in all micro-batches and on all proces
 clips, and steps. How the tokens were cut into micro-batches and processes makes no difference to it.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -36,6 +37,7 @@ from transformer_zoo.training.device import (
     tune_malloc,
 )
 from transformer_zoo.training.feed import Batch, Feed, Update, cut
+from transformer_zoo.training.folder import check_texts
 from transformer_zoo.training.logging import Number, RunLog
 from transformer_zoo.training.model_json import first_line
 from transformer_zoo.training.optimizer import make_optimizer
@@ -66,7 +68,8 @@ class Task:
         load: One entry of `plan` -> its `Batch` on the CPU.
         validate: Metrics of the model as it is: at least "loss", and "bleu" where the best is chosen by it.
         samples: Outputs to look at, taken after `validate`.
-        data: Names what `load` gives, by a checksum: a run that goes on must go on with the same.
+        data: Checksums of the texts, by the names of their fields: a run that goes on must go on with the same, but
+            for those it is only tested on (`check_texts`).
         d_model: Width of the model, by which learning rates go.
         fine_tuning: Whether the model was trained before.
         flops_per_token: Floating-point operations that training takes for a token, where it is known.
@@ -78,7 +81,7 @@ class Task:
     load: Callable[[Any], Batch]
     validate: Callable[[], dict[str, Number]]
     samples: Callable[[], list[str]]
-    data: str
+    data: dict[str, str]
     d_model: int
     fine_tuning: bool = False
     flops_per_token: float = 0.0
@@ -118,25 +121,18 @@ class Trainer:
         self._resume()
 
     def _resume(self) -> None:
-        if (found := self.checkpoints.load()) is None:
+        if (found := self.checkpoints.load(self._final_paths)) is None:
             return
         self.progress, state = found
-        if self.progress.data not in ("", self.task.data):  # it was not noted before there was this field
-            raise UserError(
-                f"{self.run_dir} was trained on another text than data.train is now, or on one tokenized another way: "
-                "put that text back, or give another run_dir"
-            )
+        check_texts(self.progress.data, self.task.data, self.run_dir)
         self.progress.data, self.kept = self.task.data, self.progress.step
-        for path in self._final_paths():
-            if not path.is_file():
-                raise UserError(f"{path} is gone: put it back, or remove {path.parent} to start the run again")
         try:
             self.task.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # out of the map of the file
             self.average.load(state["average"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except Exception as error:  # a stranger's file may hold anything
             raise UserError(
-                f"{self.checkpoints.folder / 'last.pt'} does not fit the model or the optimizer of this run "
+                f"{self.checkpoints.last} does not fit the model or the optimizer of this run "
                 f"({first_line(error)}); give another run_dir, or remove the file to start again"
             ) from None
 
@@ -149,6 +145,8 @@ class Trainer:
             UserError: the loss, the gradient or a weight is not finite; the last checkpoint stays.
         """
         done = self.progress
+        if self.world.main:
+            self.checkpoints.remove_unnamed()
         self.log = self._open_log() if self.world.main else None
         self.window = Window(self.device)
         self.started = time.monotonic() - done.seconds
@@ -160,7 +158,7 @@ class Trainer:
             with StopSignals() as signals, closing(feed.updates(done.epoch, done.update)) as updates:
                 reason = self._train(updates, signals)
             if reason != "signal" and self.world.main:
-                weights = average_checkpoints(self._final_paths())
+                weights = average_checkpoints(self._final_paths(done))
                 if not all_finite(list(weights.values())):
                     raise UserError(f"the weights the run would end with are not finite; {self._remedy()}")
                 save_weights(self.run_dir / "model.safetensors", weights)
@@ -401,9 +399,8 @@ class Trainer:
         distributed.barrier()
         self.window.pause(time.monotonic() - paused)
 
-    def _final_paths(self) -> list[Path]:
-        """The weights whose mean training would end with now."""
-        done = self.progress
+    def _final_paths(self, done: Progress) -> list[Path]:
+        """The weights whose mean training would end with there."""
         which = self.config.checkpoint.final_weights or ("last" if done.rate <= SETTLED_RATE else "average")
         if which == "best" and done.best_step is not None:
             return [self.checkpoints.weights_path(done.best_step, best=True)]

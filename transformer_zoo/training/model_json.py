@@ -1,15 +1,14 @@
 """model.json of a run, and the tokenizer that goes with the model."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
 from transformer_zoo.data.text_tokenizers import TextTokenizer
 from transformer_zoo.data.tokenizers import TranslationTokenizer
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_json
 
 AnyTranslationTokenizer = TranslationTokenizer | ImportedTranslationTokenizer
 
@@ -32,15 +31,19 @@ def read_model_json(folder: Path) -> ModelJson:
     """What `save_model_config` wrote. UserError if it cannot be read."""
     path = folder / "model.json"
     try:
-        fields = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)})") from None
+        fields = read_fields(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there: put it back from a copy") from None
     family, longest, fingerprint = (fields.pop(name, None) for name in ("family", "max_source_tokens", "tokenizer"))
-    if family == "encoder-decoder":
-        return ModelJson(EncoderDecoderConfig.from_dict(fields), longest, fingerprint)
-    if family != "decoder-only":
+    kinds = {"encoder-decoder": EncoderDecoderConfig, "decoder-only": DecoderConfig}
+    if not isinstance(family, str) or family not in kinds:
         raise UserError(f"{path}: family is neither encoder-decoder nor decoder-only")
-    return ModelJson(DecoderConfig.from_dict(fields), longest, fingerprint)
+    if not (longest is None or (type(longest) is int and longest > 0)) or not isinstance(fingerprint, str | None):
+        raise UserError(f"{path} is damaged (max_source_tokens or tokenizer): put it back from a copy")
+    try:
+        return ModelJson(kinds[family].from_dict(fields), longest, fingerprint)  # type: ignore[attr-defined]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: {first_line(error)}") from None
 
 
 def save_model_config(
@@ -62,7 +65,7 @@ def save_model_config(
     """
     extras = {"max_source_tokens": max_source_tokens, "tokenizer": tokenizer}
     given = {name: value for name, value in extras.items() if value is not None}
-    write_json(run_dir / "model.json", {"family": family, **given, **config.to_dict()})
+    write_fields(run_dir / "model.json", {"family": family, **given, **config.to_dict()})
 
 
 def check_translation_tokenizer(folder: Path, config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer) -> None:

@@ -10,6 +10,10 @@ from torch.optim import Adam, AdamW, Optimizer
 from transformer_zoo.training.config import OptimizerConfig
 from transformer_zoo.training.muon import MOMENTUM, NS_STEPS, Muon
 
+_ADAM = {"step", "exp_avg", "exp_avg_sq"}
+# What each keeps for a parameter.
+_STATE: dict[type[Optimizer], set[str]] = {Adam: _ADAM, AdamW: _ADAM, Muon: {"momentum"}}
+
 
 class Optimizers:
     """Several optimizers, each for some of the parameters, used as one."""
@@ -37,12 +41,25 @@ class Optimizers:
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there, with this optimizer's own decay rates and the like."""
-        own = [{name: value for name, value in group.items() if name != "params"} for group in self.param_groups]
+        """Go on from there, with the settings as they are here.
+
+        Raises:
+            ValueError: it is not of these parameters (and what torch raises for that).
+        """
         for part, its_state in zip(self.parts, state["parts"], strict=True):
+            settings = [
+                {name: value for name, value in group.items() if name != "params"} for group in part.param_groups
+            ]
             part.load_state_dict(its_state)
-        for group, options in zip(self.param_groups, own, strict=True):
-            group.update(options)
+            for group, known in zip(part.param_groups, settings, strict=True):
+                parameters = group["params"]
+                group.clear()
+                group.update(known, params=parameters)
+            for parameter, held in part.state.items():
+                if held.keys() != _STATE[type(part)]:
+                    raise ValueError(f"the optimizer has {', '.join(map(str, held)) or 'nothing'} for a parameter")
+                if wrong := [name for name, value in held.items() if value.shape not in (parameter.shape, ())]:
+                    raise ValueError(f"{wrong[0]} has another shape than its parameter")
 
     def set_learning_rate(self, lr: float) -> None:
         """The learning rate of every group; those of Adam beside Muon keep their ratio to it."""

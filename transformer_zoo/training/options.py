@@ -15,8 +15,10 @@ import docstring_parser
 import jsonargparse
 import yaml
 
+from transformer_zoo.checksums import MARK, read_sealed, seal, verify
 from transformer_zoo.config import CHOICES
-from transformer_zoo.files import write_text
+from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_bytes
 
 T = TypeVar("T")
 
@@ -92,8 +94,11 @@ def _check_yaml(file: str) -> str | None:
     """What is wrong with a recipe's file before its fields are looked at."""
     try:
         text = Path(file).read_text("utf-8")
+        verify(Path(file), remedy=_CHANGED, warn=False)
     except UnicodeDecodeError:
         return f"{file}: not UTF-8; convert it to UTF-8"
+    except UserError as error:
+        return str(error)
     except OSError as error:
         return f"{file}: {error.strerror}; give the path of a recipe, such as those beside this program"
     repeated = _repeated_key(yaml.compose(text, yaml.SafeLoader))
@@ -133,8 +138,33 @@ def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:
 
 
 def save_recipe(path: Path, plain: dict[str, Any]) -> None:
-    """Writes the resolved recipe as YAML that can be run again."""
-    write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    """Writes the resolved recipe as YAML that can be run again, with its checksum."""
+    head = f"# {MARK} is the checksum of this file: remove this line if you change another\n"
+    write_bytes(path, seal((head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)).encode()))
+
+
+_CHANGED = "put it back, or remove its first line if you changed it by hand"
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """What `save_recipe` wrote.
+
+    Raises:
+        UserError: the file is not there, damaged, or no recipe.
+    """
+    try:
+        recipe = yaml.safe_load(read_sealed(path, remedy=_CHANGED))
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is damaged ({reason}): put it back from a copy") from None
+    if not isinstance(recipe, dict):
+        raise UserError(f"{path} is damaged, it has no fields: put it back from a copy")
+    for name in ("data", "validation", "test"):
+        if not isinstance(recipe.get(name), dict | None):
+            raise UserError(f"{path} is damaged, {name} has no fields: put it back from a copy")
+    return recipe
 
 
 AS_PRESET = "preset"

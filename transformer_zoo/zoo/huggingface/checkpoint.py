@@ -7,6 +7,7 @@ import ctypes
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from transformer_zoo.checksums import UncheckedWarning, verify
 from transformer_zoo.errors import UserError
 
 PIECE = 4 << 20
@@ -143,6 +145,8 @@ class Checkpoint:
         self._where: dict[str, _File] = {}
         files = dict(self._files())
         named = {name for names in files.values() for name in names}
+        if not all([verify(path, warn=False) for path in files]):
+            warnings.warn(f"{folder}: its weights carry no checksum; they are read as they are", UncheckedWarning, 3)
         for path, names in files.items():
             file: _File = (_Pickled if path.suffix == ".bin" else _Safetensors)(path)
             for name in names or file.entries:

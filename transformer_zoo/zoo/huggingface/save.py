@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from transformer_zoo.checksums import MARK, write_sealed
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_atomically, write_json
+from transformer_zoo.files import write_json
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo import build_empty
 from transformer_zoo.zoo.huggingface.compare import differences
@@ -46,8 +47,8 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
     tensors = their_tensors(chosen, theirs, state)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": "pt"}  # what wrote them; transformers wants to know
-    write_atomically(folder / "model.safetensors", lambda part: save_file(tensors, part, metadata=metadata))
+    metadata = {"format": "pt", "checksum": MARK}  # transformers wants to know what wrote them
+    write_sealed(folder / "model.safetensors", lambda part: save_file(tensors, part, metadata=metadata))
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     write_json(folder / "generation_config.json", generation_fields(config))
     write_json(folder / "config.json", {**chosen.write(config), "torch_dtype": dtype})

@@ -1,0 +1,168 @@
+"""Checksums that stand in the files themselves, so that neither a crash nor a copy parts a file from its sum.
+
+A file has the mark `xxh3-64:` and 16 hexadecimal digits among its first 4096 bytes or its last 64: XXH3 (Collet 2019)
+of the whole file as it is with zeros for these digits. Where the mark stands is the format's business: a field of JSON,
+a comment of YAML or of a zip file (torch.save), metadata of safetensors, an unknown field of SentencePiece's protobuf.
+So other programs read these files as ever, and each bit of a file counts, those of the mark too: without it a file is
+one that carries no checksum.
+"""
+
+import json
+import os
+import re
+import stat
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from xxhash import xxh3_64, xxh3_64_hexdigest
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.files import replacing, write_bytes
+
+_DIGITS = 16
+MARK = "xxh3-64:" + "0" * _DIGITS
+"""What a writer puts where the checksum is to stand; `seal` fills it in."""
+
+_FOUND = re.compile(rb"xxh3-64:([0-9a-f]{%d})" % _DIGITS)
+_HEAD, _TAIL = 4096, 64
+_CHUNK = 1 << 18  # bytes that stay in the cache between reading and summing up
+
+
+class UncheckedWarning(UserWarning):
+    """A file that carries no checksum was read as it is."""
+
+
+def seal(content: bytes) -> bytes:
+    """`content`, which holds MARK, with its checksum."""
+    at = _find(content[:_HEAD], content[-_TAIL:], len(content))
+    assert at is not None
+    return content[:at] + xxh3_64_hexdigest(content).encode() + content[at + _DIGITS :]
+
+
+def seal_file(path: Path) -> str:
+    """Fills in the checksum of a file that holds MARK and returns it. The caller syncs."""
+    with path.open("rb+") as file:
+        at, _, digits = _measure(file)
+        file.seek(at)
+        file.write(digits.encode())
+    return digits
+
+
+def write_sealed(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
+    """Calls `write` with the name of a new file, into which it puts MARK, seals that file, and replaces `path` by it.
+
+    `keep` and errors are those of `replacing`.
+    """
+    with replacing(path, keep) as part:
+        write(part)
+        seal_file(part)
+
+
+def verify(path: Path, *, remedy: str = "put it back from a copy", warn: bool = True) -> str | None:
+    """Compares a file with the checksum it carries, and returns that; None if there is none, which `warn` says.
+
+    Raises:
+        UserError: the file is not what was written, cannot be read, or is no file. `remedy`: what can be done.
+    """
+    try:
+        with _open(path) as file:
+            _, written, measured = _measure(file)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if written is not None or warn:
+        _judge(path, written, measured, remedy)
+    return written
+
+
+def read_sealed(path: Path, *, remedy: str = "put it back from a copy") -> bytes:
+    """A file's content, compared as `verify` does.
+
+    Raises:
+        UserError: as `verify`.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with _open(path) as file:
+            content = file.read()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    at = _find(content[:_HEAD], content[-_TAIL:], len(content))
+    if at is None:
+        _judge(path, None, "", remedy)
+    else:
+        blank = content[:at] + b"0" * _DIGITS + content[at + _DIGITS :]
+        _judge(path, content[at : at + _DIGITS].decode("ascii"), xxh3_64_hexdigest(blank), remedy)
+    return content
+
+
+def write_fields(path: Path, fields: dict[str, Any]) -> None:
+    """Writes a JSON object with its checksum, atomically."""
+    text = json.dumps({"checksum": MARK, **fields}, indent=1, ensure_ascii=True) + "\n"
+    write_bytes(path, seal(text.encode()))
+
+
+def read_fields(path: Path, *, remedy: str = "put it back from a copy") -> dict[str, Any]:
+    """What `write_fields` wrote.
+
+    Raises:
+        UserError: as `verify`; or it is no JSON object.
+        FileNotFoundError: there is no such file.
+    """
+    content = read_sealed(path, remedy=remedy)
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} is damaged, it is no JSON object: {remedy}")
+    fields.pop("checksum", None)
+    return fields
+
+
+def _open(path: Path) -> IO[bytes]:
+    """The file without a buffer. What is no regular file, such as a pipe that nobody writes to, would never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UserError(f"{path}: no regular file; put the file there")
+    return open(path, "rb", buffering=0)
+
+
+def _find(head: bytes, tail: bytes, size: int) -> int | None:
+    """Where the digits of a file of so many bytes begin."""
+    if found := _FOUND.search(head):
+        return found.start(1)
+    if found := _FOUND.search(tail):
+        return size - len(tail) + found.start(1)
+    return None
+
+
+def _measure(file: IO[bytes]) -> tuple[int, str | None, str]:
+    """Where the digits of an open file begin, which they are (None: it has none), and which they should be."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL))
+    tail = file.read(_TAIL)
+    file.seek(0)
+    head = file.read(_HEAD)
+    at = _find(head, tail, size)
+    if at is None:
+        return 0, None, ""
+    total, buffer = xxh3_64(), memoryview(bytearray(_CHUNK))
+    for start, end in ((0, at), (at + _DIGITS, size)):
+        file.seek(start)
+        while start < end and (n := file.readinto(buffer[: end - start])):  # type: ignore[attr-defined]
+            total.update(buffer[:n])
+            start += n
+        if end == at:
+            total.update(b"0" * _DIGITS)
+    file.seek(at)
+    return at, file.read(_DIGITS).decode("ascii"), total.hexdigest()
+
+
+def _judge(path: Path, written: str | None, measured: str, remedy: str) -> None:
+    if written is None:
+        warnings.warn(f"{path} carries no checksum; it is read as it is", UncheckedWarning, stacklevel=3)
+    elif written != measured:
+        raise UserError(f"{path} is damaged, or was changed after it was written (checksum): {remedy}")
