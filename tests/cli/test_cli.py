@@ -22,6 +22,7 @@ from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder, quantize
 from transformer_zoo.training.checkpoint import copy_weights, save_weights
 from transformer_zoo.training.model_json import save_model_config
+from transformer_zoo.training.options import save_recipe
 
 WORDS = "the cat sat on a mat and saw two small dogs near an old house"
 LONGEST = 100
@@ -45,7 +46,7 @@ def make_run(folder: Path, seed: int) -> Path:
         "data": {"tests": {"one": files, "two": files}, "validation": files},
         "test": {"beam": 3, "length_penalty": 1.0, "penalty": "length", "bleu_tokenize": "none"},
     }
-    (folder / "config.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    save_recipe(folder / "config.yaml", recipe)
     return folder
 
 
@@ -225,8 +226,8 @@ def test_a_test_that_was_scored_is_evaluated_from_the_runs_own_copy(
 ) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
-    recipe = (moved / "config.yaml").read_text().replace(str(run), "/nowhere")
-    (moved / "config.yaml").write_text(recipe)
+    recipe = yaml.safe_load((moved / "config.yaml").read_text().replace(str(run), "/nowhere"))
+    save_recipe(moved / "config.yaml", recipe)
     assert main(["evaluate", str(moved), "--split", "one"]) == 1
     assert "nowhere/test.en: no such file" in capsys.readouterr().err
     (moved / "test").mkdir()

@@ -16,6 +16,7 @@ from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 import transformer_zoo as tz
+from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.cli import main
 from transformer_zoo.data import (
     CharacterTokenizer,
@@ -364,7 +365,7 @@ def test_a_missing_package_is_asked_for(
 def test_folders_are_whole_or_not_there(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, marian = tmp_path / "run", models["marian"][0]
     (tmp_path / "run.part").mkdir()
-    (tmp_path / "run.part" / "model.json").write_text("of a command that was killed")
+    (tmp_path / "run.part" / "model.json").write_text("of somebody's own")
     run.mkdir()  # empty, so it may be filled
     assert main(["import", str(marian), str(run)]) == 0
     names = {"config.yaml", "model.json", "model.safetensors", "tokenizer"}
@@ -377,7 +378,8 @@ def test_folders_are_whole_or_not_there(models: Models, tmp_path: Path, monkeypa
     assert main(["export", str(run), str(tmp_path / "out")]) == 1
     monkeypatch.setattr("transformer_zoo.training.imported.save_recipe", fail)
     assert main(["import", str(marian), str(tmp_path / "other")]) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run.part"}
+    assert (tmp_path / "run.part" / "model.json").read_text() == "of somebody's own"
 
 
 @pytest.mark.parametrize(
@@ -428,8 +430,8 @@ def test_a_tokenizer_that_does_not_fit_is_refused(name: str, models: Models, tmp
     run = tmp_path / "run"
     assert main(["import", str(models["marian"][0]), str(run)]) == 0
     if name == "model.json":
-        fields = json.loads((run / name).read_text())
-        (run / name).write_text(json.dumps({**fields, "vocab_size": 40, "pad_id": 39, "bos_id": 39}))
+        fields = read_fields(run / name)
+        write_fields(run / name, {**fields, "vocab_size": 40, "pad_id": 39, "bos_id": 39})
         with pytest.raises(tz.UserError, match=r"does not fit model\.json"):
             tz.load_run(run)
     else:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 import transformer_zoo as tz
 from transformer_zoo import models
@@ -24,6 +23,7 @@ from transformer_zoo.generation import NewText
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.training.checkpoint import TextRun, copy_weights, load_run, save_weights
 from transformer_zoo.training.model_json import save_model_config
+from transformer_zoo.training.options import save_recipe
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz é\n"
 
@@ -38,7 +38,7 @@ def make_run(folder: Path, tokenizer: TextTokenizer, **changes: object) -> Path:
     save_model_config(folder, "decoder-only", config, tokenizer=tokenizer.fingerprint)
     torch.manual_seed(0)
     save_weights(folder / "model.safetensors", copy_weights(DecoderOnly(config)))
-    (folder / "config.yaml").write_text(yaml.safe_dump({"run_dir": "x"}), encoding="utf-8")
+    save_recipe(folder / "config.yaml", {"run_dir": "x"})
     return folder
 
 
@@ -224,7 +224,7 @@ def test_documents_are_predicted_apart(
     trained = tmp_path / "trained"
     shutil.copytree(run, trained)
     recipe = {"run_dir": "x", "data": {"validation": {"path": "y", "separator": "==="}}}
-    (trained / "config.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    save_recipe(trained / "config.yaml", recipe)
     assert nats(trained) == pytest.approx(2 * one)
 
 
@@ -323,7 +323,7 @@ def translation_run(folder: Path) -> Path:
     config = EncoderDecoderConfig(vocab_size=30, d_model=8, n_heads=2, d_ff=8, n_encoder_layers=1, n_decoder_layers=1)
     save_model_config(folder, "encoder-decoder", config)
     save_weights(folder / "model.safetensors", copy_weights(EncoderDecoder(config)))
-    (folder / "config.yaml").write_text("{}", encoding="utf-8")
+    save_recipe(folder / "config.yaml", {})
     return folder
 
 

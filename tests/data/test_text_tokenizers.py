@@ -139,7 +139,7 @@ def test_a_folder_without_a_whole_tokenizer_is_refused(tokenizers, tmp_path):
         with pytest.raises(UserError, match=message):
             load_text_tokenizer(tmp_path)
     fields.write_text("[")
-    with pytest.raises(UserError, match=r"text_tokenizer\.json: damaged"):
+    with pytest.raises(UserError, match=r"text_tokenizer\.json is damaged"):
         load_text_tokenizer(tmp_path)
 
 

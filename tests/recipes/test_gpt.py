@@ -103,7 +103,7 @@ def test_a_run_does_not_go_on_with_a_text_that_was_changed(recipe: Path, train: 
     train(recipe, "--training.max_updates", 7)
     text = tmp_path / "train.txt"
     text.write_text(text.read_text()[::-1])
-    with pytest.raises(UserError, match=r"trained on another text than data\.train is now"):
+    with pytest.raises(UserError, match=r"trained with another text than data\.train is now"):
         train(recipe)
 
 
