@@ -39,12 +39,14 @@ from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, text_start
 from transformer_zoo.training.logging import in_words
 from transformer_zoo.training.loop import Task, Trainer
+from transformer_zoo.training.memory import check_training
 from transformer_zoo.training.model_json import save_model_config
 from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 
 Say = Callable[..., None]
+ROOM_FOR_SPECIAL = 64  # of a preset whose vocabulary is not known yet
 Initial = Start[DecoderConfig, TextTokenizer]
 
 
@@ -56,12 +58,13 @@ def main(arguments: list[str]) -> None:
     recipe.validate()
     if set(recipe.data.train.files()) & set(recipe.data.validation.files()):
         say("warning: data.validation is text of data.train; what is measured on it says nothing about other text")
-    if recipe.model.init_from is None:
-        model_config(recipe)  # is there such a preset, do the fields fit?
+    known = model_config(recipe) if recipe.model.init_from is None else None  # is there such a preset, do they fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain, defaults_of(GptRecipe))
     if is_finished(run_dir, plain, {}):
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
+    if known is not None:
+        check_training(known, recipe, device)
     start = get_start(recipe, run_dir)
     distributed.start(here, device)
     with ExitStack() as held:
@@ -73,6 +76,7 @@ def main(arguments: list[str]) -> None:
         train, validation = get_tokens(recipe, tokenizer, run_dir)
         say(f"{tokenizer.name}: {train.n_tokens:,} training tokens, {validation.n_tokens:,} for validation")
         config = model_config(recipe, tokenizer, start)
+        check_training(config, recipe, device)
         task = make_task(recipe, config, tokenizer, train, validation)
         if start is not None:
             start.load_into(task.model)
@@ -159,7 +163,9 @@ def preset_config(recipe: GptRecipe, tokenizer: TextTokenizer | None) -> Decoder
     changes, preset = overridden(recipe.model), recipe.model.preset
     if recipe.data.length is not None:  # past it the model learns nothing, so it is never to read more
         changes.setdefault("max_seq_len", recipe.data.length)
-    if tokenizer is not None:
+    if tokenizer is None:
+        changes["vocab_size"] = recipe.tokenizer.vocab_size or ROOM_FOR_SPECIAL
+    else:
         changes |= {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, "bos_id": None, "pad_id": None}
     if not isinstance(get_config(preset), DecoderConfig):
         raise UserError(f"model.preset: {preset} is an encoder-decoder; train it with recipes/translation/train.py")

@@ -47,6 +47,7 @@ from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, translation_start
 from transformer_zoo.training.logging import in_words
 from transformer_zoo.training.loop import Task, Trainer
+from transformer_zoo.training.memory import check_training
 from transformer_zoo.training.model_json import AnyTranslationTokenizer, save_model_config
 from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
 from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll, special_ids
@@ -54,6 +55,7 @@ from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 
 Say = Callable[..., None]
+ROOM_FOR_SPECIAL = 64  # of a preset that has not got the tokenizer's special tokens yet
 Initial = Start[EncoderDecoderConfig, AnyTranslationTokenizer]
 
 
@@ -64,14 +66,15 @@ def main(arguments: list[str]) -> None:
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
     check_bleu(recipe)
-    if recipe.model.init_from is None:
-        model_config(recipe)  # is there such a preset, do the fields fit?
+    known = model_config(recipe) if recipe.model.init_from is None else None  # is there such a preset, do they fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain, defaults_of(Recipe))
     tests = {name: read_parallel(files) for name, files in recipe.data.tests.items()}
     tested = {f"data.tests.{name}": text.checksum for name, text in tests.items()}
     if is_finished(run_dir, plain, tested):
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
+    if known is not None:
+        check_training(known, recipe, device)
     start = get_start(recipe, run_dir)
     train, validation = read_data(recipe, say)
     leaks = report_leaks(train, {"validation": validation, **tests}, say) if here.main else {}
@@ -85,6 +88,7 @@ def main(arguments: list[str]) -> None:
         texts = {"train": train, "validation": validation, **tests}
         targets = check_targets(tokenizer, texts, say) if here.main else {}
         config = model_config(recipe, tokenizer, start)
+        check_training(config, recipe, device)
         corpus = TrainingCorpus(recipe, config, tokenizer, train, say)
         task = make_task(recipe, config, tokenizer, corpus, validation, contents, say)
         longest = int(corpus(0).source_lengths.max())
@@ -193,7 +197,9 @@ def model_config(
         raise UserError(f"model.preset: {preset} is decoder-only; train it with recipes/gpt/train.py")
     if not recipe.tokenizer.joint:
         changes.setdefault("share_embeddings", "decoder")
-    if tokenizer is not None:
+    if tokenizer is None:
+        changes["vocab_size"] = max(recipe.tokenizer.vocab_size, ROOM_FOR_SPECIAL)
+    else:
         changes["vocab_size"] = tokenizer.source.vocab_size
         changes["target_vocab_size"] = None if tokenizer.joint else tokenizer.target.vocab_size
         starts_with_pad = base.bos_id == base.pad_id  # as Marian's targets do

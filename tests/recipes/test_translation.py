@@ -409,3 +409,16 @@ def test_multi30k_published_has_the_published_setting() -> None:
     assert (parsed.checkpoint.average_last, parsed.checkpoint.final_weights) == (10, "average")
     assert (parsed.test.beam, parsed.test.bleu_tokenize) == (5, "none")
     assert all(".lc.norm.tok." in str(files) for files in parsed.data.tests.values())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--model.d_ff", "1000000000"], ["--tokenizer.vocab_size", "2000000000"], ["--model.d_model", "1000000000"]],
+)
+def test_a_model_that_cannot_fit_is_refused_before_anything_is_read(
+    recipe: Path, tmp_path: Path, train: Callable[..., None], words: list[str]
+) -> None:
+    (tmp_path / "train.en").unlink()
+    with pytest.raises(UserError, match=r"^at least [\d,]+ bytes of memory are needed \(weights [\d,]+, gradients"):
+        train(recipe, *words)
+    assert not (tmp_path / "run").exists()

@@ -32,6 +32,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 PROBABILITIES = ("dropout", "attention_dropout", "activation_dropout")
 
+MOST, MOST_LAYERS = 2**31 - 1, 10_000
+"""Of whole numbers: what a kernel can index, and more layers than a computer will ever be asked to put together."""
+
 Effects = Mapping[str, Mapping[str, Container[Any]]]
 """Field -> for each other field that can take its effect away, the values that do."""
 
@@ -137,5 +140,8 @@ def check_field(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
         raise UserError(f"{where} is {value!r}, expected a number above 0")
     if not is_float and type(value) is int and not field.name.endswith("_id"):
         least = 0 if field.name == "position_offset" else 1
+        most = MOST_LAYERS if field.name.endswith("_layers") else MOST
         if value < least:
             raise UserError(f"{where} is {value}, expected at least {least}")
+        if value > most:
+            raise UserError(f"{where} is {value}, expected at most {most:,}")

@@ -22,6 +22,7 @@ from transformer_zoo.data.text_tokenizers import TextTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import make_folder
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models.memory import check_weights
 from transformer_zoo.training.model_json import (
     AnyTranslationTokenizer,
     check_text_tokenizer,
@@ -289,6 +290,7 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
             raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")
     about = read_model_json(folder)
     recipe = load_recipe(folder / "config.yaml")
+    check_weights(about.config, torch.device(device))
     if isinstance(about.config, EncoderDecoderConfig):
         model = EncoderDecoder(about.config)
         _load_model(model, folder, device)

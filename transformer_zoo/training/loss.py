@@ -188,6 +188,11 @@ def total_nll(objective: nn.Module, batches: Iterable[Batch]) -> tuple[float, in
     return total.item(), n_tokens
 
 
+def rows_at_once(vocabulary: int, device: torch.device) -> int:
+    """Tokens whose logits `linear_cross_entropy` has at the same time, where nobody says how many."""
+    return CHUNK_ON_GPU if device.type == "cuda" else max(BLOCK_LOGITS // vocabulary, CHUNK_ROWS)
+
+
 def linear_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
@@ -222,7 +227,7 @@ def linear_cross_entropy(
     """
     if softcap is not None and label_smoothing:
         raise ValueError("label smoothing and a soft-cap of the logits cannot be used together")
-    chunk = chunk or (CHUNK_ON_GPU if hidden.is_cuda else max(BLOCK_LOGITS // len(weight), CHUNK_ROWS))
+    chunk = chunk or rows_at_once(len(weight), hidden.device)
     with torch.autocast(hidden.device.type, enabled=False):
         loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden,

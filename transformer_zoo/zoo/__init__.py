@@ -81,8 +81,18 @@ def _tokens(value: Any) -> tuple[int, ...]:
 
 
 def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly":
-    """A preset with fresh weights: `create_model("transformer-base", vocab_size=37000)`. Errors as for `get_config`."""
-    return build(get_config(name, **overrides))
+    """A preset with fresh weights: `create_model("transformer-base", vocab_size=37000)`.
+
+    Raises:
+        UserError: as `get_config`; or the weights do not fit the memory.
+    """
+    import torch
+
+    from transformer_zoo.models.memory import check_weights
+
+    config = get_config(name, **overrides)
+    check_weights(config, torch.get_default_device(), torch.get_default_dtype())
+    return build(config)
 
 
 def build(config: EncoderDecoderConfig | DecoderConfig) -> "EncoderDecoder | DecoderOnly":
@@ -96,8 +106,12 @@ def build_empty(
     config: EncoderDecoderConfig | DecoderConfig, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype"
 ) -> "EncoderDecoder | DecoderOnly":
     """The model of a configuration, its weights to be filled in: their memory is reserved and not written to."""
+    import torch
+
+    from transformer_zoo.models.memory import check_weights
     from transformer_zoo.zoo.empty import uninitialised
 
+    check_weights(config, torch.device(device), dtype)
     with uninitialised(device, dtype):
         model = build(config)
     return model.to(dtype)  # what is computed at once, such as sinusoids, comes in float32

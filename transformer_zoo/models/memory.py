@@ -1,0 +1,107 @@
+"""Whether what is to be done fits the memory: asked before work starts, and answered in bytes."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, n_parameters
+from transformer_zoo.errors import UserError
+
+Config = EncoderDecoderConfig | DecoderConfig
+
+
+def free_memory(device: torch.device, *, root: Path = Path("/")) -> float:
+    """Bytes that this process can still take on the device; infinity where the system does not say.
+
+    Of a CPU: what the system has available, swap included, within the limits of the process's control groups (version 1
+    and 2, and those around them) and of `ulimit -v`. What a group keeps of files can be dropped, and counts as free.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "meta":
+        return math.inf
+    limits = [_available(root), _address_space(root), *_control_groups(root)]
+    return max(0.0, min(limits))
+
+
+def check_memory(needs: Mapping[str, int], device: torch.device, *, smaller: str) -> None:
+    """Raises a UserError where more memory is needed than is free.
+
+    Args:
+        needs: Bytes by what they are for; a lower bound.
+        device: Where.
+        smaller: What to make smaller.
+    """
+    needed, free = sum(needs.values()), free_memory(device)
+    if needed > free:
+        parts = ", ".join(f"{name} {count:,}" for name, count in needs.items() if count)
+        raise UserError(
+            f"at least {needed:,} bytes of memory are needed ({parts}), and {free:,.0f} are free on {device}: {smaller}"
+        )
+
+
+def check_weights(config: Config, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    """`check_memory` for the weights of a model alone."""
+    needs = {"weights": n_parameters(config) * dtype.itemsize}
+    check_memory(needs, device, smaller="take a smaller model, or a machine with more")
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Lines such as `MemAvailable: 123 kB` or `inactive_file 123`; none where there is no such file."""
+    try:
+        lines = [line.replace(":", " ").split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdecimal()}
+
+
+def _number(path: Path) -> float:
+    """The one number of a file; infinity for `max`, for none, and for a file that is not there."""
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):
+        return math.inf
+
+
+def _available(root: Path) -> float:
+    found = _numbers(root / "proc/meminfo")
+    return 1024 * (found["MemAvailable"] + found.get("SwapFree", 0)) if "MemAvailable" in found else math.inf
+
+
+def _address_space(root: Path) -> float:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return math.inf
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    pages = (root / "proc/self/statm").read_text().split()[0]
+    return limit - int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _control_groups(root: Path) -> Iterator[float]:
+    """What each group that this process is in leaves it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top = root / "sys/fs/cgroup" / controllers
+        limit, usage, cached = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            if controllers
+            else ("memory.max", "memory.current", "inactive_file")
+        )
+        folder = top / name.lstrip("/")
+        # Inside a container the group's own name may not be there: its files are at the top then.
+        for group in (folder, *(parent for parent in folder.parents if parent.is_relative_to(top))):
+            most, used = _number(group / limit), _number(group / usage)
+            if math.isfinite(most) and math.isfinite(used):
+                yield most - used + _numbers(group / "memory.stat").get(cached, 0)
