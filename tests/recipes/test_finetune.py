@@ -77,7 +77,7 @@ def translation(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return run
 
 
-STANDING = ("--optimizer.lr", 0, "--training.max_updates", 1)
+STANDING = ("--optimizer.lr", 1e-38, "--training.max_updates", 1)
 
 
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")

@@ -90,7 +90,7 @@ def test_from_text_to_results(recipe: Path, train: Any, tmp_path: Path, capsys: 
 
 
 def test_a_run_that_goes_on_ends_in_the_same_weights(recipe: Path, train: Any, tmp_path: Path) -> None:
-    constant = ["--schedule.name", "constant", "--model.dropout", "0.1"]
+    constant = ["--schedule.name", "constant", "--schedule.decay", "null", "--model.dropout", "0.1"]
     train(recipe, *constant)
     again = [*constant, "--run_dir", tmp_path / "again"]
     train(recipe, *again, "--training.max_updates", 7)

@@ -387,7 +387,7 @@ def test_wmt14_is_trained_as_in_the_paper(name: str, dropout: float, updates: in
     assert (model.n_encoder_layers, model.n_decoder_layers, model.norm_position) == (6, 6, "post")
     assert (model.dropout, model.attention_dropout, model.activation_dropout) == (dropout, 0.0, 0.0)
     schedule, optimizer, training = parsed.schedule, parsed.optimizer, parsed.training
-    assert (schedule.name, schedule.warmup, schedule.factor) == ("noam", 4000, 1.0)
+    assert (schedule.name, schedule.warmup, schedule.factor) == ("noam", 4000, None)
     assert (optimizer.name, optimizer.betas, optimizer.eps) == ("adam", (0.9, 0.98), 1e-9)
     assert training.batch_tokens * training.accumulate == 25_000
     assert (training.label_smoothing, training.max_updates) == (0.1, updates)
