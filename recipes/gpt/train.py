@@ -25,7 +25,7 @@ from transformer_zoo.data import (
     make_text_tokenizer,
     prepare_shards,
 )
-from transformer_zoo.errors import UserError, run_program
+from transformer_zoo.errors import UserError
 from transformer_zoo.generation import generate
 from transformer_zoo.generation.write import encode_prompt
 from transformer_zoo.models import DecoderOnly
@@ -65,8 +65,8 @@ def main(arguments: list[str]) -> None:
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
     if known is not None:
         check_training(known, recipe, device)
-    start = get_start(recipe, run_dir)
     distributed.start(here, device)
+    start = get_start(recipe, run_dir)
     with ExitStack() as held:
         with distributed.first() as mine:
             if mine:
@@ -234,7 +234,4 @@ def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenize
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(run_program(lambda: main(sys.argv[1:])))
-    finally:
-        distributed.stop()
+    sys.exit(distributed.run(lambda: main(sys.argv[1:])))

@@ -34,7 +34,7 @@ from transformer_zoo.data.imported_translation import load_translation_tokenizer
 from transformer_zoo.data.leaks import find_leaks
 from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.data.writable import check_writable
-from transformer_zoo.errors import UserError, run_program
+from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import check_tokenizer, corpus_score
 from transformer_zoo.files import make_folder, write_text
 from transformer_zoo.generation import translate
@@ -75,11 +75,11 @@ def main(arguments: list[str]) -> None:
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
     if known is not None:
         check_training(known, recipe, device)
+    distributed.start(here, device)
     start = get_start(recipe, run_dir)
     train, validation = read_data(recipe, say)
     leaks = report_leaks(train, {"validation": validation, **tests}, say) if here.main else {}
     contents = {"data.train": train.checksum, "data.validation": validation.checksum, **tested}
-    distributed.start(here, device)
     with ExitStack() as held:
         with distributed.first() as mine:
             if mine:
@@ -352,7 +352,4 @@ def score_tests(recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], d
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(run_program(lambda: main(sys.argv[1:])))
-    finally:
-        distributed.stop()
+    sys.exit(distributed.run(lambda: main(sys.argv[1:])))

@@ -24,7 +24,6 @@ import torch
 import torch._dynamo  # slow to import, and here imported once
 import torch.utils.tensorboard
 
-from transformer_zoo.errors import run_program
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Checkpoints
 from transformer_zoo.training.loop import Trainer
@@ -84,8 +83,7 @@ class Job:
             os.environ |= {name: str(value) for name, value in here.items()} | {"MASTER_ADDR": "127.0.0.1"}
             watch = Operations(self.run_dir, death if death is not None and death.rank == rank else None)
             sys.addaudithook(watch)
-            status = run_program(lambda: self._train(rank))
-            distributed.stop()
+            status = distributed.run(lambda: self._train(rank))
             sys.stdout.flush()
             (self.folder / f"operations_{rank}").write_text(" ".join(map(str, (watch.count, *watch.renames))))
             os._exit(status)

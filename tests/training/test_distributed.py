@@ -46,13 +46,18 @@ def two_processes(run_dir: Path, root: Path, *words: str) -> None:
         assert status == 0, output
 
 
-def outcomes(command: list[str], root: Path) -> list[tuple[int, str]]:
-    """Exit status and output of each of two processes."""
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def outcomes(command: list[str], root: Path) -> list[tuple[int, str]]:
+    """Exit status and output of each of two processes."""
     shared = {"PYTHONPATH": str(root), "WORLD_SIZE": "2"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [
         subprocess.Popen(
             [sys.executable, *command],
@@ -88,7 +93,7 @@ def test_two_processes_update_as_one_does(tmp_path: Path, root: Path) -> None:
 FAILING = """
 import sys
 import torch
-from transformer_zoo.errors import UserError, run_program
+from transformer_zoo.errors import UserError
 from transformer_zoo.training import distributed
 
 def main():
@@ -100,10 +105,7 @@ def main():
             raise UserError("line 7 is no text")
     print("not reached")
 
-try:
-    sys.exit(run_program(main))
-finally:
-    distributed.stop()
+sys.exit(distributed.run(main))
 """
 
 

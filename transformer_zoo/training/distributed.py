@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,11 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
+
+from transformer_zoo.errors import UserError, run_program
+from transformer_zoo.training.heartbeat import Heartbeat
 
 T = TypeVar("T")
 
@@ -38,19 +42,59 @@ def world() -> World:
     return World(*(int(os.environ.get(name, default)) for name, default in defaults.items()))
 
 
+JOINING = timedelta(minutes=10)  # in which all processes of a run must have started
+WAITING = timedelta(days=1)  # for another one, which may validate for long; that it is there the heartbeat knows
+
+_heartbeat: Heartbeat | None = None
+
+
 def start(here: World, device: torch.device) -> None:
-    """Joins the processes: NCCL between GPUs, gloo between CPUs."""
-    if here.size > 1 and not dist.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        # The others wait while the first one validates, and that may take long.
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
+    """Joins the processes: NCCL between GPUs, gloo between CPUs. From then on the death of one ends all.
+
+    Raises:
+        UserError: they do not find each other.
+    """
+    global _heartbeat
+    if here.size == 1 or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    host = os.environ["MASTER_ADDR"]
+    try:
+        store = next(rendezvous("env://", here.rank, here.size, timeout=JOINING))[0]
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=WAITING)
+        store.set_timeout(WAITING)
+        _heartbeat = Heartbeat(here.rank, here.size, host, broadcast)
+    except (OSError, dist.DistError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"the {here.size} processes of this run do not find each other at {host} ({reason}): start all of them, "
+            "on machines that reach each other"
+        ) from None
 
 
-def stop() -> None:
-    """Leaves the group."""
+def stop(*, failed: bool | None = None) -> None:
+    """Leaves the group; where this process failed, the others are told and end too."""
+    if _heartbeat is not None:
+        _heartbeat.leave(failed=failed)
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def run(work: Callable[[], object]) -> int:
+    """`run_program` for a program of one process or many, which leave their group at its end."""
+    failed = True
+    try:
+        status = run_program(work)
+        failed = status not in (0, 130)  # done, or stopped as all of them are
+        return status
+    except RuntimeError:  # of the exchange, where a process of it is gone: then that is what to say
+        if _heartbeat is not None:
+            _heartbeat.explain()
+        raise
+    finally:
+        stop(failed=failed)
 
 
 def barrier() -> None:
