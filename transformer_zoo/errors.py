@@ -1,10 +1,19 @@
 """The error that is meant for people, and how a command line shows it."""
 
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+# What would move a terminal's cursor, colour it, end a line, or turn the direction of writing.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_BUT_RETURN = re.compile(
+    _UNPRINTABLE.pattern.replace("\x0b-\x1f", "\x0b\x0c\x0e-\x1f")
+)  # with which a bar is drawn again
+_LONGEST = 900  # characters of a message; what is in the middle of a longer one is left out
 
 
 class UserError(ValueError):
@@ -16,14 +25,61 @@ class UserError(ValueError):
     status = 1
 
 
+class UsageError(UserError):
+    """Options that do not go together."""
+
+    status = 2
+
+
+def escaped(text: str, unprintable: re.Pattern[str] = _UNPRINTABLE) -> str:
+    r"""The text without what a terminal would obey: control characters become `\x1b` and the like."""
+    return unprintable.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def printable(message: str) -> str:
+    """A message as one line that can be read."""
+    line = escaped(re.sub(r"\s*[\r\n]\s*", " ", message).replace("\t", " "))
+    if len(line) > _LONGEST:
+        half = _LONGEST // 2
+        line = f"{line[:half]} ... {line[-half:]}"
+    return line
+
+
+class _Terminal:
+    """A terminal to which no control character gets through, whatever text, name or translation is written to it."""
+
+    def __init__(self, stream: TextIO, unprintable: re.Pattern[str]) -> None:
+        self._stream, self._unprintable = stream, unprintable
+
+    def write(self, text: str) -> int:
+        """Writes the text, escaped."""
+        return self._stream.write(escaped(text, self._unprintable))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def guarded_terminals() -> Iterator[None]:
+    """Standard output and standard error are escaped where they are terminals; pipes and files get text as it is."""
+    streams = sys.stdout, sys.stderr
+    guards = [_Terminal(stream, of) for stream, of in zip(streams, (_UNPRINTABLE, _BUT_RETURN), strict=True)]
+    chosen = [guard if stream.isatty() else stream for stream, guard in zip(streams, guards, strict=True)]
+    sys.stdout, sys.stderr = chosen
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
 def run_program(work: Callable[[], object]) -> int:
     """Does the work of a command line and returns its exit status; errors and warnings are lines on standard error.
 
-    0; a UserError's status; 1 where the system refuses (a full disk, a folder that may not be written); 130 after
-    Ctrl-C, 141 if nobody reads the output any more.
+    0; a UserError's status; 1 where the system refuses (a full disk, a folder that may not be written, no memory); 130
+    after Ctrl-C, 141 if nobody reads the output any more.
     """
     try:
-        with warnings.catch_warnings():
+        with guarded_terminals(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             work()
             sys.stdout.flush()
@@ -34,14 +90,23 @@ def run_program(work: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         return 130
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.status
+        return _say_error(str(error), error.status)
     except OSError as error:
-        print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
-        return 1
+        return _say_error(f"{error.filename or 'output'}: {error.strerror or error}")
+    except MemoryError as error:
+        return _say_error(f"there is not enough memory ({error})" if str(error) else "there is not enough memory")
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        return _say_error(f"there is not enough memory ({str(error).partition(': ')[2].partition('.')[0] or error})")
     return 0
+
+
+def _say_error(message: str, status: int = 1) -> int:
+    print(f"error: {printable(message)}", file=sys.stderr)
+    return status
 
 
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
     """One line for people, without the place in the code."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(str(message))}", file=sys.stderr)

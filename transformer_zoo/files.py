@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -150,6 +151,24 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_readable(path: Path) -> None:
+    """OSError: this is no file that can be read to its end, but a folder, or a pipe that waits for a writer.
+
+    What a shell makes of `<(command)` has no name and is fine.
+    """
+    kind = path.stat().st_mode
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", str(path))
+    if stat.S_ISFIFO(kind) and path.resolve().exists():
+        raise OSError(errno.ESPIPE, "is a named pipe, not a file", str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file. OSError as `check_readable`, or because the system refuses."""
+    check_readable(path)
+    return path.read_bytes()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -307,11 +307,11 @@ def test_average_is_the_mean_of_the_last(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("translate RUN --n-bets 3", 2, "--n-bets 3; did you mean --n-best?"),
+        ("translate RUN --n-bets 3", 2, "--n-bets: no such option; did you mean --n-best?"),
         ("translate RUN --beam 0", 2, "--beam"),
-        ("translate RUN --penalty none", 2, "--penalty: Expected one of 'gnmt', 'length'"),
-        ("translate", 2, "required: run"),
-        ("transalte RUN", 2, "'transalte'"),
+        ("translate RUN --penalty none", 2, "--penalty is 'none', expected one of gnmt, length"),
+        ("translate", 2, "run missing: give it"),
+        ("transalte RUN", 2, "transalte: no such command; did you mean translate?"),
         ("evaluate RUN --metrics blue", 2, "--metrics"),
         ("evaluate RUN --source a", 2, "--source and --reference"),
         ("evaluate RUN --split one --source a --reference b", 2, "--split and --source"),

@@ -2,13 +2,15 @@
 
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from transformer_zoo.data import Cleaning, ParallelFiles, ParallelText, clean, read_lines, read_parallel
+from transformer_zoo.data import Cleaning, ParallelFiles, ParallelText, clean, parallel, read_lines, read_parallel
+from transformer_zoo.data.parallel import read_parts
 from transformer_zoo.errors import UserError
 
 SOURCE = ["a cat", "two dogs", "", "the end"]
@@ -86,11 +88,43 @@ def test_unreadable_files_are_one_line(tmp_path):
         (fake, "fake.gz: broken gzip file after line 0"),
         (damaged, "damaged.gz: broken gzip file"),
         (tmp_path / "none", "none: no such file"),
-        (tmp_path, "cannot be read"),
+        (tmp_path, r"cannot be read \(is a folder"),
+        ("a\0b", "no name of a file"),
     ):
         with pytest.raises(UserError, match=message) as caught:
             list(read_lines(path))
         assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_refused_if_it_has_a_name_and_read_if_a_shell_made_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"pipe: cannot be read \(is a named pipe"):
+        list(read_lines(tmp_path / "pipe"))
+    out, into = os.pipe()
+    os.write(into, b"a\nb\n")
+    os.close(into)
+    assert list(read_lines(f"/dev/fd/{out}")) == ["a", "b"]
+    os.close(out)
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "你"])
+def test_a_line_without_end_is_refused_and_not_kept(letter, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "_LONGEST_LINE", 1 << 16)
+    for name in ("t", "t.gz"):
+        path = write(tmp_path / name, b"short\n" + (letter * (1 << 18)).encode())
+        with pytest.raises(UserError, match=f"{name}:2: a line of more than"):
+            list(read_lines(path))
+    whole = [letter * 20_000, "", letter]
+    assert list(read_lines(write(tmp_path / "u", "\n".join(whole).encode()))) == whole
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 1 << 20])
+def test_parts_make_up_the_lines(size, tmp_path):
+    text = "añ你🙂b\r\n\n🙂🙂🙂🙂\nlast é"
+    found = list(read_parts(write(tmp_path / "t", "\ufeff".encode() + text.encode()), max(size, 3)))
+    assert "".join(part for _, part in found) == text
+    for number, line in enumerate(text.split("\n"), start=1):
+        assert "".join(part for n, part in found if n == number).removesuffix("\n") == line
 
 
 def test_an_empty_corpus(tmp_path):

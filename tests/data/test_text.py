@@ -118,3 +118,17 @@ def test_the_stamp_changes_with_files_and_settings(tmp_path):
 def test_size_is_known_for_plain_files_only(tmp_path):
     assert TextFiles(path=put(tmp_path / "a", "one\n")).n_bytes() == 4
     assert TextFiles(path=put(tmp_path / "a.gz", "one\n")).n_bytes() is None
+
+
+@pytest.mark.parametrize("name", ["one.txt", "one.txt.gz"])
+def test_text_on_one_line_streams_as_other_text(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "_PIECE", 1 << 10)
+    monkeypatch.setattr(text, "_PART", 1 << 10)
+    whole = "".join(f"wörd {i} " for i in range(10_000))
+    put(tmp_path / name, whole)
+    pieces = list(TextFiles(path=str(tmp_path / name), separator="wörd").pieces())
+    assert "".join(piece.text for piece in pieces) == whole
+    assert max(len(piece.text) for piece in pieces) <= 2 << 10
+    assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert {piece.line for piece in pieces} == {1}
+    assert all(piece.text[-1].isalpha() for piece in pieces[:-1])  # where no token goes across

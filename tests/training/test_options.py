@@ -115,8 +115,7 @@ def test_a_test_set_without_its_fields_is_named_and_nothing_imported(
 ) -> None:
     with pytest.raises(SystemExit):
         parse_recipe(Recipe, [file, "--data.tests", f"{{flickr: {value}}}"])
-    error = "error: data.tests: something in it has a value where it needs fields; give them below it\n"
-    assert capsys.readouterr().err == error
+    assert capsys.readouterr().err.startswith("error: data.tests.flickr")
     assert "antigravity" not in sys.modules
 
 

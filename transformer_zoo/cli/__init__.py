@@ -1,26 +1,32 @@
 """`transformer-zoo`: what you do with a trained run."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from transformer_zoo.errors import run_program
+
+
+def all_commands() -> tuple[Callable[..., None], ...]:
+    """The functions behind the commands, in the order of --help."""
+    from transformer_zoo.cli import commands, exchange, zoo
+    from transformer_zoo.cli.generate import generate
+    from transformer_zoo.cli.split import split
+
+    translating = (commands.translate, commands.evaluate, commands.score, commands.average)
+    return (*translating, generate, split, exchange.import_, exchange.export, zoo.list_, zoo.describe)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Exit status: 0, 1 for an error in the input, 2 for one in the options."""
     from transformer_zoo import __version__
-    from transformer_zoo.cli import commands, exchange, zoo
-    from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.options import run_command
-    from transformer_zoo.cli.split import split
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "strict")
-    translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     return run_program(
         lambda: run_command(
-            (*translating, generate, split, exchange.import_, exchange.export, zoo.list_, zoo.describe),
+            all_commands(),
             sys.argv[1:] if arguments is None else arguments,
             prog="transformer-zoo",
             description="Translate or write with a trained run, score it, average its checkpoints; import and export "

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.cli.search import Languages, SearchOptions, UsageError
+from transformer_zoo.cli.search import Languages, SearchOptions
 from transformer_zoo.cli.streams import input_lines, open_output, warn_of_cuts, with_progress
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from transformer_zoo.data.parallel import ParallelText

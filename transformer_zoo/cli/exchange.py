@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from transformer_zoo.cli.search import UsageError
 from transformer_zoo.cli.streams import new_folder
+from transformer_zoo.errors import UsageError
 
 
 def import_(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from transformer_zoo.cli.search import UsageError
 from transformer_zoo.cli.streams import input_lines
+from transformer_zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from transformer_zoo.generation import NewText

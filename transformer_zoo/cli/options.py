@@ -1,33 +1,13 @@
 """A command line made from typed functions: signature and docstring are options and --help."""
 
 import dataclasses
-import difflib
 import inspect
-import re
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentParser
 
-
-class Parser(ArgumentParser):
-    """Says what is wrong with an option in one line that names it, and exits with status 2."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Called with whatever the parser has against the command line."""
-        message = re.sub(r"\s+", " ", message).strip()
-        message = re.sub(r'Parser key "(\w+)"', lambda found: f"--{found[1].replace('_', '-')}", message)
-        message = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", message)
-        message = re.sub(r"\b\w+\.(\w+)$", r"\1", message)  # translate.run -> run
-        if found := re.search(r"unrecognized arguments: (--[\w-]+)", message):
-            near = difflib.get_close_matches(found[1], self.flags, 1)
-            message += f"; did you mean {near[0]}?" if near else "; --help lists the options"
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
-
-    flags: tuple[str, ...] = ()
+from transformer_zoo.commandline import Parser
 
 
 def run_command(
@@ -45,6 +25,7 @@ def run_command(
     """
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    parsers = {}
     subcommands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
     for command in commands:
         about = docstring_parser.parse(inspect.getdoc(command) or "")
@@ -52,9 +33,11 @@ def run_command(
         subparser = Parser(description=text, allow_abbrev=False)
         _add_options(subparser, command)
         subcommands.add_subcommand(_name(command), subparser, help=about.short_description)
-        subparser.flags = tuple(flag for action in subparser._actions for flag in action.option_strings)
+        subparser.words = arguments
+        parsers[_name(command)] = subparser
     given = parser.parse_args(list(arguments))
     chosen = next(command for command in commands if _name(command) == given.command)
+    parsers[given.command].check(vars(given[given.command]))
     values = _collect(chosen, vars(given[given.command]))
     by_place = [values.pop(name) for name in list(values) if _is_by_place(inspect.signature(chosen).parameters[name])]
     chosen(*by_place, **values)

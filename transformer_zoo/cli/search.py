@@ -6,16 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.errors import UserError
-
 if TYPE_CHECKING:
     from transformer_zoo.training.checkpoint import Run
-
-
-class UsageError(UserError):
-    """Options that do not go together."""
-
-    status = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,8 @@ from typing import Literal
 from jsonargparse.typing import PositiveInt
 from tqdm import tqdm
 
-from transformer_zoo.cli.search import UsageError
 from transformer_zoo.cli.streams import new_folder
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UsageError, UserError
 
 Unit = Literal["document", "paragraph", "line"]
 

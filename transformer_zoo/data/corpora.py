@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO
@@ -140,18 +140,26 @@ def run(prepare: Callable[..., None]) -> None:
     standard error and exit status 1, a bad option in status 2.
     """
     import docstring_parser  # only a command line needs these two
-    from jsonargparse import ArgumentParser
+
+    from transformer_zoo.commandline import Parser
 
     documented = docstring_parser.parse(inspect.getdoc(prepare) or "")
     helps = {parameter.arg_name: parameter.description for parameter in documented.params}
     signature = inspect.signature(prepare).parameters
     by_hand = {name: dict(options) for name, options in _BY_HAND.items() if name in signature}
-    parser = ArgumentParser(description=documented.description, allow_abbrev=False)
+    parser = Parser(description=documented.description, allow_abbrev=False)
+    parser.words = sys.argv[1:]
     for name, options in by_hand.items():
         flag, default = options.pop("flag"), signature[name].default
         default = list(default) if "nargs" in options else default
         parser.add_argument(flag, dest=name, default=default, help=helps[name], **options)
     parser.add_function_arguments(prepare, as_group=False, skip=set(by_hand))
     arguments = vars(parser.parse_args())
+    parser.check(arguments)
+    out = Path(arguments["out"])
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     if status := run_program(lambda: prepare(**arguments)):
+        for folder in new:  # with nothing in it
+            with suppress(OSError):
+                folder.rmdir()
         sys.exit(status)

@@ -1,5 +1,6 @@
 """Parallel text: pairs of lines, read from two files, a TSV or JSON lines, and cleaned with a report."""
 
+import codecs
 import gzip
 import json
 import zlib
@@ -13,8 +14,10 @@ from xxhash import xxh3_128
 
 from transformer_zoo.data.characters import EMPTY, INVISIBLE, is_blank, why_blank
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import check_readable
 
 _BOM = b"\xef\xbb\xbf"
+_LONGEST_LINE = 64 << 20  # bytes; text that is no sentences is read in parts
 _EXAMPLES = 5
 # Below this many characters a ratio of lengths says nothing: "Hi." is "Guten Tag!".
 _RATIO_FROM = 30
@@ -109,21 +112,42 @@ class ParallelText:
         return ParallelText(source, target, self.name, self.line_numbers[indices])
 
 
-def read_lines(path: str | Path, *, ends: bool = False) -> Iterator[str]:
+def read_lines(path: str | Path) -> Iterator[str]:
     r"""The lines of a UTF-8 file, plain or .gz, without their end: `\n` or `\r\n`, and no other character.
 
-    A byte order mark at the start is skipped. A last line without an end counts. With `ends` lines keep their end.
+    A byte order mark at the start is skipped. A last line without an end counts.
 
     Raises:
-        UserError: the file is missing, unreadable or a broken gzip; a line is not UTF-8 (it names the line).
+        UserError: the file is missing, unreadable or a broken gzip; a line is not UTF-8 or longer than any sentence
+            (it names the line).
+    """
+    for number, line in read_parts(path, _LONGEST_LINE):
+        # A part may be three bytes short of what was asked for, of a character that the next one has.
+        if 4 * len(line) + 4 > _LONGEST_LINE < len(line.encode()) + 4:
+            raise UserError(
+                f"{path}:{number}: a line of more than {_LONGEST_LINE >> 20} MiB is no sentence; cut it into lines"
+            )
+        yield line.removesuffix("\n").removesuffix("\r")
+
+
+def read_parts(path: str | Path, size: int) -> Iterator[tuple[int, str]]:
+    r"""The lines as `read_lines`, with their ends and numbers (from 1); of a long one parts of at most `size` bytes.
+
+    Raises:
+        UserError: as `read_lines`, but for long lines.
     """
     path = Path(path)
-    number = 0
+    number, inside = 0, False
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
+        check_readable(path)
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                line = raw.removeprefix(_BOM) if number == 1 else raw
-                yield (line if ends else line.removesuffix(b"\n").removesuffix(b"\r")).decode()
+            while raw := file.readline(size):
+                number += not inside
+                is_first = number == 1 and not inside
+                inside = not raw.endswith(b"\n")
+                yield number, decoder.decode(raw.removeprefix(_BOM) if is_first else raw, not inside)
+            decoder.decode(b"", True)
     except UnicodeDecodeError:
         raise UserError(f"{path}:{number}: not UTF-8; convert the file to UTF-8") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -132,6 +156,8 @@ def read_lines(path: str | Path, *, ends: bool = False) -> Iterator[str]:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:  # of a NUL in the name
+        raise UserError(f"{path}: no name of a file") from None
 
 
 def read_parallel(files: ParallelFiles) -> ParallelText:
@@ -193,7 +219,7 @@ def read_json_lines(path: str | Path, keys: Sequence[str]) -> Iterator[list[str]
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # a number of thousands of digits is a ValueError
             raise UserError(f"{path}:{number}: not JSON; each line must be one JSON object") from None
         yield [_value(row, key, f"{path}:{number}") for key in keys]
 

@@ -23,6 +23,8 @@ from transformer_zoo.data.text_tokenizers import (
 from transformer_zoo.data.tokenizers import ModelType, SentencePieceTokenizer
 from transformer_zoo.errors import UserError
 
+_LONGEST_PART = 1 << 16  # characters
+
 
 @dataclass(kw_only=True)
 class TextTokenizerSettings:
@@ -144,7 +146,7 @@ class SentencePieceTextTokenizer(TextTokenizer):
             UserError: as `SentencePieceTokenizer.train`.
         """
         tokenizer = SentencePieceTokenizer.train(
-            [line for text in texts for line in text.split("\n") if line],
+            [part for text in texts for line in text.split("\n") if line for part in _cut(line)],
             vocab_size=vocab_size,
             model_type=model_type,
             byte_fallback=True,
@@ -208,6 +210,17 @@ def make_text_tokenizer(settings: TextTokenizerSettings, texts: Iterable[str]) -
             raise UserError("vocab_size: kind 'sentencepiece' needs one")
     trained = [name for name in _KINDS if name != ImportedTextTokenizer.kind]
     raise UserError(f"kind: no tokenizer {kind!r}; there are {', '.join(trained)}")
+
+
+def _cut(line: str) -> Iterator[str]:
+    """A line, or parts of a very long one, which SentencePiece would leave out, cut before blanks."""
+    start = 0
+    while len(line) - start > _LONGEST_PART:
+        end = line.rfind(" ", start + 1, start + _LONGEST_PART)
+        end = end if end > 0 else start + _LONGEST_PART
+        yield line[start:end]
+        start = end
+    yield line[start:]
 
 
 def _first(texts: Iterable[str], characters: int) -> Iterator[str]:

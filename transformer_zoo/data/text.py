@@ -10,10 +10,11 @@ from typing import NamedTuple
 from xxhash import xxh3_128
 
 from transformer_zoo.data.characters import is_blank
-from transformer_zoo.data.parallel import read_json_lines, read_lines
+from transformer_zoo.data.parallel import read_json_lines, read_parts
 from transformer_zoo.errors import UserError
 
 _JSON_LINES = (".jsonl", ".jsonl.gz")
+_PART = 1 << 20  # bytes of a line that are read at a time
 _PIECE = 1 << 20  # characters; a longer document comes in pieces of about as many
 # Where a document is cut: GPT-2's and its successors' patterns never join a letter and the white space after it, so
 # that the tokens of the pieces are those of the whole.
@@ -147,9 +148,10 @@ def _files(name: str) -> list[Path]:
 def _plain(path: Path, separator: str | None) -> Iterator[Piece]:
     lines: list[str] = []
     size, start, opened = 0, 1, False
-    number = 0
-    for number, line in enumerate(read_lines(path, ends=True), start=1):
-        if separator is not None and line.rstrip("\r\n") == separator:
+    begun = 0
+    for number, line in read_parts(path, _PART):
+        is_whole, begun = number != begun, number
+        if is_whole and separator is not None and line.rstrip("\r\n") == separator:
             if opened or not all(map(is_blank, lines)):
                 yield Piece("".join(lines), True, str(path), start)
             lines, size, start, opened = [], 0, number + 1, False

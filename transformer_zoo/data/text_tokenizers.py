@@ -166,7 +166,10 @@ class CharacterTokenizer(TextTokenizer):
     @classmethod
     def train(cls, texts: Iterable[str], *, end_of_text: bool = True) -> Self:
         """All characters of the texts, in the order of their numbers."""
-        return cls("".join(sorted(set().union(*texts))), end_of_text=end_of_text)
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(text)
+        return cls("".join(sorted(characters)), end_of_text=end_of_text)
 
     def encode_array(self, text: str) -> Ids:
         """Ids of a text, (N,). Raises UserError for a character that is not in the vocabulary."""

@@ -1,26 +1,25 @@
 """From a YAML file and the command line to a typed recipe, and back to YAML."""
 
 import dataclasses
-import difflib
 import json
-import re
-import sys
-from argparse import ArgumentError
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import docstring_parser
 import jsonargparse
 import yaml
 
 from transformer_zoo.checksums import MARK, read_sealed, seal, verify
+from transformer_zoo.commandline import Parser, refuse, unfit
 from transformer_zoo.config import CHOICES
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_bytes
+from transformer_zoo.files import read_bytes, write_bytes
 
 T = TypeVar("T")
+
+_LARGEST_RECIPE = 1 << 20  # bytes; nobody writes so much by hand
 
 
 def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str, Any]]:
@@ -35,26 +34,29 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
         import_path_denylist=["*"],
         import_path_allowlist=["transformer_zoo.data"],
     )
-    parser = jsonargparse.ArgumentParser(
+    parser = Parser(
         description=f"Usage: RUN.yaml [--section.field value ...]. {(recipe.__doc__ or '').splitlines()[0]}",
-        exit_on_error=False,
         allow_abbrev=False,
     )
+    parser.dashes = ""
     parser.add_argument("--config", action="config", help="The YAML file; `RUN.yaml` alone means the same.")
     parser.add_class_arguments(recipe)
     words = list(arguments)
     if words and not words[0].startswith("-"):
         words = ["--config", *words]
+    parser.words = words
+    files = [value for option, value in pairwise(words) if option == "--config"]
+    for file in [*files, *(word.partition("=")[2] for word in words if word.startswith("--config="))]:
+        if wrong := _check_yaml(recipe, file):
+            refuse(wrong)
     try:
-        for file in (value for option, value in pairwise(words) if option == "--config"):
-            if wrong := _check_yaml(file):
-                refuse(wrong, parser)
         given = parser.parse_args(words)
-        if unfit := _unfit(recipe, given):
-            refuse(unfit, parser)
+        plain = {name: value for name, value in given.as_dict().items() if name != "config"}
+        if wrong := unfit(recipe, plain, ""):
+            refuse(wrong)
         fields = parser.instantiate(given) if hasattr(parser, "instantiate") else parser.instantiate_classes(given)
-    except (ArgumentError, yaml.YAMLError, OSError) as error:
-        refuse(str(error), parser)
+    except Exception as error:  # the parser's errors have no common base
+        refuse(parser.explain(str(error)))
     values = {name: value for name, value in vars(fields).items() if name != "config"}
     made = recipe(**values)
     # Through JSON: what YAML calls a list is a tuple here.
@@ -75,25 +77,15 @@ def defaults_of(recipe: type) -> dict[str, Any]:
     return plain
 
 
-def _unfit(kind: type, given: Any, prefix: str = "") -> str | None:
-    """What is wrong with a section or a field that the YAML file leaves empty, or with a section that is none."""
-    for field in dataclasses.fields(kind):
-        name, value = prefix + field.name, given.get(field.name)
-        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            if not isinstance(value, dict | jsonargparse.Namespace):
-                what = "empty" if value is None else repr(value)
-                return f"{name} is {what}: give its fields below it, or leave it out"
-            if found := _unfit(field.type, value, f"{name}."):
-                return found
-        elif value is None and field.type is not Any and type(None) not in get_args(field.type):
-            return f"{name} is empty: give it a value, or leave the line out"
-    return None
-
-
-def _check_yaml(file: str) -> str | None:
-    """What is wrong with a recipe's file before its fields are looked at."""
+def _check_yaml(recipe: type, file: str) -> str | None:
+    """What is wrong with a recipe's file or its fields, before any value is made of them."""
     try:
-        text = Path(file).read_text("utf-8")
+        content = read_bytes(Path(file))
+        if len(content) > _LARGEST_RECIPE:
+            return f"{file}: {len(content):,} bytes are no recipe; give the path of one"
+        text = content.decode("utf-8")
+        repeated = _repeated_key(yaml.compose(text, yaml.SafeLoader))
+        fields = yaml.safe_load(text)
         verify(Path(file), remedy=_CHANGED, warn=False)
     except UnicodeDecodeError:
         return f"{file}: not UTF-8; convert it to UTF-8"
@@ -101,40 +93,38 @@ def _check_yaml(file: str) -> str | None:
         return str(error)
     except OSError as error:
         return f"{file}: {error.strerror}; give the path of a recipe, such as those beside this program"
-    repeated = _repeated_key(yaml.compose(text, yaml.SafeLoader))
-    return None if repeated is None else f"{file}:{repeated}"
+    except RecursionError:
+        return f"{file}: fields are nested too deeply, or contain themselves"
+    except yaml.YAMLError as error:
+        return f"{file}: not YAML: {error}"
+    except (ValueError, TypeError) as error:  # a date that is none, a list for a name
+        return f"{file}: {error}"
+    if repeated is not None:
+        return f"{file}:{repeated}"
+    if not isinstance(fields, dict):
+        return f"{file}: {'empty' if fields is None else 'no fields'}; a recipe has lines such as `run_dir: runs/first`"
+    wrong = unfit(recipe, fields, "")
+    return None if wrong is None else f"{file}: {wrong}"
 
 
 def _repeated_key(node: yaml.Node | None) -> str | None:
-    """Line and name of a field that is there twice, of which YAML takes the last without a word."""
+    """Line and name of a field that is there twice, of which YAML takes the last without a word.
+
+    Or of one that is no word, or of what would be copied into another by its name.
+    """
     if not isinstance(node, yaml.MappingNode):
         return None
     seen = set()
     for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            return f"{line}: a field's name is a list or has fields; write a word"
         if key.value in seen:
-            return f"{key.start_mark.line + 1}: {key.value} is there a second time; put both together"
+            return f"{line}: {key.value} is there a second time; put both together"
         seen.add(key.value)
         if found := _repeated_key(value):
             return found
     return None
-
-
-def refuse(message: str, parser: jsonargparse.ArgumentParser) -> NoReturn:
-    """Says what is wrong with the options in one line and exits with status 2."""
-    message = re.sub(r"\s+", " ", message).strip()
-    if found := re.match(r'Parser key "([\w.]+)": .*(dot import path string|import path denylist)', message):
-        message = f"{found[1]}: something in it has a value where it needs fields; give them below it"
-    known = [name.lstrip("-") for action in parser._actions for name in action.option_strings]
-    found = re.search(r"arguments: --([\w.]+)", message) or re.search(r"does not accept option '([\w.]+)'", message)
-    if found:
-        last = {name.rsplit(".")[-1]: name for name in known}
-        near = difflib.get_close_matches(found[1], known, 1, 0.8)
-        near = near or [last[name] for name in difflib.get_close_matches(found[1].rsplit(".")[-1], last, 1, 0.7)]
-        message += f"; did you mean {near[0]}?" if near else "; --help lists the fields"
-    if re.search(r"Expected a <class 'str'>. Got value: (True|False)", message):
-        message += " (YAML takes yes, no, on and off for true and false: write it in quotes)"
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
 
 
 def save_recipe(path: Path, plain: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from transformer_zoo.checksums import UncheckedWarning, verify
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import read_bytes
 
 PIECE = 4 << 20
 """Bytes that are copied at a time: what is in memory beside the model."""
@@ -242,9 +243,11 @@ def _return_freed() -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file. UserError: no such file, or none of JSON."""
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError:
+        values = json.loads(read_bytes(path))
+    except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON ({error})") from None
     if not isinstance(values, dict):
