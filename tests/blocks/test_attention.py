@@ -107,7 +107,7 @@ def test_the_fused_kernel_gets_is_causal_alone(monkeypatch: pytest.MonkeyPatch, 
         seen.append((attn_mask is not None, is_causal))
         return args[0]
 
-    monkeypatch.setattr(attention, "_matmul_is_faster", lambda queries, keys, dropout: False)
+    monkeypatch.setattr(attention, "_matmul_is_wanted", lambda queries, keys, dropout: False)
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     x = torch.randn(B, H, TQ, DH)
     attend(x, x, x, is_causal=True, bias=torch.zeros(TQ, TQ) if with_bias else None)

@@ -93,13 +93,11 @@ def test_float32_is_never_halved() -> None:
 
 
 @pytest.mark.usefixtures("_halved")
-def test_halves_of_a_frozen_weight_have_no_gradient_and_none_has_a_second() -> None:
+def test_halves_of_a_frozen_weight_have_no_gradient() -> None:
     module, x = Linear(67, 31).bfloat16().requires_grad_(False), torch.randn(5, 67).bfloat16().requires_grad_()
     y = module(x)
-    [grad] = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    y.square().sum().backward()
     assert module.weight.grad is None
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

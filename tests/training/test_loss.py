@@ -1,11 +1,14 @@
 """The loss from hidden states against F.cross_entropy over all logits."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from tests.blocks.transforms import EVERY, TRANSFORMS, WARNINGS
 from transformer_zoo.training import loss as loss_module
 from transformer_zoo.training.loss import linear_cross_entropy
 
@@ -237,3 +240,31 @@ def test_soft_capped_logits_and_a_padded_vocabulary(smoothing: float, cap: float
     both = (gradients(value, hidden, weight, bias) for value in (loss, wanted))
     for ours, theirs in zip(*both, strict=True):
         assert_close(ours, theirs)
+
+
+DEFAULTS = {"vocab_size": 6, "softcap": None, "label_smoothing": 0.0}
+
+
+@pytest.mark.filterwarnings(*WARNINGS)
+@pytest.mark.parametrize("transform", EVERY)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"label_smoothing": 0.1}, {"softcap": 2.0}, {"vocab_size": 4}, {"label_smoothing": 0.3, "vocab_size": 5}],
+    ids=str,
+)
+def test_it_can_be_differentiated_as_often_as_its_formula(options: dict[str, Any], transform: str) -> None:
+    hidden, weight, bias = (torch.randn(*shape, dtype=torch.float64) for shape in ((3, 2), (6, 2), (6,)))
+    size, softcap, smoothing = (options.get(name, default) for name, default in DEFAULTS.items())
+    targets = torch.randint(size, (3,))
+
+    def ours(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return linear_cross_entropy(hidden, weight, targets, bias=bias, chunk=2, **options)[0]
+
+    def formula(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        logits = (hidden @ weight.T + bias)[:, :size]
+        if softcap is not None:
+            logits = softcap * (logits / softcap).tanh()
+        return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+
+    got, wanted = (TRANSFORMS[transform](f, (hidden, weight, bias)) for f in (ours, formula))
+    assert_close(got, wanted, rtol=1e-6, atol=1e-8)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
+from transformer_zoo.blocks.derivatives import differentiable, is_plain, is_transformed
 from transformer_zoo.blocks.dropout import dropout as drop
 from transformer_zoo.blocks.linear import Linear, cpu_has_bfloat16, in_autocast_dtype
 from transformer_zoo.blocks.masks import causal_mask, combine_masks
@@ -53,13 +54,36 @@ def attend(
     """
     if is_causal and (mask is not None or queries.size(2) != keys.size(2)):
         raise ValueError("is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead")
-    if softcap is not None or _matmul_is_faster(queries, keys, dropout):
+    if softcap is not None or _matmul_is_wanted(queries, keys, dropout):
         if is_causal:
             mask = causal_mask(queries.size(2), device=queries.device)
-        if queries.device.type == "cpu":
+        if queries.device.type == "cpu" and not is_plain():
             keys, values, mask, bias = _fill_vector(keys, values, mask, bias)
         weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=scale, softcap=softcap)
         return drop(weights, dropout) @ _per_query_head(values, queries)  # (B, H, Tq, Dh)
+    out = _fused(queries, keys, values, mask, bias, is_causal, dropout, scale)
+    if dropout > 0:  # what was dropped is known to the kernel alone
+        return out
+
+    def formula(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        seen = causal_mask(queries.size(2), device=queries.device) if is_causal else mask
+        weights = attention_weights(queries, keys, mask=seen, bias=bias, scale=scale)
+        return weights @ _per_query_head(values, queries)
+
+    return differentiable(out, formula, queries, keys, values, bias)
+
+
+def _fused(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    is_causal: bool,
+    dropout: float,
+    scale: float | None,
+) -> Tensor:
+    """The one call of torch's kernels; arguments as for `attend`."""
     if is_causal and bias is not None:  # the fused kernel is never given is_causal together with a mask or a bias
         mask, is_causal = causal_mask(queries.size(2), device=queries.device), False
     attendable = _attendable(mask)
@@ -74,7 +98,7 @@ def attend(
         dropout_p=dropout,
         is_causal=is_causal,
         scale=scale,
-        enable_gqa=queries.size(1) != keys.size(1),
+        enable_gqa=bool(queries.size(1) != keys.size(1)),  # a tensor while `torch.jit.trace` looks on
     )
     return out if attendable is None else out.masked_fill(~attendable, 0)
 
@@ -100,8 +124,10 @@ def attention_weights(
     # Where nothing may be attended to, softmax would divide zero by zero: let all in, then take all away.
     attendable = _attendable(mask)
     forbidden = ~mask if attendable is None else ~mask & attendable
-    # Adding 0 or -inf in place needs nothing in the backward pass, where filling by a mask fills again.
-    scores += torch.zeros_like(forbidden, dtype=scores.dtype).masked_fill_(forbidden, -torch.inf)
+    if is_transformed():  # under vmap there may be one row of scores for many masks
+        scores = scores.masked_fill(forbidden, -torch.inf)
+    else:  # adding 0 or -inf in place needs nothing in the backward pass, where filling by a mask fills again
+        scores += torch.zeros_like(forbidden, dtype=scores.dtype).masked_fill_(forbidden, -torch.inf)
     weights = scores.softmax(-1)
     return weights if attendable is None else weights * attendable
 
@@ -111,14 +137,18 @@ def _attendable(mask: Tensor | None) -> Tensor | None:
     if mask is None:
         return None
     attendable = mask.any(-1, keepdim=True)
-    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(attendable.all()):
+    if mask.device.type == "cpu" and not is_plain() and bool(attendable.all()):
         return None
     return attendable
 
 
-def _matmul_is_faster(queries: Tensor, keys: Tensor, dropout: float) -> bool:
-    """On a CPU, where the fused kernel cannot drop weights, and in 16 bits is slow, above all at its gradient."""
-    if queries.device.type != "cpu" or torch.compiler.is_compiling():
+def _matmul_is_wanted(queries: Tensor, keys: Tensor, dropout: float) -> bool:
+    """By `torch.func` and forward mode, of which fused kernels know nothing. It is faster on a CPU, where the fused
+    kernel cannot drop weights, and in 16 bits is slow, above all at its gradient.
+    """
+    if is_plain():
+        return not torch.compiler.is_compiling() and is_transformed()
+    if queries.device.type != "cpu":
         return False
     n_scores = queries.size(2) * keys.size(2)
     if dropout > 0:

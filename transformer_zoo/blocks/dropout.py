@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.derivatives import is_plain
+
 _LEVELS = 1 << 16
 
 
@@ -35,7 +37,7 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
         raise ValueError(f"dropout probability is {p}, expected from 0 up to, not including, 1")
     if not training or p == 0:
         return x
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or is_plain():
         return F.dropout(x, p)
     # A product is one vector instruction; a choice by a boolean is many times slower on a CPU.
     keep = keep_mask(x.shape, p).to(x.dtype)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.derivatives import differentiable, is_plain, is_transformed
+
 
 class TokenEmbedding(nn.Module):
     """A vector for each token, times sqrt(d_model), and the same matrix as the output projection where it is tied.
@@ -34,8 +36,10 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids (B, T) int64 -> (B, T, D)."""
-        sparse = self.sparse and ids.device.type == "cpu" and not torch.compiler.is_compiling()
+        sparse = self.sparse and ids.device.type == "cpu" and not is_plain()
         vectors = F.embedding(ids, self.weight, self.pad_id, sparse=sparse)  # (B, T, D)
+        if sparse:
+            vectors = differentiable(vectors, lambda weight: F.embedding(ids, weight, self.pad_id), self.weight)
         return vectors if self.scale == 1 else vectors * self.scale
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -96,7 +100,17 @@ class NgramEmbedding(nn.Module):
             key = (key + 2) * _MIX + before  # products wrap around, everywhere alike
             rows.append(((key * _MIX) >> 32) % self.rows + (back - 1) * self.rows)
         bags = torch.stack(rows, dim=-1).flatten(0, 1)  # (B T, n - 1)
-        return F.embedding_bag(bags, self.weight, mode="sum").view(*ids.shape, self.weight.size(1))  # (B, T, D)
+        return self._sums(bags).view(*ids.shape, self.weight.size(1))  # (B, T, D)
+
+    def _sums(self, bags: Tensor) -> Tensor:
+        """The sum of the rows in each bag: (N, n - 1) -> (N, D)."""
+
+        def formula(weight: Tensor) -> Tensor:
+            return F.embedding(bags, weight).sum(1)
+
+        if is_transformed():
+            return formula(self.weight)
+        return differentiable(F.embedding_bag(bags, self.weight, mode="sum"), formula, self.weight)
 
     def extra_repr(self) -> str:
         return f"n={self.n}, rows={self.rows}, {self.weight.size(1)}"

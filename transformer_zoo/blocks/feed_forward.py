@@ -6,8 +6,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from transformer_zoo.blocks.derivatives import is_plain
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.linear import Linear, in_autocast_dtype
 
@@ -17,26 +17,33 @@ def _gelu_tanh(x: Tensor) -> Tensor:
 
 
 class _ReluSquared(torch.autograd.Function):
-    """max(0, x)^2, whose gradient 2 max(0, x) is at hand: differentiated step by step it is four passes more."""
+    """max(0, x)^2, whose gradient 2 max(0, x) is at hand: differentiated step by step it is four passes more.
+
+    max(0, x) is an output too, so that torch knows what the gradient was computed from.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         positive = F.relu(x)
         ctx.save_for_backward(positive)
-        return positive.square()
+        ctx.set_materialize_grads(False)
+        return positive.square(), positive
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor | None) -> Tensor | None:
         (positive,) = ctx.saved_tensors
-        grad: Tensor = grads[0] * positive
-        return grad.mul_(2)
+        of_square, of_positive = grads
+        grad = None if of_square is None else (of_square * positive).mul_(2)
+        if of_positive is not None:  # asked for by a second derivative only
+            step = of_positive * (positive > 0)
+            grad = step if grad is None else grad + step
+        return grad
 
 
 def _relu_squared(x: Tensor) -> Tensor:
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or is_plain():
         return F.relu(x).square()
-    out: Tensor = _ReluSquared.apply(x)  # type: ignore[no-untyped-call]
+    out: Tensor = _ReluSquared.apply(x)[0]  # type: ignore[no-untyped-call]
     return out
 
 

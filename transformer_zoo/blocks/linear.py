@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.derivatives import is_more_asked, is_plain, without_gradient
+
 # Measured with torch 2.13 and MKL: outside these bounds MKL is as fast or faster.
 _FEW_ROWS = range(4, 65)
 _BIG_WEIGHT = 1 << 20
@@ -30,14 +32,12 @@ def cpu_has_int8() -> bool:
     return cpu_has("avx512_vnni")
 
 
-def _bfloat16_is_emulated(x: Tensor) -> bool:
+def _bfloat16_is_emulated() -> bool:
     """Under bfloat16 autocast on a CPU that has no instructions for it."""
     return (
-        x.device.type == "cpu"
-        and torch.is_autocast_enabled("cpu")
+        torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and not cpu_has_bfloat16()
-        and not torch.compiler.is_compiling()
     )
 
 
@@ -83,10 +83,10 @@ def _leaves_one_idle(rows: int, inner: int, outer: int) -> bool:
 
 def _leaves_one_idle_at(x: Tensor, weight: Tensor) -> bool:
     """The same of `linear` in bfloat16, or of its gradient with respect to x."""
-    if torch.compiler.is_compiling() or (rows := x.numel() // max(x.size(-1), 1)) not in _ROWS_FOR_ONE:
+    if (rows := x.numel() // max(x.size(-1), 1)) not in _ROWS_FOR_ONE:
         return False
     e, d = weight.shape
-    return x.device.type == "cpu" and (_leaves_one_idle(rows, d, e) or _leaves_one_idle(rows, e, d))
+    return _leaves_one_idle(rows, d, e) or _leaves_one_idle(rows, e, d)
 
 
 def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
@@ -111,12 +111,12 @@ class _Multiply(torch.autograd.Function):
         return multiply(x, weight.t(), bias)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        times = torch.mm if is_more_asked(grad) else multiply
         return (
-            multiply(grad, weight) if needs_x else None,
+            times(grad, weight) if needs_x else None,
             grad.t() @ x if needs_weight else None,
             grad.sum(0) if needs_bias else None,
         )
@@ -129,8 +129,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     few rows MKL rearranges all of a weight to multiply it once; oneDNN reads it as it lies, 1.1 to 2.3 times as fast.
     """
     if weight.is_mkldnn:  # packed: in float32, whatever autocast says
-        return _one_dnn(x.float(), weight, bias)
-    if _bfloat16_is_emulated(x):
+        return without_gradient(lambda x: _one_dnn(x.float(), weight, bias), x, "a packed model")
+    if x.device.type != "cpu" or is_plain():
+        return F.linear(x, weight, bias)
+    if _bfloat16_is_emulated():
         return _linear_in_float32(x, weight, bias)
     if _leaves_one_idle_at(x, weight):
         given = [None if t is None else in_autocast_dtype(t) for t in (x.flatten(0, -2), weight, bias)]
@@ -138,13 +140,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             out: Tensor = _Multiply.apply(*given)  # type: ignore[no-untyped-call]
             return out.view(*x.shape[:-1], -1)
     if (
-        x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
+        x.dtype == weight.dtype == torch.float32
         and weight.numel() >= _BIG_WEIGHT
         and x.numel() // x.size(-1) in _FEW_ROWS
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and torch.backends.mkldnn.is_available()
     ):
         return _one_dnn(x, weight, bias)
@@ -211,7 +211,10 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """bias (E,): in place of its own."""
-        bias = self.bias if bias is None else bias
+        given = self.bias if bias is None else bias
+        return without_gradient(lambda x: self._forward(x, given), x, _ROUNDED)
+
+    def _forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         if self.zero is not None:
             return self.multiply(x, _scale_of(x), bias)
         rows = x.reshape(-1, x.size(-1)).bfloat16()
@@ -253,7 +256,10 @@ class ScreenedLinear(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """bias (E,): in place of its own."""
-        bias = self.bias if bias is None else bias
+        given = self.bias if bias is None else bias
+        return without_gradient(lambda x: self._forward(x, given), x, _ROUNDED)
+
+    def _forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         rows = x.reshape(-1, x.size(-1))  # (N, D)
         n = len(rows)
         if not n:
@@ -307,6 +313,7 @@ def _scale_of(x: Tensor) -> float:
 
 
 _INT8_MAX = 127
+_ROUNDED = "what quantize made"
 _FINER = 2 * _INT8_MAX  # times finer than x are the rows with what rounding x left over
 _LARGE = 1 << 21
 _MANY, _FEW = 1024, 64  # outputs of a row that may be the largest, at the first look and the second

@@ -1,11 +1,13 @@
 """LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019)."""
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from transformer_zoo.blocks.derivatives import differentiate, is_more_asked, is_plain
 
 
 class LayerNorm(nn.Module):
@@ -37,14 +39,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if x.dtype != weight.dtype:
         wide = torch.promote_types(x.dtype, weight.dtype)
         return rms_norm(x.to(wide), weight.to(wide), eps).to(x.dtype)
-    if (
-        x.device.type == "cpu"
-        and x.dtype.itemsize >= 4
-        and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-    ):
+    if x.device.type == "cpu" and x.dtype.itemsize >= 4 and torch.is_grad_enabled() and not is_plain():
         out: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
         return out
+    return _rms_norm(x, weight, eps)
+
+
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, weight.shape, weight, eps)
 
 
@@ -60,14 +61,18 @@ class _RMSNorm(torch.autograd.Function):
         mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.size(-1))
         scale = mean_square.add_(eps).rsqrt_()  # (..., 1)
         ctx.save_for_backward(x, weight, scale)
+        ctx.eps = eps
         out: Tensor = x * scale
         return out.mul_(weight)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (grad,) = grads
         x, weight, scale = ctx.saved_tensors
+        if is_more_asked(grad):
+            formula = partial(_rms_norm, eps=ctx.eps)
+            grad_x, grad_weight = differentiate(formula, (x, weight), ctx.needs_input_grad[:2], grad)
+            return grad_x, grad_weight, None
         grad_x, grad_weight, _ = torch.ops.aten.native_layer_norm_backward(
             grad, x, weight.shape, torch.zeros_like(scale), scale, weight, None, (True, True, False)
         )

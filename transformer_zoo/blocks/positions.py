@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.derivatives import is_plain
+
 LAYOUTS = ("interleaved", "halves", "halves_inclusive")
 
 
@@ -83,7 +85,7 @@ class LearnedPositions(nn.Module):
             raise ValueError(f"{n} tokens are more than max_seq_len {self.max_seq_len}")
         if positions is None:
             return self.weight[self.offset : self.offset + n]
-        if positions.device.type == "cpu" and not torch.compiler.is_compiling() and positions.numel():
+        if positions.device.type == "cpu" and not is_plain() and positions.numel():
             last = int(positions.max())
             if last >= self.max_seq_len:
                 raise ValueError(f"position {last}, from 0, is past max_seq_len {self.max_seq_len}")

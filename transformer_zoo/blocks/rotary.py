@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from transformer_zoo.blocks.derivatives import is_more_asked, is_plain
 
 ROTARY_LAYOUTS = ("halves", "interleaved")
 
@@ -20,23 +21,15 @@ class Rotation(NamedTuple):
     def apply(self, x: Tensor) -> Tensor:
         """Turn each pair of the first R dimensions of every head, equation 34: (B, H, T, Dh) -> the same."""
         cos, sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
-        if torch.compiler.is_compiling():
-            return self._plain(x, cos, sin)
+        if is_plain() or cos.requires_grad or sin.requires_grad:
+            return _turn_plain(x, cos, sin, self.layout)
         out: Tensor = _Turn.apply(x, cos, sin, self.layout)  # type: ignore[no-untyped-call]
         return out
-
-    def _plain(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """In operations that a compiler can join."""
-        n = 2 * cos.size(-1)
-        a, b = _pairs(x[..., :n], self.layout)
-        turned = [a * cos - b * sin, b * cos + a * sin]
-        joined = torch.cat(turned, dim=-1) if self.layout == "halves" else torch.stack(turned, dim=-1).flatten(-2)
-        return joined if n == x.size(-1) else torch.cat([joined, x[..., n:]], dim=-1)
 
 
 def _pairs(x: Tensor, layout: str) -> tuple[Tensor, Tensor]:
     """Views of the first and of the second dimension of each pair: (..., R) -> twice (..., R/2)."""
-    a, b = x.chunk(2, dim=-1) if layout == "halves" else x.unflatten(-1, (-1, 2)).unbind(-1)
+    a, b = x.chunk(2, dim=-1) if layout == "halves" else x.view(*x.shape[:-1], x.size(-1) // 2, 2).unbind(-1)
     return a, b
 
 
@@ -50,10 +43,20 @@ class _Turn(torch.autograd.Function):
         return _turn(x, cos, sin, layout)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
-        return _turn(grads[0], cos, -sin, ctx.layout), None, None, None
+        turn = _turn_plain if is_more_asked(grads[0]) else _turn
+        return turn(grads[0], cos, -sin, ctx.layout), None, None, None
+
+
+def _turn_plain(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
+    """As the equation has it: in operations that a compiler can join and that can be differentiated."""
+    n = 2 * cos.size(-1)
+    turning = x if n == x.size(-1) else x[..., :n]
+    a, b = _pairs(turning, layout)
+    turned = [a * cos - b * sin, b * cos + a * sin]
+    joined = torch.cat(turned, dim=-1) if layout == "halves" else torch.stack(turned, dim=-1).reshape(turning.shape)
+    return joined if n == x.size(-1) else torch.cat([joined, x[..., n:]], dim=-1)
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:

@@ -28,6 +28,7 @@ from transformer_zoo.blocks import (
     combine_masks,
     window_mask,
 )
+from transformer_zoo.blocks.derivatives import is_transformed
 from transformer_zoo.blocks.rotary import Scaling
 from transformer_zoo.config import ModelConfig
 from transformer_zoo.models.cache import DecoderCache
@@ -217,7 +218,7 @@ class Decoder(_Stack):
                 "cache": cache.layers[i] if cache else None,
                 "memory_cache": cache.memories[i] if cache else None,
             }
-            if self.recompute and self.training and cache is None:
+            if self.recompute and self.training and cache is None and not is_transformed():
                 x = checkpoint(layer, x, memory, use_reentrant=False, **options)
             else:
                 x = layer(x, memory, **options)

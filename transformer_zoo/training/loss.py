@@ -1,12 +1,15 @@
 """Cross-entropy with label smoothing, from hidden states, without ever holding all logits."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks import TokenEmbedding
+from transformer_zoo.blocks.derivatives import differentiate, is_more_asked, is_plain
 from transformer_zoo.blocks.linear import cpu_has_bfloat16, in_autocast_dtype, multiply
 from transformer_zoo.training.feed import Batch
 
@@ -83,22 +86,47 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 grad_weight[:vocab_size] -= smoothing / vocab_size * sum_hidden
             if grad_bias is not None:
                 grad_bias[:vocab_size] -= smoothing / vocab_size * len(hidden)
-        ctx.weight_dtype = weight.dtype
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.formula = partial(_plain_loss, targets=targets, smoothing=smoothing, softcap=softcap, vocab_size=vocab_size)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias, hidden, weight, bias)
         ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
+        grad_hidden, grad_weight, grad_bias, *inputs = ctx.saved_tensors
         scale = grads[0]
+        if is_more_asked(scale):
+            needs_hidden, needs_weight, _, needs_bias = ctx.needs_input_grad[:4]
+            needed = needs_hidden, needs_weight, needs_bias
+            of_hidden, of_weight, of_bias = differentiate(ctx.formula, inputs, needed, scale)
+            return of_hidden, of_weight, None, of_bias, *[None] * 5
         return (
             grad_hidden * scale.to(grad_hidden.dtype),
-            (grad_weight * scale).to(ctx.weight_dtype),
+            (grad_weight * scale).to(inputs[1].dtype),
             None,
             None if grad_bias is None else grad_bias * scale,
             *[None] * 5,
         )
+
+
+def _plain_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    targets: Tensor,
+    smoothing: float,
+    softcap: float | None,
+    vocab_size: int,
+) -> Tensor:
+    """The loss as the formula has it, from all logits at once."""
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    logits = (hidden @ weight[:vocab_size].to(hidden.dtype).t()).to(wide)  # (N, V)
+    if bias is not None:
+        logits = logits + bias[:vocab_size]
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
 
 
 def _differentiate(
@@ -228,7 +256,11 @@ def linear_cross_entropy(
     if softcap is not None and label_smoothing:
         raise ValueError("label smoothing and a soft-cap of the logits cannot be used together")
     chunk = chunk or rows_at_once(len(weight), hidden.device)
+    vocab_size = len(weight) if vocab_size is None else vocab_size
     with torch.autocast(hidden.device.type, enabled=False):
+        if is_plain() and not torch.compiler.is_compiling():  # compiled too, logits shall exist a few rows at a time
+            plain = partial(_plain_loss, hidden, weight, bias, targets=targets, softcap=softcap, vocab_size=vocab_size)
+            return plain(smoothing=label_smoothing), plain(smoothing=0.0).detach()
         loss, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden,
             weight,
@@ -236,7 +268,7 @@ def linear_cross_entropy(
             bias,
             label_smoothing,
             softcap,
-            len(weight) if vocab_size is None else vocab_size,
+            vocab_size,
             chunk,
             torch.is_grad_enabled(),
         )
