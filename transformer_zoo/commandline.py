@@ -206,10 +206,11 @@ class Parser(ArgumentParser):
             shown = found[1] or found[2]
             return f"{shown}: no such field{did_you_mean(shown, names, '; --help lists them')}"
         if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
-            choices = re.findall(r"[\w-]+", found[2])
+            choices = re.findall(r"[^\s',]+", found[2])
             near = did_you_mean(found[1], choices, f"; there are {', '.join(choices)}")
-            what = "no such command" if "COMMAND" in message else "no such choice"
-            return f"{found[1]}: {what}{near}"
+            if "COMMAND" in message:
+                return f"{found[1]}: no such command{near}"
+            return f"{message.partition(':')[0].removeprefix('argument ')} {found[1]}: no such choice{near}"
         if found := re.search(r"arguments? (\S+?):? (?:expected .*argument|ignored explicit argument (.*))", message):
             shown = found[1].rstrip(":").rpartition("/")[2]
             shown = shown if self.dashes else shown.lstrip("-")

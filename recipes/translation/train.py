@@ -35,14 +35,14 @@ from transformer_zoo.data.leaks import find_leaks
 from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.data.writable import check_writable
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation import check_tokenizer, corpus_score
+from transformer_zoo.evaluation import bleu_tokenizer, check_scoring, corpus_score, unfit_metrics
 from transformer_zoo.files import make_folder, write_text
 from transformer_zoo.generation import translate
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Run, TextRun, load_translation_run
 from transformer_zoo.training.device import choose_device, choose_precision
-from transformer_zoo.training.folder import check_run, is_finished, mark_finished, open_run
+from transformer_zoo.training.folder import check_run, is_finished, kept_test, mark_finished, open_run
 from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, translation_start
 from transformer_zoo.training.logging import in_words
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
     run_dir, here = Path(recipe.run_dir), distributed.world()
     say: Say = print if here.main else (lambda *words: None)
     recipe.validate()
-    check_bleu(recipe)
+    check_scores(recipe)
     known = model_config(recipe) if recipe.model.init_from is None else None  # is there such a preset, do they fit?
     device = choose_device(recipe.device, here.local_rank)
     check_run(run_dir, plain, defaults_of(Recipe))
@@ -73,6 +73,7 @@ def main(arguments: list[str]) -> None:
     tested = {f"data.tests.{name}": text.checksum for name, text in tests.items()}
     if is_finished(run_dir, plain, tested):
         return say(f"{run_dir} is finished, see results.json; to train on, raise its limit")
+    say_scores(recipe, say)
     if known is not None:
         check_training(known, recipe, device)
     distributed.start(here, device)
@@ -114,22 +115,43 @@ def main(arguments: list[str]) -> None:
             say(f"translate with: transformer-zoo translate {run_dir}")
 
 
-def check_bleu(recipe: Recipe) -> None:
-    """Can BLEU be computed as the recipe says? A tokenizer may need a package or a download."""
+def bleu_tokenize(recipe: Recipe) -> str:
+    """sacreBLEU's tokenizer for BLEU: the recipe's, or that of the target language."""
+    return recipe.test.bleu_tokenize or bleu_tokenizer(recipe.data.target_lang)
+
+
+def check_scores(recipe: Recipe) -> None:
+    """Can all scores be computed? A tokenizer may need a package or a download."""
+    metrics = [
+        *(["bleu"] if recipe.validation.bleu_sentences else []),
+        *(recipe.test.metrics if recipe.data.tests else []),
+    ]
+    if not metrics:
+        return
     try:
-        check_tokenizer(recipe.test.bleu_tokenize)
+        check_scoring(metrics, bleu_tokenize(recipe))
     except UserError as error:
-        raise UserError(f"test.bleu_tokenize: {error}") from None
+        of = "" if recipe.test.bleu_tokenize else f" (for data.target_lang {recipe.data.target_lang})"
+        raise UserError(f"test.bleu_tokenize: {error}{of}") from None
+
+
+def say_scores(recipe: Recipe, say: Say) -> None:
+    """What the scores are computed with."""
+    chosen = recipe.test.bleu_tokenize is not None
+    by = "test.bleu_tokenize" if chosen else f"data.target_lang {recipe.data.target_lang}"
+    say(f"BLEU: sacreBLEU's tokenizer {bleu_tokenize(recipe)}, by {by}")
+    if recipe.data.tests and (warning := unfit_metrics(recipe.test.metrics, recipe.data.target_lang)):
+        say(f"warning: test.metrics: {warning}")
 
 
 def read_data(recipe: Recipe, say: Say) -> tuple[ParallelText, ParallelText]:
     """The text to train on, cleaned, and the text to validate on."""
     data = recipe.data
-    train, report = clean(read_parallel(data.train), data.cleaning)
-    say(report)
     validation, report = clean(read_parallel(data.validation), Cleaning(drop_duplicates=False))
     if report.n_dropped:
         say(report)
+    train, report = clean(read_parallel(data.train), data.cleaning)
+    say(report)
     return train, validation
 
 
@@ -311,9 +333,8 @@ class Validator:
         dtype = choose_precision(self.recipe.precision, model.head_weight.device)
         self.hypotheses = list(translate(model, self.tokenizer, lines, beam=how.beam, dtype=dtype))
         if how.bleu_sentences:
-            found, references = self.hypotheses[: how.bleu_sentences], self.text.target[: how.bleu_sentences]
-            tokenize = self.recipe.test.bleu_tokenize
-            metrics["bleu"] = corpus_score(found, references, tokenize=tokenize)[0].score
+            found, *references = (x[: how.bleu_sentences] for x in (self.hypotheses, *self.text.references))
+            metrics["bleu"] = corpus_score(found, references, tokenize=bleu_tokenize(self.recipe))[0].score
         return metrics
 
     def samples(self) -> list[str]:
@@ -324,31 +345,38 @@ class Validator:
 
 
 def score_tests(recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], device: torch.device) -> dict[str, Any]:
-    """Translates every test with the final weights, keeps the hypotheses, prints BLEU and its signature."""
+    """Translates every test with the final weights, keeps the hypotheses, prints scores and their signatures."""
     run, how = load_translation_run(run_dir, device=device), recipe.test
     longest = run.max_source_tokens
     results: dict[str, Any] = {}
     search: dict[str, Any] = {"beam": how.beam, "length_penalty": how.length_penalty, "penalty": how.penalty}
-    kept = make_folder(run_dir, "test")
+    make_folder(run_dir, "test")
     for name, text in tests.items():
-        found = translate(run.model, run.tokenizer, text.source, max_source_tokens=longest, **search)
-        hypotheses = list(found)
-        for kind, lines in {"src": text.source, "ref": text.target, "hyp": hypotheses}.items():
-            write_text(kept / f"{name}.{kind}", "".join(line + "\n" for line in lines))
-        bleu = corpus_score(hypotheses, text.target, tokenize=how.bleu_tokenize)[0]
-        same = sum(hypothesis == reference for hypothesis, reference in zip(hypotheses, text.target, strict=True))
-        print(
-            f"{name}: BLEU {bleu.score:.2f}  {bleu.signature}  ({same} of {len(text)} exactly right)",
-            flush=True,
+        hypotheses = list(translate(run.model, run.tokenizer, text.source, max_source_tokens=longest, **search))
+        keep_test(run_dir, name, text, hypotheses)
+        scores = corpus_score(hypotheses, text.references, how.metrics, tokenize=bleu_tokenize(recipe))
+        same = sum(
+            hypothesis in references for hypothesis, *references in zip(hypotheses, *text.references, strict=True)
         )
+        for score in scores:
+            exact = f"({same} of {len(text)} exactly right)"
+            print(f"{name}: {score.label} {score.score:.2f}  {score.signature}  {exact}", flush=True)
         results[name] = {
-            "bleu": bleu.score,
-            "signature": bleu.signature,
+            **{score.metric: score.score for score in scores},
+            "signatures": {score.metric: score.signature for score in scores},
             "exact": same,
             "sentences": len(text),
             **search,
         }
     return results
+
+
+def keep_test(run_dir: Path, name: str, text: ParallelText, hypotheses: list[str]) -> None:
+    """A test as it was scored: its source, its references, its translations."""
+    files = kept_test(run_dir, name, len(text.more))
+    write = {Path(path): lines for path, lines in zip(files.paths, (text.source, *text.references), strict=True)}
+    for path, lines in {**write, run_dir / "test" / f"{name}.hyp": hypotheses}.items():
+        write_text(path, "".join(line + "\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -242,7 +242,7 @@ def test_a_test_that_was_scored_is_evaluated_from_the_runs_own_copy(
 def test_evaluate_prints_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = ["--source", str(run / "test.en"), "--reference", str(run / "test.de")]
     assert main(["evaluate", str(run), *files, "--json", "--beam", "1", "--tokenize", "13a"]) == 0
-    [split] = json.loads(capsys.readouterr().out)["splits"]
+    [split] = json.loads(capsys.readouterr().out)["systems"][0]["splits"]
     assert (split["split"], split["sentences"], split["search"]["beam"]) == ("test.en", 6, 1)
     assert "tok:13a" in split["scores"][0]["signature"]
     assert (run / "evaluation" / "test.en.hyp").exists()

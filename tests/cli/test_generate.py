@@ -288,9 +288,9 @@ def test_weights_are_packed_for_several_answers_at_once(
         ("evaluate OTHER --file x", 1, "is a translation run"),
         ("evaluate RUN --file nofile", 1, "nofile: no such file"),
         ("evaluate RUN --file x --split y", 2, "--file excludes --split"),
-        ("evaluate RUN --file x --lowercase", 2, "--file excludes what is about translations"),
-        ("evaluate RUN --file x --metrics chrf", 2, "--file excludes what is about translations"),
-        ("evaluate RUN --file x --beam 3", 2, "--file excludes what is about translations"),
+        ("evaluate RUN --file x --lowercase", 2, "--file excludes --lowercase"),
+        ("evaluate RUN --file x --metrics chrf", 2, "--file excludes --metrics"),
+        ("evaluate RUN --file x --beam 3", 2, "--file excludes --beam"),
         ("evaluate RUN --stride 3", 2, "--stride and --separator are for --file"),
     ],
 )

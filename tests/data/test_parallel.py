@@ -60,6 +60,25 @@ def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path):
     assert list(read_lines(path)) == ["a", "\ufeffb"]
 
 
+def test_further_references_stay_with_their_lines(tmp_path):
+    more = [write(tmp_path / f"more{k}", f"{k}a\n{k}b\n\n{k}d\n".encode()) for k in (1, 2)]
+    tsv = write(tmp_path / "tsv", "".join(f"{s}\t{t}\n" for s, t in zip(SOURCE, TARGET, strict=True)).encode())
+    text = read_parallel(ParallelFiles(tsv=tsv, references=more))
+    assert text.references == [TARGET, ["1a", "1b", "", "1d"], ["2a", "2b", "", "2d"]]
+    kept, _ = clean(text, Cleaning())
+    assert kept.references == [[*TARGET[:2], TARGET[3]], ["1a", "1b", "1d"], ["2a", "2b", "2d"]]
+
+
+def test_further_references_of_different_length(tmp_path):
+    files = {name: write(tmp_path / name, b"x\n" * n) for name, n in (("src", 3), ("ref", 3), ("ref2", 3), ("ref3", 2))}
+    given = ParallelFiles(source=files["src"], target=files["ref"], references=[files["ref2"], files["ref3"]])
+    with pytest.raises(UserError, match=r"ref2 has 3 lines and .*ref3 has 2"):
+        read_parallel(given)
+    given.references = [files["ref3"]]
+    with pytest.raises(UserError, match=r"src and .*ref has 3 lines and .*ref3 has 2"):
+        read_parallel(given)
+
+
 def test_files_of_different_length(tmp_path):
     source = write(tmp_path / "en", b"a\nb\nc")
     target = write(tmp_path / "de", b"a\nb\n")

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformer_zoo.cli.converting import write_huggingface
 from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.errors import UserError
+from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.checkpoint import Run, load_run
 from transformer_zoo.training.config import RunConfig
@@ -33,6 +35,7 @@ from .. import hub
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "recipes" / "translation" / "train.py"
 RECIPES = sorted(SCRIPT.parent.glob("*.yaml"))
+NO_BLEU = ["--validation.bleu_sentences", "0", "--validation.best_by", "loss"]
 WORDS = {"red": "rot", "green": "grün", "blue": "blau", "cat": "Katze", "dog": "Hund", "a": "ein"}
 
 
@@ -117,8 +120,9 @@ def test_from_raw_text_to_scores_in_one_folder(
     run_dir, said = tmp_path / "run", capsys.readouterr().out
     results = json.loads((run_dir / "results.json").read_text())
     bleu = results["tests"]["words"]
-    assert f"words: BLEU {bleu['bleu']:.2f}  {bleu['signature']}" in said
-    assert "tok:13a" in bleu["signature"]
+    assert f"words: BLEU {bleu['bleu']:.2f}  {bleu['signatures']['bleu']}" in said
+    assert "tok:13a" in bleu["signatures"]["bleu"]
+    assert said.startswith("BLEU: sacreBLEU's tokenizer 13a, by data.target_lang de\n")
     writable = {name: (text["lines"], text["not_writable"]) for name, text in results["targets"].items()}
     assert {name: n for name, (_, n) in writable.items()} == {"train": 0, "validation": 0, "words": 0}
     assert writable["words"] == (12, 0)
@@ -192,6 +196,114 @@ def test_a_test_does_not_take_the_name_of_another_split(recipe: Path, train: Cal
         train(recipe)
 
 
+def test_several_references_and_metrics(
+    recipe: Path, tmp_path: Path, train: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some other words are as good, and for some lines there are none."""
+    other = (tmp_path / "test.de").read_text("utf-8").replace("ein", "der").splitlines()
+    (tmp_path / "other.de").write_text("\n".join(["", *other[1:]]) + "\n", "utf-8")
+    third = tmp_path / "third.de"
+    third.write_text((tmp_path / "val.de").read_text("utf-8").replace("Katze", "Kater"), "utf-8")
+    fields = yaml.safe_load(recipe.read_text("utf-8"))
+    fields["data"]["tests"]["words"]["references"] = [str(tmp_path / "other.de")]
+    fields["data"]["validation"]["references"] = [str(third)]
+    fields["test"]["metrics"] = ["chrf++", "bleu"]
+    recipe.write_text(yaml.safe_dump(fields), "utf-8")
+    train(recipe)
+    run_dir, said = tmp_path / "run", capsys.readouterr().out
+    test = json.loads((run_dir / "results.json").read_text())["tests"]["words"]
+    hypotheses, *references = (
+        (run_dir / "test" / f"words.{kind}").read_text("utf-8").splitlines() for kind in ("hyp", "ref", "ref2")
+    )
+    assert references[1] == ["", *other[1:]]
+    scores = corpus_score(hypotheses, references, ["chrf++", "bleu"])
+    for label, score in zip(("chrF2++", "BLEU"), scores, strict=True):
+        assert (test[score.metric], test["signatures"][score.metric]) == (score.score, score.signature)
+        assert f"words: {label} {score.score:.2f}  {score.signature}" in said
+    assert "nrefs:var" in scores[1].signature
+    assert test["exact"] == sum(line in pair for line, *pair in zip(hypotheses, *references, strict=True))
+    [*_, last] = [r for r in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()) if "bleu" in r]
+    assert last["bleu"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("language", "tokenizer"), [("zh", "zh"), ("zho_Hant", "zh"), ("th", "char"), ("my_MM", "char"), ("de_DE", "13a")]
+)
+@pytest.mark.parametrize("chosen", [None, "intl"])
+def test_validation_and_tests_are_scored_by_the_target_language(
+    recipe: Path, tmp_path: Path, language: str, tokenizer: str, chosen: str | None,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    script, used = load_script(), set()
+
+    def scored(*arguments: Any, tokenize: str) -> Any:
+        used.add(tokenize)
+        return corpus_score(*arguments, tokenize=tokenize)
+
+    monkeypatch.setattr(script, "corpus_score", scored)
+    words = ["--data.target_lang", language, "--training.max_updates", "2", "--validation.every", "2"]
+    words += [] if chosen is None else ["--test.bleu_tokenize", chosen]
+    words += ["--checkpoint.average_last", "1"]
+    script.main([str(recipe), *words])
+    said = capsys.readouterr().out
+    by = f"data.target_lang {language}" if chosen is None else "test.bleu_tokenize"
+    assert said.startswith(f"BLEU: sacreBLEU's tokenizer {chosen or tokenizer}, by {by}\n")
+    assert used == {chosen or tokenizer}
+    assert f"|tok:{chosen or tokenizer}|" in said
+    with pytest.raises(UserError, match=r"test\.bleu_tokenize was .*, now none"):
+        script.main([str(recipe), *words, "--training.max_updates", "4", "--test.bleu_tokenize", "none"])
+
+
+@pytest.mark.parametrize(("language", "extra"), [("ja", "ja"), ("jpn_Jpan", "ja"), ("ko_KR", "ko")])
+def test_a_language_whose_tokenizer_is_not_installed_is_refused_before_anything_is_written(
+    recipe: Path, tmp_path: Path, train: Callable[..., None], language: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{extra}_mecab.MeCab", None)
+    install = rf"test\.bleu_tokenize: .*pip install 'sacrebleu\[{extra}\]'.*char.*data.target_lang {language}"
+    for words in ([], NO_BLEU, ["--data.tests", "{}"]):
+        with pytest.raises(UserError, match=install):
+            train(recipe, "--data.target_lang", language, *words)
+    assert not (tmp_path / "run").exists()
+    for words in (["--test.bleu_tokenize", "char"], [*NO_BLEU, "--test.metrics", '["chrf"]']):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        train(recipe, "--data.target_lang", language, *words, "--training.max_updates", "1", "--validation.every", "1")
+
+
+@pytest.mark.slow
+def test_chinese_is_learnt_and_not_stopped_early(tmp_path: Path, train: Callable[..., None]) -> None:
+    """A tiny translator into Chinese, whose BLEU by 13a is 0 until the last."""
+    objects = {"apples": "苹果", "books": "书", "cats": "猫", "cups": "杯子", "keys": "钥匙", "hats": "帽子"}
+    numbers = {"two": "两个", "three": "三个", "four": "四个", "five": "五个", "six": "六个"}
+    people = {"I": "我", "You": "你", "He": "他", "She": "她", "We": "我们"}
+    rows = [
+        f"{who} saw {n} {thing}.\t{a}看见了{b}{c}。\n"
+        for who, a in people.items()
+        for n, b in numbers.items()
+        for thing, c in objects.items()
+    ]
+    random.Random(1).shuffle(rows)
+    for name, part in (("train", rows[:110]), ("validation", rows[110:130])):
+        (tmp_path / f"{name}.tsv").write_text("".join(part), "utf-8")
+    fields = {
+        "run_dir": str(tmp_path / "run"),
+        "device": "cpu",
+        "precision": "float32",
+        "data": {"source_lang": "en", "target_lang": "zh"}
+        | {name: {"tsv": str(tmp_path / f"{name}.tsv")} for name in ("train", "validation")},
+        "model": {"preset": "transformer-tiny", "d_model": 64, "d_ff": 128, "dropout": 0.1},
+        "tokenizer": {"vocab_size": 90},
+        "optimizer": {"lr": 3e-3},
+        "schedule": {"name": "inverse_sqrt", "warmup": 30},
+        "training": {"batch_tokens": 512, "max_updates": 400, "log_every": 20},
+        "validation": {"every": 20, "best_by": "bleu", "patience": 5, "samples": 1},
+        "checkpoint": {"every": 20, "final_weights": "best"},
+    }
+    (tmp_path / "zh.yaml").write_text(yaml.safe_dump(fields), "utf-8")
+    train(tmp_path / "zh.yaml")
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [r["bleu"] for r in records if "bleu" in r][-1] == pytest.approx(100)
+
+
 def test_separate_vocabularies_sampling_and_the_same_config_again_give_the_same_run(
     recipe: Path, tmp_path: Path, train: Callable[..., None]
 ) -> None:
@@ -225,6 +337,13 @@ def test_separate_vocabularies_sampling_and_the_same_config_again_give_the_same_
         (["--test.beam", "0"], "test.beam is 0"),
         (["--test.length_penalty", ".nan"], "test.length_penalty is nan"),
         (["--test.bleu_tokenize", "14a"], "test.bleu_tokenize: tokenizer '14a' is unknown"),
+        (["--test.metrics", "[]"], "test.metrics is empty"),
+        (
+            ["--test.bleu_tokenize", "zh", "--test.metrics", '["ter"]', *NO_BLEU],
+            "test.bleu_tokenize has no effect",
+        ),
+        (["--data.train.references", '["x"]'], "data.train.references: training takes one target"),
+        (["--data.validation.references", '["nowhere.de"]'], "nowhere.de: no such file"),
         (["--data.tests", '{"a/b": {"tsv": "x"}}'], "data.tests: 'a/b'"),
         (["--data.cleaning.max_tokens", "-1"], "data.cleaning.max_tokens is -1"),
         (["--data.cleaning.max_length_ratio", "0.5"], "data.cleaning.max_length_ratio is 0.5"),

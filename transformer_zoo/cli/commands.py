@@ -5,16 +5,14 @@ import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
+from transformer_zoo.cli.scoring import PredictionOptions, ScoreOptions, TextOptions, given, refuse_beside
 from transformer_zoo.cli.search import Languages, SearchOptions
 from transformer_zoo.cli.streams import input_lines, open_output, warn_of_cuts, with_progress
 from transformer_zoo.errors import UsageError, UserError
-
-if TYPE_CHECKING:
-    from transformer_zoo.data.parallel import ParallelText
 
 
 def translate(
@@ -62,108 +60,67 @@ def translate(
 
 
 def evaluate(
-    run: Path,
+    runs: list[Path],
+    texts: TextOptions,
+    scoring: ScoreOptions,
     search: SearchOptions,
     languages: Languages,
-    split: str | None = None,
-    source: Path | None = None,
-    reference: Path | None = None,
-    file: Path | None = None,
-    separator: str | None = None,
-    stride: PositiveInt | None = None,
-    metrics: list[Literal["bleu", "chrf", "ter"]] = ["bleu"],  # noqa: B006  (it is only read)
-    tokenize: str | None = None,
-    lowercase: bool = False,
+    prediction: PredictionOptions,
     compare: Path | None = None,
+    mean: bool = False,
     json: bool = False,
+    latex: bool = False,
 ) -> None:
     """Translate a test set and score it with sacreBLEU, or say how well a decoder-only run predicts a text.
 
-    Translations are kept in RUN/evaluation, with settings, scores and signatures beside them. With --file the run is a
-    decoder-only one: nats per token, perplexity and bits per byte are printed, by a window that slides over the text.
+    Translations are kept in RUN/evaluation, with settings, scores and signatures beside them. With --hypothesis no run
+    is needed: a file of translations is scored, whatever system they are of. With --file the run is a decoder-only one:
+    nats per token, perplexity and bits per byte are printed, by a window that slides over the text.
 
     Args:
-        run: Folder of a trained run.
+        runs: Folder of a trained run; of two or more with --mean.
+        texts: Text.
+        scoring: Scores.
         search: Search.
         languages: Languages.
-        split: Text that the run's recipe names: one of its data.tests, or validation. By default all of
-            data.tests.
-        source: Text to translate instead of a split, together with --reference.
-        reference: Its translations, line for line.
-        file: Text to predict: a file, a folder or a pattern, plain, .gz or JSON lines.
-        separator: Line of --file that stands between two documents, which are predicted apart. By default that of the
-            validation text in the run's recipe.
-        stride: The window moves by so many tokens; fewer predict better, and take longer. By default half of the
-            model's context.
-        metrics: One or more of bleu, chrf, ter.
-        tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ...; none for text that is tokenized already.
-            By default the recipe's test.bleu_tokenize, or 13a.
-        lowercase: Ignore case in BLEU and chrF.
+        prediction: Prediction.
         compare: Folder of a second run: translate with it too, in the same languages, and test the difference by
-            paired bootstrap resampling.
+            paired bootstrap resampling. Or a file with another system's translations of the same text.
+        mean: Mean and sample standard deviation of the scores of runs of one recipe, which differ in their seeds.
         json: Print JSON instead of a table.
+        latex: Print the table as LaTeX.
     """
-    from transformer_zoo.cli.evaluate import compare_runs, evaluate_run, evaluate_text, print_comparisons, print_scores
-    from transformer_zoo.data.parallel import ParallelFiles, read_parallel
-    from transformer_zoo.evaluation import check_tokenizer
+    if prediction.file is not None:
+        flags = {"--compare": compare is not None, "--mean": mean, "--latex": latex, "more than one RUN": len(runs) > 1}
+        refuse_beside("--file", given(texts, scoring, languages, search, but=["device", "dtype"]), flags)
+        if not runs:
+            raise UsageError("--file needs a RUN")
+        from transformer_zoo.cli.evaluate import evaluate_text
 
-    if file is not None:
-        if any(other is not None for other in (split, source, reference, compare, *vars(languages).values())):
-            raise UsageError("--file excludes --split, --source, --reference, --compare and languages")
-        scored = metrics != ["bleu"] or tokenize or lowercase
-        if scored or search.beam or search.penalty or search.length_penalty is not None:
-            raise UsageError("--file excludes what is about translations: --metrics, --tokenize, --lowercase, search")
-        return evaluate_text(run, file, separator, stride, search, json)
-    if stride is not None or separator is not None:
+        return evaluate_text(runs[0], prediction, search, json)
+    if prediction != PredictionOptions():
         raise UsageError("--stride and --separator are for --file")
-    if (source is None) != (reference is None):
-        raise UsageError("--source and --reference go together")
-    if source is not None and split is not None:
-        raise UsageError("--split and --source exclude each other")
-    loaded = search.load(run, languages)
-    if source is not None:
-        texts = {source.name: read_parallel(ParallelFiles(source=str(source), target=str(reference)))}
-    else:
-        texts = named_texts(run, loaded.recipe, split)
-    tokenize = tokenize or (loaded.recipe.get("test") or {}).get("bleu_tokenize") or "13a"
-    if "bleu" in metrics:
-        check_tokenizer(tokenize)  # before hours of translating
-    scoring = {"metrics": metrics, "tokenize": tokenize, "lowercase": lowercase}
-    results = evaluate_run(run, loaded, texts, search, scoring)
-    report: dict[str, Any] = {"run": str(run), "splits": [result.report for result in results]}
-    if compare is None:
-        print_scores(report) if not json else print(jsonlib.dumps(report, indent=2, ensure_ascii=False))
-        return
-    other = search.load(compare, languages)
-    others = evaluate_run(compare, other, texts, search, scoring)
-    report["compared_with"] = {"run": str(compare), "splits": [result.report for result in others]}
-    report["comparisons"] = compare_runs(results, others, texts, scoring)
-    print_comparisons(report) if not json else print(jsonlib.dumps(report, indent=2, ensure_ascii=False))
-
-
-def named_texts(run: Path, recipe: dict[str, Any], split: str | None) -> "dict[str, ParallelText]":
-    """The text of a split that the recipe names, or of all its tests.
-
-    Of a test that was scored the run keeps a copy, which is there also where the run was moved.
-    """
-    from transformer_zoo.data.parallel import ParallelFiles, read_parallel
-
-    data = recipe.get("data") or {}
-    tests = data.get("tests") or {}
-    splits = {**tests, **{name: data[name] for name in ("validation", "train") if data.get(name)}}
-    if split is None and not tests:
-        raise UserError(
-            f"{run / 'config.yaml'} has no data.tests: give --split validation, or --source and --reference"
+    if json and latex:
+        raise UsageError("--json and --latex exclude each other")
+    texts.check()
+    if texts.hypothesis is not None:
+        refuse_beside(
+            "--hypothesis", given(languages, search, but=["target_lang"]), {"--mean": mean, "RUN": bool(runs)}
         )
-    if split is not None and split not in splits:
-        raise UserError(f"{run / 'config.yaml'} has no split {split!r}: take one of {', '.join(splits)}")
-    wanted = tests if split is None else {split: splits[split]}
-    files = {name: ParallelFiles(**fields) for name, fields in wanted.items()}
-    for name in files:
-        source, target = (run / "test" / f"{name}.{kind}" for kind in ("src", "ref"))
-        if name in tests and source.exists() and target.exists():
-            files[name] = ParallelFiles(source=str(source), target=str(target))
-    return {name: read_parallel(fields) for name, fields in files.items()}
+    elif not runs:
+        raise UsageError("give the folder of a RUN, or --hypothesis and --reference")
+    elif mean and (len(runs) < 2 or compare is not None):
+        raise UsageError("--mean takes two runs or more, and excludes --compare")
+    elif len(runs) > 1 and not mean:
+        raise UsageError("several runs are for --mean; two are compared by --compare")
+    from transformer_zoo.cli.evaluate import evaluate_file, evaluate_runs
+    from transformer_zoo.cli.tables import print_report
+
+    if texts.hypothesis is not None:
+        report = evaluate_file(texts, scoring, languages.target_lang, compare)
+    else:
+        report = evaluate_runs(runs, compare, texts, scoring, search, languages)
+    print(jsonlib.dumps(report, indent=2, ensure_ascii=False)) if json else print_report(report, latex=latex)
 
 
 def score(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,27 +11,120 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from transformer_zoo.cli.streams import warn_of_cuts, with_progress
+from transformer_zoo.cli.streams import input_lines, warn_of_cuts, with_progress
+from transformer_zoo.cli.tables import print_table
 from transformer_zoo.data import TextFiles
-from transformer_zoo.data.parallel import ParallelText
+from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
+from transformer_zoo.data.parallel import ParallelText, check_aligned, read_aligned
+from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import compare, corpus_score, text_score
 from transformer_zoo.files import make_folder, write_json, write_text
 from transformer_zoo.generation import translate_n_best
 from transformer_zoo.generation.write import first_token
 from transformer_zoo.training.checkpoint import load_text_run
 from transformer_zoo.training.device import choose_device
+from transformer_zoo.training.folder import flatten
 
 if TYPE_CHECKING:
-    from transformer_zoo.cli.search import SearchOptions
+    from transformer_zoo.cli.scoring import PredictionOptions, ScoreOptions, TextOptions
+    from transformer_zoo.cli.search import Languages, SearchOptions
     from transformer_zoo.training.checkpoint import Run
+
+_SHOWN = 5  # fields in which two recipes differ
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run's translations of a text, and what was said about them."""
+    """A system's translations of a text, and what was said about them."""
 
     hypotheses: list[str]
     report: dict[str, Any]
+
+
+def evaluate_file(
+    texts: "TextOptions", scoring: "ScoreOptions", language: str | None, compare: Path | None
+) -> dict[str, Any]:
+    """The report on a file of translations into `language`, of whatever system, and on a second one."""
+    references = read_aligned(texts.reference)
+    files = [path for path in (texts.hypothesis, compare) if path is not None]
+    hypotheses = [read_hypotheses(path, texts.reference[0], references[0]) for path in files]
+    how = scoring.settle(language, {}, more="--target-lang or ")
+    name = texts.reference[0].name
+    results = [[evaluate_lines(name, str(texts.reference[0]), lines, references, how)] for lines in hypotheses]
+    return report_on(files, results, {name: references}, how, compared=compare is not None)
+
+
+def read_hypotheses(path: Path, reference: str | Path, lines: Sequence[str]) -> list[str]:
+    """The translations in a file, as many as there are references; - is standard input."""
+    found = list(input_lines(None if str(path) == "-" else path))
+    check_aligned({str(path): found, str(reference): lines})
+    return found
+
+
+def evaluate_runs(
+    runs: Sequence[Path],
+    compare: Path | None,
+    texts: "TextOptions",
+    scoring: "ScoreOptions",
+    search: "SearchOptions",
+    languages: "Languages",
+) -> dict[str, Any]:
+    """The report on a run, on a second one or a file to compare with, or on several runs of one recipe.
+
+    What cannot be used, of the others too, is refused before there is anything translated.
+    """
+    first, *others = [*runs, *([compare] if compare is not None and compare.is_dir() else [])]
+    run = search.load(first, languages)
+    named = texts.read(first, run.recipe)
+    how = scoring.settle(target_language(run), {} if languages.target_lang else run.recipe)
+    lines = None if compare is None or compare.is_dir() else _only_text(compare, named)
+    recipes = [(first, run.recipe)]
+    for folder in others:
+        recipes.append((folder, search.load(folder, languages).recipe))
+    if len(runs) > 1:
+        check_same_recipe(recipes)
+        for folder, recipe in recipes[1:]:
+            check_same_text(folder, texts.read(folder, recipe), first, named)
+    for folder in (first, *others):
+        make_folder(folder, "evaluation")
+    results = [evaluate_run(first, run, named, search, how)]
+    results += [evaluate_run(folder, search.load(folder, languages), named, search, how) for folder in others]
+    references = {name: text.references for name, text in named.items()}
+    if compare is not None and lines is not None:
+        others.append(compare)
+        results.append([evaluate_lines(name, text.name, lines, text.references, how) for name, text in named.items()])
+    return report_on([first, *others], results, references, how, compared=compare is not None)
+
+
+def _only_text(file: Path, named: Mapping[str, ParallelText]) -> list[str]:
+    """Another system's translations of the one text that there is."""
+    if not file.exists():
+        raise UserError(f"{file}: no such run folder, and no file with translations")
+    (text, *more) = named.values()
+    if more:
+        raise UserError(f"{file} has translations of one text, and here are {len(named)}: name it with --split")
+    return read_hypotheses(file, text.name, text.target)
+
+
+def report_on(
+    systems: Sequence[Path],
+    results: Sequence[list[Evaluated]],
+    references: Mapping[str, list[list[str]]],
+    how: Mapping[str, Any],
+    *,
+    compared: bool,
+) -> dict[str, Any]:
+    """What `evaluate` prints: the systems with their scores, and where there are several their comparison or means."""
+    reports = [
+        {"system": str(system), "splits": [result.report for result in found]}
+        for system, found in zip(systems, results, strict=True)
+    ]
+    report: dict[str, Any] = {"systems": reports}
+    if compared:
+        report["comparisons"] = compare_systems(results[0], results[1], references, how)
+    elif len(reports) > 1:
+        report["means"] = means_of(reports)
+    return report
 
 
 def evaluate_run(
@@ -59,38 +153,92 @@ def _evaluate(
     found = [best for best, *_ in with_progress(lines, f"{folder}, {name}", len(text))]
     warn_of_cuts([number for number, best in enumerate(found, start=1) if best.is_cut])
     hypotheses = [best.text for best in found]
-    scores = corpus_score(hypotheses, text.target, **scoring)
-    report = {
-        "split": name,
-        "text": text.name,
-        "sentences": len(text),
-        "search": {**search.settings(run), "dtype": search.dtype},
-        "scores": [dataclasses.asdict(score) for score in scores],
-    }
+    done = evaluate_lines(name, text.name, hypotheses, text.references, scoring)
+    report = {**done.report, "search": {**search.settings(run), "dtype": search.dtype}}
     kept = make_folder(folder, "evaluation")
     write_text(kept / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
     write_json(kept / f"{name}.json", {**report, **{k: v for k, v in scoring.items() if k != "metrics"}})
     return Evaluated(hypotheses, report)
 
 
-def compare_runs(
+def evaluate_lines(
+    name: str, of: str, hypotheses: list[str], references: list[list[str]], scoring: Mapping[str, Any]
+) -> Evaluated:
+    """Score the translations, by whatever system, of the split `name`; `of` says where its text came from."""
+    scores = [dataclasses.asdict(score) for score in corpus_score(hypotheses, references, **scoring)]
+    return Evaluated(hypotheses, {"split": name, "text": of, "sentences": len(hypotheses), "scores": scores})
+
+
+def compare_systems(
     first: Sequence[Evaluated],
     second: Sequence[Evaluated],
-    texts: Mapping[str, ParallelText],
+    references: Mapping[str, list[list[str]]],
     scoring: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """Paired bootstrap of two runs on every text."""
+    """Paired bootstrap of two systems on every text."""
     return [
         {"split": name, **dataclasses.asdict(comparison)}
-        for one, other, (name, text) in zip(first, second, texts.items(), strict=True)
-        for comparison in compare(one.hypotheses, other.hypotheses, text.target, **scoring)
+        for one, other, (name, lines) in zip(first, second, references.items(), strict=True)
+        for comparison in compare(one.hypotheses, other.hypotheses, lines, **scoring)
     ]
 
 
-def evaluate_text(
-    run: Path, file: Path, separator: str | None, stride: int | None, search: "SearchOptions", as_json: bool
+def means_of(systems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each split and metric the mean over the systems' reports, and the sample standard deviation (n - 1)."""
+    means = []
+    for splits in zip(*(system["splits"] for system in systems), strict=True):
+        for scores in zip(*(split["scores"] for split in splits), strict=True):
+            values = [score["score"] for score in scores]
+            spread = {"mean": statistics.mean(values), "standard_deviation": statistics.stdev(values)}
+            about = {"split": splits[0]["split"], "metric": scores[0]["metric"], "signature": scores[0]["signature"]}
+            means.append({**about, **spread, "n": len(values), "scores": values})
+    return means
+
+
+def check_same_recipe(recipes: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
+    """Whether runs differ in their seeds alone, so that the spread of their scores is that of chance.
+
+    Raises:
+        UserError: a run that was not trained by a recipe, two of one seed, or recipes that differ in more.
+    """
+    seeds: dict[int, Path] = {}
+    first, wanted = recipes[0][0], flatten(dict(recipes[0][1]))
+    for folder, recipe in recipes:
+        found = flatten(dict(recipe))
+        if (seed := found.get("seed")) is None:
+            raise UserError(f"--mean: {folder} was not trained here by a recipe with a seed")
+        changed = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+        if more := [name for name in changed if name not in ("seed", "run_dir")]:
+            some = ", ".join(f"{name} {wanted.get(name)} and {found.get(name)}" for name in more[:_SHOWN])
+            raise UserError(f"--mean: {first} and {folder} differ in more than their seeds: {some}")
+        if seed in seeds:
+            raise UserError(f"--mean: {seeds[seed]} and {folder} have the same seed, {seed}: train with another")
+        seeds[seed] = folder
+
+
+def check_same_text(
+    folder: Path, texts: Mapping[str, ParallelText], other: Path, others: Mapping[str, ParallelText]
 ) -> None:
+    """UserError where the text of two runs' splits is not the same."""
+    for name, text in texts.items():
+        if (text.source, text.references) != (others[name].source, others[name].references):
+            raise UserError(f"--mean: the text of {name} is not the same in {folder} and {other}: give --source")
+
+
+def target_language(run: "Run") -> str | None:
+    """The code of the language that a run translates into, as far as is known."""
+    tokenizer = run.tokenizer
+    if isinstance(tokenizer, ImportedTranslationTokenizer):
+        # A Marian of two languages has no tags, but says what it was made for.
+        said = tokenizer.target_language or tokenizer.files.settings.get("target_lang")
+        return said if isinstance(said, str) else None
+    return (run.recipe.get("data") or {}).get("target_lang")
+
+
+def evaluate_text(run: Path, prediction: "PredictionOptions", search: "SearchOptions", as_json: bool) -> None:
     """Nats per token, perplexity and bits per byte of a text under a decoder-only run, printed."""
+    file, separator = prediction.file, prediction.separator
+    assert file is not None
     loaded = load_text_run(run, device=choose_device(search.device))
     tokenizer = loaded.tokenizer
     if separator is None:
@@ -105,7 +253,7 @@ def evaluate_text(
             lossy = lossy or tokenizer.decode_bytes(ids) != raw
             yield ids, len(raw) - (0 if has_start else len(tokenizer.decode_bytes(ids[:1])))
 
-    how = {"start_ids": tokenizer.start_ids, "stride": stride, "dtype": getattr(torch, search.dtype)}
+    how = {"start_ids": tokenizer.start_ids, "stride": prediction.stride, "dtype": getattr(torch, search.dtype)}
     score = text_score(loaded.model, documents(), **how)
     if lossy:
         print("warning: the tokenizer loses a part of the text, which the bits per byte leave out", file=sys.stderr)
@@ -116,36 +264,3 @@ def evaluate_text(
     counts = {"tokens": f"{score.tokens:,}", "bytes": f"{score.bytes:,}"}
     shown = {**counts, **{name: f"{value:.4f}" for name, value in numbers.items()}}
     print_table([(name.replace("_", " "), value) for name, value in shown.items()])
-
-
-def print_scores(report: Mapping[str, Any]) -> None:
-    """A row for each split and metric."""
-    rows = [("split", "metric", "score", "signature")]
-    for split in report["splits"]:
-        for score in split["scores"]:
-            rows.append((split["split"], score["metric"], f"{score['score']:.2f}", score["signature"]))
-    print_table(rows)
-    _print_search(report["splits"])
-
-
-def print_comparisons(report: Mapping[str, Any]) -> None:
-    """A row for each split and metric: both scores with half their 95 % intervals, and the p-value."""
-    names = [report["run"], report["compared_with"]["run"]]
-    rows = [("split", "metric", *names, "p-value", "signature")]
-    for row in report["comparisons"]:
-        scores = [f"{score:.2f} ± {ci:.2f}" for score, ci in zip(row["scores"], row["ci"], strict=True)]
-        rows.append((row["split"], row["metric"], *scores, f"{row['p_value']:.4f}", row["signature"]))
-    print_table(rows)
-    for name, splits in zip(names, (report["splits"], report["compared_with"]["splits"]), strict=True):
-        _print_search(splits, f"{name}: ")
-
-
-def _print_search(splits: Sequence[Mapping[str, Any]], start: str = "") -> None:
-    print(start + ", ".join(f"{name} {value}" for name, value in splits[0]["search"].items()))
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as what is in them."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -20,8 +20,8 @@ def run_command(
 ) -> None:
     """Run the function of `commands` that the first argument names, with the options that follow.
 
-    A parameter without a default is positional, and so is one before a `/`; a dataclass as a parameter lends its fields
-    as options; a `bool` is a flag.
+    A parameter without a default is positional, and so is one before a `/`; a list takes any number of values; a
+    dataclass as a parameter lends its fields as options; a `bool` is a flag.
     """
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
@@ -64,8 +64,9 @@ def _add_options(parser: Parser, owner: Callable[..., Any]) -> None:
         if len(members := [member for member in get_args(kind) if member is not type(None)]) == 1:
             [inner] = members
             if get_origin(kind) is list:
-                options["nargs"] = "+"
-            kind = inner if get_origin(kind) in (list, Union) or type(None) in get_args(kind) else kind
+                _add_list(parser, name, inner, parameter, options)
+                continue
+            kind = inner if get_origin(kind) is Union or type(None) in get_args(kind) else kind
         if parameter.default is inspect.Parameter.empty:
             parser.add_argument(name, type=kind, **options)
         elif _is_by_place(parameter):
@@ -73,9 +74,18 @@ def _add_options(parser: Parser, owner: Callable[..., Any]) -> None:
         elif kind is bool and parameter.default is False:
             parser.add_argument(_flag(name), action="store_true", **options)
         else:
-            default = list(parameter.default) if "nargs" in options else parameter.default
             metavar = None if get_origin(kind) is Literal else name.rpartition("_")[2].upper()
-            parser.add_argument(_flag(name), type=kind, default=default, metavar=metavar, **options)
+            parser.add_argument(_flag(name), type=kind, default=parameter.default, metavar=metavar, **options)
+
+
+def _add_list(parser: Parser, name: str, kind: Any, parameter: inspect.Parameter, options: dict[str, Any]) -> None:
+    """Any number of values, and the option any number of times; without a default by place."""
+    if parameter.default is inspect.Parameter.empty:
+        parser.add_argument(name, type=kind, nargs="*", default=[], **options)
+        return
+    of = {"choices": get_args(kind)} if get_origin(kind) is Literal else {"type": kind, "metavar": name.upper()}
+    # What extends a list extends the default too: `_collect` puts that in.
+    parser.add_argument(_flag(name), action="extend", nargs="+", default=None, **of, **options)
 
 
 def _flag(name: str) -> str:
@@ -84,10 +94,11 @@ def _flag(name: str) -> str:
 
 def _collect(owner: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
     """Arguments for `owner` out of all options, its dataclasses put together again."""
-    hints = get_type_hints(owner)
-    return {
-        name: hints[name](**{field.name: values[field.name] for field in dataclasses.fields(hints[name])})
-        if dataclasses.is_dataclass(hints[name])
-        else values[name]
-        for name in inspect.signature(owner).parameters
-    }
+    hints = get_type_hints(owner.__init__ if inspect.isclass(owner) else owner)
+    given = {}
+    for name, parameter in inspect.signature(owner).parameters.items():
+        if dataclasses.is_dataclass(hints[name]):
+            given[name] = hints[name](**_collect(hints[name], values))
+        elif values[name] is not None or parameter.default is None:
+            given[name] = values[name]
+    return given

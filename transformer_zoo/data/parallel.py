@@ -4,7 +4,7 @@ import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class ParallelFiles:
         jsonl: File with one JSON object a line.
         source_key: Key of the source in each object; a dot goes one level down (`translation.en`).
         target_key: Key of the target in each object; a dot goes one level down.
+        references: Files with further translations of the same lines, line for line, of a text that is scored: it is
+            scored against all. A blank line is none.
     """
 
     source: str | None = None
@@ -46,6 +48,7 @@ class ParallelFiles:
     jsonl: str | None = None
     source_key: str = "source"
     target_key: str = "target"
+    references: list[str] = field(default_factory=list)
 
     def validate(self) -> None:
         """Check that exactly one form is given.
@@ -70,6 +73,11 @@ class ParallelFiles:
                 if getattr(self, name) != getattr(ParallelFiles, name):
                     raise UserError(f"{name} is {getattr(self, name)}, and has no effect without {form}: leave it out")
 
+    @property
+    def paths(self) -> list[str]:
+        """All files, the references' last."""
+        return [path for path in (self.source, self.target, self.tsv, self.jsonl, *self.references) if path is not None]
+
     def __str__(self) -> str:
         return self.tsv or self.jsonl or f"{self.source} and {self.target}"
 
@@ -79,17 +87,19 @@ class ParallelText:
     """Aligned sentences: `target[i]` translates `source[i]`.
 
     `line_numbers[i]` (int64, from 1) is the line that pair i came from; it stays with the pair when others
-    are dropped. `name` says where the text came from, for messages.
+    are dropped. `name` says where the text came from, for messages. `more[k][i]` translates `source[i]` too.
     """
 
     source: list[str]
     target: list[str]
     name: str = "parallel text"
     line_numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    more: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if len(self.source) != len(self.target):
-            raise UserError(f"{self.name}: {len(self.source)} source and {len(self.target)} target sentences")
+        for side in (self.target, *self.more):
+            if len(self.source) != len(side):
+                raise UserError(f"{self.name}: {len(self.source)} source and {len(side)} target sentences")
         if not len(self.line_numbers):
             self.line_numbers = np.arange(1, len(self.source) + 1)
 
@@ -100,16 +110,21 @@ class ParallelText:
     def checksum(self) -> str:
         """Of all pairs, wherever and however they are kept."""
         total = xxh3_128()
-        for side in (self.source, self.target):
+        for side in (self.source, *self.references):
             for line in side:
                 total.update(line.encode("utf-8", "surrogatepass") + b"\n")
         return total.hexdigest()
 
+    @property
+    def references(self) -> list[list[str]]:
+        """The target, and what else translates the source: what translations are scored against."""
+        return [self.target, *self.more]
+
     def select(self, indices: NDArray[np.int64]) -> "ParallelText":
         """The pairs at these indices, in their order."""
         picked = indices.tolist()
-        source, target = ([side[i] for i in picked] for side in (self.source, self.target))
-        return ParallelText(source, target, self.name, self.line_numbers[indices])
+        source, target, *more = ([side[i] for i in picked] for side in (self.source, self.target, *self.more))
+        return ParallelText(source, target, self.name, self.line_numbers[indices], more)
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
@@ -175,15 +190,39 @@ def read_parallel(files: ParallelFiles) -> ParallelText:
     else:
         assert files.source is not None  # validate() made sure
         assert files.target is not None
-        source, target = list(read_lines(files.source)), list(read_lines(files.target))
-        if len(source) != len(target):
-            raise UserError(
-                f"{files.source} has {len(source)} lines and {files.target} has {len(target)}; "
-                "line n of one must translate line n of the other"
-            )
+        source, target = read_aligned([files.source, files.target])
     if not source:
         raise UserError(f"{files}: empty, no sentence pairs")
-    return ParallelText(source, target, str(files))
+    more = read_aligned(files.references)
+    for path, lines in zip(files.references, more, strict=True):
+        check_aligned({str(files): source, path: lines})
+    return ParallelText(source, target, str(files), more=more)
+
+
+def read_aligned(paths: Sequence[str | Path]) -> list[list[str]]:
+    """The lines of files that translate each other line by line.
+
+    Raises:
+        UserError: as `read_lines` and `check_aligned`.
+    """
+    columns = [list(read_lines(path)) for path in paths]
+    check_aligned({str(path): lines for path, lines in zip(paths, columns, strict=True)})
+    return columns
+
+
+def check_aligned(columns: Mapping[str, Sequence[str]]) -> None:
+    """Whether all columns have as many lines as the first; they are named by their files.
+
+    Raises:
+        UserError: one has not (it names both counts).
+    """
+    (first, lines), *others = columns.items() or [("", "")]
+    for name, other in others:
+        if len(other) != len(lines):
+            raise UserError(
+                f"{first} has {len(lines)} lines and {name} has {len(other)}; "
+                "line n of one must translate line n of the other"
+            )
 
 
 def _read_tsv(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:

@@ -1,10 +1,11 @@
 """How good translations are, by sacreBLEU's metrics, and whether two systems differ; how well a text is foretold."""
 
+from transformer_zoo.evaluation.languages import bleu_tokenizer, unfit_metrics
 from transformer_zoo.evaluation.metrics import (
     METRICS,
     Comparison,
     CorpusScore,
-    check_tokenizer,
+    check_scoring,
     compare,
     corpus_score,
 )
@@ -15,9 +16,11 @@ __all__ = [
     "Comparison",
     "CorpusScore",
     "TextScore",
-    "check_tokenizer",
+    "bleu_tokenizer",
+    "check_scoring",
     "compare",
     "corpus_score",
     "sliding_windows",
     "text_score",
+    "unfit_metrics",
 ]

@@ -1,17 +1,26 @@
 """BLEU, chrF and TER by sacreBLEU (Post 2018), with the signature that says how each was computed."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
-from sacrebleu.significance import PairedTest, Result
 
+from transformer_zoo.data.characters import is_blank
 from transformer_zoo.errors import UserError
 
-METRICS = ("bleu", "chrf", "ter")
+LABELS = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "ter": "TER"}
+METRICS = tuple(LABELS)
+References = Sequence[str] | Sequence[Sequence[str]]
+"""One reference for each line, or several lists of them: `references[k][i]` is the k-th one of line i."""
+
+_EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
 
 
 @dataclass(frozen=True)
@@ -24,13 +33,19 @@ class CorpusScore:
     details: str
     """sacreBLEU's own line: for BLEU with n-gram precisions, brevity penalty and lengths."""
 
+    @property
+    def label(self) -> str:
+        """The metric as papers write it."""
+        return LABELS[self.metric]
+
 
 @dataclass(frozen=True)
 class Comparison:
     """One metric of two systems on the same lines, by paired bootstrap resampling (Koehn 2004).
 
     `ci` is half the width of the 95 % interval around `mean` of the resampled scores, and `p_value` how
-    likely a difference as large as that of the two scores is by chance.
+    likely a difference as large as that of the two scores is by chance. In `ties` of the `n_samples` resamples both
+    have the same score; the p-value counts only those with a larger difference, so that many ties make it small.
     """
 
     metric: str
@@ -39,33 +54,36 @@ class Comparison:
     means: tuple[float, float]
     ci: tuple[float, float]
     p_value: float
+    ties: int
+    n_samples: int
 
 
 def corpus_score(
     hypotheses: Sequence[str],
-    references: Sequence[str],
+    references: References,
     metrics: Sequence[str] = ("bleu",),
     *,
     tokenize: str = "13a",
     lowercase: bool = False,
 ) -> list[CorpusScore]:
-    """Score translations against one reference each, in the order of `metrics`.
+    """Score translations against their references, in the order of `metrics`.
 
     Args:
-        hypotheses, references: detokenized text, line for line.
-        metrics: out of "bleu", "chrf" (chrF2) and "ter".
-        tokenize: sacreBLEU's tokenizer for BLEU: 13a, intl, zh, ja-mecab, ..., or none for text that is
+        hypotheses: detokenized text, line for line with the references.
+        references: one for each line, or several lists of them; of several, a blank one counts as none.
+        metrics: out of "bleu", "chrf" (chrF2), "chrf++" (chrF2++, with words and pairs of words) and "ter".
+        tokenize: sacreBLEU's tokenizer for BLEU: `bleu_tokenizer` has the one for a language; none for text that is
             tokenized already.
         lowercase: BLEU and chrF ignore case (TER always does in sacreBLEU's default).
 
     Raises:
         UserError: an unknown metric or unusable tokenizer, no lines, or numbers of lines that differ.
     """
-    _check_lines(hypotheses, references)
+    several = _lists(references)
+    _check_lines(hypotheses, several)
     scores = []
-    for name in metrics:
-        metric = _build(name, tokenize, lowercase)
-        result = metric.corpus_score(hypotheses, [references])
+    for name, metric in _build(metrics, tokenize, lowercase).items():
+        result = metric.corpus_score(hypotheses, several)
         scores.append(CorpusScore(name, result.score, str(metric.get_signature()), str(result)))
     return scores
 
@@ -73,80 +91,122 @@ def corpus_score(
 def compare(
     first: Sequence[str],
     second: Sequence[str],
-    references: Sequence[str],
+    references: References,
     metrics: Sequence[str] = ("bleu",),
     *,
     tokenize: str = "13a",
     lowercase: bool = False,
     n_samples: int = 1000,
 ) -> list[Comparison]:
-    """Whether two systems differ: `sacrebleu.significance` with paired bootstrap resampling.
+    """Whether two systems differ, by paired bootstrap resampling: the numbers of `sacrebleu.significance`.
+
+    Where the two have the same score in every resample, the p-value is 1: nothing that the metric sees is different.
+    sacreBLEU, which counts the resamples that are strictly larger, would give its smallest.
 
     Args:
-        first, second: the two systems' translations, line for line with `references`; the first is the
+        first, second: the two systems' translations, line for line with the references; the first is the
             baseline.
-        n_samples: resamples of the lines.
+        n_samples: resamples of the lines, drawn with the seed SACREBLEU_SEED of the environment, 12345 by default.
 
     The other arguments and errors are those of `corpus_score`.
     """
-    for hypotheses in (first, second):
-        _check_lines(hypotheses, references)
-    comparisons = []
-    for name in metrics:
-        test = PairedTest(
-            [("first", list(first)), ("second", list(second))],
-            {name: _build(name, tokenize, lowercase)},
-            [list(references)],
-            test_type="bs",
-            n_samples=n_samples,
-        )
-        signatures, scores = test()
-        [label] = signatures
-        one, other = [result for result in scores[label] if isinstance(result, Result)]
-        comparisons.append(
-            Comparison(
-                name,
-                str(signatures[label]),
-                (one.score, other.score),
-                (_number(one.mean), _number(other.mean)),
-                (_number(one.ci), _number(other.ci)),
-                _number(other.p_value),
-            )
-        )
-    return comparisons
+    several, systems = _lists(references), (first, second)
+    for hypotheses in systems:
+        _check_lines(hypotheses, several)
+    if n_samples < 1:
+        raise UserError(f"n_samples is {n_samples}, expected at least 1")
+    return [
+        _compare(name, metric, systems, several, n_samples)
+        for name, metric in _build(metrics, tokenize, lowercase).items()
+    ]
 
 
-def _number(value: float | None) -> float:
-    assert value is not None
-    return float(value)
+def _compare(
+    name: str,
+    metric: Metric,
+    systems: tuple[Sequence[str], Sequence[str]],
+    references: Sequence[Sequence[str]],
+    n_samples: int,
+) -> Comparison:
+    counts = [metric._extract_corpus_statistics(lines, references) for lines in systems]
+    one, other = (float(metric._aggregate_and_compute(rows).score) for rows in counts)
+    tables = [np.array(rows, dtype="float32") for rows in counts]  # (lines, counts), in sacreBLEU's precision
+    seed = os.environ.get("SACREBLEU_SEED", "12345").lower()
+    random, n = np.random.default_rng(None if seed == "none" else int(seed)), len(systems[0])
+    drawn = (random.choice(n, n) for _ in range(n_samples))
+    resampled = [[metric._compute_score_from_stats(x[rows].sum(0)).score for x in tables] for rows in drawn]
+    ones, others = (np.array(scores) for scores in zip(*resampled, strict=True))
+    differences = np.abs(others - ones)
+    ties = int(np.sum(differences == 0))
+    larger = int(np.sum(differences - differences.mean() > abs(one - other)))
+    means, ci = zip(_interval(ones), _interval(others), strict=True)
+    signature = metric.get_signature()
+    signature.update("seed", seed)
+    signature.update("bs", n_samples)
+    return Comparison(
+        metric=name,
+        signature=str(signature),
+        scores=(one, other),
+        means=means,
+        ci=ci,
+        p_value=1.0 if ties == n_samples else (larger + 1) / (n_samples + 1),
+        ties=ties,
+        n_samples=n_samples,
+    )
 
 
-def _check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    if len(hypotheses) != len(references):
-        raise UserError(
-            f"{len(hypotheses)} translations and {len(references)} references: they must match line for line"
-        )
-    if not references:
+def _interval(scores: NDArray[np.floating]) -> tuple[float, float]:
+    """The mean of scores, and half the width of the interval that holds 95 % of them."""
+    ordered, outside = np.sort(scores), len(scores) // 40
+    return float(ordered.mean()), float(0.5 * (ordered[len(scores) - outside - 1] - ordered[outside]))
+
+
+def _lists(references: References) -> list[list[str]]:
+    """The references as sacreBLEU takes them: None where a line has fewer than others."""
+    if not references or isinstance(references[0], str):
+        return [cast(list[str], list(references))]
+    if any(len(column) != len(references[0]) for column in references):
+        counts = ", ".join(str(len(column)) for column in references)
+        raise UserError(f"the references have {counts} lines: they must match line for line")
+    if len(references) == 1:
+        return [list(references[0])]
+    rows = [[None if is_blank(text) else text for text in row] for row in zip(*references, strict=True)]
+    filled = [row if any(row) else ["", *row[1:]] for row in rows]
+    # sacreBLEU's types do not say that None will do.
+    return cast(list[list[str]], [[row[k] for row in filled] for k in range(len(references))])
+
+
+def _check_lines(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    n = len(references[0])
+    if len(hypotheses) != n:
+        raise UserError(f"{len(hypotheses)} translations and {n} references: they must match line for line")
+    if not n:
         raise UserError("there are no lines to score")
 
 
-def _build(name: str, tokenize: str, lowercase: bool) -> Metric:
-    if name == "chrf":
-        return CHRF(lowercase=lowercase)
-    if name == "ter":
-        return TER()
-    if name != "bleu":
-        raise UserError(f"metric {name!r} is unknown: take {', '.join(METRICS)}")
-    return _build_bleu(tokenize, lowercase)
-
-
-def check_tokenizer(name: str) -> None:
-    """Whether BLEU can be computed with sacreBLEU's tokenizer `name`.
+def check_scoring(metrics: Sequence[str], tokenize: str) -> None:
+    """Whether these metrics can be computed, BLEU with sacreBLEU's tokenizer `tokenize`.
 
     Raises:
-        UserError: it is unknown, or needs a package or a download that is not there.
+        UserError: a metric or the tokenizer is unknown, or it needs a package or a download that is not there.
     """
-    _build_bleu(name, lowercase=False)
+    _build(metrics, tokenize, lowercase=False)
+
+
+def _build(metrics: Sequence[str], tokenize: str, lowercase: bool) -> dict[str, Metric]:
+    made: dict[str, Metric] = {}
+    for name in metrics:
+        if name == "bleu":
+            made[name] = _build_bleu(tokenize, lowercase)
+        elif name in ("chrf", "chrf++"):
+            made[name] = CHRF(lowercase=lowercase, word_order=2 if name == "chrf++" else 0)
+        elif name == "ter":
+            made[name] = TER()
+        else:
+            raise UserError(f"metric {name!r} is unknown: take {', '.join(METRICS)}")
+    if not made:
+        raise UserError(f"there is no metric to score by: take {', '.join(METRICS)}")
+    return made
 
 
 def _build_bleu(tokenize: str, lowercase: bool) -> BLEU:
@@ -157,4 +217,6 @@ def _build_bleu(tokenize: str, lowercase: bool) -> BLEU:
         return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
     except (ImportError, RuntimeError, OSError, SystemExit) as error:  # a package or a download is missing
         reason = " ".join(str(error).split())
+        if tokenize in _EXTRAS:
+            reason = f"install it with `pip install 'sacrebleu[{_EXTRAS[tokenize]}]'`, or take the tokenizer char"
         raise UserError(f"sacreBLEU's tokenizer {tokenize!r} cannot be used here: {reason}") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from transformer_zoo.checksums import read_fields, write_fields
+from transformer_zoo.data import ParallelFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import lock, make_folder, remove_leftovers
 from transformer_zoo.training.checkpoint import Checkpoints
@@ -22,6 +23,8 @@ MAY_CHANGE = (
 )  # fmt: skip
 # What else may, where `allow_change` says so.
 ALLOWED = ("optimizer", "schedule", "training", "validation", "checkpoint", "precision")
+# In a section that may change, and yet chooses checkpoints: scores of other tokenizers do not compare.
+MUST_STAY = ("test.bleu_tokenize",)
 # What a finished run has settled: when to stop, which weights to end with, and how they are tested (on which texts
 # too, by their content).
 SETTLED = (
@@ -53,7 +56,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, An
         f"{name} was {before.get(name)}, now {now.get(name)}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
-        and not is_in(name, MAY_CHANGE)
+        and (name in MUST_STAY or not is_in(name, MAY_CHANGE))
         and not (new.get("allow_change") and is_in(name, ALLOWED) and name != "optimizer.name")
     ]
 
@@ -147,6 +150,14 @@ def open_run(run_dir: Path, plain: dict[str, Any], texts: dict[str, str]) -> IO[
         held.close()
         raise
     return held
+
+
+def kept_test(run_dir: Path, name: str, n_more: int) -> ParallelFiles:
+    """Where a run keeps a test that it was scored on, with so many more references than one."""
+    source, target, *more = (
+        str(run_dir / "test" / f"{name}.{kind}") for kind in ("src", "ref", *(f"ref{k + 2}" for k in range(n_more)))
+    )
+    return ParallelFiles(source=source, target=target, references=more)
 
 
 def mark_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str], results: dict[str, Any]) -> None:

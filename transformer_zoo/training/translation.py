@@ -28,7 +28,8 @@ class DataConfig:
     Args:
         source_lang: Code of the source language, for people; with a multilingual model.init_from, such as NLLB
             (eng_Latn) or mBART (en_XX), its own code, which chooses the language.
-        target_lang: Code of the target language, likewise.
+        target_lang: Code of the target language, likewise. It also chooses the tokenizer that BLEU is computed with,
+            in whatever spelling (zh, zho_Hans, zh-CN, Chinese).
         train: Training pairs.
         validation: Pairs that choose the best checkpoint.
         tests: Pairs that the finished run is scored on, by name.
@@ -71,19 +72,22 @@ class TranslationValidation(ValidationConfig):
 
 @dataclass(kw_only=True)
 class TestConfig:
-    """How the finished run translates the tests.
+    """How the finished run translates the tests, and how they are scored.
 
     Args:
         beam: Hypotheses kept for each sentence.
         length_penalty: alpha; 0 prefers short translations, more prefers longer ones.
         penalty: `gnmt`: ((5 + length) / 6)^alpha as in the paper; `length`: length^alpha.
-        bleu_tokenize: sacreBLEU's tokenizer; `none` for text that is tokenized already.
+        metrics: One or more of bleu, chrf, chrf++, ter.
+        bleu_tokenize: sacreBLEU's tokenizer for BLEU, in validation too; `none` for text that is tokenized already. By
+            default that of data.target_lang: zh, ja-mecab, ko-mecab, char (Thai, Lao, Khmer, Burmese), 13a for others.
     """
 
     beam: int = 5
     length_penalty: float = 0.6
     penalty: Literal["gnmt", "length"] = "gnmt"
-    bleu_tokenize: str = "13a"
+    metrics: list[Literal["bleu", "chrf", "chrf++", "ter"]] = field(default_factory=lambda: ["bleu"])
+    bleu_tokenize: str | None = None
 
 
 if TYPE_CHECKING:
@@ -132,6 +136,14 @@ class Recipe(RunConfig):
                 f"validation.beam is {validation.beam}, and has no effect where validation.bleu_sentences and "
                 "validation.samples are 0: leave it out"
             )
+        if not self.test.metrics:
+            raise UserError("test.metrics is empty, expected at least one of bleu, chrf, chrf++, ter")
+        scored = "bleu" in self.test.metrics and self.data.tests
+        if self.test.bleu_tokenize is not None and not scored and not validation.bleu_sentences:
+            raise UserError(
+                "test.bleu_tokenize has no effect where validation.bleu_sentences is 0 and no test is scored by bleu: "
+                "leave it out"
+            )
         if not self.tokenizer.joint and (shared := self.model.share_embeddings) in ("all", "inputs"):
             raise UserError(
                 f"model.share_embeddings is {shared}, and tokenizer.joint is false: two vocabularies cannot share one "
@@ -145,6 +157,8 @@ class Recipe(RunConfig):
                 files.validate()
             except UserError as error:
                 raise UserError(f"data.{name}: {error}") from None
+        if data.train.references:
+            raise UserError("data.train.references: training takes one target a line; leave them out")
         for name in data.tests:
             if not re.fullmatch(r"[\w-][\w.-]*", str(name)):
                 raise UserError(f"data.tests: {name!r} is no name for a file; take letters, digits, - and _")
