@@ -21,6 +21,11 @@ _OURS = "transformer_zoo-"
 _TEMPORARY = re.compile(rf"\.{_OURS}\w{{8}}\.part")
 
 
+def is_file_name(name: object) -> bool:
+    """Whether this is a plain name for a file, which leads nowhere else."""
+    return isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*", name) is not None
+
+
 def temporary_file(folder: Path, prefix: str = f".{_OURS}") -> Path:
     """A new file in `folder` with a name that nobody else has; `remove_leftovers` knows those without a prefix."""
     descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=folder)

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from transformer_zoo.data.parallel import read_lines
 from transformer_zoo.errors import UserError, run_program
+from transformer_zoo.files import replacing
 
 _LINE_BREAKS = re.compile(r"[\r\n]+")
 
@@ -93,16 +93,11 @@ def write_split(out: Path, name: str, languages: Sequence[str], rows: Iterable[S
     """
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{name}.{language}" for language in languages]
-    partial = [path.with_name(f"{path.name}.partial") for path in paths]
-    try:
-        n_rows, n_broken = _write(partial, tqdm(rows, desc=name, unit="pair", disable=None, leave=False))
+    with ExitStack() as stack:
+        parts = [stack.enter_context(replacing(path)) for path in paths]
+        n_rows, n_broken = _write(parts, tqdm(rows, desc=name, unit="pair", disable=None, leave=False))
         if not n_rows:
             raise UserError(f"split {name}: no sentences in its source")
-        for beside, path in zip(partial, paths, strict=True):
-            beside.replace(path)
-    finally:
-        for beside in partial:
-            beside.unlink(missing_ok=True)
     print(f"{out / name}.{{{','.join(languages)}}}: {n_rows:,} pairs")
     if n_broken:
         print(f"  {n_broken:,} sentences had a line break inside; it is a space now")
@@ -120,9 +115,6 @@ def _write(paths: Sequence[Path], rows: Iterable[Sequence[str]]) -> tuple[int, i
                     n_broken += 1
                 file.write(sentence + "\n")
             n_rows += 1
-        for file in files:
-            file.flush()
-            os.fsync(file.fileno())
     return n_rows, n_broken
 
 

@@ -108,11 +108,11 @@ class ParallelText:
 
     @property
     def checksum(self) -> str:
-        """Of all pairs, wherever and however they are kept."""
+        """Of all pairs, wherever and however they are kept (some ways keep no carriage return at a line's end)."""
         total = xxh3_128()
         for side in (self.source, *self.references):
             for line in side:
-                total.update(line.encode("utf-8", "surrogatepass") + b"\n")
+                total.update(line.strip("\r\ufeff").encode("utf-8", "surrogatepass") + b"\n")
         return total.hexdigest()
 
     @property

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import replacing, temporary_folder, umask
 
 SEPARATOR = "<|endoftext|>"  # the line after each document of a text file that holds several
 
@@ -43,22 +44,15 @@ def write_text(path: Path, texts: Iterable[str], *, separator: str | None = None
         UserError: there is no text.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.partial")
     n_documents = n_bytes = 0
-    try:
-        with beside.open("wb") as file:
-            for text in tqdm(texts, desc=path.stem, unit="document", disable=None, leave=False):
-                if separator is not None:
-                    text += ("" if text.endswith("\n") else "\n") + separator + "\n"
-                n_bytes += file.write(text.encode())
-                n_documents += 1
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path) as part, part.open("wb") as file:
+        for text in tqdm(texts, desc=path.stem, unit="document", disable=None, leave=False):
+            if separator is not None:
+                text += ("" if text.endswith("\n") else "\n") + separator + "\n"
+            n_bytes += file.write(text.encode())
+            n_documents += 1
         if not n_bytes:
             raise UserError(f"{path}: no text in its source")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     count = "" if separator is None else f", {n_documents:,} documents"
     print(f"{path}: {n_bytes:,} bytes{count}")
 
@@ -79,11 +73,9 @@ def write_json_lines(out: Path, rows: Iterable[tuple[str, str]], *, file_documen
     Raises:
         UserError: train or val got nothing.
     """
-    beside = {split: out / f"{split}.partial" for split in ("train", "val")}
+    out.mkdir(parents=True, exist_ok=True)
+    beside = {split: temporary_folder(out) for split in ("train", "val")}
     counts = dict.fromkeys(beside, 0)
-    for folder in beside.values():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
     try:
         with ExitStack() as stack:
             files: dict[str, TextIO] = {}
@@ -103,6 +95,7 @@ def write_json_lines(out: Path, rows: Iterable[tuple[str, str]], *, file_documen
                 raise UserError(f"split {split}: no documents for it in the source")
         for split, folder in beside.items():
             shutil.rmtree(out / split, ignore_errors=True)
+            folder.chmod(0o777 & ~umask())  # temporary folders are made for their owner alone
             folder.replace(out / split)
             print(f"{out / split}: {counts[split]:,} documents")
     finally:

@@ -2,12 +2,12 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from transformer_zoo.checksums import read_fields, write_fields
-from transformer_zoo.data import ParallelFiles
+from transformer_zoo.data import ParallelFiles, ParallelText
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import lock, make_folder, remove_leftovers
 from transformer_zoo.training.checkpoint import Checkpoints
@@ -158,6 +158,19 @@ def kept_test(run_dir: Path, name: str, n_more: int) -> ParallelFiles:
         str(run_dir / "test" / f"{name}.{kind}") for kind in ("src", "ref", *(f"ref{k + 2}" for k in range(n_more)))
     )
     return ParallelFiles(source=source, target=target, references=more)
+
+
+def check_kept_tests(run_dir: Path, texts: Mapping[str, ParallelText]) -> None:
+    """Whether tests are still those that the run was scored on, as far as it says. UserError names one that is not."""
+    found = _read_results(run_dir)
+    checksums = found.get("texts") if found else None
+    for name, text in texts.items():
+        kept = (run_dir / "test" / f"{name}.src").exists() and isinstance(checksums, dict)
+        if kept and checksums.get(f"data.tests.{name}", text.checksum) != text.checksum:  # type: ignore[union-attr]
+            raise UserError(
+                f"{text.name} is damaged, {run_dir} was scored on another text: put it back from a copy, or remove "
+                f"{run_dir / 'test' / name}.* to read what data.tests names"
+            )
 
 
 def mark_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str], results: dict[str, Any]) -> None:

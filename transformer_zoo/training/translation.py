@@ -1,7 +1,6 @@
 """What the trainer and its options need to know about translation: the recipe's fields and the objective."""
 
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from transformer_zoo.config import PROBABILITIES, EncoderDecoderConfig
 from transformer_zoo.data import Batch, Cleaning, ParallelFiles, SpecialIds, TokenizerSettings
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import is_file_name
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
@@ -160,7 +160,7 @@ class Recipe(RunConfig):
         if data.train.references:
             raise UserError("data.train.references: training takes one target a line; leave them out")
         for name in data.tests:
-            if not re.fullmatch(r"[\w-][\w.-]*", str(name)):
+            if not is_file_name(name):
                 raise UserError(f"data.tests: {name!r} is no name for a file; take letters, digits, - and _")
             if name in ("train", "validation"):
                 raise UserError(f"data.tests: {name!r} is the name of another split; give the test another one")
