@@ -108,16 +108,21 @@ def make_folder(parent: Path, *names: str) -> Path:
     return path
 
 
+def check_own(path: Path) -> None:
+    """UserError: it is a symbolic link, which is not followed for writing, or no file."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path} is a symbolic link or no file, and is not written to: move it elsewhere")
+
+
 def open_own(path: Path, mode: str = "rb+") -> IO[bytes]:
     """Opens a file that grows or is locked, which is made where it is not there, and nothing that it may point to.
 
     A file with a second name (a hard link, as copies of whole folders may be made of) is parted from it first.
 
     Raises:
-        UserError: it is a symbolic link, which is not followed for writing, or no file.
+        UserError: as `check_own`.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UserError(f"{path} is a symbolic link or no file, and is not written to: move it elsewhere")
+    check_own(path)
     if path.exists() and path.stat().st_nlink > 1:
         write_bytes(path, path.read_bytes())
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)

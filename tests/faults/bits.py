@@ -1,7 +1,7 @@
 """Single bits of a run's files flipped: each must be noticed in one line, or change neither weights nor outputs.
 
-A run of each recipe ends after a part of its updates. For each bit it is put back as it was, the bit is flipped, and then
-the run is used (translate, evaluate, generate) and trained to its end, as one that was not touched is.
+A run of each recipe ends after a part of its updates. For each bit it is put back as it was, the bit is flipped, and
+then the run is used (translate, evaluate, generate) and trained to its end, as one that was not touched is.
 """
 
 import os
@@ -98,10 +98,8 @@ class Subject:
                 traceback.print_exc()
             os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        said = log.read_text().splitlines()
-        return Done(
-            status, [line for line in said if line.startswith(("error:", "warning:", "Trace"))], {"": out.read_bytes()}
-        )
+        errors = [line for line in log.read_text().splitlines() if line.startswith(("error:", "warning:", "Trace"))]
+        return Done(status, errors, {"": out.read_bytes()})
 
     def flip(self, file: Path, draw: random.Random) -> str:
         """What becomes of a run of which one bit of this file is another."""

@@ -97,8 +97,8 @@ def _is_a(value: object, kind: Any) -> bool:
 class Checkpoints:
     """The folder `checkpoints` of a run: `last.pt` to go on from, and weights as safetensors.
 
-    `last.pt` is written after every weight file that it names, and the one before it stays as `previous.pt`, with the
-    weights it names: what a run goes on from where the newest is damaged. Other weights are removed.
+    `last.pt` is written after every weight file that it names, and that of an earlier update stays as `previous.pt`,
+    with the weights it names: what a run goes on from where the newest is damaged. Other weights are removed.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -106,7 +106,7 @@ class Checkpoints:
         self.last, self.previous = self.folder / "last.pt", self.folder / "previous.pt"
         self._named: set[str] = set()  # weights that last.pt names
         self._before: set[str] = set()  # weights that previous.pt names
-        self._last_is_good = False
+        self._step: int | None = None  # the update of last.pt; None: there is none, or a damaged one
 
     @property
     def exist(self) -> bool:
@@ -124,15 +124,16 @@ class Checkpoints:
             UserError: the folder is a symbolic link.
         """
         make_folder(self.folder.parent, self.folder.name)
-        before = self._named if self._last_is_good else self._before
+        moves = self._step not in (None, progress.step)
+        before = self._named if moves else self._before
         state = {"progress": asdict(progress), "before": sorted(before), **tensors}
 
         def write(part: Path) -> None:
             torch.save(state, part)
             _add_comment(part, MARK.encode())
 
-        write_sealed(self.last, write, keep=self.previous if self._last_is_good else None)
-        self._named, self._before, self._last_is_good = self._weights_of(progress), before, True
+        write_sealed(self.last, write, keep=self.previous if moves else None)
+        self._named, self._before, self._step = self._weights_of(progress), before, progress.step
         self.remove_unnamed()
 
     def remove_unnamed(self) -> None:
@@ -172,8 +173,8 @@ class Checkpoints:
             if wrong:
                 warnings.warn(f"{wrong[0]}. Training goes on from {path}, update {progress.step}", stacklevel=2)
             self._named, self._before = self._weights_of(progress), set(state.pop("before"))
-            self._last_is_good = path == self.last
-            if not self._last_is_good:
+            self._step = progress.step if path == self.last else None
+            if path == self.previous:
                 self._before = self._named
             return progress, state
         if wrong:

@@ -9,8 +9,9 @@ from typing import IO, Any
 from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.data import ParallelFiles, ParallelText
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import lock, make_folder, remove_leftovers
+from transformer_zoo.files import check_own, lock, make_folder, remove_leftovers
 from transformer_zoo.training.checkpoint import Checkpoints
+from transformer_zoo.training.logging import FILES
 from transformer_zoo.training.options import load_recipe, save_recipe
 
 # What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
@@ -143,6 +144,8 @@ def open_run(run_dir: Path, plain: dict[str, Any], texts: dict[str, str]) -> IO[
         for name in ("checkpoints", "tensorboard", "test", "tokenizer", "tokens"):
             if os.path.lexists(run_dir / name):
                 remove_leftovers(make_folder(run_dir, name))
+        for name in FILES:
+            check_own(run_dir / name)
         if found := Checkpoints(run_dir).load():
             check_texts(found[0].data, texts, run_dir)
         save_recipe(run_dir / "config.yaml", {name: value for name, value in plain.items() if name != "allow_change"})

@@ -14,6 +14,8 @@ from transformer_zoo.files import make_folder, open_own
 from transformer_zoo.training.signals import silence_lost_output
 
 Number = int | float
+FILES = ("metrics.jsonl", "samples.txt")
+"""The files of a run that grow."""
 
 
 class RunLog:
@@ -24,7 +26,7 @@ class RunLog:
     """
 
     def __init__(self, run_dir: Path, *, sizes: dict[str, int], step: int, total: int | None) -> None:
-        self.files = {name: open_own(run_dir / name) for name in ("metrics.jsonl", "samples.txt")}
+        self.files = {name: open_own(run_dir / name) for name in FILES}
         for name, file in self.files.items():
             file.truncate(min(sizes.get(name, 0), file.seek(0, 2)))
             file.seek(0, 2)
