@@ -33,11 +33,11 @@ from transformer_zoo.data import (
 from transformer_zoo.data.imported_translation import load_translation_tokenizer
 from transformer_zoo.data.leaks import find_leaks
 from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
-from transformer_zoo.data.writable import check_writable
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import bleu_tokenizer, check_scoring, corpus_score, unfit_metrics
 from transformer_zoo.files import make_folder, write_text
-from transformer_zoo.generation import translate
+from transformer_zoo.generation import translate, translate_n_best
+from transformer_zoo.generation.writable import check_writable
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Run, TextRun, load_translation_run
@@ -48,7 +48,7 @@ from transformer_zoo.training.initial import Start, is_going_on, keep_config, tr
 from transformer_zoo.training.logging import in_words
 from transformer_zoo.training.loop import Task, Trainer
 from transformer_zoo.training.memory import check_training
-from transformer_zoo.training.model_json import AnyTranslationTokenizer, save_model_config
+from transformer_zoo.training.model_json import AnyTranslationTokenizer, save_model_config, without_special
 from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
 from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll, special_ids
 from transformer_zoo.zoo import get_config
@@ -91,11 +91,10 @@ def main(arguments: list[str]) -> None:
         config = model_config(recipe, tokenizer, start)
         check_training(config, recipe, device)
         corpus = TrainingCorpus(recipe, config, tokenizer, train, say)
-        task = make_task(recipe, config, tokenizer, corpus, validation, contents, say)
-        longest = int(corpus(0).source_lengths.max())
+        longest = max(int(corpus(0).source_lengths.max()), 0 if start is None else start.max_source_tokens)
+        task = make_task(recipe, config, tokenizer, corpus, validation, contents, longest, say)
         if start is not None:
             start.load_into(task.model)
-            longest = max(longest, start.max_source_tokens)
         trainer = Trainer(task, recipe, world=here)
         if here.main:
             save_model_config(run_dir, "encoder-decoder", config, max_source_tokens=longest)
@@ -212,7 +211,7 @@ def model_config(
 ) -> EncoderDecoderConfig:
     """The preset with the recipe's changes, and the tokenizer's vocabularies; or the model that it starts from."""
     if start is not None:
-        return keep_config(start.config, recipe.model)
+        return without_special(keep_config(start.config, recipe.model), start.tokenizer)
     changes, preset = overridden(recipe.model), recipe.model.preset
     base = get_config(preset)
     if not isinstance(base, EncoderDecoderConfig):
@@ -228,7 +227,7 @@ def model_config(
         changes |= {"pad_id": PAD_ID, "bos_id": PAD_ID if starts_with_pad else BOS_ID, "eos_id": EOS_ID}
         changes["source_end_id"] = None
         changes.setdefault("forced_last_id", None if base.forced_last_id is None else EOS_ID)
-        changes.setdefault("never_ids", None)
+        changes.setdefault("never_ids", tuple(sorted(tokenizer.target.special_ids)))
         if not base.count_padding:  # M2M-100's first place follows the id of pad, there as here
             changes.setdefault("position_offset", PAD_ID + 1)
     return cast(EncoderDecoderConfig, get_config(preset, **changes))
@@ -274,6 +273,7 @@ def make_task(
     corpus: TrainingCorpus,
     validation: ParallelText,
     contents: dict[str, str],
+    longest: int,
     say: Say,
 ) -> Task:
     """Batches, model, loss and validation: what the trainer needs to know about translation."""
@@ -288,7 +288,7 @@ def make_task(
     torch.manual_seed(recipe.seed)
     model = EncoderDecoder(config)
     objective = TranslationObjective(model, label_smoothing=recipe.training.label_smoothing)
-    validator = Validator(recipe, tokenizer, validation, objective, say)
+    validator = Validator(recipe, tokenizer, validation, objective, longest, say)
     return Task(
         model=model,
         objective=objective,
@@ -311,9 +311,11 @@ class Validator:
         tokenizer: AnyTranslationTokenizer,
         text: ParallelText,
         objective: TranslationObjective,
+        longest: int,
         say: Say,
     ) -> None:
         self.recipe, self.tokenizer, self.text, self.objective = recipe, tokenizer, text, objective
+        self.longest = longest
         # BLEU and samples are of all sentences: what is too long for the model is translated in pieces.
         self.corpus, report = drop_overlong(encode_corpus(text, tokenizer), longest_input(objective.model.config))
         if report.n_dropped:
@@ -331,7 +333,8 @@ class Validator:
         metrics: dict[str, int | float] = {"loss": nll, "perplexity": math.exp(min(nll, 700))}
         lines = self.text.source[: max(how.bleu_sentences, how.samples)]
         dtype = choose_precision(self.recipe.precision, model.head_weight.device)
-        self.hypotheses = list(translate(model, self.tokenizer, lines, beam=how.beam, dtype=dtype))
+        search = self.recipe.test.search(self.longest) | {"beam": how.beam, "never": self.recipe.test.never}
+        self.hypotheses = list(translate(model, self.tokenizer, lines, dtype=dtype, name="validation", **search))
         if how.bleu_sentences:
             found, *references = (x[: how.bleu_sentences] for x in (self.hypotheses, *self.text.references))
             metrics["bleu"] = corpus_score(found, references, tokenize=bleu_tokenize(self.recipe))[0].score
@@ -347,12 +350,15 @@ class Validator:
 def score_tests(recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], device: torch.device) -> dict[str, Any]:
     """Translates every test with the final weights, keeps the hypotheses, prints scores and their signatures."""
     run, how = load_translation_run(run_dir, device=device), recipe.test
-    longest = run.max_source_tokens
     results: dict[str, Any] = {}
-    search: dict[str, Any] = {"beam": how.beam, "length_penalty": how.length_penalty, "penalty": how.penalty}
+    search = how.search(run.max_source_tokens)
     make_folder(run_dir, "test")
     for name, text in tests.items():
-        hypotheses = list(translate(run.model, run.tokenizer, text.source, max_source_tokens=longest, **search))
+        lines = translate_n_best(
+            run.model, run.tokenizer, text.source, scored=False, never=how.never, name=name, **search
+        )
+        found = [best for [best] in lines]
+        hypotheses = [best.text for best in found]
         keep_test(run_dir, name, text, hypotheses)
         scores = corpus_score(hypotheses, text.references, how.metrics, tokenize=bleu_tokenize(recipe))
         same = sum(
@@ -366,6 +372,7 @@ def score_tests(recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], d
             "signatures": {score.metric: score.signature for score in scores},
             "exact": same,
             "sentences": len(text),
+            "cut": sum(best.is_cut for best in found),
             **search,
         }
     return results

@@ -1,5 +1,6 @@
 """The command as people use it: what it prints, what it writes, how it ends."""
 
+import itertools
 import json
 import os
 import re
@@ -78,9 +79,8 @@ def test_translate_from_stdin_to_stdout(run: Path) -> None:
     assert (done.returncode, len(lines)) == (0, 6)
     assert [bool(line) for line in lines] == [True, False, True, False, True, False]
     # A random model rarely ends a sentence.
-    told = done.stderr.decode().splitlines()
-    assert [line.split(": ")[:2] for line in told] == [["warning", f"line {n}"] for n in (1, 3, 5)]
-    assert all("length limit" in line for line in told)
+    [told] = done.stderr.decode().splitlines()
+    assert told.startswith("warning: 3 of 5 lines (1, 3, 5): translated up to the length limit")
 
 
 @pytest.mark.parametrize(
@@ -161,28 +161,102 @@ def test_translate_files_and_recipe_settings(run: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_n_best_lines_are_numbered_and_scored(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["translate", str(run), "--input", str(run / "test.en"), "--n-best", "2"]) == 0
+@pytest.mark.parametrize("n_best", [2, 7])  # fewer and more than the recipe's beam
+def test_n_best_lists_are_different_texts_with_the_score_of_score(
+    run: Path, n_best: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["translate", str(run), "--input", str(run / "test.en"), "--n-best", str(n_best), "--max-extra", "2"]
+    assert main(command) == 0
     rows = [line.split(" ||| ") for line in capsys.readouterr().out.splitlines()]
-    assert [int(number) for number, _, _ in rows] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
-    assert all(float(first[1]) >= float(second[1]) for first, second in zip(rows[::2], rows[1::2], strict=True))
+    assert [int(number) for number, _, _ in rows] == [n for n in range(1, 7) for _ in range(n_best)]
+    assert main([*command, "--json"]) == 0
+    lists = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for number, found in enumerate(lists, start=1):
+        mine = [(float(score), text) for n, score, text in rows if n == str(number)]
+        assert len({" ".join(text.split()) for _, text in mine}) == n_best
+        assert [score for score, _ in mine] == sorted((score for score, _ in mine), reverse=True)
+        assert found["line"] == number
+        assert [one["text"] for one in found["translations"]] == [text for _, text in mine]
+        assert [one["log_prob"] for one in found["translations"]] == pytest.approx([s for s, _ in mine], abs=1e-3)
+        assert all(one["search"]["log_prob"] <= one["search"]["score"] < 0 for one in found["translations"])
+    sources = [line for line in read_lines(run / "test.en") for _ in range(n_best)]
+    for name, lines in (("s", sources), ("t", [text for _, _, text in rows])):
+        (tmp_path / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    assert main(["score", str(run), "--source", str(tmp_path / "s"), "--target", str(tmp_path / "t")]) == 0
+    scores = [float(line.split("\t")[0]) for line in capsys.readouterr().out.splitlines()]
+    assert scores == pytest.approx([float(score) for _, score, _ in rows], abs=1e-3)
 
 
-def test_a_line_longer_than_those_of_the_training_is_split_and_named(run: Path) -> None:
+def test_json_of_the_best_translation(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["translate", str(run), "--input", str(run / "test.en")]
+    assert main(command) == 0
+    texts = capsys.readouterr().out.splitlines()
+    assert main([*command, "--json"]) == 0
+    found = [json.loads(line)["translations"] for line in capsys.readouterr().out.splitlines()]
+    assert [[one["text"] for one in ones] for ones in found] == [[text] for text in texts]
+
+
+def test_a_line_much_longer_than_those_of_the_training_is_split_and_named(run: Path) -> None:
     found = []
     for options in ([], ["--max-source-tokens", "1000"]):
         done = call("translate", run, "--beam", 1, *options, stdin=b"cat\n" + b"the cat sat. " * 40)
         assert (done.returncode, done.stdout.count(b"\n")) == (0, 2)
         found.append([line for line in done.stderr.decode().splitlines() if "max_source_tokens" in line])
-    [warning] = found[0]
-    assert warning.startswith("warning: line 2: ")
-    assert f"more than max_source_tokens ({LONGEST})" in warning
+    assert found[0] == [f"warning: line 2: much longer than max_source_tokens ({LONGEST}); translated in pieces"]
     assert found[1] == []
 
 
-def test_translations_at_the_length_limit_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(run), "--split", "one", "--max-extra", "1"]) == 0
-    assert "warning: lines 1, 2, 3, 4, 5, ...: translated up to the length limit" in capsys.readouterr().err
+@pytest.mark.filterwarnings("always:.*length limit")
+@pytest.mark.parametrize(("command", "name"), [("evaluate", "one: "), ("translate", "")])
+def test_translations_at_the_length_limit_are_counted(
+    run: Path, command: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = ["--split", "one"] if command == "evaluate" else ["--input", str(run / "test.en")]
+    assert main([command, str(run), *what, "--max-extra", "1"]) == 0
+    wanted = (
+        f"warning: {name}6 of 6 lines (1, 2, 3, 4, 5, ...): translated up to the length limit, perhaps not to the end"
+    )
+    assert wanted in capsys.readouterr().err
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    recipe = yaml.safe_load((moved / "config.yaml").read_text("utf-8"))
+    recipe["test"]["max_extra"] = 3  # the recipe's counts where no option says another
+    (moved / "config.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert main([command, str(moved), *what]) == 0
+    assert "max_extra (3 tokens more" in capsys.readouterr().err
+
+
+def test_unknown_padding_and_begin_are_written_when_asked_for(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    weights = load_file(folder / "model.safetensors")
+    config = EncoderDecoderConfig(
+        vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1, logit_bias=True,
+        never_ids=(0, 1, 2),
+    )  # fmt: skip
+    save_model_config(folder, "encoder-decoder", config, max_source_tokens=LONGEST)
+    for likely in (0, 1, 2):
+        weights["logit_bias"] = torch.nn.functional.one_hot(torch.tensor(likely), 60).float() * 99
+        save_weights(folder / "model.safetensors", weights)
+        found = []
+        for beam, option in itertools.product(("1", "3"), ([], ["--write-special"])):
+            assert main(["translate", str(folder), "--input", str(folder / "test.en"), "--beam", beam, *option]) == 0
+            found.append(capsys.readouterr().out)
+        assert "⁇" not in found[0] + found[2]
+        assert all(found[0].splitlines())
+        assert ("⁇" in found[1], "⁇" in found[3]) == (likely == 1, likely == 1)
+        assert found[0] != found[1]
+
+
+def test_a_prefix_that_the_vocabulary_cannot_say_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["translate", str(run), "--input", str(run / "test.en"), "--prefix"]
+    assert main([*command, "Der Laden ½"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "error: prefix 'Der Laden ½': the model's vocabulary has no 'D' 'L' '½'\n"
+    assert main([*command, "the old"]) == 0
+    assert all(line.startswith("the old") for line in capsys.readouterr().out.splitlines())
 
 
 def test_a_closed_pipe_is_quiet(run: Path) -> None:
@@ -215,7 +289,7 @@ def test_evaluate_all_tests_of_the_recipe(run: Path, capsys: pytest.CaptureFixtu
     kept = json.loads((run / "evaluation" / "one.json").read_text("utf-8"))
     assert kept["search"] == {
         "beam": 3, "length_penalty": 1.0, "penalty": "length", "max_extra": 50,
-        "max_source_tokens": LONGEST, "dtype": "float32",
+        "max_source_tokens": LONGEST, "write_special": False, "dtype": "float32",
     }  # fmt: skip
     assert "tok:none" in kept["scores"][0]["signature"]
     assert (run / "evaluation" / "one.hyp").read_text("utf-8").count("\n") == 6
@@ -321,7 +395,7 @@ def test_average_is_the_mean_of_the_last(tmp_path: Path, capsys: pytest.CaptureF
         ("translate RUN --input nofile", 1, "nofile: no such file"),
         ("translate RUN --input RUN/broken", 1, "broken:2: not UTF-8"),
         ("translate RUN --input RUN/test.en --output RUN/none/out", 1, "none/out"),
-        ("translate RUN --input RUN/test.en --n-best 4", 1, "n_best 4 with beam 3"),
+        ("translate RUN --input RUN/test.en --n-best 1025", 1, "n_best 1025 is more than 1024"),
         ("translate RUN --device tpu", 1, "'tpu'"),
         ("evaluate RUN --split three", 1, "no split 'three': take one of one, two, validation"),
         ("evaluate RUN --tokenize 14a", 1, "'14a'"),

@@ -1,8 +1,9 @@
 """Lines in, lines out: in order, none lost, none cut, whatever their batches."""
 
+import itertools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from transformer_zoo import UserError
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.generation import TargetScore, beam_search, perplexity, score, translate, translate_n_best
-from transformer_zoo.generation.translate import split_text
+from transformer_zoo.generation.splitting import split_text
 from transformer_zoo.models import EncoderDecoder
 
 FIRST = 4  # pad, unk, bos, eos come before the letters
@@ -151,15 +152,54 @@ def test_tokens_that_are_never_written(model: EncoderDecoder) -> None:
 def test_learned_positions_bound_every_piece(model: EncoderDecoder) -> None:
     fields = model.config.to_dict() | {"positions": "learned", "max_seq_len": 8}
     learned = EncoderDecoder(EncoderDecoderConfig.from_dict(fields)).eval()
-    with pytest.warns(UserWarning, match=r"more than max_source_tokens \(8\)"):
+    with pytest.warns(UserWarning, match=r"much longer than max_source_tokens \(8\); translated in pieces"):
         assert len(list(translate(learned, Pair(), ["a cat and a dog"], max_source_tokens=99))) == 1
 
 
-def test_n_best_have_text_and_falling_scores(model: EncoderDecoder) -> None:
-    for line, found in zip(LINES, translate_n_best(model, Pair(), LINES, n_best=3, beam=4), strict=True):
+def test_n_best_are_sorted_by_what_score_gives_them(model: EncoderDecoder) -> None:
+    how = {"n_best": 3, "beam": 4, "never": [0, 1, 2]}
+    for line, found in zip(LINES, translate_n_best(model, Pair(), LINES, **how), strict=True):
         assert len(found) == (3 if line.strip() else 1)
-        assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
-        assert all(t.log_prob <= t.score <= 0 for t in found)
+        assert [t.log_prob for t in found] == sorted((t.log_prob for t in found), reverse=True)
+        assert all(t.search_log_prob <= t.search_score <= 0 for t in found)
+        if line.strip():
+            scores = score(model, Pair(), [line] * 3, [t.text for t in found])
+            assert [t.log_prob for t in found] == pytest.approx([s.log_prob for s in scores], abs=1e-4)
+            assert [t.log_prob for t in found if not t.is_cut] == pytest.approx(
+                [t.search_log_prob for t in found if not t.is_cut], abs=1e-3
+            )
+
+
+class Spellings(Letters):
+    """Writes half of its tokens as others are written, and some not at all."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join("" if i % 5 == 0 else LETTERS[(i - FIRST) // 2] for i in ids if i >= FIRST)
+
+
+class Ambiguous(Pair):
+    target = Spellings()
+
+
+@pytest.mark.parametrize("n_best", [2, 5, 17])
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("batch_tokens", [1, None])
+def test_n_best_are_as_many_different_texts(
+    model: EncoderDecoder, batch_tokens: int | None, beam: int, n_best: int
+) -> None:
+    how = {"beam": beam, "batch_tokens": batch_tokens, "max_extra": 6}
+    found = list(translate_n_best(model, Ambiguous(), LINES, n_best=n_best, **how))
+    for line, translations in zip(LINES, found, strict=True):
+        texts = {" ".join(one.text.split()) for one in translations}
+        assert len(texts) == len(translations) == (n_best if line.strip() else 1)
+
+
+def test_where_there_are_no_more_translations_fewer_come_and_it_is_said(model: EncoderDecoder) -> None:
+    never = [i for i in range(FIRST + len(LETTERS)) if i not in (model.config.eos_id, FIRST, FIRST + 1)]
+    with pytest.warns(UserWarning, match=r"2 of 3 lines \(1, 3\): fewer than 99 different translations; more were not"):
+        found = list(translate_n_best(model, Pair(), ["x", "", "y"], n_best=99, max_extra=1, never=never))
+    every = sorted("".join(letters) for n in range(4) for letters in itertools.product("ab", repeat=n))
+    assert [sorted(t.text for t in translations) for translations in found] == [every, [""], every]
 
 
 def test_a_prefix_starts_every_translation(model: EncoderDecoder) -> None:
@@ -169,9 +209,9 @@ def test_a_prefix_starts_every_translation(model: EncoderDecoder) -> None:
 
 def test_an_overlong_line_is_split_and_named(model: EncoderDecoder) -> None:
     line = "one two three. four five. six seven eight nine."
-    with pytest.warns(UserWarning, match=r"^line 2: 48 tokens, more than max_source_tokens \(20\)"):
+    with pytest.warns(UserWarning, match=r"^line 2: much longer than max_source_tokens \(20\); translated in pieces$"):
         found = list(translate(model, Pair(), ["x", line, "y"], beam=2, max_extra=6, max_source_tokens=20))
-    pieces = ["one two three.", "four five.", "six seven", "eight nine."]
+    pieces = ["one two three.", "four five.", "six seven eight nine."]
     assert found == [
         alone(model, "x", beam=2),
         " ".join(alone(model, piece, beam=2) for piece in pieces),
@@ -179,35 +219,87 @@ def test_an_overlong_line_is_split_and_named(model: EncoderDecoder) -> None:
     ]
 
 
-def test_the_longest_line_that_fits_is_not_split(model: EncoderDecoder) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(list(translate(model, Pair(), ["a" * 19], max_source_tokens=20))) == 1
-        with pytest.raises(UserWarning, match="line 1: 21 tokens"):
-            list(translate(model, Pair(), ["a" * 20], max_source_tokens=20))
+def fitting(longest: int, held: int) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
+    return lambda part: len(part) <= longest, lambda part: len(part) <= held
+
+
+@pytest.mark.parametrize("n", [2, 19, 20, 29, 30, 31, 500])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_no_sentence_is_cut_that_the_model_holds(
+    model: EncoderDecoder, positions: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of n tokens, eos included, where the longest in training has 20 and the model holds 64."""
+    config = {**model.config.to_dict(), "positions": positions, "max_seq_len": 64}
+    asked: list[list[int]] = []
+
+    def search(model: EncoderDecoder, source: torch.Tensor, *words: object, **options: Any) -> object:
+        asked.extend(source.tolist())
+        return beam_search(model, source, *words, **options)
+
+    monkeypatch.setitem(translate.__globals__, "beam_search", search)
+    holding = EncoderDecoder(EncoderDecoderConfig.from_dict(config)).eval()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        list(translate(holding, Pair(), [("a word " * n)[: n - 2] + "x"], beam=1, max_source_tokens=20))
+    said = [str(one.message) for one in told if "much longer" in str(one.message)]
+    how = "in pieces" if n > 64 else "as a whole, which is one sentence"
+    assert len(asked) == 1 if n <= 64 else len(asked) > 1
+    assert said == ([f"line 1: much longer than max_source_tokens (20); translated {how}"] if n > 30 else [])
 
 
 @pytest.mark.parametrize(
-    ("text", "longest", "pieces"),
+    ("text", "longest", "held", "pieces"),
     [
-        ("short.", 10, ["short."]),
-        ("One. Two. Three. Four.", 12, ["One. Two.", "Three. Four."]),
-        ('He said "no." She left.', 14, ['He said "no."', "She left."]),
-        ("aaa bbb ccc ddd", 8, ["aaa bbb", "ccc ddd"]),
-        ("abcdefgh", 3, ["ab", "cd", "ef", "gh"]),
-        ("今天好。明天坏。", 5, ["今天好。", "明天坏。"]),
+        ("short.", 10, 99, ["short."]),
+        ("One. Two. Three. Four.", 12, 99, ["One. Two.", "Three. Four."]),
+        ('He said "no." She left.', 14, 99, ['He said "no."', "She left."]),
+        ("Old J. Doe left. No!", 17, 99, ["Old J. Doe left.", "No!"]),
+        ("Some, e.g. two cats. No.", 22, 99, ["Some, e.g. two cats.", "No."]),
+        ("aaa bbb ccc ddd", 8, 99, ["aaa bbb ccc ddd"]),
+        ("aaa bbb ccc ddd. Two.", 8, 99, ["aaa bbb ccc ddd.", "Two."]),
+        ("aaa bbb ccc ddd", 8, 8, ["aaa bbb", "ccc ddd"]),
+        ("aaa bbb ccc ddd", 4, 8, ["aaa bbb", "ccc ddd"]),
+        ("abcdefgh", 3, 3, ["ab", "cd", "ef", "gh"]),
+        ("今天好。明天坏。", 5, 99, ["今天好。", "明天坏。"]),
+        ("他说：“好。”明天坏。", 7, 99, ["他说：“好。”", "明天坏。"]),
     ],
 )
-def test_texts_are_split_where_it_hurts_least(text: str, longest: int, pieces: list[str]) -> None:
-    assert split_text(text, lambda part: len(part) <= longest) == pieces
+def test_texts_are_split_where_it_hurts_least(text: str, longest: int, held: int, pieces: list[str]) -> None:
+    assert split_text(text, *fitting(longest, held)) == pieces
 
 
 def test_splitting_loses_nothing_but_space() -> None:
     text = "Dr. No. a b c! dddddddddddddddddddd. " * 20
     for longest in range(1, 30):
-        pieces = split_text(text.strip(), lambda part, longest=longest: len(part) <= longest)
+        pieces = split_text(text.strip(), *fitting(longest, longest))
         assert all(0 < len(piece) <= longest for piece in pieces)
         assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+def test_what_the_length_limit_cuts_is_counted(model: EncoderDecoder) -> None:
+    with pytest.warns(UserWarning, match="length limit") as told:
+        list(translate(model, Pair(), LINES, max_extra=1, name="test"))
+    limit = "max_extra (1 tokens more than the source has) raises it"
+    wanted = (
+        f"test: 7 of 9 lines (1, 3, 4, 6, 7, ...): translated up to the length limit, perhaps not to the end; {limit}"
+    )
+    assert [str(one.message) for one in told] == [wanted]
+    with pytest.warns(UserWarning, match="length limit") as told:  # somebody who waits for each line
+        list(translate(model, Pair(), LINES, max_extra=1, window=1))
+    assert [str(one.message).partition(":")[0] for one in told] == [f"line {n}" for n in (1, 3, 4, 6, 7, 8, 9)]
+
+
+def test_a_prefix_that_the_vocabulary_cannot_say_is_refused(model: EncoderDecoder) -> None:
+    class Unknowing(Letters):
+        def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+            known = [[letter if letter in LETTERS else "?" for letter in text.strip()] for text in texts]
+            return [[1 if letter == "?" else FIRST + LETTERS.index(letter) for letter in text] for text in known]
+
+    class Knowing(Pair):
+        target = Unknowing()
+
+    with pytest.raises(UserError, match="prefix 'Der Laden': the model's vocabulary has no 'D' 'L'"):
+        translate(model, Knowing(), LINES, prefix="Der Laden")
 
 
 def test_the_model_is_left_in_the_mode_it_was_in(model: EncoderDecoder) -> None:
@@ -227,7 +319,9 @@ def test_bfloat16_is_close_enough_to_translate_with(model: EncoderDecoder) -> No
     assert len(same) >= 5
 
 
-@pytest.mark.parametrize("options", [{"batch_tokens": 0}, {"window": 0}, {"beam": 2, "n_best": 3}])
+@pytest.mark.parametrize(
+    "options", [{"batch_tokens": 0}, {"window": 0}, {"n_best": 0}, {"n_best": 1025}, {"max_source_tokens": 0}]
+)
 def test_arguments_out_of_range(model: EncoderDecoder, options: dict[str, int]) -> None:
     with pytest.raises(UserError, match=next(reversed(options))):
         list(translate_n_best(model, Pair(), LINES, **options))
@@ -240,7 +334,8 @@ def test_scores_of_targets_are_those_of_the_search(model: EncoderDecoder, batch_
     assert {t.is_cut for t in found} == {False, True}
     scores = score(model, Pair(), sources, [t.text for t in found], batch_tokens=batch_tokens)
     searched = [sum(s.token_log_probs[: len(t.text) + 1 - t.is_cut]) for s, t in zip(scores, found, strict=True)]
-    assert searched == pytest.approx([t.log_prob for t in found], abs=1e-3)  # what was cut has no end
+    assert searched == pytest.approx([t.search_log_prob for t in found], abs=1e-3)  # what was cut has no end
+    assert [s.log_prob for s in scores] == pytest.approx([t.log_prob for t in found], abs=1e-3)
     assert [len(s.token_log_probs) for s in scores] == [len(t.text) + 1 for t in found]
     n = sum(len(t.text) + 1 for t in found)
     assert perplexity(scores) == pytest.approx(math.exp(-sum(s.log_prob for s in scores) / n), rel=1e-4)
@@ -292,7 +387,7 @@ def test_tags_begin_every_source_and_every_translation_and_the_configs_token_end
     ending = replace(model.config, source_end_id=1)
     monkeypatch.setattr(model, "config", ending)
     how = {"beam": 2, "max_extra": 4, "max_source_tokens": 12, "prefix": "ab", "batch_tokens": 1}
-    with pytest.warns(UserWarning, match="line 3: 20 tokens"):
+    with pytest.warns(UserWarning, match="line 3: much longer"):
         found = list(translate(model, TaggedPair(), ["cat", "", "a small. cat and d"], **how))
     assert found[1] == ""
     assert all("y" not in line for line in found)
@@ -330,7 +425,7 @@ def test_every_part_of_a_long_line_has_the_tag_that_the_line_brings_along(
 
     monkeypatch.setitem(translate.__globals__, "beam_search", search)
     how = {"beam": 2, "max_extra": 4, "max_source_tokens": 10, "batch_tokens": 1}
-    with pytest.warns(UserWarning, match="line 1: 21 tokens"):
+    with pytest.warns(UserWarning, match="line 1: much longer"):
         list(translate(model, MarkedPair(), ["! a small. cat and d"], **how))
     texts = sorted(MarkedPair.source.decode(ids[:-1]) for ids in asked)
-    assert texts == ["!a small.", "!and d", "!cat"]
+    assert texts == ["!a small.", "!cat and d"]

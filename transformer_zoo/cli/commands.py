@@ -3,16 +3,20 @@
 import json as jsonlib
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
 from transformer_zoo.cli.scoring import PredictionOptions, ScoreOptions, TextOptions, given, refuse_beside
 from transformer_zoo.cli.search import Languages, SearchOptions
-from transformer_zoo.cli.streams import input_lines, open_output, warn_of_cuts, with_progress
+from transformer_zoo.cli.streams import input_lines, open_output, with_progress
 from transformer_zoo.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from transformer_zoo.generation import Translation
 
 
 def translate(
@@ -24,12 +28,13 @@ def translate(
     n_best: PositiveInt | None = None,
     prefix: str = "",
     window: PositiveInt | None = None,
+    json: bool = False,
 ) -> None:
     """Translate text: a line in, a line out, in the order of the input.
 
-    Translations are written as batches finish. An empty line gives an empty line. A line longer than those the
-    model was trained on is translated in pieces, and a warning gives its number; another one if a translation
-    was ended by --max-extra.
+    Translations are written as batches finish. An empty line gives an empty line. A line much longer than those the
+    model was trained on is translated in pieces, cut at the ends of sentences. Warnings count such lines, and
+    translations that were ended by --max-extra.
 
     Args:
         run: Folder of a trained run.
@@ -37,26 +42,47 @@ def translate(
         languages: Languages.
         input: Text to translate, one sentence a line, plain or .gz; standard input by default.
         output: Where translations go; standard output by default.
-        n_best: Write the N best translations of each line, best first, as `line number ||| score |||
-            translation`, where the score is log-probability over length penalty. At most as many as --beam.
+        n_best: Write the N best translations of each line, N different texts, as `line number ||| log-probability |||
+            translation`, the likeliest first. The log-probability is that which `score` gives. Where --beam hypotheses
+            are not enough for that, the beam is widened; fewer are written where there are no more.
         prefix: Every translation begins with this text.
         window: Lines read ahead and sorted by length. Fewer answer sooner, more are faster; 1 answers line by
             line, and is the default where lines are typed into a terminal. Elsewhere it is 2048.
+        json: Write a line of JSON for each line instead: its number and translations, each with text, log-probability,
+            and what the search counted: the log-probability, and that over the length penalty.
     """
     from transformer_zoo.generation import translate_n_best
 
     loaded = search.load(run, languages)
     window = window or (1 if input is None and sys.stdin.isatty() else 2048)
-    how = search.prepare(loaded, alone=window == 1, scored=n_best is not None)
-    how |= {"prefix": prefix, "window": window, "n_best": n_best or 1}
+    scored = json or n_best is not None
+    how = search.prepare(loaded, alone=window == 1, scored=scored)
+    how |= {"prefix": prefix, "window": window, "n_best": n_best or 1, "scored": scored}
     lines = translate_n_best(loaded.model, loaded.tokenizer, input_lines(input), **how)
     with open_output(output) as file:
         for number, found in enumerate(with_progress(lines, "translated", shown=output is not None), start=1):
-            warn_of_cuts([number] if found[0].is_cut else [])
-            for translation in found:
-                score = f"{number} ||| {translation.score:.4f} ||| " if n_best else ""
-                print(score + translation.text, file=file)
+            if json:
+                print(_as_json(number, found), file=file)
+            else:
+                for one in found:
+                    print(f"{number} ||| {one.log_prob:.4f} ||| {one.text}" if n_best else one.text, file=file)
             file.flush()
+
+
+def _as_json(number: int, translations: "Sequence[Translation]") -> str:
+    def finite(x: float) -> float | None:
+        return x if math.isfinite(x) else None
+
+    found = [
+        {
+            "text": one.text,
+            "log_prob": finite(one.log_prob),
+            "search": {"log_prob": finite(one.search_log_prob), "score": finite(one.search_score)},
+            "is_cut": one.is_cut,
+        }
+        for one in translations
+    ]
+    return jsonlib.dumps({"line": number, "translations": found}, ensure_ascii=False)
 
 
 def evaluate(

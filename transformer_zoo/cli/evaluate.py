@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from transformer_zoo.cli.streams import input_lines, warn_of_cuts, with_progress
+from transformer_zoo.cli.streams import input_lines, with_progress
 from transformer_zoo.cli.tables import print_table
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
@@ -19,7 +19,7 @@ from transformer_zoo.data.parallel import ParallelText, check_aligned, read_alig
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import compare, corpus_score, text_score
 from transformer_zoo.files import make_folder, write_json, write_text
-from transformer_zoo.generation import translate_n_best
+from transformer_zoo.generation import translate
 from transformer_zoo.generation.write import first_token
 from transformer_zoo.training.checkpoint import load_text_run
 from transformer_zoo.training.device import choose_device
@@ -149,10 +149,8 @@ def _evaluate(
     scoring: Mapping[str, Any],
 ) -> Evaluated:
     """Translate, score, and write RUN/evaluation/NAME.hyp with NAME.json beside it: settings and scores."""
-    lines = translate_n_best(run.model, run.tokenizer, text.source, **how)
-    found = [best for best, *_ in with_progress(lines, f"{folder}, {name}", len(text))]
-    warn_of_cuts([number for number, best in enumerate(found, start=1) if best.is_cut])
-    hypotheses = [best.text for best in found]
+    lines = translate(run.model, run.tokenizer, text.source, name=name, **how)
+    hypotheses = list(with_progress(lines, f"{folder}, {name}", len(text)))
     done = evaluate_lines(name, text.name, hypotheses, text.references, scoring)
     report = {**done.report, "search": {**search.settings(run), "dtype": search.dtype}}
     kept = make_folder(folder, "evaluation")

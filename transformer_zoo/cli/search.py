@@ -21,9 +21,12 @@ class SearchOptions:
             By default the recipe's, or 0.6.
         penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by
             length^alpha (length); the length counts the end token. By default the recipe's, or gnmt.
-        max_extra: A translation has at most this many tokens more than its source.
-        max_source_tokens: A longer line is translated in pieces. By default the longest source that the run was
-            trained on, beyond which a model tends to leave things out.
+        max_extra: A translation has at most this many tokens more than its source. By default the recipe's, or 50. A
+            warning counts the translations that this cuts.
+        max_source_tokens: A line of more than 1.5 times this is translated in pieces, cut at the ends of sentences. By
+            default the recipe's, or the longest source that the run was trained on: of what is much longer a model
+            leaves things out.
+        write_special: Let translations have the unknown token, padding and the token for a begin, which are no text.
         batch_tokens: Room for hypotheses in a batch, which bounds memory: lines x beam x (longest line +
             max-extra) stays within it. By default 32768 on a CPU, 262144 on a GPU.
         device: cpu, cuda or cuda:N; auto is the GPU where there is one.
@@ -33,20 +36,21 @@ class SearchOptions:
     beam: PositiveInt | None = None
     length_penalty: float | None = None
     penalty: Literal["gnmt", "length"] | None = None
-    max_extra: PositiveInt = 50
+    max_extra: PositiveInt | None = None
     max_source_tokens: PositiveInt | None = None
+    write_special: bool = False
     batch_tokens: PositiveInt | None = None
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def settings(self, run: "Run") -> dict[str, Any]:
         """The search as it is written beside translations: options, then the recipe, then the paper."""
-        how = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt"}
+        how: dict[str, Any] = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt", "max_extra": 50}
+        how |= {"max_source_tokens": run.max_source_tokens, "write_special": False}
         test = run.recipe.get("test") or {}
-        given = {name: getattr(self, name) for name in how}
-        chosen = {name: next(v for v in (given[name], test.get(name), how[name]) if v is not None) for name in how}
-        longest = self.max_source_tokens or run.max_source_tokens
-        return {**chosen, "max_extra": self.max_extra, "max_source_tokens": longest}
+        options = {**vars(self), "write_special": self.write_special or None}
+        given = {name: (options[name], test.get(name), default) for name, default in how.items()}
+        return {name: next(value for value in values if value is not None) for name, values in given.items()}
 
     def load(self, run: Path, languages: "Languages") -> "Run":
         """The run, on the device, for these languages."""
@@ -75,12 +79,13 @@ class SearchOptions:
             helps = settings["beam"] == 1 and (alone or not scored)
             draft = draft_of(run.model) if helps else None
             pack(run.model)
+        never = () if settings.pop("write_special") else None
         return {
             **settings,
+            "never": never,
             "batch_tokens": self.batch_tokens,
             "dtype": getattr(torch, self.dtype),
             "draft": draft,
-            "scored": scored,
         }
 
 

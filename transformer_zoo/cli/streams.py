@@ -3,7 +3,7 @@
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -14,7 +14,6 @@ from transformer_zoo.errors import UserError
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 30.0
-_EXAMPLES = 5
 
 
 def input_lines(path: Path | None) -> Iterator[str]:
@@ -59,18 +58,6 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
     finally:
         if part.exists() and not part.stat().st_size:
             part.unlink()
-
-
-def warn_of_cuts(lines: Sequence[int]) -> None:
-    """A warning with the numbers of the lines whose translations reached the length limit."""
-    if lines:
-        some = ", ".join(map(str, lines[:_EXAMPLES])) + (", ..." if len(lines) > _EXAMPLES else "")
-        print(
-            f"warning: line{'s' if len(lines) > 1 else ''} {some}: translated up to the length limit, perhaps "
-            "not to the end; --max-extra raises it",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def with_progress(items: Iterable[T], what: str, total: int | None = None, *, shown: bool = True) -> Iterator[T]:

@@ -29,6 +29,7 @@ class ImportedSide:
         vocab_size: Ids of the model, of which the tokenizer may leave some unused.
         before, after: Ids around those of a text.
         hidden: Ids that are no text.
+        special_ids: Those of them that stand nowhere in a target: unknown, padding, begin.
         refusal: Why nothing can be encoded yet.
     """
 
@@ -40,8 +41,10 @@ class ImportedSide:
         before: Sequence[int],
         after: Sequence[int],
         hidden: set[int],
+        special_ids: set[int],
         refusal: str | None,
     ) -> None:
+        self.special_ids = frozenset(special_ids.difference(before))
         self.vocab_size, self._pieces, self._hidden, self._refusal = vocab_size, pieces, hidden, refusal
         self._before, self._after = list(before), list(after)
 
@@ -155,8 +158,13 @@ class ImportedTranslationTokenizer:
             before=[marks[mark] for mark in before if mark in marks],
             after=[marks[mark] for mark in after if mark in marks],
             hidden=hidden,
+            special_ids={i for role in ("pad", "unk", "bos") if (i := self._role_id(pieces, role)) is not None},
             refusal=refusal,
         )
+
+    def _role_id(self, pieces: Pieces, role: str) -> int | None:
+        token = self.files.token(f"{role}_token") or {"pad": "<pad>", "unk": "<unk>", "bos": "<s>"}[role]
+        return pieces.id_of(token)
 
     def _refusal(self, needed: set[Mark]) -> str | None:
         """What to say when a language that is needed has not been chosen."""

@@ -75,6 +75,8 @@ class SentencePieceTokenizer:
     """
 
     pad_id, unk_id, bos_id, eos_id = PAD_ID, UNK_ID, BOS_ID, EOS_ID
+    special_ids = frozenset((PAD_ID, UNK_ID, BOS_ID))
+    """What no text is made of, but for its end."""
 
     def __init__(self, model: bytes, *, name: str = "SentencePiece model") -> None:
         try:

@@ -8,7 +8,7 @@ import torch
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.inference import evaluating, pad_ids
-from transformer_zoo.generation.translate import Tokenizer
+from transformer_zoo.generation.sides import Tokenizer
 from transformer_zoo.models import EncoderDecoder
 
 
@@ -72,26 +72,47 @@ def score(
             tokenizer.source.encode_batch(sources), tokenizer.target.encode_batch(targets), strict=True
         )
     ]
-    lengths = [max(len(source), len(target) - 1) for source, target in pairs]
-    for number, length in enumerate(lengths, start=1):
+    for number, length in enumerate(map(_longer_side, pairs), start=1):
         if config.positions == "learned" and length > config.max_seq_len:
             raise UserError(f"line {number}: {length} tokens are more than the model takes ({config.max_seq_len})")
-    scores: dict[int, TargetScore] = {}
+    rows = score_ids(model, pairs, batch_tokens=batch_tokens, dtype=dtype)
+    return [TargetScore(row[n_given:]) for row in rows]
+
+
+def score_ids(
+    model: EncoderDecoder,
+    pairs: Sequence[tuple[list[int], list[int]]],
+    *,
+    batch_tokens: int = 8192,
+    dtype: torch.dtype = torch.float32,
+) -> list[list[float]]:
+    """log p of each token of each target but its first, which is bos; of pairs of source and target as the model takes
+    them, at most `batch_tokens` of a batch on either side. nan of what is longer than learned positions take."""
+    lengths = list(map(_longer_side, pairs))
+    rows: dict[int, list[float]] = {}
     batch: list[int] = []
     for i in sorted(range(len(pairs)), key=lengths.__getitem__):
+        if model.config.positions == "learned" and lengths[i] > model.config.max_seq_len:
+            rows[i] = [math.nan] * (len(pairs[i][1]) - 1)
+            continue
         if batch and (len(batch) + 1) * lengths[i] > batch_tokens:
-            scores.update(zip(batch, _score_batch(model, [pairs[j] for j in batch], dtype), strict=True))
+            rows.update(zip(batch, _score_batch(model, [pairs[j] for j in batch], dtype), strict=True))
             batch = []
         batch.append(i)
     if batch:
-        scores.update(zip(batch, _score_batch(model, [pairs[j] for j in batch], dtype), strict=True))
-    return [TargetScore(scores[i].token_log_probs[n_given:]) for i in range(len(pairs))]
+        rows.update(zip(batch, _score_batch(model, [pairs[j] for j in batch], dtype), strict=True))
+    return [rows[i] for i in range(len(pairs))]
+
+
+def _longer_side(pair: tuple[list[int], list[int]]) -> int:
+    source, target = pair
+    return max(len(source), len(target) - 1)
 
 
 @torch.inference_mode()
 def _score_batch(
     model: EncoderDecoder, pairs: Sequence[tuple[list[int], list[int]]], dtype: torch.dtype
-) -> list[TargetScore]:
+) -> list[list[float]]:
     device, pad_id = model.head_weight.device, model.config.pad_id
     source, source_mask = pad_ids([source for source, _ in pairs], pad_id)
     target, target_mask = pad_ids([target[:-1] for _, target in pairs], pad_id)
@@ -101,4 +122,4 @@ def _score_batch(
         logits = model(source.to(device), target.to(device), *masks).float()  # (B, Tt, V)
     chosen = logits.gather(-1, following.to(device)[..., None])[..., 0]  # (B, Tt)
     log_probs = (chosen - logits.logsumexp(-1)).tolist()
-    return [TargetScore(row[: len(target) - 1]) for row, (_, target) in zip(log_probs, pairs, strict=True)]
+    return [row[: len(target) - 1] for row, (_, target) in zip(log_probs, pairs, strict=True)]

@@ -1,65 +1,45 @@
 """Lines of text in, translations out: tokenized, sorted by length, batched, searched, put back in order."""
 
-import re
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import functools
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.beam import Penalty, beam_search
 from transformer_zoo.generation.inference import evaluating, pad_ids
+from transformer_zoo.generation.notes import Notes
+from transformer_zoo.generation.score import score_ids
 from transformer_zoo.generation.search import Hypothesis
+from transformer_zoo.generation.sides import Tokenizer
+from transformer_zoo.generation.splitting import cut_line, is_long
+from transformer_zoo.generation.writable import unwritable_characters
 from transformer_zoo.models import EncoderDecoder
-
-
-class Side(Protocol):
-    """What is asked of the tokenizer of one language: ids, and back.
-
-    Of special tokens only those that every text of the language has at its start, such as its tag, are among them.
-    """
-
-    def encode_batch(self, texts: Sequence[str], /) -> list[list[int]]:
-        """Ids of each text."""
-        ...
-
-    def tag_of(self, text: str, /) -> str:
-        """What a text has at its start that goes for all of it, such as the language to translate to; mostly ""."""
-        ...
-
-    def decode(self, ids: Sequence[int], /) -> str:
-        """Text of these ids."""
-        ...
-
-
-class Tokenizer(Protocol):
-    """The tokenizers of both languages."""
-
-    @property
-    def source(self) -> Side:
-        """Of the language translated from."""
-        ...
-
-    @property
-    def target(self) -> Side:
-        """Of the language translated to."""
-        ...
 
 
 @dataclass(frozen=True)
 class Translation:
-    """A translated line, its log-probability under the model, and that over the length penalty.
+    """A translated line.
 
-    Of a line that was split, the sums over its pieces; where scores were not asked for, nan or 0. `is_cut`: it, or a
-    piece of it, did not end by itself within what `max_extra` allows; see `Hypothesis`.
+    Of a line that was cut, all numbers are the sums over its pieces; where scores were not asked for, they are nan.
+
+    Args:
+        text: The translation.
+        log_prob: Its log-probability, as `score` gives it.
+        search_log_prob: What the search counted: the log-probability of the pieces by which it got there, which need
+            not be those that the tokenizer makes of the text, and of what follows a prefix only.
+        search_score: That over the length penalty.
+        is_cut: It, or a piece of it, did not end by itself within what `max_extra` allows; see `Hypothesis`.
     """
 
     text: str
     log_prob: float
-    score: float
+    search_log_prob: float
+    search_score: float
     is_cut: bool = False
 
 
@@ -77,6 +57,7 @@ class TranslateOptions(TypedDict, total=False):
     window: int
     dtype: torch.dtype
     draft: EncoderDecoder | None
+    name: str
 
 
 def translate(
@@ -104,65 +85,75 @@ def translate_n_best(
     window: int = 2048,
     dtype: torch.dtype = torch.float32,
     draft: EncoderDecoder | None = None,
+    name: str = "",
 ) -> Iterator[list[Translation]]:
-    """For each line, in order, its `n_best` translations, best first, as soon as the batches they are in are
-    done.
+    """For each line, in order, its `n_best` translations as soon as the batches they are in are done: different texts,
+    those of the highest `log_prob` first.
 
-    A line of nothing but space gives one empty translation. A line of more than `max_source_tokens` is split, at
-    the ends of sentences where possible, else between words, and its pieces' translations are joined by a space; a
-    warning names it. A line break in a translation becomes a space. How lines are batched changes the speed, not
-    (in float32) the translations.
+    A line of nothing but space gives one empty translation. A line of more than 1.5 times `max_source_tokens` is cut at
+    the ends of sentences into pieces of no more than those, and their translations are joined by a space. A sentence is
+    never cut, unless it is longer than the model can hold: `max_seq_len`, or what it was trained on if that is more. A
+    line break in a translation becomes a space. How lines are batched changes the speed, not (in float32) the
+    translations.
+
+    At the end (with `window` 1 at once) warnings count, and give the numbers of, lines that were cut, translations that
+    reached the length limit, and lines that have fewer than `n_best` translations.
 
     Args:
         model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
         lines: text without line ends; read `window` lines ahead.
-        n_best, scored, beam, length_penalty, penalty, max_extra, never, draft: as for `beam_search`.
+        n_best: where the beam finds several spellings of one text, it is widened for that line until there are so many
+            different ones.
+        scored: with log-probabilities and scores.
+        beam, length_penalty, penalty, never, draft: as for `beam_search`.
+        max_extra: a translation, its end included, has at most this many tokens more than its source, and no more than
+            learned positions allow.
         prefix: every translation begins with this text.
         batch_tokens: room for hypotheses in a batch: sentences x beam x (longest source + max_extra) stays
             within it, and memory grows with it. None: 32,768 on a CPU, 262,144 elsewhere.
-        max_source_tokens: longest source, eos included; None: the model's `max_seq_len`. What a run was trained
-            on, `Run.max_source_tokens`, is a better limit: beyond it models leave things out.
+        max_source_tokens: the longest source in training, eos included, `Run.max_source_tokens`: models leave things
+            out of what is much longer. None: the model's `max_seq_len`.
         window: lines that are sorted by length together; 1 answers every line before the next is read.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
+        name: of the text, for warnings.
 
     Raises:
-        UserError: an argument out of range, or text that is not Unicode.
+        UserError: an argument out of range, text that is not Unicode, or a prefix with characters that the vocabulary
+            does not have.
     """
     if batch_tokens is None:
         batch_tokens = 32_768 if model.head_weight.device.type == "cpu" else 262_144
-    if batch_tokens < 1 or window < 1:
-        raise UserError(f"batch_tokens {batch_tokens} and window {window} must be at least 1")
-    longest = model.config.max_seq_len
-    limit = longest if max_source_tokens is None else max_source_tokens
-    if model.config.positions == "learned":
-        limit = min(limit, longest)
+    trained = model.config.max_seq_len if max_source_tokens is None else max_source_tokens
+    counts = {"beam": beam, "n_best": n_best, "batch_tokens": batch_tokens, "window": window}
+    for option, value in {**counts, "max_source_tokens": trained}.items():
+        if value < 1:
+            raise UserError(f"{option} {value} must be at least 1")
+    if n_best > _WIDEST:
+        raise UserError(f"n_best {n_best} is more than {_WIDEST}, the widest beam that is searched with")
+    if missing := unwritable_characters(tokenizer.target, prefix):
+        raise UserError(f"prefix {prefix!r}: the model's vocabulary has no {' '.join(map(repr, missing))}")
     start, forced = tokenizer.target.encode_batch(["", prefix])
-    how: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "penalty": penalty, "max_extra": max_extra}
+    how: dict[str, Any] = {"length_penalty": length_penalty, "penalty": penalty, "max_extra": max_extra}
     how |= {"never": never, "draft": draft, "scored": scored}
+    finder = _Finder(model, tokenizer, start, forced, how, n_best, batch_tokens, dtype)
+    return _translate(finder, lines, window, beam, trained, Notes(name, at_once=window == 1))
+
+
+def _translate(
+    finder: "_Finder", lines: Iterable[str], window: int, beam: int, trained: int, notes: Notes
+) -> Iterator[list[Translation]]:
     source, read = iter(lines), 0
     while texts := list(islice(source, window)):
-        chunk = _prepare(tokenizer, texts, read + 1, limit)
+        chunk = _prepare(finder, texts, read + 1, trained, notes)
         read += len(texts)
         given = 0
-        for batch in _plan([piece for line in chunk for piece in line.pieces], beam, max_extra, batch_tokens):
-            prefixes = [forced if piece.is_first else start for piece in batch] if forced else None
-            found = _search(model, [piece.ids for piece in batch], dtype, n_best=n_best, prefix=prefixes, **how)
-            for piece, hypotheses in zip(batch, found, strict=True):
-                piece.found = hypotheses
+        for _ in finder.find([piece for line in chunk for piece in line.pieces], beam):
             while given < len(chunk) and chunk[given].is_done:
-                yield chunk[given].join(tokenizer)
+                yield finder.join(chunk[given], notes)
                 given += 1
-        yield from (line.join(tokenizer) for line in chunk[given:])  # empty lines, where there was no batch
-
-
-def _search(
-    model: EncoderDecoder, sources: Sequence[Sequence[int]], dtype: torch.dtype, **how: Any
-) -> list[list[Hypothesis]]:
-    """`beam_search` of sources without their end."""
-    config, device = model.config, model.head_weight.device
-    ids, mask = pad_ids([[*source, config.source_end] for source in sources], config.pad_id)
-    with evaluating(model, dtype):
-        return beam_search(model, ids.to(device), None if mask is None else mask.to(device), **how)
+        for line in chunk[given:]:  # empty ones, where there was no batch
+            yield finder.join(line, notes)
+    notes.warn(read)
 
 
 @dataclass
@@ -171,77 +162,124 @@ class _Piece:
 
     ids: list[int]
     is_first: bool
-    found: list[Hypothesis] = field(default_factory=list)
+    found: list[Translation] = field(default_factory=list)
+    is_done: bool = False
 
 
 @dataclass
 class _Line:
+    number: int
     pieces: list[_Piece]
 
     @property
     def is_done(self) -> bool:
-        return all(piece.found for piece in self.pieces)
-
-    def join(self, tokenizer: Tokenizer) -> list[Translation]:
-        """Rank by rank, the pieces' hypotheses in a row. Where a piece has fewer, its last one stands in."""
-        if not self.pieces:
-            return [Translation("", 0.0, 0.0)]
-        joined = []
-        for rank in range(max(len(piece.found) for piece in self.pieces)):
-            parts = [piece.found[min(rank, len(piece.found) - 1)] for piece in self.pieces]
-            text = " ".join(" ".join(tokenizer.target.decode(part.tokens).splitlines()) for part in parts)
-            log_prob, score = sum(part.log_prob for part in parts), sum(part.score for part in parts)
-            joined.append(Translation(text, log_prob, score, is_cut=not all(part.ended for part in parts)))
-        return joined
+        return all(piece.is_done for piece in self.pieces)
 
 
-def _prepare(tokenizer: Tokenizer, texts: Sequence[str], first: int, limit: int) -> list[_Line]:
-    """Lines in pieces of at most `limit` tokens, eos included; none of an empty one. `first`: number of the first."""
-    [nothing], lines = tokenizer.source.encode_batch([""]), []
-    for number, (text, ids) in enumerate(zip(texts, tokenizer.source.encode_batch(texts), strict=True), first):
-        if ids == nothing or not text.strip():
-            pieces = []
-        elif len(ids) < limit:
-            pieces = [ids]
-        else:
-            pieces = _encode_in_pieces(tokenizer.source, text.strip(), limit)
-            warnings.warn(
-                f"line {number}: {len(ids) + 1} tokens, more than max_source_tokens ({limit}); "
-                f"translated in {len(pieces)} pieces",
-                stacklevel=3,
-            )
-        lines.append(_Line([_Piece(ids, i == 0) for i, ids in enumerate(pieces)]))
+def _prepare(finder: "_Finder", texts: Sequence[str], first: int, trained: int, notes: Notes) -> list[_Line]:
+    """Lines in pieces; none of an empty one. `first`: number of the first line; `trained`: as for `cut_line`."""
+    side, config = finder.tokenizer.source, finder.model.config
+    holds = config.max_seq_len if config.positions == "learned" else max(config.max_seq_len, trained)
+    [nothing], lines = side.encode_batch([""]), []
+    for number, (text, ids) in enumerate(zip(texts, side.encode_batch(texts), strict=True), first):
+        empty = ids == nothing or not text.strip()
+        pieces = [] if empty else cut_line(side, text.strip(), ids, trained=trained, holds=holds)
+        if pieces and is_long(len(ids) + 1, trained=trained, holds=holds):
+            how = "in pieces" if len(pieces) > 1 else "as a whole, which is one sentence"
+            notes.add(number, f"much longer than max_source_tokens ({min(trained, holds)}); translated {how}")
+        lines.append(_Line(number, [_Piece(ids, i == 0) for i, ids in enumerate(pieces)]))
     return lines
 
 
-def _encode_in_pieces(source: Side, text: str, limit: int) -> list[list[int]]:
-    """Ids of the parts of a text that is too long, each with the text's own tag."""
-    tag = source.tag_of(text)
-
-    def encode(part: str) -> list[int]:
-        return source.encode_batch([tag + part])[0]
-
-    return list(map(encode, split_text(text.removeprefix(tag).strip(), lambda part: len(encode(part)) < limit)))
+# The widest beam that is tried: its hypotheses are compared with each other's tokens.
+_WIDEST = 1024
 
 
-# Ends of sentences: punctuation, what closes after it, space; the full-width ones need no space. Then spaces.
-_CUTS = (re.compile(r"[.!?…][\"')\]»”’]*\s+|[。！？]+"), re.compile(r"\s+"))
+@dataclass(frozen=True)
+class _Finder:
+    """Finds translations of pieces: `n_best` different ones."""
+
+    model: EncoderDecoder
+    tokenizer: Tokenizer
+    start: list[int]  # of every target
+    forced: list[int]  # of that of a line's first piece
+    how: dict[str, Any]
+    n_best: int
+    batch_tokens: int
+    dtype: torch.dtype
+
+    def find(self, pieces: list[_Piece], beam: int) -> Iterator[None]:
+        """Fills in what is found; yields whenever some pieces are done. Where texts come twice, the beam is doubled."""
+        wanted = self.n_best
+        beam = max(beam, wanted)
+        while pieces:
+            scarce = []
+            for batch in _plan(pieces, beam, self.how["max_extra"], self.batch_tokens):
+                for piece, hypotheses in zip(batch, self._search(batch, beam, wanted), strict=True):
+                    piece.found = self._different(hypotheses)
+                    piece.is_done = len(piece.found) == self.n_best or len(hypotheses) < wanted or beam >= _WIDEST
+                scarce += [piece for piece in batch if not piece.is_done]
+                if self.how["scored"]:
+                    self._score([piece for piece in batch if piece.is_done])
+                yield
+            beam = wanted = 2 * beam
+            pieces = scarce
+
+    def _search(self, batch: Sequence[_Piece], beam: int, n_best: int) -> list[list[Hypothesis]]:
+        config, device = self.model.config, self.model.head_weight.device
+        ids, mask = pad_ids([[*piece.ids, config.source_end] for piece in batch], config.pad_id)
+        prefixes = [self.forced if piece.is_first else self.start for piece in batch] if self.forced else None
+        how = {"beam": beam, "n_best": n_best, "prefix": prefixes, **self.how}
+        with evaluating(self.model, self.dtype):
+            return beam_search(self.model, ids.to(device), None if mask is None else mask.to(device), **how)
+
+    def _different(self, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
+        """The first `n_best` texts that are more than other spellings, or other spaces, of one before."""
+        found: dict[str, Translation] = {}
+        for one in hypotheses:
+            text = " ".join(self.tokenizer.target.decode(one.tokens).splitlines())
+            new = Translation(text, math.nan, one.log_prob, one.score, is_cut=not one.ended)
+            found.setdefault(" ".join(text.split()), new)
+        return list(found.values())[: self.n_best]
+
+    def _score(self, pieces: Sequence[_Piece]) -> None:
+        """Give each text the log-probability that `score` gives it, and sort by it."""
+        given, config = len(self.start), self.model.config
+        texts = self.tokenizer.target.encode_batch([one.text for piece in pieces for one in piece.found])
+        sources = [[*piece.ids, config.source_end] for piece in pieces for _ in piece.found]
+        targets = [[config.bos_id, *ids, config.eos_id] for ids in texts]
+        rows = iter(score_ids(self.model, list(zip(sources, targets, strict=True)), dtype=self.dtype))
+        for piece in pieces:
+            scored = [replace(one, log_prob=math.fsum(next(rows)[given:])) for one in piece.found]
+            piece.found = sorted(scored, key=lambda one: (math.isnan(one.log_prob), -one.log_prob))
+
+    def join(self, line: _Line, notes: Notes) -> list[Translation]:
+        """Rank by rank, the pieces' translations in a row. Where a piece has fewer, its last one stands in."""
+        if not line.pieces:
+            return [Translation("", 0.0, 0.0, 0.0)]
+        n = max(len(piece.found) for piece in line.pieces)
+        ranks = [[piece.found[min(rank, len(piece.found) - 1)] for piece in line.pieces] for rank in range(n)]
+        joined = [functools.reduce(_after, parts) for parts in ranks]
+        if joined[0].is_cut:
+            extra = self.how["max_extra"]
+            notes.add(
+                line.number,
+                f"translated up to the length limit, perhaps not to the end; max_extra ({extra} tokens more than the "
+                "source has) raises it",
+            )
+        if len(joined) < self.n_best:
+            notes.add(line.number, f"fewer than {self.n_best} different translations; more were not to be found")
+        return joined
 
 
-def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Halve a text until every piece fits: at the end of a sentence, else at a space, else anywhere.
-
-    Of the places to cut at, the one nearest to the middle is taken.
-    """
-    if fits(text) or len(text) < 2:
-        return [text]
-    for pattern in _CUTS:
-        if ends := [match.end() for match in pattern.finditer(text) if match.end() < len(text)]:
-            cut = min(ends, key=lambda end: abs(2 * end - len(text)))
-            break
-    else:
-        cut = len(text) // 2
-    return [piece for half in (text[:cut], text[cut:]) for piece in split_text(half.strip(), fits)]
+def _after(first: Translation, then: Translation) -> Translation:
+    return Translation(
+        f"{first.text} {then.text}",
+        first.log_prob + then.log_prob,
+        first.search_log_prob + then.search_log_prob,
+        first.search_score + then.search_score,
+        is_cut=first.is_cut or then.is_cut,
+    )
 
 
 def _plan(pieces: list[_Piece], beam: int, max_extra: int, budget: int) -> Iterator[list[_Piece]]:

@@ -25,7 +25,8 @@ RANGES: dict[str, Range] = {
     "training.label_smoothing": _SHARE, "validation.every": _COUNT, "validation.beam": _BEAM,
     "validation.samples": (0, 10_000, "[]"), "validation.sample_tokens": (1, 1_000_000, "[]"),
     "validation.temperature": (0, 1000, "[]"), "checkpoint.every": _COUNT, "checkpoint.average_last": _COUNT,
-    "test.beam": _BEAM, "test.length_penalty": (-10, 10, "[]"), "data.workers": (0, 1000, "[]"), "data.length": _COUNT,
+    "test.beam": _BEAM, "test.length_penalty": (-10, 10, "[]"), "test.max_extra": (1, 1_000_000, "[]"),
+    "test.max_source_tokens": _COUNT, "data.workers": (0, 1000, "[]"), "data.length": _COUNT,
     "tokenizer.character_coverage": (0.98, 1, "[]"), "tokenizer.sample_alpha": (0, 1, "[]"),
     "tokenizer.training_characters": _COUNT,
 }  # fmt: skip

@@ -111,3 +111,10 @@ def with_special_ids(config: EncoderDecoderConfig, tokenizer: AnyTranslationToke
     bos_id = config.bos_id if tokenizer.bos_id is None else tokenizer.bos_id
     end_id = config.source_end_id if tokenizer.source_end_id is None else tokenizer.source_end_id
     return replace(config, bos_id=bos_id, source_end_id=end_id)
+
+
+def without_special(config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer) -> EncoderDecoderConfig:
+    """The configuration of a model that is trained on: it writes no unknown, no padding and no begin."""
+    special = {config.pad_id, config.bos_id, *tokenizer.target.special_ids} - {config.eos_id, config.forced_last_id}
+    never = {token for token in special if token < config.target_size}
+    return replace(config, never_ids=tuple(sorted({*config.never, *never})))

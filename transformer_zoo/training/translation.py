@@ -62,7 +62,7 @@ class TranslationValidation(ValidationConfig):
     Args:
         best_by: `loss` (plain NLL, no label smoothing) or `bleu`.
         bleu_sentences: Score BLEU on this many sentences from the start of the validation text; 0 for none.
-        beam: Beam width of these translations; 1 is greedy.
+        beam: Beam width of these translations; 1 is greedy. All else about them is as `test` says.
     """
 
     best_by: Literal["loss", "bleu"] = "loss"  # type: ignore[assignment]
@@ -78,6 +78,12 @@ class TestConfig:
         beam: Hypotheses kept for each sentence.
         length_penalty: alpha; 0 prefers short translations, more prefers longer ones.
         penalty: `gnmt`: ((5 + length) / 6)^alpha as in the paper; `length`: length^alpha.
+        max_extra: A translation, also one of a validation, has at most this many tokens more than its source. A warning
+            counts those that this cuts.
+        max_source_tokens: A source of more than 1.5 times this is translated in pieces, cut at the ends of sentences;
+            also in validations. By default the longest of the training text.
+        write_special: Let translations, also those of a validation, have the unknown token, padding and the token for a
+            begin, which are no text.
         metrics: One or more of bleu, chrf, chrf++, ter.
         bleu_tokenize: sacreBLEU's tokenizer for BLEU, in validation too; `none` for text that is tokenized already. By
             default that of data.target_lang: zh, ja-mecab, ko-mecab, char (Thai, Lao, Khmer, Burmese), 13a for others.
@@ -86,8 +92,21 @@ class TestConfig:
     beam: int = 5
     length_penalty: float = 0.6
     penalty: Literal["gnmt", "length"] = "gnmt"
+    max_extra: int = 50
+    max_source_tokens: int | None = None
+    write_special: bool = False
     metrics: list[Literal["bleu", "chrf", "chrf++", "ter"]] = field(default_factory=lambda: ["bleu"])
     bleu_tokenize: str | None = None
+
+    def search(self, longest: int) -> dict[str, Any]:
+        """Options of `translate`, of a model whose longest training source is this; but for `write_special`."""
+        how = {"beam": self.beam, "length_penalty": self.length_penalty, "penalty": self.penalty}
+        return {**how, "max_extra": self.max_extra, "max_source_tokens": self.max_source_tokens or longest}
+
+    @property
+    def never(self) -> tuple[int, ...] | None:
+        """The option of `translate` that `write_special` is."""
+        return () if self.write_special else None
 
 
 if TYPE_CHECKING:

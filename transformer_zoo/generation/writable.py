@@ -2,23 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
+
+from transformer_zoo.generation.sides import Side
 
 _EXAMPLES = 5
 _CHUNK = 10_000
 _SHOWN_CHARACTERS = 60
-
-
-class Side(Protocol):
-    """What is asked of the tokenizer of the language that is translated to."""
-
-    def encode_batch(self, texts: Sequence[str], /) -> list[list[int]]:
-        """Ids of each text."""
-        ...
-
-    def decode(self, ids: Sequence[int], /) -> str:
-        """Text of these ids."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.data.normalization import Normalization
 from transformer_zoo.data.tokenizers import ModelType
-from transformer_zoo.data.writable import check_writable, unwritable_characters
 from transformer_zoo.evaluation import corpus_score
+from transformer_zoo.generation.writable import check_writable, unwritable_characters
 
 CHINESE = ["你好，世界！", "他问：“你去哪里？”", "价格是３０元；便宜。", "今天很好，走吧！"]
 OTHER = ["Der Raum hat 20 m².", "H₂O", "½ Liter", "Warten …", "می\u200cخواهم", "№ 5 ™"]
