@@ -117,3 +117,16 @@ def test_softcap_by_hand(kernel: str) -> None:
             projection.weight.fill_(1)
     got = attn(torch.tensor([[[1.0]]]), torch.tensor([[[0.0], [4.0]]]))
     assert got.item() == pytest.approx(4 / (1 + math.exp(-2 * math.tanh(2))))
+
+
+@pytest.mark.parametrize("layout", ["halves", "interleaved"])
+def test_a_gradient_may_lie_in_memory_in_any_way(layout: str) -> None:
+    positions = RotaryPositions(6, layout=layout)
+    for upstream in (
+        torch.randn(2, 3, 6, 5).mT,
+        torch.randn(2, 3, 5, 7)[..., 1:],
+        torch.randn(6).expand(2, 3, 5, 6),
+    ):
+        x = torch.randn(2, 3, 5, 6, requires_grad=True)
+        gradients = [torch.autograd.grad(positions(0, 5).apply(x), x, g)[0] for g in (upstream, upstream.contiguous())]
+        torch.testing.assert_close(*gradients)

@@ -59,9 +59,15 @@ def _turn_plain(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
     return joined if n == x.size(-1) else torch.cat([joined, x[..., n:]], dim=-1)
 
 
+def _holds_pairs(x: Tensor) -> bool:
+    """Whether each pair lies in memory as a complex number does; of a gradient it may not."""
+    *others, last = x.stride()
+    return x.dtype == torch.float32 and last == 1 and not any(n % 2 for n in (*others, x.storage_offset()))
+
+
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
     n = 2 * cos.size(-1)
-    if layout == "interleaved" and n == x.size(-1) and x.dtype == torch.float32:  # one pass: a pair is a complex number
+    if layout == "interleaved" and n == x.size(-1) and _holds_pairs(x):  # one pass: a pair is a complex number
         return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.complex(cos, sin)).flatten(-2)
     out = torch.empty_like(x)
     (a, b), (to_a, to_b) = _pairs(x[..., :n], layout), _pairs(out[..., :n], layout)
