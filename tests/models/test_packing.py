@@ -1,7 +1,8 @@
 """A packed model gives what it gave before."""
 
-import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from transformer_zoo.models import draft_of, packing
 def test_a_packed_writer_is_the_same(changes: dict[str, object], rows: int) -> None:
     model = small_gpt(**changes)
     ids = torch.randint(53, (rows, 11))
-    packed = tz.pack(copy.deepcopy(model))
+    packed = tz.pack(model)
     torch.testing.assert_close(packed(ids), model(ids), atol=1e-4, rtol=1e-4)
     how = {"max_new_tokens": 23, "temperature": 0.0}
     assert generate(packed, ids, **how) == generate(model, ids, **how)
@@ -31,23 +32,23 @@ def test_a_packed_writer_is_the_same(changes: dict[str, object], rows: int) -> N
 def test_a_packed_translator_is_the_same(changes: dict[str, object], rows: int, beam: int) -> None:
     model = small_model(**changes)
     source = torch.randint(4, 19, (rows, 4))
-    packed = tz.pack(copy.deepcopy(model))
+    packed = tz.pack(model)
     for mine, theirs in zip(beam_search(packed, source, beam=beam), beam_search(model, source, beam=beam), strict=True):
         assert mine[0].tokens == theirs[0].tokens
         assert mine[0].log_prob == pytest.approx(theirs[0].log_prob, abs=1e-4)
 
 
 def test_what_a_packed_model_cannot_do() -> None:
-    packed = tz.pack(small_gpt())
+    packed = tz.pack(small_gpt(), in_place=True)
     assert not any(weight.requires_grad for weight in packed.parameters())
+    with pytest.raises(UserError, match="packed model cannot be compiled"):
+        generate(packed, [[1]], compile=True)
     with pytest.raises(RuntimeError, match="q_proj"):
         packed.load_state_dict(small_gpt().state_dict())
     with pytest.raises(RuntimeError, match="packed weights cannot be saved"):
         packed.state_dict()
     with pytest.raises(RuntimeError, match="packed weights cannot be moved or given another dtype"):
         packed.bfloat16()
-    with pytest.raises(UserError, match="packed model cannot be compiled"):
-        generate(packed, [[1]], compile=True)
 
 
 def test_a_packed_model_is_not_exported_without_its_weights(tmp_path: Path) -> None:
@@ -117,3 +118,122 @@ def test_the_highest_logit_of_a_quantized_head_is_the_models(changes: dict[str, 
     assert torch.equal(got.argmax(-1), wanted.argmax(-1))
     torch.testing.assert_close(got.amax(-1), wanted.amax(-1))
     assert (got - wanted).norm() < 0.05 * wanted.norm()
+
+
+@pytest.mark.parametrize("build", [small_gpt, small_model])
+def test_packing_leaves_the_model_its_weights(build: Callable[..., Any]) -> None:
+    model = build().train()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    packed = tz.pack(model)
+    assert packed is not model
+    assert (model.training, packed.training) == (True, False)
+    assert all(weight.requires_grad for weight in model.parameters())
+    torch.testing.assert_close(model.state_dict(), before, atol=0, rtol=0)
+    assert packed.decoder.layers[0].attn_norm.weight is model.decoder.layers[0].attn_norm.weight
+    call(model).sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def call(model: Any) -> torch.Tensor:
+    ids = torch.tensor([[4, 5, 6]])
+    logits: torch.Tensor = model(ids) if isinstance(model, tz.DecoderOnly) else model(ids, ids)
+    return logits
+
+
+def write(model: Any, draft: Any = None) -> object:
+    if isinstance(model, tz.DecoderOnly):
+        return generate(model, [[4, 5]], max_new_tokens=3, draft=draft, seed=0)
+    return beam_search(model, torch.tensor([[4, 5, 3]]), beam=1, draft=draft, scored=False)
+
+
+def step(model: Any) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    call(model).square().sum().backward()
+    optimizer.step()
+
+
+def changed(model: Any) -> dict[str, torch.Tensor]:
+    return {name: weight + 0.1 for name, weight in model.state_dict().items()}
+
+
+def write_data(model: Any) -> None:
+    for weight in model.parameters():
+        weight.data.mul_(1.01)
+
+
+def replace_data(model: Any) -> None:
+    for weight in model.parameters():
+        weight.data = weight.data * 1.01
+
+
+def write_numpy(model: Any) -> None:
+    for weight in model.parameters():
+        weight.detach().numpy()[...] *= 1.01
+
+
+def one_projection(model: Any) -> None:
+    with torch.no_grad():
+        model.decoder.layers[1].ffn.down_proj.weight[0, 0] += 1
+
+
+def head(model: Any) -> None:
+    with torch.no_grad():
+        model.head_weight[5, 0] += 1
+
+
+COUNTED = (step, lambda model: model.load_state_dict(changed(model)), one_projection, head)
+NOT_COUNTED = (
+    lambda model: model.load_state_dict(changed(model), assign=True),
+    write_data,
+    replace_data,
+    write_numpy,
+    lambda model: model.double(),
+)
+
+
+@pytest.mark.parametrize("build", [small_gpt, small_model])
+@pytest.mark.parametrize("change", COUNTED + NOT_COUNTED)
+def test_a_draft_of_weights_that_have_changed_is_refused(
+    build: Callable[..., Any], change: Callable[[Any], object]
+) -> None:
+    model = build(share_embeddings="none") if build is small_model else build(tie_embeddings=False)
+    draft = tz.quantize(model)
+    write(model, draft)
+    change(model)
+    with pytest.raises(UserError, match=r"weights have changed since|not of this model as it is now"):
+        write(model, draft)
+    if model.head_weight.dtype == torch.float32:
+        write(model, tz.quantize(model))
+
+
+@pytest.mark.parametrize("build", [small_gpt, small_model])
+@pytest.mark.parametrize("change", COUNTED)
+def test_a_copy_of_weights_that_have_changed_is_of_no_use(
+    build: Callable[..., Any], change: Callable[[Any], object]
+) -> None:
+    model = build()
+    copies = tz.pack(model), tz.quantize(model)
+    change(model)
+    for stale in copies:
+        for use in (call, write):
+            with pytest.raises(UserError, match="weights have changed since this copy was made"):
+                use(stale)
+
+
+def test_a_packed_model_keeps_its_draft() -> None:
+    model = small_gpt()
+    draft = tz.quantize(model)
+    wanted = write(model, draft)
+    packed = tz.pack(model)
+    assert write(packed, draft) == wanted
+    with pytest.raises(UserError, match="give quantize"):
+        write(small_gpt(), draft)
+    with pytest.raises(UserError, match="give quantize"):
+        write(tz.pack(small_gpt()), draft)
+    assert write(tz.pack(model, in_place=True), draft) == wanted
+
+
+@pytest.mark.parametrize("function", [tz.pack, tz.quantize, draft_of])
+def test_only_models_are_packed(function: Callable[[Any], object]) -> None:
+    with pytest.raises(UserError, match="takes a DecoderOnly or an EncoderDecoder, not a Linear"):
+        function(torch.nn.Linear(2, 2))

@@ -13,7 +13,7 @@ from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.derivatives import differentiable, is_plain, is_transformed
 from transformer_zoo.blocks.dropout import dropout as drop
 from transformer_zoo.blocks.linear import Linear, cpu_has_bfloat16, in_autocast_dtype
-from transformer_zoo.blocks.masks import causal_mask, combine_masks
+from transformer_zoo.blocks.masks import causal_mask, check_bias, check_mask, combine_masks
 from transformer_zoo.blocks.norm import RMSNorm
 from transformer_zoo.blocks.rotary import Rotation
 
@@ -50,8 +50,10 @@ def attend(
         (B, H, Tq, Dh).
 
     Raises:
-        ValueError: is_causal together with a mask or with Tq != Tk.
+        ValueError: is_causal together with a mask or with Tq != Tk, a mask that is not boolean, or shapes that do not
+            fit.
     """
+    _check_scores(queries, keys, mask, bias)
     if is_causal and (mask is not None or queries.size(2) != keys.size(2)):
         raise ValueError("is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead")
     if softcap is not None or _matmul_is_wanted(queries, keys, dropout):
@@ -113,6 +115,7 @@ def attention_weights(
     softcap: float | None = None,
 ) -> Tensor:
     """softmax(Q K^T * scale + bias) itself, (B, H, Tq, Tk), as the paper writes it; arguments as for `attend`."""
+    _check_scores(queries, keys, mask, bias)
     scale = queries.size(-1) ** -0.5 if scale is None else scale
     scores = (queries * scale) @ _per_query_head(keys, queries).transpose(-2, -1)  # (B, H, Tq, Tk)
     if softcap is not None:
@@ -130,6 +133,13 @@ def attention_weights(
         scores += torch.zeros_like(forbidden, dtype=scores.dtype).masked_fill_(forbidden, -torch.inf)
     weights = scores.softmax(-1)
     return weights if attendable is None else weights * attendable
+
+
+def _check_scores(queries: Tensor, keys: Tensor, mask: Tensor | None, bias: Tensor | None) -> None:
+    if mask is not None or bias is not None:
+        shape = (*queries.shape[:3], keys.size(2))
+        check_mask(mask, shape)
+        check_bias(bias, shape)
 
 
 def _attendable(mask: Tensor | None) -> Tensor | None:
@@ -284,7 +294,11 @@ class Attention(nn.Module):
 
         Returns:
             (B, Tq, D); or that and the weights (B, H, Tq, Tk).
+
+        Raises:
+            ValueError: a mask that is not boolean, a bias that is, or shapes that do not fit.
         """
+        self.check_mask(x, memory, mask, cache)  # before the cache takes anything
         x = in_autocast_dtype(x)  # once for all projections
         queries = self._split_heads(self.q_proj(x), self.q_norm)  # (B, H, Tq, Dh)
         if rotary is not None:
@@ -320,6 +334,24 @@ class Attention(nn.Module):
             softcap=self.softcap,
         )  # (B, H, Tq, Dh)
         return self._merge_heads(heads)
+
+    def check_mask(
+        self,
+        x: Tensor,
+        memory: Tensor | None,
+        mask: Tensor | None,
+        cache: KVCache | ProjectedMemory | None,
+        *,
+        name: str = "mask",
+    ) -> None:
+        """What `forward` asks of a mask, under its name; arguments as there."""
+        if mask is None:
+            return
+        if cache is None:
+            n_keys = (x if memory is None else memory).size(1)
+        else:
+            n_keys = cache.n_visible(x.size(1)) if isinstance(cache, KVCache) else cache.keys.size(2)
+        check_mask(mask, (x.size(0), self.n_heads, x.size(1), n_keys), name=name)
 
     def project_memory(self, memory: Tensor, rotary: Rotation | None = None) -> ProjectedMemory:
         """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used at every decoding step."""

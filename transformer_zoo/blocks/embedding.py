@@ -1,10 +1,31 @@
 """Token embedding, section 3.4 of "Attention Is All You Need", and embeddings of several tokens together."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.derivatives import differentiable, is_plain, is_transformed
+from transformer_zoo.blocks.masks import described
+
+
+def token_ids(ids: Any, name: str = "ids", *, dim: int | None = 2) -> Tensor:
+    """Ids of any integer type as int64, which is what arithmetic with them and torch's lookup take.
+
+    Args:
+        ids: (B, T), or of any shape.
+        name: for the error.
+        dim: dimensions they must have; None: any.
+
+    Raises:
+        ValueError: they are no tensor of whole numbers, or have another shape.
+    """
+    is_whole = isinstance(ids, Tensor) and not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
+    if not is_whole or (dim is not None and ids.dim() != dim):
+        shape = {None: "of any shape", 1: "(N,)"}.get(dim, "(B, T)")
+        raise ValueError(f"{name} is {described(ids)}, expected a tensor of whole numbers, {shape}")
+    return ids.long()  # type: ignore[no-any-return]
 
 
 class TokenEmbedding(nn.Module):
@@ -35,7 +56,8 @@ class TokenEmbedding(nn.Module):
                 self.weight[pad_id] = 0
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids (B, T) int64 -> (B, T, D)."""
+        """ids (B, T), integers of any type -> (B, T, D)."""
+        ids = token_ids(ids, dim=None)
         sparse = self.sparse and ids.device.type == "cpu" and not is_plain()
         vectors = F.embedding(ids, self.weight, self.pad_id, sparse=sparse)  # (B, T, D)
         if sparse:
@@ -79,16 +101,18 @@ class NgramEmbedding(nn.Module):
         """Look up what ends at each token.
 
         Args:
-            ids: (B, T) int64; -1 is no token, as before the first.
+            ids: (B, T), integers of any type; -1 is no token, as before the first.
             previous: (B, n - 1), the tokens before them; None: none.
             documents: (B, T) integers: n-grams end where the document begins.
 
         Returns:
             (B, T, D).
         """
+        ids = token_ids(ids)
         width = ids.size(1)
         if previous is None:
             previous = ids.new_full((ids.size(0), self.n - 1), -1)
+        previous = token_ids(previous, "previous")
         tokens = torch.cat([previous, ids], dim=1)  # (B, n - 1 + T)
         key, rows = ids, []
         for back in range(1, self.n):

@@ -215,18 +215,23 @@ class DecoderLayer(EncoderLayer):
             memory_cache: the memory's keys and values, projected once.
 
         Raises:
-            ValueError: cross-attention without a memory.
+            ValueError: cross-attention without a memory, a memory without cross-attention, or masks as for `Attention`.
         """
+        cross_attn = self.cross_attn
+        if cross_attn is None:
+            if memory is not None or memory_mask is not None or memory_cache is not None:
+                raise ValueError("this layer has no cross-attention: it takes no memory, memory_mask or memory_cache")
+        elif memory is None and memory_cache is None:
+            raise ValueError("this layer has cross-attention: give it the encoder's output as memory")
+        else:  # before the cache takes anything
+            cross_attn.check_mask(x, memory, memory_mask, memory_cache, name="memory_mask")
         attended = self._residual(
             x,
             lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, rotary=rotary, cache=cache),
             self.attn_norm,
             self.attn_out_norm,
         )
-        cross_attn = self.cross_attn
         if cross_attn is not None and self.cross_attn_norm is not None:
-            if memory is None and memory_cache is None:
-                raise ValueError("this layer has cross-attention: give it the encoder's output as memory")
             attended = self._residual(
                 attended,
                 lambda y: cross_attn(y, memory, mask=memory_mask, cache=memory_cache),

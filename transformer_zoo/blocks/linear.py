@@ -1,5 +1,6 @@
 """Linear projection by the kernel that is fastest where it runs: it decides how fast a CPU trains and writes."""
 
+import weakref
 from functools import cache
 from typing import Any, Self
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.derivatives import is_more_asked, is_plain, without_gradient
+from transformer_zoo.errors import UserError
 
 # Measured with torch 2.13 and MKL: outside these bounds MKL is as fast or faster.
 _FEW_ROWS = range(4, 65)
@@ -151,8 +153,60 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
+class Source:
+    """The weight that a packed or rounded copy was made of, and how it was then: the copy refuses to outlive it.
+
+    The weight is not kept alive. Once nobody else has it, it cannot change any more.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weakref.ref(weight)
+        self.id, self.version, self.sample = id(weight), _version(weight), _sample(weight)
+
+    def check(self, *, thorough: bool = False) -> None:
+        """Has it changed? What optimizers and `load_state_dict` do is counted by torch; `thorough` is a look at some of
+        its numbers too, as what is written through `.data` or numpy is not.
+
+        Raises:
+            UserError: it has.
+        """
+        weight = self.weight()
+        if weight is None:
+            return
+        if _version(weight) != self.version or (thorough and not _same(_sample(weight), self.sample)):
+            raise UserError(
+                "the weights have changed since this copy was made of them: pack or quantize the model again"
+            )
+
+    def is_of(self, other: "Source") -> bool:
+        """Whether both are of one weight, as it was at one time."""
+        return (self.id, self.version) == (other.id, other.version) and _same(self.sample, other.sample)
+
+
+_SAMPLED = 256  # numbers of a weight
+
+
+def _version(weight: Tensor) -> int:
+    """How often it was written to, as far as torch counts."""
+    return 0 if weight.is_inference() else weight._version
+
+
+def _sample(weight: Tensor) -> Tensor:
+    flat = weight.detach().flatten()
+    return flat[:: max(flat.numel() // _SAMPLED, 1)].clone()
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """In every bit."""
+    alike = a.dtype == b.dtype and a.device == b.device
+    return alike and torch.equal(a.view(torch.uint8), b.view(torch.uint8))
+
+
 class Linear(nn.Linear):
     """`linear` as a module. Shapes: (..., D) -> (..., E)."""
+
+    source: Source | None = None
+    """Of a packed weight."""
 
     @classmethod
     def of(cls, weight: Tensor) -> Self:
@@ -164,7 +218,15 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """bias (E,): in place of its own."""
+        if self.source is not None:
+            self.source.check()
         return linear(x, self.weight, self.bias if bias is None else bias)
+
+    def pack(self, source: Source | None = None) -> None:
+        """Lay the weight out as this CPU multiplies a few rows fastest, in place; `source`: what it was, if not it."""
+        weight, self.source = self.weight, source or Source(self.weight)
+        del self.weight
+        self.weight = pack_weight(weight.detach())  # no parameter any more
 
     def _save_to_state_dict(self, *args: Any, **options: Any) -> None:
         self._check_not_packed("saved")
@@ -188,7 +250,7 @@ class Int8Linear(nn.Module):
     Shapes: (..., D) -> (..., E), in float32. `weight` (E, D), `scale` (E,); the linear's bias.
 
     Args:
-        linear: what is rounded; it stays as it is.
+        linear: what is rounded; it stays as it is. When it has changed since, this refuses to be used.
         large: whether oneDNN multiplies, as it does for a large weight; None: as the weight is.
     """
 
@@ -198,6 +260,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, linear: nn.Linear, *, large: bool | None = None) -> None:
         super().__init__()
+        self.source = Source(linear.weight)
         weight = linear.weight.detach()
         scale = (weight.abs().amax(1) / _INT8_MAX).clamp_min(_TINY)  # (E,)
         rounded = (weight / scale[:, None]).round_().to(torch.int8)
@@ -211,6 +274,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """bias (E,): in place of its own."""
+        self.source.check()
         given = self.bias if bias is None else bias
         return without_gradient(lambda x: self._forward(x, given), x, _ROUNDED)
 
@@ -244,6 +308,7 @@ class ScreenedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
+        self.source = Source(linear.weight)
         self.register_buffer("weight", linear.weight.detach())
         self.bias = linear.bias
         self.coarse = Int8Linear(linear, large=True)
@@ -256,6 +321,7 @@ class ScreenedLinear(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """bias (E,): in place of its own."""
+        self.source.check()
         given = self.bias if bias is None else bias
         return without_gradient(lambda x: self._forward(x, given), x, _ROUNDED)
 

@@ -1,27 +1,86 @@
 """Boolean attention masks: True = may attend, broadcastable to (B, H, Tq, Tk)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 
-def key_mask(real: Tensor | None) -> Tensor | None:
+def check_mask(mask: Any, shape: Sequence[int] | None = None, *, name: str = "mask") -> None:
+    """The one check of masks, at every door that takes one.
+
+    Raises:
+        ValueError: it is neither None nor booleans that broadcast to the shape.
+    """
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise ValueError(
+            f"{name} is {described(mask)}, expected a tensor of booleans, True = may attend: of ones and zeros "
+            f"{name}.bool(), of zeros and -inf {name} == 0"
+        )
+    _check_shape(name, mask, shape)
+
+
+def check_bias(bias: Any, shape: Sequence[int] | None = None) -> None:
+    """Of what is added to scores.
+
+    Raises:
+        ValueError: it is neither None nor floating-point numbers that broadcast to the shape.
+    """
+    if bias is None:
+        return
+    if not isinstance(bias, Tensor) or not bias.is_floating_point():
+        raise ValueError(
+            f"bias is {described(bias)}, expected a tensor of floating-point numbers, which are added to the scores; "
+            "what may be attended to is a mask"
+        )
+    _check_shape("bias", bias, shape)
+
+
+def _check_shape(name: str, given: Tensor, shape: Sequence[int] | None) -> None:
+    if shape is not None and not torch._C._get_tracing_state() and not _broadcasts(given.shape, shape):
+        raise ValueError(f"{name} is {described(given)}, which does not broadcast to {_axes(shape)}{tuple(shape)}")
+
+
+def described(value: Any) -> str:
+    """What was given, for an error: a tensor's or an array's shape and type, else the name of its type."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{tuple(value.shape)} of {value.dtype}" + ("" if isinstance(value, Tensor) else ", no torch.Tensor")
+    return f"a {type(value).__name__}"
+
+
+def _axes(shape: Sequence[int]) -> str:
+    return "(B, H, Tq, Tk) = " if len(shape) == 4 else ""
+
+
+def _broadcasts(given: Sequence[int], shape: Sequence[int]) -> bool:
+    if len(given) > len(shape):
+        return False
+    return all(n in (1, wanted) for n, wanted in zip(reversed(given), reversed(shape), strict=False))
+
+
+def key_mask(real: Tensor | None, shape: Sequence[int] | None = None, *, name: str = "a padding mask") -> Tensor | None:
     """Keys that are padding may not be attended to; every query may ask, pad or not.
 
     Args:
         real: (B, Tk) booleans, True for a real token; None when all are.
+        shape: (B, Tk), to be checked, where it is known.
+        name: of `real`, for the error.
 
     Returns:
         (B, 1, 1, Tk), or None.
 
     Raises:
-        ValueError: `real` is not a boolean matrix.
+        ValueError: `real` is not a boolean matrix, or not of this shape.
     """
     if real is None:
         return None
-    if real.dtype != torch.bool or real.dim() != 2:
-        raise ValueError(
-            f"a padding mask is (B, T) booleans, True for a real token; got {tuple(real.shape)} of {real.dtype}"
-        )
+    if not isinstance(real, Tensor) or real.dtype != torch.bool or real.dim() != 2:
+        raise ValueError(f"{name} is (B, T) booleans, True for a real token; got {described(real)}")
+    if shape is not None and tuple(real.shape) != tuple(shape):
+        raise ValueError(f"{name} is {described(real)}, and its tokens are {tuple(shape)}: one boolean for each")
     return real[:, None, None, :]  # (B, 1, 1, Tk)
 
 
@@ -45,14 +104,34 @@ def window_mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
 
     Returns:
         (Tq, Tk) booleans.
+
+    Raises:
+        ValueError: the window is less than 1, or places are no vectors.
     """
+    if window < 1 or queries.dim() != 1 or keys.dim() != 1:
+        raise ValueError(
+            f"a window of {window} over places of {tuple(queries.shape)} and {tuple(keys.shape)}: expected at least 1, "
+            "(Tq,) and (Tk,)"
+        )
     return keys > queries[:, None] - window
 
 
 def combine_masks(*masks: Tensor | None) -> Tensor | None:
-    """What every given mask allows; None when none is given. Shapes broadcast."""
+    """What every given mask allows; None when none is given. Shapes broadcast.
+
+    Raises:
+        ValueError: one is not boolean, or shapes do not broadcast.
+    """
     combined: Tensor | None = None
     for mask in masks:
-        if mask is not None:
-            combined = mask if combined is None else combined & mask
+        if mask is None:
+            continue
+        check_mask(mask)
+        if combined is not None and not _fit(combined.shape, mask.shape):
+            raise ValueError(f"masks of {tuple(combined.shape)} and {tuple(mask.shape)} do not broadcast to one shape")
+        combined = mask if combined is None else combined & mask
     return combined
+
+
+def _fit(a: Sequence[int], b: Sequence[int]) -> bool:
+    return all(1 in (n, m) or n == m for n, m in zip(reversed(a), reversed(b), strict=False))

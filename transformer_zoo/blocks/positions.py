@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.derivatives import is_plain
+from transformer_zoo.blocks.embedding import token_ids
 
 LAYOUTS = ("interleaved", "halves", "halves_inclusive")
 
@@ -52,7 +53,7 @@ class SinusoidalPositions(nn.Module):
         self.register_buffer("table", self._waves(torch.arange(table_size)), persistent=False)
 
     def _waves(self, positions: Tensor) -> Tensor:
-        return sinusoids(positions + self.offset, self.d_model, layout=self.layout)
+        return sinusoids(positions.double() + self.offset, self.d_model, layout=self.layout)
 
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Encodings of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""
@@ -85,6 +86,7 @@ class LearnedPositions(nn.Module):
             raise ValueError(f"{n} tokens are more than max_seq_len {self.max_seq_len}")
         if positions is None:
             return self.weight[self.offset : self.offset + n]
+        positions = token_ids(positions, "positions", dim=None)
         if positions.device.type == "cpu" and not is_plain() and positions.numel():
             last = int(positions.max())
             if last >= self.max_seq_len:

@@ -106,7 +106,7 @@ def generate(
     helps = at_once == 1 or sampling.takes_highest
     drafting = draft_of(loaded.model) if helps and not no_draft else None
     if at_once >= 4 or drafting is not None:
-        pack(loaded.model)
+        pack(loaded.model, in_place=True)
     options = {**vars(writing), "stops": stop, "seed": int(torch.randint(2**62, ())) if seed is None else seed}
     options["draft"] = drafting
     texts = _write(loaded, wanted, at_once, options)

@@ -78,7 +78,7 @@ class SearchOptions:
         if self.dtype == "float32":
             helps = settings["beam"] == 1 and (alone or not scored)
             draft = draft_of(run.model) if helps else None
-            pack(run.model)
+            pack(run.model, in_place=True)
         never = () if settings.pop("write_special") else None
         return {
             **settings,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.inference import evaluating
 from transformer_zoo.generation.write import first_token
-from transformer_zoo.models import DecoderOnly
+from transformer_zoo.models import DecoderOnly, check_decoder_only
 
 _LOGITS = 1 << 24  # computed at once: 64 MiB of float32
 
@@ -87,6 +87,7 @@ def text_score(
     Raises:
         UserError: a stride out of range, or nothing to count.
     """
+    check_decoder_only(model, "text_score")
     length = model.config.max_seq_len
     stride = max(length // 2, 1) if stride is None else stride
     if not 1 <= stride <= length:

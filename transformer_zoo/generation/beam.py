@@ -16,12 +16,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from transformer_zoo.blocks import key_mask, token_ids
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.guesser import Guesser
 from transformer_zoo.generation.lookup import Lookup
 from transformer_zoo.generation.search import Hypothesis, Search
-from transformer_zoo.models import DecoderCache, EncoderDecoder, check_draft, highest_logits
+from transformer_zoo.models import DecoderCache, EncoderDecoder, check_draft, check_encoder_decoder, highest_logits
 
 Penalty = Literal["gnmt", "length"]
 
@@ -103,7 +104,10 @@ def beam_search(
         UserError: an argument out of range, a prefix that does not fit the length limit, or logits that are not
             finite.
     """
+    check_encoder_decoder(model, "beam_search")
     check_draft(model, draft)
+    source = token_ids(source, "source")
+    key_mask(source_mask, source.shape, name="source_mask")
     if not 1 <= n_best <= beam:
         raise UserError(f"n_best {n_best} with beam {beam}: n_best must be from 1 to the beam width")
     if max_extra < 1 or (max_length is not None and max_length < 1):

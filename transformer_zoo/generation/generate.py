@@ -13,7 +13,7 @@ from transformer_zoo.generation.inference import evaluating
 from transformer_zoo.generation.lookup import Lookup
 from transformer_zoo.generation.reader import Reader
 from transformer_zoo.generation.sampling import Sampling
-from transformer_zoo.models import DecoderOnly, check_draft
+from transformer_zoo.models import DecoderOnly, check_decoder_only, check_draft
 
 _SEEDS = 2**63
 End = Literal["eos", "stop", "length"]
@@ -57,6 +57,7 @@ def generate(
         prompts: token ids, rows of different length or (B, T).
         options: as for `generate_stream`, with the same errors.
     """
+    check_decoder_only(model, "generate")
     answers: list[list[int]] = [[] for _ in prompts]
     for row, token, end in generate_stream(model, prompts, **options):
         if end != "eos":
@@ -116,9 +117,11 @@ def generate_stream(
             finds the likeliest token of each of several rows, and reads a quarter or half of the head's.
 
     Raises:
-        UserError: an option out of range, a prompt that is empty or no text of this model, or logits that are not
+        UserError: an encoder-decoder, an option out of range, a draft of another model or of weights that have changed
+            since, a prompt that is empty or no text of this model, or logits that are not
             finite.
     """
+    check_decoder_only(model, "generate")
     if lookup < 0:
         raise UserError(f"lookup {lookup} must be at least 0")
     if seed is not None and not 0 <= seed < _SEEDS:
@@ -252,6 +255,8 @@ def _seen(rows: list[list[int]], vocab_size: int, device: torch.device) -> Tenso
 def _rows(prompts: Sequence[Sequence[int]] | Tensor) -> list[list[int]]:
     rows = prompts.tolist() if isinstance(prompts, Tensor) else prompts
     try:
+        if any(isinstance(token, bool) for row in rows for token in row):
+            raise TypeError
         return [[operator.index(token) for token in row] for row in rows]
     except TypeError:  # a row that is a number, or a token that is none
         raise UserError("prompts are rows of token ids, such as [[5, 7, 7], [2]]") from None

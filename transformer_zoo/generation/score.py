@@ -9,7 +9,7 @@ import torch
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.inference import evaluating, pad_ids
 from transformer_zoo.generation.sides import Tokenizer
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def score(
     Raises:
         UserError: numbers of lines differ, or a line is longer than learned positions take.
     """
+    check_encoder_decoder(model, "score")
     if len(sources) != len(targets):
         raise UserError(f"{len(sources)} sources and {len(targets)} targets: they must match line for line")
     config = model.config

@@ -18,7 +18,7 @@ from transformer_zoo.generation.search import Hypothesis
 from transformer_zoo.generation.sides import Tokenizer
 from transformer_zoo.generation.splitting import cut_line, is_long
 from transformer_zoo.generation.writable import unwritable_characters
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ def translate_n_best(
         UserError: an argument out of range, text that is not Unicode, or a prefix with characters that the vocabulary
             does not have.
     """
+    check_encoder_decoder(model, "translate")
     if batch_tokens is None:
         batch_tokens = 32_768 if model.head_weight.device.type == "cpu" else 262_144
     trained = model.config.max_seq_len if max_source_tokens is None else max_source_tokens

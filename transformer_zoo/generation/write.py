@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, Unpack
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.generate import End, GenerateOptions, generate_stream
-from transformer_zoo.models import DecoderOnly
+from transformer_zoo.models import DecoderOnly, check_decoder_only
 
 
 class TextTokenizer(Protocol):
@@ -100,6 +100,7 @@ def write(
     Raises:
         UserError: as `generate_stream`, and for a prompt that the vocabulary cannot spell.
     """
+    check_decoder_only(model, "write")
     if "" in stops:
         raise UserError("a stop string is empty: it would stop before the first token")
     rows = [encode_prompt(model, tokenizer, prompt) for prompt in prompts]
@@ -117,6 +118,7 @@ def write(
 
 def first_token(model: DecoderOnly) -> int | None:
     """What a text starts with: the model's own token for that, else the end of the text before; None without both."""
+    check_decoder_only(model, "first_token")
     return model.config.eos_id if model.config.bos_id is None else model.config.bos_id
 
 
@@ -126,6 +128,7 @@ def encode_prompt(model: DecoderOnly, tokenizer: TextTokenizer, text: str) -> li
     Raises:
         UserError: a prompt that the vocabulary cannot spell, or an empty one with nothing to start from.
     """
+    check_decoder_only(model, "encode_prompt")
     if ids := [*tokenizer.start_ids, *tokenizer.encode(text)]:
         return ids
     if (first := first_token(model)) is None:

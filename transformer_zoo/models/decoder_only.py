@@ -13,7 +13,9 @@ from transformer_zoo.blocks import (
     combine_masks,
     init_gpt2,
     init_zero_out,
+    key_mask,
     linear,
+    token_ids,
 )
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.models.cache import DecoderCache
@@ -57,7 +59,7 @@ class DecoderOnly(nn.Module):
         """Logits (B, T, V) for the token that follows each of `ids`.
 
         Args:
-            ids: (B, T) token ids; with a cache, only those that are not in it yet.
+            ids: (B, T) token ids, integers of any type; with a cache, only those that are not in it yet.
             mask: (B, T) booleans, True for a real token; None: all are real. With a cache, of its tokens and these;
                 with a static one, of its whole capacity.
             positions: (B, T); None: the number of real tokens of the row, or of the document, before each.
@@ -65,7 +67,8 @@ class DecoderOnly(nn.Module):
             documents: (B, T) integers: a token sees only those of its own document. Not with a cache.
 
         Raises:
-            ValueError: learned positions past `max_seq_len`, or documents with a cache.
+            ValueError: ids that are no (B, T) whole numbers, a mask that is not boolean or not of the tokens, learned
+                positions past `max_seq_len`, or documents with a cache.
         """
         return self.logits(self.hidden(ids, mask, positions, cache, documents=documents))
 
@@ -79,7 +82,10 @@ class DecoderOnly(nn.Module):
         documents: Tensor | None = None,
     ) -> Tensor:
         """What `forward` projects to logits, (B, T, D or `d_embedding`): for a loss that never holds all logits."""
+        ids = token_ids(ids)
         n = ids.size(1)
+        n_keys = n if cache is None else cache.layers[0].n_visible(n)
+        allowed = key_mask(mask, (ids.size(0), n_keys), name="mask")  # (B, 1, 1, Tk)
         if documents is not None and cache is not None:
             raise ValueError("documents are for whole sequences: they cannot be given with a cache")
         if positions is None and mask is not None:
@@ -87,7 +93,6 @@ class DecoderOnly(nn.Module):
             positions = (mask.long().cumsum(1) - 1).clamp_min(0)[:, newest]  # (B, T)
         if positions is None and documents is not None:
             positions = restarting_positions(documents)
-        allowed = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, Tk)
         if documents is not None:
             same = documents[:, None, :, None] == documents[:, None, None, :]  # (B, 1, T, T)
             allowed = combine_masks(allowed, same)

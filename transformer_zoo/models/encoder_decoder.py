@@ -8,7 +8,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import Linear, TokenEmbedding, combine_masks, init_xavier, key_mask, linear
+from transformer_zoo.blocks import (
+    Linear,
+    TokenEmbedding,
+    check_mask,
+    combine_masks,
+    init_xavier,
+    key_mask,
+    linear,
+    token_ids,
+)
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.stacks import Decoder, Encoder
@@ -61,9 +70,12 @@ class EncoderDecoder(nn.Module):
         """Logits (B, Tt, V) for the tokens that follow each of `target`.
 
         Args:
-            source: (B, Ts) token ids, ending in eos.
+            source: (B, Ts) token ids, integers of any type, ending in eos.
             target: (B, Tt) token ids, starting with bos.
             source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real.
+
+        Raises:
+            ValueError: ids that are no (B, T) whole numbers, or masks that are not boolean or not of their tokens.
         """
         return self.logits(self.hidden(source, target, source_mask, target_mask))
 
@@ -75,7 +87,12 @@ class EncoderDecoder(nn.Module):
         target_mask: Tensor | None = None,
     ) -> Tensor:
         """What `forward` projects to logits, (B, Tt, D): for a loss that never holds all logits."""
-        return self.decode_hidden(target, self.encode(source, source_mask), source_mask, target_mask)
+        memory = self.encode(source, source_mask)
+        if len(source) != len(token_ids(target, "target")):
+            raise ValueError(
+                f"{len(source)} sources and {len(target)} targets: a batch has as many of one as of the other"
+            )
+        return self.decode_hidden(target, memory, source_mask, target_mask)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
@@ -99,8 +116,9 @@ class EncoderDecoder(nn.Module):
         """(B, Ts) token ids -> the memory (B, Ts, D)."""
         embedding = self.embedding if self.source_embedding is None else self.source_embedding
         assert embedding is not None
-        positions = self._positions(source_mask)
-        out: Tensor = self.encoder(embedding(source), mask=key_mask(source_mask), positions=positions)
+        source = token_ids(source, "source")
+        allowed = key_mask(source_mask, source.shape, name="source_mask")
+        out: Tensor = self.encoder(embedding(source), mask=allowed, positions=self._positions(source_mask))
         return out
 
     def _positions(self, mask: Tensor | None) -> Tensor | None:
@@ -156,7 +174,10 @@ class EncoderDecoder(nn.Module):
         cache: DecoderCache | None = None,
     ) -> Tensor:
         """What `decode` projects to logits, (B, Tt, D); arguments as for `decode`."""
-        config = self.config
+        config, target = self.config, token_ids(target, "target")
+        n_keys = target.size(1) if cache is None else cache.layers[0].n_visible(target.size(1))
+        allowed = key_mask(target_mask, (target.size(0), n_keys), name="target_mask")
+        check_mask(attention_mask, name="attention_mask")
         if positions is None and (places := self._positions(target_mask)) is not None:
             positions = places[:, -target.size(1) :]
         if cache is not None and config.positions == "sinusoidal" and not config.count_padding:
@@ -166,14 +187,23 @@ class EncoderDecoder(nn.Module):
         out: Tensor = self.decoder(
             self._target_embedding(target),
             memory,
-            mask=combine_masks(key_mask(target_mask), attention_mask),
-            memory_mask=key_mask(source_mask),
+            mask=combine_masks(allowed, attention_mask),
+            memory_mask=self._memory_mask(source_mask, len(target), memory, cache),
             positions=positions,
             is_causal=attention_mask is None,
             cache=cache,
         )
         scale = config.logit_scale
         return out if scale is None else out * scale
+
+    def _memory_mask(
+        self, mask: Tensor | None, batch: int, memory: Tensor | None, cache: DecoderCache | None
+    ) -> Tensor | None:
+        """(B, 1, 1, Ts)"""
+        n = None if memory is None else memory.size(1)
+        if cache is not None and (projected := cache.memories[0]) is not None:
+            n = projected.keys.size(2)
+        return key_mask(mask, None if n is None else (batch, n), name="source_mask")
 
     def new_cache(self, memory: Tensor, capacity: int) -> DecoderCache:
         """A cache for decoding up to `capacity` tokens a row from this memory (B, Ts, D), projected here, once."""

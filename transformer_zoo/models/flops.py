@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from transformer_zoo.errors import UserError
 from transformer_zoo.models.decoder_only import DecoderOnly
 
 
@@ -10,7 +11,12 @@ def forward_flops(model: DecoderOnly, seq_len: int) -> int:
 
     Two for each weight of a matrix product, and 4 n_layers n_heads head_dim seq_len for the scores and their product
     with the values, without subtracting what causality or a sliding window masks. Training takes three times as many.
+
+    Raises:
+        UserError: the model is no DecoderOnly.
     """
+    if not isinstance(model, DecoderOnly):
+        raise UserError("forward_flops counts for a decoder-only model: an encoder-decoder's two sides differ")
     config = model.config
     parts = [*model.decoder.modules(), model.embedding_in, model.embedding_out]
     linear = sum(part.weight.numel() for part in parts if isinstance(part, nn.Linear))

@@ -7,41 +7,57 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import Int8Linear, Linear, ScreenedLinear, pack_weight
-from transformer_zoo.blocks.linear import cpu_has_int8
+from transformer_zoo.blocks import Int8Linear, Linear, ScreenedLinear
+from transformer_zoo.blocks.linear import Source, cpu_has_int8
 from transformer_zoo.errors import UserError
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
+from transformer_zoo.models.family import check_model
 
 Model = TypeVar("Model", bound=DecoderOnly | EncoderDecoder)
 
 
-def pack(model: Model) -> Model:
-    """Lay out the weights of all projections as this CPU multiplies a few rows fastest, in place.
+def pack(model: Model, *, in_place: bool = False) -> Model:
+    """A copy in which the weights of all projections lie as this CPU multiplies a few rows fastest.
 
     It gains where four texts, hypotheses or guessed tokens and more are read at a time, and loses a little with one.
-    Afterwards these weights are no parameters: the model can be neither trained nor saved, nor moved to another device.
-    A tied head gets a copy of the embedding's matrix.
+    Its projections are no parameters: it can be neither trained nor saved, nor moved to another device. All else it
+    shares with the model, and it is of the weights as they are now: pack again when they have changed. A tied head gets
+    a copy of the embedding's matrix.
 
     Args:
-        model: in float32 on a CPU; any other stays as it is, and so does one that is packed.
+        model: in float32 on a CPU; any other comes back as it is, and so does one that is packed.
+        in_place: the model itself is packed, and needs no memory for a second set of weights.
 
     Returns:
-        The model, in evaluation mode.
+        The packed model, in evaluation mode; the model that was given stays as it was, unless it is `in_place`.
+
+    Raises:
+        UserError: it is no model, or a quantized one.
     """
-    model.eval()
-    head = model.head_weight
+    check_model(model, "pack")
     if not _is_plain(model):
+        model.eval()
         return model
-    if model.head is None:
-        model.head = Linear.of(head)
-    for part in model.modules():
+    packed = model if in_place else _sharing_copy(model)
+    packed.eval()
+    head = model.head_weight
+    if packed.head is None:
+        packed.head = Linear.of(head.detach())
+    sources = {id(packed.head): Source(head)}
+    for part in packed.modules():
         if isinstance(part, Linear):
-            weight = part.weight.detach()
-            del part.weight
-            part.weight = pack_weight(weight)
-    model.requires_grad_(False)
-    return model
+            part.pack(sources.get(id(part)))
+    if in_place:
+        model.requires_grad_(False)
+    return packed
+
+
+def _sharing_copy(model: Model) -> Model:
+    """Modules of its own, with the model's own parameters and buffers."""
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    copy: Model = deepcopy(model, shared)
+    return copy
 
 
 def quantize(model: Model) -> Model:
@@ -50,7 +66,8 @@ def quantize(model: Model) -> Model:
     Its logits are within a few per cent of the model's, and it reads a quarter of the memory: as a draft it guesses
     what the model would write, and the model reads several tokens at once. Its `logits` alone, given what the model
     computed before them, have the model's own highest one (`ScreenedLinear`, or the model's own head). All this is of
-    the weights as they are now: quantize again when they have changed.
+    the weights as they are now: when they have changed since, the copy refuses to be used, and it is time to quantize
+    again.
 
     Args:
         model: in float32 on a CPU, not packed yet.
@@ -61,10 +78,10 @@ def quantize(model: Model) -> Model:
     Raises:
         UserError: any other model, or a torch without oneDNN.
     """
+    check_model(model, "quantize")
     if not _is_plain(model):
         raise UserError("only a model in float32 on a CPU is quantized, before it is packed, where torch has oneDNN")
-    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    copy: Model = deepcopy(model, shared)
+    copy = _sharing_copy(model)
     n_logits = model.config.vocab_size if isinstance(model, DecoderOnly) else model.config.target_size
     head = Linear.of(model.head_weight.detach()[:n_logits])  # without rows that pad the vocabulary
     copy.head = None
@@ -73,23 +90,46 @@ def quantize(model: Model) -> Model:
         for name, child in part.named_children():
             if isinstance(child, Linear):
                 setattr(part, name, Int8Linear(child))
-    copy.head = ScreenedLinear(head) if cpu_has_int8() else head  # type: ignore[assignment]
+    screened = ScreenedLinear(head) if cpu_has_int8() else head
+    screened.source = Source(model.head_weight)
+    copy.head = screened  # type: ignore[assignment]
     copy.eval()
     return copy
 
 
 def draft_of(model: Model) -> Model | None:
     """`quantize(model)` where a draft makes a single text faster: on a CPU, if reading weights is what takes time."""
+    check_model(model, "draft_of")
     is_large = sum(weight.numel() for weight in model.parameters()) >= _WORTH_A_DRAFT
     return quantize(model) if is_large and _is_plain(model) and cpu_has_int8() else None
 
 
 def check_draft(model: Model, draft: Model | None) -> None:
-    """Is this `quantize(model)`, where there is one? UserError: it is of another model, even one of the same shape."""
-    if draft is not None:
-        mine = {id(weight) for weight in model.parameters()}
-        if draft.config != model.config or not any(id(weight) in mine for weight in draft.parameters()):
-            raise UserError("the draft is not of this model: give quantize(model)")
+    """Is this `quantize(model)`, where there is one, of the weights that the model has now?
+
+    Raises:
+        UserError: it is of another model, even one of the same shape, or the weights of either have changed since.
+    """
+    for part in chain(model.modules(), () if draft is None else draft.modules()):
+        if isinstance(source := getattr(part, "source", None), Source):
+            source.check(thorough=True)
+    if draft is not None and not (draft.config == model.config and _is_made_of(draft, model)):
+        raise UserError("the draft is not of this model as it is now: give quantize(model)")
+
+
+def _is_made_of(draft: Model, model: Model) -> bool:
+    """Whether each rounded weight was made of what the model has in its place, or had before it was packed."""
+    theirs = dict(model.named_modules())
+    for name, part in draft.named_modules():
+        if not isinstance(source := getattr(part, "source", None), Source) or name.startswith("head."):
+            continue
+        mine = theirs.get(name)
+        if isinstance(kept := getattr(mine, "source", None), Source):
+            if not source.is_of(kept):
+                return False
+        elif source.weight() is not (model.head_weight if name == "head" else getattr(mine, "weight", None)):
+            return False
+    return True
 
 
 def highest_logits(model: Model, draft: Model | None, hidden: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformer_zoo.config import PROBABILITIES, DecoderConfig
 from transformer_zoo.data import IGNORED, TextFiles, TextTokenizerSettings, TokenBatch
 from transformer_zoo.errors import UserError
-from transformer_zoo.models import DecoderOnly
+from transformer_zoo.models import DecoderOnly, check_decoder_only
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
 from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens, total_nll
@@ -125,6 +125,7 @@ class GptObjective(nn.Module):
     """
 
     def __init__(self, model: DecoderOnly) -> None:
+        check_decoder_only(model, "GptObjective")
         super().__init__()
         self.model = model
         self._compiled: Callable[..., Tensor] | None = None

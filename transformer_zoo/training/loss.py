@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import TokenEmbedding
+from transformer_zoo.blocks import TokenEmbedding, key_mask, token_ids
 from transformer_zoo.blocks.derivatives import differentiate, is_more_asked, is_plain
 from transformer_zoo.blocks.linear import cpu_has_bfloat16, in_autocast_dtype, multiply
 from transformer_zoo.training.feed import Batch
@@ -188,6 +188,7 @@ def select_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None, n: int) 
     Returns:
         (n, D) and (n,).
     """
+    key_mask(real, targets.shape, name="real")
     hidden, targets = hidden.flatten(0, 1), targets.flatten()
     if real is not None:
         places = torch.nonzero_static(real.flatten(), size=n).squeeze(1)  # (n,)
@@ -240,7 +241,7 @@ def linear_cross_entropy(
     Args:
         hidden: (N, D), of the dtype the products are to be taken in.
         weight: (V, D); it is brought to that dtype.
-        targets: (N,) int64, each below V.
+        targets: (N,), integers of any type, each below V.
         bias: (V,).
         label_smoothing: probability spread evenly over the vocabulary (the paper's section 5.4: 0.1).
         softcap: bounds the logits: softcap * tanh(logits / softcap). Not with label smoothing.
@@ -251,8 +252,9 @@ def linear_cross_entropy(
         The smoothed loss, in nats, and the plain negative log-likelihood, in nats, without gradient; both ().
 
     Raises:
-        ValueError: softcap together with label smoothing.
+        ValueError: softcap together with label smoothing, or targets that are no whole numbers.
     """
+    targets = token_ids(targets, "targets", dim=1)
     if softcap is not None and label_smoothing:
         raise ValueError("label smoothing and a soft-cap of the logits cannot be used together")
     chunk = chunk or rows_at_once(len(weight), hidden.device)

@@ -12,7 +12,7 @@ from transformer_zoo.config import PROBABILITIES, EncoderDecoderConfig
 from transformer_zoo.data import Batch, Cleaning, ParallelFiles, SpecialIds, TokenizerSettings
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import is_file_name
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
 from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens, total_nll
@@ -214,6 +214,7 @@ class TranslationObjective(nn.Module):
     """
 
     def __init__(self, model: EncoderDecoder, *, label_smoothing: float = 0.0) -> None:
+        check_encoder_decoder(model, "TranslationObjective")
         super().__init__()
         self.model = model
         self.label_smoothing = label_smoothing

@@ -13,7 +13,7 @@ from transformer_zoo.checksums import MARK, write_sealed
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import DecoderOnly, EncoderDecoder, check_model
 from transformer_zoo.zoo import build_empty
 from transformer_zoo.zoo.huggingface.compare import differences
 from transformer_zoo.zoo.huggingface.families import FAMILIES
@@ -36,6 +36,7 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
     Raises:
         UserError: no family, or not the wanted one, has a counterpart of some of the configuration's fields, named.
     """
+    check_model(model, "to_huggingface")
     config, state = rewrite(model.config, model.state_dict())
     try:
         chosen, theirs = choose(config, family)
