@@ -198,7 +198,7 @@ def test_logits_of_llama_3_and_qwen_3(kind: str) -> None:
     config = DecoderConfig(
         **GPT, n_kv_heads=2, head_dim=10, norm="rmsnorm", bias=False, positions="rotary", gated=True,
         activation="silu", tie_embeddings=False, qk_norm=kind == "qwen3", rotary_base=500.0,
-        rotary_scaling="llama3" if kind == "llama" else "none", rotary_original_max_seq_len=16,
+        **({"rotary_scaling": "llama3", "rotary_original_max_seq_len": 16} if kind == "llama" else {}),
     )  # fmt: skip
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 500.0}
     if kind == "llama":

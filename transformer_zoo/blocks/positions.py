@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.derivatives import is_plain
 from transformer_zoo.blocks.embedding import token_ids
+from transformer_zoo.blocks.tables import Tables
 
 LAYOUTS = ("interleaved", "halves", "halves_inclusive")
 
@@ -37,7 +38,7 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
     return F.pad(waves, (0, d_model - waves.size(-1))).float()  # (..., D); a negative padding cuts
 
 
-class SinusoidalPositions(nn.Module):
+class SinusoidalPositions(Tables):
     """The paper's fixed positional encoding, `sinusoids`, for any length. The first position has place `offset`.
 
     Shapes: the first n positions -> (n, D), or positions (B, T) -> (B, T, D), to be added to the embedding. A negative
@@ -49,8 +50,12 @@ class SinusoidalPositions(nn.Module):
     def __init__(self, d_model: int, *, layout: str = "interleaved", offset: int = 0, table_size: int = 1024) -> None:
         super().__init__()
         self.d_model, self.layout, self.offset = d_model, layout, offset
-        # What is often needed is computed once. It can be computed again, so it is not saved with the weights.
-        self.register_buffer("table", self._waves(torch.arange(table_size)), persistent=False)
+        self.table_size = table_size
+        self.compute_tables()
+
+    def tables(self, device: torch.device | None) -> dict[str, Tensor]:
+        """The first places, (table_size, D)."""
+        return {"table": self._waves(torch.arange(self.table_size, device=device))}
 
     def _waves(self, positions: Tensor) -> Tensor:
         return sinusoids(positions.double() + self.offset, self.d_model, layout=self.layout)
@@ -58,11 +63,11 @@ class SinusoidalPositions(nn.Module):
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Encodings of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""
         if positions is not None:
-            waves = self._waves(positions).to(self.table.dtype)
+            waves = self._waves(positions).to(self.dtype)
             return waves.masked_fill(positions[..., None] < 0, 0)
         if n <= self.table.size(0):
-            return self.table[:n]
-        return self._waves(torch.arange(n, device=self.table.device)).to(self.table.dtype)
+            return self.table[:n].to(self.dtype)
+        return self._waves(torch.arange(n, device=self.table.device)).to(self.dtype)
 
 
 class LearnedPositions(nn.Module):

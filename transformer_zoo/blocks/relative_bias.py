@@ -9,13 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.tables import Tables
+
 
 def distances(queries: Tensor, keys: Tensor) -> Tensor:
     """How far each key lies behind its query: places (B, Tq) and (B, Tk) -> key - query, (B, Tq, Tk)."""
     return keys[:, None, :] - queries[:, :, None]
 
 
-def alibi_slopes(n_heads: int) -> Tensor:
+def alibi_slopes(n_heads: int, *, device: torch.device | None = None) -> Tensor:
     """The slope of each head, (H,) float32: 2^(-8/H), 2^(-16/H), ..., 2^-8 (Press et al. 2022, section 3).
 
     Where H is no power of two: those of the power of two below, then every other one of the power of two above.
@@ -23,10 +25,10 @@ def alibi_slopes(n_heads: int) -> Tensor:
     whole = 1 << (n_heads.bit_length() - 1)  # the largest power of two that is at most H
     slopes = [2 ** (-8 * i / whole) for i in range(1, whole + 1)]
     slopes += [2 ** (-4 * i / whole) for i in range(1, 2 * (n_heads - whole), 2)]
-    return torch.tensor(slopes)
+    return torch.tensor(slopes, device=device)
 
 
-class AlibiBias(nn.Module):
+class AlibiBias(Tables):
     """-slope * distance, nothing learned: attention with linear biases (Press et al. 2022, "Train Short, Test Long").
 
     Shapes: places (B, Tq) and (B, Tk) -> (B, H, Tq, Tk).
@@ -36,7 +38,12 @@ class AlibiBias(nn.Module):
 
     def __init__(self, n_heads: int) -> None:
         super().__init__()
-        self.register_buffer("slopes", alibi_slopes(n_heads), persistent=False)
+        self.n_heads = n_heads
+        self.compute_tables()
+
+    def tables(self, device: torch.device | None) -> dict[str, Tensor]:
+        """The slope of each head, (H,)."""
+        return {"slopes": alibi_slopes(self.n_heads, device=device)}
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk), the same on both sides of a query."""

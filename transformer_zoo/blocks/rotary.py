@@ -4,9 +4,10 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from transformer_zoo.blocks.derivatives import is_more_asked, is_plain
+from transformer_zoo.blocks.tables import Tables
 
 ROTARY_LAYOUTS = ("halves", "interleaved")
 
@@ -146,7 +147,7 @@ class YarnScaling(NamedTuple):
 Scaling = Llama3Scaling | LinearScaling | YarnScaling
 
 
-class RotaryPositions(nn.Module):
+class RotaryPositions(Tables):
     """The rotation of each place: pair i of place m turns by m * base^(-2i / dim).
 
     Args:
@@ -186,10 +187,13 @@ class RotaryPositions(nn.Module):
         if layout not in ROTARY_LAYOUTS:
             raise ValueError(f"layout is {layout!r}, expected one of {', '.join(ROTARY_LAYOUTS)}")
         self.base, self.dim, self.layout, self.scaling = base, dim, layout, scaling
-        cos, sin = self._waves(torch.arange(table_size))
-        # They can be computed again, so they are not saved with the weights.
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.table_size = table_size
+        self.compute_tables()
+
+    def tables(self, device: torch.device | None) -> dict[str, Tensor]:
+        """Cosines and sines of the first places, each (table_size, R/2)."""
+        cos, sin = self._waves(torch.arange(self.table_size, device=device))
+        return {"cos": cos, "sin": sin}
 
     def _waves(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(..., ) integers -> cosines and sines, (..., R/2) float32; angles are taken in float64."""
@@ -202,12 +206,11 @@ class RotaryPositions(nn.Module):
         return (angles.cos() * growth).float(), (angles.sin() * growth).float()
 
     def forward(self, start: int, stop: int, positions: Tensor | None = None) -> Rotation:
-        """Of places start to stop - 1, (T, R/2); or of the given positions (B, T), (B, 1, T, R/2)."""
+        """In float32, of places start to stop - 1, (T, R/2); or of the given positions (B, T), (B, 1, T, R/2)."""
         if positions is not None:
             cos, sin = self._waves(positions)
-            dtype = self.cos.dtype
-            return Rotation(cos.unsqueeze(-3).to(dtype), sin.unsqueeze(-3).to(dtype), self.layout)
+            return Rotation(cos.unsqueeze(-3), sin.unsqueeze(-3), self.layout)
         if stop > self.cos.size(0):
             cos, sin = self._waves(torch.arange(start, stop, device=self.cos.device))
-            return Rotation(cos.to(self.cos.dtype), sin.to(self.sin.dtype), self.layout)
+            return Rotation(cos, sin, self.layout)
         return Rotation(self.cos[start:stop], self.sin[start:stop], self.layout)

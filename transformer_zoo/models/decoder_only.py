@@ -123,7 +123,8 @@ class DecoderOnly(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V): rows that pad the vocabulary give none."""
         logits = linear(hidden, self.head_weight) if self.head is None else self.head(hidden)
-        logits = logits[..., : self.config.vocab_size]
+        if logits.size(-1) > self.config.vocab_size:
+            logits = logits[..., : self.config.vocab_size]
         cap = self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 

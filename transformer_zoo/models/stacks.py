@@ -30,6 +30,7 @@ from transformer_zoo.blocks import (
 )
 from transformer_zoo.blocks.derivatives import is_transformed
 from transformer_zoo.blocks.rotary import Scaling
+from transformer_zoo.blocks.tables import Tables
 from transformer_zoo.config import ModelConfig
 from transformer_zoo.models.cache import DecoderCache
 
@@ -132,17 +133,21 @@ class _Stack(nn.Module):
         The places are start, start + 1, ...; or the given positions (B, T).
         """
         module, stop = self.positions, start + x.size(1)
+        if isinstance(module, Tables):
+            module.bring_to(x.device)
         rotary: Rotation | None = None
         if isinstance(module, RotaryPositions):
             rotary = module(start, stop, positions)
         elif isinstance(module, LearnedPositions | SinusoidalPositions):
-            x = x + (module(stop)[start:] if positions is None else module(1, positions))
+            x = x + (module(stop)[start:] if positions is None else module(1, positions)).to(x.dtype)
         return self.dropout(self.embedding_norm(x)), rotary
 
     def _bias(self, x: Tensor, positions: Tensor | None, cache: DecoderCache | None = None) -> Tensor | None:
         """What attention adds to the scores of the newest tokens x at these places, (B, H, T, Tk), if anything."""
         if not isinstance(self.positions, AlibiBias | RelativeBias):
             return None
+        if isinstance(self.positions, AlibiBias):
+            self.positions.bring_to(x.device)
         if positions is None:
             past = 0 if cache is None else cache.length
             positions = past + torch.arange(x.size(1), device=x.device)[None]  # (1, T)
