@@ -410,7 +410,7 @@ def test_weight_names_and_shapes() -> None:
     [
         ({"n_heads": 4}, "d_model 6 is not a multiple of n_heads 4"),
         ({"n_heads": 3, "n_kv_heads": 2}, "n_heads 3 is not a multiple of n_kv_heads 2"),
-        ({"n_heads": 2, "bias": ("q", "key")}, r"bias names \['key'\]"),
+        ({"n_heads": 2, "bias": ("q", "key")}, r"bias is \('q', 'key'\), expected True, False, or names"),
     ],
 )
 def test_widths_that_do_not_fit_are_refused(options: dict[str, int], message: str) -> None:

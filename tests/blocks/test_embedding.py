@@ -107,5 +107,5 @@ def test_ngrams_end_at_a_document() -> None:
 
 
 def test_one_token_is_no_ngram() -> None:
-    with pytest.raises(ValueError, match="n is 1, expected at least 2"):
+    with pytest.raises(ValueError, match="n is 1, expected a whole number of at least 2"):
         NgramEmbedding(4, 1, 5)

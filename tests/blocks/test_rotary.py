@@ -1,6 +1,7 @@
 """Rotary positions against complex numbers, and what they promise: scores depend on distance alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,12 +63,12 @@ def test_yarn_by_hand() -> None:
     assert_close(scaling.scale(frequencies), torch.tensor(wanted, dtype=torch.float64), rtol=1e-4, atol=0)
     # from pair 0 to pair 3
     wanted = [1.0, 1e-1 * (2 / 3 + 1 / 12), 1e-2 * (1 / 3 + 2 / 12), 1e-3 / 4]
-    whole = scaling._replace(truncate=True).scale(frequencies)
+    whole = replace(scaling, truncate=True).scale(frequencies)
     assert_close(whole, torch.tensor(wanted, dtype=torch.float64))
     x = torch.randn(2, H, 3, DH)
     still = RotaryPositions(DH, scaling=scaling)(0, 1).apply(x)  # place 0 does not turn
     assert_close(still, x * (0.1 * math.log(4.0) + 1))
-    assert_close(RotaryPositions(DH, scaling=scaling._replace(attention_factor=0.5))(0, 1).apply(x), x / 2)
+    assert_close(RotaryPositions(DH, scaling=replace(scaling, attention_factor=0.5))(0, 1).apply(x), x / 2)
     with pytest.raises(ValueError, match="YaRN needs a rotary dim of 4 or more"):
         RotaryPositions(DH, dim=2, scaling=scaling)
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.arguments import check_flags, check_positive, check_probabilities, check_sizes
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.derivatives import differentiable, is_plain, is_transformed
 from transformer_zoo.blocks.dropout import dropout as drop
@@ -54,6 +55,8 @@ def attend(
             fit.
     """
     _check_scores(queries, keys, mask, bias)
+    if dropout:
+        check_probabilities(dropout=dropout)
     if is_causal and (mask is not None or queries.size(2) != keys.size(2)):
         raise ValueError("is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead")
     if softcap is not None or _matmul_is_wanted(queries, keys, dropout):
@@ -116,6 +119,8 @@ def attention_weights(
 ) -> Tensor:
     """softmax(Q K^T * scale + bias) itself, (B, H, Tq, Tk), as the paper writes it; arguments as for `attend`."""
     _check_scores(queries, keys, mask, bias)
+    if scale is not None or softcap is not None:
+        check_positive(scale=scale, softcap=softcap, optional=True)
     scale = queries.size(-1) ** -0.5 if scale is None else scale
     scores = (queries * scale) @ _per_query_head(keys, queries).transpose(-2, -1)  # (B, H, Tq, Tk)
     if softcap is not None:
@@ -222,7 +227,8 @@ class Attention(nn.Module):
         norm_eps: of these two.
 
     Raises:
-        ValueError: head counts or widths that do not divide, or a bias for a projection that does not exist.
+        ValueError: an argument of another kind or out of range, head counts or widths that do not divide, or a bias for
+            a projection that does not exist.
     """
 
     def __init__(
@@ -241,20 +247,22 @@ class Attention(nn.Module):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
+        check_sizes(d_model=d_model, n_heads=n_heads)
+        check_sizes(n_kv_heads=n_kv_heads, head_dim=head_dim, d_memory=d_memory, optional=True)
+        check_probabilities(dropout=dropout)
+        check_positive(scale=scale, softcap=softcap, optional=True)
+        check_positive(norm_eps=norm_eps)
+        check_flags(qk_norm=qk_norm)
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-        if min(n_heads, n_kv_heads) < 1:
-            raise ValueError(f"n_heads {n_heads} and n_kv_heads {n_kv_heads} must be at least 1")
         if head_dim is None and d_model % n_heads:
             raise ValueError(
                 f"d_model {d_model} is not a multiple of n_heads {n_heads}: change one of them or give head_dim"
             )
         if n_heads % n_kv_heads:
             raise ValueError(f"n_heads {n_heads} is not a multiple of n_kv_heads {n_kv_heads}")
+        if not isinstance(bias, bool | Collection) or not (isinstance(bias, bool) or set(bias) <= set(PROJECTIONS)):
+            raise ValueError(f"bias is {bias!r}, expected True, False, or names out of {', '.join(PROJECTIONS)}")
         biased = set(PROJECTIONS if bias is True else bias or ())
-        if not biased <= set(PROJECTIONS):
-            raise ValueError(
-                f"bias names {sorted(biased - set(PROJECTIONS))}, expected out of {', '.join(PROJECTIONS)}"
-            )
         d_memory = d_model if d_memory is None else d_memory
         self.head_dim = d_model // n_heads if head_dim is None else head_dim
         self.n_heads, self.n_kv_heads, self.dropout = n_heads, n_kv_heads, dropout

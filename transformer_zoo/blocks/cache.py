@@ -5,6 +5,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from transformer_zoo.blocks.arguments import check_sizes
+
 
 class ProjectedMemory(NamedTuple):
     """Keys and values of a memory that does not change, projected once: both (B, Hkv, Tk, Dh)."""
@@ -22,6 +24,10 @@ class KVCache:
     """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
+        if keys.dim() != 4 or keys.shape != values.shape:
+            raise ValueError(
+                f"keys {tuple(keys.shape)} and values {tuple(values.shape)}: expected both (B, Hkv, capacity, Dh)"
+            )
         self.keys, self.values = keys, values
         self.length = 0
 
@@ -36,7 +42,8 @@ class KVCache:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Self:
-        """A cache for `capacity` tokens of each of `batch` rows."""
+        """A cache for `capacity` tokens of each of `batch` rows. ValueError: a number that is no size."""
+        check_sizes(batch=batch, n_kv_heads=n_kv_heads, capacity=capacity, head_dim=head_dim, least=0)
         shape = (batch, n_kv_heads, capacity, head_dim)
         return cls(*(torch.empty(shape, device=device, dtype=dtype) for _ in range(2)))
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.arguments import check_probabilities
 from transformer_zoo.blocks.derivatives import is_plain
 
 _LEVELS = 1 << 16
@@ -33,9 +34,9 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     Raises:
         ValueError: p is outside that range.
     """
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout probability is {p}, expected from 0 up to, not including, 1")
-    if not training or p == 0:
+    if p:
+        check_probabilities(p=p)
+    if not training or not p:
         return x
     if x.device.type != "cpu" or is_plain():
         return F.dropout(x, p)
@@ -51,8 +52,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float = 0.1) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout probability is {p}, expected from 0 up to, not including, 1")
+        check_probabilities(p=p)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

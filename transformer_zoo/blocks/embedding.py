@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.arguments import check_flags, check_sizes
 from transformer_zoo.blocks.derivatives import differentiable, is_plain, is_transformed
 from transformer_zoo.blocks.masks import described
 
@@ -47,6 +48,11 @@ class TokenEmbedding(nn.Module):
 
     def __init__(self, vocab_size: int, d_model: int, *, pad_id: int | None = None, scale: bool = True) -> None:
         super().__init__()
+        check_sizes(vocab_size=vocab_size, d_model=d_model)
+        check_sizes(pad_id=pad_id, least=0, optional=True)
+        check_flags(scale=scale)
+        if pad_id is not None and pad_id >= vocab_size:
+            raise ValueError(f"pad_id is {pad_id}, outside the vocabulary of {vocab_size}")
         self.pad_id = pad_id
         self.scale = d_model**0.5 if scale else 1.0
         self.sparse = False
@@ -87,13 +93,13 @@ class NgramEmbedding(nn.Module):
         rows: vectors of each length.
 
     Raises:
-        ValueError: n is less than 2.
+        ValueError: n is less than 2, or another argument is no size.
     """
 
     def __init__(self, d_model: int, n: int, rows: int) -> None:
         super().__init__()
-        if n < 2:
-            raise ValueError(f"n is {n}, expected at least 2: one token is for TokenEmbedding")
+        check_sizes(d_model=d_model, rows=rows)
+        check_sizes(n=n, least=2)  # one token is for TokenEmbedding
         self.n, self.rows = n, rows
         self.weight = nn.Parameter(torch.zeros((n - 1) * rows, d_model))
 

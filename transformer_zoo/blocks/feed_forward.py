@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.arguments import check_choice, check_flags, check_probabilities, check_sizes
 from transformer_zoo.blocks.derivatives import is_plain
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.linear import Linear, in_autocast_dtype
@@ -83,7 +84,7 @@ class FeedForward(nn.Module):
     Shapes: (..., D) -> (..., D).
 
     Raises:
-        ValueError: an activation of another name.
+        ValueError: an activation of another name, or another argument that is out of range.
     """
 
     def __init__(
@@ -97,8 +98,10 @@ class FeedForward(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+        check_sizes(d_model=d_model, d_ff=d_ff)
+        check_choice(ACTIVATIONS, activation=activation)
+        check_flags(gated=gated, bias=bias)
+        check_probabilities(dropout=dropout)
         self.activation = ACTIVATIONS[activation]
         self.up_proj = Linear(d_model, d_ff, bias=bias)
         self.gate_proj = Linear(d_model, d_ff, bias=bias) if gated else None

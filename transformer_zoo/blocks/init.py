@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from transformer_zoo.blocks.arguments import check_positive, check_sizes
 from transformer_zoo.blocks.attention import Attention
 from transformer_zoo.blocks.embedding import TokenEmbedding
 from transformer_zoo.blocks.feed_forward import FeedForward
@@ -33,6 +34,8 @@ def init_gpt2(module: nn.Module, n_layers: int, *, std: float = 0.02) -> None:
     The last projection of each sublayer is 1 / sqrt(2 n_layers) of that, so that the residual stream, to which
     2 n_layers of them add, does not grow with depth.
     """
+    check_sizes(n_layers=n_layers)
+    check_positive(std=std)
     last = _last_projections(module)
     for part in module.modules():
         if isinstance(part, nn.Linear):

@@ -5,6 +5,7 @@ from typing import TypedDict, Unpack
 
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.arguments import check_flags, check_positive, check_probabilities, check_sizes
 from transformer_zoo.blocks.attention import Attention
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import Dropout
@@ -90,6 +91,11 @@ class EncoderLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.norm_position = check_norm_position(norm_position)
+        check_sizes(d_model=d_model)
+        check_flags(bias=bias, norm_bias=norm_bias, norm_affine=norm_affine, norm_unit_offset=norm_unit_offset)
+        check_flags(qkv_bias=qkv_bias, ffn_bias=ffn_bias, optional=True)
+        check_probabilities(dropout=dropout, attention_dropout=attention_dropout, activation_dropout=activation_dropout)
+        check_positive(attention_scale=attention_scale, attention_softcap=attention_softcap, optional=True)
         self.new_norm = partial(
             build_norm,
             norm,
@@ -179,6 +185,8 @@ class DecoderLayer(EncoderLayer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(d_model, n_heads, d_ff, **options)
+        check_flags(cross_attention=cross_attention)
+        check_sizes(d_memory=d_memory, optional=True)
         self.cross_attn: Attention | None = None
         self.cross_attn_norm: nn.Module | None = None
         self.cross_attn_out_norm: nn.Module | None = None

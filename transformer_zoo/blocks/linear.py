@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.arguments import check_flags, check_sizes
 from transformer_zoo.blocks.derivatives import is_more_asked, is_plain, without_gradient
 from transformer_zoo.errors import UserError
 
@@ -54,7 +55,15 @@ def _linear_in_float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 
 
 def pack_weight(weight: Tensor) -> Tensor:
-    """A copy of a float32 weight (E, D) on a CPU in oneDNN's own order, which `linear` takes and nothing else."""
+    """A copy of a float32 weight (E, D) on a CPU in oneDNN's own order, which `linear` takes and nothing else.
+
+    Raises:
+        ValueError: any other tensor.
+    """
+    if weight.dim() != 2 or weight.dtype != torch.float32 or weight.device.type != "cpu":
+        raise ValueError(
+            f"{tuple(weight.shape)} of {weight.dtype} on {weight.device}: expected (E, D) float32 on a CPU"
+        )
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
     return packed
 
@@ -208,6 +217,11 @@ class Linear(nn.Linear):
     source: Source | None = None
     """Of a packed weight."""
 
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, **options: Any) -> None:
+        check_sizes(in_features=in_features, out_features=out_features)
+        check_flags(bias=bias)
+        super().__init__(in_features, out_features, bias, **options)
+
     @classmethod
     def of(cls, weight: Tensor) -> Self:
         """One with this weight (E, D) and no bias."""
@@ -260,6 +274,8 @@ class Int8Linear(nn.Module):
 
     def __init__(self, linear: nn.Linear, *, large: bool | None = None) -> None:
         super().__init__()
+        _check_rounded(linear)
+        check_flags(large=large, optional=True)
         self.source = Source(linear.weight)
         weight = linear.weight.detach()
         scale = (weight.abs().amax(1) / _INT8_MAX).clamp_min(_TINY)  # (E,)
@@ -308,6 +324,7 @@ class ScreenedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
+        _check_rounded(linear)
         self.source = Source(linear.weight)
         self.register_buffer("weight", linear.weight.detach())
         self.bias = linear.bias
@@ -372,6 +389,12 @@ class ScreenedLinear(nn.Module):
             return False
         out[row, column] = multiply(row, column)
         return True
+
+
+def _check_rounded(linear: Any) -> None:
+    is_plain = isinstance(linear, nn.Linear) and not linear.weight.is_mkldnn
+    if not is_plain or linear.weight.dtype != torch.float32 or linear.weight.device.type != "cpu":
+        raise ValueError(f"{linear!r} cannot be rounded: expected a linear layer in float32 on a CPU, not packed")
 
 
 def _scale_of(x: Tensor) -> float:

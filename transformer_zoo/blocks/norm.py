@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.arguments import check_choice, check_flags, check_positive, check_sizes
 from transformer_zoo.blocks.derivatives import differentiate, is_more_asked, is_plain
 
 
@@ -20,6 +21,9 @@ class LayerNorm(nn.Module):
 
     def __init__(self, d_model: int, *, eps: float = 1e-5, bias: bool = True, affine: bool = True) -> None:
         super().__init__()
+        check_sizes(d_model=d_model)
+        check_positive(eps=eps)
+        check_flags(bias=bias, affine=affine)
         self.d_model, self.eps = d_model, eps
         self.weight = nn.Parameter(torch.ones(d_model)) if affine else None
         self.bias = nn.Parameter(torch.zeros(d_model)) if bias and affine else None
@@ -90,6 +94,9 @@ class RMSNorm(nn.Module):
 
     def __init__(self, d_model: int, *, eps: float = 1e-6, unit_offset: bool = False) -> None:
         super().__init__()
+        check_sizes(d_model=d_model)
+        check_positive(eps=eps)
+        check_flags(unit_offset=unit_offset)
         self.eps, self.unit_offset = eps, unit_offset
         self.weight = nn.Parameter(torch.zeros(d_model) if unit_offset else torch.ones(d_model))
 
@@ -116,10 +123,14 @@ def build_norm(
     """The norm called "layernorm" (see there for bias and affine) or "rmsnorm" (unit_offset): (..., D) -> (..., D).
 
     Raises:
-        ValueError: another name.
+        ValueError: another name, or what a norm of this name does not have.
     """
+    check_choice(("layernorm", "rmsnorm"), norm=kind)
+    check_flags(bias=bias, affine=affine, unit_offset=unit_offset)
     if kind == "layernorm":
+        if unit_offset:
+            raise ValueError("unit_offset is for rmsnorm: layernorm starts from a weight of 1")
         return LayerNorm(d_model, eps=eps, bias=bias, affine=affine)
-    if kind == "rmsnorm":
-        return RMSNorm(d_model, eps=eps, unit_offset=unit_offset)
-    raise ValueError(f"norm is {kind!r}, expected 'layernorm' or 'rmsnorm'")
+    if not (bias and affine):
+        raise ValueError("bias and affine are for layernorm: rmsnorm has a weight, and never a bias")
+    return RMSNorm(d_model, eps=eps, unit_offset=unit_offset)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.arguments import check_choice, check_sizes
 from transformer_zoo.blocks.derivatives import is_plain
 from transformer_zoo.blocks.embedding import token_ids
 from transformer_zoo.blocks.tables import Tables
@@ -28,8 +29,8 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
     Raises:
         ValueError: another layout.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}")
+    check_choice(LAYOUTS, layout=layout)
+    check_sizes(d_model=d_model, least=0)
     width = d_model - d_model % 2 if layout == "halves_inclusive" else d_model
     exponents = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64)  # (D/2,)
     exponents /= max(width - 2, 1) if layout == "halves_inclusive" else width
@@ -49,6 +50,8 @@ class SinusoidalPositions(Tables):
 
     def __init__(self, d_model: int, *, layout: str = "interleaved", offset: int = 0, table_size: int = 1024) -> None:
         super().__init__()
+        check_sizes(d_model=d_model)
+        check_sizes(offset=offset, table_size=table_size, least=0)
         self.d_model, self.layout, self.offset = d_model, layout, offset
         self.table_size = table_size
         self.compute_tables()
@@ -82,6 +85,8 @@ class LearnedPositions(nn.Module):
 
     def __init__(self, max_seq_len: int, d_model: int, *, offset: int = 0) -> None:
         super().__init__()
+        check_sizes(max_seq_len=max_seq_len, d_model=d_model)
+        check_sizes(offset=offset, least=0)
         self.max_seq_len, self.offset = max_seq_len, offset
         self.weight = nn.Parameter(torch.empty(max_seq_len + offset, d_model).normal_(std=d_model**-0.5))
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.arguments import check_flags, check_sizes
 from transformer_zoo.blocks.tables import Tables
 
 
@@ -38,6 +39,7 @@ class AlibiBias(Tables):
 
     def __init__(self, n_heads: int) -> None:
         super().__init__()
+        check_sizes(n_heads=n_heads)
         self.n_heads = n_heads
         self.compute_tables()
 
@@ -69,6 +71,8 @@ class RelativeBias(nn.Module):
 
     def __init__(self, n_heads: int, *, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True) -> None:
         super().__init__()
+        check_sizes(n_heads=n_heads, buckets=buckets, max_distance=max_distance)
+        check_flags(bidirectional=bidirectional)
         exact = buckets // (4 if bidirectional else 2)
         if exact < 1 or max_distance <= exact:
             raise ValueError(

@@ -1,11 +1,13 @@
 """Rotary positions (Su et al. 2021, "RoFormer"): queries and keys turn by angles that grow with their place."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from transformer_zoo.blocks.arguments import check_choice, check_flags, check_positive, check_sizes
 from transformer_zoo.blocks.derivatives import is_more_asked, is_plain
 from transformer_zoo.blocks.tables import Tables
 
@@ -78,7 +80,8 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
     return out
 
 
-class Llama3Scaling(NamedTuple):
+@dataclass(frozen=True)
+class Llama3Scaling:
     """Llama 3.1's way to longer inputs: long waves turn `factor` times slower, short ones as before, a ramp between.
 
     Waves longer than original_max_seq_len / low_freq_factor tokens are long, those shorter than
@@ -90,6 +93,14 @@ class Llama3Scaling(NamedTuple):
     high_freq_factor: float
     original_max_seq_len: int
 
+    def __post_init__(self) -> None:
+        check_positive(factor=self.factor, low_freq_factor=self.low_freq_factor, high_freq_factor=self.high_freq_factor)
+        check_sizes(original_max_seq_len=self.original_max_seq_len)
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ValueError(
+                f"low_freq_factor {self.low_freq_factor} must be below high_freq_factor {self.high_freq_factor}"
+            )
+
     def scale(self, frequencies: Tensor) -> Tensor:
         """Radians per token, any shape -> the same."""
         turns = self.original_max_seq_len * frequencies / (2 * math.pi)  # of each wave within the original length
@@ -98,17 +109,22 @@ class Llama3Scaling(NamedTuple):
         return frequencies * (kept + (1 - kept) / self.factor)
 
 
-class LinearScaling(NamedTuple):
+@dataclass(frozen=True)
+class LinearScaling:
     """Position interpolation (Chen et al. 2023): every wave turns `factor` times slower."""
 
     factor: float
+
+    def __post_init__(self) -> None:
+        check_positive(factor=self.factor)
 
     def scale(self, frequencies: Tensor) -> Tensor:
         """Radians per token, any shape -> the same."""
         return frequencies / self.factor
 
 
-class YarnScaling(NamedTuple):
+@dataclass(frozen=True)
+class YarnScaling:
     """YaRN (Peng et al. 2023): pairs that turn often within the original length turn as before, the slow ones `factor`
     times slower, with a ramp over the pairs between; and what is rotated grows by `attention_factor`.
 
@@ -122,6 +138,12 @@ class YarnScaling(NamedTuple):
     beta_slow: float = 1.0
     attention_factor: float | None = None
     truncate: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(factor=self.factor, beta_fast=self.beta_fast, beta_slow=self.beta_slow)
+        check_positive(attention_factor=self.attention_factor, optional=True)
+        check_sizes(original_max_seq_len=self.original_max_seq_len)
+        check_flags(truncate=self.truncate)
 
     @property
     def growth(self) -> float:
@@ -177,6 +199,13 @@ class RotaryPositions(Tables):
         table_size: int = 1024,
     ) -> None:
         super().__init__()
+        check_sizes(head_dim=head_dim)
+        check_sizes(dim=dim, optional=True)
+        check_positive(base=base)
+        check_choice(ROTARY_LAYOUTS, layout=layout)
+        check_sizes(table_size=table_size, least=0)
+        if not isinstance(scaling, Scaling | None):
+            raise ValueError(f"scaling is {scaling!r}, expected a LinearScaling, Llama3Scaling, YarnScaling or None")
         dim = head_dim if dim is None else dim
         if dim % 2 or not 0 < dim <= head_dim:
             raise ValueError(f"rotary dim {dim} must be even, above 0 and at most head_dim {head_dim}")
@@ -184,8 +213,8 @@ class RotaryPositions(Tables):
             raise ValueError(
                 "YaRN needs a rotary dim of 4 or more: it scales each pair by how it turns beside the others"
             )
-        if layout not in ROTARY_LAYOUTS:
-            raise ValueError(f"layout is {layout!r}, expected one of {', '.join(ROTARY_LAYOUTS)}")
+        if base <= 1 and isinstance(scaling, YarnScaling):
+            raise ValueError(f"base is {base}, and must be above 1 for YaRN")
         self.base, self.dim, self.layout, self.scaling = base, dim, layout, scaling
         self.table_size = table_size
         self.compute_tables()

@@ -1,6 +1,7 @@
 """Fields of configurations: which there are, and what they may be."""
 
 import dataclasses
+import math
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, get_args
 
@@ -136,7 +137,7 @@ def check_field(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
         raise UserError(f"{where} is {value!r}, expected one of {', '.join(CHOICES[field.name])}")
     if field.name in PROBABILITIES and not 0 <= value < 1:
         raise UserError(f"{where} is {value!r}, expected a probability from 0 up to, not including, 1")
-    if is_float and field.name not in PROBABILITIES and not value > 0:
+    if is_float and field.name not in PROBABILITIES and not 0 < value < math.inf:
         raise UserError(f"{where} is {value!r}, expected a number above 0")
     if not is_float and type(value) is int and not field.name.endswith("_id"):
         least = 0 if field.name == "position_offset" else 1

@@ -154,6 +154,9 @@ class ModelConfig:
             raise UserError(f"{name} {rotary_dim} must be even, and at most head_dim {head_dim}, for rotary positions")
         if self.positions == "rotary" and self.rotary_scaling == "yarn" and rotary_dim == 2:
             raise UserError("rotary_scaling: yarn needs 4 dimensions of a head that rotate, or more")
+        low, high = self.rotary_low_freq_factor, self.rotary_high_freq_factor
+        if self.positions == "rotary" and self.rotary_scaling == "llama3" and low >= high:
+            raise UserError(f"rotary_low_freq_factor {low} must be below rotary_high_freq_factor {high}")
         if self.positions == "rotary" and self.rotary_scaling == "yarn" and self.rotary_base <= 1:
             raise UserError(f"rotary_base {self.rotary_base} must be above 1 for rotary_scaling: yarn")
 

@@ -1,0 +1,47 @@
+"""The one check of what blocks are made from: what a configuration refuses, a block refuses too, in the same words.
+
+Each function takes arguments by their names. Raises ValueError: one is not what it must be.
+"""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+
+def check_sizes(*, least: int = 1, optional: bool = False, **sizes: Any) -> None:
+    """Whole numbers of at least `least`; None too, where they are optional."""
+    for name, value in sizes.items():
+        if not (optional and value is None) and not (type(value) is int and value >= least):
+            raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+
+
+def check_positive(*, optional: bool = False, **numbers: Any) -> None:
+    """Finite numbers above 0; None too, where they are optional."""
+    for name, value in numbers.items():
+        if not (optional and value is None) and not (_is_number(value) and 0 < value < math.inf):
+            raise ValueError(f"{name} is {value!r}, expected a number above 0")
+
+
+def check_probabilities(**probabilities: Any) -> None:
+    """From 0 up to, not including, 1."""
+    for name, value in probabilities.items():
+        if not (_is_number(value) and 0 <= value < 1):
+            raise ValueError(f"{name} is {value!r}, expected a probability from 0 up to, not including, 1")
+
+
+def check_flags(*, optional: bool = False, **flags: Any) -> None:
+    """True or False; None too, where they are optional."""
+    for name, value in flags.items():
+        if not (optional and value is None) and not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}, expected True or False")
+
+
+def check_choice(choices: Collection[str], **chosen: Any) -> None:
+    """One of the choices."""
+    for name, value in chosen.items():
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
