@@ -205,7 +205,7 @@ class RotaryPositions(Tables):
         check_choice(ROTARY_LAYOUTS, layout=layout)
         check_sizes(table_size=table_size, least=0)
         if not isinstance(scaling, Scaling | None):
-            raise ValueError(f"scaling is {scaling!r}, expected a LinearScaling, Llama3Scaling, YarnScaling or None")
+            raise ValueError(f"scaling is {scaling!r}, expected one of the scalings of this module, or None")
         dim = head_dim if dim is None else dim
         if dim % 2 or not 0 < dim <= head_dim:
             raise ValueError(f"rotary dim {dim} must be even, above 0 and at most head_dim {head_dim}")
