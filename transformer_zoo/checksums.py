@@ -19,7 +19,7 @@ from typing import IO, Any
 from xxhash import xxh3_64, xxh3_64_hexdigest
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import replacing, write_bytes
+from transformer_zoo.files import refuse_pointer, replacing, write_bytes
 
 _DIGITS = 16
 MARK = "xxh3-64:" + "0" * _DIGITS
@@ -127,6 +127,7 @@ def _open(path: Path) -> IO[bytes]:
     """The file without a buffer. What is no regular file, such as a pipe that nobody writes to, would never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise UserError(f"{path}: no regular file; put the file there")
+    refuse_pointer(path)
     return open(path, "rb", buffering=0)
 
 

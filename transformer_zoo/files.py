@@ -175,9 +175,24 @@ def check_readable(path: Path) -> None:
         raise OSError(errno.ESPIPE, "is a named pipe, not a file", str(path))
 
 
+def refuse_pointer(path: Path) -> None:
+    """UserError: the file is the note that stands in for a large one where a repository was cloned without git-lfs."""
+    with path.open("rb", buffering=0) as file:
+        head = file.read(len(_POINTER))
+    if head == _POINTER:
+        raise UserError(
+            f"{path} is a pointer of git-lfs, not the file itself: run `git lfs install` and `git lfs pull` in its "
+            "folder, or download the file"
+        )
+
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
 def read_bytes(path: Path) -> bytes:
-    """All of a file. OSError as `check_readable`, or because the system refuses."""
+    """All of a file. OSError as `check_readable`, or because the system refuses; UserError as `refuse_pointer`."""
     check_readable(path)
+    refuse_pointer(path)
     return path.read_bytes()
 
 

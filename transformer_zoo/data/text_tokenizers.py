@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_bytes
+from transformer_zoo.files import read_bytes, write_bytes
 
 END_OF_TEXT = "<|endoftext|>"  # what the id between documents looks like when it is decoded
 Ids = NDArray[Any]
@@ -120,7 +120,7 @@ def load_content(folder: Path) -> tuple[str, str, dict[str, Any], bytes]:
         names = fields.get("files", [_CONTENT] if (folder / _CONTENT).exists() else [])
         if any(Path(name).name != name for name in names):
             raise ValueError
-        content = b"".join((folder / name).read_bytes() for name in names)
+        content = b"".join(read_bytes(folder / name) for name in names)
     except UserError:
         raise
     except FileNotFoundError as error:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from xxhash import xxh3_64_hexdigest
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_bytes
+from transformer_zoo.files import read_bytes, write_bytes
 
 # All that a tokenizer may be made of. They are kept with a run, byte for byte.
 _NAMES = (
@@ -154,7 +154,7 @@ class TokenizerFiles:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise UserError(f"{path}: cannot read the tokenizer ({error.strerror})") from None
 

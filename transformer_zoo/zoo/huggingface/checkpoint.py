@@ -244,6 +244,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file. UserError: no such file, or none of JSON."""
     try:
         values = json.loads(read_bytes(path))
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
