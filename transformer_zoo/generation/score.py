@@ -89,6 +89,7 @@ def score_ids(
 ) -> list[list[float]]:
     """log p of each token of each target but its first, which is bos; of pairs of source and target as the model takes
     them, at most `batch_tokens` of a batch on either side. nan of what is longer than learned positions take."""
+    check_encoder_decoder(model, "score_ids")
     lengths = list(map(_longer_side, pairs))
     rows: dict[int, list[float]] = {}
     batch: list[int] = []
