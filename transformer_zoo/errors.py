@@ -31,6 +31,15 @@ class UsageError(UserError):
     status = 2
 
 
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """Puts the name of a recipe's field or section before what is wrong with it."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{field}: {error}") from None
+
+
 def escaped(text: str, unprintable: re.Pattern[str] = _UNPRINTABLE) -> str:
     r"""The text without what a terminal would obey: control characters become `\x1b` and the like."""
     return unprintable.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

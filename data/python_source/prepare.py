@@ -18,7 +18,7 @@ VAL_SHARE = 10  # one file in so many is val
 
 def modules(library: Path) -> list[Path]:
     """The .py files of a standard library, in the order of their paths."""
-    paths = (path.relative_to(library) for path in library.rglob("*.py"))
+    paths = (path.relative_to(library) for path in library.rglob("*.py") if path.is_file())
     kept = (path for path in paths if not SKIPPED.intersection(path.parts) and "_sysconfigdata" not in path.name)
     return sorted(kept, key=Path.as_posix)
 

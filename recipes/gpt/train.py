@@ -25,7 +25,7 @@ from transformer_zoo.data import (
     make_text_tokenizer,
     prepare_shards,
 )
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, naming
 from transformer_zoo.generation import generate
 from transformer_zoo.generation.write import encode_prompt
 from transformer_zoo.models import DecoderOnly
@@ -167,9 +167,12 @@ def preset_config(recipe: GptRecipe, tokenizer: TextTokenizer | None) -> Decoder
         changes["vocab_size"] = recipe.tokenizer.vocab_size or ROOM_FOR_SPECIAL
     else:
         changes |= {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, "bos_id": None, "pad_id": None}
-    if not isinstance(get_config(preset), DecoderConfig):
+    with naming("model.preset"):
+        base = get_config(preset)
+    if not isinstance(base, DecoderConfig):
         raise UserError(f"model.preset: {preset} is an encoder-decoder; train it with recipes/translation/train.py")
-    return cast(DecoderConfig, get_config(preset, **changes))
+    with naming("model"):
+        return cast(DecoderConfig, get_config(preset, **changes))
 
 
 def kept_config(recipe: GptRecipe, start: Initial) -> DecoderConfig:

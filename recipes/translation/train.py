@@ -33,7 +33,7 @@ from transformer_zoo.data import (
 from transformer_zoo.data.imported_translation import load_translation_tokenizer
 from transformer_zoo.data.leaks import find_leaks
 from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, naming
 from transformer_zoo.evaluation import bleu_tokenizer, check_scoring, corpus_score, unfit_metrics
 from transformer_zoo.files import make_folder, write_text
 from transformer_zoo.generation import translate, translate_n_best
@@ -213,7 +213,8 @@ def model_config(
     if start is not None:
         return without_special(keep_config(start.config, recipe.model), start.tokenizer)
     changes, preset = overridden(recipe.model), recipe.model.preset
-    base = get_config(preset)
+    with naming("model.preset"):
+        base = get_config(preset)
     if not isinstance(base, EncoderDecoderConfig):
         raise UserError(f"model.preset: {preset} is decoder-only; train it with recipes/gpt/train.py")
     if not recipe.tokenizer.joint:
@@ -230,7 +231,8 @@ def model_config(
         changes.setdefault("never_ids", tuple(sorted(tokenizer.target.special_ids)))
         if not base.count_padding:  # M2M-100's first place follows the id of pad, there as here
             changes.setdefault("position_offset", PAD_ID + 1)
-    return cast(EncoderDecoderConfig, get_config(preset, **changes))
+    with naming("model"):
+        return cast(EncoderDecoderConfig, get_config(preset, **changes))
 
 
 class TrainingCorpus:

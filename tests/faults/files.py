@@ -61,8 +61,10 @@ def data_files() -> Iterator[Case]:
         words = ("gpt.yaml", "--run_dir", "runs/other", "--data.train.path", path)
         return Case("data", f"GPT, {path}: {name}", GPT, words, changed(path, damage), names=path)
 
-    def pairs(name: str, path: str, damage: Damage, *fields: str) -> Case:
-        words = ["mt.yaml", "--run_dir", "runs/other", "--data.train", "{" + ", ".join(fields) + "}"]
+    def pairs(name: str, path: str, damage: Damage, *given: str) -> Case:
+        fields = {"source": "null", "target": "null"} | dict(field.split(": ") for field in given)
+        train = "{" + ", ".join(f"{name}: {value}" for name, value in fields.items()) + "}"
+        words = ["mt.yaml", "--run_dir", "runs/other", "--data.train", train]
         return Case("data", f"pairs, {path}: {name}", TRANSLATION, tuple(words), changed(path, damage), names=path)
 
     def command(name: str, path: str, damage: Damage, *words: str) -> Case:
@@ -135,7 +137,8 @@ def run_folders(place: Path) -> Iterator[Case]:
         for name, damage in damages.YAML_DAMAGES.items():
             if name not in HARMLESS_CONFIGS:
                 yield case(name, f"{run}/config.yaml", damage, words)
-                yield case(name, f"{run}/config.yaml", damage, *goes_on[run])
+            if name != "many digits":
+                yield case(name, f"{run}/config.yaml", damage, *goes_on[run], names=run)
         for name, damage in damages.BINARY_DAMAGES.items():
             yield case(name, f"{run}/model.safetensors", damage, words)
         for name, damage in LYING_SAFETENSORS.items():
@@ -143,11 +146,12 @@ def run_folders(place: Path) -> Iterator[Case]:
         yield from _model_fields(place, run, words)
         for name, damage in damages.BINARY_DAMAGES.items():
             if name != "missing":
-                yield case(name, f"{run}/checkpoints/last.pt", damage, *goes_on[run])
+                yield case(name, f"{run}/checkpoints", in_all_checkpoints(damage), *goes_on[run])
         for name, damage in PICKLES.items():
-            yield case(name, f"{run}/checkpoints/last.pt", damage, *goes_on[run])
+            yield case(name, f"{run}/checkpoints", in_all_checkpoints(damage), *goes_on[run])
+    models = sorted((place / "runs/mt/tokenizer").glob("*.model"))
     tokenizers = {
-        "runs/mt": ("tokenizer/joint.model", damages.BINARY_DAMAGES),
+        "runs/mt": (f"tokenizer/{models[0].name}", damages.BINARY_DAMAGES),
         "runs/gpt": ("tokenizer/text_tokenizer.json", damages.JSON_DAMAGES),
     }
     for run, (file, kinds) in tokenizers.items():
@@ -170,8 +174,16 @@ def run_folders(place: Path) -> Iterator[Case]:
     )
 
 
-# With which a command can do without a recipe, or which are recipes.
-HARMLESS_CONFIGS = ("empty", "only a comment", "escape", "a number for a key", "null for a key", "many digits")
+# YAML that a command can do with in a run's config.yaml: what it asks for is not there, or as it was.
+HARMLESS_CONFIGS = (
+    "empty", "only a comment", "escape", "a number for a key", "null for a key", "many digits", "contains itself",
+    "fields that contain themselves", "merges itself", "names a class", "UTF-16",
+)  # fmt: skip
+
+
+def in_all_checkpoints(damage: Damage) -> Damage:
+    """Of the newest and of the one that would be used in its place."""
+    return lambda folder: [damage(path) for path in folder.glob("*.pt")]
 
 
 def _model_fields(place: Path, run: str, words: str) -> Iterator[Case]:
@@ -281,6 +293,10 @@ def imported_folders(place: Path) -> Iterator[Case]:
             wrong: list[Any] = ["many", [1], {"a": 1}]
             if type(value) is int:
                 wrong += [-5] if name.endswith("_id") else [10**12, 0]
+            if name.endswith("_token_id"):  # several may be given, and generation_config.json has the last word
+                wrong = [] if name.startswith(("decoder_start", "pad")) else ["many", {"a": 1}]
+            if value is None or name.startswith("decoder_vocab"):  # 0 is as null there
+                wrong = [one for one in wrong if one != 0]
             for one in wrong:
                 yield case(f"{name} {one}", f"{folder}/config.json", field(name, one), names="")
         yield case("an unknown field", f"{folder}/config.json", field("zebra", 1), names="zebra")
@@ -291,7 +307,7 @@ def imported_folders(place: Path) -> Iterator[Case]:
             yield case(name, "hf/gpt2/tokenizer.json", damage, names="tokenizer")
         if name not in ("many digits",):
             yield case(name, "hf/marian/vocab.json", damage, names="vocab" if name != "missing" else "")
-        if name in ("empty", "half", "noise", "a list", "a word", "deep", "pipe"):
+        if name in ("empty", "half", "noise", "a list", "a word", "deep", "many digits"):
             yield case(name, "hf/gpt2/tokenizer_config.json", damage, names="tokenizer_config.json")
             yield case(name, "hf/gpt2/generation_config.json", damage, names="generation_config.json")
         yield case(name, "hf/parts/model.safetensors.index.json", damage, names="")

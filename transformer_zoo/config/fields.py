@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any, get_args
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.words import did_you_mean, expected
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "activation": (
@@ -105,10 +106,9 @@ def defaults_of_fields(cls: type) -> dict[str, Any]:
 def check_field_names(cls: type, values: Mapping[str, Any], *, partial: bool = False) -> None:
     """Refuse keys of `values` that are no field of the dataclass `cls`, and, unless `partial`, missing ones."""
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := sorted(set(values) - set(fields)):
-        raise UserError(
-            f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; its fields are {', '.join(fields)}"
-        )
+    if unknown := sorted(set(values) - set(fields), key=str):
+        near = did_you_mean(str(unknown[0]), fields, f"; its fields are {', '.join(fields)}")
+        raise UserError(f"{cls.__name__} has no field {', '.join(map(repr, unknown))}{near}")
     required = {
         n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
@@ -122,19 +122,19 @@ def check_field(owner: str, field: dataclasses.Field[Any], value: Any) -> None:
     allowed: Any = field.type
     types = get_args(allowed) or (allowed,)
     is_float = float in types
-    expected = allowed.__name__ if isinstance(allowed, type) else allowed
     if isinstance(value, bool) and bool not in types:
-        raise UserError(f"{where} is {value!r}, expected {expected}")
+        raise UserError(f"{where} is {value!r}, expected {expected(allowed)}")
     if tuple[int, ...] in types:
         if value is not None and not (isinstance(value, tuple) and all(type(i) is int and i >= 0 for i in value)):
             raise UserError(f"{where} is {value!r}, expected whole numbers from 0")
         return
     if not isinstance(value, (allowed | int) if is_float else allowed):
-        raise UserError(f"{where} is {value!r}, expected {expected}")
+        raise UserError(f"{where} is {value!r}, expected {expected(allowed)}")
     if value is None:
         return
     if field.name in CHOICES and value not in CHOICES[field.name]:
-        raise UserError(f"{where} is {value!r}, expected one of {', '.join(CHOICES[field.name])}")
+        near = did_you_mean(str(value), CHOICES[field.name])
+        raise UserError(f"{where} is {value!r}, expected one of {', '.join(CHOICES[field.name])}{near}")
     if field.name in PROBABILITIES and not 0 <= value < 1:
         raise UserError(f"{where} is {value!r}, expected a probability from 0 up to, not including, 1")
     if is_float and field.name not in PROBABILITIES and not 0 < value < math.inf:

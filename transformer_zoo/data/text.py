@@ -12,6 +12,7 @@ from xxhash import xxh3_128
 from transformer_zoo.data.characters import is_blank
 from transformer_zoo.data.parallel import read_json_lines, read_parts
 from transformer_zoo.errors import UserError
+from transformer_zoo.files import check_readable
 
 _JSON_LINES = (".jsonl", ".jsonl.gz")
 _PART = 1 << 20  # bytes of a line that are read at a time
@@ -126,6 +127,7 @@ def _content(path: Path) -> str:
     """A hash of a file as it lies on the disk."""
     total, buffer = xxh3_128(), memoryview(bytearray(1 << 18))
     try:
+        check_readable(path)
         with path.open("rb", buffering=0) as file:
             while n := file.readinto(buffer):
                 total.update(buffer[:n])

@@ -12,10 +12,11 @@ import jsonargparse
 import yaml
 
 from transformer_zoo.checksums import MARK, read_sealed, seal, verify
-from transformer_zoo.commandline import Parser, refuse, unfit
+from transformer_zoo.commandline import Parser, refuse
 from transformer_zoo.config import CHOICES
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import read_bytes, write_bytes
+from transformer_zoo.words import unfit
 
 T = TypeVar("T")
 

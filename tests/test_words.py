@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
-from transformer_zoo.commandline import did_you_mean, expected, fits, names_of, nearest, unfit
+from transformer_zoo.words import did_you_mean, expected, fits, names_of, nearest, unfit
 
 
 @dataclass
