@@ -103,7 +103,7 @@ def make_optimizer(
     ]
     groups = [group for group in groups if group["params"]]
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in rest)
-    if config.adam_lr is not None:
+    if config.name == "muon" and config.adam_lr is not None:
         groups = [{**group, "lr_ratio": config.adam_lr / lr} for group in groups]
     kind = Adam if config.name == "adam" else AdamW
     parts.append(kind(groups, lr=lr, betas=config.betas, eps=config.eps, fused=fused))
