@@ -12,6 +12,7 @@ import pytest
 # Who may import whom. `errors` is what everybody may raise, and how a command line shows it.
 BELOW: dict[str, set[str]] = {
     "errors": set(),
+    "characters": set(),
     "files": {"errors"},
     "checksums": {"errors", "files"},
     "words": set(),
@@ -20,12 +21,13 @@ BELOW: dict[str, set[str]] = {
     "blocks": {"errors"},
     "models": {"errors", "config", "blocks"},
     "zoo": {"errors", "words", "files", "checksums", "config", "blocks", "models"},
-    "generation": {"errors", "config", "blocks", "models"},
-    "data": {"errors", "commandline", "files", "checksums", "config"},
+    "generation": {"errors", "characters", "config", "blocks", "models"},
+    "data": {"errors", "characters", "commandline", "files", "checksums", "config"},
     "training": {"errors", "words", "commandline", "files", "checksums", "config", "blocks", "models", "data"},
-    "evaluation": {"errors", "files", "checksums", "config", "models", "data", "generation"},
+    "evaluation": {"errors", "characters", "files", "checksums", "config", "models", "data", "generation"},
     "cli": {
         "errors",
+        "characters",
         "commandline",
         "files",
         "checksums",
@@ -42,6 +44,7 @@ BELOW: dict[str, set[str]] = {
 # The lowest rooms also say what they take from outside; a room that is not named here is free to choose.
 OUTSIDE: dict[str, set[str]] = {
     "errors": set(),
+    "characters": set(),
     "files": set(),
     "checksums": {"xxhash"},
     "words": set(),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from transformer_zoo.characters import bare
 from transformer_zoo.cli import main
 from transformer_zoo.data import ParallelFiles, read_parallel
-from transformer_zoo.data.characters import bare
 from transformer_zoo.data.text import TextFiles
 
 PAIRS = [(f"The {n}th train leaves.", f"Zug {n // 2} fährt ab.") for n in range(60)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from transformer_zoo.data.characters import bare
+from transformer_zoo.characters import bare
 from transformer_zoo.data.splits import assign, digest, keys, split_pairs
 from transformer_zoo.errors import UserError
 

@@ -86,7 +86,7 @@ def test_a_line_of_space_is_empty_for_a_tokenizer_that_has_tokens_for_space(mode
 
 def test_nothing_in_nothing_out(model: EncoderDecoder) -> None:
     assert list(translate(model, Pair(), [])) == []
-    assert list(translate(model, Pair(), ["", " "])) == ["", ""]
+    assert list(translate(model, Pair(), ["", " ", "\u200b", "\ufeff\u200e"])) == ["", "", "", ""]
 
 
 def test_a_window_is_answered_before_the_next_is_read(model: EncoderDecoder) -> None:

@@ -119,7 +119,7 @@ def _split_text(
     files: list[Path], held_out: dict[str, float], folder: Path, jsonl_key: str, separator: str | None, unit: Unit
 ) -> None:
     """The text is read twice, once for its keys and once to be written: it may be bigger than memory."""
-    from transformer_zoo.data.characters import is_blank
+    from transformer_zoo.characters import is_blank
     from transformer_zoo.data.splits import TRAIN, assign, keys
     from transformer_zoo.data.text import TextFiles
 
@@ -147,7 +147,7 @@ def _split_text(
 
 
 def _pieces(document: str, unit: Unit) -> Iterable[str]:
-    from transformer_zoo.data.characters import is_blank
+    from transformer_zoo.characters import is_blank
 
     if unit == "document":
         return [document]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from transformer_zoo.characters import is_blank
 from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.data.pieces import Pieces
 from transformer_zoo.data.tokenizer_files import TokenizerFiles
@@ -58,7 +59,7 @@ class ImportedSide:
         Raises:
             UserError: no language is chosen; a text that is not Unicode, or has a token that the model does not know.
         """
-        if self._refusal is not None and not all(self.tag_of(text) or not text.strip() for text in texts):
+        if self._refusal is not None and not all(self.tag_of(text) or is_blank(text) for text in texts):
             raise UserError(self._refusal)
         rows = self._pieces.encode_batch(texts)
         if self._pieces.n_ids > self.vocab_size and (over := [i for r in rows for i in r if i >= self.vocab_size]):

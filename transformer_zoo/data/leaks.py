@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from transformer_zoo.data.characters import bare, is_blank
+from transformer_zoo.characters import bare, is_blank
 from transformer_zoo.data.parallel import ParallelText
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
-from transformer_zoo.data.characters import EMPTY, INVISIBLE, is_blank, why_blank
+from transformer_zoo.characters import EMPTY, INVISIBLE, is_blank, why_blank
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import check_readable
 

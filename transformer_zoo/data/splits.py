@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from transformer_zoo.data.characters import bare, is_blank
+from transformer_zoo.characters import bare, is_blank
 from transformer_zoo.errors import UserError
 
 Row = tuple[str, ...]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from xxhash import xxh3_128
 
-from transformer_zoo.data.characters import is_blank
+from transformer_zoo.characters import is_blank
 from transformer_zoo.data.parallel import read_json_lines, read_parts
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import check_readable

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 
+from transformer_zoo.characters import is_blank
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.beam import Penalty, beam_search
 from transformer_zoo.generation.inference import evaluating, pad_ids
@@ -182,9 +183,9 @@ def _prepare(finder: "_Finder", texts: Sequence[str], first: int, trained: int, 
     side, config = finder.tokenizer.source, finder.model.config
     holds = config.max_seq_len if config.positions == "learned" else max(config.max_seq_len, trained)
     [nothing], lines = side.encode_batch([""]), []
+    texts = ["" if is_blank(text) else text for text in texts]
     for number, (text, ids) in enumerate(zip(texts, side.encode_batch(texts), strict=True), first):
-        empty = ids == nothing or not text.strip()
-        pieces = [] if empty else cut_line(side, text.strip(), ids, trained=trained, holds=holds)
+        pieces = [] if ids == nothing else cut_line(side, text.strip(), ids, trained=trained, holds=holds)
         if pieces and is_long(len(ids) + 1, trained=trained, holds=holds):
             how = "in pieces" if len(pieces) > 1 else "as a whole, which is one sentence"
             notes.add(number, f"much longer than max_source_tokens ({min(trained, holds)}); translated {how}")

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from transformer_zoo.data.characters import EMPTY, INVISIBLE, bare, is_blank, why_blank
+from transformer_zoo.characters import EMPTY, INVISIBLE, bare, is_blank, why_blank
 
 FORMAT = ["\u200b", "\u200c", "\u200d", "\u2060", "\ufeff", "\u200e", "\u200f", "\u202e", "\u2066", "\u061c", "\u00ad"]
 
