@@ -14,9 +14,6 @@ SHELL := bash
 
 PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3  # the first that will do
 VENV ?= .venv
-# torch's threads wait for each other by spinning. Where something else wants the cores too, giving up soon is several
-# times faster, and it costs nothing where they are free.
-export GOMP_SPINCOUNT ?= 20000
 WORKERS ?= 2
 
 demo: $(VENV)/installed

@@ -89,7 +89,8 @@ def checkout(commit: str) -> Iterator[Path]:
 def side(tree: Path, threads: int) -> Iterator[Callable[[str], float]]:
     """A process that does rows with the package of `tree`; the function gives the seconds of one."""
     command = [sys.executable, "-W", "ignore", str(WORKER), str(threads)]
-    environment = os.environ | {"PYTHONPATH": str(tree)}
+    fixed = {"OMP_NUM_THREADS": str(threads)}  # what is compared is the code, not how it gives way to others
+    environment = os.environ | fixed | {"PYTHONPATH": str(tree)}
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as process:

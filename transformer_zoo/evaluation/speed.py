@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from transformer_zoo.files import write_json
+from transformer_zoo.threads import adapt
 
 OURS = "transformer_zoo"
 
@@ -123,6 +124,7 @@ def compete(contestants: Sequence[Contestant], rounds: int, title: str, device: 
         for number in range(-1, rounds):
             for i in np.roll(np.arange(len(contestants)), -number).tolist():
                 bar.set_postfix_str(f"{contestants[i].name} {contestants[i].precision}")
+                adapt()  # for all: else only ours would, and theirs be measured at what it found
                 start = time.perf_counter()
                 amount = contestants[i].run(number)
                 if device.type == "cuda":

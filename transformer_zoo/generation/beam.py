@@ -23,6 +23,7 @@ from transformer_zoo.generation.guesser import Guesser
 from transformer_zoo.generation.lookup import Lookup
 from transformer_zoo.generation.search import Hypothesis, Search
 from transformer_zoo.models import DecoderCache, EncoderDecoder, check_draft, check_encoder_decoder, highest_logits
+from transformer_zoo.threads import adapt
 
 Penalty = Literal["gnmt", "length"]
 
@@ -154,6 +155,7 @@ def _run(
     origin = list(range(len(search.tokens)))  # which source a row is
     results: list[list[Hypothesis]] = [[] for _ in origin]
     for step, (penalty, logits) in enumerate(zip(penalties, read, strict=False)):
+        adapt()
         is_forced, is_last = step in forced_steps, step + 1 in limits
         n_live = search.advance(logits.float(), beam, penalty, is_forced=is_forced, is_last=is_last)
         done = [row for row, (n, i) in enumerate(zip(n_live, origin, strict=True)) if not n and not results[i]]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.threads import adapt
 
 
 def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor | None]:
@@ -21,6 +22,7 @@ def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor 
 @contextmanager
 def evaluating(model: EncoderDecoder | DecoderOnly, dtype: torch.dtype) -> Iterator[None]:
     """Evaluation mode and autocast to `dtype` (none for float32), and afterwards the mode as it was."""
+    adapt()
     was_training = model.training
     if was_training:
         model.eval()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.threads import adapt
 from transformer_zoo.training import distributed
 from transformer_zoo.training.averaging import MovingAverage
 from transformer_zoo.training.checkpoint import (
@@ -233,6 +234,7 @@ class Trainer:
         for index, batch in enumerate(micro_batches):
             # The dropout of each micro-batch has a seed of its own, so there is no generator state to save.
             seed_all(config.seed, done.step, index * self.world.size + self.world.rank)
+            adapt()
             with distributed.sync(self.objective, now=index == len(micro_batches) - 1):
                 with self._autocast():
                     loss, nll = self.objective(batch.to(self.device, non_blocking=True))

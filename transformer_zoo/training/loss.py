@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformer_zoo.blocks import TokenEmbedding, key_mask, token_ids
 from transformer_zoo.blocks.derivatives import differentiate, is_more_asked, is_plain
 from transformer_zoo.blocks.linear import cpu_has_bfloat16, in_autocast_dtype, multiply
+from transformer_zoo.threads import adapt
 from transformer_zoo.training.feed import Batch
 
 BLOCK_LOGITS = 1 << 19  # on a CPU: few enough to stay in its cache
@@ -212,6 +213,7 @@ def total_nll(objective: nn.Module, batches: Iterable[Batch]) -> tuple[float, in
     device = next(objective.parameters()).device
     total, n_tokens = torch.zeros((), dtype=torch.float64, device=device), 0
     for batch in batches:
+        adapt()
         total += objective(batch.to(device))[1]
         n_tokens += batch.n_tokens
     return total.item(), n_tokens
