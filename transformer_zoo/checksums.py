@@ -13,6 +13,7 @@ import re
 import stat
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ MARK = "xxh3-64:" + "0" * _DIGITS
 
 _FOUND = re.compile(rb"xxh3-64:([0-9a-f]{%d})" % _DIGITS)
 _HEAD, _TAIL = 4096, 64
+_LARGE = 16 << 20
 _CHUNK = 1 << 18  # bytes that stay in the cache between reading and summing up
 
 
@@ -43,8 +45,12 @@ def seal(content: bytes) -> bytes:
 
 def seal_file(path: Path) -> str:
     """Fills in the checksum of a file that holds MARK and returns it. The caller syncs."""
-    with path.open("rb+") as file:
+    with path.open("rb+") as file, ThreadPoolExecutor(1) as pool:
+        # Of a large file the disk writes the most while the sum is taken.
+        synced = pool.submit(os.fsync, file.fileno()) if path.stat().st_size > _LARGE else None
         at, _, digits = _measure(file)
+        if synced is not None:
+            synced.result()
         file.seek(at)
         file.write(digits.encode())
     return digits
