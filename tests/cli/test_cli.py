@@ -397,7 +397,7 @@ def test_average_is_the_mean_of_the_last(tmp_path: Path, capsys: pytest.CaptureF
         ("translate RUN --input RUN/test.en --output RUN/none/out", 1, "none/out"),
         ("translate RUN --input RUN/test.en --n-best 1025", 1, "n_best 1025 is more than 1024"),
         ("translate RUN --device tpu", 1, "'tpu'"),
-        ("evaluate RUN --split three", 1, "no split 'three': take one of one, two, validation"),
+        ("evaluate RUN --split three", 1, "no split 'three': it names one, two, validation"),
         ("evaluate RUN --tokenize 14a", 1, "'14a'"),
         ("average RUN --last 4", 1, "3 checkpoints"),
         ("average nowhere", 1, "nowhere: no such run folder"),

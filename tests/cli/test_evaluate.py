@@ -63,7 +63,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> Callable[..., Report]:
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
     """Exit status and the one line of `evaluate WORDS`, which must not translate anything."""
-    monkeypatch.setattr(evaluate, "translate_n_best", lambda *_, **__: pytest.fail("it translates"))
+    monkeypatch.setattr(evaluate, "translate", lambda *_, **__: pytest.fail("it translates"))
 
     def ended(*words: object) -> tuple[int, str]:
         try:
@@ -330,6 +330,50 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_translated(
     for words, status, message in cases:
         assert refused(*words)[0] == status, words
         assert message in refused(*words)[1], words
+
+
+FILES = {"source": "s", "target": "t"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"data": {"tests": ["a"]}}, "data.tests is"),
+        ({"data": {"tests": "abc"}}, "data.tests is 'abc'"),
+        ({"data": {"tests": {"a": 3}}}, "data.tests.a is 3"),
+        ({"data": {"tests": {"a": None}}}, "data.tests.a is empty"),
+        ({"data": {"tests": {3: FILES}}}, "data.tests: 3 is no name for a file"),
+        *(
+            ({"data": {"tests": {name: FILES}}}, "is no name")
+            for name in ("../../x", "/x", "", ".x", "a/b", "a\n", "..")
+        ),
+        ({"data": {"tests": {"validation": FILES}}}, "'validation' is the name of another split"),
+        ({"data": {"tests": {"one": {"sourc": "x"}}}}, "data.tests.one.sourc: no such field"),
+        ({"data": {"tests": {"one": {**FILES, "references": "x"}}}}, "data.tests.one.references is 'x'"),
+        ({"data": {"tests": {"one": {**FILES, "references": [3]}}}}, "data.tests.one.references is [3]"),
+        ({"data": {"tests": {"one": {**FILES, "source_column": 0}}}}, "source_column"),
+        ({"data": {"validation": 3}}, "data.validation is 3"),
+        ({"data": {"target_lang": 5}}, "data.target_lang is 5"),
+        ({"data": {"target_lang": ["zh"]}}, "data.target_lang is ['zh']"),
+        ({"test": {"bleu_tokenize": 3}}, "test.bleu_tokenize is 3"),
+        ({"test": {"bleu_tokenize": ["zh"]}}, "test.bleu_tokenize is ['zh']"),
+        ({"test": {"beam": "wide"}}, "test.beam is 'wide'"),
+        ({"test": {"metrics": "bleu"}}, "test.metrics is 'bleu'"),
+        ({}, "has no data.tests"),
+    ],
+)
+def test_a_strangers_recipe_is_one_line_and_writes_nothing_elsewhere(
+    run: Path, tmp_path: Path, fields: dict[str, Any], message: str, refused: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "a" / "b" / "run"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "evaluation", ignore_errors=True)
+    save_recipe(folder / "config.yaml", fields)
+    before = sorted(tmp_path.rglob("*"))
+    status, line = refused(folder)
+    assert status == 1
+    assert message in line
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 OPTIONS = {

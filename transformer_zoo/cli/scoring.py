@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse.typing import PositiveInt
 
 from transformer_zoo.errors import UsageError, UserError
-from transformer_zoo.files import is_file_name
 
 if TYPE_CHECKING:
     from transformer_zoo.data.parallel import ParallelFiles, ParallelText
@@ -68,21 +67,13 @@ def named_texts(run: Path, recipe: Mapping[str, Any], split: str | None) -> "dic
 
     path, data = run / "config.yaml", recipe.get("data") or {}
     tests = data.get("tests") or {}
-    if not isinstance(tests, dict) or not all(map(is_file_name, tests)):
-        raise UserError(f"{path}: data.tests has a name that is none for a file; take letters, digits, - and _")
     splits = {**tests, **{name: data[name] for name in ("validation", "train") if data.get(name)}}
     if split is None and not tests:
         raise UserError(f"{path} has no data.tests: give --split validation, or --source and --reference")
     if split is not None and split not in splits:
-        raise UserError(f"{path} has no split {split!r}: take one of {', '.join(splits)}")
+        raise UserError(f"{path} has no split {split!r}: it names {', '.join(splits) or 'none'}")
     wanted = tests if split is None else {split: splits[split]}
-    try:
-        files = {name: ParallelFiles(**given) for name, given in wanted.items()}
-        for text in files.values():
-            text.validate()
-            list(map(Path, text.paths))
-    except (TypeError, AttributeError):
-        raise UserError(f"{path} is damaged, data has other fields than texts have: put it back from a copy") from None
+    files = {name: ParallelFiles(**given) for name, given in wanted.items()}
     kept = {name: kept_test(run, name, len(files[name].references)) for name in files if name in tests}
     return {**files, **{name: copy for name, copy in kept.items() if all(Path(p).exists() for p in copy.paths)}}
 

@@ -57,8 +57,10 @@ class SearchOptions:
         from transformer_zoo.training.checkpoint import load_translation_run
         from transformer_zoo.training.device import choose_device
         from transformer_zoo.training.imported import translating
+        from transformer_zoo.training.translation import check_recipe
 
         loaded, chosen = load_translation_run(run, device=choose_device(self.device)), vars(languages).values()
+        check_recipe(run, loaded.recipe)
         if any(chosen):
             loaded = translating(loaded, *chosen, of=str(run))
         return loaded

@@ -1,8 +1,9 @@
 """What the trainer and its options need to know about translation: the recipe's fields and the objective."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from transformer_zoo.training.config import RunConfig, TrainingConfig, Validatio
 from transformer_zoo.training.initial import check_init_from
 from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens, total_nll
 from transformer_zoo.training.options import overrides_of
+from transformer_zoo.words import unfit
 
 LEAST_PIECES = 5  # the four special ones, and one to write with
 
@@ -178,11 +180,7 @@ class Recipe(RunConfig):
                 raise UserError(f"data.{name}: {error}") from None
         if data.train.references:
             raise UserError("data.train.references: training takes one target a line; leave them out")
-        for name in data.tests:
-            if not is_file_name(name):
-                raise UserError(f"data.tests: {name!r} is no name for a file; take letters, digits, - and _")
-            if name in ("train", "validation"):
-                raise UserError(f"data.tests: {name!r} is the name of another split; give the test another one")
+        check_test_names(data.tests)
         if (ratio := data.cleaning.max_length_ratio) and not 1 <= ratio < math.inf:
             raise UserError(f"data.cleaning.max_length_ratio is {ratio}, expected 0 or at least 1")
 
@@ -196,6 +194,40 @@ class Recipe(RunConfig):
             raise UserError(
                 "tokenizer.target_vocab_size: a joint vocabulary has one size; leave it out or set joint: false"
             )
+
+
+def check_test_names(names: Iterable[Any]) -> None:
+    """Whether tests are called what files can be called, and no other split is.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name in names:
+        if not is_file_name(name):
+            raise UserError(f"data.tests: {name!r} is no name for a file; take letters, digits, - and _")
+        if name in ("train", "validation"):
+            raise UserError(f"data.tests: {name!r} is the name of another split; give the test another one")
+
+
+def check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Checks what a run is translated and scored by, in a recipe that may be a stranger's.
+
+    Raises:
+        UserError: a field is not what it can be.
+    """
+    data = recipe.get("data") or {}
+    tests, test = data.get("tests") or {}, recipe.get("test") or {}
+    wrong = unfit(TestConfig, test, "test") or unfit(str | None, data.get("target_lang"), "data.target_lang")
+    wrong = wrong or unfit(dict[str, ParallelFiles], tests, "data.tests")
+    for name in ("validation", "train"):
+        if data.get(name) is not None:
+            wrong = wrong or unfit(ParallelFiles, data[name], f"data.{name}")
+    try:
+        if wrong:
+            raise UserError(wrong)
+        check_test_names(tests)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.yaml'}: {error}") from None
 
 
 def special_ids(config: EncoderDecoderConfig) -> SpecialIds:
