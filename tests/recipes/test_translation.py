@@ -541,3 +541,22 @@ def test_a_model_that_cannot_fit_is_refused_before_anything_is_read(
     with pytest.raises(UserError, match=r"^at least [\d,]+ bytes of memory are needed \(weights [\d,]+, gradients"):
         train(recipe, *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_diverged_goes_on_as_it_says(recipe: Path, tmp_path: Path, train: Callable[..., None]) -> None:
+    mad = ["--optimizer.name", "adam", "--optimizer.lr", "1e30"]
+    with pytest.raises(UserError, match=r"nothing is kept.*Start again with --optimizer\.lr 3\.3e\+29$"):
+        train(recipe, *mad)
+    train(recipe, "--optimizer.lr", "0.01", "--training.max_updates", 4)
+    sane = ["--optimizer.lr", "0.01", "--training.max_updates", 12]
+    with pytest.raises(UserError, match=r"optimizer\.lr was 0\.01, now 1e\+30.*go on with the change: --allow_change"):
+        train(recipe, *sane, "--optimizer.lr", "1e30")
+    with pytest.raises(UserError, match=r"update 4 is kept in .*goes on from there with --optimizer\.lr .* --allow"):
+        train(recipe, *sane, "--optimizer.lr", "1e30", "--allow_change", "true")
+    train(recipe, *sane, "--optimizer.lr", "0.002", "--allow_change", "true")
+    assert "allow_change" not in (tmp_path / "run" / "config.yaml").read_text()
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["step"], results["validation"]["loss"] < 10) == (12, True)
+    with pytest.raises(UserError, match="seed was 1, now 2") as refused:  # another run altogether
+        train(recipe, *sane, "--optimizer.lr", "0.002", "--seed", 2, "--allow_change", "true")
+    assert "go on" not in str(refused.value)

@@ -134,3 +134,17 @@ def test_finished_means_finished_with_the_same_limits_weights_and_tests(
     (tmp_path / "results.json").write_bytes((tmp_path / "results.json").read_bytes().replace(b"5", b"4", 1))
     with pytest.warns(UserWarning, match=r"results\.json is damaged.*it is made again"):
         assert not is_finished(tmp_path, recipe(), {})
+
+
+def test_what_a_run_is_made_of_may_change_where_that_is_allowed_and_nothing_else(tmp_path: Path) -> None:
+    started(tmp_path, recipe())
+    changed = recipe(optimizer__lr=0.01, precision="float32", training__batch_tokens=3, schedule={"warmup": 7})
+    with pytest.raises(UserError, match=r"optimizer\.lr was 0\.1, now 0\.01.*--allow_change true"):
+        check_run(tmp_path, changed, {})
+    check_run(tmp_path, {**changed, "allow_change": True}, {})
+    for other in ({"seed": 2}, {"optimizer__name": "adam"}, {"tokenizer__vocab_size": 9}, {"model__d_model": 3}):
+        with pytest.raises(UserError, match="holds another run") as refused:
+            check_run(tmp_path, recipe(allow_change=True, **other), {})
+        assert "--allow_change" not in str(refused.value)
+    open_run(tmp_path, {**changed, "allow_change": True}).close()
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == changed
