@@ -146,5 +146,5 @@ def test_what_a_run_is_made_of_may_change_where_that_is_allowed_and_nothing_else
         with pytest.raises(UserError, match="holds another run") as refused:
             check_run(tmp_path, recipe(allow_change=True, **other), {})
         assert "--allow_change" not in str(refused.value)
-    open_run(tmp_path, {**changed, "allow_change": True}).close()
-    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == changed
+    open_run(tmp_path / "new", {**changed, "allow_change": True}, {}).close()
+    assert yaml.safe_load((tmp_path / "new" / "config.yaml").read_text()) == changed
