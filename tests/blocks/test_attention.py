@@ -124,7 +124,7 @@ def test_plain_products_where_the_fused_kernel_is_slow(monkeypatch: pytest.Monke
         raise NotImplementedError("fused")
 
     def plain(n: int, dtype: torch.dtype, dropout: float = 0.0) -> bool:
-        x = torch.randn(1, 1, n, 4, dtype=dtype)
+        x = torch.randn(1, 1, n, 96, dtype=dtype)
         try:
             attend(x, x, x, dropout=dropout)
         except NotImplementedError:
@@ -141,6 +141,24 @@ def test_plain_products_where_the_fused_kernel_is_slow(monkeypatch: pytest.Monke
         assert plain(128, torch.float32, dropout=0.1)
         assert not plain(129, torch.float32, dropout=0.1)
         assert not plain(16, torch.float32)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_narrow_heads_in_bfloat16_are_multiplied_in_float32(dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "cpu_has_bfloat16", lambda: True)
+    x = torch.randn(2, 3, 5, 8).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.manual_seed(1)
+        got = attend(x, x, x, dropout=dropout, is_causal=True)
+    torch.manual_seed(1)
+    wide = x.detach().float().requires_grad_()
+    wanted = attend(wide, wide, wide, dropout=dropout, is_causal=True)
+    assert torch.equal(got, wanted.bfloat16())
+    got.sum().backward()
+    wanted.sum().backward()
+    assert x.grad is not None
+    assert wide.grad is not None
+    assert_close(x.grad.float(), wide.grad, rtol=0.02, atol=0.02)
 
 
 def test_both_kernels_agree_at_lengths_around_the_choice() -> None:

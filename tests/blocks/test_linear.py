@@ -38,7 +38,7 @@ def test_bfloat16_is_the_same_with_and_without_its_instructions(
     instructions: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Inputs rounded, added up in float32, the sum rounded: within one rounding of the product in float64."""
-    monkeypatch.setattr(linear_module, "cpu_has_bfloat16", lambda: instructions)
+    monkeypatch.setattr(linear_module, "float32_is_as_fast", lambda n: not instructions)
     module, x = Linear(67, 31), torch.randn(5, 7, 67, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         y = module(x)
@@ -57,6 +57,7 @@ def test_bfloat16_is_the_same_with_and_without_its_instructions(
 @pytest.fixture
 def _halved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every product in bfloat16 is one that is taken in halves."""
+    monkeypatch.setattr(linear_module, "_SMALL_WEIGHT", 0)
     monkeypatch.setattr(linear_module, "_leaves_one_idle", lambda *shape: True)
     monkeypatch.setattr(linear_module, "_ROWS_FOR_ONE", range(1, 100))
 

@@ -13,7 +13,7 @@ from transformer_zoo.blocks.arguments import check_flags, check_positive, check_
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.derivatives import differentiable, is_plain, is_transformed
 from transformer_zoo.blocks.dropout import dropout as drop
-from transformer_zoo.blocks.linear import Linear, cpu_has_bfloat16, in_autocast_dtype
+from transformer_zoo.blocks.linear import Linear, cpu_has_bfloat16, float32_is_as_fast, in_autocast_dtype
 from transformer_zoo.blocks.masks import causal_mask, check_bias, check_mask, combine_masks
 from transformer_zoo.blocks.norm import RMSNorm
 from transformer_zoo.blocks.rotary import Rotation
@@ -59,6 +59,13 @@ def attend(
         check_probabilities(dropout=dropout)
     if is_causal and (mask is not None or queries.size(2) != keys.size(2)):
         raise ValueError("is_causal needs Tq == Tk and no mask: fold causality into the mask (causal_mask) instead")
+    if _is_small_bfloat16(queries):
+        wide = (queries.float(), keys.float(), values.float())
+        with torch.autocast("cpu", enabled=False):
+            out = attend(
+                *wide, mask=mask, bias=bias, is_causal=is_causal, dropout=dropout, scale=scale, softcap=softcap
+            )
+        return out.to(queries.dtype)
     if softcap is not None or _matmul_is_wanted(queries, keys, dropout):
         if is_causal:
             mask = causal_mask(queries.size(2), device=queries.device)
@@ -176,6 +183,13 @@ def _matmul_is_wanted(queries: Tensor, keys: Tensor, dropout: float) -> bool:
 
 
 _SHORT, _MEDIUM = 128 * 128, 512 * 512
+
+
+def _is_small_bfloat16(queries: Tensor) -> bool:
+    """So narrow that a CPU which multiplies bfloat16 gains nothing by it, as for the projections around it."""
+    if queries.dtype != torch.bfloat16 or queries.device.type != "cpu" or is_plain() or not cpu_has_bfloat16():
+        return False
+    return float32_is_as_fast((queries.size(1) * queries.size(3)) ** 2)
 
 
 def _fill_vector(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks import TokenEmbedding, key_mask, token_ids
 from transformer_zoo.blocks.derivatives import differentiate, is_more_asked, is_plain
-from transformer_zoo.blocks.linear import cpu_has_bfloat16, in_autocast_dtype, multiply
+from transformer_zoo.blocks.linear import float32_is_as_fast, in_autocast_dtype, multiply
 from transformer_zoo.threads import adapt
 from transformer_zoo.training.feed import Batch
 
@@ -42,7 +42,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden.dtype, torch.float32)
         n_tokens = len(weight)
-        matrix = _in_whole_vectors(weight, hidden.dtype)  # (V', D), V' >= V
+        in_float32 = _is_bfloat16_on_cpu(hidden) and float32_is_as_fast(weight.numel())
+        matrix = weight.to(hidden.dtype) if in_float32 else _in_whole_vectors(weight, hidden.dtype)  # (V', D), V' >= V
         need_grad = grad_enabled and any(ctx.needs_input_grad)  # the latter does not know of torch.no_grad
         nll = hidden.new_zeros((), dtype=wide)
         log_z = hidden.new_zeros((), dtype=wide)
@@ -51,10 +52,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias, dtype=wide) if need_grad and bias is not None else None
         block = chunk if hidden.is_cuda else max(BLOCK_LOGITS // n_tokens, 1)
         for start in range(0, len(hidden), chunk):
-            rows, labels = hidden[start : start + chunk], targets[start : start + chunk, None]
-            product = _wide_product(rows, matrix.t(), wide)  # (chunk, V')
+            labels = targets[start : start + chunk, None]
+            n, rows = len(labels), _in_few_sizes(hidden[start : start + chunk], in_float32)  # (chunk', D)
+            product = _wide_product(rows, matrix.t(), wide, in_float32)  # (chunk', V')
             grads = product if product.dtype == hidden.dtype else torch.empty_like(product, dtype=hidden.dtype)
-            blocks = (x.split(block) for x in (product[:, :n_tokens], grads[:, :n_tokens], labels))
+            blocks = (x.split(block) for x in (product[:n, :n_tokens], grads[:n, :n_tokens], labels))
             for some, grad, label in zip(*blocks, strict=True):
                 logits = some.to(wide) if bias is None else some + bias.to(wide)  # (block, V)
                 losses = _differentiate(logits, label, grad if need_grad else None, smoothing, softcap, vocab_size)
@@ -64,16 +66,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     grad_bias += grad.sum(0, dtype=wide)
             if grad_hidden is None:
                 continue
-            if _is_emulated(grads):
-                grad_hidden[start : start + chunk] = _wide_product(grads, matrix, wide)
+            if in_float32 or len(rows) > n:
+                grad_hidden[start : start + chunk] = _wide_product(grads, matrix, wide, in_float32)[:n]
             else:
                 multiply(grads, matrix, out=grad_hidden[start : start + chunk])
             if grad_weight is None:
-                grad_weight = _wide_product(grads.t(), rows, wide)[:n_tokens].to(wide)
+                grad_weight = _wide_product(grads.t(), rows, wide, in_float32)[:n_tokens].to(wide)
             elif grads.dtype == wide:
                 grad_weight.addmm_(grads.t(), rows)
             else:
-                grad_weight += _wide_product(grads.t(), rows, wide)[:n_tokens]
+                grad_weight += _wide_product(grads.t(), rows, wide, in_float32)[:n_tokens]
         loss = nll.clone()
         if smoothing:
             # The mean over the vocabulary of -log p is log Z less the mean logit, which is a product with the mean row.
@@ -151,30 +153,35 @@ def _differentiate(
     return nll, log_z
 
 
-def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """a @ b, accumulated and kept in `dtype` where the device can; else as it is computed."""
+def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype, in_float32: bool) -> Tensor:
+    """a @ b, accumulated and kept in `dtype` where the device can, or it shall; else as it is computed."""
     if a.is_cuda and a.dtype != dtype:
         return torch.mm(a, b, out_dtype=dtype)
-    if _is_emulated(a):
+    if in_float32:
         return a.to(dtype) @ b.to(dtype)
     return a @ b
 
 
 def _in_whole_vectors(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight (V, D) in this dtype; where a CPU multiplies bfloat16, zero rows fill its last vector of logits up, or
-    rows of logits would not begin with whole ones, and take 1.5 times as long.
+    """The weight (V, D) in this dtype; where a CPU is to multiply it in bfloat16, zero rows fill its last vector of
+    logits up, or rows of logits would not begin with whole ones, and take 1.5 times as long.
     """
     missing = -len(weight) % 32  # 64 bytes
-    if not missing or weight.device.type != "cpu" or dtype != torch.bfloat16 or not cpu_has_bfloat16():
+    if not missing or weight.device.type != "cpu" or dtype != torch.bfloat16:
         return weight.to(dtype)
     matrix = weight.new_zeros(len(weight) + missing, weight.size(1), dtype=dtype)
     matrix[: len(weight)] = weight
     return matrix
 
 
-def _is_emulated(x: Tensor) -> bool:
-    """Whether torch would emulate a product with x, several times slower than one in float32."""
-    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not cpu_has_bfloat16()
+def _in_few_sizes(rows: Tensor, in_float32: bool) -> Tensor:
+    """Zero rows added to (N, D) where for each number of them a CPU would prepare kernels, and keep them."""
+    missing = -len(rows) % 32
+    return F.pad(rows, (0, 0, 0, missing)) if missing and _is_bfloat16_on_cpu(rows) and not in_float32 else rows
+
+
+def _is_bfloat16_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16
 
 
 def select_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
