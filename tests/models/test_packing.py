@@ -237,3 +237,30 @@ def test_a_packed_model_keeps_its_draft() -> None:
 def test_only_models_are_packed(function: Callable[[Any], object]) -> None:
     with pytest.raises(UserError, match="takes a DecoderOnly or an EncoderDecoder, not a Linear"):
         function(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, that this way is not its newest
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("build", [small_gpt, small_model])
+def test_torch_quantizes_every_projection_too(build: Callable[..., Any], tied: bool) -> None:
+    own_head: dict[str, Any] = {"share_embeddings": "none"} if build is small_model else {"tie_embeddings": False}
+    model = build() if tied else build(**own_head)
+    n_linear = sum(isinstance(part, torch.nn.Linear) for part in model.modules())
+    quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    found = sum(type(part) is torch.ao.nn.quantized.dynamic.Linear for part in quantized.modules())
+    assert found == n_linear > 10
+    assert (call(quantized) - call(model)).norm() < 0.05 * call(model).norm()
+    if tied:
+        write(quantized)
+
+
+def test_a_quantized_model_writes_by_itself() -> None:
+    """Its cache is not of the 8 bits of its weights."""
+    model = small_gpt()
+    quantized = tz.quantize(model)
+    assert quantized.new_cache(1, 4).layers[0].keys.dtype == torch.float32
+    ids = torch.tensor([[4, 5, 6, 7]])
+    with torch.no_grad():
+        cache = quantized.new_cache(1, 4)
+        parts = [quantized(part, cache=cache) for part in ids.split(2, 1)]
+        torch.testing.assert_close(torch.cat(parts, 1), quantized(ids), atol=0.1, rtol=0.1)

@@ -137,7 +137,10 @@ class DecoderOnly(nn.Module):
         self, batch: int, capacity: int, *, dtype: torch.dtype | None = None, static: bool = False
     ) -> DecoderCache:
         """A cache for up to `capacity` tokens in each of `batch` rows. dtype: None: that of the weights."""
-        cache = self.decoder.new_cache(batch, capacity, dtype=dtype, static=static)
+        weight = self.embedding.weight
+        cache = self.decoder.new_cache(
+            batch, capacity, dtype=dtype or weight.dtype, device=weight.device, static=static
+        )
         if self.ngram_embedding is not None:
             shape = batch, self.ngram_embedding.n - 1
             cache.recent = torch.full(shape, -1, device=self.head_weight.device)

@@ -98,7 +98,7 @@ class EncoderDecoder(nn.Module):
         """(..., D) -> (..., V)."""
         if self.head is None:
             return linear(hidden, self.head_weight, self.logit_bias)
-        logits: Tensor = self.head(hidden, self.logit_bias)
+        logits: Tensor = self.head(hidden) if self.logit_bias is None else self.head(hidden, self.logit_bias)
         return logits
 
     @property

@@ -246,11 +246,12 @@ class Decoder(_Stack):
         *,
         memory: Tensor | None = None,
         dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
         static: bool = False,
     ) -> DecoderCache:
         """A cache for `capacity` tokens a row; a memory (B, Ts, D), where there is one, is projected by every layer.
 
-        dtype: of keys and values; None: that of the memory's projections, or of the weights.
+        dtype, device: of keys and values; None: those of the memory's projections, or torch's default.
         """
         caches, memories = [], []
         for layer in self.layers:
@@ -260,12 +261,11 @@ class Decoder(_Stack):
             if cross_attn is not None and memory is not None:
                 # Laid out once as the products want it, instead of at every step.
                 projected = ProjectedMemory(*(x.contiguous() for x in cross_attn.project_memory(memory)))
-            weight = attn.k_proj.weight
-            # Under autocast projections are narrower than the memory, and the cache holds projections.
-            kind = dtype or (weight.dtype if projected is None else projected.keys.dtype)
+                # Under autocast projections are narrower than the memory, and the cache holds projections.
+                dtype, device = dtype or projected.keys.dtype, device or memory.device
             sizes = batch, attn.n_kv_heads, capacity, attn.head_dim
             new = StaticKVCache if static else KVCache
-            caches.append(new.empty(*sizes, device=weight.device, dtype=kind))
+            caches.append(new.empty(*sizes, device=device, dtype=dtype))
             memories.append(projected)
         made = DecoderCache(caches, memories)
         if isinstance(self.positions, AlibiBias | RelativeBias):
