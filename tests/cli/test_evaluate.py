@@ -417,6 +417,19 @@ def test_too_few_or_too_many(words: list[str], message: str, refused: Callable[.
     assert message in line
 
 
+@pytest.mark.parametrize("latex", [[], ["--latex"]])
+def test_names_of_files_and_languages_never_reach_the_terminal_raw(
+    latex: list[str], text: Text, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(text(f"{name}\x1b[31m", REFERENCE)) for name in ("out", "ref")]
+    words = ["--hypothesis", files[0], "--reference", files[1], "--compare", files[0], "--metrics", "ter"]
+    assert main(["evaluate", *words, "--target-lang", "th\x1b[31m", *latex]) == 0
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert "ref" in captured.out
+    assert "ter of text in th" in captured.err
+
+
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_ends_of_lines_and_byte_order_marks_are_no_text(

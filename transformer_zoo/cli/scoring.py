@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.errors import UsageError, UserError
+from transformer_zoo.errors import UsageError, UserError, printable
 
 if TYPE_CHECKING:
     from transformer_zoo.data.parallel import ParallelFiles, ParallelText
@@ -153,4 +153,4 @@ def refuse_beside(option: str, others: Sequence[str], flags: Mapping[str, bool])
 
 def warn(message: str) -> None:
     """A line on standard error."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from transformer_zoo.errors import printable
+
 Table = tuple[list[tuple[str, ...]], list[str]]
 """Rows, the first of which has the names of the columns, and notes."""
 
@@ -86,6 +88,7 @@ def print_table(rows: Sequence[Sequence[str]], notes: Sequence[str] = (), *, lat
 
     As LaTeX it is a `tabular` that needs no package, and notes are comments.
     """
+    rows, notes = [[printable(cell) for cell in row] for row in rows], [printable(note) for note in notes]
     if latex:
         _print_latex(rows, notes)
         return
