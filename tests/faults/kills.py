@@ -32,7 +32,7 @@ from .counts import Count
 from .tiny import main_of, write_recipe
 
 WHOLE, SHORT = 240, 24
-LONGEST = 60.0  # seconds of a process before it counts as hung
+LONGEST = 300.0  # seconds of a process before it counts as hung
 ON_FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link"}
 CLOCKED = {".lock", "checkpoints/last.pt", "checkpoints/previous.pt"}
 CLOCK = {"seconds", "tokens_per_second", "mfu"}
