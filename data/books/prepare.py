@@ -8,6 +8,7 @@ from jsonargparse.typing import NonNegativeInt
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.corpora import find, find_all, load_hub, run
 from transformer_zoo.data.text_corpora import SEPARATOR, hub_texts, split_by_hash, write_text
+from transformer_zoo.errors import UserError
 
 VAL_SHARE = 20  # of a folder of books one in so many is val
 
@@ -32,6 +33,8 @@ def prepare(
         splits = load_hub(hub, streaming=True)
         write_text(out / "train.txt", islice(hub_texts(splits, "train"), books or None), separator=SEPARATOR)
         write_text(out / "val.txt", hub_texts(splits, "validation"), separator=SEPARATOR)
+    elif not from_.is_dir():
+        raise UserError(f"{from_}: no such folder")
     elif find(from_, "train.txt"):
         for path in find_all(from_, ["train.txt", "val.txt"]):
             texts = TextFiles(path=str(path), separator=SEPARATOR).documents()

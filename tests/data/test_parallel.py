@@ -178,7 +178,7 @@ def test_blank_lines_of_a_table_are_empty_pairs(tmp_path):
         ('{"source": "a"', "not JSON"),
         ('["a", "b"]', "not a JSON object"),
         ('{"source": "a"}', r"no key 'target'; here are 'source'"),
-        ('{"source": "a", "target": null}', "'target' holds NoneType, not text"),
+        ('{"source": "a", "target": null}', "'target' holds null, not text"),
         ('{"source": "a", "target": "\\ud800"}', "'target' is not valid Unicode"),
         ("[" * 100_000, "not JSON"),
     ],

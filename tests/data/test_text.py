@@ -76,7 +76,7 @@ def test_a_document_that_ends_where_it_was_cut_is_closed(tmp_path, monkeypatch):
     [
         ("a.txt", b"good\ngr\xfcn\n", ":2: not UTF-8"),
         ("a.jsonl", b'{"text": "x"}\n{"txt": "y"}\n', ":2: no key 'text'; here are 'txt'"),
-        ("a.jsonl", b'{"text": "x"}\n{"text": 3}\n', ":2: 'text' holds int, not text"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": 3}\n', ":2: 'text' holds a number, not text"),
         ("a.jsonl", b'{"text": "x"\n', ":1: not JSON"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', ":1: 'text' is not valid Unicode"),
         ("a.txt", b" \n\n", ": no text here"),

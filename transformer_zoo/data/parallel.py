@@ -263,6 +263,9 @@ def read_json_lines(path: str | Path, keys: Sequence[str]) -> Iterator[list[str]
         yield [_value(row, key, f"{path}:{number}") for key in keys]
 
 
+_KINDS = {type(None): "null", bool: "true or false", list: "a list", dict: "an object"}
+
+
 def _value(row: object, key: str, where: str) -> str:
     value = row
     for part in [key] if isinstance(row, dict) and key in row else key.split("."):
@@ -272,7 +275,7 @@ def _value(row: object, key: str, where: str) -> str:
             raise UserError(f"{where}: no key {key!r}; here are {', '.join(map(repr, value)) or 'none'}")
         value = value[part]
     if not isinstance(value, str):
-        raise UserError(f"{where}: {key!r} holds {type(value).__name__}, not text")
+        raise UserError(f"{where}: {key!r} holds {_KINDS.get(type(value), 'a number')}, not text")
     try:
         value.encode()
     except UnicodeEncodeError:
