@@ -232,6 +232,7 @@ def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenize
         temperature=how.temperature,
         top_k=how.top_k or None,
         seed=recipe.seed,
+        never=() if how.write_special else tokenizer.special_ids,
     )
     return [tokenizer.decode([*prompt, *tokens]) + "\n" for tokens in written]
 

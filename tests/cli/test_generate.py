@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,16 @@ from transformer_zoo import models
 from transformer_zoo.cli import main
 from transformer_zoo.cli.generate import in_order
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.data import ByteTokenizer, CharacterTokenizer, TextTokenizer, WordTokenizer
+from transformer_zoo.data import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    SentencePieceTextTokenizer,
+    TextTokenizer,
+    WordTokenizer,
+)
 from transformer_zoo.generation import NewText
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
-from transformer_zoo.training.checkpoint import TextRun, copy_weights, load_run, save_weights
+from transformer_zoo.training.checkpoint import TextRun, copy_weights, load_run, load_weights, save_weights
 from transformer_zoo.training.model_json import save_model_config
 from transformer_zoo.training.options import save_recipe
 
@@ -51,6 +58,43 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose texts never end by themselves."""
     return make_run(tmp_path_factory.mktemp("endless"), CharacterTokenizer(LETTERS, end_of_text=False))
+
+
+@pytest.mark.parametrize("temperature", ["0", "1"])
+@pytest.mark.parametrize("kind", ["words", "sentencepiece"])
+def test_unknown_padding_and_begin_are_written_when_asked_for(
+    kind: str, temperature: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = ["a b c d e f"]
+    trained = {"words": WordTokenizer.train, "sentencepiece": partial(SentencePieceTextTokenizer.train, vocab_size=270)}
+    tokenizer: TextTokenizer = trained[kind](text)
+    folder = make_run(tmp_path / "run", tokenizer, tie_embeddings=False)
+    weights = load_weights(folder / "model.safetensors")
+    likely = torch.zeros(tokenizer.vocab_size)
+    likely[list(tokenizer.special_ids)], likely[tokenizer.eos_id] = 9.0, -9.0
+    direction = torch.randn(12)
+    weights["head.weight"] = direction * likely[:, None]
+    weights |= {"decoder.final_norm.weight": torch.zeros(12), "decoder.final_norm.bias": direction}
+    save_weights(folder / "model.safetensors", weights)
+    command = [
+        "generate",
+        str(folder),
+        "--prompt",
+        "a",
+        "--max-new-tokens",
+        "9",
+        "--temperature",
+        temperature,
+        "--json",
+    ]
+    unwritten = tokenizer.decode([*tokenizer.encode("a"), *[min(tokenizer.special_ids)] * 9]).removeprefix("a")
+    found = []
+    for option in ([], ["--write-special"]):
+        assert main([*command, "--seed", "1", *option]) == 0
+        found.append(json.loads(capsys.readouterr().out)["text"])
+    assert found[1] == unwritten
+    assert found[0] not in ("", unwritten)
+    assert "<unk>" not in found[0]
 
 
 @pytest.mark.parametrize("words", ["", "--no-draft", "--batch-size 1"])

@@ -13,7 +13,7 @@ from transformer_zoo.config import DecoderConfig
 from transformer_zoo.generation import context_start, write
 from transformer_zoo.generation.reader import Reader
 from transformer_zoo.generation.write import TextStream, encode_prompt
-from transformer_zoo.models import DecoderOnly
+from transformer_zoo.models import DecoderOnly, quantize
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "learned": {},
@@ -245,10 +245,36 @@ def test_logits_that_are_not_finite_are_an_error(how: dict[str, Any]) -> None:
         generate(model, [[1]], **how)
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0}, "drawn": {"seed": 1}, "without a cache": {"seed": 1, "cache": False},
+    "static": {"seed": 1, "static": True}, "guessing": {"temperature": 0, "lookup": 4},
+    "filtered": {"seed": 1, "top_k": 5, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.3},
+}  # fmt: skip
+
+
+@variants
+@pytest.mark.parametrize("draft", [False, True])
+@pytest.mark.parametrize("how", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("n", [1, 4])
+def test_what_is_never_to_be_written_is_not(changes: dict[str, Any], draft: bool, how: dict[str, Any], n: int) -> None:
+    model = small_model(**changes)
+    often = sorted(set().union(*generate(model, PROMPTS, max_new_tokens=30, **how)))[:9]
+    how = {**how, "draft": quantize(model)} if draft and how.get("cache", True) else how
+    written = set().union(*generate(model, PROMPTS[:n], max_new_tokens=30, never=often, **how))
+    assert written
+    assert written.isdisjoint(often)
+
+
+def test_what_is_never_to_be_written_is_a_token() -> None:
+    with pytest.raises(UserError, match="never contains 19, outside the vocabulary of 19"):
+        generate(small_model(), [[1]], never=[3, 19])
+
+
 class Bytes:
     """A token for each byte."""
 
     start_ids: tuple[int, ...] = ()
+    special_ids: tuple[int, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -261,6 +287,7 @@ class Words:
     """A token for each of some pieces; a blank stands between two."""
 
     start_ids: tuple[int, ...] = ()
+    special_ids: tuple[int, ...] = ()
     pieces = ("a", "b", "cd", "é")
 
     def encode(self, text: str) -> list[int]:

@@ -33,6 +33,7 @@ class Writing:
             moves by so many tokens each time it is full; by default a quarter of the context.
         lookup: Answers that are written alone on a CPU are faster where they repeat what was there before: up to so
             many tokens are guessed by it, and kept if they would have been drawn anyway. 0 never guesses.
+        write_special: Let answers have the unknown token, padding and the token for a begin, which are no text.
     """
 
     max_new_tokens: PositiveInt = 200
@@ -43,6 +44,7 @@ class Writing:
     repetition_penalty: PositiveFloat = 1.0
     stride: PositiveInt | None = None
     lookup: NonNegativeInt = 8
+    write_special: bool = False
 
 
 def generate(
@@ -109,6 +111,8 @@ def generate(
         pack(loaded.model, in_place=True)
     options = {**vars(writing), "stops": stop, "seed": int(torch.randint(2**62, ())) if seed is None else seed}
     options["draft"] = drafting
+    if options.pop("write_special"):
+        options["never"] = ()
     texts = _write(loaded, wanted, at_once, options)
     _print_json(texts) if json else _print_text(texts)
 

@@ -131,7 +131,7 @@ class SentencePieceTextTokenizer(TextTokenizer):
     So every text comes back as it was, but for `▁` (U+2581), which SentencePiece takes for a blank.
     """
 
-    kind = "sentencepiece"
+    kind, special_ids = "sentencepiece", SentencePieceTokenizer.special_ids
 
     def __init__(self, tokenizer: SentencePieceTokenizer) -> None:
         self._tokenizer = tokenizer

@@ -8,7 +8,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -35,12 +35,15 @@ class TextTokenizer(ABC):
         eos_id: The id after each document, which no text encodes to (of imported tokenizers its name does); None if
             there is none.
         start_ids: What a prompt begins with; nothing, but in some models that were trained elsewhere.
+        special_ids: What no text is made of, but for its end: unknown, padding, begin. Imported tokenizers name none:
+            their models write as they did elsewhere.
     """
 
     kind: ClassVar[str]
     vocab_size: int
     eos_id: int | None
     start_ids: tuple[int, ...] = ()
+    special_ids: Collection[int] = ()
 
     @property
     def name(self) -> str:
@@ -233,7 +236,7 @@ class WordTokenizer(TextTokenizer):
         end_of_text: Whether there is an id for the end of a document; it is the last.
     """
 
-    kind = "words"
+    kind, special_ids = "words", (0,)
 
     def __init__(self, words: Sequence[str], *, end_of_text: bool = True) -> None:
         self.words = list(words)

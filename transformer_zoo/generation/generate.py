@@ -1,7 +1,7 @@
 """Writing with a decoder-only model: tokens in, tokens out, many texts at once."""
 
 import operator
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import torch
@@ -45,6 +45,7 @@ class GenerateOptions(TypedDict, total=False):
     compile: bool
     lookup: int
     draft: DecoderOnly | None
+    never: Collection[int]
 
 
 def generate(
@@ -84,6 +85,7 @@ def generate_stream(
     compile: bool = False,
     lookup: int = 8,
     draft: DecoderOnly | None = None,
+    never: Collection[int] = (),
 ) -> Iterator[NewToken]:
     """Tokens as they come: at each step one for every row that has not ended.
 
@@ -115,6 +117,7 @@ def generate_stream(
         draft: `quantize(model)`; where guesses are possible, and `lookup` has none that is as good, it writes them. On
             a CPU reading weights is what takes time, and it reads a quarter of the bytes. With temperature 0 it also
             finds the likeliest token of each of several rows, and reads a quarter or half of the head's.
+        never: tokens that are not written, however likely.
 
     Raises:
         UserError: an encoder-decoder, an option out of range, a draft of another model or of weights that have changed
@@ -131,6 +134,8 @@ def generate_stream(
         raise UserError("a packed model cannot be compiled: give one that is not packed")
     rows = _rows(prompts)
     _check(model, rows, max_new_tokens)
+    if outside := [token for token in never if not 0 <= token < model.config.vocab_size]:
+        raise UserError(f"never contains {outside[0]}, outside the vocabulary of {model.config.vocab_size}")
     sampling = Sampling(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
     )
@@ -142,6 +147,7 @@ def generate_stream(
         cache=cache,
         draft=draft,
         greedy=sampling.takes_highest,
+        never=never,
         static=device.type == "cuda" if static is None else static,
         compile=compile,
     )

@@ -3,7 +3,7 @@
 Shapes: B rows, T tokens of the longest context, V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ class Reader:
         cache: without, every step reads all of every row's context.
         draft: guesses for `draft`; it takes the model's cache for its own.
         greedy: of the logits only each row's highest counts: a draft gives it sooner. The others may be rounded.
+        never: tokens whose logits are -inf.
         static: the cache shows attention its whole capacity, and rows that have ended stay in it, so that every step
             has the same shapes: on a GPU it is captured, and repeated without a word from Python.
         compile: compile that step.
@@ -50,6 +51,7 @@ class Reader:
         cache: bool = True,
         draft: DecoderOnly | None = None,
         greedy: bool = False,
+        never: Collection[int] = (),
         static: bool = False,
         compile: bool = False,
     ) -> None:
@@ -58,9 +60,10 @@ class Reader:
         self.model, self.stride = model, stride
         self.use_cache, self.static = cache, static or compile
         self.draft_model = draft
-        self.scorer = draft if greedy and not compile else None
+        self.scorer = draft if greedy and not compile and model.head_weight.device.type == "cpu" else None
         self.capacity = min(longest, model.config.max_seq_len)
         self.device = model.head_weight.device
+        self.never = torch.tensor(sorted(never), device=self.device) if never else None
         self.step: Callable[[Tensor], Tensor] = self._step
         if compile:
             self.step = torch.compile(self._step, fullgraph=True, dynamic=False)
@@ -109,7 +112,7 @@ class Reader:
         ids, guess = torch.tensor([newest], device=self.device), []
         for _ in range(n):
             hidden = self.draft_model.hidden(ids[:, None], cache=self.cache)
-            ids = choose(self.draft_model.logits(hidden[:, -1]).float())
+            ids = choose(self._without_never(self.draft_model.logits(hidden[:, -1]).float()))
             guess.append(int(ids))
         self.cache.drop(n)  # what the draft took for keys and values
         return guess
@@ -178,7 +181,19 @@ class Reader:
         return self._last_logits(self.model.hidden(ids, mask, self.positions, self.cache))
 
     def _last_logits(self, hidden: Tensor, n: int = 1) -> Tensor:
-        return highest_logits(self.model, self.scorer, hidden[:, -n:]).float()
+        hidden = hidden[:, -n:]
+        logits = highest_logits(self.model, self.scorer, hidden).float()
+        if self.scorer is not None and self._highest_is_never(logits):
+            logits = self.model.logits(hidden).float()  # the highest of the others may be rounded
+        return self._without_never(logits)
+
+    def _highest_is_never(self, logits: Tensor) -> bool:
+        if self.never is None:
+            return False
+        return bool((logits.index_select(-1, self.never) == logits.amax(-1, keepdim=True)).any())
+
+    def _without_never(self, logits: Tensor) -> Tensor:
+        return logits if self.never is None else logits.index_fill(-1, self.never, -torch.inf)
 
     def _state(self) -> list[Tensor]:
         """What a step counts up."""

@@ -1,7 +1,7 @@
 """Text in, text out: what a decoder-only model writes, as soon as it is certain."""
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol, Unpack
 
 from transformer_zoo.errors import UserError
@@ -15,6 +15,11 @@ class TextTokenizer(Protocol):
     @property
     def start_ids(self) -> tuple[int, ...]:
         """What a prompt begins with."""
+        ...
+
+    @property
+    def special_ids(self) -> Collection[int]:
+        """What no text is made of, but for its end: unknown, padding, begin."""
         ...
 
     def encode(self, text: str, /) -> list[int]:
@@ -95,7 +100,8 @@ def write(
         model, tokenizer: as `load_run` gives them.
         prompts: text; an empty one begins a new text.
         stops: strings that end an answer; they are not part of it.
-        options: as for `generate_stream`, but for `stop`.
+        options: as for `generate_stream`, but for `stop`; without `never`, the tokenizer's `special_ids` are not
+            written.
 
     Raises:
         UserError: as `generate_stream`, and for a prompt that the vocabulary cannot spell.
@@ -110,6 +116,7 @@ def write(
         return texts[row].add(token)
 
     options["stop"] = stop
+    options.setdefault("never", tokenizer.special_ids)
     for row, _, end in generate_stream(model, rows, **options):
         text = texts[row].take(last=end is not None)
         if text or end:

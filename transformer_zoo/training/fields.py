@@ -47,6 +47,7 @@ EFFECTS: Effects = {
     "training.accumulate": {"training.update_tokens": range(1, _WHOLE)},
     "validation.prompt": _SAMPLED,
     "validation.sample_tokens": _SAMPLED,
+    "validation.write_special": _SAMPLED,
     "validation.temperature": _SAMPLED,
     "validation.top_k": {**_SAMPLED, "validation.temperature": (0,)},
     "tokenizer.encoding": {"tokenizer.kind": ("characters", "words", "bytes", "sentencepiece")},

@@ -19,7 +19,8 @@ from transformer_zoo.training.options import load_recipe, save_recipe
 MAY_CHANGE = (
     "run_dir", "device", "compile", "allow_change", "training.max_updates", "training.max_epochs",
     "training.max_minutes", "training.log_every", "validation.patience", "validation.samples", "validation.prompt",
-    "validation.sample_tokens", "validation.temperature", "validation.top_k", "checkpoint.final_weights",
+    "validation.sample_tokens", "validation.temperature", "validation.top_k", "validation.write_special",
+    "checkpoint.final_weights",
     "data.train", "data.validation", "data.tests", "data.tokens", "data.workers", "test",
 )  # fmt: skip
 # What else may, where `allow_change` says so.

@@ -62,6 +62,7 @@ class GptValidation(ValidationConfig):
         sample_tokens: Tokens of a sample.
         temperature: Of the samples; 0 takes the most probable token.
         top_k: Samples choose among so many tokens; 0 for all.
+        write_special: Let samples have the unknown token, padding and the token for a begin, which are no text.
     """
 
     samples: int = 1
@@ -69,6 +70,7 @@ class GptValidation(ValidationConfig):
     sample_tokens: int = 100
     temperature: float = 0.8
     top_k: int = 200
+    write_special: bool = False
 
 
 if TYPE_CHECKING:
