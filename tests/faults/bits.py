@@ -57,6 +57,9 @@ class Subject:
         self.put_back()
         self.whole = [self.use(), self.train(END)]
         assert [done.status for done in self.whole] == [0, 0], self.whole
+        self.put_back()  # the end that the state before gives: schedules go by a limit that was another up to here
+        (self.run_dir / "checkpoints" / "last.pt").unlink()
+        self.before = self.train(END).outputs
 
     def put_back(self) -> None:
         shutil.rmtree(self.run_dir, ignore_errors=True)
@@ -126,9 +129,10 @@ class Subject:
         new = [line for line in done.errors if line not in whole.errors]
         if done.status and not (new and path.name in " ".join(new)):
             return "unnamed"
-        if not done.status and done.outputs != whole.outputs:
+        named = any(path.name in line for line in new)
+        if not done.status and done.outputs != whole.outputs and not (named and done.outputs == self.before):
             return "silent"
-        return "noticed" if any(path.name in line for line in new) else "without effect"
+        return "noticed" if named else "without effect"
 
 
 def run(n: int, seed: int) -> Iterator[Count]:
