@@ -213,8 +213,8 @@ def _paths() -> Iterator[Case]:
     ):  # fmt: skip
         yield Case("command line", f"output {path[:20]}", ZOO, (*written, path), damage, names=path[:50])
     for words, names in (
-        ((*written, "texts/out"), "texts"), (("average", "runs/mt"), "runs/mt"),
-        (("average", "runs/mt", "--output", "texts/out"), "texts"), (("import", "hf/gpt2", "texts/run"), "texts"),
+        ((*written, "texts/out"), "texts"), (("average", "runs/mt", "--last", "2"), "runs/mt"),
+        (("average", "runs/mt", "--last", "2", "--output", "texts/out"), "texts"), (("import", "hf/gpt2", "texts/run"), "texts"),
         (("export", "runs/gpt", "texts/folder"), "texts"), (("evaluate", "runs/mt"), "runs/mt"),
     ):  # fmt: skip
         yield Case("command line", "read-only", ZOO, words, names=names, powerless=True)
@@ -372,6 +372,6 @@ def _out_of_range(program: str, recipe: str, text: str) -> Iterator[Case]:
         change = damages.changed(recipe, damages.content(with_field(text, name, value)))
         # A recipe's own run is in the way of nothing.
         words = (recipe,) if name == "run_dir" else (recipe, "--run_dir", "runs/other")
-        unnamed = isinstance(value, dict) or value == 10**12 or name.endswith("path")
+        unnamed = isinstance(value, dict) or value == 10**12 or name.endswith(("path", "jsonl_key"))
         last = "" if unnamed else name.rpartition(".")[2]
         yield Case("YAML", f"{name}: {value!r}"[:80], program, words, change, names=last)
