@@ -214,7 +214,8 @@ def _paths() -> Iterator[Case]:
         yield Case("command line", f"output {path[:20]}", ZOO, (*written, path), damage, names=path[:50])
     for words, names in (
         ((*written, "texts/out"), "texts"), (("average", "runs/mt", "--last", "2"), "runs/mt"),
-        (("average", "runs/mt", "--last", "2", "--output", "texts/out"), "texts"), (("import", "hf/gpt2", "texts/run"), "texts"),
+        (("average", "runs/mt", "--last", "2", "--output", "texts/out"), "texts"),
+        (("import", "hf/gpt2", "texts/run"), "texts"),
         (("export", "runs/gpt", "texts/folder"), "texts"), (("evaluate", "runs/mt"), "runs/mt"),
     ):  # fmt: skip
         yield Case("command line", "read-only", ZOO, words, names=names, powerless=True)
@@ -372,6 +373,7 @@ def _out_of_range(program: str, recipe: str, text: str) -> Iterator[Case]:
         change = damages.changed(recipe, damages.content(with_field(text, name, value)))
         # A recipe's own run is in the way of nothing.
         words = (recipe,) if name == "run_dir" else (recipe, "--run_dir", "runs/other")
-        unnamed = isinstance(value, dict) or value == 10**12 or name.endswith(("path", "jsonl_key"))
+        unnamed = isinstance(value, dict) or value in (10**9, 10**12) or name.endswith(("path", "jsonl_key"))
         last = "" if unnamed else name.rpartition(".")[2]
-        yield Case("YAML", f"{name}: {value!r}"[:80], program, words, change, names=last)
+        status = 2 if value == "a\0b" else 1  # no text of a recipe
+        yield Case("YAML", f"{name}: {value!r}"[:80], program, words, change, status=status, names=last)
