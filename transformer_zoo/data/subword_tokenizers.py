@@ -257,5 +257,6 @@ def load_text_tokenizer(folder: str | Path) -> TextTokenizer:
     except (KeyError, TypeError, ValueError):
         tokenizer = None
     if tokenizer is None or tokenizer.fingerprint != fingerprint:
-        raise UserError(f"{folder}: the tokenizer is damaged, or from a newer version; save it again")
+        names = ", ".join(fields.get("files", ["text_tokenizer.model"]))
+        raise UserError(f"{folder}: the tokenizer is damaged ({names}), or from a newer version; save it again")
     return tokenizer
