@@ -193,3 +193,10 @@ def test_other_fields_without_effect_are_refused(make: Any, fields: dict[str, An
         put(recipe, name, value)
     with pytest.raises(UserError, match=f"{named} is .*has no effect.*leave it out"):
         recipe.validate()
+
+
+def test_a_length_penalty_has_an_effect_where_validation_has_a_beam(tmp_path: Path) -> None:
+    recipe = translation(tmp_path)
+    for name, value in {"test.beam": 1, "validation.beam": 3, "test.length_penalty": 1.0}.items():
+        put(recipe, name, value)
+    recipe.validate()

@@ -35,6 +35,7 @@ RANGES: dict[str, Range] = {
 _MUON = {"optimizer.name": ("adam", "adamw")}
 _TRAINED = {"tokenizer.kind": ("characters", "words", "bytes", "tiktoken")}
 _SAMPLED = {"validation.samples": (0,)}
+_WIDEST = "the wider of test.beam and validation.beam"
 EFFECTS: Effects = {
     "optimizer.lr": {"schedule.name": ("noam",)},
     "optimizer.adam_lr": _MUON,
@@ -55,8 +56,8 @@ EFFECTS: Effects = {
     "tokenizer.model_type": _TRAINED,
     "tokenizer.training_characters": _TRAINED,
     "tokenizer.end_of_text": {"tokenizer.kind": ("bytes", "tiktoken", "sentencepiece")},
-    "test.length_penalty": {"test.beam": (1,)},
-    "test.penalty": {"test.beam": (1,), "test.length_penalty": (0,)},
+    "test.length_penalty": {_WIDEST: (1,)},
+    "test.penalty": {_WIDEST: (1,), "test.length_penalty": (0,)},
 }
 """Of a recipe: when a field has no effect (`config.without_effect`)."""
 
@@ -72,7 +73,8 @@ def check_ranges(fields: Mapping[str, Any]) -> None:
 
 def check_effects(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raises a UserError that names a field that is given and has no effect; both are flat."""
-    refuse_without_effect(fields, EFFECTS, defaults)
+    widest = max(fields.get("test.beam", 1), fields.get("validation.beam", 1))
+    refuse_without_effect({**fields, _WIDEST: widest}, EFFECTS, defaults)
 
 
 def _is_in(number: float, limits: Range) -> bool:
