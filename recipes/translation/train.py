@@ -19,7 +19,7 @@ import torch
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import (
     Cleaning,
-    EncodedCorpus,
+    EpochCorpus,
     ParallelText,
     TranslationTokenizer,
     batch_indices,
@@ -31,13 +31,14 @@ from transformer_zoo.data import (
     read_parallel,
 )
 from transformer_zoo.data.imported_translation import load_translation_tokenizer
-from transformer_zoo.data.leaks import find_leaks
+from transformer_zoo.data.leaks import report_leaks
 from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.evaluation import bleu_tokenizer, check_scoring, corpus_score, unfit_metrics
+from transformer_zoo.evaluation.tests import score_test
 from transformer_zoo.files import make_folder, write_text
-from transformer_zoo.generation import translate, translate_n_best
-from transformer_zoo.generation.writable import check_writable
+from transformer_zoo.generation import translate
+from transformer_zoo.generation.writable import report_unwritable
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Run, TextRun, load_translation_run
@@ -86,11 +87,19 @@ def main(arguments: list[str]) -> None:
             if mine:
                 held.enter_context(open_run(run_dir, plain, contents))
         tokenizer = get_tokenizer(recipe, train, run_dir, start)
-        texts = {"train": train, "validation": validation, **tests}
-        targets = check_targets(tokenizer, texts, say) if here.main else {}
+        texts = {name: text.target for name, text in {"train": train, "validation": validation, **tests}.items()}
+        targets = report_unwritable(tokenizer.target, texts, say) if here.main else {}
         config = model_config(recipe, tokenizer, start)
         check_training(config, recipe, device)
-        corpus = TrainingCorpus(recipe, config, tokenizer, train, say)
+        budget = recipe.training.batch_tokens
+        corpus = EpochCorpus(
+            train,
+            tokenizer,
+            max_tokens=min(recipe.data.cleaning.max_tokens or budget, budget, longest_input(config)),
+            sample_alpha=recipe.tokenizer.sample_alpha,
+            seed=recipe.seed,
+            say=say,
+        )
         longest = max(int(corpus(0).source_lengths.max()), 0 if start is None else start.max_source_tokens)
         task = make_task(recipe, config, tokenizer, corpus, validation, contents, longest, say)
         if start is not None:
@@ -154,17 +163,6 @@ def read_data(recipe: Recipe, say: Say) -> tuple[ParallelText, ParallelText]:
     return train, validation
 
 
-def report_leaks(train: ParallelText, held_out: dict[str, ParallelText], say: Say) -> dict[str, Any]:
-    """Says what of the texts that measure stands in the training text too, and returns it as plain data."""
-    leaks = find_leaks(train, held_out)
-    for name, found in leaks.items():
-        say(f"{'warning: ' if found else ''}{name}: {found}")
-    if any(leaks.values()):
-        say("warning: what is measured on text that was trained on says little about other text; "
-            "`transformer-zoo split` makes splits without leaks")  # fmt: skip
-    return {name: found.as_dict() for name, found in leaks.items()}
-
-
 def get_start(recipe: Recipe, run_dir: Path) -> Initial | None:
     """What `model.init_from` names, in the languages of the data; None where training starts from scratch."""
     if recipe.model.init_from is None:
@@ -197,15 +195,6 @@ def get_tokenizer(recipe: Recipe, train: ParallelText, run_dir: Path, start: Ini
     return load_translation_tokenizer(folder)
 
 
-def check_targets(tokenizer: AnyTranslationTokenizer, texts: dict[str, ParallelText], say: Say) -> dict[str, Any]:
-    """Which target lines of each text no translation can match, because the vocabulary cannot write them."""
-    reports = [check_writable(tokenizer.target, text.target, name) for name, text in texts.items()]
-    for report in reports:
-        if report.n_lost:
-            say(f"warning: {report} (see tokenizer.target_normalization, character_coverage and byte_fallback)")
-    return {report.name: report.as_dict() for report in reports}
-
-
 def model_config(
     recipe: Recipe, tokenizer: AnyTranslationTokenizer | None = None, start: Initial | None = None
 ) -> EncoderDecoderConfig:
@@ -235,34 +224,6 @@ def model_config(
         return cast(EncoderDecoderConfig, get_config(preset, **changes))
 
 
-class TrainingCorpus:
-    """The encoded training text of an epoch; with subword sampling each epoch's is another."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        config: EncoderDecoderConfig,
-        tokenizer: AnyTranslationTokenizer,
-        text: ParallelText,
-        say: Say,
-    ) -> None:
-        self.recipe, self.tokenizer, self.text, self.say = recipe, tokenizer, text, say
-        budget = recipe.training.batch_tokens
-        self.longest = min(recipe.data.cleaning.max_tokens or budget, budget, longest_input(config))
-
-    def __call__(self, epoch: int) -> EncodedCorpus:
-        return self._encode(epoch if self.recipe.tokenizer.sample_alpha else 0)
-
-    @functools.lru_cache(maxsize=1)  # noqa: B019  (there is one corpus, as long as the process lives)
-    def _encode(self, epoch: int) -> EncodedCorpus:
-        alpha, seed = self.recipe.tokenizer.sample_alpha, self.recipe.seed
-        encoded = encode_corpus(self.text, self.tokenizer, sample_alpha=alpha, seed=seed, epoch=epoch)
-        encoded, report = drop_overlong(encoded, self.longest)
-        if report.n_dropped and epoch == 0:
-            self.say(report)
-        return encoded
-
-
 def longest_input(config: EncoderDecoderConfig) -> int:
     """Most tokens that the model can be given on either side."""
     return config.max_seq_len if config.positions == "learned" else sys.maxsize
@@ -272,7 +233,7 @@ def make_task(
     recipe: Recipe,
     config: EncoderDecoderConfig,
     tokenizer: AnyTranslationTokenizer,
-    corpus: TrainingCorpus,
+    corpus: EpochCorpus,
     validation: ParallelText,
     contents: dict[str, str],
     longest: int,
@@ -356,27 +317,17 @@ def score_tests(recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], d
     search = how.search(run.max_source_tokens)
     make_folder(run_dir, "test")
     for name, text in tests.items():
-        lines = translate_n_best(
-            run.model, run.tokenizer, text.source, scored=False, never=how.never, name=name, **search
+        hypotheses, results[name] = score_test(
+            run.model,
+            run.tokenizer,
+            text,
+            search,
+            name=name,
+            metrics=how.metrics,
+            tokenize=bleu_tokenize(recipe),
+            never=how.never,
         )
-        found = [best for [best] in lines]
-        hypotheses = [best.text for best in found]
         keep_test(run_dir, name, text, hypotheses)
-        scores = corpus_score(hypotheses, text.references, how.metrics, tokenize=bleu_tokenize(recipe))
-        same = sum(
-            hypothesis in references for hypothesis, *references in zip(hypotheses, *text.references, strict=True)
-        )
-        for score in scores:
-            exact = f"({same} of {len(text)} exactly right)"
-            print(f"{name}: {score.label} {score.score:.2f}  {score.signature}  {exact}", flush=True)
-        results[name] = {
-            **{score.metric: score.score for score in scores},
-            "signatures": {score.metric: score.signature for score in scores},
-            "exact": same,
-            "sentences": len(text),
-            "cut": sum(best.is_cut for best in found),
-            **search,
-        }
     return results
 
 

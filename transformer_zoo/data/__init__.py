@@ -7,7 +7,8 @@ from transformer_zoo.data.batching import (
     collate,
     evaluation_indices,
 )
-from transformer_zoo.data.encoding import EncodedCorpus, TokenArrays, drop_overlong, encode_corpus
+from transformer_zoo.data.cleaning import Cleaning, CleaningReport, clean
+from transformer_zoo.data.encoding import EncodedCorpus, EpochCorpus, TokenArrays, drop_overlong, encode_corpus
 from transformer_zoo.data.huggingface_tokenizers import ImportedTextTokenizer, import_text_tokenizer
 from transformer_zoo.data.imported_translation import (
     ImportedTranslationTokenizer,
@@ -15,11 +16,8 @@ from transformer_zoo.data.imported_translation import (
     load_translation_tokenizer,
 )
 from transformer_zoo.data.parallel import (
-    Cleaning,
-    CleaningReport,
     ParallelFiles,
     ParallelText,
-    clean,
     read_lines,
     read_parallel,
 )
@@ -45,6 +43,7 @@ __all__ = [
     "Cleaning",
     "CleaningReport",
     "EncodedCorpus",
+    "EpochCorpus",
     "IGNORED",
     "ImportedTextTokenizer",
     "ImportedTranslationTokenizer",

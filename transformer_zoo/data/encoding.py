@@ -1,16 +1,17 @@
 """Encoded corpora: millions of pairs of token ids in flat arrays."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import chain
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transformer_zoo.data.parallel import CleaningReport, ParallelText
+from transformer_zoo.data.cleaning import CleaningReport
+from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.data.tokenizers import PAD_ID, SentencePieceTokenizer
 from transformer_zoo.errors import UserError
 
@@ -192,3 +193,40 @@ def drop_overlong(corpus: EncodedCorpus, max_tokens: int) -> tuple[EncodedCorpus
     if not keep.any():
         raise UserError(f"no pair is left, raise the limit: {report}")
     return (corpus if keep.all() else corpus.select(np.flatnonzero(keep))), report
+
+
+class EpochCorpus:
+    """Epoch -> its training text, encoded; with subword sampling each epoch's is another.
+
+    Args:
+        text: Cleaned pairs.
+        tokenizer: Of both sides.
+        max_tokens: Longer pairs are dropped (`drop_overlong`).
+        sample_alpha: As for `encode_corpus`.
+        seed: As for `encode_corpus`.
+        say: Takes the report of what was dropped, once.
+    """
+
+    def __init__(
+        self,
+        text: ParallelText,
+        tokenizer: Sides,
+        *,
+        max_tokens: int,
+        sample_alpha: float,
+        seed: int,
+        say: Callable[[CleaningReport], object],
+    ) -> None:
+        self.text, self.tokenizer, self.max_tokens = text, tokenizer, max_tokens
+        self.sample_alpha, self.seed, self.say = sample_alpha, seed, say
+
+    def __call__(self, epoch: int) -> EncodedCorpus:
+        return self._encode(epoch if self.sample_alpha else 0)
+
+    @lru_cache(maxsize=1)  # noqa: B019  (there is one corpus, as long as the process lives)
+    def _encode(self, epoch: int) -> EncodedCorpus:
+        whole = encode_corpus(self.text, self.tokenizer, sample_alpha=self.sample_alpha, seed=self.seed, epoch=epoch)
+        encoded, report = drop_overlong(whole, self.max_tokens)
+        if report.n_dropped and epoch == 0:
+            self.say(report)
+        return encoded

@@ -33,10 +33,6 @@ class Leaks:
     def __bool__(self) -> bool:
         return self.near != Shared(0, 0, 0)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for results.json."""
-        return asdict(self)
-
     def __str__(self) -> str:
         """One line."""
         if not self:
@@ -54,6 +50,21 @@ def find_leaks(train: ParallelText, held_out: Mapping[str, ParallelText]) -> dic
     """
     exact, near = (_shared(train, held_out, form) for form in (str, bare))
     return {name: Leaks(len(text), exact[name], near[name]) for name, text in held_out.items()}
+
+
+def report_leaks(
+    train: ParallelText, held_out: Mapping[str, ParallelText], say: Callable[[str], object]
+) -> dict[str, Any]:
+    """Says what `find_leaks` finds, and returns it as plain data."""
+    leaks = find_leaks(train, held_out)
+    for name, found in leaks.items():
+        say(f"{'warning: ' if found else ''}{name}: {found}")
+    if any(leaks.values()):
+        say(
+            "warning: what is measured on text that was trained on says little about other text; "
+            "`transformer-zoo split` makes splits without leaks"
+        )
+    return {name: asdict(found) for name, found in leaks.items()}
 
 
 def _shared(train: ParallelText, held_out: Mapping[str, ParallelText], form: Callable[[str], str]) -> dict[str, Shared]:

@@ -1,6 +1,6 @@
 """Which target lines a tokenizer can write, and which no translation can ever match."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,17 @@ def check_writable(side: Side, lines: Sequence[str], name: str) -> WritableRepor
             n_lost += 1
             examples += [(line, back)] if len(examples) < _EXAMPLES else []
     return WritableReport(name, len(lines), n_lost, examples)
+
+
+def report_unwritable(
+    side: Side, texts: Mapping[str, Sequence[str]], say: Callable[[str], object]
+) -> dict[str, dict[str, Any]]:
+    """Warns of the lines of each text that cannot be written; the reports as plain data."""
+    reports = [check_writable(side, lines, name) for name, lines in texts.items()]
+    for report in reports:
+        if report.n_lost:
+            say(f"warning: {report} (see tokenizer.target_normalization, character_coverage and byte_fallback)")
+    return {report.name: report.as_dict() for report in reports}
 
 
 def round_trips(side: Side, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
