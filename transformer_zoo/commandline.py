@@ -49,7 +49,7 @@ class Parser(ArgumentParser):
             word = found[1].partition("=")[0]
             if not word.startswith("-"):
                 return f"{word} is one too many; --help lists what there is"
-            shown = word if self.dashes else word.lstrip("-")
+            shown = word if self.dashes or not word.startswith("--") else word.lstrip("-")
             return f"{shown}: no such option{did_you_mean(shown, names, '; --help lists them')}"
         if found := re.search(r"ption '([^']+)' is not accepted|does not accept option '([^']+)'", message):
             shown = found[1] or found[2]

@@ -1,6 +1,7 @@
 """The objective and the metrics of language models."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from transformer_zoo import DecoderConfig, DecoderOnly
-from transformer_zoo.data import IGNORED, TokenBatch
-from transformer_zoo.training.gpt import GptObjective, text_metrics
+from transformer_zoo.data import IGNORED, TextFiles, TokenBatch
+from transformer_zoo.errors import UserError
+from transformer_zoo.training.gpt import GptObjective, GptRecipe, TextConfig, text_metrics
 
 V, T = 29, 7
 
@@ -83,3 +85,11 @@ def test_metrics_by_hand() -> None:
     assert found["perplexity"] == pytest.approx(V)
     assert found["bits_per_byte"] == pytest.approx(11 * math.log2(V) / 5)
     assert not ours.training
+
+
+def test_a_folder_for_tokens_that_is_a_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("some text")
+    text = TextFiles(path=str(tmp_path / "text.txt"))
+    data = TextConfig(train=text, validation=text, tokens=str(tmp_path / "text.txt"))
+    with pytest.raises(UserError, match=r"data\.tokens: .*text\.txt cannot be written"):
+        GptRecipe(run_dir=str(tmp_path / "run"), data=data).validate()

@@ -76,6 +76,13 @@ def is_in(name: str, sections: Sequence[str]) -> bool:
     return any(name == section or name.startswith(section + ".") for section in sections)
 
 
+def check_folder(name: str, folder: Path) -> None:
+    """Whether a folder can be made or written to. UserError, which calls it `name`, if not."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{name}: {folder} cannot be written ({there} is no folder, or not yours)")
+
+
 def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Checks, without writing, that a run of the recipe `plain` may start or go on in the folder.
 
@@ -87,9 +94,7 @@ def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) ->
     Raises:
         UserError: the folder cannot be used, or holds a run that differs in a field that must not change.
     """
-    there = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"run_dir: {run_dir} cannot be written ({there} is no folder, or not yours)")
+    check_folder("run_dir", run_dir)
     if not (Checkpoints(run_dir).exist or _holds_a_model(run_dir)):
         return  # nothing has been trained yet
     old = load_recipe(run_dir / "config.yaml")

@@ -14,6 +14,7 @@ from transformer_zoo.data import IGNORED, TextFiles, TextTokenizerSettings, Toke
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, check_decoder_only
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
+from transformer_zoo.training.folder import check_folder
 from transformer_zoo.training.initial import check_init_from
 from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens, total_nll
 from transformer_zoo.training.options import overrides_of
@@ -118,6 +119,8 @@ class GptRecipe(RunConfig):
             for field_name, written in (("run_dir", self.run_dir), ("data.tokens", self.data.tokens)):
                 if written is not None and (folder := files.folder_around(Path(written).expanduser())):
                     raise UserError(f"{field_name}: {written} is in {folder}, whose files are all text of data.{name}")
+        if self.data.tokens is not None:
+            check_folder("data.tokens", Path(self.data.tokens).expanduser())
 
 
 class GptObjective(nn.Module):
