@@ -9,11 +9,12 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
+from transformer_zoo.checksums import UncheckedWarning
 from transformer_zoo.config import CHOICES, DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.data import ParallelFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import RunConfig
-from transformer_zoo.training.options import defaults_of, overridden, overrides_of, parse_recipe
+from transformer_zoo.training.options import defaults_of, load_recipe, overridden, overrides_of, parse_recipe
 from transformer_zoo.training.translation import DataConfig, Recipe
 from transformer_zoo.zoo import get_config
 
@@ -228,3 +229,11 @@ def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     assert [name for name, words in said.items() if len(words.split()) < 4] == []
     choices = {f"model.{name}": f"One of {', '.join(values)}." for name, values in CHOICES.items()}
     assert [name for name, words in said.items() if words.strip() == choices.get(name)] == []
+
+
+def test_a_runs_recipe_has_no_aliases(tmp_path: Path) -> None:
+    """Nine levels of nine would be more than memory holds."""
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    (tmp_path / "config.yaml").write_text("\n".join(["a0: &a0 [x]", *levels]))
+    with pytest.warns(UncheckedWarning), pytest.raises(UserError, match=r"config\.yaml is damaged \(it has an alias"):
+        load_recipe(tmp_path / "config.yaml")

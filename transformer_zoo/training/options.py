@@ -137,6 +137,15 @@ def save_recipe(path: Path, plain: dict[str, Any]) -> None:
 _CHANGED = "put it back, or remove its first line if you changed it by hand"
 
 
+class _WithoutAliases(yaml.SafeLoader):
+    """Takes no aliases, which `save_recipe` does not write: a few of them can stand for more than memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, which no run writes")
+        return super().compose_node(parent, index)
+
+
 def load_recipe(path: Path) -> dict[str, Any]:
     """What `save_recipe` wrote.
 
@@ -144,7 +153,7 @@ def load_recipe(path: Path) -> dict[str, Any]:
         UserError: the file is not there, damaged, or no recipe.
     """
     try:
-        recipe = yaml.safe_load(read_sealed(path, remedy=_CHANGED))
+        recipe = yaml.load(read_sealed(path, remedy=_CHANGED), _WithoutAliases)
     except UserError:
         raise
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
