@@ -3,7 +3,7 @@
 import pytest
 from torch import Tensor
 
-from transformer_zoo.blocks import attention
+from transformer_zoo.blocks import dot_product
 
 
 @pytest.fixture(params=["matmul", "fused"])
@@ -13,5 +13,5 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     def always(queries: Tensor, keys: Tensor, dropout: float) -> bool:
         return bool(request.param == "matmul")
 
-    monkeypatch.setattr(attention, "_matmul_is_wanted", always)
+    monkeypatch.setattr(dot_product, "_matmul_is_wanted", always)
     return str(request.param)

@@ -21,10 +21,10 @@ from transformer_zoo.blocks import (
     KVCache,
     StaticKVCache,
     attend,
-    attention,
     attention_weights,
     causal_mask,
     combine_masks,
+    dot_product,
     key_mask,
 )
 
@@ -107,7 +107,7 @@ def test_the_fused_kernel_gets_is_causal_alone(monkeypatch: pytest.MonkeyPatch, 
         seen.append((attn_mask is not None, is_causal))
         return args[0]
 
-    monkeypatch.setattr(attention, "_matmul_is_wanted", lambda queries, keys, dropout: False)
+    monkeypatch.setattr(dot_product, "_matmul_is_wanted", lambda queries, keys, dropout: False)
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     x = torch.randn(B, H, TQ, DH)
     attend(x, x, x, is_causal=True, bias=torch.zeros(TQ, TQ) if with_bias else None)
@@ -133,7 +133,7 @@ def test_plain_products_where_the_fused_kernel_is_slow(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", fused)
     for has_bfloat16, longest in ((False, 128), (True, 512)):
-        monkeypatch.setattr(attention, "cpu_has_bfloat16", lambda has=has_bfloat16: has)
+        monkeypatch.setattr(dot_product, "cpu_has_bfloat16", lambda has=has_bfloat16: has)
         assert plain(longest, torch.bfloat16)
         assert not plain(longest + 1, torch.bfloat16)
         with torch.no_grad():  # with such instructions, only its gradient is slow
@@ -145,7 +145,7 @@ def test_plain_products_where_the_fused_kernel_is_slow(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_narrow_heads_in_bfloat16_are_multiplied_in_float32(dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(dot_product, "cpu_has_bfloat16", lambda: True)
     x = torch.randn(2, 3, 5, 8).bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         torch.manual_seed(1)
