@@ -38,10 +38,11 @@ from transformer_zoo.training.gpt import GptObjective, GptRecipe, text_metrics
 from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, text_start
 from transformer_zoo.training.logging import in_words
-from transformer_zoo.training.loop import Task, Trainer
+from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.memory import check_training
 from transformer_zoo.training.model_json import save_model_config
 from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
+from transformer_zoo.training.task import Task
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 

@@ -47,10 +47,11 @@ from transformer_zoo.training.folder import check_run, is_finished, kept_test, m
 from transformer_zoo.training.imported import imported_run
 from transformer_zoo.training.initial import Start, is_going_on, keep_config, translation_start
 from transformer_zoo.training.logging import in_words
-from transformer_zoo.training.loop import Task, Trainer
+from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.memory import check_training
 from transformer_zoo.training.model_json import AnyTranslationTokenizer, save_model_config, without_special
 from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
+from transformer_zoo.training.task import Task
 from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll, special_ids
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve

@@ -17,7 +17,8 @@ from transformer_zoo.training.config import (
     TrainingConfig,
     ValidationConfig,
 )
-from transformer_zoo.training.loop import Task, Trainer
+from transformer_zoo.training.loop import Trainer
+from transformer_zoo.training.task import Task
 
 CLASSES, WIDTH, PAIRS = 11, 13, 96
 

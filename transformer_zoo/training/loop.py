@@ -7,11 +7,9 @@ clips, and steps. How the tokens were cut into micro-batches and processes makes
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,55 +35,20 @@ from transformer_zoo.training.device import (
     seed_all,
     tune_malloc,
 )
-from transformer_zoo.training.feed import Batch, Feed, Update, cut
+from transformer_zoo.training.divergence import Divergence
+from transformer_zoo.training.feed import Batch, Feed, Update
 from transformer_zoo.training.folder import check_texts
 from transformer_zoo.training.logging import Number, RunLog
 from transformer_zoo.training.model_json import first_line
 from transformer_zoo.training.optimizer import make_optimizer
-from transformer_zoo.training.schedule import (
-    describe_schedule,
-    learning_rate,
-    peak_rate,
-    warmup_by_clock,
-    warmup_of,
-)
+from transformer_zoo.training.rates import Rates
+from transformer_zoo.training.schedule import peak_rate
 from transformer_zoo.training.signals import StopSignals
+from transformer_zoo.training.task import Task
 from transformer_zoo.training.window import Window, all_finite
 
 SETTLED_RATE = 0.1 + 1e-9
 """A learning rate that has come down to this share of its peak leaves nothing for an average of weights to smooth."""
-
-
-@dataclass(kw_only=True)
-class Task:
-    """What a model family gives the trainer.
-
-    Args:
-        model: What is trained and saved.
-        objective: Module around `model`: `forward(batch)` gives (loss to minimise, plain NLL), both () and
-            summed over tokens. `compile()` compiles what is worth it.
-        plan: Epoch -> its micro-batches, in order, for all processes together, as what `load` understands.
-            A pure function, so that a run can go on in the middle of an epoch.
-        load: One entry of `plan` -> its `Batch` on the CPU.
-        validate: Metrics of the model as it is: at least "loss", and "bleu" where the best is chosen by it.
-        samples: Outputs to look at, taken after `validate`.
-        data: Checksums of the texts, by the names of their fields: a run that goes on must go on with the same, but
-            for those it is only tested on (`check_texts`).
-        d_model: Width of the model, by which learning rates go.
-        fine_tuning: Whether the model was trained before.
-        flops_per_token: Floating-point operations that training takes for a token, where it is known.
-    """
-
-    model: nn.Module
-    objective: nn.Module
-    plan: Callable[[int], Sequence[Any]]
-    load: Callable[[Any], Batch]
-    validate: Callable[[], dict[str, Number]]
-    samples: Callable[[], list[str]]
-    data: dict[str, str]
-    d_model: int
-    fine_tuning: bool = False
-    flops_per_token: float = 0.0
 
 
 class Trainer:
@@ -117,8 +80,7 @@ class Trainer:
         self.progress = Progress(data=task.data)
         self.accumulate = config.training.micro_batches(self.world.size)
         self.peak_flops = peak_flops(self.device, self.dtype)
-        self.kept: int | None = None  # the update of the last checkpoint
-        self.rising = False
+        self.divergence = Divergence(config, self.checkpoints.folder, peak=self.peak_rate)
         self._resume()
 
     def _resume(self) -> None:
@@ -126,7 +88,7 @@ class Trainer:
             return
         self.progress, state = found
         check_texts(self.progress.data, self.task.data, self.run_dir)
-        self.progress.data, self.kept = self.task.data, self.progress.step
+        self.progress.data, self.divergence.kept = self.task.data, self.progress.step
         try:
             self.task.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # out of the map of the file
@@ -151,17 +113,16 @@ class Trainer:
         self.log = self._open_log() if self.world.main else None
         self.window = Window(self.device)
         self.started = time.monotonic() - done.seconds
-        self.planned_updates = self._planned_updates()
+        self.rates = Rates(self.task.plan, self.config, self.world, peak=self.peak_rate)
         feed = Feed(self.task.plan, self.task.load, self.accumulate, self.world, self.device)
         try:
             if self.log is not None:
-                self.log.say(self._plan_in_words())
+                self.log.say(self.rates.in_words(done))
             with StopSignals() as signals, closing(feed.updates(done.epoch, done.update)) as updates:
                 reason = self._train(updates, signals)
             if reason != "signal" and self.world.main:
                 weights = average_checkpoints(self._final_paths(done))
-                if not all_finite(list(weights.values())):
-                    raise UserError(f"the weights the run would end with are not finite; {self._remedy()}")
+                self.divergence.check(all_finite(list(weights.values())), "the weights the run would end with are")
                 save_weights(self.run_dir / "model.safetensors", weights)
         finally:
             if self.log is not None:
@@ -244,8 +205,7 @@ class Trainer:
         self.window.add_update(tokens, self._clip())
         if self.device.type == "cpu":  # elsewhere looking makes the CPU wait, and is done before each save
             self._check_finite()
-        self.learning_rate = self._learning_rate()
-        done.rate = self.learning_rate / self.peak_rate
+        self.learning_rate = self.rates.advance(done)
         self.optimizer.set_learning_rate(self.learning_rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -262,76 +222,12 @@ class Trainer:
             nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
         return norm
 
-    def _learning_rate(self) -> float:
-        """Of this update. All processes must ask together, and once: those that go by the clock agree here."""
-        done, schedule, limits = self.progress, self.config.schedule, self.config.training
-        last = float(self.planned_updates)
-        if limits.max_minutes is not None:
-            share = max(done.step / last, done.seconds / (60 * limits.max_minutes), 1e-9)
-            share = distributed.broadcast(share)  # clocks differ between processes
-            done.warmup = warmup_by_clock(done.step, before=done.warmup or 1.0, share=share)
-            last = done.step / share
-        elif not done.warmup:
-            done.warmup = warmup_of(last)
-        warmup = done.warmup if schedule.warmup is None else schedule.warmup
-        return learning_rate(done.step, schedule, peak=self.peak_rate, warmup=warmup, last=last)
-
-    def _plan_in_words(self) -> str:
-        """What the learning rate will do, and which weights the run will end with."""
-        schedule, minutes = self.config.schedule, self.config.training.max_minutes
-        warmup = schedule.warmup if schedule.warmup is not None else self.progress.warmup or None
-        words = describe_schedule(
-            schedule, peak=self.peak_rate, warmup=warmup, last=self.planned_updates, minutes=minutes
-        )
-        ratio = self.config.optimizer.adam_lr
-        return words if ratio is None else f"{words}; what Adam updates goes up to {ratio:.3g}"
-
-    def _planned_updates(self) -> int:
-        """max_updates, or those of max_epochs where they are fewer."""
-        limits = self.config.training
-        if limits.max_epochs is None:
-            return limits.max_updates
-        an_epoch = len(cut(self.task.plan(0), self.accumulate, self.world))
-        return min(limits.max_updates, limits.max_epochs * an_epoch)
-
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def _check_finite(self) -> None:
-        """What came in since the last line, and what came of it: the weights, where they are about to be written."""
-        if not self.window.finite():
-            raise UserError(f"update {self.progress.step}: loss or gradient is not finite; {self._remedy()}")
-
-    def _check_weights(self) -> None:
-        """The last update may have spoiled them, and no loss has seen that yet."""
-        if not all_finite([*self.parameters, *self.average.average]):
-            raise UserError(f"update {self.progress.step}: weights are not finite; {self._remedy()}")
-
-    def _remedy(self) -> str:
-        """What to do about a run that has diverged."""
-        lower = f"--optimizer.lr {self.peak_rate / 3:.2g}"
-        if self.config.schedule.name == "noam":
-            lower = f"--schedule.factor {(self.config.schedule.factor or 1.0) / 3:.2g}"
-        if self.config.optimizer.adam_lr is not None:
-            lower += f" --optimizer.adam_lr {self.config.optimizer.adam_lr / 3:.2g}"
-        if self.kept is None:
-            first = self.config.checkpoint.every
-            return f"nothing is kept, the first checkpoint comes after update {first}. Start again with {lower}"
-        return (
-            f"update {self.kept} is kept in {self.checkpoints.folder}. The same command goes on from there with "
-            f"{lower} --allow_change true"
-        )
-
-    def _warn_of_rising(self, loss: float) -> None:
-        """A loss that explodes without being infinite: said once, until it has come down again."""
-        done = self.progress
-        rises = loss > done.lowest + max(1.0, done.lowest / 2)
-        if rises and not self.rising and self.log is not None:
-            self.log.say(
-                f"warning: update {done.step}: the loss has risen from {done.lowest:.3g} to {loss:.3g}; if it stays "
-                "so, the run has diverged: give a lower optimizer.lr and another run_dir"
-            )
-        self.rising, done.lowest = rises, min(done.lowest, loss)
+        """Looks at what came in since the last line."""
+        self.divergence.check(self.window.finite(), f"update {self.progress.step}: loss or gradient is")
 
     def _log_training(self) -> None:
         """A line on the updates since the last one, where there are any."""
@@ -340,7 +236,9 @@ class Trainer:
         self._check_finite()
         done, values = self.progress, self.window.close()
         done.tokens += int(values.pop("tokens"))
-        self._warn_of_rising(values["loss"])
+        warning = self.divergence.rising(values["loss"], done)
+        if warning and self.log is not None:
+            self.log.say(warning)
         if self.peak_flops and self.task.flops_per_token:
             used = values["tokens_per_second"] * self.task.flops_per_token
             values["mfu"] = used / (self.peak_flops * self.world.size)
@@ -384,8 +282,10 @@ class Trainer:
     def _save(self, *, snapshot: bool = False) -> None:
         """Writes the state to go on from; a snapshot also keeps the weights for averaging."""
         self._log_training()
-        self._check_weights()
-        done, paused = self.progress, time.monotonic()
+        done = self.progress
+        # The last update may have spoiled them, and no loss has seen that yet.
+        self.divergence.check(all_finite([*self.parameters, *self.average.average]), f"update {done.step}: weights are")
+        paused = time.monotonic()
         done.seconds = time.monotonic() - self.started
         if snapshot:
             earlier = [step for step in done.snapshots if step != done.step]
@@ -397,7 +297,7 @@ class Trainer:
             done.logs = self.log.sizes()
             state = {"model": self.task.model.state_dict(), "optimizer": self.optimizer.state_dict()}
             self.checkpoints.save(done, {**state, "average": self.average.state()})
-        self.kept = done.step
+        self.divergence.kept = done.step
         distributed.barrier()
         self.window.pause(time.monotonic() - paused)
 
