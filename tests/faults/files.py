@@ -333,7 +333,7 @@ def imported_folders(place: Path) -> Iterator[Case]:
     replaced = {"type": "Replace", "pattern": {"Regex": "("}}
     for name, value in {
         "model": 5, "model.type": "nonsense", "model.vocab": [1], "model.vocab ": {"a": -1},
-        "model.vocab  ": {"a": 2**40}, "model.merges": [1],
+        "model.vocab  ": {"a": 2**40},
         "pre_tokenizer": {"type": "nonsense"}, "decoder": 5, "added_tokens": [{"id": "x"}],
         "added_tokens ": 5, "post_processor": {"type": "x"}, "normalizer": replaced,
     }.items():  # fmt: skip
