@@ -307,7 +307,7 @@ def test_weights_are_packed_for_several_answers_at_once(
     run: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, words: str, packed: bool
 ) -> None:
     calls: list[DecoderOnly] = []
-    monkeypatch.setattr("transformer_zoo.models.pack", calls.append)
+    monkeypatch.setattr("transformer_zoo.models.pack", lambda model, **how: calls.append(model))
     assert main(["generate", str(run), "--max-new-tokens", "1", *words.replace("FILE", str(text_file)).split()]) == 0
     assert bool(calls) == packed
 

@@ -335,7 +335,6 @@ def test_separate_vocabularies_sampling_and_the_same_config_again_give_the_same_
         (["--run_dir", "/dev/null/run"], "run_dir: /dev/null/run"),
         (["--seed", "-1"], "seed is -1"),
         (["--test.beam", "0"], "test.beam is 0"),
-        (["--test.length_penalty", ".nan"], "test.length_penalty is nan"),
         (["--test.bleu_tokenize", "14a"], "test.bleu_tokenize: tokenizer '14a' is unknown"),
         (["--test.metrics", "[]"], "test.metrics is empty"),
         (

@@ -7,7 +7,7 @@ from transformer_zoo.data import ParallelText
 from transformer_zoo.evaluation.metrics import corpus_score
 from transformer_zoo.generation import translate_n_best
 from transformer_zoo.generation.sides import Tokenizer
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 
 
 def score_test(
@@ -36,6 +36,7 @@ def score_test(
     Returns:
         The translations, and as plain data scores, signatures, and how many are exactly right or were cut.
     """
+    check_encoder_decoder(model, "score_test")
     lines = translate_n_best(model, tokenizer, text.source, scored=False, never=never, name=name, **search)
     found = [best for [best] in lines]
     hypotheses = [best.text for best in found]

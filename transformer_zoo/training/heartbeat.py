@@ -36,7 +36,7 @@ class Heartbeat:
     def __init__(self, rank: int, size: int, host: str, share: Callable[[Address], Address]) -> None:
         self.peers: dict[socket.socket, int] = {}
         self.gone: str | None = None  # which one, and how
-        self.noticed, self.ending = threading.Event(), threading.Lock()
+        self.noticed, self.ending, self.left = threading.Event(), threading.Lock(), False
         if rank == 0:
             with listen() as listener:
                 listener.settimeout(60)
@@ -76,7 +76,7 @@ class Heartbeat:
                     word = DEAD
                     with contextlib.suppress(OSError):  # no answer, or the connection was reset
                         word = key.fileobj.recv(1)  # type: ignore[union-attr]
-                    if word != BYE:
+                    if word != BYE and not self.left:  # who has failed is ended by its own error
                         self.gone = f"process {key.data} has {'failed' if word == FAILED else 'died'}"
                         self.noticed.set()
                         if word == FAILED:  # of which this one may know, and then ends by itself
@@ -99,6 +99,7 @@ class Heartbeat:
         """Says that this process ends in order; by default an exception that nobody caught is a failure."""
         atexit.unregister(self.leave)
         failed = getattr(sys, "last_value", None) is not None if failed is None else failed
+        self.left = True
         for peer in self.peers:
             with contextlib.suppress(OSError):
                 peer.sendall(FAILED if failed else BYE)
