@@ -231,9 +231,12 @@ def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     assert [name for name, words in said.items() if words.strip() == choices.get(name)] == []
 
 
-def test_a_runs_recipe_has_no_aliases(tmp_path: Path) -> None:
+def test_a_runs_recipe_may_have_aliases_but_not_explode(tmp_path: Path) -> None:
     """Nine levels of nine would be more than memory holds."""
     levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
     (tmp_path / "config.yaml").write_text("\n".join(["a0: &a0 [x]", *levels]))
-    with pytest.warns(UncheckedWarning), pytest.raises(UserError, match=r"config\.yaml is damaged \(it has an alias"):
+    with pytest.warns(UncheckedWarning), pytest.raises(UserError, match=r"config\.yaml is damaged \(its aliases"):
         load_recipe(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("seed: &a {x: 1}\nother: *a\n")
+    with pytest.warns(UncheckedWarning):
+        assert load_recipe(tmp_path / "config.yaml") == {"seed": {"x": 1}, "other": {"x": 1}}

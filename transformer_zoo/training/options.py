@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +20,7 @@ from transformer_zoo.words import unfit
 
 T = TypeVar("T")
 
+_MOST_VALUES = 100_000  # of a run's recipe, which has some hundred
 _LARGEST_RECIPE = 1 << 20  # bytes; nobody writes so much by hand
 
 
@@ -137,13 +138,18 @@ def save_recipe(path: Path, plain: dict[str, Any]) -> None:
 _CHANGED = "put it back, or remove its first line if you changed it by hand"
 
 
-class _WithoutAliases(yaml.SafeLoader):
-    """Takes no aliases, which `save_recipe` does not write: a few of them can stand for more than memory holds."""
+def _check_size(node: yaml.Node | None) -> None:
+    """Refuses what a few aliases of aliases make of a small file: more values than memory holds."""
+    sizes: dict[yaml.Node | None, int] = {}
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias, which no run writes")
-        return super().compose_node(parent, index)
+    def size(of: yaml.Node | None) -> int:
+        if of not in sizes and isinstance(of, yaml.CollectionNode):
+            children = chain.from_iterable(of.value) if isinstance(of, yaml.MappingNode) else of.value
+            sizes[of] = 1 + sum(map(size, children))
+        return sizes.get(of, 1)
+
+    if size(node) > _MOST_VALUES:
+        raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES:,} values")
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
@@ -153,7 +159,9 @@ def load_recipe(path: Path) -> dict[str, Any]:
         UserError: the file is not there, damaged, or no recipe.
     """
     try:
-        recipe = yaml.load(read_sealed(path, remedy=_CHANGED), _WithoutAliases)
+        text = read_sealed(path, remedy=_CHANGED)
+        _check_size(yaml.compose(text, yaml.SafeLoader))
+        recipe = yaml.safe_load(text)
     except UserError:
         raise
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
