@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ HERE = Path(__file__).parent
 NUMBERS = [getattr(signal, name) for name in STOP if hasattr(signal, name)]
 # The run of toy.py after something else: its own arguments follow.
 TOY = "import fcntl, runpy, signal, sys, termios; sys.path.insert(0, {!r}); {}; runpy.run_path({!r}, None, '__main__')"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_ignored() -> Iterator[None]:
+    """Also not where the tests themselves are run under nohup."""
+    ignored = [number for number in NUMBERS if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="module")
