@@ -58,7 +58,10 @@ def _axes(shape: Sequence[int]) -> str:
 def _broadcasts(given: Sequence[int], shape: Sequence[int]) -> bool:
     if len(given) > len(shape):
         return False
-    return all(n in (1, wanted) for n, wanted in zip(reversed(given), reversed(shape), strict=False))
+    for n, wanted in zip(reversed(given), reversed(shape), strict=False):  # a loop, since every attention asks
+        if n != 1 and n != wanted:
+            return False
+    return True
 
 
 def key_mask(real: Tensor | None, shape: Sequence[int] | None = None, *, name: str = "a padding mask") -> Tensor | None:
