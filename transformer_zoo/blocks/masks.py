@@ -58,7 +58,7 @@ def _axes(shape: Sequence[int]) -> str:
 def _broadcasts(given: Sequence[int], shape: Sequence[int]) -> bool:
     if len(given) > len(shape):
         return False
-    for n, wanted in zip(reversed(given), reversed(shape), strict=False):  # a loop, since every attention asks
+    for n, wanted in zip(reversed(given), reversed(shape), strict=False):  # noqa: SIM110  (every attention asks)
         if n != 1 and n != wanted:
             return False
     return True
