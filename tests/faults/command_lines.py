@@ -172,7 +172,7 @@ def _refused_combinations() -> Iterator[Case]:
         ("translate runs/mt --device meta", "meta"), ("generate runs/gpt --prompt a --device xla", "xla"),
         ("translate runs/gpt", "runs/gpt"), ("generate runs/mt --prompt a", "runs/mt"),
         ("evaluate runs/gpt --split test", "runs/gpt"), ("evaluate runs/mt --file texts/val.en", "runs/mt"),
-        ("average runs/mt --last 7", "--last"), ("average runs/mt --last 2 --output new/none/x", "new/none"),
+        ("average runs/mt --last 7", "--last"),
         ("import nobody/nothing-at-all new/x", "nobody/nothing-at-all"), ("import runs/gpt new/x", "config.json"),
         ("import hf/gpt2 runs/gpt", "runs/gpt"), ("export runs/gpt runs/mt", "runs/mt"),
         ("generate runs/gpt --prompt é", "é"), ("translate runs/mt --source-lang en", "runs/mt"),
