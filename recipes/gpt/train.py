@@ -84,8 +84,7 @@ def main(arguments: list[str]) -> None:
         trainer = Trainer(task, recipe, world=here)
         if here.main:
             save_model_config(run_dir, "decoder-only", config, tokenizer=tokenizer.fingerprint)
-        size = sum(p.numel() for p in task.model.parameters())
-        say(f"{size:,} parameters on {device}, {trainer.dtype}, processes: {here.size}; run folder {run_dir}")
+        say(f"{trainer.how}; run folder {run_dir}")
         reason, step = trainer.fit(), trainer.progress.step
         if reason == "signal":
             say(f"stopped at update {step}; the same command goes on from there")

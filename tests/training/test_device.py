@@ -10,7 +10,7 @@ import torch
 
 from transformer_zoo.blocks.linear import cpu_has
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.device import choose_compile, choose_device, choose_precision, seed_all
+from transformer_zoo.training.device import choose_compile, choose_device, choose_precision, seed_all, use_tf32
 
 CPU = torch.device("cpu")
 
@@ -89,3 +89,14 @@ def test_tuned_malloc_keeps_pages_and_leaves_the_users_settings_alone() -> None:
     assert tuned == "True"
     assert int(faults) < 500  # one array of 32 MiB alone has 8,192 pages
     assert run(MALLOC_ARENA_MAX="4")[0] == "False"
+
+
+def test_a_gpu_takes_float32_products_in_tf32() -> None:
+    try:
+        use_tf32(CPU)
+        assert torch.get_float32_matmul_precision() == "highest"
+        use_tf32(torch.device("cuda"))
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        assert torch.get_float32_matmul_precision() == "high"  # which torch.compile asks for
+    finally:
+        torch.set_float32_matmul_precision("highest")

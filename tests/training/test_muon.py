@@ -1,14 +1,18 @@
 """Muon: orthogonal updates of Adam's size."""
 
 import copy
+import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from transformer_zoo.training import muon as module
 from transformer_zoo.training.config import OptimizerConfig
-from transformer_zoo.training.muon import Muon, orthogonalize
-from transformer_zoo.training.optimizer import make_optimizer
+from transformer_zoo.training.muon import NS_STEPS, Muon, orthogonalize
+from transformer_zoo.training.optimizer import make_optimizer, muon_matrices
 from transformer_zoo.zoo import create_model
 
 
@@ -83,3 +87,52 @@ def test_state_goes_on() -> None:
         optimizer.step()
     for a, b in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+class Products(TorchDispatchMode):
+    """The shapes of all batched products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in (torch.ops.aten.bmm.default, torch.ops.aten.baddbmm.default):
+            self.shapes.append(tuple(out.shape))
+        return out
+
+
+@pytest.mark.parametrize("preset", ["gpt-nano", "gpt-modern", "llama-3.2-1b", "transformer-tiny"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("at_once", [1, 5000, 1 << 26])
+def test_one_chain_of_products_for_each_shape_of_matrix(
+    preset: str, dtype: torch.dtype, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: dict[str, Any] = {"vocab_size": 11, "d_model": 24, "n_heads": 4, "d_ff": 40}
+    if "llama" in preset:
+        sizes |= {"n_kv_heads": 2, "head_dim": 6}
+    layers = ("n_encoder_layers", "n_decoder_layers") if "transformer" in preset else ("n_layers",)
+    model = create_model(preset, **sizes, **{name: 3 for name in layers})
+    matrices = muon_matrices(model)
+    start = [p.detach().clone() for p in matrices]
+    for p in matrices:
+        p.grad = torch.randn_like(p)
+
+    def step(*groups: list[nn.Parameter]) -> list[torch.Tensor]:
+        """What becomes of the matrices, each group with an optimizer of its own."""
+        for p, value in zip(matrices, start, strict=True):
+            p.detach().copy_(value)
+        for group in groups:
+            Muon(group, lr=0.1, dtype=dtype, weight_decay=0.1).step()
+        return [p.detach().clone() for p in matrices]
+
+    alone = step(*([p] for p in matrices))
+    monkeypatch.setattr(module, "AT_ONCE", at_once)
+    with Products() as products:
+        together = step(matrices)
+    for ours, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-3)
+    assert all(math.prod(shape) <= max(at_once, 40 * 40) for shape in products.shapes)
+    if at_once > 5000:
+        assert len(products.shapes) == 3 * NS_STEPS * len({p.shape for p in matrices})

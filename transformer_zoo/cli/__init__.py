@@ -13,7 +13,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     from transformer_zoo.cli.split import split
 
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
-    return (*translating, generate, split, exchange.import_, exchange.export, zoo.list_, zoo.describe)
+    return (*translating, generate, split, exchange.import_, exchange.export, zoo.list_, zoo.describe, zoo.plan)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

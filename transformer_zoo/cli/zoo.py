@@ -1,10 +1,10 @@
-"""`transformer-zoo list` and `describe`: which architectures there are, and what one is made of."""
+"""`transformer-zoo list`, `describe`, `plan`: which architectures there are, what one is made of, how much fits."""
 
 import dataclasses
 import json as jsonlib
 from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, n_parameters
 from transformer_zoo.errors import UserError
@@ -24,9 +24,7 @@ def list_(pattern: str = "*", /, json: bool = False) -> None:
         pattern: Only names that match this shell pattern, such as "gpt2*".
         json: Print JSON instead.
     """
-    names = list_models(pattern)
-    if not names:
-        raise UserError(f"no architecture is called {pattern!r}; `transformer-zoo list` names all {len(list_models())}")
+    names = _names(pattern)
     counts = {name: n_parameters(get_config(name)) for name in names}
     if json:
         print(jsonlib.dumps(counts, indent=2))
@@ -73,6 +71,72 @@ def describe(
     left, right = (max(len(row[i]) for row in rows) for i in range(2))
     for label, value in rows:
         print(f"{label:{left}}  {value:>{right}}")
+
+
+@dataclasses.dataclass
+class PlannedTraining:
+    """What a plan is made for.
+
+    Args:
+        memory: Sizes of GPUs, in GB; by default 24, 40, 80 and 141.
+        optimizer: As in a recipe.
+        length: Tokens of a window, by default 2,048, or of a sentence on either side, by default 64; at most
+            max_seq_len.
+        recompute: As training.recompute of a GPT.
+    """
+
+    memory: list[PositiveFloat] = dataclasses.field(default_factory=lambda: [24, 40, 80, 141])
+    optimizer: Literal["adam", "adamw", "muon"] = "adamw"
+    length: PositiveInt | None = None
+    recompute: bool = False
+
+
+def plan(pattern: str = "*", /, *, training: PlannedTraining, json: bool = False) -> None:
+    """Say which `training.batch_tokens` fits the memory of one GPU, for training in bfloat16.
+
+    It is counted on a model without memory: weights, gradients, what the optimizer keeps, activations that are kept for
+    the backward pass, and logits as the loss holds them. docs/gpu.md says what is left out.
+
+    Args:
+        pattern: Only architectures that match this shell pattern, such as "gpt2*".
+        training: How it is trained.
+        json: Print JSON instead.
+    """
+    from transformer_zoo.training.config import OptimizerConfig, RunConfig
+    from transformer_zoo.training.memory import most_tokens
+
+    run = RunConfig(run_dir="plan", optimizer=OptimizerConfig(name=training.optimizer))
+    found: dict[str, dict[str, int]] = {}
+    for name in _names(pattern):
+        config = get_config(name)
+        usual = 64 if isinstance(config, EncoderDecoderConfig) else 2048
+        tokens = min(training.length or usual, config.max_seq_len)
+        most = most_tokens(
+            config,
+            run,
+            training.memory,
+            length=tokens,
+            recompute=training.recompute and isinstance(config, DecoderConfig),
+        )
+        found[name] = {"length": tokens, **{f"{size:g} GB": n for size, n in zip(training.memory, most, strict=True)}}
+    if json:
+        print(jsonlib.dumps(found, indent=2))
+        return
+    rows = [("", *next(iter(found.values())))]
+    rows += [(name, *(f"{n:,}" if n else "-" for n in row.values())) for name, row in found.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *cells in rows:
+        print(
+            f"{name:{widths[0]}}",
+            *(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)),
+            sep="  ",
+        )
+
+
+def _names(pattern: str) -> list[str]:
+    if not (names := list_models(pattern)):
+        raise UserError(f"no architecture is called {pattern!r}; `transformer-zoo list` names all {len(list_models())}")
+    return names
 
 
 def _size(n_bytes: int) -> str:

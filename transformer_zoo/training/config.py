@@ -141,8 +141,12 @@ class RunConfig:
         run_dir: Folder of the run. Starting again in it goes on with the run.
         seed: Seed of initialisation, dropout and the order of batches.
         device: `auto` takes CUDA where there is one; or `cpu`, `cuda`, `cuda:1`.
-        precision: `auto` takes bfloat16 where the hardware multiplies it fast, else float32.
+        precision: Of matrix products and of what is kept for the backward pass: `auto` takes bfloat16 where the
+            hardware multiplies it fast, else float32. Weights, their gradients and what the optimizer keeps are float32
+            always; products that remain float32 a GPU takes in TF32.
         compile: Whether torch.compile is used; `auto` does so on CUDA only. (on and off are true and false in YAML.)
+        cuda_graphs: `auto` records micro-batches that are so small that one GPU would wait for Python, and starts all
+            of their kernels at once. docs/gpu.md says which are.
         allow_change: Go on with the run in the folder though `optimizer` (but for its name), `schedule`, `training`,
             `validation`, `checkpoint` or `precision` are not what they were: after a loss that was not finite, say. It
             is not kept in the run.
@@ -158,6 +162,7 @@ class RunConfig:
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"
+    cuda_graphs: Literal["auto", "never"] = "auto"
     allow_change: bool = False
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

@@ -17,7 +17,7 @@ from transformer_zoo.training.options import load_recipe, save_recipe
 # What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
 # tested; and where its texts are, which are known by what is in them (`check_texts`).
 MAY_CHANGE = (
-    "run_dir", "device", "compile", "allow_change", "training.max_updates", "training.max_epochs",
+    "run_dir", "device", "compile", "cuda_graphs", "allow_change", "training.max_updates", "training.max_epochs",
     "training.max_minutes", "training.log_every", "validation.patience", "validation.samples", "validation.prompt",
     "validation.sample_tokens", "validation.temperature", "validation.top_k", "validation.write_special",
     "checkpoint.final_weights",

@@ -18,6 +18,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.threads import adapt
 from transformer_zoo.training import distributed
 from transformer_zoo.training.averaging import MovingAverage
+from transformer_zoo.training.captured import Captured, captured
 from transformer_zoo.training.checkpoint import (
     Checkpoints,
     Progress,
@@ -34,6 +35,7 @@ from transformer_zoo.training.device import (
     peak_flops,
     seed_all,
     tune_malloc,
+    use_tf32,
 )
 from transformer_zoo.training.divergence import Divergence
 from transformer_zoo.training.feed import Batch, Feed, Update
@@ -64,6 +66,7 @@ class Trainer:
         self.run_dir = Path(config.run_dir)
         self.device = choose_device(config.device, self.world.local_rank)
         self.dtype = choose_precision(config.precision, self.device)
+        use_tf32(self.device)
         tune_malloc()
         distributed.start(self.world, self.device)
         self.task.objective.to(self.device)
@@ -74,6 +77,7 @@ class Trainer:
         if use_compile(config.compile, self.device, say=self.world.main):
             task.objective.compile()
         self.objective = distributed.wrap(task.objective, self.device)
+        self.micro_batch = captured(self._micro_batch, config, task.model, self.device, processes=self.world.size)
         self.parameters = list(task.model.parameters())
         self.average = MovingAverage(task.model, config.training.ema_decay)
         self.checkpoints = Checkpoints(self.run_dir)
@@ -82,6 +86,17 @@ class Trainer:
         self.peak_flops = peak_flops(self.device, self.dtype)
         self.divergence = Divergence(config, self.checkpoints.folder, peak=self.peak_rate)
         self._resume()
+
+    @property
+    def how(self) -> str:
+        """What is trained where and in which precision, for the first lines of a run."""
+        words = [f"{sum(p.numel() for p in self.parameters):,} parameters on {self.device}"]
+        words.append("float32" if self.dtype == torch.float32 else "bfloat16 products of float32 weights")
+        if self.device.type == "cuda":
+            words.append("float32 products in TF32")
+        if isinstance(self.micro_batch, Captured):
+            words.append("CUDA graphs")
+        return ", ".join([*words, f"processes: {self.world.size}"])
 
     def _resume(self) -> None:
         if (found := self.checkpoints.load(self._final_paths)) is None:
@@ -197,10 +212,8 @@ class Trainer:
             seed_all(config.seed, done.step, index * self.world.size + self.world.rank)
             adapt()
             with distributed.sync(self.objective, now=index == len(micro_batches) - 1):
-                with self._autocast():
-                    loss, nll = self.objective(batch.to(self.device, non_blocking=True))
                 # Between processes gradients are averaged: times their number, that is a sum.
-                (loss * (self.world.size / tokens)).backward()
+                loss, nll = self.micro_batch(batch, self.world.size / tokens)
             self.window.add_loss(loss, nll)
         self.window.add_update(tokens, self._clip())
         if self.device.type == "cpu":  # elsewhere looking makes the CPU wait, and is done before each save
@@ -208,10 +221,17 @@ class Trainer:
         self.learning_rate = self.rates.advance(done)
         self.optimizer.set_learning_rate(self.learning_rate)
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=not isinstance(self.micro_batch, Captured))
         self.average.update()
         if done.step % config.training.log_every == 0:
             self._log_training()
+
+    def _micro_batch(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward and backward: loss and plain NLL, ()."""
+        with self._autocast():
+            loss, nll = self.objective(batch.to(self.device, non_blocking=True))
+        (loss * scale).backward()
+        return loss.detach(), nll.detach()
 
     def _clip(self) -> Tensor:
         """The gradient's norm, (), as it was before it was cut to `max_grad_norm`."""

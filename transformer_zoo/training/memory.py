@@ -1,29 +1,179 @@
-"""Whether a training run can fit the memory, before its text is read."""
+"""What training takes of a device's memory: whether a run can fit, before its text is read, and how much fits."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, n_parameters
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.models.memory import check_memory
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.loss import rows_at_once
+from transformer_zoo.training.optimizer import muon_matrices
 
+Config = EncoderDecoderConfig | DecoderConfig
+GPU = torch.device("cuda")
 _FLOAT = 4  # bytes: weights, gradients and what optimizers keep are float32 in mixed precision too
+_BFLOAT16 = 2
+_FEW = 8  # rows to count with
 
 
-def check_training(config: EncoderDecoderConfig | DecoderConfig, run: RunConfig, device: torch.device) -> None:
+def check_training(config: Config, run: RunConfig, device: torch.device) -> None:
     """Raises a UserError where a run needs more memory than is free, whatever its text.
 
     It counts weights, gradients, what the optimizer keeps (Muon one number for a weight, Adam two), a moving average,
     and the logits of a micro-batch as far as the loss has them at once; activations come on top.
     """
-    weights = n_parameters(config) * _FLOAT
-    vocabulary = config.target_size if isinstance(config, EncoderDecoderConfig) else config.padded_vocab_size
-    rows = min(run.training.batch_tokens, rows_at_once(vocabulary, device))
-    needs = {
-        "weights": weights,
-        "gradients": weights,
-        "optimizer": weights * (1 if run.optimizer.name == "muon" else 2),
-        "moving average": weights if run.training.ema_decay else 0,
-        "logits": rows * vocabulary * _FLOAT,
-    }
+    weights = n_parameters(config)
+    rows = min(run.training.batch_tokens, rows_at_once(_vocabulary(config), device))
+    needs = held(run, weights, weights if run.optimizer.name == "muon" else 0)
+    needs["logits"] = rows * _vocabulary(config) * _FLOAT
     check_memory(needs, device, smaller="make the model, its vocabulary or training.batch_tokens smaller")
+
+
+def held(run: RunConfig, weights: int, by_muon: int) -> dict[str, int]:
+    """Bytes that a run holds all the time, for so many weights; of these Muon keeps one number, Adam two."""
+    return {
+        "weights": weights * _FLOAT,
+        "gradients": weights * _FLOAT,
+        "optimizer": (2 * weights - by_muon) * _FLOAT,
+        "moving average": weights * _FLOAT if run.training.ema_decay else 0,
+    }
+
+
+def most_tokens(
+    config: Config, run: RunConfig, memory: Sequence[float], *, length: int, recompute: bool = False
+) -> list[int]:
+    """The largest `training.batch_tokens` for GPUs with so many GB, 10^9 bytes; 0: the model cannot be trained on one.
+
+    The rest as for `StepMemory`.
+    """
+    weights = n_parameters(config)
+    if sum(held(run, weights, weights).values()) > max(memory) * 1e9:
+        return [0] * len(memory)  # not worth counting
+    step = StepMemory(config, run, length=length, recompute=recompute)
+    return [length * step.most_rows(size * 1e9) for size in memory]
+
+
+class StepMemory:
+    """Bytes of a GPU's memory that a training step takes in bfloat16, found on a model without memory, on any machine.
+
+    What the forward pass keeps for the backward one is counted tensor by tensor, each part of memory once, as PyTorch
+    keeps it without torch.compile, which keeps less. Logits and their gradient count as the compiled loss holds them.
+    The gradients of one layer's activations, which come and go, are not counted.
+
+    Args:
+        config: the model.
+        run: optimizer and moving average.
+        length: tokens of a window, or of a sentence on either side.
+        recompute: as `GptTraining.recompute`.
+    """
+
+    def __init__(self, config: Config, run: RunConfig, *, length: int, recompute: bool = False) -> None:
+        self.length, self.vocabulary = length, _vocabulary(config)
+        with torch.device("meta"):
+            self.model = EncoderDecoder(config) if isinstance(config, EncoderDecoderConfig) else DecoderOnly(config)
+        matrices = muon_matrices(self.model) if run.optimizer.name == "muon" else []
+        weights, by_muon = (sum(p.numel() for p in some) for some in (self.model.parameters(), matrices))
+        self.held, self.width = held(run, weights, by_muon), self.model.head_weight.size(1)
+        self.of_row, self.of_all = self._count()
+        self.again = 0  # of a row, in the layer that is computed again
+        if recompute:
+            self.model.decoder.recompute = True
+            self.again = self.of_row // len(self.model.decoder.layers)
+            self.of_row, self.of_all = self._count()
+
+    def __call__(self, rows: int) -> dict[str, int]:
+        """By what they are for, with so many windows or sentences in a micro-batch."""
+        tokens = rows * self.length
+        at_once = min(tokens, rows_at_once(self.vocabulary, GPU))
+        return {
+            **self.held,
+            "activations": self.of_all + rows * (self.of_row + self.again),
+            "logits": 2 * at_once * self.vocabulary * _BFLOAT16,
+            # Along with itself the loss gives the gradients of its inputs.
+            "loss": 2 * tokens * self.width * _BFLOAT16 + self.vocabulary * self.width * (_FLOAT + _BFLOAT16),
+        }
+
+    def most_rows(self, memory: float) -> int:
+        """The largest micro-batch that fits so many bytes; 0: none does."""
+        rows = max(0, int((memory - sum(self.held.values())) / (self.of_row + self.again)))
+        while rows and sum(self(rows).values()) > memory:
+            rows -= 1
+        return rows
+
+    def _count(self) -> tuple[int, int]:
+        """What is kept of each row, and what does not grow with their number: weights in bfloat16."""
+        few, many = self.kept(_FEW), self.kept(2 * _FEW)
+        of_row = (many - few) // _FEW
+        return of_row, few - of_row * _FEW
+
+    def kept(self, rows: int) -> int:
+        """Bytes that the forward pass of so many rows keeps for the backward pass, but for the weights."""
+        own = {t.untyped_storage()._cdata for t in (*self.model.parameters(), *self.model.buffers())}
+        storages: dict[int, torch.UntypedStorage] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                storages[storage._cdata] = storage
+            return tensor
+
+        ids = torch.zeros(rows, self.length, dtype=torch.int64, device="meta")
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        with _AsOnGpu(), saved_tensors_hooks(pack, lambda tensor: tensor):
+            if isinstance(self.model, EncoderDecoder):
+                self.model.hidden(ids, ids, mask, mask)
+            else:
+                self.model.hidden(ids)
+        return sum(storage.nbytes() for storage in storages.values())
+
+
+class _AsOnGpu(TorchFunctionMode):
+    """What a GPU does under autocast, in its dropout and its attention, and torch's meta device does otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return _Attention.apply(*map(self._to_bfloat16, args), kwargs.get("attn_mask"))  # type: ignore[no-untyped-call]
+        if func is F.dropout:
+            return torch.native_dropout(args[0], kwargs["p"], True)[0]
+        if func in _PRODUCTS:
+            args = tuple(map(self._to_bfloat16, args))
+        return func(*args, **kwargs)
+
+    def _to_bfloat16(self, x: Any) -> Any:
+        """Once for all products that take it, as `in_autocast_dtype` does, and autocast of weights."""
+        if not isinstance(x, Tensor) or x.dtype != torch.float32:
+            return x
+        if id(x) not in self.narrow:
+            self.narrow[id(x)] = x, x.bfloat16()
+        return self.narrow[id(x)][1]
+
+
+_PRODUCTS = {F.linear, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__}
+
+
+class _Attention(torch.autograd.Function):
+    """What fused kernels keep: queries, keys, values, a mask, the output, and log Z of each query in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        b, h, t, _ = queries.shape
+        out = queries.new_empty(b, t, h, values.size(-1)).transpose(1, 2)  # as they lay it out: merging heads is free
+        log_z = queries.new_empty(queries.shape[:-1], dtype=torch.float32)
+        ctx.save_for_backward(queries, keys, values, mask, out, log_z)
+        return out
+
+
+def _vocabulary(config: Config) -> int:
+    return config.target_size if isinstance(config, EncoderDecoderConfig) else config.padded_vocab_size

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+AT_ONCE = 1 << 26
+"""Numbers of all matrices that are iterated together, each of which takes some 14 bytes meanwhile."""
 MOMENTUM, NS_STEPS = 0.95, 5
 
 
@@ -68,19 +70,23 @@ class Muon(Optimizer):
                 if p.grad is not None:
                     by_shape[p.shape, p.device].append(p)
             for matrices in by_shape.values():
-                self._step_together(matrices, group)
+                most = max(1, AT_ONCE // matrices[0].numel())
+                for start in range(0, len(matrices), most):
+                    self._step_together(matrices[start : start + most], group)
 
     def _step_together(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        updates = []
-        for p in matrices:
-            assert p.grad is not None
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p)
-            state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-            updates.append(p.grad.lerp(state["momentum"], group["momentum"]))
+        gradients = [p.grad for p in matrices if p.grad is not None]
+        momenta = [self._momentum(p) for p in matrices]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
         scale = 0.2 * max(matrices[0].shape) ** 0.5
         steps = orthogonalize(torch.stack(updates).to(self.dtype), self.ns_steps).to(matrices[0].dtype)
-        for p, step in zip(matrices, steps, strict=True):
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(step, alpha=-group["lr"] * scale)
+        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(matrices, list(steps), alpha=-group["lr"] * scale)
+
+    def _momentum(self, p: Tensor) -> Tensor:
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        momentum: Tensor = state["momentum"]
+        return momentum

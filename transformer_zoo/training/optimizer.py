@@ -31,10 +31,14 @@ class Optimizers:
         for part in self.parts:
             part.step()
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
+    def zero_grad(self, *, set_to_none: bool = True) -> None:
+        """Forget the gradients; or let them stay where they are, as zeros."""
+        if set_to_none:
+            for part in self.parts:
+                part.zero_grad(set_to_none=True)
+        else:
+            parameters = (p for group in self.param_groups for p in group["params"])
+            torch._foreach_zero_([p.grad for p in parameters if p.grad is not None])
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes."""
@@ -67,6 +71,12 @@ class Optimizers:
             group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
+def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Those of the layers, which Muon takes: their projections."""
+    found = {name: p for name, p in model.named_parameters() if p.requires_grad and p.ndim == 2}
+    return [p for name, p in found.items() if name.endswith("_proj.weight")]
+
+
 def make_optimizer(
     model: nn.Module, config: OptimizerConfig, *, lr: float, dtype: torch.dtype = torch.float32
 ) -> Optimizers:
@@ -81,11 +91,11 @@ def make_optimizer(
         lr: The peak of the learning rate, to which `adam_lr` is the peak of Adam's beside Muon.
         dtype: Of Muon's iteration.
     """
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    rest = [p for p in model.parameters() if p.requires_grad]
     parts: list[Optimizer] = []
     if config.name == "muon":
-        matrices = [name for name, p in parameters.items() if p.ndim == 2 and name.endswith("_proj.weight")]
-        muon = [parameters.pop(name) for name in matrices]
+        muon = muon_matrices(model)
+        rest = [p for p in rest if id(p) not in set(map(id, muon))]
         parts.append(
             Muon(
                 muon,
@@ -96,7 +106,6 @@ def make_optimizer(
                 dtype=dtype,
             )
         )
-    rest = list(parameters.values())
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},

@@ -33,7 +33,7 @@ class Window:
 
     def add_loss(self, loss: Tensor, nll: Tensor) -> None:
         """Adds a micro-batch."""
-        self.sums += torch.stack([loss.detach(), nll.detach()])
+        self.sums += torch.stack([loss, nll])
 
     def add_update(self, tokens: Tensor, norm: Tensor) -> None:
         """Adds an update: its global token count and the norm of its gradient."""

@@ -1,0 +1,127 @@
+"""A micro-batch's forward and backward pass as one CUDA graph, where its kernels end before Python starts the next.
+
+`torch.compile(mode="reduce-overhead")` records graphs too, but gradients that several micro-batches add up come out
+wrong, or not at all: the first ones lie in memory that its next graph writes to.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from transformer_zoo.training.config import RunConfig
+from transformer_zoo.training.feed import Batch
+
+Losses = tuple[Tensor, Tensor]
+Compute = Callable[[Batch, Tensor], Losses]
+
+WARM_UPS = 3
+MOST_GRAPHS = 64
+SMALL = 5e12
+"""Operations of a micro-batch up to which it is worth it: some 10 ms of an H100 at half its peak in bfloat16. A layer
+has about 50 kernels, forward, backward and compiled, and Python starts one in 5 to 10 microseconds: with more to
+compute in each, the GPU is always behind, and never waits."""
+
+
+def captured(compute: Compute, config: RunConfig, model: nn.Module, device: torch.device, *, processes: int) -> Compute:
+    """`compute`, recorded where `config.cuda_graphs` is `auto` and micro-batches are small, on a single GPU.
+
+    Not where layers are computed again in the backward pass, which asks for the state of the random generator.
+    """
+    again = any(getattr(module, "recompute", False) for module in model.modules())
+    operations = 6 * sum(p.numel() for p in model.parameters()) * config.training.batch_tokens
+    if config.cuda_graphs == "never" or device.type != "cuda" or processes > 1 or again or operations > SMALL:
+        return compute
+    return Captured(compute, device, CudaGraphs(device))
+
+
+class Recorder(Protocol):
+    """How a computation is run before it is recorded, and recorded."""
+
+    def aside(self, compute: Callable[[], Losses]) -> Losses:
+        """Runs it as it will be recorded."""
+        ...
+
+    def record(self, compute: Callable[[], Losses]) -> tuple[Callable[[], None], Losses]:
+        """What runs it again, on the same tensors, and its results, which are there after that."""
+        ...
+
+
+class CudaGraphs:
+    """CUDA's: all graphs share one pool of memory, since what one leaves there the next does not need."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def aside(self, compute: Callable[[], Losses]) -> Losses:
+        """On the stream that records, so that the gradients' nodes belong to it."""
+        with torch.cuda.device(self.device):
+            current = torch.cuda.current_stream()
+            self.stream.wait_stream(current)
+            with torch.cuda.stream(self.stream):
+                out = compute()
+            current.wait_stream(self.stream)
+        return out
+
+    def record(self, compute: Callable[[], Losses]) -> tuple[Callable[[], None], Losses]:
+        """Kernels are recorded and not run. Meanwhile the thread of `feed.ahead` may pin memory."""
+        graph = torch.cuda.CUDAGraph()
+        how: dict[str, Any] = {"pool": self.pool, "stream": self.stream, "capture_error_mode": "thread_local"}
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, **how):
+            out = compute()
+        return graph.replay, out
+
+
+class Captured:
+    """`compute(batch, scale)`, which adds to the gradients and gives two sums, recorded once for each shape of a batch.
+
+    The first times that a shape comes are computed as ever, and count: libraries choose their kernels, torch.compile
+    compiles, and gradients come into being. From then on they must stay in place: zero them, do not let them go. What
+    is given back holds until the next call.
+
+    Args:
+        compute: Waits for nothing, and draws random numbers from the device's generator alone.
+        device: Where batches are brought to.
+        recorder: How it is recorded.
+    """
+
+    def __init__(self, compute: Compute, device: torch.device, recorder: Recorder) -> None:
+        self.compute, self.device, self.recorder = compute, device, recorder
+        self.seen: Counter[tuple[Any, ...]] = Counter()
+        self.graphs: dict[tuple[Any, ...], _Graph] = {}
+
+    def __call__(self, batch: Batch, scale: Tensor) -> Losses:
+        """As `compute`: batch on the CPU, scale () on the device."""
+        # n_tokens too: by that many rows the loss goes.
+        shape = tuple(value.shape if isinstance(value, Tensor) else value for value in _fields(batch))
+        if shape not in self.graphs:
+            self.seen[shape] += 1
+            if self.seen[shape] <= WARM_UPS or len(self.graphs) == MOST_GRAPHS:
+                there = batch.to(self.device, non_blocking=True)
+                return self.recorder.aside(lambda: self.compute(there, scale))
+            self.graphs[shape] = _Graph(self, batch.to(self.device), scale.clone())
+        return self.graphs[shape].run(batch, scale)
+
+
+class _Graph:
+    """What was recorded of one shape: its inputs, which are written to before each run, and its results."""
+
+    def __init__(self, of: Captured, batch: Batch, scale: Tensor) -> None:
+        self.batch, self.scale = batch, scale
+        self.replay, self.losses = of.recorder.record(lambda: of.compute(batch, scale))
+
+    def run(self, batch: Batch, scale: Tensor) -> Losses:
+        for ours, given in zip(_fields(self.batch), _fields(batch), strict=True):
+            if isinstance(ours, Tensor):
+                ours.copy_(given, non_blocking=True)
+        self.scale.copy_(scale)
+        self.replay()
+        return self.losses
+
+
+def _fields(batch: Any) -> list[Any]:
+    return [getattr(batch, field.name) for field in dataclasses.fields(batch)]
