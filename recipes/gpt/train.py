@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> None:
         if here.main:
             metrics = trainer.validate_final()
             say(f"validation, final weights: {in_words(metrics)}")
-            mark_finished(run_dir, plain, {}, {"step": step, "ended_by": reason, "validation": metrics})
+            mark_finished(run_dir, plain, trainer.task.data, {"step": step, "ended_by": reason, "validation": metrics})
             say(f"write with: transformer-zoo generate {run_dir}")
 
 

@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> None:
             say(f"validation, final weights: {in_words(metrics)}")
             scores = score_tests(recipe, run_dir, tests, device)
             results = {"step": step, "ended_by": reason, "validation": metrics, "tests": scores}
-            mark_finished(run_dir, plain, tested, {**results, "targets": targets, "leaks": leaks})
+            mark_finished(run_dir, plain, trainer.task.data, {**results, "targets": targets, "leaks": leaks})
             say(f"translate with: transformer-zoo translate {run_dir}")
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from transformer_zoo.cli import evaluate, main
 from transformer_zoo.evaluation import METRICS, compare, corpus_score
+from transformer_zoo.training.folder import mark_finished
 from transformer_zoo.training.options import save_recipe
 
 from .test_cli import TEXT, make_run
@@ -528,6 +529,16 @@ def test_a_mean_is_over_one_text(seeds: list[Path], tmp_path: Path, refused: Cal
     assert (status, "the text of one is not the same" in line) == (1, True)
     status, line = refused(seeds[0], seeds[0], "--mean")
     assert (status, "the same seed" in line) == (1, True)
+
+
+def test_a_mean_is_over_runs_that_were_trained_on_one_text(
+    seeds: list[Path], tmp_path: Path, refused: Callable[..., Any]
+) -> None:
+    runs = [change(seed, tmp_path / seed.name) for seed in seeds[:2]]
+    for number, run in enumerate(runs):
+        mark_finished(run, {}, {"data.train": str(number), "data.validation": "same"}, {})
+    status, line = refused(*runs, "--mean")
+    assert (status, line.endswith("had not the same text in data.train: train both with one")) == (1, True)
 
 
 def test_a_latex_table_has_no_sign_that_latex_takes_for_its_own(text: Text, capsys: pytest.CaptureFixture[str]) -> None:

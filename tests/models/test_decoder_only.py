@@ -126,6 +126,19 @@ def test_recomputing_gives_the_same_gradients() -> None:
     assert_close(gradients[0], gradients[1])
 
 
+def test_recomputing_with_weights_that_were_lent_is_refused() -> None:
+    """Outside torch.func the backward pass comes after the call, when the module has its own weights again."""
+    model, ids = small_gpt(dropout=0.0, attention_dropout=0.0).train(), tokens()
+    model.decoder.recompute = True
+    lent = {name: (2 * p).detach().requires_grad_() for name, p in model.named_parameters()}
+    loss = torch.func.functional_call(model, lent, (ids,)).square().mean()
+    with pytest.raises(RuntimeError, match=r"^recompute: .* lent for the forward pass alone"):
+        loss.backward()
+    model.decoder.recompute = False
+    torch.func.functional_call(model, lent, (ids,)).square().mean().backward()
+    assert all(p.grad is not None for p in lent.values())
+
+
 def test_the_rows_that_pad_the_vocabulary_give_no_logit() -> None:
     model = small_gpt(vocab_multiple=16)
     assert model.head_weight.shape == (64, D)

@@ -23,7 +23,7 @@ from transformer_zoo.generation import translate
 from transformer_zoo.generation.write import first_token
 from transformer_zoo.training.checkpoint import load_text_run
 from transformer_zoo.training.device import choose_device
-from transformer_zoo.training.folder import flatten
+from transformer_zoo.training.folder import flatten, read_results, trained_on
 
 if TYPE_CHECKING:
     from transformer_zoo.cli.scoring import PredictionOptions, ScoreOptions, TextOptions
@@ -197,10 +197,12 @@ def check_same_recipe(recipes: Sequence[tuple[Path, Mapping[str, Any]]]) -> None
     """Whether runs differ in their seeds alone, so that the spread of their scores is that of chance.
 
     Raises:
-        UserError: a run that was not trained by a recipe, two of one seed, or recipes that differ in more.
+        UserError: a run that was not trained by a recipe, two of one seed, recipes that differ in more, or a text of
+            theirs that was not the same.
     """
     seeds: dict[int, Path] = {}
     first, wanted = recipes[0][0], flatten(dict(recipes[0][1]))
+    texts = trained_on(read_results(first))
     for folder, recipe in recipes:
         found = flatten(dict(recipe))
         if (seed := found.get("seed")) is None:
@@ -212,6 +214,9 @@ def check_same_recipe(recipes: Sequence[tuple[Path, Mapping[str, Any]]]) -> None
         if seed in seeds:
             raise UserError(f"--mean: {seeds[seed]} and {folder} have the same seed, {seed}: train with another")
         seeds[seed] = folder
+        others = trained_on(read_results(folder))
+        if other := sorted(name for name in texts.keys() & others.keys() if texts[name] != others[name]):
+            raise UserError(f"--mean: {first} and {folder} had not the same text in {other[0]}: train both with one")
 
 
 def check_same_text(

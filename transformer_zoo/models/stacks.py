@@ -179,6 +179,27 @@ class Encoder(_Stack):
         return out
 
 
+def _recompute(layer: nn.Module, *args: Any, **options: Any) -> Tensor:
+    """What the layer gives, computed again in the backward pass.
+
+    Raises:
+        RuntimeError: in the backward pass, where the layer has other weights by then (`torch.func.functional_call` lends
+            them for one call): the gradients would be those of the wrong function.
+    """
+    weights = list(layer.parameters())
+
+    def run(*args: Any, **options: Any) -> Any:
+        if any(now is not then for now, then in zip(layer.parameters(), weights, strict=True)):
+            raise RuntimeError(
+                "recompute: a layer is to be computed again with weights that were lent for the forward pass alone: "
+                "take the gradient within torch.func, or set recompute to False"
+            )
+        return layer(*args, **options)
+
+    out: Tensor = checkpoint(layer if torch.compiler.is_compiling() else run, *args, use_reentrant=False, **options)
+    return out
+
+
 class Decoder(_Stack):
     """`n_layers` decoder layers over embedding + position, with cross-attention or without. (B, T, D) -> (B, T, D).
 
@@ -224,7 +245,7 @@ class Decoder(_Stack):
                 "memory_cache": cache.memories[i] if cache else None,
             }
             if self.recompute and self.training and cache is None and not is_transformed():
-                x = checkpoint(layer, x, memory, use_reentrant=False, **options)
+                x = _recompute(layer, x, memory, **options)
             else:
                 x = layer(x, memory, **options)
         out: Tensor = self.final_norm(x)

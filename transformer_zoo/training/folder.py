@@ -171,20 +171,19 @@ def kept_test(run_dir: Path, name: str, n_more: int) -> ParallelFiles:
 
 def check_kept_tests(run_dir: Path, texts: Mapping[str, ParallelText]) -> None:
     """Whether tests are still those that the run was scored on, as far as it says. UserError names one that is not."""
-    found = _read_results(run_dir)
-    checksums = found.get("texts") if found else None
+    checksums = trained_on(read_results(run_dir))
     for name, text in texts.items():
-        kept = (run_dir / "test" / f"{name}.src").exists() and isinstance(checksums, dict)
-        if kept and checksums.get(f"data.tests.{name}", text.checksum) != text.checksum:  # type: ignore[union-attr]
+        kept = (run_dir / "test" / f"{name}.src").exists()
+        if kept and checksums.get(f"data.tests.{name}", text.checksum) != text.checksum:
             raise UserError(
                 f"{text.name} is damaged, {run_dir} was scored on another text: put it back from a copy, or remove "
                 f"{run_dir / 'test' / name}.* to read what data.tests names"
             )
 
 
-def mark_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str], results: dict[str, Any]) -> None:
-    """Writes results.json, the sign that all that the recipe asks for has been done; `tests` as for `is_finished`."""
-    write_fields(run_dir / "results.json", {**results, "settled": settled(plain), "texts": tests})
+def mark_finished(run_dir: Path, plain: dict[str, Any], texts: dict[str, str], results: dict[str, Any]) -> None:
+    """Writes results.json, the sign that all that the recipe asks for has been done; `texts` as for `open_run`."""
+    write_fields(run_dir / "results.json", {**results, "settled": settled(plain), "texts": texts})
 
 
 def is_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str]) -> bool:
@@ -195,9 +194,11 @@ def is_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str]) -> 
     Raises:
         UserError: it is not, and the folder holds a model without what training could go on from.
     """
-    found = _read_results(run_dir)
-    if found is not None and (found.get("settled"), found.get("texts")) == (settled(plain), tests):
-        return True
+    found = read_results(run_dir)
+    if found is not None and found.get("settled") == settled(plain):
+        texts = trained_on(found)
+        if {name: texts[name] for name in texts if name.startswith("data.tests.")} == tests:
+            return True
     if _holds_a_model(run_dir) and not Checkpoints(run_dir).exist:
         raise UserError(
             f"{run_dir} holds a model, and no checkpoints/last.pt to go on from. Give another run_dir, or remove it"
@@ -205,11 +206,17 @@ def is_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str]) -> 
     return False
 
 
+def trained_on(results: dict[str, Any] | None) -> dict[str, str]:
+    """The checksums of a finished run's texts as its results.json has them, by the names of their fields."""
+    texts = (results or {}).get("texts")
+    return texts if isinstance(texts, dict) else {}
+
+
 def _holds_a_model(run_dir: Path) -> bool:
     return (run_dir / "model.safetensors").exists() or (run_dir / "results.json").exists()
 
 
-def _read_results(run_dir: Path) -> dict[str, Any] | None:
+def read_results(run_dir: Path) -> dict[str, Any] | None:
     """results.json; None where there is none, or a damaged one, which can be made again."""
     try:
         return read_fields(run_dir / "results.json", remedy="it is made again")
