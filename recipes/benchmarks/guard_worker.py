@@ -29,7 +29,7 @@ from transformer_zoo.training.device import tune_malloc
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.translation import TranslationObjective, special_ids
 
-SEED, STEPS, SENTENCES, NEW_TOKENS = 1, 3, 48, 10
+SEED, STEPS, SENTENCES, NEW_TOKENS = 1, 1, 16, 10
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Work = Callable[[], object]
 
