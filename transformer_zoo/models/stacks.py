@@ -183,8 +183,8 @@ def _recompute(layer: nn.Module, *args: Any, **options: Any) -> Tensor:
     """What the layer gives, computed again in the backward pass.
 
     Raises:
-        RuntimeError: in the backward pass, where the layer has other weights by then (`torch.func.functional_call` lends
-            them for one call): the gradients would be those of the wrong function.
+        RuntimeError: in the backward pass, where the layer has other weights by then (`torch.func.functional_call`
+            lends them for one call): the gradients would be those of the wrong function.
     """
     weights = list(layer.parameters())
 
