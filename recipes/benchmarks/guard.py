@@ -3,10 +3,10 @@
     python recipes/benchmarks/guard.py --old COMMIT [--rows "beam float32" ...] [--json FILE]
 
 Both sides run in processes of their own, on the same inputs, one at a time, in turn. In a round each has five turns,
-and its seconds are those of its fastest, which other programs disturbed least. A round's ratio is the old side's seconds
-/ the new one's: above 1 is faster now. The bar is a median ratio of 0.97. Where the quartiles lie more than 3 % apart
-the machine is too restless to judge: the row is measured again, and if that does not help, not judged. On two idle cores
-it takes about ten minutes.
+and its seconds are those of its fastest, which other programs disturbed least. A round's ratio is the old side's
+seconds / the new one's: above 1 is faster now. The bar is a median ratio of 0.97. Where the quartiles lie more than 3 %
+apart the machine is too restless to judge: the row is measured again, and if that does not help, not judged. On two
+idle cores it takes about ten minutes.
 """
 
 import json
