@@ -3,6 +3,9 @@
 # make test   lint, type check, then the whole fast suite
 # make lint   ruff and mypy only
 # make slow   the tests that take longer
+# make gpu   all that waits for a GPU, measured on one in nine minutes: runs/gpu/gpu.md; needs no install (docs/gpu.md)
+# make gpu-rehearse   the same code on the CPU with tiny sizes, to see whether it works (two minutes)
+# make gpu-wheels   packages that a bare GPU machine lacks, to take along
 # make faults   runs are killed, files damaged, inputs wrong, the machine busy: counts, and status 2 if one is bad
 #
 # Needs Python 3.11 or newer and a package registry. A certain interpreter: make demo PYTHON=python3.12
@@ -10,8 +13,9 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo demo-gpt test lint slow faults install
+.PHONY: demo demo-gpt test lint slow gpu gpu-rehearse gpu-wheels faults install
 
+PART ?=
 PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3  # the first that will do
 VENV ?= .venv
 WORKERS ?= 2
@@ -42,6 +46,16 @@ lint: $(VENV)/test-installed
 
 slow: $(VENV)/test-installed
 	$(VENV)/bin/python -m pytest -m slow
+
+# On a bare machine: with its own Python and its own torch.
+gpu:
+	python3 recipes/benchmarks/gpu.py $(if $(PART),--part $(PART))
+
+gpu-rehearse: $(VENV)/test-installed
+	$(VENV)/bin/python recipes/benchmarks/gpu.py --rehearse
+
+gpu-wheels: $(VENV)/installed
+	$(VENV)/bin/python recipes/benchmarks/gpu_wheels.py
 
 faults: $(VENV)/test-installed
 	$(VENV)/bin/python -m tests.faults

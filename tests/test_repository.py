@@ -91,7 +91,7 @@ def test_what_is_imported_is_declared(tracked: list[Path], root: Path) -> None:
                     imported |= {alias.name.split(".")[0] for alias in node.names} - siblings
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     imported |= {(node.module or "").split(".")[0]} - siblings
-    imported -= {*sys.stdlib_module_names, "transformer_zoo"}
+    imported -= {*sys.stdlib_module_names, "transformer_zoo", "recipes"}
     provided_by = packages_distributions()
     names = {canonical(name) for name in declared(root, "benchmark")}
     packages = {name: {canonical(package) for package in provided_by.get(name, [name])} for name in imported}

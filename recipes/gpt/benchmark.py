@@ -10,7 +10,6 @@ within a round, so that what else the machine does meets both.
 """
 
 import copy
-import importlib.util
 import json
 import re
 import subprocess
@@ -26,6 +25,9 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from recipes.gpt.peers import to_hugging_face, to_nanogpt
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.data import TokenBatch
 from transformer_zoo.errors import UserError
@@ -35,12 +37,6 @@ from transformer_zoo.models import DecoderOnly, draft_of, pack
 from transformer_zoo.training.device import choose_device, choose_precision, tune_malloc
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.zoo import get_config
-from transformer_zoo.zoo.huggingface import to_huggingface
-
-try:
-    from transformers import GPT2LMHeadModel
-except ImportError as missing:
-    sys.exit(f"error: {missing}: the peers are installed by pip install -e '.[benchmark]'")
 
 NANOGPT, HUGGING_FACE = "nanoGPT", "Hugging Face GPT2LMHeadModel"
 
@@ -79,42 +75,6 @@ def build(options: Namespace) -> DecoderOnly:
     if not isinstance(config, DecoderConfig) or config.positions != "learned" or not config.tie_embeddings:
         raise UserError(f"--preset {options.preset}: the peers have GPT-2's structure only")
     return DecoderOnly(config).to(options.device)
-
-
-def to_hugging_face(model: DecoderOnly) -> Any:
-    """The same model there; where ours has no biases, theirs are zero."""
-    with TemporaryDirectory() as folder:
-        to_huggingface(model, folder, family="gpt2")
-        peer: Any = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
-    return peer.to(model.head_weight.device).train()
-
-
-def to_nanogpt(model: DecoderOnly, folder: str) -> Any:
-    """The same model there.
-
-    Raises:
-        UserError: the folder has no model.py of nanoGPT.
-    """
-    path = Path(folder) / "model.py"
-    spec = importlib.util.spec_from_file_location("nanogpt_model", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"--nanogpt: {path} is not there; give a clone of github.com/karpathy/nanoGPT")
-    module: Any = importlib.util.module_from_spec(spec)
-    sys.modules["nanogpt_model"] = module  # its dataclass looks itself up
-    spec.loader.exec_module(module)
-    c = model.config
-    config = module.GPTConfig(
-        block_size=c.max_seq_len, vocab_size=c.vocab_size, n_layer=c.n_layers, n_head=c.n_heads, n_embd=c.d_model,
-        dropout=0.0, bias=c.bias,
-    )  # fmt: skip
-    peer = module.GPT(config)
-    transposed = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # Hugging Face's Conv1D keeps (inputs, outputs)
-    theirs = to_hugging_face(model).transformer.state_dict()
-    wanted = peer.transformer.state_dict().keys()  # no biases, where it is made without
-    peer.transformer.load_state_dict(
-        {name: w.mT if name.endswith(transposed) else w for name, w in theirs.items() if name in wanted}
-    )
-    return peer.to(model.head_weight.device)
 
 
 Loss = Callable[[TokenBatch], Tensor]

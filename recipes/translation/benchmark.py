@@ -9,11 +9,20 @@ the machine does meets both. On two cores it takes about a quarter of an hour.
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from recipes.translation.contestants import (
+    decoding_contestants,
+    discourage_specials,
+    make_corpus,
+    training_contestants,
+)
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, batch_indices, collate
 from transformer_zoo.errors import UserError
@@ -21,16 +30,6 @@ from transformer_zoo.evaluation.speed import Table, compete, machine, report
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.zoo import get_config
-
-try:
-    from contestants import (  # type: ignore[import-not-found]
-        decoding_contestants,
-        discourage_specials,
-        make_corpus,
-        training_contestants,
-    )
-except ImportError as missing:
-    sys.exit(f"error: {missing}: the peers are installed by pip install -e '.[benchmark]'")
 
 MEAN_LENGTH = 26  # tokens of a sentence, eos included
 

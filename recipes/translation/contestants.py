@@ -1,6 +1,7 @@
 """What the benchmark times: a few updates, or a beam search over all sentences, by each implementation."""
 
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jsonargparse import Namespace
-from peers import made_up_tokens, save_ctranslate2, to_marian, to_torch  # type: ignore[import-not-found]
 from torch import Tensor
 
+from recipes.translation.peers import made_up_tokens, save_ctranslate2, to_marian, to_torch
 from transformer_zoo.data import Batch, EncodedCorpus, TokenArrays, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation.speed import OURS, Contestant

@@ -6,20 +6,31 @@ The model is post-norm, with relu, one shared vocabulary and sinusoids in "halve
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MarianMTModel
 
 from transformer_zoo.blocks.positions import sinusoids
 from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.zoo.huggingface import to_huggingface
 
+if TYPE_CHECKING:
+    from transformers import MarianMTModel
 
-def to_marian(model: EncoderDecoder) -> MarianMTModel:
-    """Hugging Face's MarianMTModel. It starts from bos, and with its default attention implementation."""
+
+def to_marian(model: EncoderDecoder) -> "MarianMTModel":
+    """Hugging Face's MarianMTModel. It starts from bos, and with its default attention implementation.
+
+    Raises:
+        UserError: transformers is not installed.
+    """
+    try:
+        from transformers import MarianMTModel
+    except ImportError:
+        raise UserError("transformers is not installed: pip install -e '.[benchmark]'") from None
     with TemporaryDirectory() as folder:
         to_huggingface(model, folder, family="marian")
         marian = MarianMTModel.from_pretrained(folder, dtype=torch.float32)

@@ -1,11 +1,8 @@
 """Which of sacreBLEU's tokenizers fits a language: BLEU counts words, and not every script sets them apart."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-
-from babel import Locale
-from babel.core import get_global
 
 # By script (ISO 15924). 13a, sacreBLEU's default, takes what stands between two spaces for a word.
 _BY_SCRIPT = {
@@ -31,7 +28,7 @@ def bleu_tokenizer(language: str | None) -> str:
     if not words:
         return _DEFAULT
     code = _code(words)
-    usual = get_global("likely_subtags").get(code, "").partition("_")[2].partition("_")[0]
+    usual = _cldr("likely_subtags").get(code, "").partition("_")[2].partition("_")[0]
     own = _BY_SCRIPT.get(usual, _DEFAULT)
     script = next((word.capitalize() for word in words[1:] if len(word) == 4 and word.isalpha()), usual)
     given = _BY_SCRIPT.get(script, _DEFAULT)
@@ -44,13 +41,22 @@ def _code(words: list[str]) -> str:
     code = _COUNTRIES.get(words[0], words[0])
     spellings = [" ".join(words), *(words if len(code) > 3 else [])]  # a code has at most three letters
     code = next((_names()[name] for name in spellings if len(name) > 3 and name in _names()), code)
-    alias: str = get_global("language_aliases").get(code, code)
-    return alias.partition("_")[0]
+    return _cldr("language_aliases").get(code, code).partition("_")[0]
+
+
+def _cldr(table: str) -> Mapping[str, str]:
+    """A table of Unicode's CLDR."""
+    from babel.core import get_global  # only a language that is named needs it, and not every machine has it
+
+    found: Mapping[str, str] = get_global(table)  # type: ignore[arg-type]
+    return found
 
 
 @cache
 def _names() -> dict[str, str]:
     """The languages by their English names in small letters."""
+    from babel import Locale
+
     found = {name.lower(): code.partition("_")[0] for code, name in Locale("en").languages.items()}
     return {**found, "mandarin": "zh", "myanmar": "my"}
 

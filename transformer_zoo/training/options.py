@@ -7,12 +7,9 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import docstring_parser
-import jsonargparse
 import yaml
 
 from transformer_zoo.checksums import MARK, read_sealed, seal, verify
-from transformer_zoo.commandline import Parser, refuse
 from transformer_zoo.config import CHOICES
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import read_bytes, write_bytes
@@ -30,6 +27,10 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
     A misspelt field, a wrong type or a missing file ends the program with one line and status 2. --help
     explains every field.
     """
+    import jsonargparse  # only a command line needs it: the rooms can be imported on a machine that lacks it
+
+    from transformer_zoo.commandline import Parser, refuse
+
     # --help shows what stands below each field of a dataclass; and no recipe names code that would be imported.
     jsonargparse.set_parsing_settings(
         docstring_parse_attribute_docstrings=True,
@@ -187,9 +188,7 @@ def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] 
     fields = {f.name: f for config in configs for f in dataclasses.fields(config) if f.name not in skip}
     # Each class documents its own fields; what a subclass says comes last and counts.
     classes = [c for config in configs for c in reversed(config.__mro__) if dataclasses.is_dataclass(c)]
-    parameters = [p for c in classes for p in docstring_parser.parse_from_object(c).params]
-    described = {p.arg_name: " ".join((p.description or "").split()) for p in parameters}
-    lines = []
+    described, lines = _described(classes), []
     for name in fields:
         choices = f"One of {', '.join(CHOICES[name])}." if name in CHOICES else ""
         lines.append(f"    {name}: {described.get(name, '')} {choices}".rstrip())
@@ -205,6 +204,16 @@ def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] 
     made = dataclasses.make_dataclass("ModelOverrides", optional, kw_only=True)
     made.__doc__ = "Model.\n\nArgs:\n" + "\n".join(lines)
     return made
+
+
+def _described(classes: Sequence[type]) -> dict[str, str]:
+    """What dataclasses say of their fields; nothing on a machine that has no command line for it."""
+    try:
+        import docstring_parser
+    except ImportError:
+        return {}
+    parameters = [p for c in classes for p in docstring_parser.parse_from_object(c).params]
+    return {p.arg_name: " ".join((p.description or "").split()) for p in parameters}
 
 
 def overridden(overrides: Any) -> dict[str, Any]:
