@@ -1,6 +1,6 @@
 """Everything that waits for a GPU, measured in a few minutes on a bare machine; the aims stand beside the figures.
 
-    python3 recipes/benchmarks/gpu.py [--part N] [--out FOLDER] [--commit NAME] [--rehearse]
+    python3 recipes/benchmarks/gpu.py [--part N] [--out FOLDER] [--commit NAME] [--files FOLDER] [--rehearse]
 
 docs/gpu.md says what each part does and what can lie beside the script. A part takes at most four minutes, whatever
 fails in it; without `--part` it is 1 and 2 on a GPU, and all three in a rehearsal. gpu.json and gpu.md are written anew
@@ -14,9 +14,10 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,13 +40,14 @@ class Worker:
     """A process that runs rows; all that it starts ends with it.
 
     Args:
+        files: What lies beside the script.
         packages: A folder to import from first.
         rehearse: On the CPU.
         log: Where what it prints is appended.
     """
 
-    def __init__(self, packages: Path, rehearse: bool, log: Path) -> None:
-        command = [sys.executable, "-m", "recipes.benchmarks.gpu_worker", str(FILES)]
+    def __init__(self, files: Path, packages: Path, rehearse: bool, log: Path) -> None:
+        command = [sys.executable, "-m", "recipes.benchmarks.gpu_worker", str(files)]
         paths = [str(packages), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         fixed = {"PYTHONPATH": os.pathsep.join(paths), "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "HF_HUB_OFFLINE": "1"}
         with log.open("ab") as errors:
@@ -104,12 +106,12 @@ class Part:
     Args:
         number: Which one.
         report: Where its figures go.
-        packages, rehearse: As for `Worker`.
-        commit: Of the tree, where git does not say.
+        start: Starts a process that appends to a log.
+        about: What its page says in place of what the process says.
     """
 
-    def __init__(self, number: int, report: Report, packages: Path, rehearse: bool, commit: str | None) -> None:
-        self.number, self.report, self.packages, self.rehearse, self.commit = number, report, packages, rehearse, commit
+    def __init__(self, number: int, report: Report, start: Callable[[Path], Worker], about: dict[str, str]) -> None:
+        self.number, self.report, self.start, self.about = number, report, start, about
         self.log = report.folder / f"part{number}.log"
         self.log.unlink(missing_ok=True)
         self.worker: Worker | None = None
@@ -162,7 +164,7 @@ class Part:
     def _started(self, deadline: float) -> Worker:
         """The process, a new one where there is none; the first says what the part runs on."""
         if self.worker is None:
-            self.worker = Worker(self.packages, self.rehearse, self.log)
+            self.worker = self.start(self.log)
             first = self.worker.answer(deadline)
             if "refused" in first:
                 raise UsageError(first["refused"])
@@ -172,9 +174,7 @@ class Part:
 
     def _open(self, about: dict[str, str]) -> None:
         self.is_open = True
-        rehearse = " --rehearse" * self.rehearse
-        about = about if self.commit is None else {**about, "commit": self.commit}
-        self.report.begin(self.number, about, f"python3 recipes/benchmarks/gpu.py --part {self.number}{rehearse}")
+        self.report.begin(self.number, about | self.about)
 
     def _add(self, row: Row, figure: Figure) -> None:
         if not self.is_open:  # not even the first process came up
@@ -194,25 +194,34 @@ def main(arguments: Sequence[str]) -> None:
         UsageError: there is no GPU.
         UserError: rows failed.
     """
+    options = parse_options(arguments)
+    parts = [options.part] if options.part else [1, 2, 3] if options.rehearse else [1, 2]
+    out = options.out or ROOT / "runs" / ("gpu_rehearsal" if options.rehearse else "gpu")
+    title = "A rehearsal on the CPU: sizes are tiny, no figure means anything" if options.rehearse else "On a GPU"
+    report, failed = Report(out, title), 0
+    with TemporaryDirectory() as place:
+        packages = Path(place)
+        files = options.files.resolve()
+        unpack(files, packages)
+        start = partial(Worker, files, packages, options.rehearse)
+        for part in parts:
+            command = f"python3 recipes/benchmarks/gpu.py --part {part}{' --rehearse' * options.rehearse}"
+            about = {"command": command, **({} if options.commit is None else {"commit": options.commit})}
+            failed += Part(part, report, start, about).run()
+    print(f"\n{out / 'gpu.md'} and gpu.json have all of it, the logs beside them what was printed")
+    if failed:
+        raise UserError(f"{failed} rows failed; their reasons stand in {out / 'gpu.md'}")
+
+
+def parse_options(arguments: Sequence[str]) -> Namespace:
+    """The command line."""
     parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--part", type=int, choices=sorted(TITLES), help="only this part; by default 1 and 2")
     parser.add_argument("--out", type=Path, help="folder for gpu.json and gpu.md; by default runs/gpu")
     parser.add_argument("--commit", help="of the tree, for the page; by default what git says")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU with tiny sizes; by default all parts")
-    options = parser.parse_args(list(arguments))
-    parts = [1, 2, 3] if options.rehearse else [1, 2]
-    out = options.out or ROOT / "runs" / ("gpu_rehearsal" if options.rehearse else "gpu")
-    report = Report(
-        out, "A rehearsal on the CPU: sizes are tiny, no figure means anything" if options.rehearse else "On a GPU"
-    )
-    failed = 0
-    with TemporaryDirectory() as packages:
-        unpack(Path(packages))
-        for part in [options.part] if options.part else parts:
-            failed += Part(part, report, Path(packages), options.rehearse, options.commit).run()
-    print(f"\n{out / 'gpu.md'} and gpu.json have all of it, the logs beside them what was printed")
-    if failed:
-        raise UserError(f"{failed} rows failed; their reasons stand in {out / 'gpu.md'}")
+    parser.add_argument("--files", type=Path, default=FILES, help="what lies beside the script, see docs/gpu.md")
+    return parser.parse_args(list(arguments))
 
 
 if __name__ == "__main__":

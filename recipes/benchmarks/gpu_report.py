@@ -88,9 +88,9 @@ class Report:
         path = folder / "gpu.json"
         self.parts: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8"))["parts"] if path.exists() else {}
 
-    def begin(self, part: int, about: Mapping[str, str], command: str) -> None:
-        """A part starts: what it found before is forgotten."""
-        self.parts[str(part)] = {"command": command, **about, "figures": []}
+    def begin(self, part: int, about: Mapping[str, str]) -> None:
+        """A part starts, and what it found before is forgotten. `about`: its command, and what it runs on."""
+        self.parts[str(part)] = {**about, "figures": []}
         self.write()
 
     def add(self, part: int, row: str, figure: Figure, seconds: float) -> None:

@@ -28,9 +28,9 @@ def fits(wheel: str, python: tuple[int, int], machine: str) -> bool:
     )
 
 
-def unpack(folder: Path) -> None:
-    """Puts the packages of all wheels that fit into a folder, from where they can be imported."""
-    for wheel in sorted((FILES / "wheels").glob("*.whl")):
+def unpack(files: Path, folder: Path) -> None:
+    """Puts the packages of all wheels in `files` that fit into a folder, from where they can be imported."""
+    for wheel in sorted((files / "wheels").glob("*.whl")):
         if fits(wheel.name, sys.version_info[:2], platform.machine()):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(folder)

@@ -18,14 +18,17 @@ import torch
 from transformer_zoo.errors import UserError
 
 SCRIPT = "recipes/benchmarks/gpu.py"
-LACKING = ("jsonargparse", "docstring_parser", "datasets", "num2words", "babel", "ctranslate2")
-REFUSING = f"""
+LACKING = ("jsonargparse", "docstring_parser", "datasets", "num2words", "babel", "ctranslate2", "typeshed_client")
+WITHOUT = f"""
 import sys
-class Refusing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {LACKING}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Refusing())
+from importlib.machinery import PathFinder
+
+class Lacking(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {LACKING} else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Lacking if finder is PathFinder else finder for finder in sys.meta_path]
 """
 
 
@@ -43,9 +46,9 @@ def gpu(root: Path) -> Iterator[Any]:
 def blind(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, str]:
     """What a rehearsal of all parts on a bare machine wrote: JSON, Markdown, standard output."""
     place = tmp_path_factory.mktemp("bare")
-    (place / "sitecustomize.py").write_text(REFUSING)
+    (place / "sitecustomize.py").write_text(WITHOUT)
     environment = {**os.environ, "PYTHONPATH": str(place)}
-    command = [sys.executable, SCRIPT, "--rehearse", "--out", str(place / "out")]
+    command = [sys.executable, SCRIPT, "--rehearse", "--out", str(place / "out"), "--files", str(place)]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads((place / "out" / "gpu.json").read_text())
@@ -153,8 +156,9 @@ def test_a_row_that_fails_ends_alone(
     monkeypatch.setattr(gpu, "ROWS", [gpu.Row(1, f"row {i}", of[1], of[0]) for i, of in enumerate(shares)])
     popen, stub = subprocess.Popen, [sys.executable, str(tmp_path / "stub.py"), fault]
     monkeypatch.setattr(gpu.subprocess, "Popen", lambda command, **how: popen(stub, **how))
-    begun = time.monotonic()
-    assert gpu.Part(1, gpu.Report(tmp_path / "out", "Faults"), tmp_path, True, "a commit").run() == failed
+    begun, start = time.monotonic(), partial(gpu.Worker, tmp_path, tmp_path, True)
+    about = {"command": "--part 1", "commit": "a commit"}
+    assert gpu.Part(1, gpu.Report(tmp_path / "out", "Faults"), start, about).run() == failed
     assert time.monotonic() - begun < 30
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())["parts"]["1"]["figures"]
     assert [(f["row"], f["name"]) for f in found] == [
@@ -195,7 +199,7 @@ def test_a_process_says_how_a_row_ended_and_gives_up_after_an_error(
 def test_a_part_that_is_run_again_replaces_its_own_figures_alone(gpu: Any, tmp_path: Path) -> None:
     for part, value in ((1, 1.0), (2, 2.0), (1, 3.0)):
         report = gpu.Report(tmp_path, "Twice")
-        report.begin(part, {"device": "one", "versions": "some", "commit": "this"}, f"--part {part}")
+        report.begin(part, {"command": f"--part {part}", "device": "one", "versions": "some", "commit": "this"})
         report.add(part, "row", gpu.Figure("speed", value, "tokens/s", aim=2.0), 1.0)
     parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
     assert {part: [f["value"] for f in of["figures"]] for part, of in parts.items()} == {"1": [3.0], "2": [2.0]}
@@ -220,9 +224,8 @@ def test_wheels_that_fit_are_unpacked(gpu: Any, monkeypatch: pytest.MonkeyPatch,
     for name in ("one-1-py3-none-any.whl", "two-1-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl"):
         with zipfile.ZipFile(tmp_path / "wheels" / name, "w") as wheel:
             wheel.writestr(f"{name[:3]}/__init__.py", "")
-    monkeypatch.setattr(wheels, "FILES", tmp_path)
     monkeypatch.setattr(wheels.sys, "version_info", (3, 11, 0))
-    gpu.unpack(tmp_path / "there")
+    gpu.unpack(tmp_path, tmp_path / "there")
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["one"]
     assert wheels.fits("two-1-cp312-cp312-manylinux_2_28_x86_64.whl", (3, 12), "x86_64")
     assert not wheels.fits("two-1-cp312-cp312-manylinux_2_28_x86_64.whl", (3, 12), "aarch64")
