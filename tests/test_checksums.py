@@ -17,8 +17,8 @@ import torch
 import yaml
 
 from transformer_zoo.checksums import MARK, UncheckedWarning, read_fields, read_sealed, seal, verify, write_fields
-from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings, load_translation_tokenizer
 from transformer_zoo.training.checkpoint import Checkpoints, Progress, load_weights, save_weights
 from transformer_zoo.training.options import load_recipe, save_recipe
 
@@ -31,13 +31,14 @@ def write_all(folder: Path) -> dict[str, Any]:
     Checkpoints(folder).save(Progress(step=4), {"model": {"w": torch.arange(7.0)}})
     save_recipe(folder / "config.yaml", {"a": {"b": [1, "ä"]}})
     write_fields(folder / "model.json", {"a": 1})
-    TranslationTokenizer.train(LINES, LINES, TokenizerSettings(vocab_size=30)).save(folder)
+    TranslationTokenizer.train(LINES, LINES, TranslationTokenizerSettings(vocab_size=30)).save(folder)
     return {
         "w.safetensors": load_weights,
         "checkpoints/last.pt": lambda path: Checkpoints(path.parent.parent).load(),
         "config.yaml": load_recipe,
         "model.json": read_fields,
-        "source.model": lambda path: TranslationTokenizer.load(path.parent),
+        "source.sentencepiece.model": lambda path: load_translation_tokenizer(path.parent),
+        "tokenizer_kind.json": lambda path: load_translation_tokenizer(path.parent),
     }
 
 
@@ -62,7 +63,17 @@ def noticed(read: Any, path: Path, whole: Any) -> str:
     return " ".join(str(warning.message) for warning in found)
 
 
-@pytest.mark.parametrize("name", ["w.safetensors", "checkpoints/last.pt", "config.yaml", "model.json", "source.model"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "w.safetensors",
+        "checkpoints/last.pt",
+        "config.yaml",
+        "model.json",
+        "source.sentencepiece.model",
+        "tokenizer_kind.json",
+    ],
+)
 def test_each_bit_is_noticed_or_without_effect(name: str, tmp_path: Path) -> None:
     read, path, draw = write_all(tmp_path)[name], tmp_path / name, random.Random(1)
     whole, content = read(path), path.read_bytes()
@@ -85,8 +96,8 @@ def test_other_programs_read_on(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == 4
     assert yaml.safe_load((tmp_path / "config.yaml").read_text("utf-8")) == {"a": {"b": [1, "ä"]}}
     assert json.loads((tmp_path / "model.json").read_text())["a"] == 1
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "source.model"))
-    ours = TranslationTokenizer.load(tmp_path).source
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "source.sentencepiece.model"))
+    ours = load_translation_tokenizer(tmp_path).source
     assert pieces.encode(LINES) == ours.encode_batch(LINES)
 
 

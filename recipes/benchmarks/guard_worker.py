@@ -18,8 +18,6 @@ import transformer_zoo as tz
 from transformer_zoo.data import (
     ParallelText,
     TokenBatch,
-    TokenizerSettings,
-    TranslationTokenizer,
     batch_indices,
     collate,
     encode_corpus,
@@ -28,6 +26,12 @@ from transformer_zoo.generation import translate
 from transformer_zoo.training.device import tune_malloc
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.translation import TranslationObjective, special_ids
+
+try:
+    from transformer_zoo.tokenizers import TranslationTokenizer
+    from transformer_zoo.tokenizers import TranslationTokenizerSettings as TokenizerSettings
+except ImportError:  # the older of the two
+    from transformer_zoo.data import TokenizerSettings, TranslationTokenizer  # type: ignore[attr-defined,no-redef]
 
 SEED, STEPS, SENTENCES, NEW_TOKENS = 1, 1, 16, 10
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -18,11 +18,8 @@ import torch
 
 from transformer_zoo.config import PROBABILITIES, DecoderConfig
 from transformer_zoo.data import (
-    TextTokenizer,
     TokenShards,
     Windows,
-    load_text_tokenizer,
-    make_text_tokenizer,
     prepare_shards,
 )
 from transformer_zoo.errors import UserError, naming
@@ -30,6 +27,7 @@ from transformer_zoo.generation import generate
 from transformer_zoo.generation.write import encode_prompt
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.models.flops import forward_flops
+from transformer_zoo.tokenizers import Tokenizer, kind_of, load_tokenizer, make_tokenizer
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Run, TextRun
 from transformer_zoo.training.device import choose_device
@@ -48,7 +46,7 @@ from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 
 Say = Callable[..., None]
 ROOM_FOR_SPECIAL = 64  # of a preset whose vocabulary is not known yet
-Initial = Start[DecoderConfig, TextTokenizer]
+Initial = Start[DecoderConfig, Tokenizer]
 
 
 def main(arguments: list[str]) -> None:
@@ -112,7 +110,7 @@ def read_huggingface(name: str) -> Run | TextRun:
     return imported_run(from_huggingface(folder), folder)
 
 
-def get_tokenizer(recipe: GptRecipe, run_dir: Path, start: Initial | None) -> TextTokenizer:
+def get_tokenizer(recipe: GptRecipe, run_dir: Path, start: Initial | None) -> Tokenizer:
     """The tokenizer of a run that goes on, or of the model it starts from; else the first process makes one."""
     folder = run_dir / "tokenizer"
     with distributed.first() as mine:
@@ -121,14 +119,14 @@ def get_tokenizer(recipe: GptRecipe, run_dir: Path, start: Initial | None) -> Te
                 tokenizer = start.tokenizer
             else:
                 texts = recipe.data.train.texts()
-                if recipe.tokenizer.kind == "characters":  # they refuse what they have never seen
+                if kind_of(recipe.tokenizer.kind).is_closed:  # it refuses what it has never seen
                     texts = chain(texts, recipe.data.validation.texts())
-                tokenizer = make_text_tokenizer(recipe.tokenizer, texts)
+                tokenizer = make_tokenizer(recipe.tokenizer, texts)
             tokenizer.save(folder)
-    return load_text_tokenizer(folder)
+    return load_tokenizer(folder)
 
 
-def get_tokens(recipe: GptRecipe, tokenizer: TextTokenizer, run_dir: Path) -> tuple[TokenShards, TokenShards]:
+def get_tokens(recipe: GptRecipe, tokenizer: Tokenizer, run_dir: Path) -> tuple[TokenShards, TokenShards]:
     """The tokens of both texts; the first process makes those that are not there yet."""
     data = recipe.data
     folder = Path(data.tokens).expanduser() if data.tokens else run_dir / "tokens"
@@ -142,9 +140,7 @@ def get_tokens(recipe: GptRecipe, tokenizer: TextTokenizer, run_dir: Path) -> tu
     return train, validation
 
 
-def model_config(
-    recipe: GptRecipe, tokenizer: TextTokenizer | None = None, start: Initial | None = None
-) -> DecoderConfig:
+def model_config(recipe: GptRecipe, tokenizer: Tokenizer | None = None, start: Initial | None = None) -> DecoderConfig:
     """The preset with the recipe's changes, and the tokenizer's vocabulary; or the model that it starts from."""
     config = preset_config(recipe, tokenizer) if start is None else kept_config(recipe, start)
     length = recipe.data.length or config.max_seq_len
@@ -158,7 +154,7 @@ def model_config(
     return config
 
 
-def preset_config(recipe: GptRecipe, tokenizer: TextTokenizer | None) -> DecoderConfig:
+def preset_config(recipe: GptRecipe, tokenizer: Tokenizer | None) -> DecoderConfig:
     """For a model that is new."""
     changes, preset = overridden(recipe.model), recipe.model.preset
     if recipe.data.length is not None:  # past it the model learns nothing, so it is never to read more
@@ -184,7 +180,7 @@ def kept_config(recipe: GptRecipe, start: Initial) -> DecoderConfig:
 
 
 def make_task(
-    recipe: GptRecipe, config: DecoderConfig, tokenizer: TextTokenizer, train: TokenShards, validation: TokenShards
+    recipe: GptRecipe, config: DecoderConfig, tokenizer: Tokenizer, train: TokenShards, validation: TokenShards
 ) -> Task:
     """Windows, model, loss and validation: what the trainer needs to know about language models."""
     length = recipe.data.length or config.max_seq_len
@@ -211,7 +207,7 @@ def make_task(
     )
 
 
-def get_prompt(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer) -> list[int]:
+def get_prompt(recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer) -> list[int]:
     """What samples go on from: the recipe's prompt, or the validation text's first line."""
     text = recipe.validation.prompt
     if text is None:  # a text may be one long line
@@ -222,7 +218,7 @@ def get_prompt(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer) 
         raise UserError(f"validation.prompt: {error}") from None
 
 
-def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: TextTokenizer, prompt: list[int]) -> list[str]:
+def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer, prompt: list[int]) -> list[str]:
     """Texts as the model writes them now."""
     how = recipe.validation
     written = generate(

@@ -21,7 +21,6 @@ from transformer_zoo.data import (
     Cleaning,
     EpochCorpus,
     ParallelText,
-    TranslationTokenizer,
     batch_indices,
     clean,
     collate,
@@ -30,16 +29,16 @@ from transformer_zoo.data import (
     evaluation_indices,
     read_parallel,
 )
-from transformer_zoo.data.imported_translation import load_translation_tokenizer
 from transformer_zoo.data.leaks import report_leaks
-from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.evaluation import bleu_tokenizer, check_scoring, corpus_score, unfit_metrics
 from transformer_zoo.evaluation.tests import score_test
 from transformer_zoo.files import make_folder, write_text
 from transformer_zoo.generation import translate
-from transformer_zoo.generation.writable import report_unwritable
 from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.tokenizers import TranslationTokenizer, load_translation_tokenizer
+from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, PAD_ID
+from transformer_zoo.tokenizers.writable import report_unwritable
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Run, TextRun, load_translation_run
 from transformer_zoo.training.device import choose_device, choose_precision
@@ -49,7 +48,7 @@ from transformer_zoo.training.initial import Start, is_going_on, keep_config, tr
 from transformer_zoo.training.logging import in_words
 from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.memory import check_training
-from transformer_zoo.training.model_json import AnyTranslationTokenizer, save_model_config, without_special
+from transformer_zoo.training.model_json import save_model_config, without_special
 from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
 from transformer_zoo.training.task import Task
 from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll, special_ids
@@ -58,7 +57,7 @@ from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 
 Say = Callable[..., None]
 ROOM_FOR_SPECIAL = 64  # of a preset that has not got the tokenizer's special tokens yet
-Initial = Start[EncoderDecoderConfig, AnyTranslationTokenizer]
+Initial = Start[EncoderDecoderConfig, TranslationTokenizer]
 
 
 def main(arguments: list[str]) -> None:
@@ -170,8 +169,8 @@ def get_start(recipe: Recipe, run_dir: Path) -> Initial | None:
     languages = {"source_lang": recipe.data.source_lang, "target_lang": recipe.data.target_lang}
     start = translation_start(recipe.model.init_from, run_dir, read_huggingface, **languages)
     model_config(recipe, start.tokenizer, start)  # do the fields fit?
-    if recipe.tokenizer.sample_alpha and not isinstance(start.tokenizer, TranslationTokenizer):
-        raise UserError("tokenizer.sample_alpha: the tokenizer of an imported model draws no pieces; set it to 0")
+    if recipe.tokenizer.sample_alpha and "sample_alpha" not in start.tokenizer.source.reads:
+        raise UserError("tokenizer.sample_alpha: the tokenizer of this model draws no pieces; set it to 0")
     return start
 
 
@@ -181,12 +180,11 @@ def read_huggingface(name: str) -> Run | TextRun:
     return imported_run(from_huggingface(folder), folder)
 
 
-def get_tokenizer(recipe: Recipe, train: ParallelText, run_dir: Path, start: Initial | None) -> AnyTranslationTokenizer:
+def get_tokenizer(recipe: Recipe, train: ParallelText, run_dir: Path, start: Initial | None) -> TranslationTokenizer:
     """The tokenizer of a run that goes on, or of the model it starts from; else the first process trains one."""
     folder = run_dir / "tokenizer"
     with distributed.first() as mine:
         if mine and not is_going_on(run_dir):
-            tokenizer: AnyTranslationTokenizer
             if start is not None:
                 tokenizer = start.tokenizer
             else:
@@ -196,7 +194,7 @@ def get_tokenizer(recipe: Recipe, train: ParallelText, run_dir: Path, start: Ini
 
 
 def model_config(
-    recipe: Recipe, tokenizer: AnyTranslationTokenizer | None = None, start: Initial | None = None
+    recipe: Recipe, tokenizer: TranslationTokenizer | None = None, start: Initial | None = None
 ) -> EncoderDecoderConfig:
     """The preset with the recipe's changes, and the tokenizer's vocabularies; or the model that it starts from."""
     if start is not None:
@@ -209,7 +207,7 @@ def model_config(
     if not recipe.tokenizer.joint:
         changes.setdefault("share_embeddings", "decoder")
     if tokenizer is None:
-        changes["vocab_size"] = max(recipe.tokenizer.vocab_size, ROOM_FOR_SPECIAL)
+        changes["vocab_size"] = max(recipe.tokenizer.expected_size, ROOM_FOR_SPECIAL)
     else:
         changes["vocab_size"] = tokenizer.source.vocab_size
         changes["target_vocab_size"] = None if tokenizer.joint else tokenizer.target.vocab_size
@@ -232,7 +230,7 @@ def longest_input(config: EncoderDecoderConfig) -> int:
 def make_task(
     recipe: Recipe,
     config: EncoderDecoderConfig,
-    tokenizer: AnyTranslationTokenizer,
+    tokenizer: TranslationTokenizer,
     corpus: EpochCorpus,
     validation: ParallelText,
     contents: dict[str, str],
@@ -271,7 +269,7 @@ class Validator:
     def __init__(
         self,
         recipe: Recipe,
-        tokenizer: AnyTranslationTokenizer,
+        tokenizer: TranslationTokenizer,
         text: ParallelText,
         objective: TranslationObjective,
         longest: int,

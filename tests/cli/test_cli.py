@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from transformer_zoo import models
 from transformer_zoo.cli import main
 from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.data.tokenizers import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder, quantize
+from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
 from transformer_zoo.training.checkpoint import copy_weights, save_weights
 from transformer_zoo.training.model_json import save_model_config
 from transformer_zoo.training.options import save_recipe
@@ -32,7 +32,7 @@ TEXT = [WORDS[i % 40 :] + " " + WORDS[: i % 30] for i in range(60)]
 
 def make_run(folder: Path, seed: int) -> Path:
     """A run of a random model, whose recipe names two tests."""
-    tokenizer = TranslationTokenizer.train(TEXT, TEXT, TokenizerSettings(vocab_size=60))
+    tokenizer = TranslationTokenizer.train(TEXT, TEXT, TranslationTokenizerSettings(vocab_size=60))
     config = EncoderDecoderConfig(vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
     tokenizer.save(folder / "tokenizer")
     save_model_config(folder, "encoder-decoder", config, max_source_tokens=LONGEST)

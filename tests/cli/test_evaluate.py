@@ -17,6 +17,8 @@ import yaml
 
 from transformer_zoo.cli import evaluate, main
 from transformer_zoo.evaluation import METRICS, compare, corpus_score
+from transformer_zoo.tokenizers import TranslationTokenizer
+from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
 from transformer_zoo.training.folder import mark_finished
 from transformer_zoo.training.options import save_recipe
 
@@ -159,22 +161,20 @@ def test_a_run_is_scored_by_the_language_of_its_recipe(
     [
         ("zho_Hans", "zh", {}),
         (None, "char", {"target_lang": "tha"}),
-        (None, None, {}),
-        (None, None, {"target_lang": 3}),
+        (None, "13a", {}),
+        (None, "13a", {"target_lang": 3}),
     ],
 )
 def test_an_imported_model_is_scored_by_the_language_that_is_chosen(
-    language: str | None, tokenizer: str | None, family: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    language: str | None, tokenizer: str, family: dict[str, Any]
 ) -> None:
-    class Imported:
-        target_language = language
-        files = SimpleNamespace(settings=family)
-
-    monkeypatch.setattr(evaluate, "ImportedTranslationTokenizer", Imported)
+    imported = object.__new__(ImportedTranslationTokenizer)
+    imported.target_language, imported.files = language, SimpleNamespace(settings=family)  # type: ignore[assignment]
     recipe = {"data": {"target_lang": "de"}}
-    found = evaluate.target_language(SimpleNamespace(tokenizer=Imported(), recipe=recipe))  # type: ignore[arg-type]
-    assert (found and evaluate_tokenizer(found)) == tokenizer
-    plain = SimpleNamespace(tokenizer=object(), recipe=recipe)
+    found = evaluate.target_language(SimpleNamespace(tokenizer=imported, recipe=recipe))  # type: ignore[arg-type]
+    assert found is not None
+    assert evaluate_tokenizer(found) == tokenizer
+    plain = SimpleNamespace(tokenizer=object.__new__(TranslationTokenizer), recipe=recipe)
     assert evaluate.target_language(plain) == "de"  # type: ignore[arg-type]
 
 

@@ -18,17 +18,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 import transformer_zoo as tz
 from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.cli import main
-from transformer_zoo.data import (
-    CharacterTokenizer,
-    ImportedTranslationTokenizer,
-    ParallelText,
-    TokenizerSettings,
-    TranslationTokenizer,
-    collate,
-    encode_corpus,
-)
+from transformer_zoo.data import ParallelText, collate, encode_corpus
 from transformer_zoo.generation import beam_search
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.tokenizers import CharacterTokenizer, TranslationTokenizer, TranslationTokenizerSettings
+from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
 from transformer_zoo.training.checkpoint import Run, TextRun
 from transformer_zoo.training.imported import save_run
 from transformer_zoo.training.translation import TranslationObjective, special_ids
@@ -256,7 +250,7 @@ def teach(run: Run, folder: Path) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Marian as our recipe makes it: pad is its first id, and its targets start with it."""
     english, german = hub.pairs(200, 0)
-    tokenizer = TranslationTokenizer.train(english, german, TokenizerSettings(vocab_size=61))
+    tokenizer = TranslationTokenizer.train(english, german, TranslationTokenizerSettings(vocab_size=61))
     shape = {"d_model": 24, "n_heads": 3, "d_ff": 29, "n_encoder_layers": 1, "n_decoder_layers": 1, "dropout": 0.0}
     torch.manual_seed(0)
     model = tz.create_model("opus-mt", vocab_size=61, pad_id=0, bos_id=0, eos_id=3, forced_last_id=3, **shape)
@@ -374,7 +368,7 @@ def test_folders_are_whole_or_not_there(models: Models, tmp_path: Path, monkeypa
     def fail(*words: object, **options: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("transformer_zoo.cli.converting.export_tokenizer", fail)
+    monkeypatch.setattr("transformer_zoo.tokenizers.imported.ImportedTranslationTokenizer.export", fail)
     assert main(["export", str(run), str(tmp_path / "out")]) == 1
     monkeypatch.setattr("transformer_zoo.training.imported.save_recipe", fail)
     assert main(["import", str(marian), str(tmp_path / "other")]) == 1

@@ -19,15 +19,16 @@ from transformer_zoo import models
 from transformer_zoo.cli import main
 from transformer_zoo.cli.generate import in_order
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.data import (
-    ByteTokenizer,
-    CharacterTokenizer,
-    SentencePieceTextTokenizer,
-    TextTokenizer,
-    WordTokenizer,
-)
 from transformer_zoo.generation import NewText
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.tokenizers import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    TokenizerSettings,
+    WordTokenizer,
+)
 from transformer_zoo.training.checkpoint import TextRun, copy_weights, load_run, load_weights, save_weights
 from transformer_zoo.training.model_json import save_model_config
 from transformer_zoo.training.options import save_recipe
@@ -35,7 +36,7 @@ from transformer_zoo.training.options import save_recipe
 LETTERS = "abcdefghijklmnopqrstuvwxyz é\n"
 
 
-def make_run(folder: Path, tokenizer: TextTokenizer, **changes: object) -> Path:
+def make_run(folder: Path, tokenizer: Tokenizer, **changes: object) -> Path:
     """A run of a random model."""
     folder.mkdir(parents=True, exist_ok=True)
     size = {"d_model": 12, "n_heads": 2, "d_ff": 16, "n_layers": 1, "max_seq_len": 16}
@@ -66,8 +67,11 @@ def test_unknown_padding_and_begin_are_written_when_asked_for(
     kind: str, temperature: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = ["a b c d e f"]
-    trained = {"words": WordTokenizer.train, "sentencepiece": partial(SentencePieceTextTokenizer.train, vocab_size=270)}
-    tokenizer: TextTokenizer = trained[kind](text)
+    trained = {
+        "words": WordTokenizer.make,
+        "sentencepiece": partial(SentencePieceTokenizer.make, settings=TokenizerSettings(vocab_size=270)),
+    }
+    tokenizer: Tokenizer = trained[kind](text)
     folder = make_run(tmp_path / "run", tokenizer, tie_embeddings=False)
     weights = load_weights(folder / "model.safetensors")
     likely = torch.zeros(tokenizer.vocab_size)
@@ -360,10 +364,10 @@ def test_mistakes_end_in_one_line(
 
 
 def translation_run(folder: Path) -> Path:
-    from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
+    from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
 
     lines = ["one two three", "four five six"]
-    TranslationTokenizer.train(lines, lines, TokenizerSettings(vocab_size=30)).save(folder / "tokenizer")
+    TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=30)).save(folder / "tokenizer")
     config = EncoderDecoderConfig(vocab_size=30, d_model=8, n_heads=2, d_ff=8, n_encoder_layers=1, n_decoder_layers=1)
     save_model_config(folder, "encoder-decoder", config)
     save_weights(folder / "model.safetensors", copy_weights(EncoderDecoder(config)))
@@ -386,7 +390,7 @@ def test_a_run_loads_with_its_tokenizer(run: Path) -> None:
         (CharacterTokenizer(LETTERS + "!", end_of_text=False), "end of text None for 29"),
     ],
 )
-def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path: Path, tokenizer: TextTokenizer, message: str) -> None:
+def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path: Path, tokenizer: Tokenizer, message: str) -> None:
     run = make_run(tmp_path, CharacterTokenizer(LETTERS))
     tokenizer.save(run / "tokenizer")
     with pytest.raises(tz.UserError, match=f"tokenizer does not fit model.json: .*{message}") as error:

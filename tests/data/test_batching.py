@@ -14,8 +14,6 @@ from transformer_zoo.data import (
     ParallelText,
     SpecialIds,
     TokenArrays,
-    TokenizerSettings,
-    TranslationTokenizer,
     batch_indices,
     collate,
     drop_overlong,
@@ -24,6 +22,7 @@ from transformer_zoo.data import (
 )
 from transformer_zoo.data.encoding import _CHUNK
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
 
 
 def lengths(n: int, seed: int, longest: int = 97) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +229,9 @@ def test_drop_overlong_keeps_line_numbers_and_reports():
 @pytest.fixture(scope="module")
 def tokenizer() -> TranslationTokenizer:
     lines = [f"wort{i} und {chr(97 + i % 26)}{i * 7}" for i in range(499)]
-    return TranslationTokenizer.train(lines, [line.upper() for line in lines], TokenizerSettings(vocab_size=127))
+    return TranslationTokenizer.train(
+        lines, [line.upper() for line in lines], TranslationTokenizerSettings(vocab_size=127)
+    )
 
 
 def test_encode_corpus_is_line_by_line_encoding(tokenizer):
@@ -276,7 +277,7 @@ def test_collate_with_the_special_ids_of_another_vocabulary():
 
 
 def test_only_our_own_tokenizer_draws_pieces(tokenizer):
-    class Imported:
+    class Imported(ByteTokenizer):
         vocab_size = 70_001
 
         def encode_batch(self, texts):
@@ -284,5 +285,5 @@ def test_only_our_own_tokenizer_draws_pieces(tokenizer):
 
     found = TokenArrays.encode(["ab", "", "c"], Imported())
     assert [found[i] for i in range(3)] == [[70_000, 70_000], [], [70_000]]
-    with pytest.raises(UserError, match=r"tokenizer\.sample_alpha: a tokenizer that came with a model"):
+    with pytest.raises(UserError, match=r"tokenizer\.sample_alpha: bytes \(70,001\) draws no pieces"):
         TokenArrays.encode(["ab"], Imported(), sample_alpha=0.1)

@@ -13,18 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transformer_zoo.data import (
-    ByteTokenizer,
-    CharacterTokenizer,
-    Piece,
-    TextFiles,
-    TokenShards,
-    WordTokenizer,
-    prepare_shards,
-    tokenizing,
-    write_shards,
-)
+from transformer_zoo.data import Piece, TextFiles, TokenShards, prepare_shards, tokenizing, write_shards
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import ByteTokenizer, CharacterTokenizer, WordTokenizer
 
 DOCUMENTS = [f"document {i}\n" + "é" * (i % 13) for i in range(101)]
 BYTES = ByteTokenizer()
@@ -172,7 +163,8 @@ def test_a_killed_call_leaves_no_split_and_is_cleaned_up(tmp_path, root):
     for name in others:
         (tmp_path / name).write_text("somebody's own")
     code = (
-        "import sys, time\nfrom transformer_zoo.data import ByteTokenizer, tokenizing, write_shards\n"
+        "import sys, time\nfrom transformer_zoo.data import tokenizing, write_shards\n"
+        "from transformer_zoo.tokenizers import ByteTokenizer\n"
         "tokenizing._GROUP = 7\n"
         "def documents():\n    while True:\n        time.sleep(0.001); yield 'some text'\n"
         f"write_shards(documents(), ByteTokenizer(), {str(tmp_path)!r}, 'train', shard_tokens=97, workers=1)\n"

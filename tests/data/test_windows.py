@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from transformer_zoo.data import IGNORED, ByteTokenizer, CharacterTokenizer, TokenBatch, Windows, write_shards
+from transformer_zoo.data import IGNORED, TokenBatch, Windows, write_shards
 from transformer_zoo.data.windows import permute
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import ByteTokenizer, CharacterTokenizer
 
 
 class Numbers:

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from transformer_zoo.data.language_codes import LANGUAGES
 from transformer_zoo.evaluation import bleu_tokenizer, unfit_metrics
+from transformer_zoo.tokenizers.languages import LANGUAGES
 
 SPELLINGS = {
     "zh": """

@@ -22,6 +22,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "score": ("runs/mt", "--source", "texts/val.en", "--target", "texts/val.de"),
     "average": ("runs/mt",),
     "generate": ("runs/gpt", "--prompt", "the cat"),
+    "tokenize": ("runs/gpt", "the cat"),
     "import": ("hf/gpt2", "new/run"),
     "export": ("runs/gpt", "new/folder"),
     "split": ("texts/train.tsv", "--output", "new/split"),
@@ -201,7 +202,7 @@ def _paths() -> Iterator[Case]:
         path = "texts/train.en"
         change = damages.changed(path, damage)
         yield Case("command line", f"{name} of {kind}", ZOO, (*words, path), change, names=path)
-    for name in ("translate", "evaluate", "score", "average", "generate", "export"):
+    for name in ("translate", "evaluate", "score", "average", "generate", "tokenize", "export"):
         words = tuple(word.replace("runs/gpt", "runs/none").replace("runs/mt", "runs/none") for word in STARTS[name])
         yield Case("command line", f"{name} of no run", ZOO, (name, *words), names="runs/none")
         words = tuple(word.replace("runs/gpt", "mt.yaml").replace("runs/mt", "mt.yaml") for word in STARTS[name])

@@ -152,7 +152,7 @@ def run_folders(place: Path) -> Iterator[Case]:
     models = sorted((place / "runs/mt/tokenizer").glob("*.model"))
     tokenizers = {
         "runs/mt": (f"tokenizer/{models[0].name}", damages.BINARY_DAMAGES),
-        "runs/gpt": ("tokenizer/text_tokenizer.json", damages.JSON_DAMAGES),
+        "runs/gpt": ("tokenizer/tokenizer_kind.json", damages.JSON_DAMAGES),
     }
     for run, (file, kinds) in tokenizers.items():
         for name, damage in kinds.items():
@@ -162,7 +162,7 @@ def run_folders(place: Path) -> Iterator[Case]:
         "kind": "nonsense", "characters": 5, "characters ": None, "end_of_text": "maybe", "fingerprint": 7,
         "files": {"../../mt.yaml": 3}, "files ": ["x"], "characters  ": "aa",
     }.items():  # fmt: skip
-        path = "runs/gpt/tokenizer/text_tokenizer.json"
+        path = "runs/gpt/tokenizer/tokenizer_kind.json"
         yield case(f"{name}: {value}", path, field(name.strip(), value), uses["runs/gpt"], names="tokenizer")
     for step in ("000001", "000002"):
         path = f"runs/mt/checkpoints/step_{step}.safetensors"

@@ -139,8 +139,8 @@ def test_from_a_run_trained_here_or_imported_with_its_tokenizer_and_subword_samp
     assert translation(tmp_path / "scratch", *STANDING, run_dir="third")["loss"] == pytest.approx(last, abs=1e-6)
     sampled = translation(tmp_path / "scratch", "--tokenizer.sample_alpha", 0.1, run_dir="fourth")
     assert sampled["loss"] < last
-    vocabulary = (tmp_path / "scratch" / "tokenizer" / "target.model").read_bytes()
-    assert (tmp_path / "fourth" / "tokenizer" / "target.model").read_bytes() == vocabulary
+    vocabulary = (tmp_path / "scratch" / "tokenizer" / "target.sentencepiece.model").read_bytes()
+    assert (tmp_path / "fourth" / "tokenizer" / "target.sentencepiece.model").read_bytes() == vocabulary
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_from_a_run_trained_here_or_imported_with_its_tokenizer_and_subword_samp
         ("marian", ["--model.dropout", 1.5], "dropout is 1.5"),
         ("marian", ["--tokenizer.vocab_size", 50], "tokenizer.vocab_size: model.init_from keeps the tokenizer"),
         ("marian", ["--tokenizer.joint", "false"], "tokenizer.joint: model.init_from keeps"),
-        ("marian", ["--tokenizer.sample_alpha", 0.1], "tokenizer.sample_alpha: the tokenizer of an imported model"),
+        ("marian", ["--tokenizer.sample_alpha", 0.1], "tokenizer.sample_alpha: the tokenizer of this model"),
         ("nllb", ["--data.target_lang", "de"], "data.source_lang and data.target_lang: "),
         ("gpt2", [], "gpt2 is decoder-only; train it with recipes/gpt/train.py"),
         ("nothing", [], "model.init_from: "),

@@ -21,10 +21,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from transformer_zoo.cli.converting import write_huggingface
-from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
 from transformer_zoo.training.checkpoint import Run, load_run
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.options import parse_recipe
@@ -130,7 +130,7 @@ def test_from_raw_text_to_scores_in_one_folder(
     for name, text in (("src", tmp_path / "test.en"), ("ref", tmp_path / "test.de")):
         assert (run_dir / "test" / f"words.{name}").read_bytes() == text.read_bytes()
     assert len((run_dir / "test" / "words.hyp").read_text().splitlines()) == 12
-    for name in ("config.yaml", "model.json", "model.safetensors", "tokenizer/source.model", "tensorboard"):
+    for name in ("config.yaml", "model.json", "model.safetensors", "tokenizer/tokenizer_kind.json", "tensorboard"):
         assert (run_dir / name).exists(), name
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     valid = [record for record in records if record["kind"] == "valid"]
@@ -469,7 +469,7 @@ def test_an_m2m100_of_its_own_vocabulary_is_one_in_transformers(tmp_path: Path) 
     options = [word for name, size in shape.items() for word in (f"--model.{name}", str(size))]
     path = str(SCRIPT.parent / "numbers.yaml")
     parsed, _ = parse_recipe(Recipe, [path, "--model.preset", "m2m100-418m", *options])
-    tokenizer = TranslationTokenizer.train(*hub.pairs(200, 0), TokenizerSettings(vocab_size=61))
+    tokenizer = TranslationTokenizer.train(*hub.pairs(200, 0), TranslationTokenizerSettings(vocab_size=61))
     torch.manual_seed(0)
     ours = EncoderDecoder(load_script().model_config(parsed, tokenizer)).eval()
     assert write_huggingface(Run(ours, tokenizer, {}, 64), tmp_path) == "m2m_100"
@@ -485,7 +485,7 @@ def test_an_m2m100_of_its_own_vocabulary_is_one_in_transformers(tmp_path: Path) 
 @pytest.mark.parametrize(("preset", "forced"), [("opus-mt", 3), ("mbart-large-50", 3), ("t5-small", None)])
 def test_ids_of_a_preset_give_way_to_the_tokenizer_s(preset: str, forced: int | None) -> None:
     parsed, _ = parse_recipe(Recipe, [str(SCRIPT.parent / "numbers.yaml"), "--model.preset", preset])
-    tokenizer = TranslationTokenizer.train(*hub.pairs(200, 0), TokenizerSettings(vocab_size=61))
+    tokenizer = TranslationTokenizer.train(*hub.pairs(200, 0), TranslationTokenizerSettings(vocab_size=61))
     config = load_script().model_config(parsed, tokenizer)
     assert (config.eos_id, config.forced_last_id, config.source_end_id) == (3, forced, None)
     assert set(config.never) == {0, 1, 2}  # pad, unknown, begin

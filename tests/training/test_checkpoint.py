@@ -8,10 +8,10 @@ import torch
 from safetensors import SafetensorError
 
 from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_atomically, write_text
 from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
 from transformer_zoo.training.checkpoint import (
     Checkpoints,
     Progress,
@@ -55,7 +55,7 @@ def test_a_disk_that_is_full_is_one_line_whoever_finds_it(tmp_path: Path, error:
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_files_get_the_permissions_that_the_user_gives_new_files(tmp_path: Path, mask: int) -> None:
     lines = ["one two three", "four five six"]
-    tokenizer = TranslationTokenizer.train(lines, lines, TokenizerSettings(vocab_size=30))
+    tokenizer = TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=30))
     before = os.umask(mask)
     try:
         write_text(tmp_path / "text", "x")
@@ -64,8 +64,9 @@ def test_files_get_the_permissions_that_the_user_gives_new_files(tmp_path: Path,
         assert os.umask(mask) == mask
     finally:
         os.umask(before)
+    names = ("text", "w.safetensors", "source.sentencepiece.model", "target.sentencepiece.model", "tokenizer_kind.json")
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert modes == dict.fromkeys(("text", "w.safetensors", "source.model", "target.model"), 0o666 & ~mask)
+    assert modes == dict.fromkeys(names, 0o666 & ~mask)
 
 
 def test_the_average_of_bfloat16_is_taken_in_float32(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_a_damaged_state_is_named(tmp_path: Path, content: bytes) -> None:
 def run_dir(tmp_path: Path) -> Path:
     """A run as the recipe leaves it, of random weights."""
     lines = ["ein zwei drei", "one two three", "vier five sechs"]
-    settings = TokenizerSettings(vocab_size=30, joint=False, target_vocab_size=25)
+    settings = TranslationTokenizerSettings(vocab_size=30, joint=False, target_vocab_size=25)
     TranslationTokenizer.train(lines, lines, settings).save(tmp_path / "tokenizer")
     config = EncoderDecoderConfig(
         vocab_size=30, target_vocab_size=25, d_model=12, n_heads=3, d_ff=7, n_encoder_layers=1,

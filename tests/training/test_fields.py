@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from transformer_zoo.data import ParallelFiles, TextFiles, TextTokenizerSettings
+from transformer_zoo.data import ParallelFiles, TextFiles
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import KINDS, TokenizerSettings, TranslationTokenizerSettings
 from transformer_zoo.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from transformer_zoo.training.gpt import GptRecipe, TextConfig
 from transformer_zoo.training.optimizer import make_optimizer
@@ -141,7 +142,7 @@ def test_every_field_of_optimizer_and_schedule_changes_the_weights_or_is_refused
                 assert steps(changed.optimizer, changed.schedule) != before, f"{field.name}: {optimizer}, {schedule}"
 
 
-@pytest.mark.parametrize("kind", get_args(TextTokenizerSettings.__annotations__["kind"]))
+@pytest.mark.parametrize("kind", KINDS)
 def test_fields_of_another_kind_of_tokenizer_are_refused(kind: Any, tmp_path: Path) -> None:
     has = {
         "characters": {"end_of_text"},
@@ -149,17 +150,61 @@ def test_fields_of_another_kind_of_tokenizer_are_refused(kind: Any, tmp_path: Pa
         "bytes": set(),
         "tiktoken": {"encoding"},
         "sentencepiece": {"vocab_size", "model_type", "training_characters"},
+        "huggingface": {"folder"},
     }[kind]
     others = {"encoding": "cl100k_base", "vocab_size": 300, "model_type": "unigram", "end_of_text": False}
-    for name, value in {**others, "training_characters": 1000}.items():
+    others |= {"training_characters": 1000, "folder": "x"}
+    assert others.keys() == {f.name for f in dataclasses.fields(TokenizerSettings)} - {"kind"}
+    for name, value in others.items():
         recipe = gpt(tmp_path)
         recipe.tokenizer.kind = kind
+        if kind == "sentencepiece":
+            recipe.tokenizer.vocab_size = 270
         put(recipe, f"tokenizer.{name}", value)
         if name in has:
             recipe.validate()
         else:
             with pytest.raises(UserError, match=f"^tokenizer.{name} is .* no effect where tokenizer.kind is {kind}"):
                 recipe.validate()
+
+
+NORMALIZED = ["vocab_size", "model_type", "character_coverage", "byte_fallback", "normalization", "training_lines"]
+READ_BY = {
+    "characters": [],
+    "words": ["vocab_size"],
+    "bytes": [],
+    "tiktoken": ["encoding"],
+    "sentencepiece": [*NORMALIZED, "target_normalization", "target_vocab_size", "sample_alpha"],
+    "huggingface": ["folder"],
+}
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("target_kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_field_that_neither_side_of_a_translation_reads_is_refused(kind: Any, target_kind: Any, joint: bool) -> None:
+    others: dict[str, Any] = {"encoding": "cl100k_base", "vocab_size": 300, "target_vocab_size": 300, "folder": "x"}
+    others |= {"model_type": "unigram", "character_coverage": 0.99, "byte_fallback": True, "training_lines": 9}
+    others |= {"normalization": "nfkc", "target_normalization": "nfkc", "sample_alpha": 0.1}
+    names = {field.name for field in dataclasses.fields(TranslationTokenizerSettings)}
+    assert others.keys() == names - {"kind", "target_kind", "joint"}
+    for name, value in others.items():
+        given: dict[str, Any] = {"folder": "y"} if "huggingface" in (kind, target_kind) else {}
+        settings = TranslationTokenizerSettings(
+            kind=kind, target_kind=target_kind, joint=joint, **(given | {name: value})
+        )
+        if joint and (kind != target_kind or name == "target_vocab_size"):
+            with pytest.raises(UserError, match=r"^tokenizer\.(target_)?\w+"):
+                settings.check()
+            continue
+        readers = [target_kind] if name.startswith("target_") else [kind, target_kind]
+        if any(name in READ_BY[one] or (name == "target_vocab_size" and one == "words") for one in readers):
+            settings.check()
+        else:
+            with pytest.raises(
+                UserError, match=f"^tokenizer.{name} is .* no effect where tokenizer.kind is .*leave it"
+            ):
+                settings.check()
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     from transformer_zoo.cli import commands, exchange, zoo
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.split import split
+    from transformer_zoo.cli.tokenize import tokenize
 
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
-    return (*translating, generate, split, exchange.import_, exchange.export, zoo.list_, zoo.describe, zoo.plan)
+    exchanging = (exchange.import_, exchange.export)
+    return (*translating, generate, tokenize, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

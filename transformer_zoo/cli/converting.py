@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_zoo.data.huggingface_tokenizers import ImportedTextTokenizer
-from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
-from transformer_zoo.data.tokenizer_export import export_tokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.tokenizers import HuggingFaceTokenizer, TranslationTokenizer
 from transformer_zoo.training.checkpoint import Run, TextRun
 from transformer_zoo.training.model_json import first_line
 from transformer_zoo.zoo.huggingface import to_huggingface
@@ -37,12 +35,12 @@ def write_huggingface(run: Run | TextRun, folder: Path) -> str:
     """
     to_huggingface(run.model, folder)
     model_type: str = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
-    export_tokenizer(run.tokenizer, folder, model_type=model_type)
+    run.tokenizer.export(folder, model_type=model_type)
     tokenizer, generation = run.tokenizer, folder / "generation_config.json"
-    if isinstance(tokenizer, ImportedTranslationTokenizer):
+    if isinstance(tokenizer, TranslationTokenizer):
         _add_ids([folder / "config.json", generation], run, bos_token_id=tokenizer.text_bos_id)
         _add_ids([generation], run, forced_bos_token_id=tokenizer.first_id)
-    elif isinstance(tokenizer, ImportedTextTokenizer) and model_type in _PAD_IS_ANY_TOKEN:
+    elif isinstance(tokenizer, HuggingFaceTokenizer) and model_type in _PAD_IS_ANY_TOKEN:
         _add_ids([folder / "config.json", generation], run, pad_token_id=tokenizer.special_id("pad_token"))
     return model_type
 

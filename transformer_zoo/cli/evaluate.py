@@ -14,7 +14,6 @@ import torch
 from transformer_zoo.cli.streams import input_lines, with_progress
 from transformer_zoo.cli.tables import print_table
 from transformer_zoo.data import TextFiles
-from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
 from transformer_zoo.data.parallel import ParallelText, check_aligned, read_aligned
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import compare, corpus_score, text_score
@@ -230,12 +229,7 @@ def check_same_text(
 
 def target_language(run: "Run") -> str | None:
     """The code of the language that a run translates into, as far as is known."""
-    tokenizer = run.tokenizer
-    if isinstance(tokenizer, ImportedTranslationTokenizer):
-        # A Marian of two languages has no tags, but says what it was made for.
-        said = tokenizer.target_language or tokenizer.files.settings.get("target_lang")
-        return said if isinstance(said, str) else None
-    return (run.recipe.get("data") or {}).get("target_lang")
+    return run.tokenizer.language_of_target or (run.recipe.get("data") or {}).get("target_lang")
 
 
 def evaluate_text(run: Path, prediction: "PredictionOptions", search: "SearchOptions", as_json: bool) -> None:

@@ -71,7 +71,7 @@ def export(
         quantization: Of the weights, for ctranslate2; by default as they are.
     """
     from transformer_zoo.cli.converting import write_ctranslate2, write_huggingface
-    from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
+    from transformer_zoo.tokenizers import TranslationTokenizer
     from transformer_zoo.training.checkpoint import load_run
 
     if quantization is not None and format != "ctranslate2":
@@ -84,6 +84,6 @@ def export(
             model_type = write_ctranslate2(loaded, part, quantization)
     print(f"{folder}: {model_type}, for {format}")
     tokenizer = loaded.tokenizer
-    if isinstance(tokenizer, ImportedTranslationTokenizer) and not tokenizer.takes_source and tokenizer.target_language:
+    if isinstance(tokenizer, TranslationTokenizer) and not tokenizer.takes_source and tokenizer.target_language:
         tag = f">>{tokenizer.target_language}<<"
         print(f"{folder}: begin each text with {tag}; a {model_type}'s files have no field for the target language")

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from transformer_zoo.data.encoding import EncodedCorpus, Indices
-from transformer_zoo.data.tokenizers import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, PAD_ID
 
 # Batches in one strip of `_plan`, by trial: fewer pad the source, more the target, whose tokens cost more.
 _STRIP = 3

@@ -5,46 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import chain
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transformer_zoo.data.cleaning import CleaningReport
 from transformer_zoo.data.parallel import ParallelText
-from transformer_zoo.data.tokenizers import PAD_ID, SentencePieceTokenizer
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.settings import PAD_ID
+from transformer_zoo.tokenizers.tokenizer import Tokenizer
+from transformer_zoo.tokenizers.translation import TranslationTokenizer
 
 Indices = NDArray[np.int64]
 # Lines encoded at once: Python's lists of ints are ten times as large as the array they end in.
 _CHUNK = 50_000
-
-
-class Side(Protocol):
-    """What is asked of the tokenizer of one language. Ids are below `vocab_size`."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids."""
-        ...
-
-    def encode_batch(self, texts: Sequence[str], /) -> list[list[int]]:
-        """Ids of each text, without what `collate` puts around them."""
-        ...
-
-
-class Sides(Protocol):
-    """The tokenizers of both languages."""
-
-    @property
-    def source(self) -> Side:
-        """Of the language translated from."""
-        ...
-
-    @property
-    def target(self) -> Side:
-        """Of the language translated to."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +73,7 @@ class TokenArrays:
     def encode(
         cls,
         texts: Sequence[str],
-        tokenizer: Side,
+        tokenizer: Tokenizer,
         *,
         sample_alpha: float = 0.0,
         seed: Sequence[int] = (),
@@ -107,19 +81,17 @@ class TokenArrays:
         """Encode all texts; `seed` matters only where `sample_alpha` is above 0.
 
         Raises:
-            UserError: pieces are to be drawn by a tokenizer that came with a model.
+            UserError: pieces are to be drawn by a tokenizer of one way.
         """
         dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
         flats, lengths = [np.empty(0, dtype)], [np.zeros(1, np.int64)]
         for start in range(0, len(texts), _CHUNK):
             chunk = texts[start : start + _CHUNK]
-            if not sample_alpha:
-                rows = tokenizer.encode_batch(chunk)
-            elif isinstance(tokenizer, SentencePieceTokenizer):
+            if sample_alpha:
                 chunk_seed = int(np.random.SeedSequence([*seed, start]).generate_state(1)[0])
-                rows = tokenizer.encode_batch(chunk, sample_alpha=sample_alpha, seed=chunk_seed)
+                rows = tokenizer.draw(chunk, alpha=sample_alpha, seed=chunk_seed)
             else:
-                raise UserError("tokenizer.sample_alpha: a tokenizer that came with a model draws no pieces; set 0")
+                rows = tokenizer.encode_batch(chunk)
             lengths.append(np.fromiter(map(len, rows), np.int64, len(rows)))
             flats.append(np.fromiter(chain.from_iterable(rows), dtype, int(lengths[-1].sum())))
         return cls(np.concatenate(flats), np.cumsum(np.concatenate(lengths)))
@@ -162,7 +134,7 @@ class EncodedCorpus:
 
 def encode_corpus(
     text: ParallelText,
-    tokenizer: Sides,
+    tokenizer: TranslationTokenizer,
     *,
     sample_alpha: float = 0.0,
     seed: int = 0,
@@ -210,7 +182,7 @@ class EpochCorpus:
     def __init__(
         self,
         text: ParallelText,
-        tokenizer: Sides,
+        tokenizer: TranslationTokenizer,
         *,
         max_tokens: int,
         sample_alpha: float,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
 
 from transformer_zoo.checksums import read_fields, verify
-from transformer_zoo.data.text_tokenizers import TextTokenizer
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
 FORMAT, HEADER_BYTES = "transformer_zoo tokens 2", 512
 _AGAIN = "tokenize the text again"
@@ -36,7 +36,7 @@ class TokenShards:
         UserError: the split is not there or damaged, or was made with another tokenizer than `tokenizer`.
     """
 
-    def __init__(self, folder: str | Path, split: str, tokenizer: TextTokenizer | None = None) -> None:
+    def __init__(self, folder: str | Path, split: str, tokenizer: Tokenizer | None = None) -> None:
         self.folder, self.split = Path(folder), split
         path = self.folder / f"{split}.json"
         try:

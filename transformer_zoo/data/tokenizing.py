@@ -16,15 +16,15 @@ from tqdm import tqdm
 from transformer_zoo.checksums import MARK, seal_file, write_fields
 from transformer_zoo.data.shards import FORMAT, HEADER_BYTES, TokenShards
 from transformer_zoo.data.text import Piece, TextFiles
-from transformer_zoo.data.text_tokenizers import Ids, TextTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import lock, remove_leftovers, temporary_file, umask
+from transformer_zoo.tokenizers.tokenizer import Ids, Tokenizer
 
 _GROUP = 1 << 18  # characters that one thread encodes at a time, or one piece if that is longer
 
 
 def prepare_shards(
-    files: TextFiles, tokenizer: TextTokenizer, folder: str | Path, split: str, *, workers: int = 0
+    files: TextFiles, tokenizer: Tokenizer, folder: str | Path, split: str, *, workers: int = 0
 ) -> TokenShards:
     """The tokens of these files: as they lie in `folder` if they were made from the same and are whole, or made now.
 
@@ -52,7 +52,7 @@ def prepare_shards(
 
 def write_shards(
     documents: Iterable[str | Piece],
-    tokenizer: TextTokenizer,
+    tokenizer: Tokenizer,
     folder: str | Path,
     split: str,
     *,
@@ -141,7 +141,7 @@ class _Encoded(NamedTuple):
 
 
 def _encoded(
-    documents: Iterable[str | Piece], tokenizer: TextTokenizer, dtype: "np.dtype[Any]", workers: int
+    documents: Iterable[str | Piece], tokenizer: Tokenizer, dtype: "np.dtype[Any]", workers: int
 ) -> Iterator[_Encoded]:
     """Tokens of the documents in order; threads encode some groups ahead, so that memory is bounded."""
     start = np.array(tokenizer.start_ids, dtype)
@@ -189,7 +189,7 @@ def _groups(documents: Iterable[str | Piece]) -> Iterator[list[Piece]]:
         yield group
 
 
-def _located(piece: Piece, tokenizer: TextTokenizer, error: UserError) -> UserError:
+def _located(piece: Piece, tokenizer: Tokenizer, error: UserError) -> UserError:
     """The error with the line that it is about."""
     for number, line in enumerate(piece.text.split("\n"), start=piece.line):
         try:

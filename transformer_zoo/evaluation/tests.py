@@ -6,13 +6,13 @@ from typing import Any
 from transformer_zoo.data import ParallelText
 from transformer_zoo.evaluation.metrics import corpus_score
 from transformer_zoo.generation import translate_n_best
-from transformer_zoo.generation.sides import Tokenizer
 from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
+from transformer_zoo.tokenizers.translation import TranslationTokenizer
 
 
 def score_test(
     model: EncoderDecoder,
-    tokenizer: Tokenizer,
+    tokenizer: TranslationTokenizer,
     text: ParallelText,
     search: Mapping[str, Any],
     *,

@@ -8,8 +8,8 @@ import torch
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.inference import evaluating, pad_ids
-from transformer_zoo.generation.sides import Tokenizer
 from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
+from transformer_zoo.tokenizers.translation import TranslationTokenizer
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def perplexity(scores: Sequence[TargetScore]) -> float:
 
 def score(
     model: EncoderDecoder,
-    tokenizer: Tokenizer,
+    tokenizer: TranslationTokenizer,
     sources: Sequence[str],
     targets: Sequence[str],
     *,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 
-from transformer_zoo.generation.sides import Side
+from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
 # A line is cut when it has more than so many times the tokens of the longest source in training.
 _WELL_BEYOND = 1.5
@@ -19,7 +19,7 @@ def is_long(n_tokens: int, *, trained: int, holds: int) -> bool:
     return n_tokens > min(_WELL_BEYOND * trained, holds)
 
 
-def cut_line(source: Side, text: str, ids: list[int], *, trained: int, holds: int) -> list[list[int]]:
+def cut_line(source: Tokenizer, text: str, ids: list[int], *, trained: int, holds: int) -> list[list[int]]:
     """Ids of the pieces of a line; mostly the one that it is.
 
     Args:

@@ -16,10 +16,10 @@ from transformer_zoo.generation.inference import evaluating, pad_ids
 from transformer_zoo.generation.notes import Notes
 from transformer_zoo.generation.score import score_ids
 from transformer_zoo.generation.search import Hypothesis
-from transformer_zoo.generation.sides import Tokenizer
 from transformer_zoo.generation.splitting import cut_line, is_long
-from transformer_zoo.generation.writable import unwritable_characters
 from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
+from transformer_zoo.tokenizers.translation import TranslationTokenizer
+from transformer_zoo.tokenizers.writable import unwritable_characters
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TranslateOptions(TypedDict, total=False):
 
 
 def translate(
-    model: EncoderDecoder, tokenizer: Tokenizer, lines: Iterable[str], **options: Unpack[TranslateOptions]
+    model: EncoderDecoder, tokenizer: TranslationTokenizer, lines: Iterable[str], **options: Unpack[TranslateOptions]
 ) -> Iterator[str]:
     """The best translation of each line, in order, on the device of the model; see `translate_n_best`."""
     return (best[0].text for best in translate_n_best(model, tokenizer, lines, scored=False, **options))
@@ -70,7 +70,7 @@ def translate(
 
 def translate_n_best(
     model: EncoderDecoder,
-    tokenizer: Tokenizer,
+    tokenizer: TranslationTokenizer,
     lines: Iterable[str],
     *,
     n_best: int = 1,
@@ -202,7 +202,7 @@ class _Finder:
     """Finds translations of pieces: `n_best` different ones."""
 
     model: EncoderDecoder
-    tokenizer: Tokenizer
+    tokenizer: TranslationTokenizer
     start: list[int]  # of every target
     forced: list[int]  # of that of a line's first piece
     how: dict[str, Any]

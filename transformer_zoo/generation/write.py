@@ -1,34 +1,13 @@
 """Text in, text out: what a decoder-only model writes, as soon as it is certain."""
 
 import codecs
-from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol, Unpack
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Unpack
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.generate import End, GenerateOptions, generate_stream
 from transformer_zoo.models import DecoderOnly, check_decoder_only
-
-
-class TextTokenizer(Protocol):
-    """What is asked of a tokenizer: ids of a text, and the bytes of ids, which may cut a character."""
-
-    @property
-    def start_ids(self) -> tuple[int, ...]:
-        """What a prompt begins with."""
-        ...
-
-    @property
-    def special_ids(self) -> Collection[int]:
-        """What no text is made of, but for its end: unknown, padding, begin."""
-        ...
-
-    def encode(self, text: str, /) -> list[int]:
-        """Ids of a text, without special ones."""
-        ...
-
-    def decode_bytes(self, ids: Sequence[int], /) -> bytes:
-        """UTF-8 of ids; those of one more id only add to it, and depend on no id but the one before."""
-        ...
+from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
 
 class NewText(NamedTuple):
@@ -50,7 +29,7 @@ class TextStream:
         stops: strings that end the text; none of them, and nothing after one, is ever given out.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, before: int, stops: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, before: int, stops: Sequence[str] = ()) -> None:
         self.tokenizer, self.last, self.stops = tokenizer, before, stops
         self.characters = codecs.getincrementaldecoder("utf-8")("replace")
         self.held = ""
@@ -88,7 +67,7 @@ def _held_back(text: str, stops: Sequence[str]) -> int:
 
 def write(
     model: DecoderOnly,
-    tokenizer: TextTokenizer,
+    tokenizer: Tokenizer,
     prompts: Sequence[str],
     *,
     stops: Sequence[str] = (),
@@ -129,7 +108,7 @@ def first_token(model: DecoderOnly) -> int | None:
     return model.config.eos_id if model.config.bos_id is None else model.config.bos_id
 
 
-def encode_prompt(model: DecoderOnly, tokenizer: TextTokenizer, text: str) -> list[int]:
+def encode_prompt(model: DecoderOnly, tokenizer: Tokenizer, text: str) -> list[int]:
     """Ids of a prompt, after the tokenizer's `start_ids`; of one without any the model's `first_token`.
 
     Raises:

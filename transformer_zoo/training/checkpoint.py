@@ -16,15 +16,12 @@ from torch import Tensor, nn
 
 from transformer_zoo.checksums import MARK, verify, write_sealed
 from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.data.imported_translation import load_translation_tokenizer
-from transformer_zoo.data.subword_tokenizers import load_text_tokenizer
-from transformer_zoo.data.text_tokenizers import TextTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import make_folder
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.models.memory import check_weights
+from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer, load_tokenizer, load_translation_tokenizer
 from transformer_zoo.training.model_json import (
-    AnyTranslationTokenizer,
     check_text_tokenizer,
     check_translation_tokenizer,
     first_line,
@@ -263,7 +260,7 @@ class Run:
     """
 
     model: EncoderDecoder
-    tokenizer: AnyTranslationTokenizer
+    tokenizer: TranslationTokenizer
     recipe: dict[str, Any]
     max_source_tokens: int
 
@@ -273,7 +270,7 @@ class TextRun:
     """A trained decoder-only run: its model in evaluation mode, its tokenizer, and the recipe it was trained with."""
 
     model: DecoderOnly
-    tokenizer: TextTokenizer
+    tokenizer: Tokenizer
     recipe: dict[str, Any]
 
 
@@ -298,7 +295,7 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
         tokenizer = load_translation_tokenizer(folder / "tokenizer")
         check_translation_tokenizer(folder, about.config, tokenizer)
         return Run(model, tokenizer, recipe, about.max_source_tokens or model.config.max_seq_len)
-    text_tokenizer = load_text_tokenizer(folder / "tokenizer")
+    text_tokenizer = load_tokenizer(folder / "tokenizer")
     check_text_tokenizer(folder, about.config, text_tokenizer, about.tokenizer)
     writer = DecoderOnly(replace(about.config, eos_id=text_tokenizer.eos_id))
     _load_model(writer, folder, device)

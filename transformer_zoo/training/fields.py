@@ -33,7 +33,6 @@ RANGES: dict[str, Range] = {
 """Of the numbers in a recipe; others are at least 0. Those of a model are its configuration's affair."""
 
 _MUON = {"optimizer.name": ("adam", "adamw")}
-_TRAINED = {"tokenizer.kind": ("characters", "words", "bytes", "tiktoken")}
 _SAMPLED = {"validation.samples": (0,)}
 _WIDEST = "the wider of test.beam and validation.beam"
 EFFECTS: Effects = {
@@ -51,11 +50,6 @@ EFFECTS: Effects = {
     "validation.write_special": _SAMPLED,
     "validation.temperature": _SAMPLED,
     "validation.top_k": {**_SAMPLED, "validation.temperature": (0,)},
-    "tokenizer.encoding": {"tokenizer.kind": ("characters", "words", "bytes", "sentencepiece")},
-    "tokenizer.vocab_size": {"tokenizer.kind": ("characters", "bytes", "tiktoken")},
-    "tokenizer.model_type": _TRAINED,
-    "tokenizer.training_characters": _TRAINED,
-    "tokenizer.end_of_text": {"tokenizer.kind": ("bytes", "tiktoken", "sentencepiece")},
     "test.length_penalty": {_WIDEST: (1,)},
     "test.penalty": {_WIDEST: (1,), "test.length_penalty": (0,)},
 }

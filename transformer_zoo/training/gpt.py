@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.config import PROBABILITIES, DecoderConfig
-from transformer_zoo.data import IGNORED, TextFiles, TextTokenizerSettings, TokenBatch
+from transformer_zoo.data import IGNORED, TextFiles, TokenBatch
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, check_decoder_only
+from transformer_zoo.tokenizers import TokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.folder import check_folder
 from transformer_zoo.training.initial import check_init_from
@@ -97,7 +98,7 @@ class GptRecipe(RunConfig):
     training: GptTraining = field(default_factory=GptTraining)
     validation: GptValidation = field(default_factory=GptValidation)
     model: ModelOverrides = field(default_factory=ModelOverrides)
-    tokenizer: TextTokenizerSettings = field(default_factory=TextTokenizerSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     def validate(self) -> None:
         """Checks the ranges of all fields and how they fit together.
@@ -110,6 +111,7 @@ class GptRecipe(RunConfig):
         settings = self.tokenizer
         if settings.vocab_size is not None and settings.vocab_size < 2:
             raise UserError(f"tokenizer.vocab_size is {settings.vocab_size}, expected at least 2")
+        settings.check()
         for name in ("train", "validation"):
             files: TextFiles = getattr(self.data, name)
             try:

@@ -4,10 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformer_zoo.data.huggingface_tokenizers import import_text_tokenizer
-from transformer_zoo.data.imported_translation import import_translation_tokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.tokenizers import HuggingFaceTokenizer, import_translation_tokenizer
 from transformer_zoo.training.checkpoint import Run, TextRun, save_weights
 from transformer_zoo.training.model_json import (
     check_text_tokenizer,
@@ -32,7 +31,7 @@ def imported_run(model: EncoderDecoder | DecoderOnly, folder: Path) -> Run | Tex
         model.config = with_special_ids(model.config, tokenizer)
         check_translation_tokenizer(folder, model.config, tokenizer)
         return Run(model.eval(), tokenizer, {}, model.config.max_seq_len)
-    text_tokenizer = import_text_tokenizer(folder)
+    text_tokenizer = HuggingFaceTokenizer.read(folder)
     bos_id = text_tokenizer.start_ids[0] if text_tokenizer.start_ids else None
     ends = dict.fromkeys([text_tokenizer.eos_id, model.config.eos_id, *(model.config.stop_ids or ())])
     stops = tuple(token for token in ends if token not in (None, text_tokenizer.eos_id))

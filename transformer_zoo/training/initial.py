@@ -9,14 +9,10 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 
 from transformer_zoo.config import PROBABILITIES, DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.data.imported_translation import load_translation_tokenizer
-from transformer_zoo.data.subword_tokenizers import load_text_tokenizer
-from transformer_zoo.data.text_tokenizers import TextTokenizer
-from transformer_zoo.data.tokenizers import TranslationTokenizer
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer, load_tokenizer, load_translation_tokenizer
 from transformer_zoo.training.checkpoint import Checkpoints, Run, TextRun, Weights, load_run
 from transformer_zoo.training.model_json import (
-    AnyTranslationTokenizer,
     choose_languages,
     read_model_json,
     with_special_ids,
@@ -24,20 +20,20 @@ from transformer_zoo.training.model_json import (
 from transformer_zoo.training.options import overridden
 
 Config = TypeVar("Config", EncoderDecoderConfig, DecoderConfig)
-Tokenizer = TypeVar("Tokenizer", AnyTranslationTokenizer, TextTokenizer)
+AnyTokenizer = TypeVar("AnyTokenizer", TranslationTokenizer, Tokenizer)
 Read = Callable[[str], Run | TextRun]
 """Reads a model that is no run: a folder of Hugging Face's, or a name on its hub."""
 
 
 @dataclass
-class Start(Generic[Config, Tokenizer]):
+class Start(Generic[Config, AnyTokenizer]):
     """A model to go on from: its configuration, its tokenizer, and its weights where no checkpoint has others.
 
     `max_source_tokens` is the longest source that it was trained on, of an encoder-decoder.
     """
 
     config: Config
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     weights: Weights | None
     max_source_tokens: int = 0
 
@@ -50,7 +46,7 @@ class Start(Generic[Config, Tokenizer]):
 
 def translation_start(
     init_from: str, run_dir: Path, read: Read, *, source_lang: str, target_lang: str
-) -> Start[EncoderDecoderConfig, AnyTranslationTokenizer]:
+) -> Start[EncoderDecoderConfig, TranslationTokenizer]:
     """The encoder-decoder that `init_from` names. A run that goes on has all of it in its own folder.
 
     A multilingual model's tokenizer is that for these languages; for others they are words for people.
@@ -67,7 +63,7 @@ def translation_start(
     if isinstance(run, TextRun):
         raise UserError(f"model.init_from: {init_from} is decoder-only; train it with recipes/gpt/train.py")
     config, tokenizer = run.model.config, run.tokenizer
-    if not isinstance(tokenizer, TranslationTokenizer) and tokenizer.languages:
+    if tokenizer.languages:
         try:
             source = source_lang if tokenizer.takes_source else None
             tokenizer = choose_languages(tokenizer, source, target_lang, of=init_from)
@@ -77,12 +73,12 @@ def translation_start(
     return Start(config, tokenizer, run.model.state_dict(), run.max_source_tokens)
 
 
-def text_start(init_from: str, run_dir: Path, read: Read) -> Start[DecoderConfig, TextTokenizer]:
+def text_start(init_from: str, run_dir: Path, read: Read) -> Start[DecoderConfig, Tokenizer]:
     """The decoder-only model that `init_from` names; errors and a run that goes on as in `translation_start`."""
     if is_going_on(run_dir):
         config = read_model_json(run_dir).config
         assert isinstance(config, DecoderConfig)
-        return Start(config, load_text_tokenizer(run_dir / "tokenizer"), None)
+        return Start(config, load_tokenizer(run_dir / "tokenizer"), None)
     run = _load(init_from, read)
     if isinstance(run, Run):
         raise UserError(

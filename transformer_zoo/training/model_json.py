@@ -5,12 +5,8 @@ from pathlib import Path
 
 from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.data.imported_translation import ImportedTranslationTokenizer
-from transformer_zoo.data.text_tokenizers import TextTokenizer
-from transformer_zoo.data.tokenizers import TranslationTokenizer
 from transformer_zoo.errors import UserError
-
-AnyTranslationTokenizer = TranslationTokenizer | ImportedTranslationTokenizer
+from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
 
 
 def first_line(error: BaseException) -> str:
@@ -68,18 +64,13 @@ def save_model_config(
     write_fields(run_dir / "model.json", {"family": family, **given, **config.to_dict()})
 
 
-def check_translation_tokenizer(folder: Path, config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer) -> None:
+def check_translation_tokenizer(folder: Path, config: EncoderDecoderConfig, tokenizer: TranslationTokenizer) -> None:
     """Whether the model has an embedding for each id; an imported one may have some more. UserError if not."""
-    rows = {"source": config.vocab_size, "target": config.target_size}
-    for side, n in rows.items():
-        size = getattr(tokenizer, side).vocab_size
-        if size > n or (size < n and isinstance(tokenizer, TranslationTokenizer)):
-            raise UserError(f"{folder}: the {side} tokenizer does not fit the model: {size} tokens for {n}")
+    if wrong := tokenizer.fits(config.vocab_size, config.target_size):
+        raise UserError(f"{folder}: {wrong}")
 
 
-def check_text_tokenizer(
-    folder: Path, config: DecoderConfig, tokenizer: TextTokenizer, fingerprint: str | None
-) -> None:
+def check_text_tokenizer(folder: Path, config: DecoderConfig, tokenizer: Tokenizer, fingerprint: str | None) -> None:
     """Whether the model was trained with this tokenizer, as far as can be told. UserError if not."""
     differs = []
     if tokenizer.vocab_size != config.vocab_size:
@@ -93,10 +84,10 @@ def check_text_tokenizer(
 
 
 def choose_languages(
-    tokenizer: AnyTranslationTokenizer, source: str | None, target: str | None, *, of: str
-) -> ImportedTranslationTokenizer:
+    tokenizer: TranslationTokenizer, source: str | None, target: str | None, *, of: str
+) -> TranslationTokenizer:
     """The tokenizer of `of` for other languages. UserError if it knows none to choose from, or not these."""
-    if isinstance(tokenizer, TranslationTokenizer) or not tokenizer.languages:
+    if not tokenizer.languages:
         raise UserError(f"{of} has no languages to choose from: leave source and target language out")
     try:
         return tokenizer.with_languages(source, target)
@@ -104,16 +95,14 @@ def choose_languages(
         raise UserError(f"{of}: {error}") from None
 
 
-def with_special_ids(config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer) -> EncoderDecoderConfig:
+def with_special_ids(config: EncoderDecoderConfig, tokenizer: TranslationTokenizer) -> EncoderDecoderConfig:
     """The configuration with the tokens that the chosen languages end a source and start a target with."""
-    if isinstance(tokenizer, TranslationTokenizer):
-        return config
     bos_id = config.bos_id if tokenizer.bos_id is None else tokenizer.bos_id
     end_id = config.source_end_id if tokenizer.source_end_id is None else tokenizer.source_end_id
     return replace(config, bos_id=bos_id, source_end_id=end_id)
 
 
-def without_special(config: EncoderDecoderConfig, tokenizer: AnyTranslationTokenizer) -> EncoderDecoderConfig:
+def without_special(config: EncoderDecoderConfig, tokenizer: TranslationTokenizer) -> EncoderDecoderConfig:
     """The configuration of a model that is trained on: it writes no unknown, no padding and no begin."""
     special = {config.pad_id, config.bos_id, *tokenizer.target.special_ids} - {config.eos_id, config.forced_last_id}
     never = {token for token in special if token < config.target_size}

@@ -35,7 +35,7 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> tuple[T, dict[str
     jsonargparse.set_parsing_settings(
         docstring_parse_attribute_docstrings=True,
         import_path_denylist=["*"],
-        import_path_allowlist=["transformer_zoo.data"],
+        import_path_allowlist=["transformer_zoo.data", "transformer_zoo.tokenizers"],
     )
     parser = Parser(
         description=f"Usage: RUN.yaml [--section.field value ...]. {(recipe.__doc__ or '').splitlines()[0]}",

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.config import PROBABILITIES, EncoderDecoderConfig
-from transformer_zoo.data import Batch, Cleaning, ParallelFiles, SpecialIds, TokenizerSettings
+from transformer_zoo.data import Batch, Cleaning, ParallelFiles, SpecialIds
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import is_file_name
 from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
+from transformer_zoo.tokenizers import TranslationTokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
 from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens, total_nll
@@ -136,7 +137,7 @@ class Recipe(RunConfig):
     training: TranslationTraining = field(default_factory=TranslationTraining)
     validation: TranslationValidation = field(default_factory=TranslationValidation)
     model: ModelOverrides = field(default_factory=ModelOverrides)
-    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    tokenizer: TranslationTokenizerSettings = field(default_factory=TranslationTokenizerSettings)
     test: TestConfig = field(default_factory=TestConfig)
 
     def validate(self) -> None:
@@ -190,10 +191,7 @@ class Recipe(RunConfig):
             size: int | None = getattr(settings, name)
             if size is not None and size < LEAST_PIECES:
                 raise UserError(f"tokenizer.{name} is {size}, expected at least {LEAST_PIECES}")
-        if settings.joint and settings.target_vocab_size not in (None, settings.vocab_size):
-            raise UserError(
-                "tokenizer.target_vocab_size: a joint vocabulary has one size; leave it out or set joint: false"
-            )
+        settings.check()
 
 
 def check_test_names(names: Iterable[Any]) -> None:

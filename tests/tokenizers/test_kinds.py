@@ -8,19 +8,19 @@ import pytest
 import requests
 import tiktoken
 
-from transformer_zoo.data import (
+from transformer_zoo.data import text
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import (
     ByteTokenizer,
     CharacterTokenizer,
-    SentencePieceTextTokenizer,
-    TextTokenizer,
-    TextTokenizerSettings,
+    SentencePieceTokenizer,
     TiktokenTokenizer,
+    Tokenizer,
+    TokenizerSettings,
     WordTokenizer,
-    load_text_tokenizer,
-    make_text_tokenizer,
-    text,
+    load_tokenizer,
+    make_tokenizer,
 )
-from transformer_zoo.errors import UserError
 
 TEXT = "def f(x):\n    return  x + 1  # größer\n\n\tTo be, or not to be: that is the question.\r\n 漢字 🎉 end\n"
 GPT2 = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -34,14 +34,14 @@ def small_bpe() -> tiktoken.Encoding:
 
 
 @pytest.fixture(scope="module")
-def tokenizers() -> dict[str, TextTokenizer]:
+def tokenizers() -> dict[str, Tokenizer]:
     lines = [TEXT, *(f"word{i % 17} and {i}\n" for i in range(97))]
     return {
-        "characters": CharacterTokenizer.train(lines),
-        "words": WordTokenizer.train(lines),
+        "characters": CharacterTokenizer.make(lines),
+        "words": WordTokenizer.make(lines),
         "bytes": ByteTokenizer(),
         "tiktoken": TiktokenTokenizer(small_bpe()),
-        "sentencepiece": SentencePieceTextTokenizer.train(lines, vocab_size=347),
+        "sentencepiece": SentencePieceTokenizer.make(lines, TokenizerSettings(vocab_size=347)),
     }
 
 
@@ -78,15 +78,15 @@ def test_words_come_back_up_to_runs_of_blanks(tokenizers):
 
 def test_the_most_frequent_words_are_kept():
     texts = ["b a c a b a <unk>", "d c"]
-    words = WordTokenizer.train(texts, vocab_size=5)
+    words = WordTokenizer.make(texts, TokenizerSettings(vocab_size=5))
     assert (words.words, words.vocab_size, words.eos_id) == (["a", "b"], 5, 4)
-    assert WordTokenizer.train(texts, end_of_text=False).words == ["a", "b", "c", "d"]
+    assert WordTokenizer.make(texts, TokenizerSettings(end_of_text=False)).words == ["a", "b", "c", "d"]
     with pytest.raises(UserError, match="vocab_size: 3 leaves no room for words"):
-        WordTokenizer.train(texts, vocab_size=3)
+        WordTokenizer.make(texts, TokenizerSettings(vocab_size=3))
 
 
 def test_characters_are_numbered_in_order():
-    characters = CharacterTokenizer.train(["hello", "abc"], end_of_text=False)
+    characters = CharacterTokenizer.make(["hello", "abc"], TokenizerSettings(end_of_text=False))
     assert (characters.characters, characters.vocab_size, characters.eos_id) == ("abcehlo", 7, None)
     assert characters.encode("ace") == [0, 2, 3]
     with pytest.raises(UserError, match=r"character 'é' \(U\+00E9\) is not among the 7 of the vocabulary"):
@@ -109,7 +109,7 @@ def test_more_ids_only_add_bytes(kind, tokenizers):
 def test_save_and_load(kind, tokenizers, tmp_path):
     tokenizers["sentencepiece"].save(tmp_path)  # what another kind leaves behind does no harm
     tokenizers[kind].save(tmp_path)
-    loaded = load_text_tokenizer(tmp_path)
+    loaded = load_tokenizer(tmp_path)
     assert type(loaded) is type(tokenizers[kind])
     assert loaded.fingerprint == tokenizers[kind].fingerprint
     assert (loaded.vocab_size, loaded.eos_id) == (tokenizers[kind].vocab_size, tokenizers[kind].eos_id)
@@ -124,23 +124,23 @@ def test_fingerprints_differ_where_ids_do(tokenizers):
 
 def test_a_folder_without_a_whole_tokenizer_is_refused(tokenizers, tmp_path):
     with pytest.raises(UserError, match="no tokenizer here"):
-        load_text_tokenizer(tmp_path)
+        load_tokenizer(tmp_path)
     tokenizers["tiktoken"].save(tmp_path)
-    model, fields = tmp_path / "text_tokenizer.model", tmp_path / "text_tokenizer.json"
+    model, fields = tmp_path / "merges.tiktoken", tmp_path / "tokenizer_kind.json"
     content = model.read_bytes()
     for damaged in (content[:-9], b"x", b""):
         model.write_bytes(damaged)
-        with pytest.raises(UserError, match="the tokenizer is damaged"):
-            load_text_tokenizer(tmp_path)
+        with pytest.raises(UserError, match="is damaged, or was changed"):
+            load_tokenizer(tmp_path)
     model.write_bytes(content)
     about = json.loads(fields.read_text())
     for change, message in (({"kind": "new"}, "is damaged, or was changed"), ({"pattern": r"\S+|\s+"}, "is damaged")):
         fields.write_text(json.dumps(about | change))
         with pytest.raises(UserError, match=message):
-            load_text_tokenizer(tmp_path)
+            load_tokenizer(tmp_path)
     fields.write_text("[")
-    with pytest.raises(UserError, match=r"text_tokenizer\.json is damaged"):
-        load_text_tokenizer(tmp_path)
+    with pytest.raises(UserError, match=r"tokenizer_kind\.json is damaged"):
+        load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,7 +166,7 @@ def test_pieces_of_a_long_text_have_the_tokens_of_the_whole(tokenizers, tmp_path
 
 def test_settings_make_each_kind():
     made = [
-        make_text_tokenizer(TextTokenizerSettings(kind=kind, vocab_size=size), iter([TEXT] * 3))
+        make_tokenizer(TokenizerSettings(kind=kind, vocab_size=size), iter([TEXT] * 3))
         for kind, size in (("characters", None), ("words", 9), ("bytes", None), ("sentencepiece", 310))
     ]
     assert [tokenizer.kind for tokenizer in made] == ["characters", "words", "bytes", "sentencepiece"]
@@ -176,16 +176,19 @@ def test_settings_make_each_kind():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (TextTokenizerSettings(kind="bytes", vocab_size=9), "vocab_size: the size is settled with kind 'bytes'"),
-        (TextTokenizerSettings(kind="sentencepiece"), "vocab_size: kind 'sentencepiece' needs one"),
-        (TextTokenizerSettings(kind="sentencepiece", vocab_size=9999), "the largest that works is"),
-        (TextTokenizerSettings(kind="tiktoken", encoding="gpt9"), "encoding: tiktoken has no 'gpt9'; it has .*gpt2"),
-        (TextTokenizerSettings(kind="letters"), "kind: no tokenizer 'letters'; there are characters"),  # type: ignore[arg-type]
+        (
+            TokenizerSettings(kind="bytes", vocab_size=9),
+            "vocab_size is 9, and has no effect where tokenizer.kind is bytes",
+        ),
+        (TokenizerSettings(kind="sentencepiece"), "vocab_size: kind 'sentencepiece' needs one"),
+        (TokenizerSettings(kind="sentencepiece", vocab_size=9999), "the largest that works is"),
+        (TokenizerSettings(kind="tiktoken", encoding="gpt9"), "encoding: tiktoken has no 'gpt9'; it has .*gpt2"),
+        (TokenizerSettings(kind="letters"), "kind: no tokenizer 'letters'; there are bytes, characters"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_that_cannot_be_met(settings, message):
     with pytest.raises(UserError, match=message) as error:
-        make_text_tokenizer(settings, [TEXT])
+        make_tokenizer(settings, [TEXT])
     assert "\n" not in str(error.value)
 
 
@@ -194,8 +197,8 @@ def test_sentencepiece_reads_no_more_than_it_was_told():
         while True:
             yield TEXT
 
-    settings = TextTokenizerSettings(kind="sentencepiece", vocab_size=310, training_characters=300)
-    assert make_text_tokenizer(settings, endless()).vocab_size == 310
+    settings = TokenizerSettings(kind="sentencepiece", vocab_size=310, training_characters=300)
+    assert make_tokenizer(settings, endless()).vocab_size == 310
 
 
 def test_tiktoken_without_a_network_says_where_to_put_its_file(tmp_path, monkeypatch):
@@ -222,5 +225,5 @@ def test_a_ready_made_encoding_where_its_file_is_at_hand(tmp_path, monkeypatch):
     assert gpt2.encode("hello world") == [31373, 995]
     gpt2.save(tmp_path)
     monkeypatch.setattr(tiktoken, "get_encoding", None)  # the folder is enough
-    loaded = load_text_tokenizer(Path(tmp_path))
+    loaded = load_tokenizer(Path(tmp_path))
     assert np.array_equal(loaded.encode_array(TEXT), gpt2.encode_array(TEXT))

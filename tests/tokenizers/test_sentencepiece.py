@@ -9,9 +9,15 @@ import threading
 
 import pytest
 
-from transformer_zoo.data import SentencePieceTokenizer, TokenizerSettings, TranslationTokenizer
-from transformer_zoo.data.sampling import PieceSampler
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import (
+    SentencePieceTokenizer,
+    TranslationTokenizer,
+    TranslationTokenizerSettings,
+    load_tokenizer,
+    load_translation_tokenizer,
+)
+from transformer_zoo.tokenizers.sampling import PieceSampler
 
 WORDS = [
     stem + end
@@ -26,6 +32,7 @@ def sentences(n: int, seed: int = 0) -> list[str]:
 
 
 LINES = sentences(499)
+FILES = ["source.sentencepiece.model", "target.sentencepiece.model", "tokenizer_kind.json"]
 
 
 @pytest.fixture(scope="module", params=["bpe", "unigram"])
@@ -69,7 +76,7 @@ def test_drawn_training_lines_follow_the_seed():
 
 def test_sampled_pieces_vary_with_the_seed_only_and_spell_the_same_text(tokenizer):
     def draw(seed: int) -> list[list[int]]:
-        return tokenizer.encode_batch(LINES, sample_alpha=0.3, seed=seed)
+        return tokenizer.draw(LINES, alpha=0.3, seed=seed)
 
     first = draw(5)
     assert draw(6) != first
@@ -85,20 +92,20 @@ def test_sampled_pieces_vary_with_the_seed_only_and_spell_the_same_text(tokenize
 
 def test_drawing_without_chance_is_plain_encoding(tokenizer):
     odd = ["große 日本 x日本y 🙂katzen", "", "▁▁ a▁", "a\x00b"]
-    sampler = PieceSampler(tokenizer._pieces)
-    alpha = 1e4 if sampler._unigram else 1e-9  # the best alone; no merge left out
+    sampler = PieceSampler(tokenizer._model)
+    alpha = 1e4 if sampler.is_unigram else 1e-9  # the best alone; no merge left out
     assert sampler.encode([*LINES, *odd], alpha=alpha, seed=0) == tokenizer.encode_batch([*LINES, *odd])
 
 
 def test_bpe_dropout_leaves_out_every_merge_at_one():
     tokenizer = SentencePieceTokenizer.train(LINES, vocab_size=67)
-    ids = tokenizer.encode_batch(["große"] * 3, sample_alpha=1.0)
-    assert [tokenizer._pieces.id_to_piece(i) for i in ids[2]] == ["▁", "g", "r", "o", "ß", "e"]
+    ids = tokenizer.draw(["große"] * 3, alpha=1.0, seed=0)
+    assert [tokenizer._model.id_to_piece(i) for i in ids[2]] == ["▁", "g", "r", "o", "ß", "e"]
 
 
 def test_bpe_leaves_out_a_merge_with_probability_alpha():
     tokenizer = SentencePieceTokenizer.train(["ab"], vocab_size=8)  # 4 special, "▁", "a", "b" and one merge
-    rows = [tuple(tokenizer.encode_batch(["ab"], sample_alpha=0.3, seed=seed)[0]) for seed in range(997)]
+    rows = [tuple(tokenizer.draw(["ab"], alpha=0.3, seed=seed)[0]) for seed in range(997)]
     whole = tuple(tokenizer.encode("ab"))
     assert len(whole) == 2
     assert 0.65 < rows.count(whole) / 997 < 0.75  # 0.7, and a standard deviation of 0.015
@@ -106,34 +113,34 @@ def test_bpe_leaves_out_a_merge_with_probability_alpha():
 
 def test_unigram_draws_in_proportion_to_probability_to_the_alpha():
     tokenizer = SentencePieceTokenizer.train(LINES, vocab_size=67, model_type="unigram")
-    pieces, alpha = tokenizer._pieces, 0.4
+    pieces, alpha = tokenizer._model, 0.4
     segmentations = [tuple(ids) for ids in pieces.nbest_encode("schnellen", nbest_size=499)]
     assert 2 < len(segmentations) <= 32
     weights = [math.exp(alpha * sum(map(pieces.get_score, ids))) for ids in segmentations]
-    rows = [tuple(ids) for ids in tokenizer.encode_batch(["schnellen"] * 4999, sample_alpha=alpha, seed=1)]
+    rows = [tuple(ids) for ids in tokenizer.draw(["schnellen"] * 4999, alpha=alpha, seed=1)]
     for segmentation, weight in zip(segmentations, weights, strict=True):
         p = weight / sum(weights)
         assert abs(rows.count(segmentation) / 4999 - p) < 4 * (p * (1 - p) / 4999) ** 0.5 + 1e-3
 
 
 def test_another_process_draws_the_same(tokenizer, tmp_path, root):
-    tokenizer.save(tmp_path / "a.model")
+    tokenizer.save(tmp_path)
     program = (
         "import hashlib, sys\n"
-        "from transformer_zoo.data.tokenizers import SentencePieceTokenizer\n"
-        "t = SentencePieceTokenizer.load(sys.argv[1])\n"
-        "rows = t.encode_batch(sys.stdin.read().split('\\n'), sample_alpha=0.3, seed=5)\n"
+        "from transformer_zoo.tokenizers import load_tokenizer\n"
+        "t = load_tokenizer(sys.argv[1])\n"
+        "rows = t.draw(sys.stdin.read().split('\\n'), alpha=0.3, seed=5)\n"
         "print(hashlib.sha256(repr(rows).encode()).hexdigest())\n"
     )
     found = subprocess.run(
-        [sys.executable, "-X", "utf8", "-c", program, str(tmp_path / "a.model")],
+        [sys.executable, "-X", "utf8", "-c", program, str(tmp_path)],
         input="\n".join(LINES),
         capture_output=True,
         encoding="utf-8",
         check=True,
         cwd=root,
     ).stdout.strip()
-    rows = tokenizer.encode_batch(LINES, sample_alpha=0.3, seed=5)
+    rows = tokenizer.draw(LINES, alpha=0.3, seed=5)
     assert found == hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
@@ -218,62 +225,56 @@ def test_training_says_nothing(capfd):
 
 
 def test_save_and_load(tokenizer, tmp_path):
-    path = tmp_path / "joint.model"
-    path.write_bytes(b"old")
-    tokenizer.save(path)
-    assert [file.name for file in tmp_path.iterdir()] == ["joint.model"]
-    loaded = SentencePieceTokenizer.load(path)
+    SentencePieceTokenizer.train(LINES, vocab_size=71).save(tmp_path)
+    tokenizer.save(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["sentencepiece.model", "tokenizer_kind.json"]
+    loaded = load_tokenizer(tmp_path)
+    assert isinstance(loaded, SentencePieceTokenizer)
     assert loaded.model == tokenizer.model
     assert loaded.encode(LINES[0]) == tokenizer.encode(LINES[0])
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_litter(tokenizer, tmp_path, monkeypatch):
-    path = tmp_path / "joint.model"
-    path.write_bytes(b"old")
+    old = SentencePieceTokenizer.train(LINES, vocab_size=71)
+    old.save(tmp_path)
 
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        tokenizer.save(path)
-    assert [file.name for file in tmp_path.iterdir()] == ["joint.model"]
-    assert path.read_bytes() == b"old"
+        tokenizer.save(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["sentencepiece.model", "tokenizer_kind.json"]
+    assert load_tokenizer(tmp_path).fingerprint == old.fingerprint
 
 
-def test_loading_what_is_no_tokenizer(tmp_path):
-    (tmp_path / "bad.model").write_bytes(b"garbage")
-    (tmp_path / "empty.model").write_bytes(b"")
-    for name, message in (
-        ("bad", "not a SentencePiece"),
-        ("empty", "not a SentencePiece"),
-        ("none", "cannot read"),
-    ):
-        with pytest.raises(UserError, match=rf"{name}\.model: {message}"):
-            SentencePieceTokenizer.load(tmp_path / f"{name}.model")
+def test_what_is_no_model_is_refused():
+    for content in (b"garbage", b""):
+        with pytest.raises(UserError, match=r"sentencepiece\.model: not a SentencePiece"):
+            SentencePieceTokenizer(content)
 
 
 def test_the_sides_of_a_joint_tokenizer_have_the_same_pieces(tmp_path):
-    settings = TokenizerSettings(vocab_size=67)
+    settings = TranslationTokenizerSettings(vocab_size=67)
     tokenizer = TranslationTokenizer.train(LINES[:251], LINES[251:], settings)
     assert tokenizer.joint
     assert tokenizer.source.pieces == tokenizer.target.pieces
     tokenizer.save(tmp_path / "run" / "tokenizer")
     names = sorted(file.name for file in (tmp_path / "run" / "tokenizer").iterdir())
-    assert names == ["source.model", "target.model"]
-    loaded = TranslationTokenizer.load(tmp_path / "run" / "tokenizer")
+    assert names == FILES
+    loaded = load_translation_tokenizer(tmp_path / "run" / "tokenizer")
     assert loaded.joint
     assert (loaded.source.model, loaded.target.model) == (tokenizer.source.model, tokenizer.target.model)
 
 
 def test_separate_tokenizers_know_their_side_and_replace_a_joint_one(tmp_path):
     english = [line.upper() for line in LINES]
-    TranslationTokenizer.train(LINES, LINES, TokenizerSettings(vocab_size=67)).save(tmp_path)
-    settings = TokenizerSettings(joint=False, vocab_size=59, target_vocab_size=61)
+    TranslationTokenizer.train(LINES, LINES, TranslationTokenizerSettings(vocab_size=67)).save(tmp_path)
+    settings = TranslationTokenizerSettings(joint=False, vocab_size=59, target_vocab_size=61)
     tokenizer = TranslationTokenizer.train(english, LINES, settings)
     tokenizer.save(tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["source.model", "target.model"]
-    loaded = TranslationTokenizer.load(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == FILES
+    loaded = load_translation_tokenizer(tmp_path)
     assert not loaded.joint
     assert (loaded.source.vocab_size, loaded.target.vocab_size) == (59, 61)
     assert loaded.source.unk_id not in loaded.source.encode("HUNDE")
@@ -282,6 +283,6 @@ def test_separate_tokenizers_know_their_side_and_replace_a_joint_one(tmp_path):
 
 def test_translation_tokenizer_mistakes(tmp_path):
     with pytest.raises(UserError, match="target_vocab_size"):
-        TranslationTokenizer.train(LINES, LINES, TokenizerSettings(vocab_size=67, target_vocab_size=61))
+        TranslationTokenizer.train(LINES, LINES, TranslationTokenizerSettings(vocab_size=67, target_vocab_size=61))
     with pytest.raises(UserError, match="no tokenizer here"):
-        TranslationTokenizer.load(tmp_path)
+        load_translation_tokenizer(tmp_path)

@@ -37,9 +37,9 @@ class PieceSampler:
         self._candidates = functools.lru_cache(_CACHED_WORDS)(self._unigram_candidates)
         try:
             pieces.nbest_encode("", nbest_size=2)
-            self._unigram = True
+            self.is_unigram = True
         except RuntimeError:  # BPE has no n-best
-            self._unigram = False
+            self.is_unigram = False
 
     def encode(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
         """Ids of every text, drawn: a pure function of the arguments. Words are drawn apart from each other.
@@ -52,14 +52,12 @@ class PieceSampler:
             seed: Seed of the draws.
         """
         dice = random.Random(seed)
-        drawn: dict[str, list[list[int]]] = {}
+        draw = self._draw_unigram if self.is_unigram else functools.partial(self._draw_bpe, drawn={})
         rows = []
         for text in self._pieces.normalize(list(texts)):
             row: list[int] = []
             for word in text.split(_SPACE)[1:]:
-                row += (
-                    self._draw_unigram(word, alpha, dice) if self._unigram else self._draw_bpe(word, alpha, dice, drawn)
-                )
+                row += draw(word, alpha, dice)
             rows.append(row)
         return rows
 

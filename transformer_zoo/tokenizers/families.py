@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
-from transformer_zoo.data.language_codes import LANGUAGES
-from transformer_zoo.data.pieces import JsonPieces, Pieces, SentencePieces, read_sentencepiece
-from transformer_zoo.data.tokenizer_files import TokenizerFiles
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.files import TokenizerFiles
+from transformer_zoo.tokenizers.json_pieces import JsonPieces
+from transformer_zoo.tokenizers.languages import LANGUAGES
+from transformer_zoo.tokenizers.vocabularies import Pieces, SentencePieces, read_sentencepiece
 
 Mark = Literal["source", "target", "bos", "eos"]  # a language's tag, or a special token
 
@@ -75,7 +76,7 @@ class MarianPieces(SentencePieces):
             if code:
                 if self.codes and code not in self.codes:
                     raise UserError(unknown_language(code, self.codes))
-                row.insert(0, self._ids.get(code, self._unk_id))
+                row.insert(0, self.ids.get(code, self._unk_id))
         return rows
 
 
@@ -86,7 +87,7 @@ class SentinelPieces(SentencePieces):
         super().__init__(files.bytes_of(name), files.folder / name)
         n, size = int(files.settings.get("extra_ids", 100)), len(self.model)
         sentinels = {f"<extra_id_{i}>": size + n - 1 - i for i in range(n)}
-        self._ids = {**self._ids, **sentinels}
+        self.ids = {**self.ids, **sentinels}
         self.sentinels, self.n_ids = sentinels, size + n
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -123,13 +124,9 @@ def _marian(files: TokenizerFiles) -> Vocabulary:
     return Vocabulary(source, target, {code[2:-2]: ids[code] for code in codes}, joint=not separate)
 
 
-def _bart(files: TokenizerFiles) -> Vocabulary:
-    pieces = JsonPieces.load(files) if "tokenizer.json" in files else JsonPieces.byte_level(files)
-    return Vocabulary(pieces, pieces)
-
-
-def _t5(files: TokenizerFiles) -> Vocabulary:
-    pieces = JsonPieces.load(files) if "tokenizer.json" in files else SentinelPieces(files, "spiece.model")
+def _one(files: TokenizerFiles) -> Vocabulary:
+    is_json = "tokenizer.json" in files or "spiece.model" not in files
+    pieces = JsonPieces.load(files) if is_json else SentinelPieces(files, "spiece.model")
     return Vocabulary(pieces, pieces)
 
 
@@ -140,7 +137,7 @@ def _fairseq(name: str, pattern: str) -> Callable[[TokenizerFiles], Vocabulary]:
         if "tokenizer.json" in files:
             pieces = JsonPieces.load(files)
             others = [token for token in pieces.added_tokens if re.fullmatch(pattern, token)]
-            found = {code: pieces.id_of(code) for code in dict.fromkeys([*LANGUAGES[name], *others])}
+            found = {code: pieces.ids.get(code) for code in dict.fromkeys([*LANGUAGES[name], *others])}
             return Vocabulary(pieces, pieces, {code: i for code, i in found.items() if i is not None})
         path = files.folder / "sentencepiece.bpe.model"
         content = files.bytes_of(path.name)
@@ -167,14 +164,14 @@ def _m2m_100(files: TokenizerFiles) -> Vocabulary:
 _FLORES = _fairseq("nllb", r"[a-z]{3}_[A-Z][a-z]{3}")
 FAMILIES: dict[str, Family] = {
     "marian": Family(_marian, source_before=("target",), tag=">>{}<<"),
-    "bart": Family(_bart, source_before=("bos",), target_before=("bos",)),
+    "bart": Family(_one, source_before=("bos",), target_before=("bos",)),
     "mbart": Family(_fairseq("mbart", "[a-z]{2}_[A-Z]{2}"), source_after=("eos",), source_end="source", bos="target"),
     "mbart50": Family(_fairseq("mbart50", "[a-z]{2}_[A-Z]{2}"), source_before=("source",), target_before=("target",)),
     "m2m_100": Family(_m2m_100, source_before=("source",), target_before=("target",), tag="__{}__"),
     "nllb": Family(_FLORES, source_before=("source",), target_before=("target",)),
     # Its first tokenizer had the language behind the sentence; models that were trained so say `legacy_behaviour`.
     "nllb-legacy": Family(_FLORES, source_after=("eos",), source_end="source", target_before=("target",)),
-    "t5": Family(_t5),
+    "t5": Family(_one),
 }
 _CLASSES = {
     "MarianTokenizer": "marian",
@@ -197,7 +194,7 @@ def family_of(files: TokenizerFiles) -> str:
     type_ = str(files.model.get("model_type", ""))
     if type_ == "m2m_100" and "vocab.json" not in files:
         type_ = "nllb"
-    if type_ == "mbart" and "tokenizer.json" in files and JsonPieces.load(files).id_of("sl_SI") is not None:
+    if type_ == "mbart" and "tokenizer.json" in files and "sl_SI" in JsonPieces.load(files).ids:
         type_ = "mbart50"
     by_file = next((name for file, name in (("source.spm", "marian"), ("spiece.model", "t5")) if file in files), "")
     found = _CLASSES.get(files.tokenizer_class) or type_ or by_file

@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 import pytest
 
-from transformer_zoo.data import TokenizerSettings, TranslationTokenizer
-from transformer_zoo.data.normalization import Normalization
-from transformer_zoo.data.tokenizers import ModelType
 from transformer_zoo.evaluation import corpus_score
-from transformer_zoo.generation.writable import check_writable, unwritable_characters
+from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
+from transformer_zoo.tokenizers.normalization import Normalization
+from transformer_zoo.tokenizers.settings import ModelType
+from transformer_zoo.tokenizers.writable import check_writable, unwritable_characters
 
 CHINESE = ["你好，世界！", "他问：“你去哪里？”", "价格是３０元；便宜。", "今天很好，走吧！"]
 OTHER = ["Der Raum hat 20 m².", "H₂O", "½ Liter", "Warten …", "می\u200cخواهم", "№ 5 ™"]
@@ -55,14 +55,14 @@ def test_every_target_line_comes_back(
     how = {"joint": joint, "model_type": model_type, "training_lines": training_lines, "byte_fallback": byte_fallback}
     sources = [f"Ｆull ½ {word}" for word in words(300, 3)]
     size = 490 + 256 * byte_fallback
-    made = TokenizerSettings(vocab_size=size, normalization=normalization, **how)
+    made = TranslationTokenizerSettings(vocab_size=size, normalization=normalization, **how)
     if not joint:
         made.vocab_size, made.target_vocab_size = 55 + 256 * byte_fallback, size
     tokenizer = TranslationTokenizer.train(sources, targets, made)
     assert tokenizer.joint == joint
     assert lost(tokenizer, targets) == []
     assert not any(tokenizer.target.unk_id in ids for ids in tokenizer.target.encode_batch(targets))
-    drawn_ids = tokenizer.target.encode_batch(targets, sample_alpha=0.3, seed=3)
+    drawn_ids = tokenizer.target.draw(targets, alpha=0.3, seed=3)
     assert [tokenizer.target.decode(ids).split() for ids in drawn_ids] == [line.split() for line in targets]
     report = check_writable(tokenizer.target, targets, "train")
     assert (report.n_lines, report.n_lost, report.share, report.examples) == (len(targets), 0, 0.0, [])
@@ -73,14 +73,16 @@ def test_every_target_line_comes_back(
 def test_the_best_possible_output_has_a_bleu_of_100(
     normalization: Normalization, lines: list[str], tokenize: str, size: int
 ) -> None:
-    how = TokenizerSettings(vocab_size=size, normalization=normalization)
+    how = TranslationTokenizerSettings(vocab_size=size, normalization=normalization)
     tokenizer = TranslationTokenizer.train(["source words"] * 3, lines * 3, how)
     best = [tokenizer.target.decode(ids) for ids in tokenizer.target.encode_batch(lines)]
     assert corpus_score(best, lines, tokenize=tokenize)[0].score == pytest.approx(100)
 
 
 def test_sources_are_normalized_and_share_the_pieces() -> None:
-    tokenizer = TranslationTokenizer.train(["½ ﬁne Ｆoo"] * 3, ["½ ﬁne Ｆoo"] * 3, TokenizerSettings(vocab_size=26))
+    tokenizer = TranslationTokenizer.train(
+        ["½ ﬁne Ｆoo"] * 3, ["½ ﬁne Ｆoo"] * 3, TranslationTokenizerSettings(vocab_size=26)
+    )
     source, target = tokenizer.source, tokenizer.target
     assert (source.decode(source.encode("½ ﬁ Ｆ")), target.decode(target.encode("½ ﬁ Ｆ"))) == ("1⁄2 fi F", "½ ﬁ Ｆ")
     assert source.pieces == target.pieces
@@ -93,7 +95,7 @@ def test_what_a_setting_makes_impossible_is_counted_and_shown(joint: bool, byte_
     sources = ["some words"] * len(OTHER)
     how: dict[str, Any] = {"joint": joint, "byte_fallback": byte_fallback}
     size = 70 + 256 * byte_fallback
-    normalized = TokenizerSettings(vocab_size=size, target_normalization="nfkc", **how)
+    normalized = TranslationTokenizerSettings(vocab_size=size, target_normalization="nfkc", **how)
     if not joint:
         normalized.vocab_size, normalized.target_vocab_size = 15 + 256 * byte_fallback, size - 3
     tokenizer = TranslationTokenizer.train(sources, OTHER, normalized)
@@ -106,7 +108,7 @@ def test_what_a_setting_makes_impossible_is_counted_and_shown(joint: bool, byte_
 
     rare = ["aaaa bbbb"] * 100 + ["aaaa ж"]
     how = {"byte_fallback": byte_fallback, "character_coverage": 0.98}
-    covered = TokenizerSettings(vocab_size=10 + 256 * byte_fallback, **how)
+    covered = TranslationTokenizerSettings(vocab_size=10 + 256 * byte_fallback, **how)
     tokenizer = TranslationTokenizer.train(["ab"] * 101, rare, covered)
     report = check_writable(tokenizer.target, rare, "train")
     assert report.n_lost == (0 if byte_fallback else 1)
@@ -115,11 +117,11 @@ def test_what_a_setting_makes_impossible_is_counted_and_shown(joint: bool, byte_
 
 def test_characters_that_no_training_target_has_are_named() -> None:
     lines = ["ab c"] * 5
-    tokenizer = TranslationTokenizer.train(lines, lines, TokenizerSettings(vocab_size=9))
+    tokenizer = TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=9))
     assert unwritable_characters(tokenizer.target, "a bc  ab") == []
     assert unwritable_characters(tokenizer.target, "La Lb dé") == ["L", "d", "é"]
     report = check_writable(tokenizer.target, ["a", "La", "b"], "test")
     assert (report.n_lost, [line for line, _ in report.examples]) == (1, ["La"])
-    spelled = TranslationTokenizer.train(lines, lines, TokenizerSettings(vocab_size=265, byte_fallback=True))
+    spelled = TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=265, byte_fallback=True))
     for line in itertools.chain(NASTY, drawn(200, 2), ["a\x00b"]):
         assert unwritable_characters(spelled.target, line) == [], line

@@ -10,9 +10,9 @@ import pytest
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from transformer_zoo.data import ImportedTextTokenizer, TextTokenizer, import_text_tokenizer, load_text_tokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.write import TextStream
+from transformer_zoo.tokenizers import HuggingFaceTokenizer, load_tokenizer
 
 Hub = Callable[..., Path]
 TEXTS = [
@@ -87,7 +87,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_gives_what_transformers_gives(kind: str, hub: Hub, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", hub, kind)
-    theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), import_text_tokenizer(folder)
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), HuggingFaceTokenizer.read(folder)
     assert (ours.start_ids, ours.eos_id) == KINDS[kind]
     assert ours.eos_id == theirs.eos_token_id
     for text in TEXTS:
@@ -103,7 +103,7 @@ def test_it_gives_what_transformers_gives(kind: str, hub: Hub, tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_streamed_bytes_only_ever_grow_and_are_the_text(kind: str, hub: Hub, tmp_path: Path) -> None:
-    tokenizer = import_text_tokenizer(saved(tmp_path / "model", hub, kind))
+    tokenizer = HuggingFaceTokenizer.read(saved(tmp_path / "model", hub, kind))
     for text in TEXTS:
         ids = [*tokenizer.start_ids, *tokenizer.encode(text)]
         for n in range(len(ids)):
@@ -120,10 +120,10 @@ def test_streamed_bytes_only_ever_grow_and_are_the_text(kind: str, hub: Hub, tmp
 @pytest.mark.parametrize("kind", ["gpt2", "opt", "llama", "llama3"])
 def test_a_run_keeps_the_files_and_gives_the_same_ids(kind: str, hub: Hub, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", hub, kind)
-    imported = import_text_tokenizer(folder)
+    imported = HuggingFaceTokenizer.read(folder)
     imported.save(tmp_path / "run")
-    again = load_text_tokenizer(tmp_path / "run")
-    assert isinstance(again, ImportedTextTokenizer)
+    again = load_tokenizer(tmp_path / "run")
+    assert isinstance(again, HuggingFaceTokenizer)
     for name, content in imported.files.contents.items():
         assert (tmp_path / "run" / name).read_bytes() == content
     for field in ("vocab_size", "eos_id", "start_ids", "fingerprint", "name", "kind"):
@@ -132,7 +132,7 @@ def test_a_run_keeps_the_files_and_gives_the_same_ids(kind: str, hub: Hub, tmp_p
 
 
 def test_rows_of_the_model_without_a_token_stand_for_nothing(hub: Hub) -> None:
-    tokenizer = import_text_tokenizer(hub("gpt2"))
+    tokenizer = HuggingFaceTokenizer.read(hub("gpt2"))
     assert tokenizer.vocab_size == 311
     assert tokenizer.decode([*tokenizer.encode("hello"), 309, 310]) == "hello"
 
@@ -148,7 +148,7 @@ def edited(hub: Hub, folder: Path, kind: str, **changes: dict[str, Any] | None) 
 
 def test_where_the_end_of_a_text_is_told(hub: Hub, tmp_path: Path) -> None:
     def eos(name: str, **files: dict[str, Any] | None) -> int | None:
-        return import_text_tokenizer(edited(hub, tmp_path / name, "opt", **files)).eos_id
+        return HuggingFaceTokenizer.read(edited(hub, tmp_path / name, "opt", **files)).eos_id
 
     two: dict[str, Any] = {"eos_token_id": [3, 2]}
     named: dict[str, Any] = {"eos_token": {"content": "<pad>"}}
@@ -162,7 +162,7 @@ def test_where_the_end_of_a_text_is_told(hub: Hub, tmp_path: Path) -> None:
 
 def test_where_the_start_of_a_prompt_is_told(hub: Hub, tmp_path: Path) -> None:
     def start(name: str, kind: str, **files: dict[str, Any] | None) -> tuple[int, ...]:
-        return import_text_tokenizer(edited(hub, tmp_path / name, kind, **files)).start_ids
+        return HuggingFaceTokenizer.read(edited(hub, tmp_path / name, kind, **files)).start_ids
 
     assert start("a", "opt", tokenizer_config={"bos_token": "<s>", "add_bos_token": True}) == (0,)
     assert start("b", "opt", tokenizer_config={"bos_token": "<s>", "add_bos_token": False}) == ()
@@ -173,18 +173,18 @@ def test_where_the_start_of_a_prompt_is_told(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_token_that_the_model_has_no_row_for_is_refused(hub: Hub, tmp_path: Path) -> None:
     files = {"config": {"vocab_size": 307}, "added_tokens": {"<new>": 307}}
-    tokenizer = import_text_tokenizer(edited(hub, tmp_path / "small", "gpt2", **files))
-    assert tokenizer.encode("hello") == import_text_tokenizer(hub("gpt2")).encode("hello")
+    tokenizer = HuggingFaceTokenizer.read(edited(hub, tmp_path / "small", "gpt2", **files))
+    assert tokenizer.encode("hello") == HuggingFaceTokenizer.read(hub("gpt2")).encode("hello")
     with pytest.raises(UserError, match="token 307, and the model knows only 307"):
         tokenizer.encode("a <new> one")
     with pytest.raises(UserError, match="special id 0 is outside"):
-        ImportedTextTokenizer(tokenizer.files, vocab_size=0, eos_id=0, start_ids=())
+        HuggingFaceTokenizer(tokenizer.files, vocab_size=0, eos_id=0, start_ids=())
 
 
 def test_text_that_is_no_unicode_is_refused(hub: Hub) -> None:
     for kind in ("gpt2", "llama"):
         with pytest.raises(UserError, match="lone surrogate"):
-            import_text_tokenizer(hub(kind)).encode("a\ud800")
+            HuggingFaceTokenizer.read(hub(kind)).encode("a\ud800")
 
 
 def test_words_without_a_decoder_have_blanks_between(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_words_without_a_decoder_have_blanks_between(tmp_path: Path) -> None:
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", unk_token="<unk>")
     fast.save_pretrained(tmp_path)
-    tokenizer = import_text_tokenizer(tmp_path)
+    tokenizer = HuggingFaceTokenizer.read(tmp_path)
     assert tokenizer.encode("ein Wort  ein") == [1, 2, 1]
     assert tokenizer.decode([1, 2, 1, 3]) == "ein Wort ein"
 
@@ -221,7 +221,7 @@ def test_damage_is_named_in_one_line(
     folder = edited(hub, tmp_path / "model", kind)
     (folder / name).unlink(missing_ok=True) if content is None else (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        import_text_tokenizer(folder)
+        HuggingFaceTokenizer.read(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -231,28 +231,28 @@ def test_a_decoder_that_mixes_tokens_is_refused(hub: Hub, tmp_path: Path) -> Non
     fields["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
     (folder / "tokenizer.json").write_text(json.dumps(fields), encoding="utf-8")
     with pytest.raises(UserError, match=r"decoder \(WordPiece\)"):
-        import_text_tokenizer(folder)
+        HuggingFaceTokenizer.read(folder)
 
 
 def test_no_folder_no_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        import_text_tokenizer(tmp_path / "none")
+        HuggingFaceTokenizer.read(tmp_path / "none")
     with pytest.raises(UserError, match="no tokenizer here"):
-        import_text_tokenizer(tmp_path)
+        HuggingFaceTokenizer.read(tmp_path)
 
 
 def test_a_damaged_run_is_named(hub: Hub, tmp_path: Path) -> None:
-    tokenizer: TextTokenizer = import_text_tokenizer(hub("gpt2"))
+    tokenizer = HuggingFaceTokenizer.read(hub("gpt2"))
     tokenizer.save(tmp_path)
     (tmp_path / "merges.txt").write_bytes(b"h e\n")
     with pytest.raises(UserError, match="damaged"):
-        load_text_tokenizer(tmp_path)
+        load_tokenizer(tmp_path)
     (tmp_path / "merges.txt").unlink()
     with pytest.raises(UserError, match=r"no tokenizer here \(merges.txt\)"):
-        load_text_tokenizer(tmp_path)
+        load_tokenizer(tmp_path)
     tokenizer.save(tmp_path)
-    fields = json.loads((tmp_path / "text_tokenizer.json").read_text("utf-8"))
+    fields = json.loads((tmp_path / "tokenizer_kind.json").read_text("utf-8"))
     fields["files"] = {"../secret": 3}
-    (tmp_path / "text_tokenizer.json").write_text(json.dumps(fields), encoding="utf-8")
+    (tmp_path / "tokenizer_kind.json").write_text(json.dumps(fields), encoding="utf-8")
     with pytest.raises(UserError, match="damaged"):
-        load_text_tokenizer(tmp_path)
+        load_tokenizer(tmp_path)

@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from xxhash import xxh3_64_hexdigest
-
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import read_bytes, write_bytes
 
@@ -59,34 +57,11 @@ class TokenizerFiles:
         starts = {name: generation[name] for name in _STARTS if generation.get(name) is not None}
         return cls(folder, files.contents, generation | model | starts)
 
-    @classmethod
-    def load(cls, folder: Path, checksums: dict[str, str], model: dict[str, Any]) -> Self:
-        """Those that `save` wrote, by name with their checksums.
-
-        Raises:
-            UserError: one is missing or damaged, or a name is none of a tokenizer.
-        """
-        if unknown := sorted(set(checksums) - set(_NAMES)):
-            raise UserError(f"{folder}: {unknown[0]!r} is no file of a tokenizer; import the model again")
-        files = cls(folder, {name: _read(folder / name) for name in checksums}, model)
-        for name, checksum in files.checksums.items():
-            if checksum != checksums[name]:
-                raise UserError(f"{folder / name} is damaged (checksum); import the model again")
-        return files
-
-    @property
-    def checksums(self) -> dict[str, str]:
-        """XXH3 of each file."""
-        return {name: xxh3_64_hexdigest(content) for name, content in sorted(self.contents.items())}
-
     def save(self, folder: Path) -> None:
-        """Write them as they were, and remove others of these names."""
+        """Write them as they were."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in _NAMES:
-            if name in self.contents:
-                write_bytes(folder / name, self.contents[name])
-            else:
-                (folder / name).unlink(missing_ok=True)
+        for name, content in self.contents.items():
+            write_bytes(folder / name, content)
 
     def __contains__(self, name: str) -> bool:
         return name in self.contents

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformer_zoo.generation.sides import Side
+from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
 _EXAMPLES = 5
 _CHUNK = 10_000
@@ -35,7 +35,7 @@ class WritableReport:
         return f"{self.name}: {self.n_lost:,} of {self.n_lines:,} targets ({self.share:.2%}) cannot be written: {shown}"
 
 
-def check_writable(side: Side, lines: Sequence[str], name: str) -> WritableReport:
+def check_writable(side: Tokenizer, lines: Sequence[str], name: str) -> WritableReport:
     """Which of the lines, called `name`, are not given back by a tokenizer, but for white space."""
     n_lost, examples = 0, list[tuple[str, str]]()
     for line, back in round_trips(side, lines):
@@ -46,7 +46,7 @@ def check_writable(side: Side, lines: Sequence[str], name: str) -> WritableRepor
 
 
 def report_unwritable(
-    side: Side, texts: Mapping[str, Sequence[str]], say: Callable[[str], object]
+    side: Tokenizer, texts: Mapping[str, Sequence[str]], say: Callable[[str], object]
 ) -> dict[str, dict[str, Any]]:
     """Warns of the lines of each text that cannot be written; the reports as plain data."""
     reports = [check_writable(side, lines, name) for name, lines in texts.items()]
@@ -56,14 +56,14 @@ def report_unwritable(
     return {report.name: report.as_dict() for report in reports}
 
 
-def round_trips(side: Side, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+def round_trips(side: Tokenizer, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Each line, and what its ids are as text."""
     for start in range(0, len(lines), _CHUNK):
         chunk = lines[start : start + _CHUNK]
         yield from zip(chunk, map(side.decode, side.encode_batch(chunk)), strict=True)
 
 
-def unwritable_characters(side: Side, text: str) -> list[str]:
+def unwritable_characters(side: Tokenizer, text: str) -> list[str]:
     """The characters of a text that the tokenizer has no way to write, in order; [] if it gives the text back.
 
     Where each alone can be written, and the text not, it is all of them.

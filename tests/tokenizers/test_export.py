@@ -10,21 +10,21 @@ import pytest
 import tiktoken
 import transformers
 
-from transformer_zoo.data import (
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import (
     ByteTokenizer,
     CharacterTokenizer,
-    SentencePieceTextTokenizer,
-    TextTokenizer,
+    HuggingFaceTokenizer,
+    SentencePieceTokenizer,
     TiktokenTokenizer,
+    Tokenizer,
     TokenizerSettings,
     TranslationTokenizer,
+    TranslationTokenizerSettings,
     WordTokenizer,
-    export_tokenizer,
-    import_text_tokenizer,
     import_translation_tokenizer,
 )
-from transformer_zoo.data.tokenizers import ModelType
-from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.settings import ModelType
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended")
 
@@ -64,25 +64,25 @@ def byte_pairs(pattern: str) -> TiktokenTokenizer:
 
 
 @pytest.fixture(scope="module")
-def tokenizers() -> dict[str, TextTokenizer]:
+def tokenizers() -> dict[str, Tokenizer]:
     characters = "".join(sorted(set("".join([*LINES, *SAMPLES[:20]]))))
     return {
         "characters": CharacterTokenizer(characters),
         "characters without end": CharacterTokenizer(characters, end_of_text=False),
-        "words": WordTokenizer.train(LINES),
+        "words": WordTokenizer.make(LINES),
         "bytes": ByteTokenizer(),
         "gpt2": byte_pairs(GPT2),
         "cl100k": byte_pairs(CL100K),
-        "bpe": SentencePieceTextTokenizer.train(LINES, vocab_size=337),
-        "unigram": SentencePieceTextTokenizer.train(LINES, vocab_size=331, model_type="unigram"),
+        "bpe": SentencePieceTokenizer.make(LINES, TokenizerSettings(vocab_size=337)),
+        "unigram": SentencePieceTokenizer.make(LINES, TokenizerSettings(vocab_size=331, model_type="unigram")),
     }
 
 
 TEXT_KINDS = ["characters", "characters without end", "words", "bytes", "gpt2", "cl100k", "bpe", "unigram"]
 
 
-def exported(tokenizer: TextTokenizer | TranslationTokenizer, folder: Path, model_type: str, vocab_size: int) -> Path:
-    export_tokenizer(tokenizer, folder, model_type=model_type)
+def exported(tokenizer: Tokenizer | TranslationTokenizer, folder: Path, model_type: str, vocab_size: int) -> Path:
+    tokenizer.export(folder, model_type=model_type)
     config = {"model_type": model_type, "vocab_size": vocab_size}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
@@ -90,7 +90,7 @@ def exported(tokenizer: TextTokenizer | TranslationTokenizer, folder: Path, mode
 
 @pytest.mark.parametrize("model_type", ["gpt2", "llama", "gemma2"])
 @pytest.mark.parametrize("kind", TEXT_KINDS)
-def test_text_tokenizers(kind: str, model_type: str, tokenizers: dict[str, TextTokenizer], tmp_path: Path) -> None:
+def test_text_tokenizers(kind: str, model_type: str, tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
     ours = tokenizers[kind]
     exported(ours, tmp_path, model_type, ours.vocab_size)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -105,26 +105,26 @@ def test_text_tokenizers(kind: str, model_type: str, tokenizers: dict[str, TextT
 
 
 @pytest.mark.parametrize("model_type", ["gpt_neox", "opt", "bloom", "mistral", "qwen3", "gemma"])
-def test_every_family_takes_them(model_type: str, tokenizers: dict[str, TextTokenizer], tmp_path: Path) -> None:
+def test_every_family_takes_them(model_type: str, tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
     ours = tokenizers["gpt2"]
     exported(ours, tmp_path, model_type, 301)
     assert transformers.AutoTokenizer.from_pretrained(tmp_path)(TEXT)["input_ids"] == ours.encode(TEXT)
 
 
-def test_a_family_that_would_ignore_it_is_refused(tokenizers: dict[str, TextTokenizer], tmp_path: Path) -> None:
+def test_a_family_that_would_ignore_it_is_refused(tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="model_type qwen2: transformers takes its own tokenizer"):
-        export_tokenizer(tokenizers["gpt2"], tmp_path, model_type="qwen2")
+        tokenizers["gpt2"].export(tmp_path, model_type="qwen2")
 
 
 @pytest.mark.parametrize("kind", TEXT_KINDS)
-def test_what_is_exported_can_be_imported(kind: str, tokenizers: dict[str, TextTokenizer], tmp_path: Path) -> None:
+def test_what_is_exported_can_be_imported(kind: str, tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
     ours = tokenizers[kind]
-    export_tokenizer(ours, tmp_path, model_type="gpt2")
+    ours.export(tmp_path, model_type="gpt2")
     if kind == "words":  # each blank depends on the word before it
         with pytest.raises(UserError, match="does not give each token its own bytes"):
-            import_text_tokenizer(tmp_path)
+            HuggingFaceTokenizer.read(tmp_path)
         return
-    again = import_text_tokenizer(tmp_path)
+    again = HuggingFaceTokenizer.read(tmp_path)
     assert (again.vocab_size, again.eos_id, again.start_ids) == (ours.vocab_size, ours.eos_id, ())
     ids = ours.encode(SAMPLES[0])
     assert again.encode(SAMPLES[0]) == ids
@@ -136,7 +136,9 @@ def test_what_is_exported_can_be_imported(kind: str, tokenizers: dict[str, TextT
 @pytest.mark.parametrize("joint", [False, True])
 def test_translation_tokenizers(joint: bool, byte_fallback: bool, model_type: ModelType, tmp_path: Path) -> None:
     size = 323 if byte_fallback else 71
-    settings = TokenizerSettings(vocab_size=size, joint=joint, byte_fallback=byte_fallback, model_type=model_type)
+    settings = TranslationTokenizerSettings(
+        vocab_size=size, joint=joint, byte_fallback=byte_fallback, model_type=model_type
+    )
     ours = TranslationTokenizer.train(LINES, [line.upper() for line in LINES], settings)
     exported(ours, tmp_path, "marian", size)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -161,17 +163,17 @@ def test_translation_tokenizers(joint: bool, byte_fallback: bool, model_type: Mo
 
 
 def test_a_vocabulary_need_not_know_any_letter(tmp_path: Path) -> None:
-    export_tokenizer(CharacterTokenizer("01\n"), tmp_path, model_type="gpt2")
-    again = import_text_tokenizer(tmp_path)
+    CharacterTokenizer("01\n").export(tmp_path, model_type="gpt2")
+    again = HuggingFaceTokenizer.read(tmp_path)
     assert (again.start_ids, again.encode("10\n")) == ((), [1, 0, 2])
     with pytest.raises(UserError, match="cannot spell the text"):
         again.encode("a")
 
 
 def test_imported_ones_are_written_as_they_came(hub: Callable[..., Path], tmp_path: Path) -> None:
-    for name, read in (("opt", import_text_tokenizer), ("m2m", import_translation_tokenizer)):
+    for name, read in (("opt", HuggingFaceTokenizer.read), ("m2m", import_translation_tokenizer)):
         folder = hub(name)
-        export_tokenizer(read(folder), tmp_path / name, model_type=name)
+        read(folder).export(tmp_path / name, model_type=name)
         written = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
         assert written == {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "config.json"}
 
@@ -189,7 +191,7 @@ def test_the_chosen_languages_are_written(
 ) -> None:
     folder = hub(name, *arguments)
     ours = import_translation_tokenizer(folder).with_languages(*languages)
-    export_tokenizer(ours, tmp_path, model_type=name)
+    ours.export(tmp_path, model_type=name)
     shutil.copy(folder / "config.json", tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert (theirs.src_lang, theirs.tgt_lang) == languages
@@ -203,10 +205,10 @@ def test_a_tokenizer_without_a_counterpart(tmp_path: Path) -> None:
     class Other(ByteTokenizer):
         kind = "other"
 
-    class Unknown(TextTokenizer):
+    class Unknown(Tokenizer):
         kind, vocab_size, eos_id = "unknown", 3, None
-        encode_array = decode_bytes = content = from_content = None  # type: ignore[assignment]
+        make = encode_array = decode_bytes = content = from_content = None  # type: ignore[assignment]
 
-    export_tokenizer(Other(), tmp_path, model_type="gpt2")
+    Other().export(tmp_path, model_type="gpt2")
     with pytest.raises(UserError, match=r"unknown \(3\): transformers has no counterpart"):
-        export_tokenizer(Unknown(), tmp_path, model_type="gpt2")
+        Unknown().export(tmp_path, model_type="gpt2")

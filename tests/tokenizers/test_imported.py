@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 import transformers
 
-from transformer_zoo.data import (
-    ImportedTranslationTokenizer,
-    TokenizerSettings,
+from transformer_zoo.data import encode_corpus
+from transformer_zoo.data.parallel import ParallelText
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers import (
     TranslationTokenizer,
-    encode_corpus,
+    TranslationTokenizerSettings,
     import_translation_tokenizer,
     load_translation_tokenizer,
 )
-from transformer_zoo.data.language_codes import LANGUAGES
-from transformer_zoo.data.parallel import ParallelText
-from transformer_zoo.data.tokenizer_files import TokenizerFiles
-from transformer_zoo.data.translation_families import family_of
-from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.families import family_of
+from transformer_zoo.tokenizers.files import TokenizerFiles
+from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
+from transformer_zoo.tokenizers.languages import LANGUAGES
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended")  # pip install sacremoses, which it does not use
 
@@ -45,7 +45,7 @@ def compare(ours: ImportedTranslationTokenizer, theirs: Any, texts: list[str] = 
     assert [[*row, end] for row in ours.source.encode_batch(texts)] == theirs(texts)["input_ids"]
     assert [[*row, ours.eos_id] for row in targets] == labels
     for row, text in zip(targets, texts, strict=True):
-        pieces = [i for i in row if i not in (ours.target._before or [None])]
+        pieces = [i for i in row if i not in (ours.target.before or [None])]
         assert (
             ours.target.decode([*row, theirs.eos_token_id, theirs.pad_token_id])
             == theirs.decode(pieces, skip_special_tokens=True).strip()
@@ -207,7 +207,7 @@ def test_a_run_keeps_the_files_and_the_choice(kind: str, hub: Hub, tmp_path: Pat
 
 def test_a_run_that_was_trained_here_is_loaded_as_before(tmp_path: Path) -> None:
     lines = ["ein Wort", "zwei Worte"]
-    trained = TranslationTokenizer.train(lines, lines, TokenizerSettings(vocab_size=17))
+    trained = TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=17))
     trained.save(tmp_path)
     again = load_translation_tokenizer(tmp_path)
     assert isinstance(again, TranslationTokenizer)
@@ -219,7 +219,7 @@ def test_a_run_that_was_trained_here_is_loaded_as_before(tmp_path: Path) -> None
 def test_a_tokenizer_that_is_trained_takes_the_place_of_an_imported_one(hub: Hub, tmp_path: Path) -> None:
     import_translation_tokenizer(hub("marian", separate=False)).save(tmp_path)
     lines = ["ein Wort", "zwei Worte"]
-    TranslationTokenizer.train(lines, lines, TokenizerSettings(vocab_size=17)).save(tmp_path)
+    TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=17)).save(tmp_path)
     assert isinstance(load_translation_tokenizer(tmp_path), TranslationTokenizer)
 
 
@@ -285,7 +285,7 @@ def test_a_multilingual_tokenizer_without_its_languages_is_refused(hub: Hub, tmp
 )
 def test_a_damaged_run_is_named(change: dict[str, Any], hub: Hub, tmp_path: Path) -> None:
     import_translation_tokenizer(hub("marian")).save(tmp_path)
-    path = tmp_path / "translation_tokenizer.json"
+    path = tmp_path / "tokenizer_kind.json"
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **change}), encoding="utf-8")
     with pytest.raises(UserError, match=r"damaged|no file of a tokenizer"):
         load_translation_tokenizer(tmp_path)

@@ -1,0 +1,38 @@
+"""`transformer-zoo tokenize`: what a text is to a run."""
+
+import json as jsonlib
+from pathlib import Path
+
+from transformer_zoo.errors import UserError
+
+
+def tokenize(run: Path, text: str, target: bool = False, json: bool = False) -> None:
+    """Show the pieces of a text and their ids.
+
+    A line each: the id, and what it stands for. Where the ids do not give the text back, a last line has what they
+    give. What the model reads before and after a text, such as its end, is not shown.
+
+    Args:
+        run: Folder of a run, trained here or imported.
+        text: Text; for a run that translates, a line.
+        target: As what is translated to, not from.
+        json: Print JSON instead: ids, pieces, and the text that the ids give.
+    """
+    from transformer_zoo.tokenizers import Tokenizer, load_any_tokenizer
+
+    tokenizer = load_any_tokenizer(run / "tokenizer")
+    if isinstance(tokenizer, Tokenizer):
+        if target:
+            raise UserError(f"{run} does not translate: leave --target out")
+    else:
+        tokenizer = tokenizer.target if target else tokenizer.source
+    ids = tokenizer.encode(text)
+    pieces, back = [tokenizer.pieces[i] for i in ids], tokenizer.decode(ids)
+    if json:
+        print(jsonlib.dumps({"ids": ids, "pieces": pieces, "text": back}, ensure_ascii=False))
+        return
+    width = max((len(str(i)) for i in ids), default=1)
+    for i, piece in zip(ids, pieces, strict=True):
+        print(f"{i:>{width}}  {piece!r}")
+    if back != text:
+        print(f"which is {back!r}")

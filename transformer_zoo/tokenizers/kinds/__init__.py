@@ -1,0 +1,23 @@
+"""The kinds of tokenizers, a file each: it is named as the kind is, and has one class of this `kind`."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from transformer_zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from transformer_zoo.tokenizers.tokenizer import Tokenizer
+
+KINDS = tuple(module.name for module in iter_modules(__path__))
+
+
+def kind_of(kind: str) -> "type[Tokenizer]":
+    """The class of a kind. UserError if there is none."""
+    from transformer_zoo.tokenizers.tokenizer import Tokenizer
+
+    if kind not in KINDS:
+        raise UserError(f"kind: no tokenizer {kind!r}; there are {', '.join(KINDS)}")
+    things = vars(import_module(f"{__name__}.{kind}")).values()
+    classes = (thing for thing in things if isinstance(thing, type) and issubclass(thing, Tokenizer))
+    return next(found for found in classes if getattr(found, "kind", None) == kind)

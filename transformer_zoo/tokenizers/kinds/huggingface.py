@@ -1,0 +1,154 @@
+"""Tokenizers of downloaded models, from the files that are beside their weights.
+
+The ids are those of the model's own tokenizer. Of several descriptions tokenizer.json counts first, then vocab.json
+with merges.txt (GPT-2's byte-level BPE): with both a special token that is written in a text becomes itself. A
+SentencePiece model comes last; to it every text is text.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.files import TokenizerFiles
+from transformer_zoo.tokenizers.json_pieces import JsonPieces
+from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
+from transformer_zoo.tokenizers.vocabularies import Pieces, PiecesTokenizer, SentencePieces
+
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+
+
+class HuggingFaceTokenizer(PiecesTokenizer):
+    """A tokenizer that came with a model; `import_tokenizer` makes it.
+
+    Args:
+        files: What it is made of.
+        vocab_size: Ids of the model, which often has more than the tokenizer; these are never encoded to, and stand
+            for nothing.
+        eos_id: The id that ends a text.
+        start_ids: What the model's own tokenizer puts before a prompt.
+        pieces: What `files` hold, if it has been read already.
+    """
+
+    kind, reads, needs = "huggingface", ("folder",), ("folder",)
+
+    def __init__(
+        self,
+        files: TokenizerFiles,
+        *,
+        vocab_size: int,
+        eos_id: int | None,
+        start_ids: Sequence[int] = (),
+        pieces: Pieces | None = None,
+    ) -> None:
+        self.files, self.vocab_size, self.eos_id, self.start_ids = files, vocab_size, eos_id, tuple(start_ids)
+        self.vocabulary = read_pieces(files) if pieces is None else pieces
+        if outside := [i for i in (eos_id, *start_ids) if i is not None and not 0 <= i < vocab_size]:
+            raise UserError(f"{files.folder}: the special id {outside[0]} is outside the model's {vocab_size} ids")
+
+    @classmethod
+    def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
+        """From the files in a folder."""
+        assert settings.folder is not None  # it is needed
+        return cls.read(settings.folder)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """The tokenizer of the decoder-only model in `folder`, as it was downloaded.
+
+        - `vocab_size` is that of config.json, where there is one: the model may have rows that no token uses.
+        - `eos_id` is the eos_token of tokenizer_config.json, else of special_tokens_map.json, else the eos_token_id of
+          config.json, of generation_config.json (the first if there are several), else that of the SentencePiece model.
+        - `start_ids` is what the post-processor of tokenizer.json puts before a text; without that file the bos_token,
+          if tokenizer_config.json has add_bos_token, or leaves it unsaid and the model is an OPT or has SentencePiece.
+
+        Raises:
+            UserError: no folder, no tokenizer in it, or a file that is damaged or of a kind that is not read.
+        """
+        files = TokenizerFiles.read(Path(folder))
+        pieces = read_pieces(files)
+        pieces.spelling()  # what cannot be shown is better refused now
+        size = files.model.get("vocab_size")
+        return cls(
+            files,
+            vocab_size=size if type(size) is int and size > 0 else pieces.n_ids,
+            eos_id=_special_id(files, pieces, "eos"),
+            start_ids=_start_ids(files, pieces),
+            pieces=pieces,
+        )
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of several texts, without `start_ids`."""
+        rows = super().encode_batch(texts)
+        if self.vocabulary.n_ids > self.vocab_size and (
+            over := [i for row in rows for i in row if i >= self.vocab_size]
+        ):
+            raise UserError(f"the text has token {over[0]}, and the model knows only {self.vocab_size}: leave it out")
+        return rows
+
+    @cached_property
+    def _starts(self) -> set[int | None]:
+        """Ids after which a text begins."""
+        return {*self.start_ids, self.special_id("bos_token")}
+
+    def special_id(self, role: str) -> int | None:
+        """The token of a role, such as "pad_token"; None where the files name none."""
+        token = self.files.token(role)
+        return None if token is None else self.vocabulary.ids.get(token)
+
+    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Sizes, special ids and the files as they were."""
+        sizes = {"vocab_size": self.vocab_size, "eos_id": self.eos_id, "start_ids": list(self.start_ids)}
+        return {**sizes, "model_type": self.files.model.get("model_type")}, self.files.contents
+
+    @classmethod
+    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
+        """What `content` was taken from."""
+        found = TokenizerFiles(Path("tokenizer"), files, {"model_type": fields["model_type"]})
+        return cls(found, vocab_size=fields["vocab_size"], eos_id=fields["eos_id"], start_ids=fields["start_ids"])
+
+    def export(self, folder: str | Path, *, model_type: str) -> None:
+        """Write the files as they came."""
+        self.files.save(Path(folder))
+
+
+def read_pieces(files: TokenizerFiles) -> JsonPieces | SentencePieces:
+    """The vocabulary of a decoder-only model."""
+    if "tokenizer.json" in files or "merges.txt" in files:
+        return JsonPieces.load(files)
+    if (name := files.first(*_SENTENCEPIECE)) is not None:
+        pieces = SentencePieces(files.bytes_of(name), files.folder / name)
+        pad = files.token("pad_token")  # nobody writes it
+        if beyond := [token for token, i in files.added.items() if i >= pieces.n_ids and token != pad]:
+            raise UserError(
+                f"{files.folder}: {name} does not know the added token {beyond[0]!r} and would spell it out; save the "
+                "tokenizer once with transformers' AutoTokenizer, which writes a tokenizer.json"
+            )
+        return pieces
+    raise UserError(
+        f"{files.folder}: no tokenizer of a decoder-only model (tokenizer.json, vocab.json with merges.txt, or "
+        "tokenizer.model)"
+    )
+
+
+def _special_id(files: TokenizerFiles, pieces: Pieces, role: str) -> int | None:
+    """Id of the bos or eos token: by its text, by the model's configuration, by SentencePiece."""
+    token = files.token(f"{role}_token")
+    if token is not None and (i := pieces.ids.get(token)) is not None:
+        return i
+    if (i := files.model_id(f"{role}_token_id")) is not None:
+        return i
+    if isinstance(pieces, SentencePieces):
+        i = int(pieces.model.bos_id() if role == "bos" else pieces.model.eos_id())
+        return i if i >= 0 else None
+    usual = "</s>" if files.model.get("model_type") == "opt" else "<|endoftext|>"
+    return pieces.ids.get(usual) if "merges.txt" in files else None  # older files leave it unsaid
+
+
+def _start_ids(files: TokenizerFiles, pieces: Pieces) -> tuple[int, ...]:
+    if isinstance(pieces, JsonPieces) and "tokenizer.json" in files:
+        return pieces.start_ids
+    usual = isinstance(pieces, SentencePieces) or files.model.get("model_type") == "opt"
+    bos = _special_id(files, pieces, "bos")
+    return (bos,) if bos is not None and files.settings.get("add_bos_token", usual) else ()

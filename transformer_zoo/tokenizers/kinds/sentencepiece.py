@@ -1,0 +1,258 @@
+"""SentencePiece vocabularies (Kudo and Richardson 2018): BPE or unigram, trained from lines in memory."""
+
+import io
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self
+
+import sentencepiece as spm
+from tokenizers import AddedToken, decoders, models, normalizers
+from tokenizers import Tokenizer as FastTokenizer
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.normalization import Normalization, normalized, normalizing
+from transformer_zoo.tokenizers.sampling import PieceSampler
+from transformer_zoo.tokenizers.settings import (
+    BOS_ID,
+    EOS_ID,
+    PAD_ID,
+    UNK_ID,
+    USUAL,
+    ModelType,
+    TokenizerSettings,
+    TranslationTokenizerSettings,
+)
+from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, SideLines, Tokenizer, not_unicode
+from transformer_zoo.tokenizers.vocabularies import Blanks, PiecesTokenizer, SentencePieces
+
+_MODEL = "sentencepiece.model"
+_SPECIAL: dict[str, Any] = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
+
+# Fixed, because the number of threads changes the sums of unigram training, and so the vocabulary.
+_TRAINING_THREADS = 16
+# SentencePiece leaves out longer lines without a word; its default is 4192 bytes.
+_LONGEST_TRAINING_LINE = 1 << 20
+_LONGEST_PART = 1 << 16  # characters of a line of text
+_OF_TEXT: dict[str, Any] = {
+    "byte_fallback": True,
+    "normalization": "identity",
+    "remove_extra_whitespaces": False,
+    "add_dummy_prefix": False,
+    "allow_whitespace_only_pieces": True,
+    "user_defined_symbols": ["\n"],
+}
+
+
+class SentencePieceTokenizer(PiecesTokenizer):
+    """Text to piece ids and back. pad 0, unk 1, bos 2, eos 3; ids of `encode` hold no special ones.
+
+    Made for text (`make`), it keeps white space and spells what it does not know in bytes, so that every
+    text comes back as it was, but for `▁` (U+2581), which SentencePiece takes for a blank.
+
+    Args:
+        model: A serialized SentencePiece model, as `train` makes it.
+    """
+
+    kind, needs = "sentencepiece", ("vocab_size",)
+    reads = (
+        "vocab_size", "model_type", "training_characters", "character_coverage", "byte_fallback", "normalization",
+        "sample_alpha", "training_lines",
+    )  # fmt: skip
+    pad_id, unk_id, bos_id, eos_id = PAD_ID, UNK_ID, BOS_ID, EOS_ID
+    special_ids = frozenset((PAD_ID, UNK_ID, BOS_ID))
+
+    def __init__(self, model: bytes) -> None:
+        self.vocabulary = SentencePieces(model, Path(_MODEL))
+        self._model = self.vocabulary.model
+        if (special := {name: getattr(self._model, name)() for name in _SPECIAL}) != _SPECIAL:
+            raise UserError(f"{_MODEL}: its special ids are {special}, not {_SPECIAL}; train it with those")
+        self.model = model
+        self.vocab_size: int = self._model.get_piece_size()
+
+    @classmethod
+    def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
+        """Trained on the lines of the start of the texts, white space included. UserError as `train`."""
+        assert settings.vocab_size is not None  # it is needed
+        starts = _first(texts, settings.training_characters)
+        parts = [part for text in starts for line in text.split("\n") if line for part in _cut(line)]
+        return cls.train(parts, vocab_size=settings.vocab_size, model_type=settings.model_type, **_OF_TEXT)
+
+    @classmethod
+    def make_sides(
+        cls, settings: TranslationTokenizerSettings, vocab_size: int, sides: Sequence[SideLines], *, seed: int
+    ) -> list[Tokenizer]:
+        """The same pieces, but what each side makes of a text before, which differs."""
+        complete = settings.character_coverage == 1.0 and not settings.byte_fallback
+        required = (
+            character
+            for side in sides
+            if side.is_target and complete
+            for character in normalized(sorted(set().union(*side.lines)), side.normalization)
+        )
+        one = cls.train(
+            chain.from_iterable(normalized(side.lines, side.normalization) for side in sides),
+            vocab_size=vocab_size,
+            model_type=settings.model_type,
+            character_coverage=settings.character_coverage,
+            byte_fallback=settings.byte_fallback,
+            normalization="identity",  # it is done already
+            training_lines=settings.training_lines,
+            seed=seed,
+            required_chars="".join(required).replace(" ", ""),  # also those of lines that are not drawn
+        )
+        return [one.normalizing(side.normalization) for side in sides]
+
+    @classmethod
+    def train(
+        cls,
+        lines: Iterable[str],
+        *,
+        vocab_size: int,
+        model_type: ModelType = "bpe",
+        character_coverage: float = 1.0,
+        byte_fallback: bool = False,
+        normalization: Normalization = "nmt_nfkc",
+        training_lines: int = 0,
+        seed: int = 0,
+        **options: Any,
+    ) -> Self:
+        """A tokenizer with exactly `vocab_size` pieces; the same arguments give the same bytes.
+
+        `seed` matters only where `training_lines` draws from the lines. The other arguments are those of
+        `TranslationTokenizerSettings`; `options` go to SentencePiece's trainer as they are.
+
+        Raises:
+            UserError: `vocab_size` is more than the text has pieces or less than it has characters (it names
+                the limit), or there is no text.
+        """
+        lines = list(lines)  # an error inside an iterator would come out of SentencePiece disfigured
+        if training_lines:  # SentencePiece can draw as well, but always the same lines
+            lines = random.Random(seed).sample(lines, min(training_lines, len(lines)))
+        model = io.BytesIO()
+        try:
+            spm.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=model,
+                vocab_size=vocab_size,
+                model_type=model_type,
+                character_coverage=character_coverage,
+                byte_fallback=byte_fallback,
+                normalization_rule_name=normalization,
+                max_sentence_length=_LONGEST_TRAINING_LINE,
+                num_threads=_TRAINING_THREADS,
+                minloglevel=2,
+                **_SPECIAL,
+                **options,
+            )
+        except (RuntimeError, OSError) as error:
+            raise _training_error(str(error), vocab_size, lines) from None
+        return cls(model.getvalue())
+
+    def normalizing(self, normalization: Normalization) -> Self:
+        """The same pieces for text that is normalized so; `identity` keeps all of it but for white space."""
+        model = spm.SentencePieceProcessor(model_proto=self.model + normalizing(normalization))
+        return type(self)(model.serialized_model_proto())
+
+    def draw(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
+        """As `PieceSampler` has it."""
+        try:
+            return self._sampler.encode(texts, alpha=alpha, seed=seed)
+        except (RuntimeError, TypeError):
+            raise UserError(not_unicode(texts)) from None
+
+    @cached_property
+    def _sampler(self) -> PieceSampler:
+        return PieceSampler(self._model)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of piece ids; of a line's, pad, bos and eos give nothing, unk gives " ⁇ "."""
+        return str(self._model.decode(list(ids))) if self._spelling[1] == "first dropped" else super().decode(ids)
+
+    @cached_property
+    def _spelling(self) -> tuple[dict[int, bytes], Blanks]:
+        """Of text, which keeps the blank at its start, the end can be seen."""
+        spelled, blanks = self.vocabulary.spelling()
+        return spelled | ({EOS_ID: END_OF_TEXT.encode()} if blanks == "kept" else {}), blanks
+
+    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The model."""
+        return {}, {_MODEL: self.model}
+
+    @classmethod
+    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
+        """What `content` was taken from."""
+        return cls(files[_MODEL])
+
+    def fast(self) -> FastTokenizer:
+        """The same pieces, of a tokenizer for text."""
+        pieces, model = self.pieces, self._model
+        scores = [(piece, model.get_score(i)) for i, piece in enumerate(pieces)]
+        if self._sampler.is_unigram:
+            made: Any = models.Unigram(scores, unk_id=UNK_ID, byte_fallback=True)
+        else:
+            unused = {i for i in range(len(pieces)) if model.is_control(i) or model.is_byte(i) or model.is_unknown(i)}
+            words = {piece: score for i, (piece, score) in enumerate(scores) if i not in unused}
+            how = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
+            made = models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=_merges(words), **how)
+        fast = FastTokenizer(made)
+        fast.normalizer = normalizers.Replace(" ", "▁")
+        fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+        fast.add_special_tokens([piece for i, piece in enumerate(pieces) if model.is_control(i)])
+        fast.add_tokens([AddedToken("\n", normalized=False, special=False)])
+        return fast
+
+
+def _merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Every way to make a piece of two others, the piece of the highest score first."""
+    merges = [
+        (-score, piece[:cut], piece[cut:])
+        for piece, score in scores.items()
+        for cut in range(1, len(piece))
+        if piece[:cut] in scores and piece[cut:] in scores
+    ]
+    return [(left, right) for _, left, right in sorted(merges, key=lambda merge: merge[0])]
+
+
+def _cut(line: str) -> Iterator[str]:
+    """A line, or parts of a very long one, which SentencePiece would leave out, cut before blanks."""
+    start = 0
+    while len(line) - start > _LONGEST_PART:
+        end = line.rfind(" ", start + 1, start + _LONGEST_PART)
+        end = end if end > 0 else start + _LONGEST_PART
+        yield line[start:end]
+        start = end
+    yield line[start:]
+
+
+def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
+    for text in texts:
+        yield text[:characters]
+        characters -= len(text)
+        if characters <= 0:
+            return
+
+
+def _training_error(message: str, vocab_size: int, lines: Sequence[str]) -> UserError:
+    """SentencePiece's complaint in words a person can act on."""
+    if found := re.search(r"Vocabulary size too high .* <= (\d+)", message):
+        return UserError(
+            f"vocab_size: {vocab_size} is more pieces than the text has; the largest that works is {found[1]}"
+        )
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return UserError(
+            f"vocab_size: {vocab_size} is too small, the text's characters alone need {found[1]}; "
+            "raise it or lower character_coverage"
+        )
+    if "sentences_.empty()" in message or "all_chars_count" in message:
+        return UserError("there is no text to train a vocabulary on")
+    if vocab_size <= 4:
+        return UserError(f"vocab_size: {vocab_size} leaves no room for pieces beside the four special ones")
+    if "character_coverage() >=" in message:
+        return UserError("character_coverage: must be from 0.98 to 1.0")
+    if "Unable to cast" in message:
+        return UserError(not_unicode(lines))
+    return UserError(f"the vocabulary could not be trained: {' '.join(message.split())}")

@@ -1,0 +1,122 @@
+"""tiktoken's byte-level BPE: GPT-2's and its successors'."""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Self
+
+import tiktoken
+from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as FastTokenizer
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.json_pieces import BYTE_ALPHABET
+from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
+from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Tokenizer, utf8
+
+_MERGES = "merges.tiktoken"
+
+
+class TiktokenTokenizer(Tokenizer):
+    """A byte-level BPE of tiktoken: every text has an encoding, special tokens in a text are plain text.
+
+    `TiktokenTokenizer.get("gpt2")` gives the ready-made ones.
+    """
+
+    kind, reads = "tiktoken", ("encoding",)
+
+    def __init__(self, encoding: tiktoken.Encoding) -> None:
+        self.encoding, self.vocab_size = encoding, encoding.n_vocab
+        self.eos_id = encoding._special_tokens.get(END_OF_TEXT)
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        return f"tiktoken {self.encoding.name} ({self.vocab_size:,})"
+
+    @classmethod
+    def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
+        """A ready-made one."""
+        return cls.get(settings.encoding)
+
+    @classmethod
+    def get(cls, encoding: str) -> Self:
+        """One of tiktoken's own, from its cache or from the network.
+
+        Raises:
+            UserError: there is none of this name, or neither cache nor network has its file.
+        """
+        if encoding not in (names := tiktoken.list_encoding_names()):
+            raise UserError(f"encoding: tiktoken has no {encoding!r}; it has {', '.join(names)}")
+        try:
+            return cls(tiktoken.get_encoding(encoding))
+        except ValueError as error:  # a file with a wrong sum
+            raise UserError(f"encoding: tiktoken's {encoding!r}: {str(error).partition(chr(10))[0]}") from None
+        except OSError:  # what requests raises is one as well
+            raise UserError(
+                f"encoding: the file of tiktoken's {encoding!r} is not in the cache and cannot be downloaded; set "
+                "TIKTOKEN_CACHE_DIR to a folder that tiktoken has filled where there is a network"
+            ) from None
+
+    def encode_array(self, text: str) -> Ids:
+        """Ids of a text, (N,)."""
+        utf8(text)
+        return self.encoding.encode_to_numpy(text, disallowed_special=())
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """UTF-8 of the ids; the few numbers that some encodings leave unused give nothing."""
+        return b"".join(self._bytes.get(i, b"") for i in ids)
+
+    @cached_property
+    def _bytes(self) -> dict[int, bytes]:
+        special = {i: token.encode() for token, i in self.encoding._special_tokens.items()}
+        return {rank: piece for piece, rank in self.encoding._mergeable_ranks.items()} | special
+
+    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Name, pattern and special tokens; the merges in tiktoken's own format."""
+        of = self.encoding
+        ranks = sorted(of._mergeable_ranks.items(), key=lambda item: item[1])
+        lines = b"".join(base64.b64encode(piece) + b" %d\n" % rank for piece, rank in ranks)
+        return {"encoding": of.name, "pattern": of._pat_str, "special": of._special_tokens}, {_MERGES: lines}
+
+    @classmethod
+    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
+        """What `content` was taken from; needs neither cache nor network."""
+        pairs = (line.split() for line in files[_MERGES].splitlines())
+        ranks = {base64.b64decode(piece): int(rank) for piece, rank in pairs}
+        about = {"pat_str": fields["pattern"], "special_tokens": fields["special"]}
+        return cls(tiktoken.Encoding(fields["encoding"], mergeable_ranks=ranks, **about))
+
+    def fast(self) -> FastTokenizer:
+        """The same pattern, and every merge that gives a piece."""
+        ranks, special = self.encoding._mergeable_ranks, self.encoding._special_tokens
+        vocabulary = {_spelled(piece): rank for piece, rank in ranks.items()}
+        fast = FastTokenizer(models.BPE(vocab={**vocabulary, **special}, merges=_merges(ranks), ignore_merges=True))
+        split = pre_tokenizers.Split(Regex(_pattern(self.encoding._pat_str)), "isolated")
+        fast.pre_tokenizer = pre_tokenizers.Sequence(
+            [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
+        fast.decoder = decoders.ByteLevel()
+        fast.add_special_tokens(sorted(special, key=special.__getitem__))
+        return fast
+
+
+def _spelled(piece: bytes) -> str:
+    return "".join(BYTE_ALPHABET[byte] for byte in piece)
+
+
+def _merges(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
+    """Every way to make a piece of two others, the piece of the lowest rank first."""
+    merges: list[tuple[int, int, int, bytes, bytes]] = []
+    for piece, rank in ranks.items():
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in ranks and right in ranks:
+                merges.append((rank, ranks[left], ranks[right], left, right))
+    return [(_spelled(left), _spelled(right)) for *_, left, right in sorted(merges)]
+
+
+def _pattern(pattern: str) -> str:
+    r"""tiktoken's pattern for Oniguruma, where `$` is any line's end, and `{1,3}+` repeats what it repeats."""
+    return re.sub(r"(\{\d*,\d*\})\+", r"\1", re.sub(r"(?<!\\)\$", r"\\z", pattern))

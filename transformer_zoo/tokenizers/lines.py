@@ -1,0 +1,88 @@
+"""Tokenizers of lines: any kind on a side of a translation."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.kinds import kind_of
+from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, N_SPECIAL, PAD_ID, UNK_ID, USUAL, TokenizerSettings
+from transformer_zoo.tokenizers.tokenizer import Ids, Tokenizer, utf8
+
+
+class LineTokenizer(Tokenizer):
+    """Another tokenizer's ids behind four that it lacks: pad 0, unk 1, bos 2, eos 3.
+
+    What it cannot spell is unknown; its own end of text is in no line.
+
+    Args:
+        inner: The other tokenizer.
+    """
+
+    kind = "lines"
+    pad_id, unk_id, bos_id, eos_id = PAD_ID, UNK_ID, BOS_ID, EOS_ID
+
+    def __init__(self, inner: Tokenizer) -> None:
+        self.inner, self.vocab_size = inner, N_SPECIAL + inner.vocab_size
+        unwritten = {*inner.special_ids} if inner.eos_id is None else {*inner.special_ids, inner.eos_id}
+        self.special_ids = frozenset({PAD_ID, UNK_ID, BOS_ID, *(N_SPECIAL + i for i in unwritten)})
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        return f"lines of {self.inner.name}"
+
+    @classmethod
+    def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
+        """Around that of the settings."""
+        return cls(kind_of(settings.kind).make(texts, settings))
+
+    def encode_array(self, text: str) -> Ids:
+        """Ids of a line, (N,), without bos and eos."""
+        try:
+            return self.inner.encode_array(text).astype(np.int32) + N_SPECIAL
+        except UserError:
+            utf8(text)
+            return np.array([i for character in text for i in self._spell(character)], np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many lines, without bos and eos."""
+        try:
+            return [[N_SPECIAL + i for i in row] for row in self.inner.encode_batch(texts)]
+        except UserError:
+            return super().encode_batch(texts)
+
+    def _spell(self, character: str) -> list[int]:
+        try:
+            return [N_SPECIAL + i for i in self.inner.encode(character)]
+        except UserError:
+            return [UNK_ID]
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """UTF-8 of the line; pad, bos and eos give nothing, unk gives " ⁇ "."""
+        unknown = " ⁇ ".encode()
+        parts, run = [], []
+        for i in ids:
+            if i >= N_SPECIAL and i - N_SPECIAL != self.inner.eos_id:
+                run.append(i - N_SPECIAL)
+            elif i == UNK_ID:
+                parts += [self.inner.decode_bytes(run), unknown]
+                run = []
+        return b"".join([*parts, self.inner.decode_bytes(run)])
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """The four, then those of the other."""
+        return ["<pad>", "<unk>", "<s>", "</s>", *self.inner.pieces]
+
+    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The other's, and its kind."""
+        fields, files = self.inner.content()
+        return {"of": self.inner.kind, "fields": fields}, files
+
+    @classmethod
+    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
+        """What `content` was taken from."""
+        return cls(kind_of(fields["of"]).from_content(fields["fields"], files))

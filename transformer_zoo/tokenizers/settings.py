@@ -1,0 +1,136 @@
+"""How a recipe says which tokenizer it wants."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.kinds import KINDS, kind_of
+from transformer_zoo.tokenizers.normalization import Normalization
+
+ModelType = Literal["bpe", "unigram"]
+if TYPE_CHECKING:
+    Kind = str
+else:
+    Kind = Literal[KINDS]
+
+PAD_ID, UNK_ID, BOS_ID, EOS_ID = range(4)
+"""What stands for no text, in the vocabulary of each side of a translation that is trained here."""
+
+N_SPECIAL = 4
+
+
+@dataclass(kw_only=True)
+class KindSettings:
+    """What both recipes say of a tokenizer.
+
+    Args:
+        kind: `characters` or `words` of the training text; `bytes`; `tiktoken`: a byte-level BPE that is ready made;
+            `sentencepiece`: subwords trained on the training text; `huggingface`: that of a downloaded model.
+        encoding: Which of tiktoken's: `gpt2`, `r50k_base`, `cl100k_base`, `o200k_base`, ...
+        folder: Where Hugging Face's files are, such as tokenizer.json.
+        vocab_size: Number of ids. For `words` the most frequent are kept, by default all; `sentencepiece` needs it.
+        model_type: SentencePiece's: `bpe` (Sennrich et al. 2016) or `unigram` (Kudo 2018).
+    """
+
+    kind: Kind = "characters"
+    encoding: str = "gpt2"
+    folder: str | None = None
+    vocab_size: int | None = None
+    model_type: ModelType = "bpe"
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """That of the source, and of the target; or the only one."""
+        return (self.kind,)
+
+    def check(self) -> None:
+        """UserError for a field without an effect on these kinds, or that one of them needs."""
+        usual = type(self)()
+        for name in (field.name for field in fields(self)):
+            value, kinds = getattr(self, name), self.kinds[-1:] if name.startswith("target_") else self.kinds
+            setting = name.removeprefix("target_")
+            is_given = setting not in ("kind", "joint") and value != getattr(usual, name)
+            if is_given and not any(setting in kind_of(kind).reads for kind in kinds):
+                where = f"tokenizer.kind is {' and '.join(dict.fromkeys(kinds))}"
+                raise UserError(f"tokenizer.{name} is {value}, and has no effect where {where}: leave it out")
+        for kind in self.kinds:
+            for name in kind_of(kind).needs:
+                if getattr(self, name) is None:
+                    raise UserError(f"tokenizer.{name}: kind {kind!r} needs one")
+
+
+@dataclass(kw_only=True)
+class TokenizerSettings(KindSettings):
+    """How text becomes tokens.
+
+    Args:
+        end_of_text: Whether `characters` and `words` have an id for the end of a document. Without it documents
+            follow each other with nothing between; the other kinds always have one.
+        training_characters: SentencePiece is trained on the first so many characters.
+    """
+
+    end_of_text: bool = True
+    training_characters: int = 50_000_000
+
+
+USUAL = TokenizerSettings()
+
+
+@dataclass(kw_only=True)
+class TranslationTokenizerSettings(KindSettings):
+    """How the tokenizers of a translation are made, of the source and of the target.
+
+    Args:
+        vocab_size: Number of ids, the four special ones included. Of the joint vocabulary, or the source's.
+        target_kind: Of the target, where `joint` is false; by default that of the source.
+        target_vocab_size: Ids of the target's vocabulary where `joint` is false; by default as many as the source's.
+        joint: One vocabulary for both languages (embeddings may then be shared), or one for each.
+        character_coverage: Share of the characters that get a piece; the rarest others become unknown, and no
+            translation has them. With 1.0 every character of the training targets can be written.
+        byte_fallback: Spell unknown characters in UTF-8 bytes (256 more pieces), so that nothing is unknown.
+        normalization: Of sources: `nmt_nfkc` makes look-alike characters and spaces equal, `_cf` folds case as well,
+            `identity` leaves text as it is, but for white space, which becomes plain spaces.
+        target_normalization: Of targets, likewise. What is made equal here, no translation can tell apart: with
+            anything but `identity` there is no ½, m², full width ， or ZWNJ in translations.
+        sample_alpha: Subword sampling while training, 0 for none. For `bpe` the share of merges left out
+            (BPE-dropout, Provilkov et al. 2020: 0.1); for `unigram` the smoothing (Kudo 2018: 0.1 to 0.5, the
+            smaller the wilder).
+        training_lines: Train the vocabulary on this many lines, drawn at random; 0 for all of them.
+    """
+
+    kind: Kind = "sentencepiece"
+    vocab_size: int = 8000
+    target_kind: Kind | None = None
+    target_vocab_size: int | None = None
+    joint: bool = True
+    character_coverage: float = 1.0
+    byte_fallback: bool = False
+    normalization: Normalization = "nmt_nfkc"
+    target_normalization: Normalization = "identity"
+    sample_alpha: float = 0.0
+    training_lines: int = 0
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        return self.kind, self.target_kind or self.kind
+
+    def check(self) -> None:
+        super().check()
+        if self.joint and self.target_vocab_size not in (None, self.vocab_size):
+            raise UserError(
+                "tokenizer.target_vocab_size: a joint vocabulary has one size; leave it out or set joint: false"
+            )
+        if self.joint and self.target_kind not in (None, self.kind):
+            raise UserError("tokenizer.target_kind: a joint vocabulary has one kind; leave it out or set joint: false")
+
+    @property
+    def expected_size(self) -> int:
+        """Ids of the source, as far as these settings say; 0 for a kind that has its own number."""
+        return self.vocab_size if "vocab_size" in kind_of(self.kind).reads else 0
+
+    def of_kind(self, kind: str, vocab_size: int) -> TokenizerSettings:
+        """Of a vocabulary of so many ids, the special ones included, that gets those later."""
+        given = {"encoding": self.encoding, "folder": self.folder, "model_type": self.model_type}
+        size = vocab_size - N_SPECIAL if "vocab_size" in kind_of(kind).reads else None
+        return TokenizerSettings(kind=kind, vocab_size=size, end_of_text=False, **given)  # type: ignore[arg-type]

@@ -1,0 +1,160 @@
+"""The tokenizers of a translation: one of each side, of any kinds."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.files import write_bytes, write_json
+from transformer_zoo.tokenizers.kinds import kind_of
+from transformer_zoo.tokenizers.kinds.sentencepiece import SentencePieceTokenizer
+from transformer_zoo.tokenizers.lines import LineTokenizer
+from transformer_zoo.tokenizers.settings import TranslationTokenizerSettings
+from transformer_zoo.tokenizers.tokenizer import PLAIN, Saved, SideLines, Tokenizer, not_unicode
+
+
+class TranslationTokenizer(Saved):
+    """The tokenizers of both sides. With a joint vocabulary their pieces are the same, and only what they make of a
+    text before differs.
+
+    Args:
+        source, target: The sides.
+
+    Attributes:
+        languages: Codes to choose from, of a multilingual model; none for most.
+        source_language, target_language: Those that are chosen.
+        takes_source: Whether a source language can be chosen; some models are told the target's only.
+        eos_id: What ends a sentence.
+        bos_id: What a target starts with, where the tokenizer has more to say of it than the model; else None.
+        source_end_id: What ends a source, likewise.
+        first_id: What each target has before its text, such as its language's tag; None: nothing, or none is chosen.
+        has_spare_rows: Whether a model may have more embeddings than it has ids.
+        text_bos_id: The token that the files of a downloaded model call bos; None: they have none.
+    """
+
+    kind = "translation"
+    languages: tuple[str, ...] = ()
+    source_language: str | None = None
+    target_language: str | None = None
+    takes_source: bool = False
+    bos_id: int | None = None
+    source_end_id: int | None = None
+    has_spare_rows: bool = False
+    first_id: int | None = None
+    text_bos_id: int | None = None
+
+    def __init__(self, source: Tokenizer, target: Tokenizer) -> None:
+        self.source, self.target = source, target
+
+    @cached_property
+    def joint(self) -> bool:
+        """Whether both sides have the same pieces."""
+        return self.source.pieces == self.target.pieces
+
+    @property
+    def eos_id(self) -> int | None:
+        return self.target.eos_id
+
+    @property
+    def language_of_target(self) -> str | None:
+        """The code of the language that is written, if the tokenizer is made for one."""
+        return None
+
+    def fits(self, n_source: int, n_target: int) -> str | None:
+        """What is wrong with a model of so many embeddings; None: it has one for each id."""
+        for name, side, n in (("source", self.source, n_source), ("target", self.target, n_target)):
+            if side.vocab_size > n or (side.vocab_size < n and not self.has_spare_rows):
+                return f"the {name} tokenizer does not fit the model: {side.vocab_size} tokens for {n}"
+        return None
+
+    def with_languages(self, source: str | None = None, target: str | None = None) -> "TranslationTokenizer":
+        """The tokenizer for these languages; None: as before.
+
+        Raises:
+            UserError: the model has no such language (near ones are named), or none at all, or a source language is
+                chosen for a model that only asks for the target's.
+        """
+        raise UserError("there are no languages to choose from: leave source and target language out")
+
+    @classmethod
+    def train(
+        cls, source: Iterable[str], target: Iterable[str], settings: TranslationTokenizerSettings, *, seed: int = 0
+    ) -> "TranslationTokenizer":
+        """Make both as `settings` says, on the lines of both sides.
+
+        Raises:
+            UserError: the settings contradict each other, or the lines are not enough for them.
+        """
+        settings.check()
+        source, target = list(source), list(target)
+        both = [
+            SideLines(source, settings.normalization, is_target=False),
+            SideLines(target, settings.target_normalization, is_target=True),
+        ]
+        for side in both:
+            _check_unicode(side.lines)
+        kinds, sizes = map(kind_of, settings.kinds), (settings.vocab_size, settings.target_vocab_size)
+        if settings.joint:
+            made = next(kinds).make_sides(settings, settings.vocab_size, both, seed=seed)
+        else:
+            made = [
+                kind.make_sides(settings, size or settings.vocab_size, [side], seed=seed)[0]
+                for kind, size, side in zip(kinds, sizes, both, strict=True)
+            ]
+        return TranslationTokenizer(*(LineTokenizer(side) if side.bos_id is None else side for side in made))
+
+    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Those of both sides."""
+        fields: dict[str, Any] = {}
+        files: dict[str, bytes] = {}
+        for name, side in (("source", self.source), ("target", self.target)):
+            about, contents = side.content()
+            fields[name] = {"kind": side.kind, **about}
+            files |= {f"{name}.{file}": content for file, content in contents.items()}
+        return fields, files
+
+    @classmethod
+    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
+        """What `content` was taken from."""
+        sides = []
+        for name in ("source", "target"):
+            about = dict(fields[name])
+            kind = about.pop("kind")
+            of_side = {file.removeprefix(f"{name}."): x for file, x in files.items() if file.startswith(f"{name}.")}
+            made: type[Tokenizer] = LineTokenizer if kind == LineTokenizer.kind else kind_of(kind)
+            sides.append(made.from_content(about, of_side))
+        return cls(*sides)
+
+    def export(self, folder: str | Path, *, model_type: str) -> None:
+        """Write Marian's files: source.spm, target.spm, vocab.json (and target_vocab.json): piece to id, as they are.
+
+        `transformers.AutoTokenizer` reads them, with the same ids, but that a Marian takes `>>...<<` at the start of a
+        line for a tag.
+
+        Raises:
+            UserError: the sides are no SentencePiece models.
+        """
+        source, target, folder = self.source, self.target, Path(folder)
+        if not (isinstance(source, SentencePieceTokenizer) and isinstance(target, SentencePieceTokenizer)):
+            names = " and ".join(dict.fromkeys((source.name, target.name)))
+            raise UserError(f"{names}: transformers has no counterpart of such a tokenizer for translations")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, side in (("source", source), ("target", target)):
+            write_bytes(folder / f"{name}.spm", side.model)
+            if name == "source" or not self.joint:
+                vocabulary = "vocab.json" if name == "source" else "target_vocab.json"
+                write_json(folder / vocabulary, {piece: i for i, piece in enumerate(side.pieces)})
+        ids = {"pad": source.pad_id, "unk": source.unk_id, "bos": source.bos_id, "eos": source.eos_id}
+        special = {f"{role}_token": source.pieces[i] for role, i in ids.items()}
+        settings = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": not self.joint, **special, **PLAIN}
+        write_json(folder / "tokenizer_config.json", settings)
+        write_json(folder / "special_tokens_map.json", special)
+
+
+def _check_unicode(lines: Sequence[str]) -> None:
+    try:
+        for line in lines:
+            line.encode()
+    except UnicodeEncodeError:
+        raise UserError(not_unicode(lines)) from None

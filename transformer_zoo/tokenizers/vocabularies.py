@@ -1,0 +1,149 @@
+"""What a vocabulary of pieces is, a tokenizer that has one, and SentencePiece's, with ids of its own or of a list."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import sentencepiece as spm
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.tokenizer import Ids, Tokenizer, not_unicode
+
+_BLANK = "▁"
+
+# Between the bytes of tokens: nothing; nothing, and the text's first blank is left out; a blank.
+Blanks = Literal["kept", "first dropped", "between"]
+
+
+class Pieces(ABC):
+    """Text to ids, without the special tokens around it, and back.
+
+    Args:
+        ids: Id of each token.
+    """
+
+    def __init__(self, ids: Mapping[str, int]) -> None:
+        self.ids, self.n_ids = ids, max(ids.values(), default=-1) + 1
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text. UserError for a text that is not Unicode, or that the vocabulary cannot spell."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, none of which is special."""
+
+    @abstractmethod
+    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+        """Bytes of each id that stands for text, and what becomes of the blanks around it.
+
+        Raises:
+            UserError: the decoder is none that gives each token its own bytes.
+        """
+
+    @cached_property
+    def tokens(self) -> dict[int, str]:
+        """Token of each id."""
+        return {i: token for token, i in self.ids.items()}
+
+
+class SentencePieces(Pieces):
+    """A SentencePiece model, by its own ids or by those of another list.
+
+    Args:
+        model: The model, serialized.
+        path: Where it was, for messages.
+        ids: Piece to id, which may have pieces that SentencePiece does not; None: SentencePiece's own ids.
+        unk: The piece for what the list does not have.
+    """
+
+    def __init__(self, model: bytes, path: Path, *, ids: Mapping[str, int] | None = None, unk: str = "<unk>") -> None:
+        self.model, self._is_own = read_sentencepiece(model, path), ids is None
+        super().__init__({self.model.id_to_piece(i): i for i in range(len(self.model))} if ids is None else ids)
+        if ids is not None and unk not in ids:
+            raise UserError(f"{path}: the vocabulary beside it has no {unk}; fetch it again")
+        self._unk_id = self.ids.get(unk, -1)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        try:
+            if self._is_own:
+                return self.model.encode(list(texts), num_threads=-1)  # type: ignore[no-any-return]
+            rows = self.model.encode(list(texts), out_type=str, num_threads=-1)
+        except (RuntimeError, TypeError):
+            raise UserError(not_unicode(texts)) from None
+        known, unk = self.ids.get, self._unk_id
+        return [[known(piece, unk) for piece in row] for row in rows]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; a number without a piece gives nothing."""
+        pieces = [self.tokens[i] for i in ids if i in self.tokens]
+        return str(self.model.decode_pieces(pieces)).replace(_BLANK, " ").strip()
+
+    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+        model, spelled = self.model, {}
+        for i in range(model.get_piece_size()):
+            piece = model.id_to_piece(i)
+            if model.is_byte(i):
+                spelled[i] = bytes([int(piece[3:5], 16)])  # <0x0A>
+            elif not (model.is_control(i) or model.is_unknown(i) or model.is_unused(i)):
+                spelled[i] = piece.replace(_BLANK, " ").encode()
+        return spelled, "first dropped" if str(model.normalize("a")).startswith(_BLANK) else "kept"
+
+
+def read_sentencepiece(model: bytes, path: Path) -> spm.SentencePieceProcessor:
+    """A serialized SentencePiece model, with whatever special ids. UserError if it is none."""
+    try:
+        pieces = spm.SentencePieceProcessor(model_proto=model)
+        if pieces.get_piece_size():  # an empty file is read without complaint
+            return pieces
+    except RuntimeError:
+        pass
+    raise UserError(f"{path}: not a SentencePiece model; fetch it again")
+
+
+class PiecesTokenizer(Tokenizer):
+    """A tokenizer that has a vocabulary of pieces."""
+
+    vocabulary: Pieces
+
+    def encode_array(self, text: str) -> Ids:
+        """Ids of a text, (N,)."""
+        return np.array(self.encode_batch([text])[0], np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of several texts."""
+        return self.vocabulary.encode_batch(texts)
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """UTF-8 of the ids; special tokens, and numbers that are no token, give nothing.
+
+        Where the vocabulary writes a blank before the first word (SentencePiece), the one at the start is left out.
+        """
+        spelled, blanks = self._spelling
+        parts, is_first, starts = [], True, self._starts
+        for i in ids:
+            part = spelled.get(i, b"")
+            if is_first and blanks == "first dropped":
+                part = part.removeprefix(b" ")
+            elif not is_first and part and blanks == "between":
+                part = b" " + part
+            parts.append(part)
+            is_first = i in starts
+        return b"".join(parts)
+
+    @cached_property
+    def _spelling(self) -> tuple[dict[int, bytes], Blanks]:
+        return self.vocabulary.spelling()
+
+    @property
+    def _starts(self) -> Collection[int | None]:
+        """Ids after which a text begins."""
+        return (self.bos_id,)
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """The tokens, as the vocabulary has them; in SentencePiece ▁ is a blank."""
+        return [self.vocabulary.tokens.get(i, "") for i in range(self.vocab_size)]
