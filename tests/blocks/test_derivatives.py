@@ -38,10 +38,11 @@ from transformer_zoo.blocks import (
     attend,
     pack_weight,
 )
-from transformer_zoo.blocks.derivatives import is_plain
 from transformer_zoo.blocks.feed_forward import ACTIVATIONS
-from transformer_zoo.blocks.linear import _Multiply, cpu_has_int8
+from transformer_zoo.blocks.linear import _Multiply
 from transformer_zoo.blocks.norm import rms_norm
+from transformer_zoo.kernels.cpu import cpu_has_int8
+from transformer_zoo.kernels.derivatives import is_plain
 
 Case = tuple[Function, Function, Inputs]
 B, H, T, DH = 2, 2, 3, 4

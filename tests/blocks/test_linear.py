@@ -7,7 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from transformer_zoo.blocks import Int8Linear, Linear, ScreenedLinear, linear
-from transformer_zoo.blocks.linear import cpu_has_int8, in_autocast_dtype
+from transformer_zoo.blocks.linear import in_autocast_dtype
+from transformer_zoo.kernels import cpu
+from transformer_zoo.kernels.cpu import cpu_has_int8
 
 linear_module = sys.modules["transformer_zoo.blocks.linear"]  # the package's `linear` is the function
 
@@ -57,7 +59,7 @@ def test_bfloat16_is_the_same_with_and_without_its_instructions(
 @pytest.fixture
 def _halved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every product in bfloat16 is one that is taken in halves."""
-    monkeypatch.setattr(linear_module, "_SMALL_WEIGHT", 0)
+    monkeypatch.setattr(cpu, "_SMALL_WEIGHT", 0)
     monkeypatch.setattr(linear_module, "_leaves_one_idle", lambda *shape: True)
     monkeypatch.setattr(linear_module, "_ROWS_FOR_ONE", range(1, 100))
 
@@ -69,7 +71,7 @@ def _halved(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_halves_of_a_bfloat16_product_are_the_whole(
     shape: tuple[int, ...], bias: bool, autocast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linear_module, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(cpu, "cpu_has_bfloat16", lambda: True)
     module, x, upstream = Linear(67, 31, bias=bias), torch.randn(*shape, 67), torch.randn(*shape, 31).bfloat16()
     if not autocast:
         module, x = module.bfloat16(), x.bfloat16()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from transformer_zoo.blocks.linear import cpu_has
 from transformer_zoo.errors import UserError
+from transformer_zoo.kernels.cpu import cpu_has
 from transformer_zoo.training.device import choose_compile, choose_device, choose_precision, seed_all, use_tf32
 
 CPU = torch.device("cpu")

@@ -14,6 +14,7 @@ from transformer_zoo.blocks.linear import Linear, in_autocast_dtype
 from transformer_zoo.blocks.masks import causal_mask, check_mask, combine_masks
 from transformer_zoo.blocks.norm import RMSNorm
 from transformer_zoo.blocks.rotary import Rotation
+from transformer_zoo.kernels.attention import Blocks, attend_by_blocks
 
 PROJECTIONS = ("q", "k", "v", "out")
 
@@ -95,6 +96,7 @@ class Attention(nn.Module):
         is_causal: bool = False,
         rotary: Rotation | None = None,
         cache: KVCache | ProjectedMemory | None = None,
+        blocks: Blocks | None = None,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend from x to the memory, or to x itself.
@@ -109,6 +111,7 @@ class Attention(nn.Module):
             cache: a `KVCache`, to which x is appended and whose tokens are attended to; or the `ProjectedMemory` of
                 `project_memory`, in place of the memory. With a KVCache, Tk counts what it shows, and without
                 a mask attention is causal.
+            blocks: of `causal_blocks`, in place of mask, bias, is_causal and cache; without dropout.
             return_weights: also return the attention weights, by the slow path, which applies no dropout.
 
         Returns:
@@ -132,6 +135,10 @@ class Attention(nn.Module):
             keys, values = cache
         else:
             keys, values = self.project_memory(x if memory is None else memory, rotary)
+        if blocks is not None:
+            return self._merge_heads(
+                attend_by_blocks(queries, keys, values, blocks, scale=self.scale, softcap=self.softcap)
+            )
         if is_causal and (mask is not None or return_weights or x.size(1) != keys.size(2)):
             mask, is_causal = (
                 combine_masks(mask, causal_mask(x.size(1), keys.size(2), device=x.device)),

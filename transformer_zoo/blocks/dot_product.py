@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transformer_zoo.blocks.arguments import check_positive, check_probabilities
-from transformer_zoo.blocks.derivatives import differentiable, is_plain, is_transformed
 from transformer_zoo.blocks.dropout import dropout as drop
-from transformer_zoo.blocks.linear import cpu_has_bfloat16, float32_is_as_fast
 from transformer_zoo.blocks.masks import causal_mask, check_bias, check_mask
+from transformer_zoo.kernels.attention import fit_kernels
+from transformer_zoo.kernels.cpu import cpu_has_bfloat16, float32_is_as_fast
+from transformer_zoo.kernels.derivatives import differentiable, is_plain, is_transformed
 
 
 def attend(
@@ -95,6 +96,10 @@ def _fused(
     if mask is not None and attendable is not None:
         mask = mask | ~attendable
     additive = mask if bias is None else _as_bias(mask, bias, queries.dtype)
+    width = queries.size(-1)
+    if queries.is_cuda:
+        scale = width**-0.5 if scale is None else scale
+        queries, keys, values = fit_kernels(queries, keys, values, masked=additive is not None)
     out = F.scaled_dot_product_attention(
         queries,
         keys,
@@ -105,6 +110,7 @@ def _fused(
         scale=scale,
         enable_gqa=bool(queries.size(1) != keys.size(1)),  # a tensor while `torch.jit.trace` looks on
     )
+    out = out[..., :width]
     return out if attendable is None else out.masked_fill(~attendable, 0)
 
 

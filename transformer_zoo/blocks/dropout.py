@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_probabilities
-from transformer_zoo.blocks.derivatives import is_plain
+from transformer_zoo.kernels.derivatives import is_plain
 
 _LEVELS = 1 << 16
 

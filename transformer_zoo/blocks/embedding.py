@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_flags, check_sizes
-from transformer_zoo.blocks.derivatives import differentiable, is_plain, is_transformed
 from transformer_zoo.blocks.masks import described
+from transformer_zoo.kernels.derivatives import differentiable, is_plain, is_transformed
 
 
 def token_ids(ids: Any, name: str = "ids", *, dim: int | None = 2) -> Tensor:

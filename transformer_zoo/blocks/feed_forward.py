@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_choice, check_flags, check_probabilities, check_sizes
-from transformer_zoo.blocks.derivatives import is_plain
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.linear import Linear, in_autocast_dtype
+from transformer_zoo.kernels.derivatives import is_plain
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:

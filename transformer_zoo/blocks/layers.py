@@ -13,6 +13,7 @@ from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.norm import build_norm
 from transformer_zoo.blocks.residual import Function, check_norm_position, residual
 from transformer_zoo.blocks.rotary import Rotation
+from transformer_zoo.kernels.attention import Blocks
 
 
 class LayerOptions(TypedDict, total=False):
@@ -211,13 +212,14 @@ class DecoderLayer(EncoderLayer):
         rotary: Rotation | None = None,
         cache: KVCache | None = None,
         memory_cache: ProjectedMemory | None = None,
+        blocks: Blocks | None = None,
     ) -> Tensor:
         """One layer of decoding.
 
         Args:
             x: (B, T, D).
             memory: (B, Ts, d_memory), the encoder's output; not needed with a memory_cache.
-            mask, bias, is_causal, rotary: of the self-attention, as for `Attention`.
+            mask, bias, is_causal, rotary, blocks: of the self-attention, as for `Attention`.
             memory_mask: booleans broadcastable to (B, H, T, Ts), True = may attend.
             cache: what self-attention remembers; x is appended to it.
             memory_cache: the memory's keys and values, projected once.
@@ -235,7 +237,9 @@ class DecoderLayer(EncoderLayer):
             cross_attn.check_mask(x, memory, memory_mask, memory_cache, name="memory_mask")
         attended = self._residual(
             x,
-            lambda y: self.attn(y, mask=mask, bias=bias, is_causal=is_causal, rotary=rotary, cache=cache),
+            lambda y: self.attn(
+                y, mask=mask, bias=bias, is_causal=is_causal, rotary=rotary, cache=cache, blocks=blocks
+            ),
             self.attn_norm,
             self.attn_out_norm,
         )

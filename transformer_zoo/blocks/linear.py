@@ -1,7 +1,6 @@
 """Linear projection by the kernel that is fastest where it runs: it decides how fast a CPU trains and writes."""
 
 import weakref
-from functools import cache
 from typing import Any, Self
 
 import torch
@@ -9,40 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_flags, check_sizes
-from transformer_zoo.blocks.derivatives import is_more_asked, is_plain, without_gradient
 from transformer_zoo.errors import UserError
+from transformer_zoo.kernels.cpu import cpu_has_bfloat16, float32_is_as_fast
+from transformer_zoo.kernels.derivatives import is_more_asked, is_plain, without_gradient
 
 # Measured with torch 2.13 and MKL: outside these bounds MKL is as fast or faster.
 _FEW_ROWS = range(4, 65)
 _BIG_WEIGHT = 1 << 20
-_SMALL_WEIGHT = 1 << 13
 _PACKED_FOR_ROWS = 16
-
-
-@cache
-def cpu_has(*names: str) -> bool:
-    """Whether this CPU has any of these instruction sets, as torch names them."""
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name, False) for name in names)
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 products."""
-    return cpu_has("avx512_bf16", "amx_bf16")
-
-
-def cpu_has_int8() -> bool:
-    """Whether this CPU has instructions for products of 8 bits that `Int8Linear` was measured with."""
-    return cpu_has("avx512_vnni")
-
-
-def float32_is_as_fast(weight_elements: int) -> bool:
-    """Whether a CPU multiplies bfloat16 by a weight of this size no faster than the same numbers in float32.
-
-    Without instructions for it, torch emulates it. With them, oneDNN prepares a kernel for each number of rows, and
-    keeps 1,024 of them: some milliseconds and 0.65 MB each, which a small weight does not bring in again.
-    """
-    return weight_elements <= _SMALL_WEIGHT or not cpu_has_bfloat16()
 
 
 def _is_bfloat16_autocast() -> bool:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_choice, check_flags, check_positive, check_sizes
-from transformer_zoo.blocks.derivatives import differentiate, is_more_asked, is_plain
+from transformer_zoo.kernels.derivatives import differentiate, is_more_asked, is_plain
 
 
 class LayerNorm(nn.Module):

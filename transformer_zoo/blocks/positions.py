@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_choice, check_sizes
-from transformer_zoo.blocks.derivatives import is_plain
 from transformer_zoo.blocks.embedding import token_ids
 from transformer_zoo.blocks.tables import Tables
+from transformer_zoo.kernels.derivatives import is_plain
 
 LAYOUTS = ("interleaved", "halves", "halves_inclusive")
 

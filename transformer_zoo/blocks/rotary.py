@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.blocks.arguments import check_choice, check_flags, check_positive, check_sizes
-from transformer_zoo.blocks.derivatives import is_more_asked, is_plain
 from transformer_zoo.blocks.tables import Tables
+from transformer_zoo.kernels.derivatives import is_more_asked, is_plain
 
 ROTARY_LAYOUTS = ("halves", "interleaved")
 

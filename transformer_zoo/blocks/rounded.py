@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_flags
-from transformer_zoo.blocks.derivatives import without_gradient
 from transformer_zoo.blocks.linear import Linear, Source, linear
+from transformer_zoo.kernels.derivatives import without_gradient
 
 
 class Int8Linear(nn.Module):

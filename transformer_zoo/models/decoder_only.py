@@ -10,7 +10,6 @@ from transformer_zoo.blocks import (
     Linear,
     NgramEmbedding,
     TokenEmbedding,
-    combine_masks,
     init_gpt2,
     init_zero_out,
     key_mask,
@@ -93,11 +92,8 @@ class DecoderOnly(nn.Module):
             positions = (mask.long().cumsum(1) - 1).clamp_min(0)[:, newest]  # (B, T)
         if positions is None and documents is not None:
             positions = restarting_positions(documents)
-        if documents is not None:
-            same = documents[:, None, :, None] == documents[:, None, None, :]  # (B, 1, T, T)
-            allowed = combine_masks(allowed, same)
         x = self._embed(ids, mask, cache, documents)
-        out: Tensor = self.decoder(x, mask=allowed, positions=positions, cache=cache)
+        out: Tensor = self.decoder(x, mask=allowed, positions=positions, documents=documents, cache=cache)
         if self.embedding_out is not None:
             out = self.embedding_out(out)  # (B, T, d_embedding)
         scale = self.config.logit_scale

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks import Int8Linear, Linear, ScreenedLinear
-from transformer_zoo.blocks.linear import Source, cpu_has_int8
+from transformer_zoo.blocks.linear import Source
 from transformer_zoo.errors import UserError
+from transformer_zoo.kernels.cpu import cpu_has_int8
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
 from transformer_zoo.models.family import check_model

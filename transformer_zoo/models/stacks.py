@@ -28,10 +28,11 @@ from transformer_zoo.blocks import (
     combine_masks,
     window_mask,
 )
-from transformer_zoo.blocks.derivatives import is_transformed
 from transformer_zoo.blocks.rotary import Scaling
 from transformer_zoo.blocks.tables import Tables
 from transformer_zoo.config import ModelConfig
+from transformer_zoo.kernels.attention import Blocks, blocks_are_wanted, causal_blocks, document_mask
+from transformer_zoo.kernels.derivatives import is_transformed
 from transformer_zoo.models.cache import DecoderCache
 
 _LAYER_FIELDS = tuple(inspect.signature(EncoderLayer).parameters)  # a configuration has them under the same names
@@ -223,9 +224,13 @@ class Decoder(_Stack):
         memory_mask: Tensor | None = None,
         positions: Tensor | None = None,
         is_causal: bool = True,
+        documents: Tensor | None = None,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """x (B, T, D), token embeddings; the rest as for `EncoderDecoder.decode`, masks as for `DecoderLayer`."""
+        """x (B, T, D), token embeddings; the rest as for `EncoderDecoder.decode`, masks as for `DecoderLayer`.
+
+        documents: (B, T) integers: a token sees only those of its own one. Without cache.
+        """
         past = 0
         if cache is not None and not cache.static:
             past = cache.length
@@ -233,7 +238,13 @@ class Decoder(_Stack):
             positions = cache.layers[0].slots(x.size(1))[None]  # (1, T)
         x, rotary = self._place(x, past, positions)
         bias = self._bias(x, positions, cache)
-        near = self._mask_window(mask, x, cache)
+        blocks: tuple[Blocks | None, Blocks | None] = (None, None)  # of layers without a window, and with one
+        if mask is None and is_causal and cache is None and self._takes_blocks(x):
+            blocks, near = self._blocks(x, documents), None
+        else:
+            if documents is not None:
+                mask = combine_masks(mask, document_mask(documents))  # (B, 1, T, T)
+            near = self._mask_window(mask, x, cache)
         for i, layer in enumerate(self.layers):
             options: dict[str, Any] = {
                 "mask": near if i in self.windowed else mask,
@@ -243,6 +254,7 @@ class Decoder(_Stack):
                 "rotary": rotary,
                 "cache": cache.layers[i] if cache else None,
                 "memory_cache": cache.memories[i] if cache else None,
+                "blocks": blocks[i in self.windowed],
             }
             if self.recompute and self.training and cache is None and not is_transformed():
                 x = _recompute(layer, x, memory, **options)
@@ -250,6 +262,20 @@ class Decoder(_Stack):
                 x = layer(x, memory, **options)
         out: Tensor = self.final_norm(x)
         return out
+
+    def _takes_blocks(self, x: Tensor) -> bool:
+        """Whether all layers can do with `Blocks` in place of masks."""
+        attentions = [layer.attn for layer in self.layers if isinstance(layer, DecoderLayer)]
+        if not blocks_are_wanted(x, attentions[0].head_dim) or isinstance(self.positions, AlibiBias | RelativeBias):
+            return False
+        return not self.training or not any(attn.dropout for attn in attentions)
+
+    def _blocks(self, x: Tensor, documents: Tensor | None) -> tuple[Blocks | None, Blocks | None]:
+        """For layers without a sliding window, and with one; None where causality is all there is to say."""
+        softcap = any(layer.attn.softcap for layer in self.layers if isinstance(layer, DecoderLayer))
+        far = causal_blocks(x, documents) if documents is not None or softcap else None
+        is_near = self.window is not None and self.window < x.size(1)
+        return far, causal_blocks(x, documents, self.window) if is_near else far
 
     def _mask_window(self, mask: Tensor | None, x: Tensor, cache: DecoderCache | None) -> Tensor | None:
         """The mask of the layers with a sliding window, for the newest tokens x: (..., T, Tk), or as it was."""

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import torch
 
-from transformer_zoo.blocks.linear import cpu_has_bfloat16
 from transformer_zoo.errors import UserError
+from transformer_zoo.kernels.cpu import cpu_has_bfloat16
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:

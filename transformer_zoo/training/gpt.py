@@ -135,18 +135,30 @@ class GptObjective(nn.Module):
         check_decoder_only(model, "GptObjective")
         super().__init__()
         self.model = model
-        self._compiled: Callable[..., Tensor] | None = None
+        self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
         add_up_sparsely(model, model.head_weight)
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Compiles the model for training: the loss loops over chunks, samples have their own shapes."""
-        self._compiled = torch.compile(self.model.hidden, *args, **options)
+        """Compiles training from the tokens to the loss; samples have their own shapes."""
+        self._compiled = torch.compile(self._loss, *args, **options)
 
     def forward(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        hidden_of = self._compiled if self._compiled is not None and self.training else self.model.hidden
-        hidden = hidden_of(batch.ids, positions=batch.positions, documents=batch.documents)  # (B, T, D)
-        real = batch.targets != IGNORED if batch.n_tokens < batch.targets.numel() else None
-        hidden, targets = select_tokens(hidden, batch.targets, real, batch.n_tokens)
+        tensors = batch.ids, batch.targets, batch.positions, batch.documents
+        if self._compiled is not None and self.training:
+            return self._compiled(*tensors)
+        return self._loss(*tensors, batch.n_tokens)
+
+    def _loss(
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        positions: Tensor | None,
+        documents: Tensor | None,
+        n_tokens: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        hidden = self.model.hidden(ids, positions=positions, documents=documents)  # (B, T, D)
+        real = None if n_tokens in (None, targets.numel()) else targets != IGNORED
+        hidden, targets = select_tokens(hidden, targets, real, n_tokens)
         config = self.model.config
         return linear_cross_entropy(
             hidden,

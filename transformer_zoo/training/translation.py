@@ -248,7 +248,7 @@ class TranslationObjective(nn.Module):
         super().__init__()
         self.model = model
         self.label_smoothing = label_smoothing
-        self._compiled: Callable[..., Tensor] | None = None
+        self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
         add_up_sparsely(model, model.head_weight)
         config = model.config
         if config.zero_pad and config.bos_id == config.pad_id and model.head is None:
@@ -256,24 +256,34 @@ class TranslationObjective(nn.Module):
             model.head_weight.register_hook(lambda grad: grad.index_fill(0, pad.to(grad.device), 0))
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Compiles the model for training: the loss loops over chunks, beam search has its own shapes.
+        """Compiles training from the tokens to the loss; beam search has its own shapes.
 
         One graph for all lengths instead of one for each.
         """
-        self._compiled = torch.compile(self.model.hidden, *args, **{"dynamic": True, **options})
+        self._compiled = torch.compile(self._loss, *args, **{"dynamic": True, **options})
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        source, target, source_mask, target_mask = (
-            batch.source, batch.target_in, batch.source_mask, batch.target_mask
-        )  # fmt: skip
-        if self._compiled is not None and self.training:
-            # One graph: without a mask where nothing is padded there would be four.
-            source_mask = torch.ones_like(source, dtype=torch.bool) if source_mask is None else source_mask
-            target_mask = torch.ones_like(target, dtype=torch.bool) if target_mask is None else target_mask
-            hidden = self._compiled(source, target, source_mask, target_mask)  # (B, Tt, D)
-        else:
-            hidden = self.model.hidden(source, target, source_mask, target_mask)
-        hidden, targets = select_tokens(hidden, batch.target_out, batch.target_mask, batch.n_tokens)
+        ids = batch.source, batch.target_in, batch.target_out
+        source_mask, target_mask = batch.source_mask, batch.target_mask
+        if self._compiled is None or not self.training:
+            return self._loss(*ids, source_mask, target_mask, batch.n_tokens)
+        # One graph: without a mask where nothing is padded there would be four, and with the number of tokens many.
+        source_mask = torch.ones_like(batch.source, dtype=torch.bool) if source_mask is None else source_mask
+        target_mask = torch.ones_like(batch.target_in, dtype=torch.bool) if target_mask is None else target_mask
+        return self._compiled(*ids, source_mask, target_mask)
+
+    def _loss(
+        self,
+        source: Tensor,
+        target_in: Tensor,
+        target_out: Tensor,
+        source_mask: Tensor | None,
+        target_mask: Tensor | None,
+        n_tokens: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        # Targets are padded at their ends, which causality hides from real tokens: no mask, and the fastest kernel.
+        hidden = self.model.hidden(source, target_in, source_mask)  # (B, Tt, D)
+        hidden, targets = select_tokens(hidden, target_out, target_mask, n_tokens)
         smoothing = self.label_smoothing if self.training else 0.0
         return linear_cross_entropy(
             hidden, self.model.head_weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing

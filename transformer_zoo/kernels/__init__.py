@@ -1,0 +1,1 @@
+"""What makes a formula fast: one file an operation, which opens with the formula as a plain function."""
