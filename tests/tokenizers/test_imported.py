@@ -308,3 +308,15 @@ def test_a_damaged_run_is_named(change: dict[str, Any], hub: Hub, tmp_path: Path
 )
 def test_how_a_family_is_known(names: list[str], model: dict[str, Any], family: str) -> None:
     assert family_of(TokenizerFiles(Path("model"), dict.fromkeys(names, b"{}"), model)) == family
+
+
+def test_every_id_has_a_piece_and_a_language_is_called_by_its_code(hub: Hub) -> None:
+    for kind, arguments, languages in (
+        ("m2m", (), ("en", "ro")),
+        ("fairseq", ("MBart50Tokenizer",), ("de_DE", "sl_SI")),
+    ):
+        ours = import_translation_tokenizer(hub(kind, *arguments)).with_languages(*languages)
+        for side, language in zip((ours.source, ours.target), languages, strict=True):
+            shown = [side.pieces[i] for i in side.encode("hello")]
+            assert shown[0] == language
+            assert "".join(shown[1:]).replace("▁", " ").strip() == "hello"

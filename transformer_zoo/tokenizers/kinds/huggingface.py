@@ -51,7 +51,7 @@ class HuggingFaceTokenizer(PiecesTokenizer):
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
         """From the files in a folder."""
         assert settings.folder is not None  # it is needed
-        return cls.read(settings.folder)
+        return cls.read(Path(settings.folder).expanduser())
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
