@@ -18,7 +18,7 @@ import yaml
 
 from transformer_zoo.checksums import MARK, UncheckedWarning, read_fields, read_sealed, seal, verify, write_fields
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings, load_translation_tokenizer
+from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
 from transformer_zoo.training.checkpoint import Checkpoints, Progress, load_weights, save_weights
 from transformer_zoo.training.options import load_recipe, save_recipe
 
@@ -37,8 +37,8 @@ def write_all(folder: Path) -> dict[str, Any]:
         "checkpoints/last.pt": lambda path: Checkpoints(path.parent.parent).load(),
         "config.yaml": load_recipe,
         "model.json": read_fields,
-        "source.sentencepiece.model": lambda path: load_translation_tokenizer(path.parent),
-        "tokenizer_kind.json": lambda path: load_translation_tokenizer(path.parent),
+        "source.sentencepiece.model": lambda path: TranslationTokenizer.load(path.parent),
+        "tokenizer_kind.json": lambda path: TranslationTokenizer.load(path.parent),
     }
 
 
@@ -97,7 +97,7 @@ def test_other_programs_read_on(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "config.yaml").read_text("utf-8")) == {"a": {"b": [1, "ä"]}}
     assert json.loads((tmp_path / "model.json").read_text())["a"] == 1
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "source.sentencepiece.model"))
-    ours = load_translation_tokenizer(tmp_path).source
+    ours = TranslationTokenizer.load(tmp_path).source
     assert pieces.encode(LINES) == ours.encode_batch(LINES)
 
 

@@ -27,7 +27,7 @@ from transformer_zoo.generation import generate
 from transformer_zoo.generation.write import encode_prompt
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.models.flops import forward_flops
-from transformer_zoo.tokenizers import Tokenizer, kind_of, load_tokenizer, make_tokenizer
+from transformer_zoo.tokenizers import Tokenizer, kind_of, make_tokenizer
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Run, TextRun
 from transformer_zoo.training.device import choose_device
@@ -123,7 +123,7 @@ def get_tokenizer(recipe: GptRecipe, run_dir: Path, start: Initial | None) -> To
                     texts = chain(texts, recipe.data.validation.texts())
                 tokenizer = make_tokenizer(recipe.tokenizer, texts)
             tokenizer.save(folder)
-    return load_tokenizer(folder)
+    return Tokenizer.load(folder)
 
 
 def get_tokens(recipe: GptRecipe, tokenizer: Tokenizer, run_dir: Path) -> tuple[TokenShards, TokenShards]:

@@ -36,7 +36,7 @@ from transformer_zoo.evaluation.tests import score_test
 from transformer_zoo.files import make_folder, write_text
 from transformer_zoo.generation import translate
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.tokenizers import TranslationTokenizer, load_translation_tokenizer
+from transformer_zoo.tokenizers import TranslationTokenizer
 from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.tokenizers.writable import report_unwritable
 from transformer_zoo.training import distributed
@@ -190,7 +190,7 @@ def get_tokenizer(recipe: Recipe, train: ParallelText, run_dir: Path, start: Ini
             else:
                 tokenizer = TranslationTokenizer.train(train.source, train.target, recipe.tokenizer, seed=recipe.seed)
             tokenizer.save(folder)
-    return load_translation_tokenizer(folder)
+    return TranslationTokenizer.load(folder)
 
 
 def model_config(

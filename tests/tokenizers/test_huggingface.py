@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.write import TextStream
-from transformer_zoo.tokenizers import HuggingFaceTokenizer, load_tokenizer
+from transformer_zoo.tokenizers import HuggingFaceTokenizer
 
 Hub = Callable[..., Path]
 TEXTS = [
@@ -122,7 +122,7 @@ def test_a_run_keeps_the_files_and_gives_the_same_ids(kind: str, hub: Hub, tmp_p
     folder = saved(tmp_path / "model", hub, kind)
     imported = HuggingFaceTokenizer.read(folder)
     imported.save(tmp_path / "run")
-    again = load_tokenizer(tmp_path / "run")
+    again = HuggingFaceTokenizer.load(tmp_path / "run")
     assert isinstance(again, HuggingFaceTokenizer)
     for name, content in imported.files.contents.items():
         assert (tmp_path / "run" / name).read_bytes() == content
@@ -246,13 +246,13 @@ def test_a_damaged_run_is_named(hub: Hub, tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
     (tmp_path / "merges.txt").write_bytes(b"h e\n")
     with pytest.raises(UserError, match="damaged"):
-        load_tokenizer(tmp_path)
+        HuggingFaceTokenizer.load(tmp_path)
     (tmp_path / "merges.txt").unlink()
     with pytest.raises(UserError, match=r"no tokenizer here \(merges.txt\)"):
-        load_tokenizer(tmp_path)
+        HuggingFaceTokenizer.load(tmp_path)
     tokenizer.save(tmp_path)
     fields = json.loads((tmp_path / "tokenizer_kind.json").read_text("utf-8"))
     fields["files"] = {"../secret": 3}
     (tmp_path / "tokenizer_kind.json").write_text(json.dumps(fields), encoding="utf-8")
     with pytest.raises(UserError, match="damaged"):
-        load_tokenizer(tmp_path)
+        HuggingFaceTokenizer.load(tmp_path)

@@ -16,7 +16,6 @@ from transformer_zoo.tokenizers import (
     TranslationTokenizer,
     TranslationTokenizerSettings,
     import_translation_tokenizer,
-    load_translation_tokenizer,
 )
 from transformer_zoo.tokenizers.families import family_of
 from transformer_zoo.tokenizers.files import TokenizerFiles
@@ -193,7 +192,7 @@ def test_a_run_keeps_the_files_and_the_choice(kind: str, hub: Hub, tmp_path: Pat
     if imported.languages:
         imported = imported.with_languages(*imported.languages[:2])
     imported.save(tmp_path)
-    again = load_translation_tokenizer(tmp_path)
+    again = TranslationTokenizer.load(tmp_path)
     assert isinstance(again, ImportedTranslationTokenizer)
     for name, content in imported.files.contents.items():
         assert (tmp_path / name).read_bytes() == content == (folder / name).read_bytes()
@@ -209,18 +208,18 @@ def test_a_run_that_was_trained_here_is_loaded_as_before(tmp_path: Path) -> None
     lines = ["ein Wort", "zwei Worte"]
     trained = TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=17))
     trained.save(tmp_path)
-    again = load_translation_tokenizer(tmp_path)
+    again = TranslationTokenizer.load(tmp_path)
     assert isinstance(again, TranslationTokenizer)
     assert again.source.encode("ein Wort") == trained.source.encode("ein Wort")
     with pytest.raises(UserError, match="no tokenizer here"):
-        load_translation_tokenizer(tmp_path / "none")
+        TranslationTokenizer.load(tmp_path / "none")
 
 
 def test_a_tokenizer_that_is_trained_takes_the_place_of_an_imported_one(hub: Hub, tmp_path: Path) -> None:
     import_translation_tokenizer(hub("marian", separate=False)).save(tmp_path)
     lines = ["ein Wort", "zwei Worte"]
     TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=17)).save(tmp_path)
-    assert isinstance(load_translation_tokenizer(tmp_path), TranslationTokenizer)
+    assert isinstance(TranslationTokenizer.load(tmp_path), TranslationTokenizer)
 
 
 def test_a_corpus_is_encoded_with_its_tags_and_pieces_are_not_drawn(hub: Hub) -> None:
@@ -288,10 +287,10 @@ def test_a_damaged_run_is_named(change: dict[str, Any], hub: Hub, tmp_path: Path
     path = tmp_path / "tokenizer_kind.json"
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **change}), encoding="utf-8")
     with pytest.raises(UserError, match=r"damaged|no file of a tokenizer"):
-        load_translation_tokenizer(tmp_path)
+        TranslationTokenizer.load(tmp_path)
     path.write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="damaged"):
-        load_translation_tokenizer(tmp_path)
+        TranslationTokenizer.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from transformer_zoo.tokenizers import (
     Tokenizer,
     TokenizerSettings,
     WordTokenizer,
-    load_tokenizer,
     make_tokenizer,
 )
 
@@ -109,7 +108,7 @@ def test_more_ids_only_add_bytes(kind, tokenizers):
 def test_save_and_load(kind, tokenizers, tmp_path):
     tokenizers["sentencepiece"].save(tmp_path)  # what another kind leaves behind does no harm
     tokenizers[kind].save(tmp_path)
-    loaded = load_tokenizer(tmp_path)
+    loaded = Tokenizer.load(tmp_path)
     assert type(loaded) is type(tokenizers[kind])
     assert loaded.fingerprint == tokenizers[kind].fingerprint
     assert (loaded.vocab_size, loaded.eos_id) == (tokenizers[kind].vocab_size, tokenizers[kind].eos_id)
@@ -124,23 +123,23 @@ def test_fingerprints_differ_where_ids_do(tokenizers):
 
 def test_a_folder_without_a_whole_tokenizer_is_refused(tokenizers, tmp_path):
     with pytest.raises(UserError, match="no tokenizer here"):
-        load_tokenizer(tmp_path)
+        Tokenizer.load(tmp_path)
     tokenizers["tiktoken"].save(tmp_path)
     model, fields = tmp_path / "merges.tiktoken", tmp_path / "tokenizer_kind.json"
     content = model.read_bytes()
     for damaged in (content[:-9], b"x", b""):
         model.write_bytes(damaged)
         with pytest.raises(UserError, match="is damaged, or was changed"):
-            load_tokenizer(tmp_path)
+            Tokenizer.load(tmp_path)
     model.write_bytes(content)
     about = json.loads(fields.read_text())
     for change, message in (({"kind": "new"}, "is damaged, or was changed"), ({"pattern": r"\S+|\s+"}, "is damaged")):
         fields.write_text(json.dumps(about | change))
         with pytest.raises(UserError, match=message):
-            load_tokenizer(tmp_path)
+            Tokenizer.load(tmp_path)
     fields.write_text("[")
     with pytest.raises(UserError, match=r"tokenizer_kind\.json is damaged"):
-        load_tokenizer(tmp_path)
+        Tokenizer.load(tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -225,5 +224,5 @@ def test_a_ready_made_encoding_where_its_file_is_at_hand(tmp_path, monkeypatch):
     assert gpt2.encode("hello world") == [31373, 995]
     gpt2.save(tmp_path)
     monkeypatch.setattr(tiktoken, "get_encoding", None)  # the folder is enough
-    loaded = load_tokenizer(Path(tmp_path))
+    loaded = Tokenizer.load(Path(tmp_path))
     assert np.array_equal(loaded.encode_array(TEXT), gpt2.encode_array(TEXT))

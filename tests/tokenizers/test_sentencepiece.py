@@ -12,10 +12,9 @@ import pytest
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import (
     SentencePieceTokenizer,
+    Tokenizer,
     TranslationTokenizer,
     TranslationTokenizerSettings,
-    load_tokenizer,
-    load_translation_tokenizer,
 )
 from transformer_zoo.tokenizers.sampling import PieceSampler
 
@@ -127,8 +126,8 @@ def test_another_process_draws_the_same(tokenizer, tmp_path, root):
     tokenizer.save(tmp_path)
     program = (
         "import hashlib, sys\n"
-        "from transformer_zoo.tokenizers import load_tokenizer\n"
-        "t = load_tokenizer(sys.argv[1])\n"
+        "from transformer_zoo.tokenizers import Tokenizer\n"
+        "t = Tokenizer.load(sys.argv[1])\n"
         "rows = t.draw(sys.stdin.read().split('\\n'), alpha=0.3, seed=5)\n"
         "print(hashlib.sha256(repr(rows).encode()).hexdigest())\n"
     )
@@ -228,7 +227,7 @@ def test_save_and_load(tokenizer, tmp_path):
     SentencePieceTokenizer.train(LINES, vocab_size=71).save(tmp_path)
     tokenizer.save(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["sentencepiece.model", "tokenizer_kind.json"]
-    loaded = load_tokenizer(tmp_path)
+    loaded = Tokenizer.load(tmp_path)
     assert isinstance(loaded, SentencePieceTokenizer)
     assert loaded.model == tokenizer.model
     assert loaded.encode(LINES[0]) == tokenizer.encode(LINES[0])
@@ -245,7 +244,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(tokenizer, tmp_path, mo
     with pytest.raises(OSError, match="No space"):
         tokenizer.save(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["sentencepiece.model", "tokenizer_kind.json"]
-    assert load_tokenizer(tmp_path).fingerprint == old.fingerprint
+    assert Tokenizer.load(tmp_path).fingerprint == old.fingerprint
 
 
 def test_what_is_no_model_is_refused():
@@ -262,7 +261,7 @@ def test_the_sides_of_a_joint_tokenizer_have_the_same_pieces(tmp_path):
     tokenizer.save(tmp_path / "run" / "tokenizer")
     names = sorted(file.name for file in (tmp_path / "run" / "tokenizer").iterdir())
     assert names == FILES
-    loaded = load_translation_tokenizer(tmp_path / "run" / "tokenizer")
+    loaded = TranslationTokenizer.load(tmp_path / "run" / "tokenizer")
     assert loaded.joint
     assert (loaded.source.model, loaded.target.model) == (tokenizer.source.model, tokenizer.target.model)
 
@@ -274,7 +273,7 @@ def test_separate_tokenizers_know_their_side_and_replace_a_joint_one(tmp_path):
     tokenizer = TranslationTokenizer.train(english, LINES, settings)
     tokenizer.save(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == FILES
-    loaded = load_translation_tokenizer(tmp_path)
+    loaded = TranslationTokenizer.load(tmp_path)
     assert not loaded.joint
     assert (loaded.source.vocab_size, loaded.target.vocab_size) == (59, 61)
     assert loaded.source.unk_id not in loaded.source.encode("HUNDE")
@@ -285,4 +284,4 @@ def test_translation_tokenizer_mistakes(tmp_path):
     with pytest.raises(UserError, match="target_vocab_size"):
         TranslationTokenizer.train(LINES, LINES, TranslationTokenizerSettings(vocab_size=67, target_vocab_size=61))
     with pytest.raises(UserError, match="no tokenizer here"):
-        load_translation_tokenizer(tmp_path)
+        TranslationTokenizer.load(tmp_path)

@@ -19,8 +19,6 @@ from transformer_zoo.tokenizers import (
     TranslationTokenizer,
     TranslationTokenizerSettings,
     WordTokenizer,
-    load_tokenizer,
-    load_translation_tokenizer,
 )
 from transformer_zoo.tokenizers.lines import LineTokenizer
 from transformer_zoo.tokenizers.writable import check_writable, unwritable_characters
@@ -70,7 +68,7 @@ def test_any_two_kinds(kind: str, target_kind: str, settings: Settings, tmp_path
     lost = [line for line, _ in check_writable(made.target, TARGETS, "train").examples]
     assert lost == [] if target_kind in LOSSLESS else len(lost) < len(TARGETS)
     made.save(tmp_path)
-    again = load_translation_tokenizer(tmp_path)
+    again = TranslationTokenizer.load(tmp_path)
     assert again.fingerprint == made.fingerprint
     corpus = encode_corpus(ParallelText(SOURCES, TARGETS), again)
     assert [corpus.source[i] for i in range(4)] == made.source.encode_batch(SOURCES)
@@ -127,6 +125,6 @@ def test_what_is_saved_for_one_is_refused_for_the_other(tmp_path: Path) -> None:
     alone.save(tmp_path / "alone")
     TranslationTokenizer(LineTokenizer(alone), LineTokenizer(alone)).save(tmp_path / "two")
     with pytest.raises(UserError, match="alone: a tokenizer of kind 'characters', which is none for this model"):
-        load_translation_tokenizer(tmp_path / "alone")
+        TranslationTokenizer.load(tmp_path / "alone")
     with pytest.raises(UserError, match="two: a tokenizer of kind 'translation', which is none for this model"):
-        load_tokenizer(tmp_path / "two")
+        Tokenizer.load(tmp_path / "two")

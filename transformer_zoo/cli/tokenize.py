@@ -18,14 +18,14 @@ def tokenize(run: Path, text: str, target: bool = False, json: bool = False) -> 
         target: As what is translated to, not from.
         json: Print JSON instead: ids, pieces, and the text that the ids give.
     """
-    from transformer_zoo.tokenizers import Tokenizer, load_any_tokenizer
+    from transformer_zoo.tokenizers import Saved, Tokenizer, TranslationTokenizer
 
-    tokenizer = load_any_tokenizer(run / "tokenizer")
-    if isinstance(tokenizer, Tokenizer):
-        if target:
-            raise UserError(f"{run} does not translate: leave --target out")
-    else:
+    tokenizer = Saved.load(run / "tokenizer")
+    if isinstance(tokenizer, TranslationTokenizer):
         tokenizer = tokenizer.target if target else tokenizer.source
+    elif target:
+        raise UserError(f"{run} does not translate: leave --target out")
+    assert isinstance(tokenizer, Tokenizer)
     ids = tokenizer.encode(text)
     pieces, back = [tokenizer.pieces[i] for i in ids], tokenizer.decode(ids)
     if json:

@@ -18,9 +18,7 @@ from transformer_zoo.tokenizers.families import (
     unknown_language,
 )
 from transformer_zoo.tokenizers.files import TokenizerFiles
-from transformer_zoo.tokenizers.kinds import KINDS, kind_of
 from transformer_zoo.tokenizers.kinds.huggingface import HuggingFaceTokenizer
-from transformer_zoo.tokenizers.tokenizer import Saved, Tokenizer, load_saved
 from transformer_zoo.tokenizers.translation import TranslationTokenizer
 from transformer_zoo.tokenizers.vocabularies import Pieces
 
@@ -251,28 +249,3 @@ def import_translation_tokenizer(folder: str | Path) -> ImportedTranslationToken
         source if source in read.languages and read.takes_source else None,
         target if target in read.languages else None,
     )
-
-
-_PAIRS: dict[str, type[TranslationTokenizer]] = {
-    cls.kind: cls for cls in (TranslationTokenizer, ImportedTranslationTokenizer)
-}
-
-
-def load_any_tokenizer(folder: str | Path) -> Tokenizer | TranslationTokenizer:
-    """The tokenizer of a run, whatever it is. UserError if there is none, or a file is missing or damaged."""
-
-    def class_of(kind: str) -> type[Saved] | None:
-        return kind_of(kind) if kind in KINDS else _PAIRS.get(kind)
-
-    found = load_saved(folder, class_of)
-    assert isinstance(found, Tokenizer | TranslationTokenizer)
-    return found
-
-
-def load_translation_tokenizer(folder: str | Path) -> TranslationTokenizer:
-    """Whatever tokenizer a translation run has, imported or trained.
-
-    Raises:
-        UserError: there is none, or a file is missing or damaged.
-    """
-    return load_saved(folder, _PAIRS.get)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class LineTokenizer(Tokenizer):
         inner: The other tokenizer.
     """
 
-    kind = "lines"
+    kind, parts = "lines", ("inner",)
     pad_id, unk_id, bos_id, eos_id = PAD_ID, UNK_ID, BOS_ID, EOS_ID
 
     def __init__(self, inner: Tokenizer) -> None:
@@ -76,13 +76,3 @@ class LineTokenizer(Tokenizer):
     def pieces(self) -> list[str]:
         """The four, then those of the other."""
         return ["<pad>", "<unk>", "<s>", "</s>", *self.inner.pieces]
-
-    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """The other's, and its kind."""
-        fields, files = self.inner.content()
-        return {"of": self.inner.kind, "fields": fields}, files
-
-    @classmethod
-    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        """What `content` was taken from."""
-        return cls(kind_of(fields["of"]).from_content(fields["fields"], files))

@@ -1,101 +1,29 @@
 """What a tokenizer is, whatever its kind: text to ids and back; and how it lies on the disk."""
 
-import hashlib
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as FastTokenizer
-from xxhash import xxh3_64_hexdigest
 
-from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import read_bytes, write_bytes, write_json
-from transformer_zoo.tokenizers.kinds import KINDS, kind_of
+from transformer_zoo.files import write_json
+from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.tokenizers.normalization import Normalization
+from transformer_zoo.tokenizers.saved import Saved
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings, TranslationTokenizerSettings
 
 END_OF_TEXT = "<|endoftext|>"  # what the id between documents looks like when it is decoded
 PLAIN = {"clean_up_tokenization_spaces": False, "model_max_length": int(1e30)}
 """In tokenizer_config.json: blanks before punctuation stay, and nothing is cut."""
-INDEX = "tokenizer_kind.json"
 Ids = NDArray[Any]
 
 # `transformers` builds the tokenizer of such a model by itself, whatever tokenizer.json says.
 _OWN_PRE_TOKENIZER = ("qwen2",)
-_AGAIN = "save the tokenizer again"
-
-
-class Saved(ABC):
-    """What a folder keeps: `tokenizer_kind.json` says what it is and has its checksums, its files lie beside."""
-
-    kind: ClassVar[str]
-    made_of: ClassVar[Sequence[str]] = ()
-    """Arguments of the class, kept under the same names."""
-
-    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """All there is to it: fields that JSON can hold, and files by their names. By default what it was made of."""
-        return {name: getattr(self, name) for name in self.made_of}, {}
-
-    @classmethod
-    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        """What `content` was taken from."""
-        return cls(**fields)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the vocabulary: equal for tokenizers that give the same ids."""
-        fields, files = self.content()
-        digest = hashlib.sha256(json.dumps({"kind": self.kind, **fields}, sort_keys=True).encode())
-        for name in sorted(files):
-            digest.update(f"\n{name} {len(files[name])}\n".encode() + files[name])
-        return digest.hexdigest()
-
-    def save(self, folder: str | Path) -> None:
-        """Write it into the folder, in place of any other tokenizer there."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        fields, files = self.content()
-        for name, content in files.items():  # until the index has their sums, they are refused
-            write_bytes(folder / name, content)
-        sums = {name: xxh3_64_hexdigest(content) for name, content in files.items()}
-        write_fields(folder / INDEX, {"kind": self.kind, "files": sums, **fields})
-
-
-T = TypeVar("T", bound=Saved)
-
-
-def load_saved(folder: str | Path, class_of: Callable[[str], type[T] | None]) -> T:
-    """What `save` wrote, if it is of one of the kinds that `class_of` knows.
-
-    Raises:
-        UserError: there is no tokenizer, or another kind, or it is damaged.
-    """
-    folder = Path(folder)
-    try:
-        fields = read_fields(folder / INDEX, remedy=_AGAIN)
-        kind, sums = fields.pop("kind"), fields.pop("files")
-        if any(Path(name).name != name for name in sums):
-            raise ValueError
-        files = {name: read_bytes(folder / name) for name in sums}
-        for name, content in files.items():
-            if xxh3_64_hexdigest(content) != sums[name]:
-                raise UserError(f"{folder / name} is damaged, or was changed after it was written: {_AGAIN}")
-        if (found := class_of(kind)) is None:
-            raise UserError(f"{folder}: a tokenizer of kind {kind!r}, which is none for this model")
-        return found.from_content(fields, files)
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no tokenizer here ({Path(error.filename).name})") from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot read the tokenizer ({error.strerror})") from None
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"{folder / INDEX} is damaged, or from a newer version: {_AGAIN}") from None
 
 
 class SideLines(NamedTuple):
@@ -235,11 +163,6 @@ def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokeniz
     """
     settings.check()
     return kind_of(settings.kind).make(texts, settings)
-
-
-def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """A tokenizer that was saved. UserError if there is none, or if it is damaged."""
-    return load_saved(folder, lambda kind: kind_of(kind) if kind in KINDS else None)
 
 
 def utf8(text: str) -> bytes:

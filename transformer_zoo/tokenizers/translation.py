@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_bytes, write_json
 from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.tokenizers.kinds.sentencepiece import SentencePieceTokenizer
 from transformer_zoo.tokenizers.lines import LineTokenizer
+from transformer_zoo.tokenizers.saved import Saved
 from transformer_zoo.tokenizers.settings import TranslationTokenizerSettings
-from transformer_zoo.tokenizers.tokenizer import PLAIN, Saved, SideLines, Tokenizer, not_unicode
+from transformer_zoo.tokenizers.tokenizer import PLAIN, SideLines, Tokenizer, not_unicode
 
 
 class TranslationTokenizer(Saved):
@@ -33,7 +33,7 @@ class TranslationTokenizer(Saved):
         text_bos_id: The token that the files of a downloaded model call bos; None: they have none.
     """
 
-    kind = "translation"
+    kind, parts = "translation", ("source", "target")
     languages: tuple[str, ...] = ()
     source_language: str | None = None
     target_language: str | None = None
@@ -103,28 +103,6 @@ class TranslationTokenizer(Saved):
                 for kind, size, side in zip(kinds, sizes, both, strict=True)
             ]
         return TranslationTokenizer(*(LineTokenizer(side) if side.bos_id is None else side for side in made))
-
-    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Those of both sides."""
-        fields: dict[str, Any] = {}
-        files: dict[str, bytes] = {}
-        for name, side in (("source", self.source), ("target", self.target)):
-            about, contents = side.content()
-            fields[name] = {"kind": side.kind, **about}
-            files |= {f"{name}.{file}": content for file, content in contents.items()}
-        return fields, files
-
-    @classmethod
-    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        """What `content` was taken from."""
-        sides = []
-        for name in ("source", "target"):
-            about = dict(fields[name])
-            kind = about.pop("kind")
-            of_side = {file.removeprefix(f"{name}."): x for file, x in files.items() if file.startswith(f"{name}.")}
-            made: type[Tokenizer] = LineTokenizer if kind == LineTokenizer.kind else kind_of(kind)
-            sides.append(made.from_content(about, of_side))
-        return cls(*sides)
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
         """Write Marian's files: source.spm, target.spm, vocab.json (and target_vocab.json): piece to id, as they are.

@@ -20,7 +20,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.files import make_folder
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.models.memory import check_weights
-from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer, load_tokenizer, load_translation_tokenizer
+from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
 from transformer_zoo.training.model_json import (
     check_text_tokenizer,
     check_translation_tokenizer,
@@ -292,10 +292,10 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
     if isinstance(about.config, EncoderDecoderConfig):
         model = EncoderDecoder(about.config)
         _load_model(model, folder, device)
-        tokenizer = load_translation_tokenizer(folder / "tokenizer")
+        tokenizer = TranslationTokenizer.load(folder / "tokenizer")
         check_translation_tokenizer(folder, about.config, tokenizer)
         return Run(model, tokenizer, recipe, about.max_source_tokens or model.config.max_seq_len)
-    text_tokenizer = load_tokenizer(folder / "tokenizer")
+    text_tokenizer = Tokenizer.load(folder / "tokenizer")
     check_text_tokenizer(folder, about.config, text_tokenizer, about.tokenizer)
     writer = DecoderOnly(replace(about.config, eos_id=text_tokenizer.eos_id))
     _load_model(writer, folder, device)

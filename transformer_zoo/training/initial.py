@@ -10,7 +10,7 @@ from torch import nn
 
 from transformer_zoo.config import PROBABILITIES, DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer, load_tokenizer, load_translation_tokenizer
+from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
 from transformer_zoo.training.checkpoint import Checkpoints, Run, TextRun, Weights, load_run
 from transformer_zoo.training.model_json import (
     choose_languages,
@@ -57,7 +57,7 @@ def translation_start(
     if is_going_on(run_dir):
         about = read_model_json(run_dir)
         assert isinstance(about.config, EncoderDecoderConfig)  # the folder is this recipe's
-        tokenizer = load_translation_tokenizer(run_dir / "tokenizer")
+        tokenizer = TranslationTokenizer.load(run_dir / "tokenizer")
         return Start(about.config, tokenizer, None, about.max_source_tokens or 0)
     run = _load(init_from, read)
     if isinstance(run, TextRun):
@@ -78,7 +78,7 @@ def text_start(init_from: str, run_dir: Path, read: Read) -> Start[DecoderConfig
     if is_going_on(run_dir):
         config = read_model_json(run_dir).config
         assert isinstance(config, DecoderConfig)
-        return Start(config, load_tokenizer(run_dir / "tokenizer"), None)
+        return Start(config, Tokenizer.load(run_dir / "tokenizer"), None)
     run = _load(init_from, read)
     if isinstance(run, Run):
         raise UserError(

@@ -14,10 +14,12 @@ KINDS = tuple(module.name for module in iter_modules(__path__))
 
 def kind_of(kind: str) -> "type[Tokenizer]":
     """The class of a kind. UserError if there is none."""
+    from transformer_zoo.tokenizers.saved import Saved
     from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
     if kind not in KINDS:
         raise UserError(f"kind: no tokenizer {kind!r}; there are {', '.join(KINDS)}")
-    things = vars(import_module(f"{__name__}.{kind}")).values()
-    classes = (thing for thing in things if isinstance(thing, type) and issubclass(thing, Tokenizer))
-    return next(found for found in classes if getattr(found, "kind", None) == kind)
+    import_module(f"{__name__}.{kind}")
+    found = Saved.classes[kind]
+    assert issubclass(found, Tokenizer)
+    return found

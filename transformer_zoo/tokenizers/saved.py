@@ -1,0 +1,113 @@
+"""How a tokenizer lies on the disk, whatever it is."""
+
+import hashlib
+import json
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from xxhash import xxh3_64_hexdigest
+
+from transformer_zoo.checksums import read_fields, write_fields
+from transformer_zoo.errors import UserError
+from transformer_zoo.files import read_bytes, write_bytes
+from transformer_zoo.tokenizers.kinds import KINDS, kind_of
+
+INDEX = "tokenizer_kind.json"
+_AGAIN = "save the tokenizer again"
+
+
+class Saved(ABC):
+    """What a folder keeps: `tokenizer_kind.json` says what it is and has its checksums, its files lie beside."""
+
+    classes: ClassVar[dict[str, "type[Saved]"]] = {}
+    kind: ClassVar[str]
+    made_of: ClassVar[Sequence[str]] = ()
+    """Arguments of the class, kept under the same names."""
+    parts: ClassVar[Sequence[str]] = ()
+    """Those that are tokenizers themselves."""
+
+    def __init_subclass__(cls) -> None:
+        if "kind" in vars(cls):
+            Saved.classes[cls.kind] = cls
+
+    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """All there is to it: fields that JSON can hold, and files by their names. By default what it was made of."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in self.made_of}
+        files: dict[str, bytes] = {}
+        for name in self.parts:
+            part: Saved = getattr(self, name)
+            about, contents = part.content()
+            fields[name] = {"kind": part.kind, **about}
+            files |= {f"{name}.{file}": content for file, content in contents.items()}
+        return fields, files
+
+    @classmethod
+    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
+        """What `content` was taken from."""
+        for name in cls.parts:
+            inside = {file.removeprefix(f"{name}."): x for file, x in files.items() if file.startswith(f"{name}.")}
+            fields = {**fields, name: _made(fields[name], inside)}
+        return cls(**fields)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the vocabulary: equal for tokenizers that give the same ids."""
+        fields, files = self.content()
+        digest = hashlib.sha256(json.dumps({"kind": self.kind, **fields}, sort_keys=True).encode())
+        for name in sorted(files):
+            digest.update(f"\n{name} {len(files[name])}\n".encode() + files[name])
+        return digest.hexdigest()
+
+    def save(self, folder: str | Path) -> None:
+        """Write it into the folder, in place of any other tokenizer there."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        fields, files = self.content()
+        for name, content in files.items():  # until the index has their sums, they are refused
+            write_bytes(folder / name, content)
+        sums = {name: xxh3_64_hexdigest(content) for name, content in files.items()}
+        write_fields(folder / INDEX, {"kind": self.kind, "files": sums, **fields})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """What `save` wrote.
+
+        Raises:
+            UserError: there is no tokenizer, or it is none of this class, or damaged.
+        """
+        folder = Path(folder)
+        try:
+            fields = read_fields(folder / INDEX, remedy=_AGAIN)
+            found = _made(fields, _read_files(folder, fields.pop("files")))
+        except UserError:
+            raise
+        except FileNotFoundError as error:
+            raise UserError(f"{folder}: no tokenizer here ({Path(error.filename).name})") from None
+        except OSError as error:
+            raise UserError(f"{folder}: cannot read the tokenizer ({error.strerror})") from None
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise UserError(f"{folder / INDEX} is damaged, or from a newer version: {_AGAIN}") from None
+        if not isinstance(found, cls):
+            raise UserError(f"{folder}: a tokenizer of kind {found.kind!r}, which is none for this model")
+        return found
+
+
+def _made(fields: dict[str, Any], files: dict[str, bytes]) -> Saved:
+    """What has this content; one of the fields is its kind."""
+    kind = fields["kind"]
+    made = kind_of(kind) if kind in KINDS else Saved.classes[kind]
+    return made.from_content({name: value for name, value in fields.items() if name != "kind"}, files)
+
+
+def _read_files(folder: Path, sums: Mapping[str, str]) -> dict[str, bytes]:
+    """The files of these names, as they were."""
+    if any(Path(name).name != name for name in sums):
+        raise ValueError
+    files = {name: read_bytes(folder / name) for name in sums}
+    for name, content in files.items():
+        if xxh3_64_hexdigest(content) != sums[name]:
+            raise UserError(f"{folder / name} is damaged, or was changed after it was written: {_AGAIN}")
+    return files
