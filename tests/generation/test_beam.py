@@ -11,6 +11,7 @@ from torch import Tensor
 from transformer_zoo import UserError
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.generation import Hypothesis, beam_search, length_penalty_at
+from transformer_zoo.generation.inference import LOOK_EVERY
 from transformer_zoo.models import EncoderDecoder
 
 PAD, UNK, BOS, EOS = range(4)
@@ -348,6 +349,22 @@ def test_the_blockwise_top_k_is_the_top_k(vocab_size: int) -> None:
     assert torch.equal(values, x.topk(5).values)
     assert torch.equal(x.gather(-1, ids), values)
     assert all(len(set(row)) == 5 for row in ids.flatten(0, 1).tolist())
+
+
+@pytest.mark.parametrize("look_every", [3, 100])
+@pytest.mark.parametrize("options", [
+    {"beam": 1}, {"beam": 1, "scored": False}, {"beam": 4, "n_best": 3}, {"beam": 2, "max_length": 6},
+    {"beam": 5, "prefix": [[7], [], [8, 9], []]}, {"beam": 3, "penalty": "length", "length_penalty": -0.5},
+])  # fmt: skip
+@pytest.mark.parametrize("forced_eos", [False, True])
+def test_it_matters_not_how_often_anybody_looks(
+    forced_eos: bool, options: dict[str, object], look_every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sources = make_model(forced_last_id=EOS if forced_eos else None), make_sources([3, 8, 5, 1])
+    wanted = search(model, sources, max_extra=9, **options)
+    monkeypatch.setitem(LOOK_EVERY, "cpu", look_every)
+    for found, expected in zip(search(model, sources, max_extra=9, **options), wanted, strict=True):
+        assert [(h.tokens, h.ended) for h in found] == [(h.tokens, h.ended) for h in expected]
 
 
 @pytest.mark.gpu

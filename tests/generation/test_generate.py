@@ -11,6 +11,7 @@ from torch import nn
 from transformer_zoo import UserError, generate, generate_stream
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.generation import context_start, write
+from transformer_zoo.generation.inference import LOOK_EVERY
 from transformer_zoo.generation.reader import Reader
 from transformer_zoo.generation.write import TextStream, encode_prompt
 from transformer_zoo.models import DecoderOnly, quantize
@@ -184,7 +185,8 @@ def test_bfloat16_weights_are_enough() -> None:
     assert [len(row) for row in generate(model, PROMPTS, max_new_tokens=9, seed=0)] == [9] * 4
 
 
-def test_a_static_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("max_seq_len", [12, 600])  # past the context there is a second cache
+def test_a_static_step_is_compiled_once(max_seq_len: int, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = 0
 
     def count(graph: Any, _: Any) -> Callable[..., Any]:
@@ -194,10 +196,25 @@ def test_a_static_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=count))
     torch._dynamo.reset()
-    model = small_model(positions="rotary", max_seq_len=12)
-    wanted = generate(model, PROMPTS, max_new_tokens=20, seed=0)  # past the context: there is a second cache
-    assert generate(model, PROMPTS, max_new_tokens=20, seed=0, compile=True) == wanted
+    model = small_model(positions="rotary", max_seq_len=max_seq_len)
+    for prompts, n in ((PROMPTS, 20), ([[5, 1], [2], [7] * 6, [3]], 3), (PROMPTS, 9)):
+        how: dict[str, Any] = {"max_new_tokens": n, "seed": 0}
+        assert generate(model, prompts, compile=True, **how) == generate(model, prompts, **how)
     assert compiled == 1
+
+
+@variants
+@pytest.mark.parametrize("max_seq_len", [64, 10])
+@pytest.mark.parametrize("look_every", [2, 8, 100])
+def test_it_matters_not_how_often_anybody_looks(
+    look_every: int, max_seq_len: int, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, wanted = eos_model(max_seq_len=max_seq_len, **changes)
+    monkeypatch.setitem(LOOK_EVERY, "cpu", look_every)
+    for how in ({}, {"repetition_penalty": 1.3}):
+        options: dict[str, Any] = {"max_new_tokens": 30, "seed": 2, **how}
+        assert generate(model, PROMPTS, static=True, **options) == generate(model, PROMPTS, **options)
+    assert generate(model, PROMPTS, max_new_tokens=30, seed=2, static=True) == wanted
 
 
 @pytest.mark.gpu

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from transformer_zoo.data.encoding import EncodedCorpus, Indices
 from transformer_zoo.errors import UserError
@@ -129,6 +130,36 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, from where copies to a GPU can be asynchronous."""
         return self._map(torch.Tensor.pin_memory)
+
+    def in_general(self, pad_id: int) -> "Batch":
+        """The same pairs as a compiler is to see them, so that one graph with sizes left open fits all batches.
+
+        torch.compile takes a size of 1 for that and no other, and sizes that are equal for one and the same. So there
+        are masks even if nothing is padded, and the least padding that makes the numbers of pairs, source tokens and
+        target tokens three numbers above 1.
+        """
+        n, n_source, n_target = max(len(self.source), 2), max(self.source.size(1), 2), max(self.target_in.size(1), 2)
+        n_source += n_source == n
+        while n_target in (n, n_source):
+            n_target += 1
+
+        def pad(x: torch.Tensor, width: int, value: int = 0) -> torch.Tensor:
+            missing = (0, width - x.size(1), 0, n - len(x))
+            return F.pad(x, missing, value=value) if any(missing) else x
+
+        masks = (
+            torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+            for ids, mask in ((self.source, self.source_mask), (self.target_in, self.target_mask))
+        )
+        source_mask, target_mask = masks
+        return Batch(
+            source=pad(self.source, n_source, pad_id),
+            source_mask=pad(source_mask, n_source),
+            target_in=pad(self.target_in, n_target, pad_id),
+            target_out=pad(self.target_out, n_target, pad_id),
+            target_mask=pad(target_mask, n_target),
+            n_tokens=self.n_tokens,
+        )
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         return Batch(

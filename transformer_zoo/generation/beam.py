@@ -20,6 +20,7 @@ from transformer_zoo.blocks import key_mask, token_ids
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.guesser import Guesser
+from transformer_zoo.generation.inference import look_every
 from transformer_zoo.generation.lookup import Lookup
 from transformer_zoo.generation.search import Hypothesis, Search
 from transformer_zoo.models import DecoderCache, EncoderDecoder, check_draft, check_encoder_decoder, highest_logits
@@ -136,7 +137,8 @@ def beam_search(
         read = _read_guessing(model, draft, search, decoder_cache)
     else:
         read = _read(model, draft, search, decoder_cache)
-    results = _run(search, decoder_cache, read, beam, penalties)
+    forced_steps = set((forced >= 0).any(0).nonzero().flatten().tolist())
+    results = _run(search, decoder_cache, read, beam, penalties, forced_steps, set(limits))
     for i, hypotheses in enumerate(results):
         if not hypotheses:
             raise UserError(
@@ -147,17 +149,27 @@ def beam_search(
 
 
 def _run(
-    search: Search, cache: DecoderCache, read: Iterator[Tensor], beam: int, penalties: Sequence[float]
+    search: Search,
+    cache: DecoderCache,
+    read: Iterator[Tensor],
+    beam: int,
+    penalties: Sequence[float],
+    forced_steps: Collection[int],
+    limits: Collection[int],
 ) -> list[list[Hypothesis]]:
-    """Step by step until every source is done; those that are leave the batch."""
-    forced_steps = set((search.forced >= 0).any(0).nonzero().flatten().tolist())
-    limits = set(search.limits.tolist())
+    """Step by step until every source is done; those that are leave the batch.
+
+    In forced_steps some source has a token forced, and limits are the lengths at which some source ends.
+    """
     origin = list(range(len(search.tokens)))  # which source a row is
     results: list[list[Hypothesis]] = [[] for _ in origin]
     for step, (penalty, logits) in enumerate(zip(penalties, read, strict=False)):
         adapt()
         is_forced, is_last = step in forced_steps, step + 1 in limits
-        n_live = search.advance(logits.float(), beam, penalty, is_forced=is_forced, is_last=is_last)
+        search.advance(logits.float(), beam, penalty, is_forced=is_forced, is_last=is_last)
+        if (step + 1) % look_every(search.tokens.device) and step + 1 < len(penalties):
+            continue
+        n_live = search.narrow()
         done = [row for row, (n, i) in enumerate(zip(n_live, origin, strict=True)) if not n and not results[i]]
         if done:
             for row, hypotheses in zip(done, search.finished(done), strict=True):

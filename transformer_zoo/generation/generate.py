@@ -16,6 +16,7 @@ from transformer_zoo.generation.sampling import Sampling
 from transformer_zoo.models import DecoderOnly, check_decoder_only, check_draft
 
 _SEEDS = 2**63
+_NOT_FINITE = -1  # in place of a token
 End = Literal["eos", "stop", "length"]
 
 
@@ -194,40 +195,57 @@ class _Writing:
     def tokens(self) -> Iterator[NewToken]:
         """All of them, as they come."""
         while self.live:
-            only = self.rows[self.live[0]]
-            length = len(only)
-            guess = self.guesser.guess(only, self.reader.room) if len(self.live) == 1 else []
-            with evaluating(self.reader.model, torch.float32):
-                logits = self.reader.read([self.rows[i] for i in self.live], guess)  # (B, 1 + G, V)
-            for right in range(1 + len(guess)):
-                new = self._append(logits[:, right])
+            places = list(range(len(self.live)))  # of the rows that go on, among those that were read
+            for column in self._columns():
+                if any(column[i] == _NOT_FINITE for i in places):
+                    raise UserError("the model's logits are not finite: its weights are damaged, or too narrow a dtype")
+                new = [self._append(self.live[i], column[i]) for i in places]
                 yield from new
-                kept = [place for place, token in enumerate(new) if token.end is None]
-                if not (kept and right < len(guess) and new[0].token == guess[right]):
+                places = [i for i, token in zip(places, new, strict=True) if token.end is None]
+                if not places:
                     break
-            if guess:
-                self.reader.drop(len(guess) - right)
-                self.guesser.learn(only[length:])
-            self._keep(kept)
+            self._keep(places)
 
-    def _append(self, logits: Tensor) -> list[NewToken]:
-        """The next token of each live row, by its logits (B, V)."""
+    def _columns(self) -> Iterator[list[int]]:
+        """The next tokens of the live rows, B at a time: as many as can be chosen before anybody has to look."""
+        rows = [self.rows[i] for i in self.live]
+        guess = self.guesser.guess(rows[0], self.reader.room) if len(rows) == 1 else []
+        missing = max(self.limits[i] - len(self.rows[i]) for i in self.live)
+        with evaluating(self.reader.model, torch.float32):
+            logits = self.reader.read(rows, guess)  # (B, 1 + G, V)
+            chosen = [self._choose(logits[:, 0])]
+            for _ in range(self.reader.ahead(missing - 1)):
+                logits = self.reader.go_on(chosen[-1].clamp_min(0))  # (B, 1, V)
+                chosen.append(self._choose(logits[:, 0]))
+        yield from look(chosen)
+        if guess:
+            yield from self._guessed(guess, logits)
+
+    def _guessed(self, guess: list[int], logits: Tensor) -> Iterator[list[int]]:
+        """What follows the token that was chosen first, as far as the guess is right: logits (1, 1 + G, V)."""
+        [row] = self.live
+        right, length = 0, len(self.rows[row]) - 1
+        while right < len(guess) and self.rows[row][-1] == guess[right]:
+            right += 1
+            yield from look([self._choose(logits[:, right])])
+        self.reader.drop(len(guess) - right)
+        self.guesser.learn(self.rows[row][length:])
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        """The next token of each live row, by its logits (B, V): (B,)."""
         chosen = self.sampling.choose(logits, [self.generators[i] for i in self.live], self.seen)[:, None]  # (B, 1)
-        if not logits.gather(1, chosen).isfinite().all():  # where there is a NaN or an infinity, it is chosen
-            raise UserError("the model's logits are not finite: its weights are damaged, or too narrow a dtype")
         if self.seen is not None:
             self.seen.scatter_(1, chosen, True)
-        tokens = zip(self.live, chosen[:, 0].tolist(), strict=True)
-        return [NewToken(row, token, self._end(row, token)) for row, token in tokens]
+        # Where there is a NaN or an infinity, it is chosen.
+        return chosen.where(logits.gather(1, chosen).isfinite(), _NOT_FINITE)[:, 0]
 
-    def _end(self, row: int, token: int) -> End | None:
-        """Append it, and say whether it is the row's last."""
+    def _append(self, row: int, token: int) -> NewToken:
         self.rows[row].append(token)
         if token in self.ends:
-            return "eos"
+            return NewToken(row, token, "eos")
         if self.stop is not None and self.stop(row, token):
-            return "stop"
-        return "length" if len(self.rows[row]) == self.limits[row] else None
+            return NewToken(row, token, "stop")
+        return NewToken(row, token, "length" if len(self.rows[row]) == self.limits[row] else None)
 
     def _keep(self, kept: list[int]) -> None:
         """Of the live rows these go on."""
@@ -250,12 +268,18 @@ class _Writing:
         return self.reader.draft(self.rows[self.live[0]][-1], n, choose)
 
 
+def look(chosen: Sequence[Tensor]) -> list[list[int]]:
+    """Waits for tokens, (B,) each time."""
+    columns: list[list[int]] = torch.stack(list(chosen)).tolist()
+    return columns
+
+
 def _seen(rows: list[list[int]], vocab_size: int, device: torch.device) -> Tensor:
     """(B, V) booleans: the tokens of each row."""
-    seen = torch.zeros(len(rows), vocab_size, dtype=torch.bool, device=device)
+    seen = torch.zeros(len(rows), vocab_size, dtype=torch.bool)
     for row, tokens in zip(seen, rows, strict=True):
         row[tokens] = True
-    return seen
+    return seen.to(device)
 
 
 def _rows(prompts: Sequence[Sequence[int]] | Tensor) -> list[list[int]]:

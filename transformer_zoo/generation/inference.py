@@ -9,6 +9,16 @@ from torch import Tensor
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.threads import adapt
 
+LOOK_EVERY = {"cuda": 8}
+
+
+def look_every(device: torch.device) -> int:
+    """Steps between two looks of the CPU at what was chosen, for which it waits: on a GPU 8, elsewhere 1.
+
+    In between the GPU has work to do at any time. Up to 7 steps are done in vain for a text that has ended.
+    """
+    return LOOK_EVERY.get(device.type, 1)
+
 
 def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor | None]:
     """Rows of ids as one (B, T) tensor, and its mask (B, T), True for what is real; None where all is."""

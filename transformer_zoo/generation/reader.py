@@ -10,8 +10,12 @@ from torch import Tensor
 
 from transformer_zoo.blocks import StaticKVCache
 from transformer_zoo.errors import UserError
+from transformer_zoo.generation.inference import look_every
 from transformer_zoo.models import DecoderOnly, highest_logits
 from transformer_zoo.models.cache import DecoderCache
+
+CAPACITY = 256
+"""A static cache has room for a multiple of so many tokens: its step is compiled once for all texts of like lengths."""
 
 
 def context_start(length: int, max_seq_len: int, stride: int) -> int:
@@ -39,7 +43,7 @@ class Reader:
         never: tokens whose logits are -inf.
         static: the cache shows attention its whole capacity, and rows that have ended stay in it, so that every step
             has the same shapes: on a GPU it is captured, and repeated without a word from Python.
-        compile: compile that step.
+        compile: compile that step: one graph for a number of rows, padded or not, and `CAPACITY` tokens of capacity.
     """
 
     def __init__(
@@ -61,7 +65,8 @@ class Reader:
         self.use_cache, self.static = cache, static or compile
         self.draft_model = draft
         self.scorer = draft if greedy and not compile and model.head_weight.device.type == "cpu" else None
-        self.capacity = min(longest, model.config.max_seq_len)
+        room = -(-longest // CAPACITY) * CAPACITY if self.static else longest
+        self.capacity = min(room, model.config.max_seq_len)
         self.device = model.head_weight.device
         self.never = torch.tensor(sorted(never), device=self.device) if never else None
         self.step: Callable[[Tensor], Tensor] = self._step
@@ -69,8 +74,10 @@ class Reader:
             self.step = torch.compile(self._step, fullgraph=True, dynamic=False)
         self.starts: list[int] = []  # of the context of each row in the cache
         self.places: list[int] = []  # of the rows that have not ended, in the cache
+        self.live: Tensor | None = None  # the same, of a static cache where some have ended
         self.length = 0  # tokens in the cache, padding included
         self.cache: DecoderCache
+        self.ids: Tensor  # (B, 1), what a static step reads
         self.captured: _Captured | None = None
         self.mask: Tensor | None = None  # (B, capacity), True but for padding
         self.positions: Tensor | None = None  # (B, 1), of the last token; None: without padding, the cache knows
@@ -91,7 +98,7 @@ class Reader:
             return self._last_logits(self.model.hidden(ids, cache=self.cache), 1 + len(guess))
         starts = [context_start(len(row), self.model.config.max_seq_len, self.stride) for row in rows]
         if self.use_cache and starts == self.starts and self.length < self.capacity:
-            return self._read_last([row[-1] for row in rows])
+            return self.go_on(torch.tensor([row[-1] for row in rows], device=self.device))
         return self._read_all([row[start:] for row, start in zip(rows, starts, strict=True)], starts)
 
     @property
@@ -100,6 +107,29 @@ class Reader:
         if not self.starts or len(self.places) > 1 or not self.use_cache or self.static or self.mask is not None:
             return 0
         return self.capacity - self.length - 1
+
+    def ahead(self, wanted: int) -> int:
+        """How many of the wanted tokens can follow by `go_on` before anybody looks at what was chosen."""
+        if not (self.use_cache and self.static):
+            return 0
+        return max(0, min(wanted, look_every(self.device) - 1, self.capacity - self.length))
+
+    def go_on(self, newest: Tensor) -> Tensor:
+        """Logits in float32 after one more token (B,) of each row: (B, 1, V).
+
+        The cache has room for it, and no row's context moves.
+        """
+        self.length += 1
+        if not self.static:
+            return self.step(newest[:, None])
+        if self.live is None:
+            self.ids.copy_(newest[:, None])
+        else:
+            self.ids.index_copy_(0, self.live, newest[:, None])
+        if self.device.type == "cuda" and self.captured is None:
+            self.captured = _Captured(self.step, self.ids, self._state())
+        logits = self.step(self.ids) if self.captured is None else self.captured()
+        return logits if self.live is None else logits.index_select(0, self.live)
 
     def draft(self, newest: int, n: int, choose: Callable[[Tensor], Tensor]) -> list[int]:
         """A guess of n tokens, at most `room`, after the only row: what the draft would write.
@@ -127,7 +157,10 @@ class Reader:
         """Only these rows go on, in this order."""
         self.starts = [self.starts[i] for i in kept]
         self.places = [self.places[i] for i in kept]
-        if not self.use_cache or self.static:
+        if not self.use_cache:
+            return
+        if self.static:
+            self.live = torch.tensor(self.places, dtype=torch.int64, device=self.device)
             return
         rows = torch.tensor(kept, dtype=torch.int64, device=self.device)
         self.cache.select(rows)
@@ -138,7 +171,7 @@ class Reader:
     def _read_all(self, contexts: Sequence[Sequence[int]], starts: list[int]) -> Tensor:
         lengths = [len(context) for context in contexts]
         n = self.length = max(lengths)
-        self.starts, self.places = starts, list(range(len(contexts)))
+        self.starts, self.places, self.live = starts, list(range(len(contexts))), None
         # Any token does for padding: nobody sees it.
         padded = [[0] * (n - len(context)) + list(context) for context in contexts]
         ids = torch.tensor(padded, device=self.device)  # (B, T)
@@ -152,7 +185,7 @@ class Reader:
             positions = (mask[:, :n].cumsum(1) - 1).clamp_min(0)  # (B, T)
             self.positions = positions[:, -1:].clone()
             mask = mask if self.static else mask[:, :n]
-        self.captured = None
+        self.ids, self.captured = ids[:, -1:].clone(), None
         return self._last_logits(self.model.hidden(ids, mask, positions, self.cache))
 
     def _mask_padding(self, padding: Sequence[int]) -> Tensor | None:
@@ -160,17 +193,6 @@ class Reader:
         if not any(padding):
             return None
         return torch.arange(self.capacity, device=self.device) >= torch.tensor(padding, device=self.device)[:, None]
-
-    def _read_last(self, tokens: Sequence[int]) -> Tensor:
-        self.length += 1
-        if not self.static:
-            return self.step(torch.tensor(tokens, device=self.device)[:, None])
-        ids = torch.zeros(self.cache.layers[0].keys.size(0), 1, dtype=torch.int64)
-        ids[self.places, 0] = torch.tensor(tokens)
-        step = self.step
-        if self.device.type == "cuda":
-            step = self.captured = self.captured or _Captured(self.step, len(ids), self._state())
-        return step(ids.to(self.device))[self.places]
 
     def _step(self, ids: Tensor) -> Tensor:
         """(B, 1) -> (B, 1, V)."""
@@ -205,30 +227,33 @@ class _Captured:
     """A step recorded as one CUDA graph: its hundreds of kernels start without Python's help.
 
     The steps that it takes to get there write past the end of the cache's content, where later steps write anyway.
+
+    Args:
+        step: (B, 1) -> (B, 1, V).
+        ids: what it will always read.
+        state: what it counts up.
     """
 
-    def __init__(self, step: Callable[[Tensor], Tensor], batch: int, state: Sequence[Tensor]) -> None:
-        self.ids = torch.zeros(batch, 1, dtype=torch.int64, device=state[0].device)
+    def __init__(self, step: Callable[[Tensor], Tensor], ids: Tensor, state: Sequence[Tensor]) -> None:
         before = [tensor.clone() for tensor in state]
-        with torch.cuda.device(self.ids.device):  # which need not be the current one
+        with torch.cuda.device(ids.device):  # which need not be the current one
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(2):  # libraries choose and prepare their kernels; torch.compile compiles
-                    step(self.ids)
+                    step(ids)
                     self._restore(state, before)
             torch.cuda.current_stream().wait_stream(side)
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
-                self.logits = step(self.ids)
+                self.logits = step(ids)
             self._restore(state, before)
 
     def _restore(self, state: Sequence[Tensor], before: Sequence[Tensor]) -> None:
         for tensor, value in zip(state, before, strict=True):
             tensor.copy_(value)
 
-    def __call__(self, ids: Tensor) -> Tensor:
-        """(B, 1) -> (B, 1, V), to be used before the next call."""
-        self.ids.copy_(ids)
+    def __call__(self) -> Tensor:
+        """(B, 1, V), to be used before the next call."""
         self.graph.replay()
         return self.logits

@@ -47,6 +47,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
     Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
     """
+    if logits.device.type != "cpu":  # which rows need more than `_ENOUGH` would have to be waited for
+        return _keep_nucleus(logits, *logits.sort(dim=-1, descending=True, stable=True), p)
     kept = _keep_nucleus(logits, *logits.topk(min(_ENOUGH, logits.size(-1))), p)
     short = kept.isneginf().all(-1)  # rows that need more than `_ENOUGH` tokens, for each row to decide alone
     if short.any():

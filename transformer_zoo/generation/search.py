@@ -80,12 +80,10 @@ class Search:
             scored=scored,
         )
 
-    def advance(self, logits: Tensor, beam: int, penalty: float, *, is_forced: bool, is_last: bool) -> list[int]:
+    def advance(self, logits: Tensor, beam: int, penalty: float, *, is_forced: bool, is_last: bool) -> None:
         """One step, by logits (S, W, V), float32, overwritten.
 
         is_forced, is_last: of some source, a token is forced, or the limit is reached.
-
-        Returns how many hypotheses of each source live on.
         """
         n = self.tokens.size(2)  # tokens of a continuation
         forced = self.forced[:, n - 1] if is_forced else None
@@ -113,13 +111,22 @@ class Search:
         can_win = live / self.lenient > self.done_scores[:, -1:]
         if beam == 1:
             can_win &= self.done_scores[:, -1:] == -math.inf
-        n_live: list[int] = can_win.sum(1).tolist()  # the step's one wait for the device
-        width = max(1, *n_live)
         log_probs = live if self.scored else torch.zeros_like(live)  # a sum of logits would say nothing
-        self.log_probs = log_probs.masked_fill(~can_win, -math.inf)[:, :width]
-        self.tokens = texts[:, :width]
-        own = torch.eye(width, dtype=torch.bool, device=logits.device).expand(len(n_live), -1, -1)
-        self.ancestors = torch.cat([_children(self.ancestors, parents[:, :width]), own], 2)
+        self.log_probs = log_probs.masked_fill(~can_win, -math.inf)
+        self.tokens = texts
+        own = torch.eye(texts.size(1), dtype=torch.bool, device=logits.device).expand(len(texts), -1, -1)
+        self.ancestors = torch.cat([_children(self.ancestors, parents), own], 2)
+
+    def narrow(self) -> list[int]:
+        """How many hypotheses of each source live on, for which the device is waited for; the others are forgotten.
+
+        It is for the time between two steps.
+        """
+        n_live: list[int] = (self.log_probs > -math.inf).sum(1).tolist()  # the first ones
+        width = max(1, *n_live)
+        n_slots = self.ancestors.size(2) - self.tokens.size(1) + width
+        self.log_probs, self.tokens = self.log_probs[:, :width], self.tokens[:, :width]
+        self.ancestors = self.ancestors[:, :width, :n_slots]
         return n_live
 
     def _cut(self, texts: Tensor, live: Tensor, ending: Tensor, beam: int, penalty: float) -> tuple[Tensor, Tensor]:

@@ -144,10 +144,11 @@ def highest_logits(model: Model, draft: Model | None, hidden: Tensor) -> Tensor:
     Returns:
         (..., V).
     """
+    if draft is None or hidden.device.type != "cpu":
+        return model.logits(hidden)
     n_rows = hidden.numel() // hidden.size(-1)
-    is_float32 = hidden.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
-    helps = hidden.device.type == "cpu" and is_float32 and n_rows <= _MOST_ROWS
-    return (model if draft is None or not helps else draft).logits(hidden)
+    is_float32 = hidden.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return (draft if is_float32 and n_rows <= _MOST_ROWS else model).logits(hidden)
 
 
 _MOST_ROWS = 16  # with more, multiplying takes longer than reading

@@ -46,10 +46,14 @@ JOINING = timedelta(minutes=10)  # in which all processes of a run must have sta
 WAITING = timedelta(days=1)  # for another one, which may validate for long; that it is there the heartbeat knows
 
 _heartbeat: Heartbeat | None = None
+_CPU = torch.device("cpu")
 
 
 def start(here: World, device: torch.device) -> None:
     """Joins the processes: NCCL between GPUs, gloo between CPUs. From then on the death of one ends all.
+
+    What processes tell each other about a run goes from CPU to CPU also where GPUs train: it would have to wait until
+    they have worked off what they were given.
 
     Raises:
         UserError: they do not find each other.
@@ -62,7 +66,7 @@ def start(here: World, device: torch.device) -> None:
     host = os.environ["MASTER_ADDR"]
     try:
         store = next(rendezvous("env://", here.rank, here.size, timeout=JOINING))[0]
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=WAITING)
         store.set_timeout(WAITING)
         _heartbeat = Heartbeat(here.rank, here.size, host, broadcast)
@@ -144,13 +148,13 @@ def broadcast(value: T) -> T:
     """The first process's `value`, everywhere."""
     if dist.is_initialized():
         box = [value]
-        dist.broadcast_object_list(box)
+        dist.broadcast_object_list(box, device=_CPU)
         return box[0]
     return value
 
 
-def any_of(flag: bool, device: torch.device) -> bool:
+def any_of(flag: bool) -> bool:
     """Whether `flag` is true in any process."""
     if dist.is_initialized():
-        return bool(all_sum(torch.tensor(float(flag), device=device)).item())
+        return bool(all_sum(torch.tensor(float(flag), device=_CPU)))
     return flag

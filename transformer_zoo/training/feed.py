@@ -52,7 +52,11 @@ def cut(plan: Sequence[Any], accumulate: int, world: World) -> list[list[Any]]:
 
 
 class Feed:
-    """Loads micro-batches; for a GPU a thread prepares the next updates in pinned memory meanwhile."""
+    """Loads micro-batches; for a GPU a thread prepares the next updates in pinned memory meanwhile.
+
+    From there they are copied without waiting, in order with the work on them; torch keeps the memory until the copy is
+    done, and uses it again.
+    """
 
     def __init__(
         self,
@@ -71,6 +75,8 @@ class Feed:
         return self._load(epoch, update)
 
     def _load(self, epoch: int, update: int) -> Generator[Update, None, None]:
+        if self.device.type == "cuda":  # of this thread; pinned memory belongs to one
+            torch.cuda.set_device(self.device)
         while True:
             updates = cut(self.plan(epoch), self.accumulate, self.world)
             for number in range(update, len(updates)):

@@ -139,8 +139,11 @@ class GptObjective(nn.Module):
         add_up_sparsely(model, model.head_weight)
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Compiles training from the tokens to the loss; samples have their own shapes."""
-        self._compiled = torch.compile(self._loss, *args, **options)
+        """Compiles training from the tokens to the loss; samples have their own shapes.
+
+        Two graphs at most: of the batches of an epoch, and of its last one, which may have fewer windows.
+        """
+        self._compiled = torch.compile(self._loss, *args, **{"dynamic": False, **options})
 
     def forward(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         tensors = batch.ids, batch.targets, batch.positions, batch.documents

@@ -191,15 +191,15 @@ class Trainer:
             return "patience"
         late = limits.max_minutes is not None and done.seconds >= 60 * limits.max_minutes
         # Clocks differ between processes, which must all stop at the same update.
-        if limits.max_minutes is not None and distributed.any_of(late, self.device):
+        if limits.max_minutes is not None and distributed.any_of(late):
             return "max_minutes"
         return ""
 
     def _told_to_stop(self, signals: StopSignals) -> bool:
-        # Asking the others makes a GPU wait for its queue: only now and then where there are others.
+        # To ask the others is to wait for them: only now and then where there are any.
         if self.world.size > 1 and self.progress.step % 10:
             return False
-        return distributed.any_of(signals.received, self.device)
+        return distributed.any_of(signals.received)
 
     def _update(self, micro_batches: list[Batch]) -> None:
         """Forward, backward, clip, step."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -252,25 +253,21 @@ class TranslationObjective(nn.Module):
         add_up_sparsely(model, model.head_weight)
         config = model.config
         if config.zero_pad and config.bos_id == config.pad_id and model.head is None:
-            pad = torch.tensor([config.pad_id])
-            model.head_weight.register_hook(lambda grad: grad.index_fill(0, pad.to(grad.device), 0))
+            model.head_weight.register_hook(partial(_without_row, row=config.pad_id))
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compiles training from the tokens to the loss; beam search has its own shapes.
 
-        One graph for all lengths instead of one for each.
+        One graph for all batches (see `Batch.in_general`) whose logits come in as many chunks: 1, 2, 4, 8 or 16, and
+        mostly the same. As many again where a batch is longer than `max_seq_len`, for which fixed positions are
+        computed instead of looked up.
         """
         self._compiled = torch.compile(self._loss, *args, **{"dynamic": True, **options})
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        ids = batch.source, batch.target_in, batch.target_out
-        source_mask, target_mask = batch.source_mask, batch.target_mask
         if self._compiled is None or not self.training:
-            return self._loss(*ids, source_mask, target_mask, batch.n_tokens)
-        # One graph: without a mask where nothing is padded there would be four, and with the number of tokens many.
-        source_mask = torch.ones_like(batch.source, dtype=torch.bool) if source_mask is None else source_mask
-        target_mask = torch.ones_like(batch.target_in, dtype=torch.bool) if target_mask is None else target_mask
-        return self._compiled(*ids, source_mask, target_mask)
+            return self._loss(*_tensors(batch), batch.n_tokens)
+        return self._compiled(*_tensors(batch.in_general(self.model.config.pad_id)))
 
     def _loss(
         self,
@@ -288,6 +285,16 @@ class TranslationObjective(nn.Module):
         return linear_cross_entropy(
             hidden, self.model.head_weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing
         )
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    return batch.source, batch.target_in, batch.target_out, batch.source_mask, batch.target_mask
+
+
+def _without_row(grad: Tensor, row: int) -> Tensor:
+    grad = grad.clone()
+    grad[row].zero_()
+    return grad
 
 
 def mean_nll(objective: TranslationObjective, batches: Iterable[Batch]) -> float:
