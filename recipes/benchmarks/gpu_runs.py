@@ -53,7 +53,10 @@ def scores(run: Path, made_up: bool) -> Iterator[Figure]:
     test, seconds = results["tests"][SPLITS[2]], trained[-1]["seconds"]
     ended = f"{results['step']:,} updates, ended by {results['ended_by']}; {test['signatures']['bleu']}"
     yield Figure("updates", results["step"], "", 8000, note=f"ended by {results['ended_by']}")
-    yield Figure("training", seconds / 60, "min", note="validations and checkpoints included")
+    if results["ended_by"] == "max_updates":
+        yield Figure("training", seconds / 60, "min", note="validations and checkpoints included")
+    else:
+        yield Figure("training", unit="min", note=f"not at its end after {seconds / 60:.2f} minutes")
     yield Figure("an update", 1000 * seconds / results["step"], "ms")
     if made_up:
         yield Figure("BLEU of made-up text", test["bleu"], note=ended)

@@ -96,14 +96,16 @@ class Setting:
     def tokens(self) -> tuple[NDArray[np.int64], str]:
         """Tokens of GPT-2, and where they come from: books where they lie beside the script, else made up."""
         books = self.files / "books" / "train.txt.gz"
-        if books.is_file() and (self.files / "tiktoken").is_dir() and not self.rehearsal:
-            os.environ["TIKTOKEN_CACHE_DIR"] = str(self.files / "tiktoken")
-            import tiktoken
+        if not books.is_file():
+            return zipf(self.size(2_000_000, 5000), self.size(50257, 131)), "made up, by Zipf's law"
+        with gzip.open(books, "rb") as file:
+            text = file.read(8 << 20)
+        if not (self.files / "tiktoken").is_dir():
+            return np.frombuffer(text, np.uint8).astype(np.int64), "books, byte by byte"
+        os.environ["TIKTOKEN_CACHE_DIR"] = str(self.files / "tiktoken")
+        import tiktoken
 
-            with gzip.open(books, "rt", encoding="utf-8") as file:
-                text = file.read(8 << 20)
-            return np.array(tiktoken.get_encoding("gpt2").encode_ordinary(text)), "books"
-        return zipf(2_000_000 if not self.rehearsal else 5000, self.size(50257, 131)), "made up, by Zipf's law"
+        return np.array(tiktoken.get_encoding("gpt2").encode_ordinary(text.decode("utf-8", "ignore"))), "books"
 
     def windows(self, batch: int, length: int, vocab_size: int, number: int = 0) -> TokenBatch:
         """Some windows of `tokens`, on the device; tokens past the vocabulary come round again."""

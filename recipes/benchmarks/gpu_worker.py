@@ -40,6 +40,7 @@ def about(device: torch.device) -> dict[str, str]:
 
 def run(number: int, setting: Setting, say: Say) -> bool:
     """One row; whether the next one can have this process."""
+    torch.set_float32_matmul_precision("high")  # as the trainer has it, and nanoGPT's
     try:
         for figure in ROWS[number].figures(setting):
             say(figure=asdict(figure))

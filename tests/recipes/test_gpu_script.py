@@ -1,5 +1,6 @@
 """The script that waits for a GPU: rehearsed on a machine that lacks packages, its time, its files, its refusals."""
 
+import gzip
 import importlib
 import json
 import os
@@ -259,6 +260,7 @@ class GPT(nn.Module):
 """
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo's own
 def test_nanogpt_runs_in_alternation_where_its_file_is_there(
     gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -273,3 +275,48 @@ def test_nanogpt_runs_in_alternation_where_its_file_is_there(
     figures = {figure.name: figure.value for figure in training.beside_nanogpt(setting, case)}
     ours, theirs = (figures[f"{name}, in alternation"] for name in ("transformer_zoo", "nanoGPT"))
     assert figures["ours / nanoGPT"] == pytest.approx(ours / theirs)
+
+
+def test_books_are_read_where_they_lie_beside_it(gpu: Any, tmp_path: Path) -> None:
+    setting: Any = importlib.import_module("recipes.benchmarks.gpu_setting")
+    made_up = setting.Setting(torch.device("cpu"), True, tmp_path).windows(2, 16, 131)
+    (tmp_path / "books").mkdir()
+    text = b"Call me Ishmael. " * 9
+    with gzip.open(tmp_path / "books" / "train.txt.gz", "wb") as file:
+        file.write(text)
+    read = setting.Setting(torch.device("cpu"), True, tmp_path)
+    batch = read.windows(2, 16, 131)
+    assert read.tokens[1] == "books, byte by byte"
+    assert batch.ids.shape == made_up.ids.shape == (2, 16)
+    assert bytes(batch.ids[0].tolist()) == text[:16]
+    assert torch.equal(batch.ids[:, 1:], batch.targets[:, :-1])
+
+
+def test_multi30k_is_taken_whole_or_made_up(gpu: Any, tmp_path: Path) -> None:
+    runs: Any = importlib.import_module("recipes.benchmarks.gpu_runs")
+    made = runs.made_up_text(tmp_path, runs.Setting(torch.device("cpu"), True, tmp_path))
+    for split in runs.SPLITS:
+        sources, targets = (made[split, language].read_text().splitlines() for language in ("en", "de"))
+        assert [len(line.split()) for line in sources] == [len(line.split()) for line in targets]
+    there = tmp_path / "multi30k"
+    there.mkdir()
+    names = [f"{split}.lc.norm.tok.{language}.gz" for split in runs.SPLITS for language in ("en", "de")]
+    for name in names:
+        (there / name).touch()
+    assert [path.name for path in runs.found_text(there).values()] == names
+    (there / names[3]).rename(there / names[3].removesuffix(".gz"))
+    assert runs.found_text(there)["val", "de"].name == "val.lc.norm.tok.de"
+    (there / names[0]).unlink()
+    with pytest.raises(runs.NotHere, match=r"neither train\.lc\.norm\.tok\.en nor .*\.gz is there"):
+        runs.found_text(there)
+
+
+def test_a_run_that_had_no_time_to_end_has_not_reached_its_time(gpu: Any, tmp_path: Path) -> None:
+    runs: Any = importlib.import_module("recipes.benchmarks.gpu_runs")
+    test = {"bleu": 40.5, "signatures": {"bleu": "tok:none"}}
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "seconds": 180}\n{"kind": "valid", "loss": 1}\n')
+    for reason, minutes in (("max_updates", 3.0), ("max_minutes", None)):
+        results = {"step": 6000, "ended_by": reason, "tests": {"test_2016_flickr": test}}
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        figures = {figure.name: figure.value for figure in runs.scores(tmp_path, False)}
+        assert figures == {"updates": 6000, "training": minutes, "an update": 30.0, "BLEU": 40.5}
