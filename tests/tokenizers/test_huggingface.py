@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation.write import TextStream
-from transformer_zoo.tokenizers import HuggingFaceTokenizer
+from transformer_zoo.tokenizers import HuggingFaceTokenizer, TokenizerSettings, make_tokenizer
 
 Hub = Callable[..., Path]
 TEXTS = [
@@ -256,3 +256,12 @@ def test_a_damaged_run_is_named(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "tokenizer_kind.json").write_text(json.dumps(fields), encoding="utf-8")
     with pytest.raises(UserError, match="damaged"):
         HuggingFaceTokenizer.load(tmp_path)
+
+
+def test_a_folder_of_a_recipe_is_named_by_its_field(hub: Hub, tmp_path: Path) -> None:
+    settings = TokenizerSettings(kind="huggingface", folder=str(hub("gpt2")))
+    made = make_tokenizer(settings, [])
+    assert made.fingerprint == HuggingFaceTokenizer.read(hub("gpt2")).fingerprint
+    for folder, message in ((None, "kind 'huggingface' needs one"), (str(tmp_path / "none"), ".*none: no such folder")):
+        with pytest.raises(UserError, match=rf"^tokenizer\.folder: {message}"):
+            make_tokenizer(TokenizerSettings(kind="huggingface", folder=folder), [])

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, naming
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import JsonPieces
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
@@ -51,7 +51,8 @@ class HuggingFaceTokenizer(PiecesTokenizer):
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
         """From the files in a folder."""
         assert settings.folder is not None  # it is needed
-        return cls.read(Path(settings.folder).expanduser())
+        with naming("tokenizer.folder"):
+            return cls.read(Path(settings.folder).expanduser())
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
