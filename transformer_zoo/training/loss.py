@@ -52,7 +52,7 @@ def total_nll(objective: nn.Module, batches: Iterable[Batch]) -> tuple[float, in
     total, n_tokens = torch.zeros((), dtype=torch.float64, device=device), 0
     for batch in batches:
         adapt()
-        total += objective(batch.to(device))[1]
+        total += objective(batch.to(device, non_blocking=True))[1]
         n_tokens += batch.n_tokens
     return total.item(), n_tokens
 
