@@ -40,8 +40,7 @@ RIGHT: dict[Callable[..., Any], dict[str, Any]] = {
 }
 # Made of tensors, other modules or other blocks' results; tested elsewhere.
 MADE_OTHERWISE = {
-    blocks.KVCache, blocks.StaticKVCache, blocks.ProjectedMemory, blocks.Rotation, blocks.Int8Linear,
-    blocks.ScreenedLinear,
+    blocks.KVCache, blocks.StaticKVCache, blocks.ProjectedMemory, blocks.Rotation,
 }  # fmt: skip
 FROM_ZERO = {"offset", "table_size", "pad_id", "batch", "n_kv_heads of a cache", "capacity", "head_dim of a cache"}
 CHOSEN = {"activation", "norm", "kind", "norm_position", "layout"}
@@ -114,9 +113,6 @@ def test_every_public_block_is_in_the_table() -> None:
         (blocks.TokenEmbedding, {"vocab_size": 9, "d_model": 4, "pad_id": 9}, "outside the vocabulary of 9"),
         (blocks.RelativeBias, {"n_heads": 4, "buckets": 3}, "at least 1"),
         (KVCache, {"keys": torch.ones(1, 2, 3, 4), "values": torch.ones(1, 2, 3, 5)}, "expected both"),
-        (blocks.Int8Linear, {"linear": torch.nn.Linear(4, 4).half()}, "expected a linear layer in float32"),
-        (blocks.ScreenedLinear, {"linear": torch.nn.LayerNorm(4)}, "expected a linear layer in float32"),
-        (blocks.pack_weight, {"weight": torch.ones(4, 4).half()}, "float32"),
         (blocks.window_mask, {"queries": torch.arange(3), "keys": torch.arange(3), "window": 0}, "window of 0"),
         (blocks.init_gpt2, {"module": torch.nn.Linear(2, 2), "n_layers": 0}, "n_layers is 0"),
         (blocks.init_gpt2, {"module": torch.nn.Linear(2, 2), "n_layers": 1, "std": -1.0}, "std is -1.0"),
@@ -139,12 +135,6 @@ def test_attend_refuses_what_attention_does(changes: dict[str, float]) -> None:
     function = blocks.attend if "dropout" in changes else lambda q, k, v, **how: blocks.attention_weights(q, k, **how)
     with pytest.raises(ValueError, match="expected"):
         function(x, x, x, **changes)
-
-
-@pytest.mark.parametrize("p", [1.0, -0.1, math.nan, 2])
-def test_dropout_as_a_function_too(p: float) -> None:
-    with pytest.raises(ValueError, match="probability"):
-        blocks.dropout(torch.ones(3), p)
 
 
 def test_configurations_refuse_the_same() -> None:

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, real, small_gpt, small_model, tokens
 from transformer_zoo.models import DecoderOnly, quantize
-from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens
+from transformer_zoo.training.loss import linear_cross_entropy, select_tokens
 
 # What torch does itself while it differentiates forwards.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -40,13 +40,13 @@ def leaves(model: nn.Module) -> Weights:
 
 def gradient(loss: Callable[[Weights], Tensor], weights: Weights, **options: bool) -> list[Tensor]:
     found = torch.autograd.grad(loss(weights), [*weights.values()], materialize_grads=True, **options)
-    return [x.to_dense() for x in found]
+    return [*found]
 
 
 def product_with_hessian(loss: Callable[[Weights], Tensor], weights: Weights, along: list[Tensor]) -> list[Tensor]:
     first = torch.autograd.grad(loss(weights), [*weights.values()], create_graph=True, materialize_grads=True)
     second = torch.autograd.grad(first, [*weights.values()], along, materialize_grads=True)
-    return [x.to_dense() for x in second]
+    return [*second]
 
 
 def difference(loss: Callable[[Weights], Tensor], weights: Weights, along: list[Tensor]) -> list[Tensor]:
@@ -91,7 +91,7 @@ def test_gradients_of_each_example(name: str) -> None:
     for n, found in got.items():
         assert_close(found, torch.stack([each[n] for each in wanted]), rtol=1e-6, atol=1e-9)
     by_hand = torch.autograd.grad(loss_of(model, own := leaves(model), given), [*own.values()], materialize_grads=True)
-    assert_close([found.sum(0) for found in got.values()], [x.to_dense() for x in by_hand], rtol=1e-6, atol=1e-9)
+    assert_close([found.sum(0) for found in got.values()], [*by_hand], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit:DeprecationWarning")
@@ -108,12 +108,10 @@ def test_a_trace_is_the_model(name: str) -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_whole_training_loss(recompute: bool, smoothing: float) -> None:
-    """With the loss that never holds all logits, a sparse embedding and layers that are computed again."""
+    """With the loss that never holds all logits, and layers that are computed again."""
     model = small_gpt(**GPT_VARIANTS["grouped"], dropout=0.0, attention_dropout=0.0).double().train()
     assert isinstance(model, DecoderOnly)
     model.decoder.recompute = recompute
-    add_up_sparsely(model, model.head_weight)
-    assert model.embedding.sparse
     ids, mask = tokens(B, T), real(LENGTHS)
 
     def loss() -> Tensor:
@@ -129,8 +127,8 @@ def test_a_whole_training_loss(recompute: bool, smoothing: float) -> None:
         with torch.no_grad():
             torch._foreach_add_(weights, along, alpha=step)
         moved.append(torch.autograd.grad(loss(), weights))
-    wanted = [(ahead - behind).to_dense() / 2e-6 for ahead, behind in zip(*moved, strict=True)]
-    assert_close([x.to_dense() for x in got], wanted, rtol=1e-4, atol=1e-5)
+    wanted = [(ahead - behind) / 2e-6 for ahead, behind in zip(*moved, strict=True)]
+    assert_close([*got], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_quantized_model_refuses_gradients() -> None:

@@ -9,6 +9,7 @@ import torch
 
 import transformer_zoo as tz
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
+from transformer_zoo.blocks import Linear
 from transformer_zoo.errors import UserError
 from transformer_zoo.generation import beam_search, generate
 from transformer_zoo.models import draft_of, packing
@@ -95,7 +96,7 @@ def test_a_quantized_model_shares_what_is_not_rounded() -> None:
 
 
 def test_what_cannot_be_quantized(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "cpu_has_int8", lambda: True)
+    monkeypatch.setattr(packing, "has_int8", lambda: True)
     for model in (small_gpt().bfloat16(), tz.pack(small_gpt()), tz.quantize(small_gpt())):
         with pytest.raises(UserError, match="only a model in float32 on a CPU is quantized"):
             tz.quantize(model)
@@ -103,7 +104,7 @@ def test_what_cannot_be_quantized(monkeypatch: pytest.MonkeyPatch) -> None:
     assert draft_of(small_gpt()) is None  # too small to gain
     large = small_gpt(vocab_size=900_000)
     assert draft_of(large) is not None
-    monkeypatch.setattr(packing, "cpu_has_int8", lambda: False)
+    monkeypatch.setattr(packing, "has_int8", lambda: False)
     assert draft_of(large) is None
 
 
@@ -246,6 +247,9 @@ def test_torch_quantizes_every_projection_too(build: Callable[..., Any], tied: b
     own_head: dict[str, Any] = {"share_embeddings": "none"} if build is small_model else {"tie_embeddings": False}
     model = build() if tied else build(**own_head)
     n_linear = sum(isinstance(part, torch.nn.Linear) for part in model.modules())
+    for part in model.modules():
+        if type(part) is Linear:
+            part.__class__ = torch.nn.Linear  # of which `torch.ao` asks for the exact type
     quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
     found = sum(type(part) is torch.ao.nn.quantized.dynamic.Linear for part in quantized.modules())
     assert found == n_linear > 10

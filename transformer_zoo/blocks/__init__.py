@@ -7,19 +7,18 @@ Masks are boolean, True = may attend.
 from transformer_zoo.blocks.attention import Attention
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory, StaticKVCache
 from transformer_zoo.blocks.dot_product import attend, attention_weights
-from transformer_zoo.blocks.dropout import Dropout, dropout
+from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.embedding import NgramEmbedding, TokenEmbedding, token_ids
 from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.init import init_gpt2, init_xavier, init_zero_out
 from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
-from transformer_zoo.blocks.linear import Linear, linear, pack_weight
+from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.blocks.masks import causal_mask, check_mask, combine_masks, key_mask, window_mask
 from transformer_zoo.blocks.norm import LayerNorm, RMSNorm, build_norm
 from transformer_zoo.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
 from transformer_zoo.blocks.relative_bias import AlibiBias, RelativeBias
 from transformer_zoo.blocks.residual import residual
 from transformer_zoo.blocks.rotary import LinearScaling, Llama3Scaling, RotaryPositions, Rotation, YarnScaling
-from transformer_zoo.blocks.rounded import Int8Linear, ScreenedLinear
 
 __all__ = [
     "AlibiBias",
@@ -28,7 +27,6 @@ __all__ = [
     "Dropout",
     "EncoderLayer",
     "FeedForward",
-    "Int8Linear",
     "KVCache",
     "LayerNorm",
     "LearnedPositions",
@@ -41,7 +39,6 @@ __all__ = [
     "RelativeBias",
     "RotaryPositions",
     "Rotation",
-    "ScreenedLinear",
     "SinusoidalPositions",
     "StaticKVCache",
     "TokenEmbedding",
@@ -52,13 +49,10 @@ __all__ = [
     "causal_mask",
     "check_mask",
     "combine_masks",
-    "dropout",
     "init_gpt2",
     "init_xavier",
     "init_zero_out",
     "key_mask",
-    "linear",
-    "pack_weight",
     "residual",
     "sinusoids",
     "token_ids",

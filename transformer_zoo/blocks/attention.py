@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformer_zoo.blocks.arguments import check_flags, check_positive, check_probabilities, check_sizes
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dot_product import attend, attention_weights, per_query_head
-from transformer_zoo.blocks.linear import Linear, in_autocast_dtype
+from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.blocks.masks import causal_mask, check_mask, combine_masks
 from transformer_zoo.blocks.norm import RMSNorm
 from transformer_zoo.blocks.rotary import Rotation
@@ -121,7 +121,6 @@ class Attention(nn.Module):
             ValueError: a mask that is not boolean, a bias that is, or shapes that do not fit.
         """
         self.check_mask(x, memory, mask, cache)  # before the cache takes anything
-        x = in_autocast_dtype(x)  # once for all projections
         queries = self._split_heads(self.q_proj(x), self.q_norm)  # (B, H, Tq, Dh)
         if rotary is not None:
             queries = rotary.apply(queries)
@@ -181,7 +180,6 @@ class Attention(nn.Module):
 
     def project_memory(self, memory: Tensor, rotary: Rotation | None = None) -> ProjectedMemory:
         """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used at every decoding step."""
-        memory = in_autocast_dtype(memory)
         keys, values = self._split_heads(self.k_proj(memory), self.k_norm), self._split_heads(self.v_proj(memory))
         return ProjectedMemory(keys if rotary is None else rotary.apply(keys), values)
 

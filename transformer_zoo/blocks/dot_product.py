@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transformer_zoo.blocks.arguments import check_positive, check_probabilities
-from transformer_zoo.blocks.dropout import dropout as drop
 from transformer_zoo.blocks.masks import causal_mask, check_bias, check_mask
 from transformer_zoo.kernels.attention import fit_kernels
 from transformer_zoo.kernels.cpu import cpu_has_bfloat16, float32_is_as_fast
 from transformer_zoo.kernels.derivatives import differentiable, is_plain, is_transformed
+from transformer_zoo.kernels.dropping import dropout as drop
 
 
 def attend(
@@ -66,7 +66,7 @@ def attend(
         if queries.device.type == "cpu" and not is_plain():
             keys, values, mask, bias = _fill_vector(keys, values, mask, bias)
         weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=scale, softcap=softcap)
-        return drop(weights, dropout) @ per_query_head(values, queries)  # (B, H, Tq, Dh)
+        return (drop(weights, dropout) if dropout else weights) @ per_query_head(values, queries)  # (B, H, Tq, Dh)
     out = _fused(queries, keys, values, mask, bias, is_causal, dropout, scale)
     if dropout > 0:  # what was dropped is known to the kernel alone
         return out

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_flags, check_sizes
 from transformer_zoo.blocks.masks import described
-from transformer_zoo.kernels.derivatives import differentiable, is_plain, is_transformed
+from transformer_zoo.kernels.projection import linear
 
 
 def token_ids(ids: Any, name: str = "ids", *, dim: int | None = 2) -> Tensor:
@@ -40,10 +40,6 @@ class TokenEmbedding(nn.Module):
         d_model: D.
         pad_id: the row that is zero and receives no gradient from the input side; None: no such row.
         scale: multiply by sqrt(d_model).
-
-    Attributes:
-        sparse: on a CPU, the matrix's gradient from lookups is a sparse tensor. Faster where it also gets a dense one,
-            to which it is added; on its own, few optimizers take it.
     """
 
     def __init__(self, vocab_size: int, d_model: int, *, pad_id: int | None = None, scale: bool = True) -> None:
@@ -55,7 +51,6 @@ class TokenEmbedding(nn.Module):
             raise ValueError(f"pad_id is {pad_id}, outside the vocabulary of {vocab_size}")
         self.pad_id = pad_id
         self.scale = d_model**0.5 if scale else 1.0
-        self.sparse = False
         self.weight = nn.Parameter(torch.empty(vocab_size, d_model).normal_(std=d_model**-0.5))
         if pad_id is not None:
             with torch.no_grad():
@@ -64,15 +59,12 @@ class TokenEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """ids (B, T), integers of any type -> (B, T, D)."""
         ids = token_ids(ids, dim=None)
-        sparse = self.sparse and ids.device.type == "cpu" and not is_plain()
-        vectors = F.embedding(ids, self.weight, self.pad_id, sparse=sparse)  # (B, T, D)
-        if sparse:
-            vectors = differentiable(vectors, lambda weight: F.embedding(ids, weight, self.pad_id), self.weight)
+        vectors = F.embedding(ids, self.weight, self.pad_id)  # (B, T, D)
         return vectors if self.scale == 1 else vectors * self.scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The tied output projection: (..., D) -> (..., V)."""
-        return F.linear(hidden, self.weight)
+        return linear(hidden, self.weight)
 
     def extra_repr(self) -> str:
         return f"{self.weight.size(0)}, {self.weight.size(1)}, pad_id={self.pad_id}, scale={self.scale:g}"
@@ -129,18 +121,8 @@ class NgramEmbedding(nn.Module):
                 before = before.masked_fill(~same, -1)
             key = (key + 2) * _MIX + before  # products wrap around, everywhere alike
             rows.append(((key * _MIX) >> 32) % self.rows + (back - 1) * self.rows)
-        bags = torch.stack(rows, dim=-1).flatten(0, 1)  # (B T, n - 1)
-        return self._sums(bags).view(*ids.shape, self.weight.size(1))  # (B, T, D)
-
-    def _sums(self, bags: Tensor) -> Tensor:
-        """The sum of the rows in each bag: (N, n - 1) -> (N, D)."""
-
-        def formula(weight: Tensor) -> Tensor:
-            return F.embedding(bags, weight).sum(1)
-
-        if is_transformed():
-            return formula(self.weight)
-        return differentiable(F.embedding_bag(bags, self.weight, mode="sum"), formula, self.weight)
+        bags = torch.stack(rows, dim=-1)  # (B, T, n - 1)
+        return F.embedding(bags, self.weight).sum(2)  # (B, T, D)
 
     def extra_repr(self) -> str:
         return f"n={self.n}, rows={self.rows}, {self.weight.size(1)}"

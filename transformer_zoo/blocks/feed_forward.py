@@ -1,7 +1,6 @@
 """The position-wise feed-forward network, section 3.3 of "Attention Is All You Need", and its gated variants."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,43 +8,12 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_choice, check_flags, check_probabilities, check_sizes
 from transformer_zoo.blocks.dropout import Dropout
-from transformer_zoo.blocks.linear import Linear, in_autocast_dtype
-from transformer_zoo.kernels.derivatives import is_plain
+from transformer_zoo.blocks.linear import Linear
+from transformer_zoo.kernels.activation import relu_squared
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
-
-
-class _ReluSquared(torch.autograd.Function):
-    """max(0, x)^2, whose gradient 2 max(0, x) is at hand: differentiated step by step it is four passes more.
-
-    max(0, x) is an output too, so that torch knows what the gradient was computed from.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        positive = F.relu(x)
-        ctx.save_for_backward(positive)
-        ctx.set_materialize_grads(False)
-        return positive.square(), positive
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Tensor | None:
-        (positive,) = ctx.saved_tensors
-        of_square, of_positive = grads
-        grad = None if of_square is None else (of_square * positive).mul_(2)
-        if of_positive is not None:  # asked for by a second derivative only
-            step = of_positive * (positive > 0)
-            grad = step if grad is None else grad + step
-        return grad
-
-
-def _relu_squared(x: Tensor) -> Tensor:
-    if not torch.is_grad_enabled() or is_plain():
-        return F.relu(x).square()
-    out: Tensor = _ReluSquared.apply(x)[0]  # type: ignore[no-untyped-call]
-    return out
 
 
 def _quick_gelu(x: Tensor) -> Tensor:
@@ -54,7 +22,7 @@ def _quick_gelu(x: Tensor) -> Tensor:
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
-    "relu_squared": _relu_squared,
+    "relu_squared": relu_squared,
     "gelu": F.gelu,
     "gelu_tanh": _gelu_tanh,
     "quick_gelu": _quick_gelu,
@@ -109,7 +77,6 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = in_autocast_dtype(x)
         if self.gate_proj is None:
             inner = self.activation(self.up_proj(x))  # (..., d_ff)
         else:

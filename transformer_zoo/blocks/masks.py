@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transformer_zoo.kernels.derivatives import is_traced
+
 
 def check_mask(mask: Any, shape: Sequence[int] | None = None, *, name: str = "mask") -> None:
     """The one check of masks, at every door that takes one.
@@ -40,7 +42,7 @@ def check_bias(bias: Any, shape: Sequence[int] | None = None) -> None:
 
 
 def _check_shape(name: str, given: Tensor, shape: Sequence[int] | None) -> None:
-    if shape is not None and not torch._C._get_tracing_state() and not _broadcasts(given.shape, shape):
+    if shape is not None and not is_traced() and not _broadcasts(given.shape, shape):
         raise ValueError(f"{name} is {described(given)}, which does not broadcast to {_axes(shape)}{tuple(shape)}")
 
 

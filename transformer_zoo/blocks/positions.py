@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformer_zoo.blocks.arguments import check_choice, check_sizes
 from transformer_zoo.blocks.embedding import token_ids
 from transformer_zoo.blocks.tables import Tables
-from transformer_zoo.kernels.derivatives import is_plain
+from transformer_zoo.kernels.derivatives import is_followed
 
 LAYOUTS = ("interleaved", "halves", "halves_inclusive")
 
@@ -97,7 +97,7 @@ class LearnedPositions(nn.Module):
         if positions is None:
             return self.weight[self.offset : self.offset + n]
         positions = token_ids(positions, "positions", dim=None)
-        if positions.device.type == "cpu" and not is_plain() and positions.numel():
+        if positions.device.type == "cpu" and not is_followed() and positions.numel():
             last = int(positions.max())
             if last >= self.max_seq_len:
                 raise ValueError(f"position {last}, from 0, is past max_seq_len {self.max_seq_len}")

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from transformer_zoo.blocks.arguments import check_choice, check_flags, check_positive, check_sizes
 from transformer_zoo.blocks.tables import Tables
-from transformer_zoo.kernels.derivatives import is_more_asked, is_plain
+from transformer_zoo.kernels.rotation import rotate
 
 ROTARY_LAYOUTS = ("halves", "interleaved")
 
@@ -22,62 +22,11 @@ class Rotation(NamedTuple):
     layout: str = "halves"
 
     def apply(self, x: Tensor) -> Tensor:
-        """Turn each pair of the first R dimensions of every head, equation 34: (B, H, T, Dh) -> the same."""
-        cos, sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
-        if is_plain() or cos.requires_grad or sin.requires_grad:
-            return _turn_plain(x, cos, sin, self.layout)
-        out: Tensor = _Turn.apply(x, cos, sin, self.layout)  # type: ignore[no-untyped-call]
-        return out
+        """Turn each pair (a, b) of the first R dimensions of every head to (a cos - b sin, b cos + a sin), equation 34.
 
-
-def _pairs(x: Tensor, layout: str) -> tuple[Tensor, Tensor]:
-    """Views of the first and of the second dimension of each pair: (..., R) -> twice (..., R/2)."""
-    a, b = x.chunk(2, dim=-1) if layout == "halves" else x.view(*x.shape[:-1], x.size(-1) // 2, 2).unbind(-1)
-    return a, b
-
-
-class _Turn(torch.autograd.Function):
-    """The gradient of a rotation is turned back by it: the same passes, and nothing of x to be kept."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        ctx.layout = layout
-        return _turn(x, cos, sin, layout)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        cos, sin = ctx.saved_tensors
-        turn = _turn_plain if is_more_asked(grads[0]) else _turn
-        return turn(grads[0], cos, -sin, ctx.layout), None, None, None
-
-
-def _turn_plain(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
-    """As the equation has it: in operations that a compiler can join and that can be differentiated."""
-    n = 2 * cos.size(-1)
-    turning = x if n == x.size(-1) else x[..., :n]
-    a, b = _pairs(turning, layout)
-    turned = [a * cos - b * sin, b * cos + a * sin]
-    joined = torch.cat(turned, dim=-1) if layout == "halves" else torch.stack(turned, dim=-1).reshape(turning.shape)
-    return joined if n == x.size(-1) else torch.cat([joined, x[..., n:]], dim=-1)
-
-
-def _holds_pairs(x: Tensor) -> bool:
-    """Whether each pair lies in memory as a complex number does; of a gradient it may not."""
-    *others, last = x.stride()
-    return x.dtype == torch.float32 and last == 1 and not any(n % 2 for n in (*others, x.storage_offset()))
-
-
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
-    n = 2 * cos.size(-1)
-    if layout == "interleaved" and n == x.size(-1) and _holds_pairs(x):  # one pass: a pair is a complex number
-        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.complex(cos, sin)).flatten(-2)
-    out = torch.empty_like(x)
-    (a, b), (to_a, to_b) = _pairs(x[..., :n], layout), _pairs(out[..., :n], layout)
-    torch.mul(a, cos, out=to_a).addcmul_(b, sin, value=-1)
-    torch.mul(b, cos, out=to_b).addcmul_(a, sin)
-    out[..., n:] = x[..., n:]
-    return out
+        (B, H, T, Dh) -> the same.
+        """
+        return rotate(x, self.cos.to(x.dtype), self.sin.to(x.dtype), self.layout)
 
 
 @dataclass(frozen=True)

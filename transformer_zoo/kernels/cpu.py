@@ -1,8 +1,10 @@
 """What the CPU of this machine has instructions for."""
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
+from torch import Tensor
 
 _SMALL_WEIGHT = 1 << 13
 
@@ -31,3 +33,11 @@ def float32_is_as_fast(weight_elements: int) -> bool:
     keeps 1,024 of them: some milliseconds and 0.65 MB each, which a small weight does not bring in again.
     """
     return weight_elements <= _SMALL_WEIGHT or not cpu_has_bfloat16()
+
+
+def is_there(private: Callable[[], Tensor], wanted: Tensor) -> bool:
+    """Whether a private operation of torch is in this version, and still gives what is wanted."""
+    try:
+        return torch.allclose(private(), wanted, rtol=0.02, atol=0.02)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False

@@ -6,7 +6,8 @@ the formula itself is computed (`is_plain`); and a second derivative, of which a
 through the formula's first (`differentiate`), which costs no step anything.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,9 +17,20 @@ from torch.autograd import forward_ad
 # Private to torch: where they are gone, its own errors say what cannot be differentiated.
 _in_torch_func: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 _is_batched: Callable[[Tensor], bool] = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda x: False)
-_is_tracing: Callable[[], bool] = getattr(torch._C, "_is_tracing", lambda: False)
 
 Formula = Callable[..., Tensor]
+_formulas_alone = False
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Within it every kernel computes its formula, the first function of its file: whole models do, in this process."""
+    global _formulas_alone
+    before, _formulas_alone = _formulas_alone, True
+    try:
+        yield
+    finally:
+        _formulas_alone = before
 
 
 def is_transformed() -> bool:
@@ -26,9 +38,21 @@ def is_transformed() -> bool:
     return _in_torch_func() or getattr(forward_ad, "_current_level", -1) >= 0
 
 
+def is_traced() -> bool:
+    """Whether `torch.jit.trace` looks on."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def is_followed() -> bool:
+    """Whether a compiler, `torch.func`, forward mode or `torch.jit.trace` follows each operation here and now, so that
+    no number may be looked at.
+    """
+    return torch.compiler.is_compiling() or is_transformed() or is_traced()
+
+
 def is_plain() -> bool:
-    """Whether a formula is to be computed as it is written: for that, for a compiler, or for `torch.jit.trace`."""
-    return torch.compiler.is_compiling() or is_transformed() or _is_tracing()
+    """Whether a formula is to be computed as it is written: in `plain`, and for whoever follows each operation."""
+    return is_followed() or _formulas_alone
 
 
 def is_more_asked(grad: Tensor) -> bool:
@@ -59,7 +83,7 @@ def differentiable(out: Tensor, formula: Formula, *inputs: Tensor | None) -> Ten
 
     The formula is computed when a second derivative is asked for, and not before.
     """
-    if not torch.is_grad_enabled() or is_plain():
+    if not torch.is_grad_enabled() or is_followed():
         return out
     both: Tensor = _Differentiable.apply(formula, out, *inputs)  # type: ignore[no-untyped-call]
     return both
@@ -88,7 +112,7 @@ def without_gradient(compute: Callable[[Tensor], Tensor], x: Tensor, what: str) 
     """
     if is_transformed():
         raise RuntimeError(_NO_GRADIENT.format(what))
-    if not x.requires_grad or not torch.is_grad_enabled() or is_plain():
+    if not x.requires_grad or not torch.is_grad_enabled() or is_followed():
         return compute(x)
     out: Tensor = _WithoutGradient.apply(compute, x, what)  # type: ignore[no-untyped-call]
     return out

@@ -13,7 +13,6 @@ from transformer_zoo.blocks import (
     init_gpt2,
     init_zero_out,
     key_mask,
-    linear,
     token_ids,
 )
 from transformer_zoo.config import DecoderConfig
@@ -118,7 +117,7 @@ class DecoderOnly(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V): rows that pad the vocabulary give none."""
-        logits = linear(hidden, self.head_weight) if self.head is None else self.head(hidden)
+        logits = self.embedding.logits(hidden) if self.head is None else self.head(hidden)
         if logits.size(-1) > self.config.vocab_size:
             logits = logits[..., : self.config.vocab_size]
         cap = self.config.logit_softcap

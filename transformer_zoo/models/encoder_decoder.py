@@ -15,7 +15,6 @@ from transformer_zoo.blocks import (
     combine_masks,
     init_xavier,
     key_mask,
-    linear,
     token_ids,
 )
 from transformer_zoo.config import EncoderDecoderConfig
@@ -96,10 +95,8 @@ class EncoderDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        if self.head is None:
-            return linear(hidden, self.head_weight, self.logit_bias)
-        logits: Tensor = self.head(hidden) if self.logit_bias is None else self.head(hidden, self.logit_bias)
-        return logits
+        logits: Tensor = self._target_embedding.logits(hidden) if self.head is None else self.head(hidden)
+        return logits if self.logit_bias is None else logits + self.logit_bias.to(logits.dtype)
 
     @property
     def head_weight(self) -> Tensor:

@@ -5,17 +5,19 @@ from itertools import chain
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from transformer_zoo.blocks import Int8Linear, Linear, ScreenedLinear
-from transformer_zoo.blocks.linear import Source
+from transformer_zoo.blocks import Linear
 from transformer_zoo.errors import UserError
-from transformer_zoo.kernels.cpu import cpu_has_int8
+from transformer_zoo.kernels.int8 import has_int8
+from transformer_zoo.kernels.projection import can_pack
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
 from transformer_zoo.models.family import check_model
+from transformer_zoo.models.projections import Int8Linear, PackedLinear, ScreenedLinear, Source
 
 Model = TypeVar("Model", bound=DecoderOnly | EncoderDecoder)
+Projection = PackedLinear | Int8Linear | ScreenedLinear
 
 
 def pack(model: Model, *, in_place: bool = False) -> Model:
@@ -41,14 +43,7 @@ def pack(model: Model, *, in_place: bool = False) -> Model:
         model.eval()
         return model
     packed = model if in_place else _sharing_copy(model)
-    packed.eval()
-    head = model.head_weight
-    if packed.head is None:
-        packed.head = Linear.of(head.detach())
-    sources = {id(packed.head): Source(head)}
-    for part in packed.modules():
-        if isinstance(part, Linear):
-            part.pack(sources.get(id(part)))
+    _replace(packed, PackedLinear, PackedLinear)
     if in_place:
         model.requires_grad_(False)
     return packed
@@ -83,26 +78,32 @@ def quantize(model: Model) -> Model:
     if not _is_plain(model):
         raise UserError("only a model in float32 on a CPU is quantized, before it is packed, where torch has oneDNN")
     copy = _sharing_copy(model)
+    _replace(copy, Int8Linear, ScreenedLinear if has_int8() else PackedLinear)
+    return copy
+
+
+def _replace(model: Model, projection: type[Projection], head: type[Projection]) -> None:
+    """Put projections for writing in the place of a model's own, and one for its logits, which may be tied."""
+    model.eval()
+    weight, bias = model.head_weight, getattr(model, "logit_bias", None)
     n_logits = model.config.vocab_size if isinstance(model, DecoderOnly) else model.config.target_size
-    head = Linear.of(model.head_weight.detach()[:n_logits])  # without rows that pad the vocabulary
-    copy.head = None
-    parts: list[nn.Module] = list(copy.modules())
-    for part in parts:
+    model.head = None
+    for part in [*model.modules()]:
         for name, child in part.named_children():
             if isinstance(child, Linear):
-                setattr(part, name, Int8Linear(child))
-    screened = ScreenedLinear(head) if cpu_has_int8() else head
-    screened.source = Source(model.head_weight)
-    copy.head = screened  # type: ignore[assignment]
-    copy.eval()
-    return copy
+                setattr(part, name, projection(child.weight, child.bias))
+    module = head(weight.detach()[:n_logits], bias)  # without rows that pad the vocabulary
+    module.source = Source(weight)
+    model.head = module  # type: ignore[assignment]
+    if bias is not None:
+        model.logit_bias = None
 
 
 def draft_of(model: Model) -> Model | None:
     """`quantize(model)` where a draft makes a single text faster: on a CPU, if reading weights is what takes time."""
     check_model(model, "draft_of")
     is_large = sum(weight.numel() for weight in model.parameters()) >= _WORTH_A_DRAFT
-    return quantize(model) if is_large and _is_plain(model) and cpu_has_int8() else None
+    return quantize(model) if is_large and _is_plain(model) and has_int8() else None
 
 
 def check_draft(model: Model, draft: Model | None) -> None:
@@ -160,4 +161,4 @@ def _is_plain(model: DecoderOnly | EncoderDecoder) -> bool:
     if any(isinstance(part, Int8Linear) for part in model.modules()):
         return False
     is_float = head.device.type == "cpu" and head.dtype == torch.float32 and not head.is_mkldnn
-    return is_float and torch.backends.mkldnn.is_available()
+    return is_float and can_pack()

@@ -17,7 +17,7 @@ from transformer_zoo.tokenizers import TokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.folder import check_folder
 from transformer_zoo.training.initial import check_init_from
-from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens, total_nll
+from transformer_zoo.training.loss import linear_cross_entropy, select_tokens, total_nll
 from transformer_zoo.training.options import overrides_of
 
 
@@ -136,7 +136,6 @@ class GptObjective(nn.Module):
         super().__init__()
         self.model = model
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
-        add_up_sparsely(model, model.head_weight)
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compiles training from the tokens to the loss; samples have their own shapes.

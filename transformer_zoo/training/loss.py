@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import TokenEmbedding, key_mask, token_ids
-from transformer_zoo.blocks.linear import in_autocast_dtype
+from transformer_zoo.blocks import key_mask, token_ids
 from transformer_zoo.kernels.cross_entropy import IGNORED, Options, cross_entropy
+from transformer_zoo.kernels.projection import in_autocast_dtype
 from transformer_zoo.threads import adapt
 from transformer_zoo.training.feed import Batch
 
@@ -33,15 +33,6 @@ def select_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None, n: int |
         places = torch.nonzero_static(real.flatten(), size=n).squeeze(1)  # (n,)
         hidden, targets = hidden[places], targets[places]
     return in_autocast_dtype(hidden), targets
-
-
-def add_up_sparsely(model: nn.Module, head_weight: Tensor) -> None:
-    """For a loss that uses all of the output projection: where that is an embedding too, its gradient is dense already,
-    and a CPU adds the few rows that were looked up instead of a second matrix full of zeros.
-    """
-    for module in model.modules():
-        if isinstance(module, TokenEmbedding):
-            module.sparse = module.weight is head_weight
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 from transformer_zoo.tokenizers import TranslationTokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
-from transformer_zoo.training.loss import add_up_sparsely, linear_cross_entropy, select_tokens, total_nll
+from transformer_zoo.training.loss import linear_cross_entropy, select_tokens, total_nll
 from transformer_zoo.training.options import overrides_of
 from transformer_zoo.words import unfit
 
@@ -250,7 +250,6 @@ class TranslationObjective(nn.Module):
         self.model = model
         self.label_smoothing = label_smoothing
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
-        add_up_sparsely(model, model.head_weight)
         config = model.config
         if config.zero_pad and config.bos_id == config.pad_id and model.head is None:
             model.head_weight.register_hook(partial(_without_row, row=config.pad_id))

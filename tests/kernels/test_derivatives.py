@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, jvp, vmap
 from torch.testing import assert_close
-from torch.utils._pytree import tree_map
 
 from tests.blocks.naive import naive_attention
-from tests.blocks.transforms import (
+from tests.kernels.transforms import (
     EVERY,
     TRANSFORMS,
     WARNINGS,
@@ -27,26 +26,21 @@ from tests.blocks.transforms import (
 from transformer_zoo.blocks import (
     Dropout,
     FeedForward,
-    Int8Linear,
-    Linear,
     NgramEmbedding,
     RMSNorm,
     RotaryPositions,
     Rotation,
-    ScreenedLinear,
     TokenEmbedding,
     attend,
-    pack_weight,
 )
 from transformer_zoo.blocks.feed_forward import ACTIVATIONS
-from transformer_zoo.blocks.linear import _Multiply
-from transformer_zoo.blocks.norm import rms_norm
-from transformer_zoo.kernels.cpu import cpu_has_int8
-from transformer_zoo.kernels.derivatives import is_plain
+from transformer_zoo.kernels.int8 import has_int8
+from transformer_zoo.kernels.norm import rms_norm
+from transformer_zoo.models.projections import Int8Linear, PackedLinear, ScreenedLinear
 
 Case = tuple[Function, Function, Inputs]
 B, H, T, DH = 2, 2, 3, 4
-CALLED = ("rms_norm_by_one_plus", "dropout", "embedding", "sparse_embedding", "ngrams")  # by what no trace knows
+CALLED = ("rms_norm_by_one_plus", "dropout", "embedding", "ngrams")  # by what no trace knows
 
 
 def numbers(*shape: int) -> Tensor:
@@ -97,9 +91,8 @@ def dropped() -> Case:
     return ours, lambda x: x.sin() * kept, (numbers(B, T),)
 
 
-def embedded(sparse: bool) -> Case:
+def embedded() -> Case:
     module, ids = TokenEmbedding(5, DH, pad_id=0).double(), torch.tensor([[1, 4, 4], [2, 3, 1]])
-    module.sparse = sparse
     rows = 2 * F.one_hot(ids, 5).double()
     return lambda weight: functional_call(module, {"weight": weight}, (ids,)), lambda w: rows @ w, (numbers(5, DH),)
 
@@ -109,13 +102,6 @@ def ngrams() -> Case:
     eye = torch.eye(14, dtype=torch.float64)
     rows = functional_call(NgramEmbedding(14, 3, 7), {"weight": eye}, (ids,)).detach()
     return lambda weight: functional_call(module, {"weight": weight}, (ids,)), lambda w: rows @ w, (numbers(14, DH),)
-
-
-def multiplied() -> Case:
-    def ours(*given: Tensor) -> Tensor:
-        return F.linear(*given) if is_plain() else _Multiply.apply(*given)  # as `linear` has it, for bfloat16
-
-    return ours, F.linear, (numbers(T, DH), numbers(5, DH), numbers(5))
 
 
 def unit_offset() -> Case:
@@ -146,9 +132,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "rotation_of_a_part": partial(rotated, "halves", 2),
     "relu_squared": lambda: (ACTIVATIONS["relu_squared"], lambda x: x.clamp_min(0) ** 2, (numbers(B, T),)),
     "dropout": dropped,
-    "product_in_halves": multiplied,
-    "embedding": partial(embedded, sparse=False),
-    "sparse_embedding": partial(embedded, sparse=True),
+    "embedding": embedded,
     "ngrams": ngrams,
     "attention": attention,
     "attention_causal": partial(attention, is_causal=True, scale=0.3),
@@ -160,7 +144,6 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 pytestmark = pytest.mark.filterwarnings(*WARNINGS)
-REFUSE_SPARSE = "functional_hessian", "functional_hessian_at_once", "grads_at_once"
 BACKWARDS = "grad", "hessian_product", "third", "penalty", "functional_hessian", "checkpoint", "anomaly"
 
 
@@ -170,17 +153,11 @@ def test_it_is_the_formulas(case: str, transform: str) -> None:
     ours, formula, inputs = CASES[case]()
     if case == "dropout" and transform not in BACKWARDS:
         pytest.skip("it is torch's there, which draws other numbers: a test of its own")
-    if case == "sparse_embedding" and transform in (
-        "functional_hessian",
-        "functional_hessian_at_once",
-        "grads_at_once",
-    ):
-        pytest.skip("torch refuses sparse gradients there")
     wanted, got = TRANSFORMS[transform](formula, inputs), TRANSFORMS[transform](ours, inputs)
-    assert_close(tree_map(Tensor.to_dense, got), wanted, rtol=1e-6, atol=1e-7)
+    assert_close(got, wanted, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "dropout" not in case and "sparse" not in case])
+@pytest.mark.parametrize("case", [case for case in CASES if "dropout" not in case])
 def test_differences_are_its_derivatives(case: str) -> None:
     ours, _, inputs = CASES[case]()
     own = leaves(inputs)
@@ -238,18 +215,11 @@ def test_a_rotation_by_angles_that_are_learned_has_their_gradient() -> None:
     assert gradcheck(lambda angles: Rotation(angles.cos(), angles.sin()).apply(x), (angles,))
 
 
-@pytest.mark.parametrize("what", ["packed", "rounded", "screened"])
-def test_what_is_for_inference_alone_refuses_a_gradient(what: str) -> None:
-    module = Linear(32, 5)
-    if what == "packed":
-        weight = module.weight.detach()
-        del module.weight
-        module.weight = pack_weight(weight)
-    elif what == "rounded":
-        module = Int8Linear(module)
-    else:
-        module = ScreenedLinear(module) if cpu_has_int8() else pytest.skip("needs products of 8 bits")
-    x = torch.randn(3, 32, requires_grad=True)
+@pytest.mark.parametrize("kind", [PackedLinear, Int8Linear, ScreenedLinear])
+def test_what_is_for_inference_alone_refuses_a_gradient(kind: type[nn.Module]) -> None:
+    if kind is ScreenedLinear and not has_int8():
+        pytest.skip("needs products of 8 bits")
+    module, x = kind(torch.randn(5, 32)), torch.randn(3, 32, requires_grad=True)
     with torch.no_grad():
         wanted = module(x)
     out = module(x)

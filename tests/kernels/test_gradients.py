@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from transformer_zoo.blocks import FeedForward, RMSNorm, RotaryPositions
-from transformer_zoo.blocks.norm import rms_norm
-from transformer_zoo.blocks.rotary import _turn_plain
+from transformer_zoo.kernels import rotation as kernel
+from transformer_zoo.kernels.norm import rms_norm
 
 B, H, T, DH = 2, 3, 5, 6
 
@@ -40,7 +40,7 @@ def test_rotation(layout: str, dim: int) -> None:
     rotation = RotaryPositions(DH, dim=dim, layout=layout).double()(3, 3 + T)
     x = heads()
     assert gradcheck(rotation.apply, (x,))
-    assert_close(rotation.apply(x), _turn_plain(x, rotation.cos, rotation.sin, layout))
+    assert_close(rotation.apply(x), kernel.formula(x, rotation.cos, rotation.sin, layout))
 
 
 def test_squared_relu() -> None:

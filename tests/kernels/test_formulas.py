@@ -1,0 +1,178 @@
+"""Each kernel gives what the first function of its file gives, and `plain` makes that one run."""
+
+import ast
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from transformer_zoo import kernels
+from transformer_zoo.kernels import activation, dropping, int8, norm, projection, rotation
+from transformer_zoo.kernels.derivatives import is_plain
+
+Kernel = Callable[..., Tensor]
+# Of the kernels' files these hold no operation.
+NO_KERNELS = {"__init__", "cpu", "derivatives"} | {"attention", "cross_entropy", "cross_entropy_in_place"}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.02}
+
+
+def numbers(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(*shape).to(dtype).requires_grad_()
+
+
+def turned(layout: str, part: int) -> Callable[..., tuple[Any, ...]]:
+    """x of heads, and the angles of so many pairs."""
+
+    def inputs(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Any, ...]:
+        angles = torch.randn(shape[-2], max(shape[-1] // part, 2) // 2).to(dtype)
+        return numbers(*shape, dtype=dtype), angles.cos(), angles.sin(), layout
+
+    return inputs
+
+
+HEADS = ((2, 3, 5, 6), (1, 2, 1, 8), (2, 1, 17, 2), (0, 2, 3, 4))
+ROWS = ((6,), (1, 8), (2, 3, 5), (0, 4), (40, 33))
+# The kernel's file and name, the shapes of x, and what it takes of such a shape.
+CASES: dict[str, tuple[ModuleType, str, tuple[tuple[int, ...], ...], Callable[..., tuple[Any, ...]]]] = {
+    "rotation by halves": (rotation, "rotate", HEADS, turned("halves", 1)),
+    "rotation, interleaved": (rotation, "rotate", HEADS, turned("interleaved", 1)),
+    "rotation of a part": (rotation, "rotate", HEADS, turned("halves", 2)),
+    "rotation of a part, interleaved": (rotation, "rotate", HEADS, turned("interleaved", 2)),
+    "rms_norm": (
+        norm,
+        "rms_norm",
+        ROWS,
+        lambda shape, dtype: (numbers(*shape, dtype=dtype), numbers(shape[-1], dtype=dtype), 1e-3),
+    ),
+    "relu_squared": (activation, "relu_squared", ROWS, lambda shape, dtype: (numbers(*shape, dtype=dtype),)),
+    "linear": (
+        projection,
+        "linear",
+        ROWS,
+        lambda shape, dtype: (
+            numbers(*shape, dtype=dtype),
+            numbers(7, shape[-1], dtype=dtype),
+            numbers(7, dtype=dtype),
+        ),
+    ),
+}
+
+
+def result(kernel: Kernel, inputs: tuple[Any, ...], grad: bool) -> list[Tensor]:
+    """What it gives, and its gradients."""
+    with torch.set_grad_enabled(grad):
+        out = kernel(*inputs)
+        if not grad:
+            return [out]
+        wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+        upstream = torch.linspace(-1, 1, out.numel()).sin().view(out.shape).to(out.dtype)
+        return [out, *torch.autograd.grad(out, wanted, upstream)]
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_the_formula(case: str, dtype: torch.dtype, grad: bool) -> None:
+    module, name, shapes, inputs_of = CASES[case]
+    for shape in shapes:
+        inputs = inputs_of(shape, dtype)
+        with kernels.plain():
+            wanted = result(getattr(module, name), inputs, grad)
+        got = result(getattr(module, name), inputs, grad)
+        assert [x.dtype for x in got] == [dtype] * len(got)
+        for mine, theirs in zip(got, wanted, strict=True):
+            assert_close(mine, theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 4, 17, 64, 65])
+def test_a_large_projection_and_one_that_is_packed(rows: int, autocast: bool) -> None:
+    """Beyond the bounds from which another kernel multiplies."""
+    x, weight, bias = torch.randn(rows, 1031), torch.randn(1033, 1031) / 32, torch.randn(1033)
+    tolerance = TOLERANCE[torch.bfloat16 if autocast else torch.float32]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), torch.no_grad():
+        with kernels.plain():
+            wanted = projection.linear(x, weight, bias)
+        assert_close(projection.linear(x, weight, bias), wanted, rtol=tolerance, atol=tolerance)
+    packed = projection.pack_weight(weight)
+    exact = projection.formula(x, weight, bias)
+    assert_close(projection.packed_linear(x, packed, bias), exact, rtol=1e-5, atol=1e-5)
+    with kernels.plain():
+        assert_close(projection.packed_linear(x, packed, bias), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 32), (5, 64), (3, 13)])
+def test_products_of_8_bits(rows: int, inputs: int, bias: bool) -> None:
+    x = torch.randn(2, rows, inputs)
+    weight = torch.randint(-127, 128, (7, inputs), dtype=torch.int8)
+    scale, added = (torch.rand(7) / 127).bfloat16(), torch.randn(7) if bias else None
+    wanted = int8.formula(x, weight, scale, added)
+    results = [int8.int8_linear(x, weight, scale, added)]
+    with kernels.plain():
+        assert torch.equal(int8.int8_linear(x, weight, scale, added), wanted)
+    if int8.has_int8():
+        step = float(x.abs().max()) / 127
+        results.append(int8.int8_product(x, step, int8.prepack(weight), scale.float(), added))
+    for got in results:
+        assert (got - wanted).norm() < 0.02 * wanted.norm()
+
+
+def test_dropout_is_torchs_where_it_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.ones(1000)
+    with kernels.plain():
+        torch.manual_seed(1)
+        got = dropping.dropout(x, 0.3)
+    torch.manual_seed(1)
+    assert torch.equal(got, torch.nn.functional.dropout(x, 0.3))
+    torch.manual_seed(1)
+    assert not torch.equal(got, dropping.dropout(x, 0.3))
+
+
+def test_plain_ends_with_its_block_also_after_an_error() -> None:
+    with kernels.plain():
+        with pytest.raises(ZeroDivisionError), kernels.plain():
+            1 / 0  # noqa: B018
+        assert is_plain()
+    assert not is_plain()
+
+
+@pytest.mark.parametrize("operation", ["_linear_pointwise", "_reorder_linear_weight"])
+def test_where_torch_has_no_such_operation_the_formula_computes(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*given: object) -> Tensor:
+        raise AttributeError(operation)
+
+    monkeypatch.setattr(torch.ops.mkldnn, operation, gone, raising=False)
+    x, weight = torch.randn(8, 1031), torch.randn(1033, 1031)
+    projection.can_pack.cache_clear()
+    try:
+        assert not projection.can_pack()
+        with torch.no_grad():
+            assert torch.equal(projection.linear(x, weight), projection.formula(x, weight))
+    finally:
+        projection.can_pack.cache_clear()
+
+
+def files() -> list[Path]:
+    folder = Path(kernels.__file__).parent
+    return [path for path in sorted(folder.glob("*.py")) if path.stem not in NO_KERNELS]
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.stem)
+def test_a_kernels_file_opens_with_the_formula_and_ends_with_the_gain(path: Path) -> None:
+    source = path.read_text("utf-8")
+    functions = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert functions[0] == "formula"
+    assert callable(importlib.import_module(f"transformer_zoo.kernels.{path.stem}").formula)
+    tail = source[source.rindex("\n# Gain") :].strip().splitlines()
+    assert all(line.startswith("# ") for line in tail)
+    assert "recipes/benchmarks/kernels.py" in (text := " ".join(line[2:] for line in tail))
+    assert "one machine" in text

@@ -1,0 +1,110 @@
+"""Linear projections on a CPU: of few rows, of numbers in bfloat16, and of a weight that is laid out for it."""
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Parameter
+
+from transformer_zoo.kernels.cpu import float32_is_as_fast, is_there
+from transformer_zoo.kernels.derivatives import is_plain, without_gradient
+
+
+def formula(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b: x (..., D), weight (E, D), bias (E,) -> (..., E)."""
+    return F.linear(x, weight, bias)
+
+
+_TORCHS = (Tensor, Parameter)  # any other, such as a quantized one, says itself how it is multiplied
+# Outside these bounds MKL is as fast or faster.
+_FEW_ROWS = range(4, 16)
+_BIG_WEIGHT = 1 << 20
+_PACKED_FOR_ROWS = 16
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`formula`, x W^T + b: x (..., D), weight (E, D), bias (E,) -> (..., E).
+
+    For a few rows MKL rearranges all of a weight to multiply it once; oneDNN reads it as it lies. Under bfloat16
+    autocast, products that gain nothing by it are taken in float32, with the same roundings.
+    """
+    if x.device.type != "cpu" or is_plain() or type(weight) not in _TORCHS:
+        return formula(x, weight, bias)
+    if torch.is_autocast_enabled("cpu"):
+        in_bfloat16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
+        slow = in_bfloat16 and float32_is_as_fast(weight.numel())
+        return _linear_in_float32(x, weight, bias) if slow else formula(x, weight, bias)
+    if (
+        x.dtype == weight.dtype == torch.float32
+        and weight.numel() >= _BIG_WEIGHT
+        and x.numel() // x.size(-1) in _FEW_ROWS
+        and not torch.is_grad_enabled()
+        and can_pack()
+    ):
+        return _one_dnn(x, weight, bias)
+    return formula(x, weight, bias)
+
+
+def _linear_in_float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What bfloat16 instructions compute, by those for float32: both round the inputs, add up in float32, and round."""
+    with torch.autocast("cpu", enabled=False):
+        rounded = [None if t is None else t.bfloat16().float() for t in (x, weight, bias)]
+        return F.linear(*rounded).bfloat16()  # type: ignore[arg-type]
+
+
+@cache
+def can_pack() -> bool:
+    """Whether torch has the products of oneDNN here that `pack_weight` is for."""
+    one, weight = torch.ones(4, 3, device="cpu", dtype=torch.float32), torch.eye(3, device="cpu", dtype=torch.float32)
+    with torch.autocast("cpu", enabled=False), torch.no_grad():
+        return is_there(lambda: _one_dnn(one, pack_weight(weight), None), one)
+
+
+def pack_weight(weight: Tensor) -> Tensor:
+    """A copy of a float32 weight (E, D) on a CPU in oneDNN's own order, which `packed_linear` takes and nothing else.
+
+    Raises:
+        ValueError: any other tensor.
+    """
+    if weight.dim() != 2 or weight.dtype != torch.float32 or weight.device.type != "cpu":
+        raise ValueError(
+            f"{tuple(weight.shape)} of {weight.dtype} on {weight.device}: expected (E, D) float32 on a CPU"
+        )
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
+    return packed
+
+
+def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`formula` with what `pack_weight` made of the weight, in float32, whatever autocast says: without gradient.
+
+    Raises:
+        RuntimeError: when a gradient is asked for.
+    """
+
+    def product(x: Tensor) -> Tensor:
+        if is_plain():
+            return formula(x.float(), packed.to_dense(), bias)
+        return _one_dnn(x.float(), packed, bias)
+
+    return without_gradient(product, x, "a packed model")
+
+
+def _one_dnn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
+
+
+def in_autocast_dtype(x: Tensor) -> Tensor:
+    """x as autocast gives it to a product; x itself without autocast."""
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
+
+
+# Gain over torch's linear (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13, one thread; one machine), by
+# more weights than a cache holds, in float32: 8 rows by (512, 2048) 1.3, by (512, 8000) 1.9; packed, 4 rows by (512,
+# 2048) 1.3, by (768, 3072) 1.4, 4 and 16 rows by (512, 8000) 1.7 and 1.3. In bfloat16, forward and backward: a weight
+# of (64, 128), with another number of rows at each step, 8.8; 1,024 rows by (512, 2048) without the instructions
+# (ONEDNN_MAX_CPU_ISA=AVX512_CORE) 1.5.
