@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.blocks.transforms import EVERY, TRANSFORMS, WARNINGS
 from torch import Tensor
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.kernels.transforms import EVERY, TRANSFORMS, WARNINGS
 from transformer_zoo.data import windows
 from transformer_zoo.kernels import cross_entropy as ways
 from transformer_zoo.kernels import cross_entropy_in_place as cpu
