@@ -15,6 +15,8 @@ from tests.architectures import ARCHITECTURES, TEXT, TRANSLATION, Config, text_b
 from tests.pretended import GPU, Watch, pretend
 from transformer_zoo import DecoderOnly, EncoderDecoder
 from transformer_zoo.generation import Hypothesis, beam, beam_search, generate
+from transformer_zoo.generation.reader import Reader
+from transformer_zoo.generation.sampling import Sampling
 from transformer_zoo.generation.search import Search
 from transformer_zoo.training import loop
 from transformer_zoo.training.config import RunConfig, TrainingConfig
@@ -168,3 +170,24 @@ def test_the_watch_sees_what_crosses(monkeypatch: pytest.MonkeyPatch) -> None:
         there[x.long()]
     counted = {"aten._to_copy.default": 2, "aten._to_copy.default without waiting": 1, "aten.copy_.default": 1}
     assert watch.crossings == counted | {"aten.index.Tensor": 1}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("how", [{"temperature": 0}, FILTERS])
+def test_a_real_gpu_writes_on_by_itself(how: dict[str, Any]) -> None:
+    device = torch.device("cuda", 0)
+    with device:
+        model = build(TEXT["gpt, grouped"]).eval()
+    assert isinstance(model, DecoderOnly)
+    sampling, generators = Sampling(**how), [torch.Generator(device).manual_seed(i) for i in range(2)]
+    seen = torch.zeros(2, model.config.vocab_size, dtype=torch.bool, device=device)
+    with torch.inference_mode():
+        reader = Reader(model, longest=17, stride=4, static=True, never=[7])
+        chosen = sampling.choose(reader.read([[1, 2, 3], [4]])[:, 0], generators, seen)
+        chosen = sampling.choose(reader.go_on(chosen)[:, 0], generators, seen)  # captured
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(8):
+                chosen = sampling.choose(reader.go_on(chosen)[:, 0], generators, seen)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
