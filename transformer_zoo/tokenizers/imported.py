@@ -10,9 +10,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
 from transformer_zoo.tokenizers.families import (
     FAMILIES,
-    MarianPieces,
     Mark,
-    SentinelPieces,
     Vocabulary,
     family_of,
     unknown_language,
@@ -56,8 +54,7 @@ class ImportedSide(HuggingFaceTokenizer):
         unwritten = (pieces.ids.get(named[role]) for role in ("pad", "unk", "bos"))
         self.special_ids = frozenset(i for i in unwritten if i is not None).difference(before)
         hidden = {pieces.ids.get(token) for token in (*named.values(), *usual.values())}
-        sentinels = pieces.sentinels.values() if isinstance(pieces, SentinelPieces) else ()
-        self._tags, self._hidden = tags, {*hidden, *tags.values(), *sentinels}
+        self._tags, self._hidden = tags, {*hidden, *tags.values(), *pieces.sentinels.values()}
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of many lines: tags and tokens, without the token that ends a sentence.
@@ -74,7 +71,7 @@ class ImportedSide(HuggingFaceTokenizer):
 
     def tag_of(self, text: str) -> str:
         """The code that a line for a Marian may bring along, which then counts, whatever is chosen; "" for none."""
-        return self.vocabulary.code_of(text) if isinstance(self.vocabulary, MarianPieces) else ""
+        return self.vocabulary.code_of(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens and tags give nothing."""
@@ -187,12 +184,12 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         bare = code.removeprefix(start).removesuffix(end)
         if bare in self._vocabulary.languages:
             return bare
-        if not self.languages:
-            raise UserError(f"language {code!r}: this model has no languages to choose from; leave it out")
         raise UserError(unknown_language(code, self.languages))
 
     def with_languages(self, source: str | None = None, target: str | None = None) -> "ImportedTranslationTokenizer":
-        if source is not None and self.languages and not self.takes_source:
+        if not self.languages:
+            super().with_languages()
+        if source is not None and not self.takes_source:
             raise UserError(f"source language {source!r}: this model is told the target language only; leave it out")
         languages = source or self.source_language, target or self.target_language
         return ImportedTranslationTokenizer(

@@ -75,7 +75,7 @@ class TranslationTokenizer(Saved):
             UserError: the model has no such language (near ones are named), or none at all, or a source language is
                 chosen for a model that only asks for the target's.
         """
-        raise UserError("there are no languages to choose from: leave source and target language out")
+        raise UserError("has no languages to choose from: leave source and target language out")
 
     @classmethod
     def train(

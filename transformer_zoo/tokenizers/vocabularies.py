@@ -25,6 +25,9 @@ class Pieces(ABC):
         ids: Id of each token.
     """
 
+    sentinels: Mapping[str, int] = {}
+    """Tokens that stand for text that is left out."""
+
     def __init__(self, ids: Mapping[str, int]) -> None:
         self.ids, self.n_ids = ids, max(ids.values(), default=-1) + 1
 
@@ -43,6 +46,10 @@ class Pieces(ABC):
         Raises:
             UserError: the decoder is none that gives each token its own bytes.
         """
+
+    def code_of(self, text: str) -> str:
+        """The code of a language that a text begins with; mostly ""."""
+        return ""
 
     @cached_property
     def tokens(self) -> dict[int, str]:

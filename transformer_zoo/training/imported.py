@@ -4,14 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, naming
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.tokenizers import HuggingFaceTokenizer, import_translation_tokenizer
 from transformer_zoo.training.checkpoint import Run, TextRun, save_weights
 from transformer_zoo.training.model_json import (
     check_text_tokenizer,
     check_translation_tokenizer,
-    choose_languages,
     save_model_config,
     with_special_ids,
 )
@@ -48,7 +47,8 @@ def translating(run: Run | TextRun, source: str | None, target: str | None, *, o
     """
     if isinstance(run, TextRun):
         raise UserError(f"{of} is decoder-only and does not translate: leave source and target language out")
-    tokenizer = choose_languages(run.tokenizer, source, target, of=of)
+    with naming(of):
+        tokenizer = run.tokenizer.with_languages(source, target)
     run.model.config = with_special_ids(run.model.config, tokenizer)
     return replace(run, tokenizer=tokenizer)
 

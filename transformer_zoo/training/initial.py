@@ -9,11 +9,10 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 
 from transformer_zoo.config import PROBABILITIES, DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, naming
 from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
 from transformer_zoo.training.checkpoint import Checkpoints, Run, TextRun, Weights, load_run
 from transformer_zoo.training.model_json import (
-    choose_languages,
     read_model_json,
     with_special_ids,
 )
@@ -64,11 +63,8 @@ def translation_start(
         raise UserError(f"model.init_from: {init_from} is decoder-only; train it with recipes/gpt/train.py")
     config, tokenizer = run.model.config, run.tokenizer
     if tokenizer.languages:
-        try:
-            source = source_lang if tokenizer.takes_source else None
-            tokenizer = choose_languages(tokenizer, source, target_lang, of=init_from)
-        except UserError as error:
-            raise UserError(f"data.source_lang and data.target_lang: {error}") from None
+        with naming("data.source_lang and data.target_lang"), naming(init_from):
+            tokenizer = tokenizer.with_languages(source_lang if tokenizer.takes_source else None, target_lang)
         config = with_special_ids(config, tokenizer)
     return Start(config, tokenizer, run.model.state_dict(), run.max_source_tokens)
 

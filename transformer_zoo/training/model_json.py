@@ -83,18 +83,6 @@ def check_text_tokenizer(folder: Path, config: DecoderConfig, tokenizer: Tokeniz
         raise UserError(f"{folder / 'tokenizer'} does not fit model.json: {', '.join(differs)}")
 
 
-def choose_languages(
-    tokenizer: TranslationTokenizer, source: str | None, target: str | None, *, of: str
-) -> TranslationTokenizer:
-    """The tokenizer of `of` for other languages. UserError if it knows none to choose from, or not these."""
-    if not tokenizer.languages:
-        raise UserError(f"{of} has no languages to choose from: leave source and target language out")
-    try:
-        return tokenizer.with_languages(source, target)
-    except UserError as error:
-        raise UserError(f"{of}: {error}") from None
-
-
 def with_special_ids(config: EncoderDecoderConfig, tokenizer: TranslationTokenizer) -> EncoderDecoderConfig:
     """The configuration with the tokens that the chosen languages end a source and start a target with."""
     bos_id = config.bos_id if tokenizer.bos_id is None else tokenizer.bos_id
