@@ -238,9 +238,9 @@ class Decoder(_Stack):
             positions = cache.layers[0].slots(x.size(1))[None]  # (1, T)
         x, rotary = self._place(x, past, positions)
         bias = self._bias(x, positions, cache)
-        blocks: tuple[Blocks | None, Blocks | None] = (None, None)  # of layers without a window, and with one
+        blocks = near_blocks = near = None  # near: of layers with a sliding window
         if mask is None and is_causal and cache is None and self._takes_blocks(x):
-            blocks, near = self._blocks(x, documents), None
+            blocks, near_blocks = self._blocks(x, documents)
         else:
             if documents is not None:
                 mask = combine_masks(mask, document_mask(documents))  # (B, 1, T, T)
@@ -254,7 +254,7 @@ class Decoder(_Stack):
                 "rotary": rotary,
                 "cache": cache.layers[i] if cache else None,
                 "memory_cache": cache.memories[i] if cache else None,
-                "blocks": blocks[i in self.windowed],
+                "blocks": near_blocks if i in self.windowed else blocks,
             }
             if self.recompute and self.training and cache is None and not is_transformed():
                 x = _recompute(layer, x, memory, **options)
