@@ -16,6 +16,7 @@ SHELL := bash
 .PHONY: demo demo-gpt test lint slow gpu gpu-rehearse gpu-wheels faults install
 
 PART ?=
+COMMIT ?=
 PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3  # the first that will do
 VENV ?= .venv
 WORKERS ?= 2
@@ -49,7 +50,7 @@ slow: $(VENV)/test-installed
 
 # On a bare machine: with its own Python and its own torch.
 gpu:
-	python3 recipes/benchmarks/gpu.py $(if $(PART),--part $(PART))
+	python3 recipes/benchmarks/gpu.py $(if $(PART),--part $(PART)) $(if $(COMMIT),--commit $(COMMIT))
 
 gpu-rehearse: $(VENV)/test-installed
 	$(VENV)/bin/python recipes/benchmarks/gpu.py --rehearse

@@ -1,6 +1,7 @@
 """What gpu.py found: figures and their aims, as one JSON file and one Markdown page, written anew with each figure."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -98,6 +99,8 @@ class Report:
         of = self.parts[str(part)]
         about = {name: value for name, value in of.items() if name != "figures"}
         found = {**asdict(figure), "reached": figure.reached, "after_seconds": round(seconds, 1)}
+        if figure.value is not None and not math.isfinite(figure.value):
+            found |= {"value": None, "note": f"came out as {figure.value}; {figure.note}"}
         of["figures"].append({"row": row, **found, **about})
         self.write()
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 PART_SECONDS = 236  # of four minutes: what is left ends the process and writes the page
-PATIENCE = 2.5  # times what a row is expected to take
+PATIENCE = 2.0  # times what a row is expected to take
 START = 20  # seconds more where a process has to load torch first
 TITLES = {
     1: "parity with the CPU, then training",

@@ -153,7 +153,7 @@ def test_a_row_that_fails_ends_alone(
 ) -> None:
     """The rows after it run, in a process of their own where its was lost; what it had found stays."""
     (tmp_path / "stub.py").write_text(STUB)
-    shares = zip(("good", fault, "good"), (3, 1, 60), strict=True)
+    shares = zip(("good", fault, "good"), (3, 2, 60), strict=True)
     monkeypatch.setattr(gpu, "ROWS", [gpu.Row(1, f"row {i}", of[1], of[0]) for i, of in enumerate(shares)])
     popen, stub = subprocess.Popen, [sys.executable, str(tmp_path / "stub.py"), fault]
     monkeypatch.setattr(gpu.subprocess, "Popen", lambda command, **how: popen(stub, **how))
@@ -235,6 +235,23 @@ def test_wheels_that_fit_are_unpacked(gpu: Any, monkeypatch: pytest.MonkeyPatch,
 def test_the_wheels_have_the_versions_that_are_tested(gpu: Any) -> None:
     wheels: Any = sys.modules[gpu.unpack.__module__]
     assert [word.partition("==")[0] for word in wheels.wanted()] == list(wheels.PACKAGES)
+
+
+@pytest.mark.parametrize(("at_once", "speed"), [(1, 10.0), (8, 80.0)])
+def test_steps_are_counted_from_the_end_of_the_first_ones(gpu: Any, at_once: int, speed: float) -> None:
+    """Tokens that come several at a time are not taken for several steps in no time."""
+    decoding: Any = importlib.import_module("recipes.benchmarks.gpu_decoding")
+    steps = decoding.Steps(decoding.Setting(torch.device("cpu"), False, Path()))
+    steps.times = [number // at_once / 10 for number in range(256)]
+    assert steps.per_second() == pytest.approx(speed)
+
+
+def test_what_is_no_number_is_not_reached_and_says_so(gpu: Any, tmp_path: Path) -> None:
+    report = gpu.Report(tmp_path, "None")
+    report.begin(1, {"command": "one"})
+    report.add(1, "row", gpu.Figure("error", float("nan"), "", 1e-3, True, "beside the CPU's"), 1.0)
+    [figure] = json.loads((tmp_path / "gpu.json").read_text(), parse_constant=pytest.fail)["parts"]["1"]["figures"]
+    assert (figure["value"], figure["reached"], figure["note"]) == (None, "no", "came out as nan; beside the CPU's")
 
 
 NANOGPT = """
