@@ -103,3 +103,35 @@ def test_what_is_refused(words: list[str], message: str, capsys: pytest.CaptureF
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("preset", ["gpt-nano", "gpt2", "llama-3.2-1b", "transformer-base"])
+def test_the_table_of_what_fits_is_what_the_command_prints(
+    preset: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = [line.split() for line in (root / "docs" / "gpu.md").read_text("utf-8").splitlines()]
+    assert main(["plan", preset]) == 0
+    _, row = capsys.readouterr().out.splitlines()
+    assert row.split() in table
+
+
+def test_the_table_of_what_fits_has_every_architecture_once(root: Path) -> None:
+    page = (root / "docs" / "gpu.md").read_text("utf-8")
+    table = page.partition("## Memory")[2].partition("```text\n")[2].partition("```")[0].splitlines()[1:]
+    assert [line.split()[0] for line in table] == list(PRESETS)
+
+
+def test_a_plan_for_other_gpus_and_other_training(capsys: pytest.CaptureFixture[str]) -> None:
+    def most(*options: str) -> dict[str, int]:
+        assert main(["plan", "gpt2", "--json", *options]) == 0
+        found: dict[str, int] = json.loads(capsys.readouterr().out)["gpt2"]
+        return found
+
+    usual = most("--memory", "24", "4")
+    assert list(usual) == ["length", "24 GB", "4 GB"]
+    assert usual["length"] == 1024
+    assert usual["24 GB"] % 1024 == 0 < usual["4 GB"] < usual["24 GB"] / 10
+    assert most("--memory", "24", "--recompute")["24 GB"] > 4 * usual["24 GB"]
+    assert most("--memory", "24", "--optimizer", "muon")["24 GB"] >= usual["24 GB"]
+    assert most("--memory", "24", "--length", "128")["length"] == 128
+    assert most("--memory", "1")["1 GB"] == 0

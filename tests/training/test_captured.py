@@ -75,9 +75,9 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     """The tapes of the runs that follow, which are recorded as on a GPU."""
     made: list[Tape] = []
 
-    def recorded(compute: Any, config: Any, model: Any, device: Any, **options: Any) -> Captured:
+    def recorded(compute: Any, config: Any, model: Any, device: Any, compiled: bool, **options: Any) -> Captured:
         made.append(Tape(list(model.parameters())))
-        return Captured(compute, device, made[-1])
+        return Captured(compute, device, made[-1], compiled=compiled)
 
     monkeypatch.setattr(loop, "captured", recorded)
     return made
@@ -159,7 +159,7 @@ def test_a_shape_is_recorded_once_it_has_come_a_few_times(monkeypatch: pytest.Mo
         return loss.detach(), loss.detach()
 
     tape = Tape([weight])
-    run = Captured(compute, torch.device("cpu"), tape)
+    run = Captured(compute, torch.device("cpu"), tape, compiled=False)
     total = 0.0
     for number in range(5):
         for size in (1, 2, 3):  # one shape more than there may be graphs
@@ -190,7 +190,7 @@ def test_small_micro_batches_of_one_gpu_are_recorded(
     model, config = outline(get_config(preset)), toy_config(Path("x"), batch_tokens=batch_tokens)
 
     def is_recorded(device: torch.device = CUDA, processes: int = 1) -> bool:
-        return isinstance(captured(compute, config, model, device, processes=processes), Captured)
+        return isinstance(captured(compute, config, model, device, processes=processes, compiled=True), Captured)
 
     def compute(batch: Any, scale: torch.Tensor) -> Losses:
         raise NotImplementedError
@@ -218,3 +218,17 @@ def test_a_recorded_run_on_a_gpu_is_the_same_run(compile: Any, optimizer: Any, t
             toy_run(tmp_path / name, gpt_task(), config)
     assert_same(tmp_path / "auto", tmp_path / "never")
     assert_same(tmp_path / "auto", tmp_path / "parts")
+
+
+def test_a_shape_is_that_of_the_tensors_and_of_what_the_loss_takes() -> None:
+    def recorded(compiled: bool) -> int:
+        def compute(batch: Any, scale: torch.Tensor) -> Losses:
+            return scale, scale
+
+        tape = Tape([])
+        run = Captured(compute, torch.device("cpu"), tape, compiled=compiled)
+        for n_tokens in range(5, 15):
+            run(replace(token_batch(2, 0), n_tokens=n_tokens), torch.tensor(1.0))
+        return tape.recorded
+
+    assert (recorded(compiled=True), recorded(compiled=False)) == (1, 0)

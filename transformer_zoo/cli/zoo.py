@@ -106,31 +106,22 @@ def plan(pattern: str = "*", /, *, training: PlannedTraining, json: bool = False
     from transformer_zoo.training.memory import most_tokens
 
     run = RunConfig(run_dir="plan", optimizer=OptimizerConfig(name=training.optimizer))
+    names, sizes = _names(pattern), [f"{size:g} GB" for size in training.memory]
     found: dict[str, dict[str, int]] = {}
-    for name in _names(pattern):
+    width = max(map(len, names))
+    if not json:
+        print(" " * width, *(f"{title:>10}" for title in ("length", *sizes)))
+    for name in names:
         config = get_config(name)
         usual = 64 if isinstance(config, EncoderDecoderConfig) else 2048
-        tokens = min(training.length or usual, config.max_seq_len)
-        most = most_tokens(
-            config,
-            run,
-            training.memory,
-            length=tokens,
-            recompute=training.recompute and isinstance(config, DecoderConfig),
-        )
-        found[name] = {"length": tokens, **{f"{size:g} GB": n for size, n in zip(training.memory, most, strict=True)}}
+        length = min(training.length or usual, config.max_seq_len)
+        recompute = training.recompute and isinstance(config, DecoderConfig)
+        most = most_tokens(config, run, training.memory, length=length, recompute=recompute)
+        found[name] = {"length": length, **dict(zip(sizes, most, strict=True))}
+        if not json:
+            print(f"{name:{width}}", *(f"{n:>10,}" if n else f"{'-':>10}" for n in found[name].values()), flush=True)
     if json:
         print(jsonlib.dumps(found, indent=2))
-        return
-    rows = [("", *next(iter(found.values())))]
-    rows += [(name, *(f"{n:,}" if n else "-" for n in row.values())) for name, row in found.items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *cells in rows:
-        print(
-            f"{name:{widths[0]}}",
-            *(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)),
-            sep="  ",
-        )
 
 
 def _names(pattern: str) -> list[str]:

@@ -74,10 +74,12 @@ class Trainer:
             config.optimizer, config.schedule, d_model=task.d_model, fine_tuning=task.fine_tuning
         )
         self.optimizer = make_optimizer(task.model, config.optimizer, lr=self.peak_rate, dtype=self.dtype)
-        if use_compile(config.compile, self.device, say=self.world.main):
+        if compiled := use_compile(config.compile, self.device, say=self.world.main):
             task.objective.compile()
         self.objective = distributed.wrap(task.objective, self.device)
-        self.micro_batch = captured(self._micro_batch, config, task.model, self.device, processes=self.world.size)
+        self.micro_batch = captured(
+            self._micro_batch, config, task.model, self.device, processes=self.world.size, compiled=compiled
+        )
         self.parameters = list(task.model.parameters())
         self.average = MovingAverage(task.model, config.training.ema_decay)
         self.checkpoints = Checkpoints(self.run_dir)

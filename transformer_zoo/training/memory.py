@@ -10,14 +10,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, n_parameters
-from transformer_zoo.kernels.cross_entropy import rows_at_once
+from transformer_zoo.kernels.cross_entropy import number_of_chunks, rows_at_once
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.models.memory import check_memory
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.optimizer import muon_matrices
 
 Config = EncoderDecoderConfig | DecoderConfig
-GPU = torch.device("cuda")
 _FLOAT = 4  # bytes: weights, gradients and what optimizers keep are float32 in mixed precision too
 _BFLOAT16 = 2
 _FEW = 8  # rows to count with
@@ -91,7 +90,7 @@ class StepMemory:
     def __call__(self, rows: int) -> dict[str, int]:
         """By what they are for, with so many windows or sentences in a micro-batch."""
         tokens = rows * self.length
-        at_once = min(tokens, rows_at_once(self.vocabulary, GPU))
+        at_once = -(-tokens // number_of_chunks(tokens, self.vocabulary * _BFLOAT16))
         return {
             **self.held,
             "activations": self.of_all + rows * (self.of_row + self.again),
@@ -128,7 +127,7 @@ class StepMemory:
         mask = torch.ones_like(ids, dtype=torch.bool)
         with _AsOnGpu(), saved_tensors_hooks(pack, lambda tensor: tensor):
             if isinstance(self.model, EncoderDecoder):
-                self.model.hidden(ids, ids, mask, mask)
+                self.model.hidden(ids, ids, mask)  # as `TranslationObjective` does
             else:
                 self.model.hidden(ids)
         return sum(storage.nbytes() for storage in storages.values())
