@@ -9,6 +9,7 @@ Who writes reads all weights of a model in turn, and so do the cases for writing
 five minutes.
 """
 
+import random
 import statistics
 import sys
 import time
@@ -30,6 +31,7 @@ from transformer_zoo.evaluation.speed import machine
 from transformer_zoo.files import write_json
 from transformer_zoo.kernels import int8, plain
 from transformer_zoo.kernels.activation import relu_squared
+from transformer_zoo.kernels.dot_product import Options, scaled_dot_product
 from transformer_zoo.kernels.dropping import dropout
 from transformer_zoo.kernels.norm import rms_norm
 from transformer_zoo.kernels.projection import linear, pack_weight, packed_linear
@@ -176,6 +178,36 @@ def dropped(rows: int, width: int, dtype: torch.dtype) -> Sides:
     return beside_formula(training(dropout, leaf(rows, width, dtype=dtype), 0.1))
 
 
+def attention(shape: Sequence[int], dropout: float, dtype: torch.dtype) -> Sides:
+    """Heads that attend to each other, some of them padding, while training."""
+    heads = [leaf(*shape, dtype=dtype) for _ in range(3)]
+    mask = torch.arange(shape[2]) < torch.linspace(shape[2] // 2, shape[2], shape[0])[:, None, None, None]
+    options = Options(mask, dropout=dropout)
+    return (
+        training(scaled_dot_product, *heads, options),
+        training(partial(F.scaled_dot_product_attention, attn_mask=mask, dropout_p=dropout), *heads),
+    )
+
+
+def narrow_heads(heads: int, width: int, dtype: torch.dtype) -> Sides:
+    """A small model in bfloat16: another number of sentences and of tokens at each step."""
+    draw = random.Random(1)
+    lengths = [draw.randint(3, 60) for _ in range(100_000)]
+    own: dict[bool, Iterator[int]] = {True: iter(lengths), False: iter(lengths)}
+
+    def work(ours: bool) -> None:
+        n = next(own[ours])
+        x = leaf(512 // n, heads, n, width, dtype=dtype)
+        mask = torch.ones(len(x), 1, 1, n, dtype=torch.bool)
+        if ours:
+            out = scaled_dot_product(x, x, x, Options(mask))
+        else:
+            out = F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+        torch.autograd.grad(out, x, torch.ones_like(out))
+
+    return partial(work, True), partial(work, False)
+
+
 FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
 WEIGHTS = ((512, 2048), (768, 3072), (512, 8000))
 CASES = [
@@ -203,6 +235,15 @@ CASES = [
         for shape in ((8, 6, 256, 64), (1, 12, 1024, 64))
         for layout, r in (("halves", 32), ("interleaved", 32), ("halves", 8))
         for dtype in (FLOAT32, BFLOAT16)
+    ),
+    *(
+        Case("attention", f"{shape}, dropout {p}, training", dtype, partial(attention, shape, p))
+        for shape in ((64, 4, 16, 64), (16, 8, 64, 64), (8, 8, 128, 64), (2, 8, 256, 64), (1, 12, 512, 64))
+        for p, dtype in ((0.1, FLOAT32), (0.1, BFLOAT16), (0.0, BFLOAT16))
+    ),
+    *(
+        Case("attention", f"{h} heads of {d}, training", BFLOAT16, partial(narrow_heads, h, d))
+        for h, d in ((2, 16), (4, 16))
     ),
     *(
         Case("rms_norm", f"({n}, {d}), training", dtype, partial(norm, n, d))

@@ -3,7 +3,7 @@
 import pytest
 from torch import Tensor
 
-from transformer_zoo.blocks import dot_product
+from transformer_zoo.kernels import dot_product
 
 
 @pytest.fixture(params=["matmul", "fused"])
@@ -13,5 +13,5 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     def always(queries: Tensor, keys: Tensor, dropout: float) -> bool:
         return bool(request.param == "matmul")
 
-    monkeypatch.setattr(dot_product, "_matmul_is_wanted", always)
+    monkeypatch.setattr(dot_product, "_products_are_faster", always)
     return str(request.param)

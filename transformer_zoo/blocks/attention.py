@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_flags, check_positive, check_probabilities, check_sizes
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
-from transformer_zoo.blocks.dot_product import attend, attention_weights, per_query_head
+from transformer_zoo.blocks.dot_product import attend, attention_weights
 from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.blocks.masks import causal_mask, check_mask, combine_masks
 from transformer_zoo.blocks.norm import RMSNorm
 from transformer_zoo.blocks.rotary import Rotation
 from transformer_zoo.kernels.attention import Blocks, attend_by_blocks
+from transformer_zoo.kernels.dot_product import per_query_head
 
 PROJECTIONS = ("q", "k", "v", "out")
 
