@@ -195,6 +195,7 @@ def main(arguments: Sequence[str]) -> None:
         UserError: rows failed.
     """
     options = parse_options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is to end too
     parts = [options.part] if options.part else [1, 2, 3] if options.rehearse else [1, 2]
     out = options.out or ROOT / "runs" / ("gpu_rehearsal" if options.rehearse else "gpu")
     title = "A rehearsal on the CPU: sizes are tiny, no figure means anything" if options.rehearse else "On a GPU"

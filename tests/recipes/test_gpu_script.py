@@ -219,6 +219,27 @@ def test_without_a_gpu_it_is_refused_in_one_line(root: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out" / "gpu.json").exists()
 
 
+def test_who_ends_it_ends_its_processes(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "--rehearse", "--out", str(tmp_path)]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) as process:
+        children, begun = Path(f"/proc/{process.pid}/task/{process.pid}/children"), time.monotonic()
+        while not (there := children.read_text().split()) and time.monotonic() < begun + 60:
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(60) == 128 + 15
+    assert len(there) == 1
+    while running(there[0]) and time.monotonic() < begun + 120:
+        time.sleep(0.05)
+    assert not running(there[0])
+
+
+def running(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_wheels_that_fit_are_unpacked(gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wheels: Any = sys.modules[gpu.unpack.__module__]
     (tmp_path / "wheels").mkdir()
