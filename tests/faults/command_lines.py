@@ -28,6 +28,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "split": ("texts/train.tsv", "--output", "new/split"),
     "list": (),
     "describe": ("gpt2",),
+    "plan": ("transformer-tiny",),
 }
 PROMPTED = ("input", "whole")  # do not go with --prompt
 WRONG: dict[str, tuple[str, ...]] = {
