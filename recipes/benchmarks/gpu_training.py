@@ -1,9 +1,12 @@
 """Parts 1 and 2 of gpu.py: tokens a second of training, and which share of the peak the model's operations use."""
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,10 +21,12 @@ from transformer_zoo.data import batch_indices, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation.speed import OURS, Contestant, compete
 from transformer_zoo.models.flops import forward_flops
-from transformer_zoo.training.config import OptimizerConfig, RunConfig
+from transformer_zoo.training.config import OptimizerConfig, RunConfig, TrainingConfig
 from transformer_zoo.training.gpt import GptObjective
+from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.memory import StepMemory
 from transformer_zoo.training.optimizer import make_optimizer
+from transformer_zoo.training.task import Task
 
 Loss = Callable[[Any], Tensor]
 NANOGPT = "nanoGPT"
@@ -159,3 +164,26 @@ def translation(setting: Setting, compiled: bool) -> Iterator[Figure]:
     except UserError as reason:
         raise NotHere(str(reason)) from None
     yield from race({OURS: ours, MARIAN: theirs}, setting, words)
+
+
+def recorded(setting: Setting) -> Iterator[Figure]:
+    """gpt-char by the trainer, compiled as a recipe compiles it: launched kernel by kernel, and as CUDA graphs."""
+    here, updates = replace(setting, device=torch.device("cpu")), setting.size(160, 4)
+    batch = here.windows(setting.size(64, 2), setting.size(256, 16), 65)  # as many as it has characters
+    speeds = {}
+    for graphs in ("never", "auto"):
+        model = here.model("gpt-char", max_seq_len=256)
+        task = Task(
+            model=model, objective=GptObjective(model), plan=lambda epoch: range(8), load=lambda number: batch,
+            validate=lambda: {"loss": 0.0}, samples=list, data={}, d_model=model.config.d_model,
+        )  # fmt: skip
+        with TemporaryDirectory() as folder:
+            config = RunConfig(
+                run_dir=folder, device=setting.device.type, cuda_graphs=graphs, optimizer=OPTIMIZERS["adamw"],
+                training=TrainingConfig(max_updates=updates, log_every=updates // 2),
+            )  # fmt: skip
+            Trainer(task, config).fit()
+            lines = map(json.loads, (Path(folder) / "metrics.jsonl").read_text("utf-8").splitlines())
+            speeds[graphs] = [line["tokens_per_second"] for line in lines if line["kind"] == "train"][-1]
+        yield Figure(f"cuda_graphs: {graphs}", speeds[graphs], "tokens/s", note=f"{batch.n_tokens:,} tokens an update")
+    yield Figure("with / without", speeds["auto"] / speeds["never"])
