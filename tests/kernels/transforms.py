@@ -16,7 +16,7 @@ Inputs = tuple[Tensor, ...]
 
 # What some of them make torch itself say.
 WARNINGS = (
-    "ignore:`torch.jit:DeprecationWarning",
+    "ignore:`torch.jit",
     "ignore:Attempted to insert a get_attr",
     "ignore:Anomaly Detection has been enabled",
 )

@@ -13,7 +13,7 @@ from transformer_zoo.models import DecoderOnly, quantize
 from transformer_zoo.training.loss import linear_cross_entropy, select_tokens
 
 # What torch does itself while it differentiates forwards.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 B, T = 3, 5
 LENGTHS = [5, 2, 4]
 Weights = dict[str, Tensor]
@@ -94,7 +94,7 @@ def test_gradients_of_each_example(name: str) -> None:
     assert_close([found.sum(0) for found in got.values()], [*by_hand], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_trace_is_the_model(name: str) -> None:
     model, given = build(name)
