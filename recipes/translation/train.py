@@ -51,7 +51,7 @@ from transformer_zoo.training.memory import check_training
 from transformer_zoo.training.model_json import save_model_config, without_special
 from transformer_zoo.training.options import defaults_of, overridden, parse_recipe
 from transformer_zoo.training.task import Task
-from transformer_zoo.training.translation import Recipe, TranslationObjective, mean_nll, special_ids
+from transformer_zoo.training.translation import Recipe, TranslationObjective, longest_input, mean_nll, special_ids
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve
 
@@ -222,11 +222,6 @@ def model_config(
         return cast(EncoderDecoderConfig, get_config(preset, **changes))
 
 
-def longest_input(config: EncoderDecoderConfig) -> int:
-    """Most tokens that the model can be given on either side."""
-    return config.max_seq_len if config.positions == "learned" else sys.maxsize
-
-
 def make_task(
     recipe: Recipe,
     config: EncoderDecoderConfig,
@@ -255,6 +250,7 @@ def make_task(
         objective=objective,
         plan=plan,
         load=lambda batch: batch(),
+        in_bucket=lambda batch: batch.in_bucket(special.pad_id, batch_tokens=budget, longest=longest_input(config)),
         validate=validator.validate,
         samples=validator.samples,
         data=contents,

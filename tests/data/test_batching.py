@@ -204,6 +204,66 @@ def test_pinned_batch_copies_to_the_gpu():
     assert torch.equal(batch.to("cuda", non_blocking=True).source.cpu(), batch.source)
 
 
+def text_of(source, target):
+    """Random tokens, of such lengths with the token at the end."""
+    random = np.random.default_rng(7)
+
+    def side(lengths):
+        offsets = np.concatenate([[0], np.cumsum(lengths - 1)])
+        return TokenArrays(random.integers(4, 997, offsets[-1]).astype(np.uint16), offsets)
+
+    return EncodedCorpus(side(source), side(target), "corpus", np.arange(1, len(source) + 1))
+
+
+def shape_of(batch):
+    return (*batch.source.shape, batch.target_in.size(1))
+
+
+@pytest.mark.parametrize(("batch_tokens", "more"), [(1024, 0.10), (8192, 0.13), (25_000, 0.24)])
+def test_batches_of_a_text_come_in_few_shapes_that_cost_little(batch_tokens, more):
+    data = text_of(*lengths(29_000, seed=0))
+    plan = batch_indices(data.source_lengths, data.target_lengths, batch_tokens=batch_tokens, seed=0, epoch=0)
+    before = after = 0
+    found = set()
+    for indices in plan:
+        batch = collate(data, indices)
+        bucket = batch.in_bucket(0, batch_tokens=batch_tokens, longest=1024)
+        found.add(shape_of(bucket))
+        before += batch.source.numel() + batch.target_in.numel()
+        after += bucket.source.numel() + bucket.target_in.numel()
+    assert len(found) <= 30
+    assert before < after < (1 + more) * before
+
+
+@pytest.mark.parametrize("longest", [1024, 1000])
+def test_there_are_64_shapes_up_to_1024_tokens(longest):
+    found = set()
+    for n in range(1, longest + 1):
+        for rows, other in ((2048 // n, n), (1, 1), (2048 // n, n // 2 + 1)):
+            ids = torch.empty(2, rows, n, device="meta"), torch.empty(2, rows, other, device="meta")
+            for (source, _), target in (ids, ids[::-1]):
+                batch = Batch(source, None, *target, None, rows).in_bucket(0, batch_tokens=2048, longest=longest)
+                assert batch.source.shape == batch.source_mask.shape == batch.target_out.shape
+                found.add(shape_of(batch))
+                assert batch.source.size(1) <= min(n + n // 8 + 1, longest)
+                assert batch.source.numel() < 2048 * 9 / 8
+    assert len(found) == 64
+
+
+def test_a_bucket_holds_the_batch_and_padding():
+    data = text_of(*lengths(499, seed=0))
+    for indices in batch_indices(data.source_lengths, data.target_lengths, batch_tokens=257, seed=0, epoch=0):
+        batch = collate(data, indices)
+        bucket = batch.in_bucket(0, batch_tokens=257, longest=1024)
+        assert bucket.n_tokens == batch.n_tokens == bucket.target_mask.sum()
+        for name, mask in (("source", "source_mask"), ("target_in", "target_mask"), ("target_out", "target_mask")):
+            ours, real, theirs = getattr(bucket, name), getattr(bucket, mask), getattr(batch, name)
+            rows, width = theirs.shape
+            assert torch.equal(ours[:rows, :width], theirs)
+            assert ours.count_nonzero() == theirs.count_nonzero()
+            assert torch.equal(real, ours != 0)
+
+
 def test_token_arrays_select():
     data = corpus(101)
     picked = data.select(np.array([97, 3, 3, 0]))

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, real, small_gpt, small_model, tokens
 from transformer_zoo.models import DecoderOnly, quantize
-from transformer_zoo.training.loss import linear_cross_entropy, select_tokens
+from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy
 
 # What torch does itself while it differentiates forwards.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -115,7 +115,7 @@ def test_a_whole_training_loss(recompute: bool, smoothing: float) -> None:
     ids, mask = tokens(B, T), real(LENGTHS)
 
     def loss() -> Tensor:
-        hidden, targets = select_tokens(model.hidden(ids, mask), ids, mask, sum(LENGTHS))
+        hidden, targets = flat_tokens(model.hidden(ids, mask), ids, mask)
         return linear_cross_entropy(hidden, model.head_weight, targets, label_smoothing=smoothing)[0]
 
     weights = [*model.parameters()]

@@ -28,7 +28,7 @@ from transformer_zoo.blocks import (
 )
 from transformer_zoo.generation import beam_search
 from transformer_zoo.models import Decoder, Encoder
-from transformer_zoo.training.loss import linear_cross_entropy, select_tokens
+from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy
 
 B, T, D, H = 2, 4, 12, 3
 x = torch.randn(B, T, D)
@@ -109,7 +109,7 @@ TOKENS: dict[str, Callable[[Any], object]] = {
     "decode, uncounted": lambda m: small_model(**VARIANTS["offset"])(ids, ids, m, m),
     "decode, cache": decode_after_two,
     "beam_search": lambda m: beam_search(translator, ids, m, beam=2),
-    "select_tokens": lambda m: select_tokens(x, ids, m, 7),
+    "flat_tokens": lambda m: flat_tokens(x, ids, m),
 }
 
 RIGHT = torch.tensor([[True, True, True, False], [True, True, True, True]])
@@ -235,7 +235,7 @@ torch.nn.init.normal_(OF_IDS["NgramEmbedding"].weight)  # type: ignore[attr-defi
 
 
 def select(i: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    hidden, targets = select_tokens(x, i, RIGHT, 7)
+    hidden, targets = flat_tokens(x, i, RIGHT)
     return hidden, HEAD, targets
 
 

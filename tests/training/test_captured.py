@@ -11,14 +11,15 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from transformer_zoo.config import DecoderConfig
-from transformer_zoo.data import TokenBatch
-from transformer_zoo.models import DecoderOnly
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.data import Batch, TokenBatch
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.training import captured as module
 from transformer_zoo.training import loop
 from transformer_zoo.training.captured import WARM_UPS, Captured, Losses, captured
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.task import Task
+from transformer_zoo.training.translation import TranslationObjective
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.describe import outline
 
@@ -75,9 +76,9 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     """The tapes of the runs that follow, which are recorded as on a GPU."""
     made: list[Tape] = []
 
-    def recorded(compute: Any, config: Any, model: Any, device: Any, compiled: bool, **options: Any) -> Captured:
+    def recorded(compute: Any, config: Any, model: Any, device: Any, **options: Any) -> Captured:
         made.append(Tape(list(model.parameters())))
-        return Captured(compute, device, made[-1], compiled=compiled)
+        return Captured(compute, device, made[-1])
 
     monkeypatch.setattr(loop, "captured", recorded)
     return made
@@ -149,6 +150,82 @@ def test_a_gpt_recorded_is_the_same_gpt(optimizer: Any, tmp_path: Path, request:
     assert tapes[0].replayed > 15
 
 
+def pairs(n: int, seed: int) -> Batch:
+    """As many as fit 64 tokens, or fewer; of 3 to 16 tokens a side."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(2, 5, (2, n, 1), generator=generator) * n
+    ids = torch.randint(4, 17, (3, n, int(lengths.max())), generator=generator)
+    real = torch.arange(ids.size(2)) < lengths
+    source, target_in, target_out = (x.where(mask, 0) for x, mask in zip(ids, real[[0, 1, 1]], strict=True))
+    return Batch(source, real[0], target_in, target_out, real[1], int(real[1].sum()))
+
+
+def translation_task(dropout: float = 0.2, *, bucket: bool = False) -> Task:
+    """4 or fewer pairs a batch, in a shape of its own or, if so asked, in a bucket also where nothing is recorded."""
+    torch.manual_seed(3)
+    shape = {"d_model": 16, "n_heads": 2, "d_ff": 32, "n_encoder_layers": 1, "n_decoder_layers": 1}
+    model = EncoderDecoder(EncoderDecoderConfig(vocab_size=17, dropout=dropout, attention_dropout=dropout, **shape))
+
+    def in_bucket(batch: Batch) -> Batch:
+        return batch.in_bucket(0, batch_tokens=64, longest=100)
+
+    def load(entry: Any) -> Batch:
+        return in_bucket(pairs(*entry)) if bucket else pairs(*entry)
+
+    return replace(
+        toy_task(),
+        model=model,
+        objective=TranslationObjective(model, label_smoothing=0.1),
+        plan=lambda epoch: [(4, epoch), (3, epoch), (4, epoch + 1000), (2, epoch + 2000)],
+        load=load,
+        in_bucket=in_bucket,
+        validate=lambda: {"loss": 1.0},
+    )
+
+
+@pytest.fixture
+def formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled is what a compiler is given, whose shapes depend on no number, and nothing else."""
+
+    def compile_(function: Callable[..., Losses], **options: Any) -> Callable[..., Losses]:
+        def compiled(*tensors: torch.Tensor) -> Losses:
+            with monkeypatch.context() as patch:
+                patch.setattr(torch.compiler, "is_compiling", lambda: True)
+                return function(*tensors)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_translation_recorded_is_the_same_translation(
+    dropout: float, tmp_path: Path, formula: None, request: pytest.FixtureRequest
+) -> None:
+    """To the bit of the same batches in buckets; without dropout, to rounding of batches in shapes of their own."""
+
+    def train(name: str, limit: int, *, bucket: bool = False) -> None:
+        config = toy_config(tmp_path / name, accumulate=2, max_updates=limit)
+        config.compile, config.optimizer.eps = "always", 1e-6
+        toy_run(tmp_path / name, translation_task(dropout, bucket=bucket), config)
+
+    train("plain", 40)
+    train("buckets", 40, bucket=True)
+    tapes = request.getfixturevalue("tapes")
+    for name, limits in (("recorded", [40]), ("parts", [21, 40])):
+        for limit in limits:
+            train(name, limit)
+        assert_same(tmp_path / "buckets", tmp_path / name)
+    task = translation_task(bucket=True)
+    shapes = {task.load(entry).source.shape for epoch in range(20) for entry in task.plan(epoch)}
+    assert 0 < tapes[0].recorded <= len(shapes) <= 9
+    assert tapes[0].replayed > 40
+    assert tapes[2].recorded
+    if not dropout:
+        for name, value in weights(tmp_path / "plain").items():
+            torch.testing.assert_close(weights(tmp_path / "recorded")[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
 def test_a_shape_is_recorded_once_it_has_come_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_GRAPHS", 2)
     weight = torch.nn.Parameter(torch.ones(()))
@@ -159,7 +236,7 @@ def test_a_shape_is_recorded_once_it_has_come_a_few_times(monkeypatch: pytest.Mo
         return loss.detach(), loss.detach()
 
     tape = Tape([weight])
-    run = Captured(compute, torch.device("cpu"), tape, compiled=False)
+    run = Captured(compute, torch.device("cpu"), tape)
     total = 0.0
     for number in range(5):
         for size in (1, 2, 3):  # one shape more than there may be graphs
@@ -190,7 +267,7 @@ def test_small_micro_batches_of_one_gpu_are_recorded(
     model, config = outline(get_config(preset)), toy_config(Path("x"), batch_tokens=batch_tokens)
 
     def is_recorded(device: torch.device = CUDA, processes: int = 1) -> bool:
-        return isinstance(captured(compute, config, model, device, processes=processes, compiled=True), Captured)
+        return isinstance(captured(compute, config, model, device, processes=processes), Captured)
 
     def compute(batch: Any, scale: torch.Tensor) -> Losses:
         raise NotImplementedError
@@ -209,26 +286,26 @@ def test_small_micro_batches_of_one_gpu_are_recorded(
 @pytest.mark.gpu
 @pytest.mark.parametrize("compile", ["never", "always"])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_recorded_run_on_a_gpu_is_the_same_run(compile: Any, optimizer: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", [gpt_task, lambda: translation_task(bucket=True)], ids=["gpt", "translation"])
+def test_a_recorded_run_on_a_gpu_is_the_same_run(
+    task: Callable[[], Task], compile: Any, optimizer: Any, tmp_path: Path
+) -> None:
     for name, updates in (("never", [40]), ("auto", [40]), ("parts", [21, 40])):
         for limit in updates:
             config = toy_config(tmp_path / name, accumulate=2, max_updates=limit)
             config.device, config.precision, config.compile = "cuda", "bfloat16", compile
             config.optimizer.name, config.cuda_graphs = optimizer, "never" if name == "never" else "auto"
-            toy_run(tmp_path / name, gpt_task(), config)
+            toy_run(tmp_path / name, task(), config)
     assert_same(tmp_path / "auto", tmp_path / "never")
     assert_same(tmp_path / "auto", tmp_path / "parts")
 
 
-def test_a_shape_is_that_of_the_tensors_and_of_what_the_loss_takes() -> None:
-    def recorded(compiled: bool) -> int:
-        def compute(batch: Any, scale: torch.Tensor) -> Losses:
-            return scale, scale
+def test_a_shape_is_that_of_the_tensors_alone() -> None:
+    def compute(batch: Any, scale: torch.Tensor) -> Losses:
+        return scale, scale
 
-        tape = Tape([])
-        run = Captured(compute, torch.device("cpu"), tape, compiled=compiled)
-        for n_tokens in range(5, 15):
-            run(replace(token_batch(2, 0), n_tokens=n_tokens), torch.tensor(1.0))
-        return tape.recorded
-
-    assert (recorded(compiled=True), recorded(compiled=False)) == (1, 0)
+    tape = Tape([])
+    run = Captured(compute, torch.device("cpu"), tape)
+    for n_tokens in range(5, 15):
+        run(replace(token_batch(2, 0), n_tokens=n_tokens), torch.tensor(1.0))
+    assert tape.recorded == 1

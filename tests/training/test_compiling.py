@@ -81,6 +81,20 @@ def test_training_a_translator_compiles_one_graph(first: tuple[int, ...], change
     assert graphs.n == 1
 
 
+@pytest.mark.parametrize(("longest", "n_graphs"), [(30, 1), (8, 2)])
+def test_batches_in_buckets_compile_one_graph_and_another_where_positions_end(longest: int, n_graphs: int) -> None:
+    shape = {"d_model": 12, "n_heads": 3, "d_ff": 11, "n_encoder_layers": 1, "n_decoder_layers": 1, "dropout": 0.0}
+    config = EncoderDecoderConfig(vocab_size=17, positions="learned", max_seq_len=longest, **shape)
+    graphs, model = Graphs(), EncoderDecoder(config)
+    compiled, plain = TranslationObjective(model), TranslationObjective(model)
+    compiled.compile(backend=graphs, fullgraph=True)
+    for sizes in ((3, 8, 6), (4, 4, 4), (1, 1, 1), (2, 5, 8), (3, 7, 8), (8, 1, 2), (4, 8, 8)):
+        batch = pairs(*sizes, padded=sizes[0] % 2 == 0)
+        bucket = batch.in_bucket(config.pad_id, batch_tokens=40, longest=longest)
+        assert_close(compiled(bucket)[0], plain(batch)[0], rtol=1e-5, atol=1e-5)
+    assert graphs.n == n_graphs
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_training_a_gpt_compiles_two_graphs_at_most(packed: bool) -> None:
     shape = {"d_model": 12, "n_heads": 3, "d_ff": 11, "n_layers": 1, "dropout": 0.0, "attention_dropout": 0.0}

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from transformer_zoo.config import EncoderDecoderConfig
+from tests.architectures import TRANSLATION
+from transformer_zoo.config import PROBABILITIES, EncoderDecoderConfig
 from transformer_zoo.data import Batch
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.training.translation import TranslationObjective, mean_nll
+from transformer_zoo.training.translation import TranslationObjective, longest_input, mean_nll
+from transformer_zoo.zoo import build
 
 LENGTHS = ((5, 7), (3, 4), (2, 6))  # source and target of each pair
 
@@ -88,6 +90,33 @@ def test_loss_and_gradient_do_not_depend_on_how_pairs_are_batched(model: Encoder
         assert total == pytest.approx(results[0][0], rel=1e-6)
         for grad, expected in zip(grads, results[0][1], strict=True):
             torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-6)  # float32 inside
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", [name for name in TRANSLATION if ", " in name])
+def test_padding_to_a_bucket_changes_neither_loss_nor_gradient(
+    name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor do rows of padding alone, by the CPU's kernels and by what a compiler for a GPU is given."""
+    torch.manual_seed(2)
+    config = dataclasses.replace(TRANSLATION[name], **dict.fromkeys(PROBABILITIES, 0.0))
+    objective = TranslationObjective(build(config).double(), label_smoothing=0.1)  # type: ignore[arg-type]
+    if compiled:
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for batch in (batch_of([0, 1, 2]), batch_of([1])):
+        bucket = batch.in_bucket(config.pad_id, batch_tokens=64, longest=longest_input(config))
+        assert bucket.source.shape[0] > len(batch.source)
+        losses, grads = [], []
+        for given in (batch, bucket):
+            objective.zero_grad(set_to_none=True)
+            loss, nll = objective(given)
+            loss.backward()
+            losses.append((loss.detach(), nll))
+            grads.append([p.grad.to_dense() for p in objective.parameters() if p.grad is not None])
+        torch.testing.assert_close(losses[1], losses[0])
+        assert len(grads[0]) == len(grads[1])
+        for got, wanted in zip(grads[1], grads[0], strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)  # float32 inside
 
 
 def test_the_validation_loss_is_a_mean_over_tokens_not_over_batches(model: EncoderDecoder) -> None:

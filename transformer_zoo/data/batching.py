@@ -131,20 +131,45 @@ class Batch:
         """The batch in page-locked memory, from where copies to a GPU can be asynchronous."""
         return self._map(torch.Tensor.pin_memory)
 
-    def in_general(self, pad_id: int) -> "Batch":
+    def in_general(self, pad_id: int, longest: int) -> "Batch":
         """The same pairs as a compiler is to see them, so that one graph with sizes left open fits all batches.
 
         torch.compile takes a size of 1 for that and no other, and sizes that are equal for one and the same. So there
         are masks even if nothing is padded, and the least padding that makes the numbers of pairs, source tokens and
-        target tokens three numbers above 1.
+        target tokens three numbers above 1; but no side gets longer than `longest`.
         """
         n, n_source, n_target = max(len(self.source), 2), max(self.source.size(1), 2), max(self.target_in.size(1), 2)
-        n_source += n_source == n
-        while n_target in (n, n_source):
-            n_target += 1
+        n_target += n_target == n_source < longest
+        while n in (n_source, n_target):
+            n += 1
+        return self._padded(pad_id, n, n_source, n_target)
+
+    def in_bucket(self, pad_id: int, *, batch_tokens: int, longest: int) -> "Batch":
+        """The same pairs in one of few shapes: 64 for texts of up to 1,024 tokens, 8 more for twice that.
+
+        Both sides get the next of these lengths: 1, 2, ... 16, 18, ... 32, 36, ... 64, 72, ..., eight from one power of
+        two to the next. Each length has one number of rows, the most that a batch of it can have; those that are
+        missing are all padding. With 1,024 tokens a tenth of Multi30k's batches is padding then instead of 2%, with
+        8,192 tokens 19% instead of 7%.
+
+        Args:
+            pad_id: The padding's.
+            batch_tokens: What the batch was made with.
+            longest: No side gets longer than that.
+        """
+        needed = max(self.source.size(1), self.target_in.size(1))
+        step = 1 << max((needed - 1).bit_length() - 4, 0)
+        length = -(-needed // step) * step
+        rows = batch_tokens // (length - step + 1)  # by the shortest that comes to have this length
+        length = min(length, longest)
+        return self._padded(pad_id, rows, length, length)
+
+    def _padded(self, pad_id: int, n: int, n_source: int, n_target: int) -> "Batch":
+        """So many pairs, source tokens and target tokens, none fewer than there are; and masks."""
 
         def pad(x: torch.Tensor, width: int, value: int = 0) -> torch.Tensor:
             missing = (0, width - x.size(1), 0, n - len(x))
+            assert min(missing) >= 0, "a batch is never cut"
             return F.pad(x, missing, value=value) if any(missing) else x
 
         masks = (

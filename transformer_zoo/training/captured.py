@@ -26,9 +26,7 @@ has about 50 kernels, forward, backward and compiled, and Python starts one in 5
 compute in each, the GPU is always behind, and never waits."""
 
 
-def captured(
-    compute: Compute, config: RunConfig, model: nn.Module, device: torch.device, *, processes: int, compiled: bool
-) -> Compute:
+def captured(compute: Compute, config: RunConfig, model: nn.Module, device: torch.device, *, processes: int) -> Compute:
     """`compute`, recorded where `config.cuda_graphs` is `auto` and micro-batches are small, on a single GPU.
 
     Not where layers are computed again in the backward pass, which asks for the state of the random generator.
@@ -37,7 +35,7 @@ def captured(
     operations = 6 * sum(p.numel() for p in model.parameters()) * config.training.batch_tokens
     if config.cuda_graphs == "never" or device.type != "cuda" or processes > 1 or again or operations > SMALL:
         return compute
-    return Captured(compute, device, CudaGraphs(device), compiled=compiled)
+    return Captured(compute, device, CudaGraphs(device))
 
 
 class Recorder(Protocol):
@@ -86,21 +84,20 @@ class Captured:
     is given back holds until the next call.
 
     Args:
-        compute: Waits for nothing, and draws random numbers from the device's generator alone.
+        compute: Waits for nothing, draws random numbers from the device's generator alone, and takes nothing of a batch
+            but its tensors: no number.
         device: Where batches are brought to.
         recorder: How it is recorded.
-        compiled: The loss looks at all tokens; else at `n_tokens` of them, which is a shape too.
     """
 
-    def __init__(self, compute: Compute, device: torch.device, recorder: Recorder, *, compiled: bool) -> None:
-        self.compute, self.device, self.recorder, self.compiled = compute, device, recorder, compiled
+    def __init__(self, compute: Compute, device: torch.device, recorder: Recorder) -> None:
+        self.compute, self.device, self.recorder = compute, device, recorder
         self.seen: Counter[tuple[Any, ...]] = Counter()
         self.graphs: dict[tuple[Any, ...], _Graph] = {}
 
     def __call__(self, batch: Batch, scale: Tensor) -> Losses:
         """As `compute`: batch on the CPU, scale () on the device."""
-        tensors = (value.shape if isinstance(value, Tensor) else None for value in _fields(batch))
-        shape = (*tensors, None if self.compiled else batch.n_tokens)
+        shape = tuple(value.shape if isinstance(value, Tensor) else None for value in _fields(batch))
         if shape not in self.graphs:
             self.seen[shape] += 1
             if self.seen[shape] <= WARM_UPS or len(self.graphs) == MOST_GRAPHS:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.config import PROBABILITIES, DecoderConfig
-from transformer_zoo.data import IGNORED, TextFiles, TokenBatch
+from transformer_zoo.data import TextFiles, TokenBatch
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, check_decoder_only
 from transformer_zoo.tokenizers import TokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.folder import check_folder
 from transformer_zoo.training.initial import check_init_from
-from transformer_zoo.training.loss import linear_cross_entropy, select_tokens, total_nll
+from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy, total_nll
 from transformer_zoo.training.options import overrides_of
 
 
@@ -145,22 +145,14 @@ class GptObjective(nn.Module):
         self._compiled = torch.compile(self._loss, *args, **{"dynamic": False, **options})
 
     def forward(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        tensors = batch.ids, batch.targets, batch.positions, batch.documents
-        if self._compiled is not None and self.training:
-            return self._compiled(*tensors)
-        return self._loss(*tensors, batch.n_tokens)
+        loss = self._loss if self._compiled is None or not self.training else self._compiled
+        return loss(batch.ids, batch.targets, batch.positions, batch.documents)
 
     def _loss(
-        self,
-        ids: Tensor,
-        targets: Tensor,
-        positions: Tensor | None,
-        documents: Tensor | None,
-        n_tokens: int | None = None,
+        self, ids: Tensor, targets: Tensor, positions: Tensor | None, documents: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         hidden = self.model.hidden(ids, positions=positions, documents=documents)  # (B, T, D)
-        real = None if n_tokens in (None, targets.numel()) else targets != IGNORED
-        hidden, targets = select_tokens(hidden, targets, real, n_tokens)
+        hidden, targets = flat_tokens(hidden, targets)
         config = self.model.config
         return linear_cross_entropy(
             hidden,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,12 +75,10 @@ class Trainer:
             config.optimizer, config.schedule, d_model=task.d_model, fine_tuning=task.fine_tuning
         )
         self.optimizer = make_optimizer(task.model, config.optimizer, lr=self.peak_rate, dtype=self.dtype)
-        if compiled := use_compile(config.compile, self.device, say=self.world.main):
+        if use_compile(config.compile, self.device, say=self.world.main):
             task.objective.compile()
         self.objective = distributed.wrap(task.objective, self.device)
-        self.micro_batch = captured(
-            self._micro_batch, config, task.model, self.device, processes=self.world.size, compiled=compiled
-        )
+        self.micro_batch = captured(self._micro_batch, config, task.model, self.device, processes=self.world.size)
         self.parameters = list(task.model.parameters())
         self.average = MovingAverage(task.model, config.training.ema_decay)
         self.checkpoints = Checkpoints(self.run_dir)
@@ -131,7 +130,7 @@ class Trainer:
         self.window = Window(self.device)
         self.started = time.monotonic() - done.seconds
         self.rates = Rates(self.task.plan, self.config, self.world, peak=self.peak_rate)
-        feed = Feed(self.task.plan, self.task.load, self.accumulate, self.world, self.device)
+        feed = Feed(self.task.plan, self._load, self.accumulate, self.world, self.device)
         try:
             if self.log is not None:
                 self.log.say(self.rates.in_words(done))
@@ -196,6 +195,10 @@ class Trainer:
         if limits.max_minutes is not None and distributed.any_of(late):
             return "max_minutes"
         return ""
+
+    def _load(self, entry: Any) -> Batch:
+        batch = self.task.load(entry)
+        return self.task.in_bucket(batch) if isinstance(self.micro_batch, Captured) else batch
 
     def _told_to_stop(self, signals: StopSignals) -> bool:
         # To ask the others is to wait for them: only now and then where there are any.

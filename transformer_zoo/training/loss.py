@@ -12,27 +12,24 @@ from transformer_zoo.threads import adapt
 from transformer_zoo.training.feed import Batch
 
 
-def select_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None, n: int | None) -> tuple[Tensor, Tensor]:
-    """What `linear_cross_entropy` takes of a batch: hidden states in autocast's dtype, and targets, without padding.
+def flat_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """What `linear_cross_entropy` takes of a batch: hidden states in autocast's dtype, and targets.
+
+    No token is left out, so that a graph has one shape for however much padding: a CPU leaves it out later.
 
     Args:
         hidden: (B, T, D).
-        targets: (B, T).
-        real: (B, T) booleans; None: all are real.
-        n: how many are; asking a GPU for it would wait for its queue. None: no token is left out, and the targets of
-            padding are `IGNORED`, so that a compiled graph has one shape for however much of it.
+        targets: (B, T), integers of any type.
+        real: (B, T) booleans, where the targets of the others shall be `IGNORED`; None: all count as they are.
 
     Returns:
-        (n, D) and (n,); without n, (B T, D) and (B T,).
+        (B T, D) and (B T,).
     """
+    targets = token_ids(targets, "targets")
     key_mask(real, targets.shape, name="real")
-    hidden, targets = hidden.flatten(0, 1), targets.flatten()
-    if real is not None and n is None:
-        targets = torch.where(real.flatten(), targets, IGNORED)
-    elif real is not None and n is not None:
-        places = torch.nonzero_static(real.flatten(), size=n).squeeze(1)  # (n,)
-        hidden, targets = hidden[places], targets[places]
-    return in_autocast_dtype(hidden), targets
+    if real is not None:
+        targets = torch.where(real, targets, IGNORED)
+    return in_autocast_dtype(hidden.flatten(0, 1)), targets.flatten()
 
 
 @torch.no_grad()

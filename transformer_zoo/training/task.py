@@ -21,6 +21,7 @@ class Task:
         plan: Epoch -> its micro-batches, in order, for all processes together, as what `load` understands.
             A pure function, so that a run can go on in the middle of an epoch.
         load: One entry of `plan` -> its `Batch` on the CPU.
+        in_bucket: That batch with as much padding as gives it one of few shapes, for where each shape is recorded.
         validate: Metrics of the model as it is: at least "loss", and "bleu" where the best is chosen by it.
         samples: Outputs to look at, taken after `validate`.
         data: Checksums of the texts, by the names of their fields: a run that goes on must go on with the same, but
@@ -38,5 +39,6 @@ class Task:
     samples: Callable[[], list[str]]
     data: dict[str, str]
     d_model: int
+    in_bucket: Callable[[Any], Batch] = lambda batch: batch
     fine_tuning: bool = False
     flops_per_token: float = 0.0

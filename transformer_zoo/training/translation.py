@@ -1,6 +1,7 @@
 """What the trainer and its options need to know about translation: the recipe's fields and the objective."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 from transformer_zoo.tokenizers import TranslationTokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
 from transformer_zoo.training.initial import check_init_from
-from transformer_zoo.training.loss import linear_cross_entropy, select_tokens, total_nll
+from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy, total_nll
 from transformer_zoo.training.options import overrides_of
 from transformer_zoo.words import unfit
 
@@ -234,6 +235,11 @@ def special_ids(config: EncoderDecoderConfig) -> SpecialIds:
     return SpecialIds(pad_id=config.pad_id, bos_id=config.bos_id, eos_id=config.eos_id, source_end_id=config.source_end)
 
 
+def longest_input(config: EncoderDecoderConfig) -> int:
+    """Most tokens that the model can be given on either side."""
+    return config.max_seq_len if config.positions == "learned" else sys.maxsize
+
+
 class TranslationObjective(nn.Module):
     """Cross-entropy of a batch's real target tokens, given the source and the earlier targets; a sum.
 
@@ -259,14 +265,15 @@ class TranslationObjective(nn.Module):
 
         One graph for all batches (see `Batch.in_general`) whose logits come in as many chunks: 1, 2, 4, 8 or 16, and
         mostly the same. As many again where a batch is longer than `max_seq_len`, for which fixed positions are
-        computed instead of looked up.
+        computed instead of looked up, or both its sides are as long as learned ones go.
         """
         self._compiled = torch.compile(self._loss, *args, **{"dynamic": True, **options})
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         if self._compiled is None or not self.training:
-            return self._loss(*_tensors(batch), batch.n_tokens)
-        return self._compiled(*_tensors(batch.in_general(self.model.config.pad_id)))
+            return self._loss(*_tensors(batch))
+        config = self.model.config
+        return self._compiled(*_tensors(batch.in_general(config.pad_id, longest_input(config))))
 
     def _loss(
         self,
@@ -275,11 +282,10 @@ class TranslationObjective(nn.Module):
         target_out: Tensor,
         source_mask: Tensor | None,
         target_mask: Tensor | None,
-        n_tokens: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         # Targets are padded at their ends, which causality hides from real tokens: no mask, and the fastest kernel.
         hidden = self.model.hidden(source, target_in, source_mask)  # (B, Tt, D)
-        hidden, targets = select_tokens(hidden, target_out, target_mask, n_tokens)
+        hidden, targets = flat_tokens(hidden, target_out, target_mask)
         smoothing = self.label_smoothing if self.training else 0.0
         return linear_cross_entropy(
             hidden, self.model.head_weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing
