@@ -29,7 +29,7 @@ from tqdm import tqdm
 from transformer_zoo.errors import run_program
 from transformer_zoo.evaluation.speed import machine
 from transformer_zoo.files import write_json
-from transformer_zoo.kernels import int8, plain
+from transformer_zoo.kernels import cross_entropy, int8, plain
 from transformer_zoo.kernels.activation import relu_squared
 from transformer_zoo.kernels.dot_product import Options, scaled_dot_product
 from transformer_zoo.kernels.dropping import dropout
@@ -208,6 +208,22 @@ def narrow_heads(heads: int, width: int, dtype: torch.dtype) -> Sides:
     return partial(work, True), partial(work, False)
 
 
+def loss(tokens: int, width: int, vocabulary: int, dtype: torch.dtype) -> Sides:
+    """The loss of a training step, and its gradients; under autocast the weight is in float32."""
+    hidden = leaf(tokens, width, dtype=dtype)
+    weight = torch.randn(vocabulary, width).mul_(width**-0.5).requires_grad_()  # logits as models have them
+    targets, options = torch.randint(vocabulary, (tokens,)), cross_entropy.Options(0.1, None, vocabulary)
+
+    def ours(hidden: Tensor, weight: Tensor) -> Tensor:
+        return cross_entropy.cross_entropy(hidden, weight, None, targets, options)[0]
+
+    def theirs(hidden: Tensor, weight: Tensor) -> Tensor:
+        logits = F.linear(hidden, weight.to(dtype)).float()
+        return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.1)
+
+    return training(ours, hidden, weight), training(theirs, hidden, weight)
+
+
 FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
 WEIGHTS = ((512, 2048), (768, 3072), (512, 8000))
 CASES = [
@@ -244,6 +260,11 @@ CASES = [
     *(
         Case("attention", f"{h} heads of {d}, training", BFLOAT16, partial(narrow_heads, h, d))
         for h, d in ((2, 16), (4, 16))
+    ),
+    *(
+        Case("cross_entropy", f"{n} tokens by ({d}, {v}), training", dtype, partial(loss, n, d, v))
+        for n, d, v in ((4096, 256, 8000), (1024, 384, 32000))
+        for dtype in (FLOAT32, BFLOAT16)
     ),
     *(
         Case("rms_norm", f"({n}, {d}), training", dtype, partial(norm, n, d))

@@ -2,7 +2,7 @@
 
 Shapes: N tokens, D width, V vocabulary, R rows of one chunk.
 
-`plain_cross_entropy` is the formula. A CPU computes it and its gradients in place, in blocks that its cache holds
+A CPU computes the formula and its gradients in place, in blocks that its cache holds
 (`cross_entropy_in_place`). Elsewhere, and for torch.compile, a few large chunks follow each other, each as the formula
 and its gradient are written (`_by_chunks`). A compiler makes two passes over a chunk's logits of that: one finds log Z,
 the other turns logits into their gradient.
@@ -49,10 +49,8 @@ class Options(NamedTuple):
     vocab_size: int
 
 
-def plain_cross_entropy(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, *, targets: Tensor, options: Options
-) -> Tensor:
-    """The sum over tokens of -log softmax(W h + b)[target], as the formula has it, from all logits at once."""
+def formula(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, targets: Tensor, options: Options) -> Tensor:
+    """The sum over tokens of -log softmax(W h + b)[target], from all logits at once."""
     wide = torch.promote_types(hidden.dtype, torch.float32)
     logits = (hidden @ weight[: options.vocab_size].to(hidden.dtype).t()).to(wide)  # (N, V)
     if bias is not None:
@@ -82,7 +80,7 @@ def cross_entropy(
     """
     compiling = torch.compiler.is_compiling()
     if is_plain() and not compiling:  # compiled too, logits shall exist a few rows at a time
-        plain = partial(plain_cross_entropy, hidden, weight, bias, targets=targets)
+        plain = partial(formula, hidden, weight, bias, targets=targets)
         return plain(options=options), plain(options=options._replace(smoothing=0.0)).detach()
     if hidden.device.type == "cpu" and not compiling:
         if (targets == IGNORED).any():
@@ -137,8 +135,8 @@ class _WithGradients(torch.autograd.Function):
         *gradients, hidden, weight, bias, targets = ctx.saved_tensors
         inputs, scale = (hidden, weight, bias), grads[0]
         if not torch.compiler.is_compiling() and is_more_asked(scale):
-            formula = partial(plain_cross_entropy, targets=targets, options=ctx.options)
-            return *differentiate(formula, inputs, ctx.needs_input_grad[:3], scale), None, None, None
+            loss = partial(formula, targets=targets, options=ctx.options)
+            return *differentiate(loss, inputs, ctx.needs_input_grad[:3], scale), None, None, None
         pairs = zip(gradients, inputs, strict=True)
         scaled = [None if g is None else (g * scale.to(g.dtype)).to(x.dtype) for g, x in pairs]
         return *scaled, None, None, None
@@ -201,3 +199,8 @@ def _of_logits(logits: Tensor, bias: Tensor | None, labels: Tensor, options: Opt
         grads = grads * (1 - bounded.square())
     grads = torch.where(counts, grads, 0).to(logits.dtype)
     return torch.where(counts, loss, 0).sum(), torch.where(counts, nll, 0).sum(), grads
+
+
+# Gain over torch's linear and cross_entropy, forward and backward, with label smoothing
+# (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13, one thread; one machine): 4,096 tokens by (256, 8000)
+# 1.5 in float32, 2.7 in bfloat16.

@@ -32,6 +32,8 @@ def prepack(weight: Tensor) -> Tensor:
 
 def int8_product(x: Tensor, step: float, packed: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     """`formula` of x rounded to multiples of the step, of which 127 are the most: oneDNN's, of what `prepack` gave."""
+    if is_plain():
+        return formula(x, packed.to_dense().t(), scale, bias)
     rounded = (x * (1 / step)).round_().add_(128).to(torch.uint8)  # oneDNN is 100 times slower with int8
     zero = torch.zeros_like(scale, dtype=torch.int32)
     return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
