@@ -172,22 +172,44 @@ def test_plain_ends_with_its_block_also_after_an_error() -> None:
     assert not is_plain()
 
 
-@pytest.mark.parametrize("operation", ["_linear_pointwise", "_reorder_linear_weight"])
-def test_where_torch_has_no_such_operation_the_formula_computes(
-    operation: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone(*given: object) -> Tensor:
-        raise AttributeError(operation)
+PRIVATE: list[tuple[Any, str, Any]] = [
+    (torch.ops.mkldnn, "_linear_pointwise", projection.can_pack),
+    (torch.ops.mkldnn, "_reorder_linear_weight", projection.can_pack),
+    (torch.ops.onednn, "qlinear_prepack", int8.has_int8),
+    (torch.ops.onednn, "qlinear_pointwise", int8.has_int8),
+    (torch, "_weight_int8pack_mm", int8._has_torchs),
+    (torch.ops.aten, "native_layer_norm_backward", norm._has_layer_norm),
+]
 
-    monkeypatch.setattr(torch.ops.mkldnn, operation, gone, raising=False)
-    x, weight = torch.randn(8, 1031), torch.randn(1033, 1031)
-    projection.can_pack.cache_clear()
+
+def gone(*given: object) -> Tensor:
+    raise AttributeError("no such operation")
+
+
+def changed(*given: object) -> Tensor:
+    return torch.zeros(3)
+
+
+@pytest.mark.parametrize("now", [gone, changed])
+@pytest.mark.parametrize(("room", "operation", "probe"), PRIVATE, ids=[operation for _, operation, _ in PRIVATE])
+def test_where_torch_has_no_such_operation_any_more_the_formula_computes(
+    room: Any, operation: str, probe: Any, now: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, weight = torch.randn(8, 1024, requires_grad=True), torch.randn(1033, 1024)
+    rounded, scale = torch.randint(-127, 128, (7, 1024), dtype=torch.int8), torch.rand(7).bfloat16()
+    monkeypatch.setattr(room, operation, now)
+    probe.cache_clear()
     try:
-        assert not projection.can_pack()
+        assert not probe()
         with torch.no_grad():
-            assert torch.equal(projection.linear(x, weight), projection.formula(x, weight))
+            assert_close(projection.linear(x, weight), projection.formula(x, weight), rtol=1e-4, atol=1e-4)
+            wanted = int8.formula(x, rounded, scale)
+            assert (int8.int8_linear(x, rounded, scale) - wanted).norm() < 0.02 * wanted.norm()
+        normed = [function(x, weight[0], 1e-3).square().sum() for function in (norm.rms_norm, norm.formula)]
+        got, wanted = (torch.autograd.grad(loss, x)[0] for loss in normed)
+        assert_close(got, wanted, rtol=1e-4, atol=1e-4)
     finally:
-        projection.can_pack.cache_clear()
+        probe.cache_clear()
 
 
 def files() -> list[Path]:

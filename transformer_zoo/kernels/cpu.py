@@ -39,5 +39,5 @@ def is_there(private: Callable[[], Tensor], wanted: Tensor) -> bool:
     """Whether a private operation of torch is in this version, and still gives what is wanted."""
     try:
         return torch.allclose(private(), wanted, rtol=0.02, atol=0.02)
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+    except Exception:  # in whatever way a later version may refuse
         return False

@@ -18,7 +18,7 @@ def formula(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 _TORCHS = (Tensor, Parameter)  # any other, such as a quantized one, says itself how it is multiplied
 # Outside these bounds MKL is as fast or faster.
-_FEW_ROWS = range(4, 16)
+_FEW_ROWS = range(4, 65)
 _BIG_WEIGHT = 1 << 20
 _PACKED_FOR_ROWS = 16
 
