@@ -39,6 +39,7 @@ from transformer_zoo.kernels.rotation import rotate
 
 BAR, LEAST_SECONDS = 1.15, 0.02
 WRITTEN_FROM = 30_000_000  # numbers
+VOCABULARY = 10_000_000  # numbers of a weight for logits
 Work = Callable[[], object]
 Sides = tuple[Work, Work]  # ours, torch's
 
@@ -126,12 +127,12 @@ def packed(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> Sides:
 
 
 def eight_bits(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> Sides:
-    """The same from weights in 8 bits: the small ones by torch's kernel, the large ones by oneDNN's."""
+    """The same from weights in 8 bits: by torch's kernel, and for logits by oneDNN's."""
 
     def kernel_for(weight: Tensor) -> Callable[[Tensor], Tensor]:
         scale = weight.abs().amax(1) / 127
         rounded = (weight / scale[:, None]).round().to(torch.int8)
-        if weight.numel() <= 1 << 21:
+        if weight.numel() < VOCABULARY:
             return partial(int8.int8_linear, weight=rounded, scale=scale.bfloat16())
         return partial(int8.int8_product, step=4 / 127, packed=int8.prepack(rounded), scale=scale)
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from transformer_zoo.kernels.cpu import cpu_has_int8, is_there
 from transformer_zoo.kernels.derivatives import is_plain
 
+VECTOR = 32
+
 
 def formula(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (s W)^T + b: x (..., D), W (E, D) in int8, s (E,), b (E,) -> (..., E)."""
@@ -16,8 +18,8 @@ def formula(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None
 
 
 def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`formula` of x rounded to bfloat16, as the scale is: torch's kernel, which takes whole vectors of 32 inputs."""
-    if is_plain() or x.size(-1) % 32 or not _has_torchs():
+    """`formula` of x rounded to bfloat16, as the scale is: torch's kernel, which takes whole vectors of inputs."""
+    if is_plain() or x.size(-1) % VECTOR or not _has_torchs():
         return formula(x, weight, scale, bias)
     rows = x.reshape(-1, x.size(-1)).bfloat16()
     out = torch._weight_int8pack_mm(rows, weight, scale).float().view(*x.shape[:-1], -1)
@@ -60,5 +62,5 @@ def _probe() -> tuple[Tensor, Tensor]:
 
 
 # Gain over torch's linear in float32 (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13, one thread; one
-# machine), by more weights than a cache holds, 1 and 4 rows: by (768, 768) 1.4 and 1.9, by (768, 2304) 1.3 and 2.4, by
-# (768, 3072) 1.0 and 2.2, by (768, 50257) 2.8 and 3.5.
+# machine), by more weights than a cache holds, 1 and 4 rows: by (768, 768) 1.3 and 1.7, by (768, 2304) 1.5 and 2.4, by
+# (768, 3072) 1.4 and 2.2; of `int8_product` by (768, 50257) 2.8 and 3.5.

@@ -123,7 +123,7 @@ def _is_made_of(draft: Model, model: Model) -> bool:
     """Whether each rounded weight was made of what the model has in its place, or had before it was packed."""
     theirs = dict(model.named_modules())
     for name, part in draft.named_modules():
-        if not isinstance(source := getattr(part, "source", None), Source) or name.startswith("head."):
+        if not isinstance(source := getattr(part, "source", None), Source):
             continue
         mine = theirs.get(name)
         if isinstance(kept := getattr(mine, "source", None), Source):

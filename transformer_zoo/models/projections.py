@@ -4,11 +4,12 @@ import weakref
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.kernels.derivatives import without_gradient
-from transformer_zoo.kernels.int8 import has_int8, int8_linear, int8_product, prepack
+from transformer_zoo.kernels.int8 import VECTOR, int8_linear, int8_product, prepack
 from transformer_zoo.kernels.projection import linear, pack_weight, packed_linear
 
 
@@ -89,39 +90,31 @@ _PACKED = "a model with packed weights cannot be {}: do that before it is packed
 class Int8Linear(nn.Module):
     """`Linear` with its weight rounded to 8 bits, by a scale for each row: a quarter of the memory to read.
 
-    Inputs are rounded too, to bfloat16, or of a large weight to 8 bits by one scale for all of them. What comes out is
-    within about 1 % of the linear's. On a CPU.
+    Inputs are rounded too, to bfloat16. What comes out is within about 1 % of the linear's. On a CPU.
 
-    Shapes: (..., D) -> (..., E), in float32, from a weight (E, D) and a bias (E,). `scale` (E,).
-
-    Args:
-        weight, bias: what is rounded, float32; the weight stays as it is. When it has changed since, this refuses to be
-            used.
-        large: whether oneDNN multiplies, as it does for a large weight; None: as the weight is.
+    Shapes: (..., D) -> (..., E), in float32, from a weight (E, D) and a bias (E,). `scale` (E,); `weight` is filled up
+    to whole vectors. The weight that was given stays as it is; when it has changed since, this refuses to be used.
     """
 
     weight: Tensor
     scale: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, large: bool | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         _check_rounded(weight)
         self.source, self.bias = Source(weight), bias
-        weight = weight.detach()
-        scale = (weight.abs().amax(1) / _INT8_MAX).clamp_min(_TINY)  # (E,)
-        rounded = (weight / scale[:, None]).round_().to(torch.int8)
-        # oneDNN reads faster, but takes long to begin; torch's own kernel takes inputs of whole vectors only.
-        self.large = (weight.numel() > _LARGE or weight.size(1) % 32 != 0) and has_int8() if large is None else large
-        self.register_buffer("weight", prepack(rounded) if self.large else rounded)
-        self.register_buffer("scale", scale if self.large else scale.bfloat16())
+        rounded, scale = _round(weight.detach())
+        self.missing = -weight.size(1) % VECTOR
+        self.register_buffer("weight", F.pad(rounded, (0, self.missing)))
+        self.register_buffer("scale", scale.bfloat16())
 
     def forward(self, x: Tensor) -> Tensor:
         self.source.check()
         return without_gradient(self._product, x, _ROUNDED)
 
     def _product(self, x: Tensor) -> Tensor:
-        if self.large:
-            return int8_product(x, _step_of(x), self.weight, self.scale, self.bias)
+        if self.missing:
+            x = F.pad(x, (0, self.missing))
         return int8_linear(x, self.weight, self.scale, self.bias)
 
 
@@ -138,19 +131,25 @@ class ScreenedLinear(nn.Module):
     """
 
     weight: Tensor
+    coarse: Tensor
+    coarse_scale: Tensor
+    fine: Tensor
+    fine_scale: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         _check_rounded(weight)
         self.source, self.bias = Source(weight), bias
         self.register_buffer("weight", weight.detach())
-        self.coarse = Int8Linear(weight, large=True)
-        scale = self.coarse.scale[:, None]
-        rest = self.weight - (self.weight / scale).round_() * scale  # (E, D)
-        self.fine = Int8Linear(rest, large=True)
+        rounded, coarse_scale = _round(self.weight)
+        rest = self.weight - rounded * coarse_scale[:, None]  # (E, D)
+        rounded_rest, fine_scale = _round(rest)
+        tensors = {"coarse": prepack(rounded), "coarse_scale": coarse_scale}
+        for name, tensor in (tensors | {"fine": prepack(rounded_rest), "fine_scale": fine_scale}).items():
+            self.register_buffer(name, tensor)
         self.longest = float(self.weight.norm(dim=1).max())
         self.longest_rest = float(rest.norm(dim=1).max())
-        self.last_step = float(self.fine.scale.max())
+        self.last_step = float(fine_scale.max())
 
     def forward(self, x: Tensor) -> Tensor:
         self.source.check()
@@ -163,7 +162,7 @@ class ScreenedLinear(nn.Module):
             return linear(x, self.weight, self.bias)
         step = _step_of(rows)
         rest = rows - (rows * (1 / step)).round_() * step
-        both = _multiply(self.coarse, torch.cat([rows, rest * _FINER]), step)  # (2 N, E)
+        both = int8_product(torch.cat([rows, rest * _FINER]), step, self.coarse, self.coarse_scale)  # (2 N, E)
         out = both[:n].add_(both[n:], alpha=1 / _FINER)
         if self.bias is not None:
             out += self.bias
@@ -171,7 +170,7 @@ class ScreenedLinear(nn.Module):
         # What was rounded away of x for good, and what float32 takes from any sum.
         slack = half * step / _FINER * (self.longest + self.longest_rest) + 1e-5 * length * self.longest  # (N,)
         if not self._sharpen(out, rows, length * self.longest_rest + slack):
-            out += _multiply(self.fine, rows, step)
+            out += int8_product(rows, step, self.fine, self.fine_scale)
             slack += length * half * self.last_step
             if not self._sharpen(out, rows, rest.norm(dim=1) * self.longest_rest + slack):
                 return linear(x, self.weight, self.bias)
@@ -205,8 +204,10 @@ class ScreenedLinear(nn.Module):
         return exact if self.bias is None else exact + self.bias[column]
 
 
-def _multiply(by: Int8Linear, rows: Tensor, step: float) -> Tensor:
-    return int8_product(rows, step, by.weight, by.scale)
+def _round(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight (E, D) in 8 bits, and what its rows are to be multiplied by, (E,)."""
+    scale = (weight.abs().amax(1) / _INT8_MAX).clamp_min(_TINY)
+    return (weight / scale[:, None]).round_().to(torch.int8), scale
 
 
 def _check_rounded(weight: Tensor) -> None:
@@ -224,6 +225,5 @@ def _step_of(x: Tensor) -> float:
 _INT8_MAX = 127
 _ROUNDED = "what quantize made"
 _FINER = 2 * _INT8_MAX  # times finer than x are the rows with what rounding x left over
-_LARGE = 1 << 21
 _MANY, _FEW = 1024, 64  # outputs of a row that may be the largest, at the first look and the second
 _TINY = torch.finfo(torch.float32).tiny
