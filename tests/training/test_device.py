@@ -92,6 +92,7 @@ def test_tuned_malloc_keeps_pages_and_leaves_the_users_settings_alone() -> None:
 
 
 def test_a_gpu_takes_float32_products_in_tf32() -> None:
+    torch.set_float32_matmul_precision("highest")  # whatever trained before
     try:
         use_tf32(CPU)
         assert torch.get_float32_matmul_precision() == "highest"

@@ -225,11 +225,13 @@ class _Writing:
         """What follows the token that was chosen first, as far as the guess is right: logits (1, 1 + G, V)."""
         [row] = self.live
         right, length = 0, len(self.rows[row]) - 1
-        while right < len(guess) and self.rows[row][-1] == guess[right]:
-            right += 1
-            yield from look([self._choose(logits[:, right])])
-        self.reader.drop(len(guess) - right)
-        self.guesser.learn(self.rows[row][length:])
+        try:
+            while right < len(guess) and self.rows[row][-1] == guess[right]:
+                right += 1
+                yield from look([self._choose(logits[:, right])])
+        finally:  # the text may end within the guess
+            self.reader.drop(len(guess) - right)
+            self.guesser.learn(self.rows[row][length:])
 
     def _choose(self, logits: Tensor) -> Tensor:
         """The next token of each live row, by its logits (B, V): (B,)."""
