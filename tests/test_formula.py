@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo  # which remembers `is_compiling` as it is when this is imported
 
 from tests.architectures import ARCHITECTURES, text_batches, translation_batches
 from tests.pretended import Watch

@@ -75,13 +75,15 @@ def _mask(queries: Tensor, options: Options) -> Tensor | None:
 
 def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
     """`formula`, by whichever way is fastest for the shape and the device."""
-    if is_plain() and not (torch.compiler.is_compiling() and options.softcap is None):
-        return formula(queries, keys, values, options)
-    if _is_small_bfloat16(queries):
+    if is_plain():
+        fused = torch.compiler.is_compiling() and options.softcap is None
+        return (_fused if fused else formula)(queries, keys, values, options)
+    on_cpu = queries.device.type == "cpu"
+    if on_cpu and _is_small_bfloat16(queries):
         with torch.autocast("cpu", enabled=False):
             out = scaled_dot_product(queries.float(), keys.float(), values.float(), options)
         return out.to(queries.dtype)
-    if options.softcap is not None or _products_are_faster(queries, keys, options.dropout):
+    if options.softcap is not None or (on_cpu and _products_are_faster(queries, keys, options.dropout)):
         return _products(queries, keys, values, options)
     out = _fused(queries, keys, values, options)
     if options.dropout:  # what was dropped is known to the kernel alone
@@ -95,23 +97,18 @@ def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, options: O
 
 def _is_small_bfloat16(queries: Tensor) -> bool:
     """So narrow that a CPU which multiplies bfloat16 gains nothing by it, as for the projections around it."""
-    if queries.dtype != torch.bfloat16 or queries.device.type != "cpu" or is_plain() or not cpu_has_bfloat16():
-        return False
-    return float32_is_as_fast((queries.size(1) * queries.size(3)) ** 2)
+    width = queries.size(1) * queries.size(3)
+    return queries.dtype == torch.bfloat16 and cpu_has_bfloat16() and float32_is_as_fast(width**2)
 
 
 _SHORT, _MEDIUM = 128 * 128, 512 * 512
 
 
 def _products_are_faster(queries: Tensor, keys: Tensor, dropout: float) -> bool:
-    """On a CPU, where the fused kernel cannot drop weights, and in 16 bits has a slow gradient."""
-    if queries.device.type != "cpu" or is_followed():
-        return False
-    if dropout:
-        return True
-    n_scores = queries.size(2) * keys.size(2)
-    in_16_bits = queries.dtype.itemsize < 4 and torch.is_grad_enabled()
-    return in_16_bits and n_scores <= (_MEDIUM if cpu_has_bfloat16() else _SHORT)
+    """On a CPU, whose fused kernel cannot drop weights, and in 16 bits has a slow gradient."""
+    longest = _MEDIUM if cpu_has_bfloat16() else _SHORT
+    is_slow = queries.dtype.itemsize < 4 and torch.is_grad_enabled()
+    return dropout > 0 or (is_slow and queries.size(2) * keys.size(2) <= longest)
 
 
 def _products(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
