@@ -163,3 +163,21 @@ def test_pad_stays_zero_where_targets_start_with_it(bos_id: int) -> None:
     changed = (model.head_weight.detach() != before).any(1)
     assert changed[0] == (bos_id == 2)  # it is a row of the output projection too
     assert changed[4:].all()
+
+
+def tensors_and_marks(model: nn.Module) -> dict[str, object]:
+    """All that a module says of itself, its tensors by their identity, and what is registered on them."""
+    said: dict[str, object] = {}
+    for name, part in model.named_modules():
+        said |= {f"{name}.{key}": id(value) for key, value in vars(part).items()}
+    for name, weight in model.named_parameters():
+        said[name] = id(weight), weight.requires_grad, bool(weight._backward_hooks)
+    return said
+
+
+@pytest.mark.parametrize("bos_id", [0, 2])
+def test_an_objective_changes_nothing_in_the_model(bos_id: int, model: EncoderDecoder) -> None:
+    model = EncoderDecoder(dataclasses.replace(model.config, bos_id=bos_id)).double()
+    before = tensors_and_marks(model)
+    TranslationObjective(model, label_smoothing=0.1)(batch_of([0, 1, 2]))[0].backward()
+    assert tensors_and_marks(model) == before

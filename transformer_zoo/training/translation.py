@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -257,8 +256,7 @@ class TranslationObjective(nn.Module):
         self.label_smoothing = label_smoothing
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
         config = model.config
-        if config.zero_pad and config.bos_id == config.pad_id and model.head is None:
-            model.head_weight.register_hook(partial(_without_row, row=config.pad_id))
+        self._pad_is_fixed = config.zero_pad and config.bos_id == config.pad_id and model.head is None
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compiles training from the tokens to the loss; beam search has its own shapes.
@@ -287,19 +285,15 @@ class TranslationObjective(nn.Module):
         hidden = self.model.hidden(source, target_in, source_mask)  # (B, Tt, D)
         hidden, targets = flat_tokens(hidden, target_out, target_mask)
         smoothing = self.label_smoothing if self.training else 0.0
-        return linear_cross_entropy(
-            hidden, self.model.head_weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing
-        )
+        weight = self.model.head_weight
+        if self._pad_is_fixed:
+            is_pad = torch.arange(len(weight), device=weight.device) == self.model.config.pad_id
+            weight = torch.where(is_pad[:, None], weight.detach(), weight)
+        return linear_cross_entropy(hidden, weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing)
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     return batch.source, batch.target_in, batch.target_out, batch.source_mask, batch.target_mask
-
-
-def _without_row(grad: Tensor, row: int) -> Tensor:
-    grad = grad.clone()
-    grad[row].zero_()
-    return grad
 
 
 def mean_nll(objective: TranslationObjective, batches: Iterable[Batch]) -> float:
