@@ -95,10 +95,10 @@ class _Pickled:
     def _load(self, device: str = "cpu") -> dict[str, Tensor]:
         """The tensors; on "meta" without their values."""
         try:
-            with warnings.catch_warnings():  # torch 2.14 says what it costs to check sparse tensors
-                warnings.filterwarnings("ignore", "Validating sparse tensor invariants")
+            with warnings.catch_warnings():  # of whether sparse tensors are checked, which are refused below
+                warnings.filterwarnings("ignore", "Validating sparse tensor|Sparse invariant checks")
                 held = torch.load(self.path, map_location=device, weights_only=True, mmap=self._mapped)
-        except NotImplementedError:  # and cannot check them on "meta"
+        except NotImplementedError:  # torch 2.14 checks them, and cannot on "meta"
             held = None
         except pickle.UnpicklingError:
             raise UserError(f"{self.path} holds more than tensors, which would run code when read") from None
