@@ -18,7 +18,7 @@ if sys.platform != "win32":
     import fcntl
 
 _OURS = "transformer_zoo-"
-_TEMPORARY = re.compile(rf"\.{_OURS}\w{{8}}\.part")
+_TEMPORARY = re.compile(rf"\.{_OURS}\w{{8}}\.part|\.tmp[A-Za-z0-9]{{6}}")  # the latter is safetensors'
 
 
 def is_file_name(name: object) -> bool:
