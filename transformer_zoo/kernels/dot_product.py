@@ -158,7 +158,8 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> T
         scale=scale,
         enable_gqa=queries.size(1) != keys.size(1),
     )
-    out = out[..., :width]
+    if out.size(-1) > width:
+        out = out[..., :width]
     return out if attendable is None else out.masked_fill(~attendable, 0)
 
 
