@@ -68,15 +68,16 @@ class Row:
 MODERN, XL = Case("gpt-modern", 32, optimizer="muon"), Case("gpt2-xl", 16, layers=8)
 LLAMA = Case("llama-3.2-1b", 8, length=2048, layers=8)
 ROWS = [
-    *(Row(1, f"parity: {name}", 16, "parity.family", (name,)) for name in ("GPT-2", "Llama")),
+    *(Row(1, f"parity: {name}", 15, "parity.family", (name,)) for name in ("GPT-2", "Llama")),
     *(Row(1, f"parity: {name}", 6, "parity.family", (name,)) for name in ("Transformer", "T5")),
     Row(1, "a resumed run", 10, "parity.resumed"),
     Row(1, "pinned prefetch", 4, "parity.prefetch"),
-    Row(1, "GPT-2 124M, 32 windows", 66, "training.beside_nanogpt", (Case("gpt2", 32),)),
-    Row(1, "GPT-2 124M, 64 windows", 24, "training.language", (Case("gpt2", 64),)),
-    Row(1, "gpt-modern with Muon", 34, "training.language", (MODERN,)),
-    Row(1, "GPT-2 124M, 16 windows", 18, "training.language", (Case("gpt2", 16),)),
+    Row(1, "GPT-2 124M, 32 windows", 58, "training.beside_nanogpt", (Case("gpt2", 32),)),
+    Row(1, "GPT-2 124M, 64 windows", 20, "training.language", (Case("gpt2", 64),)),
+    Row(1, "gpt-modern with Muon", 30, "training.language", (MODERN,)),
+    Row(1, "GPT-2 124M, 16 windows", 16, "training.language", (Case("gpt2", 16),)),
     Row(1, "pytest -m gpu", 16, "runs.marked_tests"),
+    Row(1, "nanoGPT's train.py, 32 windows", 20, "runs.nanogpt", (32,)),
     Row(2, "what the device gives", 4, "decoding.speeds"),
     Row(2, "decoding llama-3.2-1b, batch 1", 30, "decoding.writing", ("llama-3.2-1b", 1, True)),
     *(Row(2, f"decoding llama-3.2-1b, batch {n}", 8, "decoding.writing", ("llama-3.2-1b", n, False)) for n in (8, 64)),

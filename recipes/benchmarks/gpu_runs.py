@@ -1,15 +1,19 @@
-"""Rows of gpu.py that are programs of their own: the published Multi30k setting, and the tests marked `gpu`."""
+"""Rows of gpu.py that are programs of their own: the published Multi30k setting, nanoGPT's, the tests marked `gpu`."""
 
 import importlib
 import json
 import random
 import re
+import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from recipes.benchmarks.gpu_report import Figure
 from recipes.benchmarks.gpu_setting import NotHere, Setting
@@ -97,6 +101,38 @@ def made_up_text(folder: Path, setting: Setting) -> dict[tuple[str, str], Path]:
     return found
 
 
+def nanogpt(setting: Setting, windows: int) -> Iterator[Figure]:
+    """nanoGPT's own train.py as it ships, on the text of the other rows: by the times that it prints."""
+    files = [setting.files / "nanogpt" / name for name in ("model.py", "train.py")]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise NotHere(f"nanogpt/{missing[0]} does not lie beside the script (docs/gpu.md)")
+    length, n = setting.size(1024, 32), setting.size(windows, 2)
+    changes: dict[str, Any] = {
+        "dataset": "text", "batch_size": n, "block_size": length, "gradient_accumulation_steps": 1, "log_interval": 1,
+        "eval_iters": 1, "eval_interval": 10**6, "max_iters": setting.size(40, 4), "device": setting.device.type,
+        "compile": not setting.rehearsal, **setting.size({}, {"n_layer": 1, "n_head": 2, "n_embd": 16}),
+    }  # fmt: skip
+    with TemporaryDirectory() as place:
+        for file in files:
+            shutil.copy(file, place)
+        # train.py runs this file, in which its own takes the command line apart.
+        Path(place, "configurator.py").write_text("".join(f"{name} = {value!r}\n" for name, value in changes.items()))
+        data = Path(place, "data", "text")
+        data.mkdir(parents=True)
+        for split in ("train", "val"):
+            setting.tokens[0].astype(np.uint16).tofile(data / f"{split}.bin")
+        with Path(place, "printed").open("w+", encoding="utf-8") as output:
+            program(sys.executable, "train.py", folder=Path(place), output=output)
+            output.seek(0)
+            printed = output.read()
+    times = [float(time) for time in re.findall(r"^iter \d+: .* time ([0-9.]+)ms", printed, re.MULTILINE)]
+    later = times[len(times) // 2 :]  # the first ones load, evaluate, compile
+    if not later:
+        raise RuntimeError("train.py printed no line of an iteration: is it nanoGPT's?")
+    note = f"{n} windows of {length}, the median of its last {len(later)} iterations"
+    yield Figure("training, as it ships", 1000 * n * length / statistics.median(later), "tokens/s", note=note)
+
+
 def marked_tests(setting: Setting) -> Iterator[Figure]:
     """`pytest -m gpu`, without the tests of what stands above; in a rehearsal they are only collected."""
     if not is_here("pytest"):
@@ -128,13 +164,14 @@ def is_here(package: str) -> bool:
     return True
 
 
-def program(*command: str) -> None:
-    """Runs it, with what it prints in the log.
+def program(*command: str, folder: Path = ROOT, output: IO[str] | None = None) -> None:
+    """Runs it in a folder; what it prints goes to `output`, else to the log.
 
     Raises:
         RuntimeError: it failed; the message is the last line of its standard error.
     """
-    done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
+    out = sys.stderr if output is None else output
+    done = subprocess.run(command, cwd=folder, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
     print(done.stderr, file=sys.stderr)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["nothing on standard error"]

@@ -275,46 +275,6 @@ def test_what_is_no_number_is_not_reached_and_says_so(gpu: Any, tmp_path: Path) 
     assert (figure["value"], figure["reached"], figure["note"]) == (None, "no", "came out as nan; beside the CPU's")
 
 
-NANOGPT = """
-from dataclasses import dataclass
-import torch
-from torch import nn
-
-@dataclass
-class GPTConfig:
-    block_size: int; vocab_size: int; n_layer: int; n_head: int; n_embd: int; dropout: float; bias: bool
-
-class GPT(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
-
-    def forward(self, ids, targets):
-        logits = self.embedding(ids) @ self.embedding.weight.T
-        return logits, nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-    def configure_optimizers(self, weight_decay, learning_rate, betas, device_type):
-        return torch.optim.AdamW(self.parameters(), lr=learning_rate, betas=betas, weight_decay=weight_decay)
-"""
-
-
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo's own
-def test_nanogpt_runs_in_alternation_where_its_file_is_there(
-    gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    training: Any = importlib.import_module("recipes.benchmarks.gpu_training")
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    setting = training.Setting(torch.device("cpu"), True, tmp_path)
-    case = training.Case("gpt2", 2)
-    with pytest.raises(training.NotHere, match=r"nanogpt/model\.py does not lie beside"):
-        list(training.beside_nanogpt(setting, case))
-    (tmp_path / "nanogpt").mkdir()
-    (tmp_path / "nanogpt" / "model.py").write_text(NANOGPT)
-    figures = {figure.name: figure.value for figure in training.beside_nanogpt(setting, case)}
-    ours, theirs = (figures[f"{name}, in alternation"] for name in ("transformer_zoo", "nanoGPT"))
-    assert figures["ours / nanoGPT"] == pytest.approx(ours / theirs)
-
-
 def test_books_are_read_where_they_lie_beside_it(gpu: Any, tmp_path: Path) -> None:
     setting: Any = importlib.import_module("recipes.benchmarks.gpu_setting")
     made_up = setting.Setting(torch.device("cpu"), True, tmp_path).windows(2, 16, 131)
