@@ -8,6 +8,7 @@ import pytest
 import requests
 import tiktoken
 
+from transformer_zoo.checksums import write_fields
 from transformer_zoo.data import text
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import (
@@ -138,6 +139,19 @@ def test_a_folder_without_a_whole_tokenizer_is_refused(tokenizers, tmp_path):
         with pytest.raises(UserError, match=message):
             Tokenizer.load(tmp_path)
     fields.write_text("[")
+    with pytest.raises(UserError, match=r"tokenizer_kind\.json is damaged"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["characters", "words"])
+@pytest.mark.parametrize("wrong", [10**12, 5, -1, 1.5, "yes", [], None])
+def test_an_end_that_is_neither_there_nor_not_is_refused(kind, wrong, tokenizers, tmp_path):
+    """A stranger's file may say anything, with a checksum that fits."""
+    tokenizers[kind].save(tmp_path)
+    index = tmp_path / "tokenizer_kind.json"
+    about = json.loads(index.read_text())
+    del about["checksum"]
+    write_fields(index, {**about, "end_of_text": wrong})
     with pytest.raises(UserError, match=r"tokenizer_kind\.json is damaged"):
         Tokenizer.load(tmp_path)
 

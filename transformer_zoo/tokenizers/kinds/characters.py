@@ -25,6 +25,8 @@ class CharacterTokenizer(Tokenizer):
 
     def __init__(self, characters: str, *, end_of_text: bool = True) -> None:
         codes = _codes(characters)
+        if not isinstance(end_of_text, bool):
+            raise ValueError(f"end_of_text is {end_of_text!r}, expected True or False")
         if not len(codes) or len(set(characters)) != len(characters):
             raise UserError("characters: the vocabulary is empty or has a character twice")
         self.characters, self.end_of_text = characters, end_of_text

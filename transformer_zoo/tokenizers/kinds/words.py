@@ -25,6 +25,8 @@ class WordTokenizer(Tokenizer):
     special_ids, unk_id = (0,), 0
 
     def __init__(self, words: Sequence[str], *, end_of_text: bool = True) -> None:
+        if not isinstance(end_of_text, bool):
+            raise ValueError(f"end_of_text is {end_of_text!r}, expected True or False")
         self.words, self.end_of_text = list(words), end_of_text
         self.pieces = ["<unk>", "\n", *self.words]
         self._ids = {piece: i for i, piece in enumerate(self.pieces)}
