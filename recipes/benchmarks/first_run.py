@@ -23,9 +23,12 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from recipes.benchmarks.speed import machine
 from transformer_zoo.data import ParallelFiles, read_parallel
 from transformer_zoo.errors import UserError, run_program
-from transformer_zoo.evaluation.speed import machine
 from transformer_zoo.files import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]

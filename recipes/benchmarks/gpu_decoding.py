@@ -11,11 +11,11 @@ import torch
 from recipes.benchmarks.gpu_report import Figure
 from recipes.benchmarks.gpu_setting import NotHere, Setting
 from recipes.benchmarks.gpu_training import translation_model
-from recipes.translation.contestants import MARIAN, discourage_specials, search_marian, search_ours
-from recipes.translation.peers import to_marian
+from recipes.benchmarks.speed import OURS, Contestant, compete
+from recipes.benchmarks.translation_contestants import MARIAN, discourage_specials, search_marian, search_ours
+from recipes.benchmarks.translation_peers import to_marian
 from transformer_zoo import DecoderOnly
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import OURS, Contestant, compete
 from transformer_zoo.generation import generate_stream
 from transformer_zoo.zoo.huggingface.save import choose
 

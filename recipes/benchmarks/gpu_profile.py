@@ -17,7 +17,7 @@ from recipes.benchmarks.gpu_training import (
     translation_model,
     translation_trainee,
 )
-from transformer_zoo.evaluation.speed import OURS
+from recipes.benchmarks.speed import OURS
 
 KERNELS = 20
 

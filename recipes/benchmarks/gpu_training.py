@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recipes.benchmarks.gpt_peers import load_nanogpt
 from recipes.benchmarks.gpu_report import Figure
 from recipes.benchmarks.gpu_rows import Case
 from recipes.benchmarks.gpu_setting import NotHere, Setting, update
-from recipes.gpt.peers import load_nanogpt
-from recipes.translation.contestants import MARIAN, make_corpus, training_loss
+from recipes.benchmarks.speed import OURS, Contestant, compete
+from recipes.benchmarks.translation_contestants import MARIAN, make_corpus, training_loss
 from transformer_zoo.data import batch_indices, collate
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import OURS, Contestant, compete
 from transformer_zoo.models.flops import forward_flops
 from transformer_zoo.training.config import OptimizerConfig, RunConfig, TrainingConfig
 from transformer_zoo.training.gpt import GptObjective

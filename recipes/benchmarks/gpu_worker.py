@@ -24,8 +24,8 @@ import torch
 
 from recipes.benchmarks.gpu_rows import ROWS
 from recipes.benchmarks.gpu_setting import NotHere, Setting
+from recipes.benchmarks.speed import machine
 from transformer_zoo.errors import UserError, printable
-from transformer_zoo.evaluation.speed import machine
 from transformer_zoo.training.device import tune_malloc
 
 Say = Callable[..., None]

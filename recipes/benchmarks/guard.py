@@ -25,8 +25,11 @@ import torch
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
+if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from recipes.benchmarks.speed import machine
 from transformer_zoo.errors import UserError, run_program
-from transformer_zoo.evaluation.speed import machine
 from transformer_zoo.files import write_json
 
 BAR, STEADY = 0.97, 0.03

@@ -26,8 +26,11 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
+if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from recipes.benchmarks.speed import machine
 from transformer_zoo.errors import run_program
-from transformer_zoo.evaluation.speed import machine
 from transformer_zoo.files import write_json
 from transformer_zoo.kernels import cross_entropy, int8, plain
 from transformer_zoo.kernels.activation import relu_squared

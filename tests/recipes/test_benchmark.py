@@ -1,10 +1,8 @@
 """The benchmark's peers compute what the model computes, and its two tables come out."""
 
-import importlib
 import json
-import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -22,15 +20,9 @@ OPTIONS = Namespace(device=torch.device("cpu"), compile=False, beam=3, new_token
 
 
 @pytest.fixture(scope="module")
-def recipe(root: Path) -> Iterator[dict[str, ModuleType]]:
-    """The benchmark's modules, found as they are when it is run as a script."""
-    folder = str(root / "recipes" / "translation")
-    sys.path.insert(0, folder)
-    names = ("peers", "contestants", "benchmark")
-    yield {name: importlib.import_module(name) for name in names}
-    sys.path.remove(folder)
-    for name in names:
-        del sys.modules[name]
+def recipe() -> dict[str, ModuleType]:
+    modules = {"peers": "translation_peers", "contestants": "translation_contestants", "benchmark": "translation"}
+    return {name: import_module(f"recipes.benchmarks.{module}") for name, module in modules.items()}
 
 
 def make_model(**overrides: object) -> EncoderDecoder:

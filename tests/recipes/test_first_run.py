@@ -1,8 +1,9 @@
 """The comparison of first runs: its text, its recipes and its verdict; the training itself is made small."""
 
-import importlib.util
 import subprocess
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,14 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def script() -> Any:
-    path = ROOT / "recipes" / "benchmarks" / "first_run.py"
-    spec = importlib.util.spec_from_file_location("first_run", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script() -> ModuleType:
+    return import_module("recipes.benchmarks.first_run")
 
 
 @pytest.fixture

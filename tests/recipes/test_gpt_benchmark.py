@@ -1,10 +1,8 @@
 """The GPT benchmark's peers compute what the model computes, and its tables come out."""
 
-import importlib.util
 import json
-import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,16 +18,8 @@ OPTIONS: dict[str, Any] = {"device": torch.device("cpu"), "seed": 3, "nanogpt": 
 
 
 @pytest.fixture(scope="module")
-def benchmark(root: Path) -> Iterator[ModuleType]:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("gpt_benchmark", root / "recipes" / "gpt" / "benchmark.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpt_benchmark"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["gpt_benchmark"]
+def benchmark() -> ModuleType:
+    return import_module("recipes.benchmarks.gpt")
 
 
 @pytest.mark.parametrize("preset", ["gpt-nano", "gpt2"])

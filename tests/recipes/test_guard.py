@@ -1,10 +1,9 @@
 """The guard against slower commits: alternation, the verdict, and what it refuses."""
 
-import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -14,15 +13,8 @@ from transformer_zoo.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def guard(root: Path) -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("guard", root / "recipes" / "benchmarks" / "guard.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["guard"] = module  # its dataclass looks itself up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["guard"]
+def guard() -> ModuleType:
+    return import_module("recipes.benchmarks.guard")
 
 
 @pytest.mark.parametrize(

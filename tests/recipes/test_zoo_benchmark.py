@@ -1,9 +1,7 @@
 """The benchmark of the zoo: its peers write the same tokens, and its tables come out."""
 
-import importlib.util
 import json
-import sys
-from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -15,16 +13,8 @@ SMALL = f"--small --rounds 1 --new-tokens 3 --input-tokens 5 --device cpu --thre
 
 
 @pytest.fixture(scope="module")
-def benchmark(root: Path) -> Iterator[ModuleType]:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("zoo_benchmark", root / "recipes" / "zoo" / "benchmark.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["zoo_benchmark"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["zoo_benchmark"]
+def benchmark() -> ModuleType:
+    return import_module("recipes.benchmarks.zoo")
 
 
 def test_the_tables(benchmark: ModuleType, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Speed of writing and translating beside Hugging Face's `generate`, with the same weights, family by family.
 
-    python recipes/zoo/benchmark.py [--families gpt2 marian ...] [--batches 1 16]
+    python recipes/benchmarks/zoo.py [--families gpt2 marian ...] [--batches 1 16]
 
 Needs `pip install -e '.[benchmark]'`. Each model has random weights: ours is exported, theirs is loaded from what was
 written. As the commands do it, ours is packed for batches and beams, and a copy in 8 bits helps with greedy texts, of
@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -21,10 +22,13 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor
 from tqdm import tqdm
 
+if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import transformer_zoo as tz
+from recipes.benchmarks.speed import OURS, Contestant, Row, Table, compete, machine, report
 from transformer_zoo import DecoderOnly, EncoderDecoder
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import OURS, Contestant, Row, Table, compete, machine, report
 from transformer_zoo.generation import beam_search, generate
 from transformer_zoo.models import draft_of
 from transformer_zoo.training.device import choose_device, tune_malloc

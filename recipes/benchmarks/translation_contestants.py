@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recipes.translation.peers import made_up_tokens, save_ctranslate2, to_marian, to_torch
+from recipes.benchmarks.speed import OURS, Contestant
+from recipes.benchmarks.translation_peers import made_up_tokens, save_ctranslate2, to_marian, to_torch
 from transformer_zoo.data import Batch, EncodedCorpus, TokenArrays, collate
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import OURS, Contestant
 from transformer_zoo.generation import beam_search
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.translation import TranslationObjective

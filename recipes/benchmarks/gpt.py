@@ -1,6 +1,6 @@
 """Speed beside other people's GPTs: of training, of generation, of a whole recipe.
 
-    python recipes/gpt/benchmark.py --nanogpt DIR [--tables training generation recipe]
+    python recipes/benchmarks/gpt.py --nanogpt DIR [--tables training generation recipe]
 
 Needs `pip install -e '.[benchmark]'`. DIR is a clone of github.com/karpathy/nanoGPT, which is no package; without
 it the training table has Hugging Face's GPT-2 alone. `--tables recipe` runs two whole programs in alternation:
@@ -25,13 +25,14 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from recipes.gpt.peers import to_hugging_face, to_nanogpt
+from recipes.benchmarks.gpt_peers import to_hugging_face, to_nanogpt
+from recipes.benchmarks.speed import OURS, Contestant, Table, compare, compete, machine, report
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.data import TokenBatch
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import OURS, Contestant, Table, compare, compete, machine, report
 from transformer_zoo.generation import generate
 from transformer_zoo.models import DecoderOnly, draft_of, pack
 from transformer_zoo.training.device import choose_device, choose_precision, tune_malloc
@@ -193,7 +194,7 @@ def recipe_table(options: Namespace) -> Table:
     """Tokens a second of the updates of two whole programs, from what they print; start and evaluations left out."""
     if options.nanogpt is None or not (Path(options.nanogpt) / "data/shakespeare_char/train.bin").is_file():
         raise UserError("--tables recipe needs --nanogpt DIR, where data/shakespeare_char/prepare.py was run")
-    here, updates = Path(__file__).parent, options.updates
+    here, updates = Path(__file__).parents[1] / "gpt", options.updates
 
     def nanogpt() -> float:
         changes = [f"--max_iters={updates}", f"--lr_decay_iters={updates}"]

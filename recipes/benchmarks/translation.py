@@ -1,6 +1,6 @@
 """Speed beside other people's implementations: one table for training, one for beam search.
 
-    python recipes/translation/benchmark.py [--tables training decoding] [--precision float32 bfloat16]
+    python recipes/benchmarks/translation.py [--tables training decoding] [--precision float32 bfloat16]
 
 Needs `pip install -e '.[benchmark]'`. All run in this process, in alternation, with the same weights on the
 same made-up sentences. A ratio is the median over the rounds of ours / peer within a round, so that what else
@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from recipes.translation.contestants import (
+from recipes.benchmarks.speed import Table, compete, machine, report
+from recipes.benchmarks.translation_contestants import (
     decoding_contestants,
     discourage_specials,
     make_corpus,
@@ -26,7 +28,6 @@ from recipes.translation.contestants import (
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, batch_indices, collate
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation.speed import Table, compete, machine, report
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.zoo import get_config
