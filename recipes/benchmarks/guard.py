@@ -2,11 +2,11 @@
 
     python recipes/benchmarks/guard.py --old COMMIT [--rows "beam float32" ...] [--json FILE]
 
-Both sides run in processes of their own, on the same inputs, one at a time, in turn. In a round each has five turns,
+Both sides run in processes of their own, on the same inputs, one at a time, in turn. In a round each has ten turns,
 and its seconds are those of its fastest, which other programs disturbed least. A round's ratio is the old side's
 seconds / the new one's: above 1 is faster now. The bar is a median ratio of 0.97. Where the quartiles lie more than 3 %
 apart the machine is too restless to judge: the row is measured again, and if that does not help, not judged. On two
-idle cores it takes about ten minutes.
+idle cores it takes about a quarter of an hour.
 """
 
 import json
@@ -33,7 +33,7 @@ from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.files import write_json
 
 BAR, STEADY = 0.97, 0.03
-TURNS = 5  # of each side in a round
+TURNS = 10  # of each side in a round
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("guard_worker.py")
 ROWS = [

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_flags, check_positive, check_probabilities, check_sizes
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
-from transformer_zoo.blocks.dot_product import attend, attention_weights
+from transformer_zoo.blocks.dot_product import attention_weights
 from transformer_zoo.blocks.linear import Linear
-from transformer_zoo.blocks.masks import causal_mask, check_mask, combine_masks
+from transformer_zoo.blocks.masks import causal_mask, check_bias, check_mask, combine_masks
 from transformer_zoo.blocks.norm import RMSNorm
 from transformer_zoo.blocks.rotary import Rotation
 from transformer_zoo.kernels.attention import Blocks, attend_by_blocks
-from transformer_zoo.kernels.dot_product import per_query_head
+from transformer_zoo.kernels.dot_product import Options, per_query_head, scaled_dot_product
 
 PROJECTIONS = ("q", "k", "v", "out")
 
@@ -121,7 +121,10 @@ class Attention(nn.Module):
         Raises:
             ValueError: a mask that is not boolean, a bias that is, or shapes that do not fit.
         """
-        self.check_mask(x, memory, mask, cache)  # before the cache takes anything
+        if mask is not None:  # before the cache takes anything
+            self.check_mask(x, memory, mask, cache)
+        if bias is not None:
+            check_bias(bias, self._scores_shape(x, memory, cache))
         queries = self._split_heads(self.q_proj(x), self.q_norm)  # (B, H, Tq, Dh)
         if rotary is not None:
             queries = rotary.apply(queries)
@@ -148,18 +151,8 @@ class Attention(nn.Module):
             weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=self.scale, softcap=self.softcap)
             return self._merge_heads(weights @ per_query_head(values, queries)), weights
         dropout = self.dropout if self.training else 0.0
-        heads = attend(
-            queries,
-            keys,
-            values,
-            mask=mask,
-            bias=bias,
-            is_causal=is_causal,
-            dropout=dropout,
-            scale=self.scale,
-            softcap=self.softcap,
-        )  # (B, H, Tq, Dh)
-        return self._merge_heads(heads)
+        options = Options(mask, bias, is_causal, dropout, self.scale, self.softcap)
+        return self._merge_heads(scaled_dot_product(queries, keys, values, options))  # of (B, H, Tq, Dh)
 
     def check_mask(
         self,
@@ -171,13 +164,18 @@ class Attention(nn.Module):
         name: str = "mask",
     ) -> None:
         """What `forward` asks of a mask, under its name; arguments as there."""
-        if mask is None:
-            return
+        if mask is not None:
+            check_mask(mask, self._scores_shape(x, memory, cache), name=name)
+
+    def _scores_shape(
+        self, x: Tensor, memory: Tensor | None, cache: KVCache | ProjectedMemory | None
+    ) -> tuple[int, int, int, int]:
+        """(B, H, Tq, Tk)"""
         if cache is None:
             n_keys = (x if memory is None else memory).size(1)
         else:
             n_keys = cache.n_visible(x.size(1)) if isinstance(cache, KVCache) else cache.keys.size(2)
-        check_mask(mask, (x.size(0), self.n_heads, x.size(1), n_keys), name=name)
+        return x.size(0), self.n_heads, x.size(1), n_keys
 
     def project_memory(self, memory: Tensor, rotary: Rotation | None = None) -> ProjectedMemory:
         """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used at every decoding step."""

@@ -16,6 +16,8 @@ from torch.autograd import forward_ad
 
 # Private to torch: where they are gone, its own errors say what cannot be differentiated.
 _in_torch_func: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+# Whether `torch.jit.trace` looks on.
+is_traced: Callable[[], bool] = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)  # type: ignore[attr-defined]
 _is_batched: Callable[[Tensor], bool] = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda x: False)
 
 Formula = Callable[..., Tensor]
@@ -38,11 +40,6 @@ def is_transformed() -> bool:
     return _in_torch_func() or getattr(forward_ad, "_current_level", -1) >= 0
 
 
-def is_traced() -> bool:
-    """Whether `torch.jit.trace` looks on."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
-
-
 def is_followed() -> bool:
     """Whether a compiler, `torch.func`, forward mode or `torch.jit.trace` follows each operation here and now, so that
     no number may be looked at.
@@ -52,7 +49,7 @@ def is_followed() -> bool:
 
 def is_plain() -> bool:
     """Whether a formula is to be computed as it is written: in `plain`, and for whoever follows each operation."""
-    return is_followed() or _formulas_alone
+    return _formulas_alone or is_followed()
 
 
 def is_more_asked(grad: Tensor) -> bool:
