@@ -16,12 +16,12 @@ from torch.autograd import forward_ad
 
 # Private to torch: where they are gone, its own errors say what cannot be differentiated.
 _in_torch_func: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
-# Whether `torch.jit.trace` looks on.
-is_traced: Callable[[], bool] = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)  # type: ignore[attr-defined]
 _is_batched: Callable[[Tensor], bool] = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda x: False)
 
 Formula = Callable[..., Tensor]
 _formulas_alone = False
+is_traced: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
+"""Whether `torch.jit.trace` looks on."""
 
 
 @contextmanager
