@@ -12,7 +12,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from transformer_zoo.tokenizers.languages import LANGUAGES
+from transformer_zoo.tokenizers.families import LANGUAGES
 
 transformers.logging.disable_progress_bar()
 WORDS = {

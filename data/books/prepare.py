@@ -6,8 +6,7 @@ from pathlib import Path
 from jsonargparse.typing import NonNegativeInt
 
 from transformer_zoo.data import TextFiles
-from transformer_zoo.data.corpora import find, find_all, load_hub, run
-from transformer_zoo.data.text_corpora import SEPARATOR, hub_texts, split_by_hash, write_text
+from transformer_zoo.data.corpora import SEPARATOR, find, find_all, hub_texts, load_hub, run, split_by_hash, write_text
 from transformer_zoo.errors import UserError
 
 VAL_SHARE = 20  # of a folder of books one in so many is val

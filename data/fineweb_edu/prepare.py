@@ -6,8 +6,7 @@ from pathlib import Path
 from jsonargparse.typing import NonNegativeInt
 
 from transformer_zoo.data import TextFiles
-from transformer_zoo.data.corpora import load_hub, run
-from transformer_zoo.data.text_corpora import hub_texts, split_by_hash, write_json_lines
+from transformer_zoo.data.corpora import hub_texts, load_hub, run, split_by_hash, write_json_lines
 
 VAL_SHARE = 1000  # one document in so many is val
 
@@ -19,7 +18,7 @@ def prepare(
     config: str = "sample-10BT",
     out: Path = Path(__file__).parent,
 ) -> None:
-    """Write FineWeb-Edu as folders train and val of JSON lines, {"text": ...}, one document a line.
+    """Write FineWeb-Edu as train.jsonl and val.jsonl: lines {"text": ...}, one document a line.
 
     Args:
         from_: folder with the documents: JSON lines (.jsonl, plain or .gz) with a key text, or text files of one
@@ -27,7 +26,7 @@ def prepare(
         documents: stop after so many; 0 for all.
         hub: dataset of the hub with a column text, or a local folder of the same form.
         config: configuration of it: sample-10BT (10 billion GPT-2 tokens), sample-100BT, ...
-        out: folder for train and val; by default the script's own.
+        out: folder for train.jsonl and val.jsonl; by default the script's own.
     """
     if from_ is not None:
         texts = TextFiles(path=str(from_)).documents()

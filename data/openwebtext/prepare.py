@@ -6,8 +6,7 @@ from pathlib import Path
 from jsonargparse.typing import NonNegativeInt
 
 from transformer_zoo.data import TextFiles
-from transformer_zoo.data.corpora import load_hub, run
-from transformer_zoo.data.text_corpora import hub_texts, split_by_hash, write_json_lines
+from transformer_zoo.data.corpora import hub_texts, load_hub, run, split_by_hash, write_json_lines
 
 VAL_SHARE = 2000  # one document in so many is val
 
@@ -18,14 +17,14 @@ def prepare(
     hub: str = "Skylion007/openwebtext",
     out: Path = Path(__file__).parent,
 ) -> None:
-    """Write OpenWebText as folders train and val of JSON lines, {"text": ...}, one document a line.
+    """Write OpenWebText as train.jsonl and val.jsonl: lines {"text": ...}, one document a line.
 
     Args:
         from_: folder with the documents: JSON lines (.jsonl, plain or .gz) with a key text, or text files of one
             document each; without it the hub is asked (40 GB of text).
         documents: stop after so many; 0 for all.
         hub: dataset of the hub with a column text, or a local folder of the same form.
-        out: folder for train and val; by default the script's own.
+        out: folder for train.jsonl and val.jsonl; by default the script's own.
     """
     if from_ is not None:
         texts = TextFiles(path=str(from_)).documents()

@@ -7,8 +7,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformer_zoo.data.corpora import run
-from transformer_zoo.data.text_corpora import SEPARATOR, write_text
+from transformer_zoo.data.corpora import SEPARATOR, run, write_text
 from transformer_zoo.errors import UserError
 
 # Installed packages, tests, and what is tables, other people's grammar or a help text rather than a program.

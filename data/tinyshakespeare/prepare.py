@@ -5,8 +5,7 @@ import urllib.request
 from pathlib import Path
 
 from transformer_zoo.data import TextFiles
-from transformer_zoo.data.corpora import find_all, run
-from transformer_zoo.data.text_corpora import write_text
+from transformer_zoo.data.corpora import find_all, run, write_text
 from transformer_zoo.errors import UserError
 
 SOURCE = (

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transformer_zoo.data import TextFiles
-from transformer_zoo.data.corpora import find, load_hub, run
-from transformer_zoo.data.text_corpora import hub_texts, write_text
+from transformer_zoo.data.corpora import find, hub_texts, load_hub, run, write_text
 from transformer_zoo.errors import UserError
 
 # Our split, that of the hub, and the names its file may have in a folder.

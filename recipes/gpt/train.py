@@ -2,7 +2,7 @@
 
     python recipes/gpt/train.py recipes/gpt/shakespeare_char_cpu.yaml [--optimizer.lr 0.001 ...]
 
-Read from `main` on: text -> tokenizer -> token shards -> windows -> model -> training -> perplexity. The same command
+Read from `main` on: text -> tokenizer -> tokens -> windows -> model -> training -> perplexity. The same command
 goes on with a run that was stopped. `torchrun --nproc-per-node N recipes/gpt/train.py ...` trains on N GPUs.
 """
 
@@ -18,9 +18,9 @@ import torch
 
 from transformer_zoo.config import PROBABILITIES, DecoderConfig
 from transformer_zoo.data import (
-    TokenShards,
+    TokenFile,
     Windows,
-    prepare_shards,
+    prepare_tokens,
 )
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.generation import generate
@@ -126,15 +126,15 @@ def get_tokenizer(recipe: GptRecipe, run_dir: Path, start: Initial | None) -> To
     return Tokenizer.load(folder)
 
 
-def get_tokens(recipe: GptRecipe, tokenizer: Tokenizer, run_dir: Path) -> tuple[TokenShards, TokenShards]:
+def get_tokens(recipe: GptRecipe, tokenizer: Tokenizer, run_dir: Path) -> tuple[TokenFile, TokenFile]:
     """The tokens of both texts; the first process makes those that are not there yet."""
     data = recipe.data
     folder = Path(data.tokens).expanduser() if data.tokens else run_dir / "tokens"
     texts = {"train": data.train, "validation": data.validation}
     with distributed.first() as mine:
         for split, files in texts.items() if mine else ():
-            prepare_shards(files, tokenizer, folder, split, workers=data.workers)
-    train, validation = (TokenShards(folder, split, tokenizer) for split in texts)
+            prepare_tokens(files, tokenizer, folder, split, workers=data.workers)
+    train, validation = (TokenFile(folder, split, tokenizer) for split in texts)
     if validation.n_tokens < 2:
         raise UserError(f"data.validation: {data.validation} is a single token, which leaves nothing to predict")
     return train, validation
@@ -180,12 +180,12 @@ def kept_config(recipe: GptRecipe, start: Initial) -> DecoderConfig:
 
 
 def make_task(
-    recipe: GptRecipe, config: DecoderConfig, tokenizer: Tokenizer, train: TokenShards, validation: TokenShards
+    recipe: GptRecipe, config: DecoderConfig, tokenizer: Tokenizer, train: TokenFile, validation: TokenFile
 ) -> Task:
     """Windows, model, loss and validation: what the trainer needs to know about language models."""
     length = recipe.data.length or config.max_seq_len
     windows, held_out = (
-        Windows(shards, length, packed_documents=recipe.data.packed_documents) for shards in (train, validation)
+        Windows(tokens, length, packed_documents=recipe.data.packed_documents) for tokens in (train, validation)
     )
     batch_size = recipe.training.batch_tokens // length
     torch.manual_seed(recipe.seed)

@@ -139,7 +139,7 @@ def test_a_line_break_inside_a_sentence_of_the_hub_becomes_a_space(
 
 @pytest.mark.usefixtures("hub_cache")
 def test_a_language_the_hub_does_not_have_is_named(multi30k: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="row 1 of train: no text for en or fr; it has en, de"):
+    with pytest.raises(UserError, match="row 1 of train: no text under 'en' or 'fr'; it has en, de"):
         multi30k.prepare(hub=str(hub(tmp_path / "hub")), languages=["en", "fr"], out=tmp_path / "out")
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from transformer_zoo.data import TextFiles
-from transformer_zoo.data.text_corpora import SEPARATOR, write_json_lines, write_text
+from transformer_zoo.data.corpora import SEPARATOR, write_json_lines, write_text
 from transformer_zoo.errors import UserError
 
 Load = Callable[[str], ModuleType]
@@ -166,7 +166,7 @@ PAGES = [f"page {i}\n\nwith “signs”" for i in range(4001)]
 
 
 def pages(folder: Path) -> dict[str, list[str]]:
-    return {split: list(TextFiles(path=str(folder / split)).documents()) for split in ("train", "val")}
+    return {split: list(TextFiles(path=str(folder / f"{split}.jsonl")).documents()) for split in ("train", "val")}
 
 
 @pytest.mark.parametrize("corpus", ["openwebtext", "fineweb_edu"])
@@ -176,7 +176,7 @@ def test_pages_of_the_web(corpus: str, load: Load, tmp_path: Path) -> None:
     written = pages(tmp_path / "out")
     assert sorted(written["train"] + written["val"]) == sorted(PAGES)
     assert 1 <= len(written["val"]) <= 17
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "val"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train.jsonl", "val.jsonl"}
 
 
 @pytest.mark.usefixtures("hub_cache")
@@ -194,12 +194,11 @@ def test_pages_of_the_hub_are_streamed(load: Load, tmp_path: Path, monkeypatch: 
     assert pages(tmp_path / "out") == written
 
 
-def test_many_documents_take_several_files(tmp_path: Path) -> None:
+def test_documents_of_a_split_stay_in_order(tmp_path: Path) -> None:
     rows = [("val" if i == 4 else "train", f"{i}") for i in range(11)]
-    put(tmp_path / "out" / "train" / "old.jsonl", "{}")
-    write_json_lines(tmp_path / "out", iter(rows), file_documents=3)
-    names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.jsonl")}
-    assert names == {"val/00000.jsonl", *(f"train/0000{i}.jsonl" for i in range(4))}
+    put(tmp_path / "out" / "train.jsonl", "{}")
+    write_json_lines(tmp_path / "out", iter(rows))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train.jsonl", "val.jsonl"}
     assert pages(tmp_path / "out")["train"] == [text for split, text in rows if split == "train"]
 
 
@@ -208,7 +207,7 @@ def test_a_failure_midway_leaves_nothing_that_looks_finished(tmp_path: Path) -> 
         yield row
         raise KeyboardInterrupt
 
-    put(tmp_path / "train" / "00000.jsonl", "old")
+    put(tmp_path / "train.jsonl", "old")
     put(tmp_path / "train.txt", "old")
     with pytest.raises(KeyboardInterrupt):
         write_json_lines(tmp_path, broken(("train", "new")))
@@ -219,8 +218,8 @@ def test_a_failure_midway_leaves_nothing_that_looks_finished(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"train\.txt: no text"):
         write_text(tmp_path / "train.txt", [])
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"train/00000.jsonl", "train.txt"}
-    assert (tmp_path / "train.txt").read_text() == (tmp_path / "train" / "00000.jsonl").read_text() == "old"
+    assert left == {"train.jsonl", "train.txt"}
+    assert (tmp_path / "train.txt").read_text() == (tmp_path / "train.jsonl").read_text() == "old"
 
 
 @pytest.mark.parametrize("corpus", ["wikitext2", "books", "openwebtext", "fineweb_edu"])

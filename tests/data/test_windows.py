@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from transformer_zoo.data import IGNORED, TokenBatch, Windows, write_shards
+from transformer_zoo.data import IGNORED, TokenBatch, Windows, write_tokens
 from transformer_zoo.data.windows import permute
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import ByteTokenizer, CharacterTokenizer
 
 
 class Numbers:
-    """Shards whose token at i is i, so that a batch shows where it is from."""
+    """A file whose token at i is i, so that a batch shows where it is from."""
 
     split, eos_id = "train", None
 
@@ -119,24 +119,24 @@ def test_a_split_of_one_token_has_nothing_to_evaluate():
 
 
 def test_packed_documents(tmp_path):
-    shards = write_shards(["abc", "d", "", "efghi"], ByteTokenizer(), tmp_path, "train")
-    (batch,) = Windows(shards, 7, packed_documents=True).evaluation(batch_size=9)
+    tokens = write_tokens(["abc", "d", "", "efghi"], ByteTokenizer(), tmp_path, "train")
+    (batch,) = Windows(tokens, 7, packed_documents=True).evaluation(batch_size=9)
     end, pad = 256, 0
     assert batch.ids.tolist() == [[97, 98, 99, end, 100, end, end], [101, 102, 103, 104, 105, end, pad]]
     assert batch.documents.tolist() == [[0, 0, 0, 1, 1, 2, 3], [0, 0, 0, 0, 0, 1, 1]]
     assert batch.positions.tolist() == [[0, 1, 2, 0, 1, 0, 0], [0, 1, 2, 3, 4, 0, 1]]
     assert batch.targets.tolist() == [[98, 99, end, 100, end, end, 101], [102, 103, 104, 105, end, IGNORED, IGNORED]]
-    trained = Windows(shards, 5, packed_documents=True).load((0, 0), batch_size=2, seed=1)
+    trained = Windows(tokens, 5, packed_documents=True).load((0, 0), batch_size=2, seed=1)
     assert (trained.documents.shape, trained.positions.shape) == ((2, 5), (2, 5))
-    plain = Windows(shards, 5).load((0, 0), batch_size=2, seed=1)
+    plain = Windows(tokens, 5).load((0, 0), batch_size=2, seed=1)
     assert torch.equal(plain.ids, trained.ids)
     assert plain.documents is plain.positions is None
 
 
 def test_packed_documents_need_an_end_of_text(tmp_path):
-    shards = write_shards(["ab"], CharacterTokenizer("ab", end_of_text=False), tmp_path, "train")
+    tokens = write_tokens(["ab"], CharacterTokenizer("ab", end_of_text=False), tmp_path, "train")
     with pytest.raises(UserError, match="packed_documents: the tokenizer has no end of text"):
-        Windows(shards, 7, packed_documents=True)
+        Windows(tokens, 7, packed_documents=True)
 
 
 def test_a_batch_moves_as_a_whole():

@@ -17,10 +17,9 @@ from transformer_zoo.tokenizers import (
     TranslationTokenizerSettings,
     import_translation_tokenizer,
 )
-from transformer_zoo.tokenizers.families import family_of
+from transformer_zoo.tokenizers.families import LANGUAGES, family_of
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
-from transformer_zoo.tokenizers.languages import LANGUAGES
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended")  # pip install sacremoses, which it does not use
 
@@ -175,7 +174,7 @@ def test_the_models_configuration_may_choose_the_target_language(hub: Hub, tmp_p
     cases = (("mbart50", "forced_bos_token_id"), ("mbart", "decoder_start_token_id"))
     for family, name in cases:
         folder = shutil.copytree(hub("fairseq", FAIRSEQ[family][0]), tmp_path / family)
-        tags = import_translation_tokenizer(folder)._vocabulary.languages
+        tags = import_translation_tokenizer(folder).vocabulary.languages
         fields = {"model_type": "mbart", name: tags["cs_CZ"]}
         (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
         ours = import_translation_tokenizer(folder)
@@ -299,7 +298,7 @@ def test_a_damaged_run_is_named(change: dict[str, Any], hub: Hub, tmp_path: Path
         (["source.spm", "vocab.json"], {}, "marian"),
         (["spiece.model"], {}, "t5"),
         (["vocab.json", "merges.txt"], {"model_type": "bart"}, "bart"),
-        (["vocab.json", "sentencepiece.bpe.model"], {"model_type": "m2m_100"}, "m2m_100"),
+        (["vocab.json", "sentencepiece.bpe.model"], {"model_type": "m2m_100"}, "m2m100"),
         (["sentencepiece.bpe.model"], {"model_type": "m2m_100"}, "nllb"),
         (["sentencepiece.bpe.model"], {"model_type": "mbart"}, "mbart"),
         (["sentencepiece.bpe.model"], {"model_type": "mbart", "tokenizer_class": "MBart50TokenizerFast"}, "mbart50"),

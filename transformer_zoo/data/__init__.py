@@ -1,4 +1,4 @@
-"""From raw text to batches: pairs of sentences for translation, token shards and windows for language models."""
+"""From raw text to batches: pairs of sentences for translation, tokens and windows for language models."""
 
 from transformer_zoo.data.batching import (
     Batch,
@@ -15,9 +15,9 @@ from transformer_zoo.data.parallel import (
     read_lines,
     read_parallel,
 )
-from transformer_zoo.data.shards import TokenShards
 from transformer_zoo.data.text import Piece, TextFiles
-from transformer_zoo.data.tokenizing import prepare_shards, write_shards
+from transformer_zoo.data.token_file import TokenFile
+from transformer_zoo.data.tokenizing import prepare_tokens, write_tokens
 from transformer_zoo.data.windows import IGNORED, TokenBatch, Windows
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "TextFiles",
     "TokenArrays",
     "TokenBatch",
-    "TokenShards",
+    "TokenFile",
     "Windows",
     "batch_indices",
     "clean",
@@ -42,8 +42,8 @@ __all__ = [
     "drop_overlong",
     "encode_corpus",
     "evaluation_indices",
-    "prepare_shards",
+    "prepare_tokens",
     "read_lines",
     "read_parallel",
-    "write_shards",
+    "write_tokens",
 ]

@@ -1,7 +1,8 @@
 """Batches of pairs: buckets by length under a token budget, in an order set by seed and epoch alone."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -108,8 +109,24 @@ class SpecialIds:
     source_end_id: int = EOS_ID
 
 
+class Tensors:
+    """What a dataclass can do that holds tensors, and may hold other things."""
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """The same on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """The same in page-locked memory, from where copies to a GPU can be asynchronous."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        held = {name: x for name, x in vars(self).items() if isinstance(x, torch.Tensor)}
+        return replace(self, **{name: function(x) for name, x in held.items()})  # type: ignore[type-var]
+
+
 @dataclass(frozen=True)
-class Batch:
+class Batch(Tensors):
     """Some pairs: int64 ids and boolean masks, True = real token; a mask is None where nothing is padded.
 
     source (B, Ts) ends in eos, target_in (B, Tt) is bos + y, target_out (B, Tt) is y + eos; target_mask fits
@@ -122,14 +139,6 @@ class Batch:
     target_out: torch.Tensor
     target_mask: torch.Tensor | None
     n_tokens: int
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
-        """The batch on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory, from where copies to a GPU can be asynchronous."""
-        return self._map(torch.Tensor.pin_memory)
 
     def in_general(self, pad_id: int, longest: int) -> "Batch":
         """The same pairs as a compiler is to see them, so that one graph with sizes left open fits all batches.
@@ -183,16 +192,6 @@ class Batch:
             target_in=pad(self.target_in, n_target, pad_id),
             target_out=pad(self.target_out, n_target, pad_id),
             target_mask=pad(target_mask, n_target),
-            n_tokens=self.n_tokens,
-        )
-
-    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        return Batch(
-            source=function(self.source),
-            source_mask=None if self.source_mask is None else function(self.source_mask),
-            target_in=function(self.target_in),
-            target_out=function(self.target_out),
-            target_mask=None if self.target_mask is None else function(self.target_mask),
             n_tokens=self.n_tokens,
         )
 

@@ -1,14 +1,16 @@
-"""What the scripts data/<corpus>/prepare.py share: reading pairs, writing splits, the command line."""
+"""What the scripts data/<corpus>/prepare.py share: reading files and the hub, writing splits, the command line."""
 
+import hashlib
 import inspect
+import json
 import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -16,6 +18,7 @@ from transformer_zoo.data.parallel import read_lines
 from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.files import replacing
 
+SEPARATOR = "<|endoftext|>"  # the line after each document of a text file that holds several
 _LINE_BREAKS = re.compile(r"[\r\n]+")
 
 
@@ -61,41 +64,72 @@ def load_hub(name: str, config: str | None = None, **options: Any) -> Mapping[st
     try:
         splits: Mapping[str, Any] = datasets.load_dataset(name, config, **options)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"hub dataset {name}: {reason}; local files can be given with --from DIR") from error
+        raise UserError(
+            f"hub dataset {name}: {_first_line(error)}; local files can be given with --from DIR"
+        ) from error
     return splits
 
 
-def hub_rows(splits: Mapping[str, Any], split: str, languages: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The sentences of one split. Languages are columns, or keys of the dicts in a column `translation`.
+def hub_rows(splits: Mapping[str, Any], split: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The texts of one split, by their columns, or by the keys of the dicts in a column `translation`.
 
-    Raises UserError if the split or a language is not there.
+    Raises:
+        UserError: the split or a column is not there, or the hub gives up on the way.
     """
     if split not in splits:
         raise UserError(f"hub dataset: no split {split!r}; it has {', '.join(splits)}")
-    rows = splits[split]
-    nested = "translation" in rows.column_names
-    for number, row in enumerate(rows, start=1):
-        sentences = row["translation"] if nested else row
-        if any(not isinstance(sentences.get(language), str) for language in languages):
-            has = ", ".join(sentences)
-            raise UserError(f"hub dataset: row {number} of {split}: no text for {' or '.join(languages)}; it has {has}")
-        yield tuple(sentences[language] for language in languages)
+    number = 0
+    try:
+        for number, row in enumerate(splits[split], start=1):
+            nested = row.get("translation")
+            texts = nested if isinstance(nested, dict) else row
+            if any(not isinstance(texts.get(column), str) for column in columns):
+                missing, has = " or ".join(map(repr, columns)), ", ".join(texts)
+                raise UserError(f"hub dataset: row {number} of {split}: no text under {missing}; it has {has}")
+            yield tuple(texts[column] for column in columns)
+    except UserError:
+        raise
+    except Exception as error:  # the network's, the hub's and the file formats' errors have no common base
+        said = f"{split} broke off after row {number}: {_first_line(error)}"
+        raise UserError(f"hub dataset: {said}; run this again") from error
+
+
+def hub_texts(splits: Mapping[str, Any], split: str) -> Iterator[str]:
+    """The column `text` of one split. UserError as `hub_rows`."""
+    return (text for (text,) in hub_rows(splits, split, ["text"]))
+
+
+def split_by_hash(texts: Iterable[str], share: int) -> Iterator[tuple[str, str]]:
+    """Each text with its split: `val` for one in `share`, by its SHA-256, so that equal texts go together."""
+    for text in texts:
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+        yield ("train" if number % share else "val"), text
+
+
+@contextmanager
+def writing(paths: Iterable[Path]) -> Iterator[list[IO[bytes]]]:
+    """New files of these names, all of which are there in the end, or none: an interrupted call leaves nothing."""
+    with ExitStack() as renamed, ExitStack() as closed:
+        yield [closed.enter_context(renamed.enter_context(replacing(path)).open("wb")) for path in paths]
 
 
 def write_split(out: Path, name: str, languages: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
     r"""Writes `name`.`language`, one sentence a line (UTF-8, \n): line n of each translates line n of all.
 
-    Files are written beside, synced, then renamed, all of them after the last row: never half a split. A line
-    break inside a sentence becomes a space and is reported. Returns the number of rows.
+    A line break inside a sentence becomes a space and is reported. Returns the number of rows.
 
     Raises UserError if there are none.
     """
     out.mkdir(parents=True, exist_ok=True)
-    paths = [out / f"{name}.{language}" for language in languages]
-    with ExitStack() as stack:
-        parts = [stack.enter_context(replacing(path)) for path in paths]
-        n_rows, n_broken = _write(parts, tqdm(rows, desc=name, unit="pair", disable=None, leave=False))
+    n_rows = n_broken = 0
+    with writing(out / f"{name}.{language}" for language in languages) as files:
+        for row in tqdm(rows, desc=name, unit="pair", disable=None, leave=False):
+            for file, sentence in zip(files, row, strict=True):
+                if "\n" in sentence or "\r" in sentence:
+                    sentence = _LINE_BREAKS.sub(" ", sentence).strip()
+                    n_broken += 1
+                file.write(f"{sentence}\n".encode())
+            n_rows += 1
         if not n_rows:
             raise UserError(f"split {name}: no sentences in its source")
     print(f"{out / name}.{{{','.join(languages)}}}: {n_rows:,} pairs")
@@ -104,18 +138,51 @@ def write_split(out: Path, name: str, languages: Sequence[str], rows: Iterable[S
     return n_rows
 
 
-def _write(paths: Sequence[Path], rows: Iterable[Sequence[str]]) -> tuple[int, int]:
-    n_rows = n_broken = 0
-    with ExitStack() as stack:
-        files: list[TextIO] = [stack.enter_context(p.open("w", encoding="utf-8", newline="\n")) for p in paths]
-        for row in rows:
-            for file, sentence in zip(files, row, strict=True):
-                if "\n" in sentence or "\r" in sentence:
-                    sentence = _LINE_BREAKS.sub(" ", sentence).strip()
-                    n_broken += 1
-                file.write(sentence + "\n")
-            n_rows += 1
-    return n_rows, n_broken
+def write_text(path: Path, texts: Iterable[str], *, separator: str | None = None) -> None:
+    r"""Writes documents into one UTF-8 file.
+
+    With `separator` each is followed by that line, and a document that does not end in a line's end gets one. A
+    document that holds the separator as a line of its own cannot be told from two.
+
+    Raises:
+        UserError: there is no text.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    n_documents = n_bytes = 0
+    with writing([path]) as [file]:
+        for text in tqdm(texts, desc=path.stem, unit="document", disable=None, leave=False):
+            if separator is not None:
+                text += ("" if text.endswith("\n") else "\n") + separator + "\n"
+            n_bytes += file.write(text.encode())
+            n_documents += 1
+        if not n_bytes:
+            raise UserError(f"{path}: no text in its source")
+    count = "" if separator is None else f", {n_documents:,} documents"
+    print(f"{path}: {n_bytes:,} bytes{count}")
+
+
+def write_json_lines(out: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Writes (split, text) of a corpus bigger than memory into train.jsonl and val.jsonl: a line `{"text": ...}` each.
+
+    Raises:
+        UserError: train or val got nothing.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = {split: out / f"{split}.jsonl" for split in ("train", "val")}
+    counts = dict.fromkeys(paths, 0)
+    with writing(paths.values()) as opened:
+        files = dict(zip(paths, opened, strict=True))
+        for split, text in tqdm(rows, desc=out.name, unit="document", disable=None, leave=False):
+            files[split].write((json.dumps({"text": text}, ensure_ascii=False) + "\n").encode())
+            counts[split] += 1
+        if empty := [split for split, count in counts.items() if not count]:
+            raise UserError(f"split {empty[0]}: no documents for it in the source")
+    for split, path in paths.items():
+        print(f"{path}: {counts[split]:,} documents")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 # What jsonargparse cannot read off a signature: `from` is a keyword of Python, a list takes several words.

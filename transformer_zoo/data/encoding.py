@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, reduce
 from itertools import chain
 
@@ -167,6 +167,7 @@ def drop_overlong(corpus: EncodedCorpus, max_tokens: int) -> tuple[EncodedCorpus
     return (corpus if keep.all() else corpus.select(np.flatnonzero(keep))), report
 
 
+@dataclass(frozen=True, eq=False)
 class EpochCorpus:
     """Epoch -> its training text, encoded; with subword sampling each epoch's is another.
 
@@ -179,18 +180,13 @@ class EpochCorpus:
         say: Takes the report of what was dropped, once.
     """
 
-    def __init__(
-        self,
-        text: ParallelText,
-        tokenizer: TranslationTokenizer,
-        *,
-        max_tokens: int,
-        sample_alpha: float,
-        seed: int,
-        say: Callable[[CleaningReport], object],
-    ) -> None:
-        self.text, self.tokenizer, self.max_tokens = text, tokenizer, max_tokens
-        self.sample_alpha, self.seed, self.say = sample_alpha, seed, say
+    text: ParallelText
+    tokenizer: TranslationTokenizer
+    _: KW_ONLY
+    max_tokens: int
+    sample_alpha: float
+    seed: int
+    say: Callable[[CleaningReport], object]
 
     def __call__(self, epoch: int) -> EncodedCorpus:
         return self._encode(epoch if self.sample_alpha else 0)

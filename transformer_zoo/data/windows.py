@@ -1,6 +1,6 @@
-"""Windows of token shards as batches: a pure function of seed, epoch and number, for corpora of any size."""
+"""Windows of tokens as batches: a pure function of seed, epoch and number, for corpora of any size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from transformer_zoo.data.shards import TokenShards
+from transformer_zoo.data.batching import Tensors
+from transformer_zoo.data.token_file import TokenFile
 from transformer_zoo.errors import UserError
 
 IGNORED = -1  # a target that does not count
@@ -17,7 +18,7 @@ _ROUNDS = 6
 
 
 @dataclass(frozen=True)
-class TokenBatch:
+class TokenBatch(Tensors):
     """Some windows, all int64 (B, T): `targets` is `ids` one token on, `IGNORED` where there is none.
 
     With packed documents `documents` numbers those of each window from 0 and `positions` counts from each one's start;
@@ -29,23 +30,6 @@ class TokenBatch:
     documents: torch.Tensor | None
     positions: torch.Tensor | None
     n_tokens: int
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "TokenBatch":
-        """The batch on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "TokenBatch":
-        """The batch in page-locked memory, from where copies to a GPU can be asynchronous."""
-        return self._map(torch.Tensor.pin_memory)
-
-    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "TokenBatch":
-        return TokenBatch(
-            ids=function(self.ids),
-            targets=function(self.targets),
-            documents=None if self.documents is None else function(self.documents),
-            positions=None if self.positions is None else function(self.positions),
-            n_tokens=self.n_tokens,
-        )
 
 
 class Windows:
@@ -59,14 +43,14 @@ class Windows:
         UserError: the split is shorter than one window, or there is no end-of-text to tell documents by.
     """
 
-    def __init__(self, shards: TokenShards, length: int, *, packed_documents: bool = False) -> None:
-        if packed_documents and shards.eos_id is None:
+    def __init__(self, tokens: TokenFile, length: int, *, packed_documents: bool = False) -> None:
+        if packed_documents and tokens.eos_id is None:
             raise UserError("packed_documents: the tokenizer has no end of text that would tell documents apart")
-        self.shards, self.length, self.packed_documents = shards, length, packed_documents
+        self.tokens, self.length, self.packed_documents = tokens, length, packed_documents
 
     def __len__(self) -> int:
         """Windows of one training epoch."""
-        return self.shards.n_tokens // self.length
+        return self.tokens.n_tokens // self.length
 
     def plan(self, epoch: int, *, batch_size: int) -> list[Place]:
         """The batches of one epoch of training, for `load`; the last may be smaller.
@@ -77,9 +61,9 @@ class Windows:
         Raises:
             UserError: the split is shorter than one window.
         """
-        if self.shards.n_tokens <= self.length:
+        if self.tokens.n_tokens <= self.length:
             raise UserError(
-                f"split {self.shards.split!r} has {self.shards.n_tokens:,} tokens, less than a window of {self.length} "
+                f"split {self.tokens.split!r} has {self.tokens.n_tokens:,} tokens, less than a window of {self.length} "
                 "and its targets; give more text or a shorter length"
             )
         return [(epoch, number) for number in range(-(-len(self) // batch_size))]
@@ -87,29 +71,29 @@ class Windows:
     def load(self, place: Place, *, batch_size: int, seed: int) -> TokenBatch:
         """One batch of `plan`: a pure function of the arguments."""
         epoch, number = place
-        offset = _draw(seed, epoch, self.shards.n_tokens)
+        offset = _draw(seed, epoch, self.tokens.n_tokens)
         numbers = np.arange(number * batch_size, min((number + 1) * batch_size, len(self)))
         starts = offset + permute(numbers, len(self), seed=seed, epoch=epoch) * self.length
         places = starts[:, None] + np.arange(self.length + 1)
-        return self._batch(self.shards.take(places % self.shards.n_tokens).astype(np.int64))
+        return self._batch(self.tokens.take(places % self.tokens.n_tokens).astype(np.int64))
 
     def evaluation(self, *, batch_size: int) -> Iterator[TokenBatch]:
         """The whole split in order: every token but the first is a target once; the last window is padded.
 
         A split of a single token has no batch.
         """
-        n = self.shards.n_tokens
+        n = self.tokens.n_tokens
         starts = np.arange(0, n - 1, self.length)
         for first in range(0, len(starts), batch_size):
             places = starts[first : first + batch_size, None] + np.arange(self.length + 1)
-            tokens = self.shards.take(np.minimum(places, n - 1)).astype(np.int64)
-            yield self._batch(np.where(places < n, tokens, IGNORED))
+            rows = self.tokens.take(np.minimum(places, n - 1)).astype(np.int64)
+            yield self._batch(np.where(places < n, rows, IGNORED))
 
     def _batch(self, rows: NDArray[np.int64]) -> TokenBatch:
         ids, targets = np.maximum(rows[:, :-1], 0), rows[:, 1:]
         documents = positions = None
         if self.packed_documents:
-            opens = ids == self.shards.eos_id
+            opens = ids == self.tokens.eos_id
             documents = torch.from_numpy(opens.cumsum(axis=1))
             places = np.arange(self.length)
             positions = torch.from_numpy(places - np.maximum.accumulate(np.where(opens, places, 0), axis=1))

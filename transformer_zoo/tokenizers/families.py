@@ -1,22 +1,30 @@
-"""The tokenizers of the encoder-decoder families: where a sentence's special tokens stand, how the vocabulary is read.
+"""The tokenizers of the encoder-decoder families: how the vocabulary is read, what stands around a sentence.
 
-Each family is a row of `FAMILIES`; the final token of source and target is not part of it, since generation and
-training append it.
+Each family is a row of `FAMILIES`, which is called as its class is in `transformers`.
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import JsonPieces
-from transformer_zoo.tokenizers.languages import LANGUAGES
-from transformer_zoo.tokenizers.vocabularies import Pieces, SentencePieces, read_sentencepiece
+from transformer_zoo.tokenizers.pieces import Pieces, SentencePieces, read_sentencepiece
 
-Mark = Literal["source", "target", "bos", "eos"]  # a language's tag, or a special token
+Side = Literal["source", "target"]
+
+_CODES = json.loads(Path(__file__).with_name("languages.json").read_text("utf-8"))
+LANGUAGES: dict[str, tuple[str, ...]] = {name: tuple(codes.split()) for name, codes in _CODES.items()}
+"""The languages of the multilingual models, which a file may leave unsaid, in the order of their tags' ids.
+
+mBART (Liu et al. 2020; mBART-50: Tang et al. 2020), M2M-100 (Fan et al. 2020; WMT21: Tran et al. 2021), NLLB
+(Costa-jussà et al. 2022).
+"""
 
 
 @dataclass(frozen=True)
@@ -31,53 +39,55 @@ class Vocabulary:
     languages: dict[str, int] = field(default_factory=dict)
     joint: bool = True
 
+    @property
+    def sides(self) -> dict[Side, Pieces]:
+        """The pieces by their side."""
+        return {"source": self.source, "target": self.target}
+
 
 @dataclass(frozen=True)
 class Family:
-    """Where the marks stand: before and after the source's tokens, before the target's; and what the model is told.
+    """What a family's tokenizer makes of a sentence.
 
-    `source_end` is the last token of a source instead of eos, `bos` the first of a target instead of the model's own.
+    Args:
+        read: The vocabulary.
+        source, target: What stands around the tokens, A: the tags of the languages "source" and "target", bos and eos.
+        bos: What a target follows, where it is not the model's own.
+        tag: How a language's tag is written.
     """
 
     read: Callable[[TokenizerFiles], Vocabulary]
-    source_before: tuple[Mark, ...] = ()
-    source_after: tuple[Mark, ...] = ()
-    target_before: tuple[Mark, ...] = ()
-    source_end: Mark | None = None
-    bos: Mark | None = None
+    source: str = "A eos"
+    target: str = "A eos"
+    bos: str = ""
     tag: str = "{}"
 
-    @property
-    def source_marks(self) -> set[Mark]:
-        """All that a source needs."""
-        return {*self.source_before, *self.source_after, *([self.source_end] if self.source_end else [])}
+    def around(self, side: Side) -> tuple[list[str], list[str], str]:
+        """What stands before the tokens, after them, and at the end, which generation and training append."""
+        before, _, after = (self.source if side == "source" else self.target).partition("A ")
+        *between, end = after.split()
+        return before.split(), between, end
 
-    @property
-    def target_marks(self) -> set[Mark]:
-        """All that a target needs."""
-        return {*self.target_before, *([self.bos] if self.bos else [])}
+    def needs(self, side: Side) -> set[str]:
+        """All marks of a side."""
+        return {*self.source.split()} if side == "source" else {*self.target.split(), self.bos}
 
 
 class MarianPieces(SentencePieces):
-    """Marian's: a language code before a text, such as `>>fra<<`, is one token; `codes` are those that there are."""
+    """Marian's: a language code before a text, such as `>>fra<<`, is one token; `codes` are those of a source."""
 
+    marks = re.compile(r"\A(>>.*?<<)", re.DOTALL)
     codes: Sequence[str] = ()
 
     def code_of(self, text: str) -> str:
-        """The language code that a text begins with, or ""."""
-        match = re.match(r">>.*?<<", text, re.DOTALL)
+        match = self.marks.match(text)
         return match[0] if match else ""
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text. UserError for a code that is none of the vocabulary's."""
-        codes = [self.code_of(text) for text in texts]
-        rows = super().encode_batch([text.removeprefix(code) for text, code in zip(texts, codes, strict=True)])
-        for row, code in zip(rows, codes, strict=True):
-            if code:
-                if self.codes and code not in self.codes:
-                    raise UserError(unknown_language(code, self.codes))
-                row.insert(0, self.ids.get(code, self._unk_id))
-        return rows
+    def id_of_mark(self, mark: str) -> int:
+        """Id of a code. UserError for one that is none of `codes`."""
+        if self.codes and mark not in self.codes:
+            raise UserError(unknown_language(mark, self.codes))
+        return super().id_of_mark(mark)
 
 
 class SentinelPieces(SentencePieces):
@@ -85,22 +95,11 @@ class SentinelPieces(SentencePieces):
 
     def __init__(self, files: TokenizerFiles, name: str) -> None:
         super().__init__(files.bytes_of(name), files.folder / name)
-        n, size = int(files.settings.get("extra_ids", 100)), len(self.model)
+        n, size = int(files.settings.get("extra_ids", 100)), self.n_ids
         sentinels = {f"<extra_id_{i}>": size + n - 1 - i for i in range(n)}
-        self.ids = {**self.ids, **sentinels}
-        self.sentinels, self.n_ids = sentinels, size + n
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text."""
-        if not any("<extra_id_" in text for text in texts):
-            return super().encode_batch(texts)
-        return [self._with_sentinels(text) for text in texts]
-
-    def _with_sentinels(self, text: str) -> list[int]:
-        row: list[int] = []
-        for part in re.split(r"(<extra_id_\d+>)", text):
-            row += [self.sentinels[part]] if part in self.sentinels else super().encode_batch([part])[0]
-        return row
+        self.ids, self.n_ids = {**self.ids, **sentinels}, size + n
+        if sentinels:
+            self.marks = re.compile(f"({'|'.join(sentinels)})")
 
 
 def unknown_language(code: str, codes: Sequence[str]) -> str:
@@ -119,14 +118,13 @@ def _marian(files: TokenizerFiles) -> Vocabulary:
         MarianPieces(files.bytes_of(name), files.folder / name, ids=of, unk=unk)
         for name, of in (("source.spm", ids), ("target.spm", target_ids))
     )
-    codes = [token for token in ids if token.startswith(">>") and token.endswith("<<")]
-    source.codes = codes
-    return Vocabulary(source, target, {code[2:-2]: ids[code] for code in codes}, joint=not separate)
+    source.codes = [token for token in ids if token.startswith(">>") and token.endswith("<<")]
+    return Vocabulary(source, target, {code[2:-2]: ids[code] for code in source.codes}, joint=not separate)
 
 
 def _one(files: TokenizerFiles) -> Vocabulary:
     is_json = "tokenizer.json" in files or "spiece.model" not in files
-    pieces = JsonPieces.load(files) if is_json else SentinelPieces(files, "spiece.model")
+    pieces = JsonPieces(files) if is_json else SentinelPieces(files, "spiece.model")
     return Vocabulary(pieces, pieces)
 
 
@@ -134,19 +132,18 @@ def _fairseq(name: str, pattern: str) -> Callable[[TokenizerFiles], Vocabulary]:
     """mBART's and NLLB's: fairseq's four special tokens, SentencePiece's from the fourth on, the languages, <mask>."""
 
     def read(files: TokenizerFiles) -> Vocabulary:
+        both: Pieces
         if "tokenizer.json" in files:
-            pieces = JsonPieces.load(files)
-            others = [token for token in pieces.added_tokens if re.fullmatch(pattern, token)]
-            found = {code: pieces.ids.get(code) for code in dict.fromkeys([*LANGUAGES[name], *others])}
-            return Vocabulary(pieces, pieces, {code: i for code, i in found.items() if i is not None})
-        path = files.folder / "sentencepiece.bpe.model"
-        content = files.bytes_of(path.name)
-        model = read_sentencepiece(content, path)
-        tokens = ["<s>", "<pad>", "</s>", "<unk>", *(model.id_to_piece(i) for i in range(3, len(model)))]
-        ids = {token: i for i, token in enumerate([*tokens, *LANGUAGES[name], "<mask>"])} | files.added
-        codes = [*LANGUAGES[name], *(token for token in files.added if re.fullmatch(pattern, token))]
-        both = SentencePieces(content, path, ids=ids)
-        return Vocabulary(both, both, {code: ids[code] for code in codes})
+            both = json = JsonPieces(files)
+            added = [token.content for _, token in json.added]
+        else:
+            path, added = files.folder / "sentencepiece.bpe.model", list(files.added)
+            model = read_sentencepiece(content := files.bytes_of(path.name), path)
+            tokens = ["<s>", "<pad>", "</s>", "<unk>", *(model.id_to_piece(i) for i in range(3, len(model)))]
+            ids = {token: i for i, token in enumerate([*tokens, *LANGUAGES[name], "<mask>"])}
+            both = SentencePieces(content, path, ids=ids | files.added)
+        codes = dict.fromkeys([*LANGUAGES[name], *(token for token in added if re.fullmatch(pattern, token))])
+        return Vocabulary(both, both, {code: both.ids[code] for code in codes if code in both.ids})
 
     return read
 
@@ -163,25 +160,15 @@ def _m2m_100(files: TokenizerFiles) -> Vocabulary:
 
 _FLORES = _fairseq("nllb", r"[a-z]{3}_[A-Z][a-z]{3}")
 FAMILIES: dict[str, Family] = {
-    "marian": Family(_marian, source_before=("target",), tag=">>{}<<"),
-    "bart": Family(_one, source_before=("bos",), target_before=("bos",)),
-    "mbart": Family(_fairseq("mbart", "[a-z]{2}_[A-Z]{2}"), source_after=("eos",), source_end="source", bos="target"),
-    "mbart50": Family(_fairseq("mbart50", "[a-z]{2}_[A-Z]{2}"), source_before=("source",), target_before=("target",)),
-    "m2m_100": Family(_m2m_100, source_before=("source",), target_before=("target",), tag="__{}__"),
-    "nllb": Family(_FLORES, source_before=("source",), target_before=("target",)),
+    "marian": Family(_marian, source="target A eos", tag=">>{}<<"),
+    "bart": Family(_one, source="bos A eos", target="bos A eos"),
+    "mbart": Family(_fairseq("mbart", "[a-z]{2}_[A-Z]{2}"), source="A eos source", bos="target"),
+    "mbart50": Family(_fairseq("mbart50", "[a-z]{2}_[A-Z]{2}"), source="source A eos", target="target A eos"),
+    "m2m100": Family(_m2m_100, source="source A eos", target="target A eos", tag="__{}__"),
+    "nllb": Family(_FLORES, source="source A eos", target="target A eos"),
     # Its first tokenizer had the language behind the sentence; models that were trained so say `legacy_behaviour`.
-    "nllb-legacy": Family(_FLORES, source_after=("eos",), source_end="source", target_before=("target",)),
+    "nllb-legacy": Family(_FLORES, source="A eos source", target="target A eos"),
     "t5": Family(_one),
-}
-_CLASSES = {
-    "MarianTokenizer": "marian",
-    "BartTokenizer": "bart",
-    "RobertaTokenizer": "bart",  # the same
-    "MBartTokenizer": "mbart",
-    "MBart50Tokenizer": "mbart50",
-    "M2M100Tokenizer": "m2m_100",
-    "NllbTokenizer": "nllb",
-    "T5Tokenizer": "t5",
 }
 
 
@@ -191,17 +178,19 @@ def family_of(files: TokenizerFiles) -> str:
     Raises:
         UserError: none of them.
     """
-    type_ = str(files.model.get("model_type", ""))
-    if type_ == "m2m_100" and "vocab.json" not in files:
-        type_ = "nllb"
-    if type_ == "mbart" and "tokenizer.json" in files and "sl_SI" in JsonPieces.load(files).ids:
-        type_ = "mbart50"
+    by_class = files.tokenizer_class.removesuffix("Tokenizer").lower().replace("roberta", "bart")  # the same
+    model_type = str(files.model.get("model_type", ""))
+    by_type = model_type.replace("_", "")
+    if by_type == "m2m100" and "vocab.json" not in files:
+        by_type = "nllb"
+    if by_type == "mbart" and "tokenizer.json" in files and "sl_SI" in JsonPieces(files).ids:
+        by_type = "mbart50"
     by_file = next((name for file, name in (("source.spm", "marian"), ("spiece.model", "t5")) if file in files), "")
-    found = _CLASSES.get(files.tokenizer_class) or type_ or by_file
+    found = by_class if by_class in FAMILIES else by_type or by_file
     if found == "nllb" and files.settings.get("legacy_behaviour"):
         found = "nllb-legacy"
     if found not in FAMILIES:
-        said = f"{files.tokenizer_class or 'no tokenizer_class'}, model_type {type_ or 'not given'}"
+        said = f"{files.tokenizer_class or 'no tokenizer_class'}, model_type {model_type or 'not given'}"
         raise UserError(
             f"{files.folder}: the tokenizer of none of the families that translate ({said}); they are "
             f"{', '.join(name for name in FAMILIES if name != 'nllb-legacy')}"

@@ -7,23 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import read_bytes, write_bytes
+from transformer_zoo.files import read_bytes
 
 # All that a tokenizer may be made of. They are kept with a run, byte for byte.
 _NAMES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "target_vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "target.spm",
-    "chat_template.jinja",
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "target_vocab.json", "merges.txt", "chat_template.jinja"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "target.spm"),
 )
 
 # What a target starts with is generation_config.json's to say, as `generate` has it; the rest is config.json's.
@@ -47,28 +37,23 @@ class TokenizerFiles:
         """
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
-        files = cls(folder, {name: _read(folder / name) for name in _NAMES if (folder / name).is_file()})
-        if not files.contents:
+        contents = {name: _read(folder / name) for name in _NAMES if (folder / name).is_file()}
+        if not contents:
             raise UserError(
                 f"{folder}: no tokenizer here (tokenizer.json, vocab.json with merges.txt, or a SentencePiece model)"
             )
         paths = folder / "config.json", folder / "generation_config.json"
         model, generation = (_parse(_read(path), path) if path.is_file() else {} for path in paths)
         starts = {name: generation[name] for name in _STARTS if generation.get(name) is not None}
-        return cls(folder, files.contents, generation | model | starts)
+        return cls(folder, contents, generation | model | starts)
 
-    def save(self, folder: Path) -> None:
-        """Write them as they were."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self.contents.items():
-            write_bytes(folder / name, content)
+    @classmethod
+    def of_run(cls, contents: dict[str, bytes], model_type: Any) -> Self:
+        """Those that a run has kept."""
+        return cls(Path("tokenizer"), contents, {"model_type": model_type})
 
     def __contains__(self, name: str) -> bool:
         return name in self.contents
-
-    def first(self, *names: str) -> str | None:
-        """The first of these that is there."""
-        return next((name for name in names if name in self.contents), None)
 
     def bytes_of(self, name: str) -> bytes:
         """Content of a file that must be there."""
@@ -89,8 +74,9 @@ class TokenizerFiles:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Fields of tokenizer_config.json, and of special_tokens_map.json where it has others."""
-        return {**self.json("special_tokens_map.json"), **self.json("tokenizer_config.json")}
+        """Fields of tokenizer_config.json, and of special_tokens_map.json where it has others or says nothing."""
+        said = {name: value for name, value in self.json("tokenizer_config.json").items() if value is not None}
+        return self.json("special_tokens_map.json") | said
 
     @property
     def tokenizer_class(self) -> str:
@@ -101,8 +87,6 @@ class TokenizerFiles:
     def token(self, name: str) -> str | None:
         """A special token by the name of its role, such as `eos_token`; None where no file names it."""
         token = self.settings.get(name)
-        if token is None:
-            token = self.json("special_tokens_map.json").get(name)
         if isinstance(token, dict):
             token = token.get("content")
         return token if isinstance(token, str) else None

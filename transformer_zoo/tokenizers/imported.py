@@ -1,6 +1,6 @@
 """Tokenizers of downloaded encoder-decoders: Marian, BART, mBART, M2M-100, NLLB, T5, with their languages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -8,53 +8,31 @@ from typing import Any, Self
 from transformer_zoo.characters import is_blank
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
-from transformer_zoo.tokenizers.families import (
-    FAMILIES,
-    Mark,
-    Vocabulary,
-    family_of,
-    unknown_language,
-)
+from transformer_zoo.tokenizers.families import FAMILIES, Side, Vocabulary, family_of, unknown_language
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.kinds.huggingface import HuggingFaceTokenizer
+from transformer_zoo.tokenizers.pieces import Blanks
+from transformer_zoo.tokenizers.saved import write_files
 from transformer_zoo.tokenizers.translation import TranslationTokenizer
-from transformer_zoo.tokenizers.vocabularies import Pieces
+
+_USUAL = {"pad": "<pad>", "unk": "<unk>", "bos": "<s>", "eos": "</s>", "sep": "", "cls": "", "mask": ""}
 
 
 class ImportedSide(HuggingFaceTokenizer):
-    """The tokenizer of one side: ids with the tags that the model expects, but for a sentence's last token.
+    """The tokenizer of one side of a translation: ids with the tags that the model expects, but for the last one."""
 
-    Args:
-        files: What it is made of.
-        pieces: Its vocabulary.
-        vocab_size: Ids of the model, of which the tokenizer may leave some unused.
-        eos_id: What ends a sentence.
-        before, after: Ids around those of a text.
-        tags: Ids of the languages by their codes.
-        refusal: Why nothing can be encoded yet.
-    """
-
-    def __init__(
-        self,
-        files: TokenizerFiles,
-        pieces: Pieces,
-        *,
-        vocab_size: int,
-        eos_id: int,
-        before: Sequence[int],
-        after: Sequence[int],
-        tags: Mapping[str, int],
-        refusal: str | None,
-    ) -> None:
-        super().__init__(files, vocab_size=vocab_size, eos_id=eos_id, pieces=pieces)
-        self.before, self._after, self._refusal = list(before), list(after), refusal
-        usual = {"pad": "<pad>", "unk": "<unk>", "bos": "<s>", "eos": "</s>"}
-        roles = (*usual, "sep", "cls", "mask")
-        named = {role: files.token(f"{role}_token") or usual.get(role, "") for role in roles}
+    def __init__(self, of: "ImportedTranslationTokenizer", side: Side) -> None:
+        pieces, marks = of.vocabulary.sides[side], of.marks
+        super().__init__(of.files, vocab_size=of.vocab_sizes[side], eos_id=marks["eos"], pieces=pieces)
+        before, after, _ = of.row.around(side)
+        self.before, self._after = [marks[mark] for mark in before if mark in marks], [marks[mark] for mark in after]
+        self._refusal, self._tags = of.refusal(side), of.vocabulary.languages
+        named = {role: of.files.token(f"{role}_token") or usual for role, usual in _USUAL.items()}
         unwritten = (pieces.ids.get(named[role]) for role in ("pad", "unk", "bos"))
-        self.special_ids = frozenset(i for i in unwritten if i is not None).difference(before)
-        hidden = {pieces.ids.get(token) for token in (*named.values(), *usual.values())}
-        self._tags, self._hidden = tags, {*hidden, *tags.values(), *pieces.sentinels.values()}
+        self.special_ids = frozenset(i for i in unwritten if i is not None).difference(self.before)
+        hidden = {pieces.ids.get(token) for token in (*named.values(), *_USUAL.values())}
+        self._hidden = hidden | {*self._tags.values()}
+        self.starts = self._hidden - {pieces.ids.get(named["unk"])}
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of many lines: tags and tokens, without the token that ends a sentence.
@@ -75,7 +53,12 @@ class ImportedSide(HuggingFaceTokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens and tags give nothing."""
-        return self.vocabulary.decode([i for i in ids if i not in self._hidden])
+        return super().decode(ids).replace("▁", " ").strip()
+
+    @cached_property
+    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+        spelled, blanks = self.vocabulary.spelling
+        return {i: text for i, text in spelled.items() if i not in self._hidden}, blanks
 
     @cached_property
     def pieces(self) -> list[str]:
@@ -106,26 +89,26 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         languages: Sequence[str | None] = (None, None),
         vocabulary: Vocabulary | None = None,
     ) -> None:
-        row = FAMILIES[family]
-        vocabulary = vocabulary or row.read(files)
-        if "source" in row.source_marks and not vocabulary.languages:
+        self.files, self.family, self.row = files, family, FAMILIES[family]
+        self.vocabulary = vocabulary or self.row.read(files)
+        self.languages, self.joint = tuple(self.vocabulary.languages), self.vocabulary.joint
+        self.takes_source = "source" in self.row.source
+        if self.takes_source and not self.languages:
             raise UserError(
                 f"{files.folder}: the tokenizer has no languages, but a model of its kind is told them by tags"
             )
-        self.files, self.family, self._row, self._vocabulary = files, family, row, vocabulary
-        self.languages, self.joint = tuple(vocabulary.languages), vocabulary.joint
-        self.takes_source = "source" in row.source_marks
         self.source_language, self.target_language = (self._code(code) for code in languages)
-        size = vocab_sizes[0] or vocabulary.source.n_ids
-        self._vocab_sizes = size, size if self.joint else vocab_sizes[1] or vocabulary.target.n_ids
-        marks = self._marks()
-        self.text_bos_id = marks.get("bos")
-        self.bos_id = marks.get(row.bos) if row.bos else None
-        self.source_end_id = marks.get(row.source_end) if row.source_end else None
-        source = self._side(0, marks, row.source_before, row.source_after, row.source_marks)
-        target = self._side(1, marks, row.target_before, (), row.target_marks)
+        source_size, target_size = (
+            size or pieces.n_ids for size, pieces in zip(vocab_sizes, self.vocabulary.sides.values(), strict=True)
+        )
+        self.vocab_sizes = {"source": source_size, "target": source_size if self.joint else target_size}
+        self.marks = self._marks()
+        _, _, end = self.row.around("source")
+        self.text_bos_id, self.bos_id = self.marks.get("bos"), self.marks.get(self.row.bos)
+        self.source_end_id = None if end == "eos" else self.marks.get(end)
+        target = ImportedSide(self, "target")
+        super().__init__(ImportedSide(self, "source"), target)
         self.first_id = next(iter(target.before), None)
-        super().__init__(source, target)
 
     @property
     def language_of_target(self) -> str | None:
@@ -133,43 +116,28 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         said = self.target_language or self.files.settings.get("target_lang")
         return said if isinstance(said, str) else None
 
-    def _marks(self) -> dict[Mark, int]:
+    @property
+    def _chosen(self) -> dict[Side, str | None]:
+        return {"source": self.source_language, "target": self.target_language}
+
+    def _marks(self) -> dict[str, int]:
         """Ids of what may stand around a text."""
-        ids, languages = self._vocabulary.source.ids, self._vocabulary.languages
-        chosen = {"source": self.source_language, "target": self.target_language}
-        marks: dict[Mark, int] = {side: languages[code] for side, code in chosen.items() if code is not None}  # type: ignore[misc]
-        tokens: dict[Mark, str] = {
-            "bos": self.files.token("cls_token") or self.files.token("bos_token") or "<s>",
-            "eos": self.files.token("eos_token") or "</s>",
-        }
-        for mark, token in tokens.items():
+        ids, languages = self.vocabulary.source.ids, self.vocabulary.languages
+        marks: dict[str, int] = {side: languages[code] for side, code in self._chosen.items() if code is not None}
+        bos = self.files.token("cls_token") or self.files.token("bos_token") or "<s>"
+        for mark, token in {"bos": bos, "eos": self.files.token("eos_token") or "</s>"}.items():
             if token in ids:
                 marks[mark] = ids[token]
-            elif mark == "eos" or mark in self._row.source_marks:
+            elif mark in self.row.source:
                 raise UserError(f"{self.files.folder}: the tokenizer's vocabulary has no {token}; fetch it again")
         return marks
 
-    def _side(
-        self, number: int, marks: dict[Mark, int], before: Sequence[Mark], after: Sequence[Mark], needed: set[Mark]
-    ) -> ImportedSide:
-        return ImportedSide(
-            self.files,
-            (self._vocabulary.source, self._vocabulary.target)[number],
-            vocab_size=self._vocab_sizes[number],
-            eos_id=marks["eos"],
-            before=[marks[mark] for mark in before if mark in marks],
-            after=[marks[mark] for mark in after if mark in marks],
-            tags=self._vocabulary.languages,
-            refusal=self._refusal(needed),
-        )
-
-    def _refusal(self, needed: set[Mark]) -> str | None:
-        """What to say when a language that is needed has not been chosen."""
-        chosen = {"source": self.source_language, "target": self.target_language}
-        missing = [side for side in ("source", "target") if side in needed and chosen[side] is None]
+    def refusal(self, side: Side) -> str | None:
+        """What to say when a language that a side needs has not been chosen."""
+        missing = [name for name, code in self._chosen.items() if name in self.row.needs(side) and code is None]
         if not missing or len(self.languages) < 2:
             return None
-        tag = self._row.tag.format(self.languages[0])
+        tag = self.row.tag.format(self.languages[0])
         other = f", or begin each line with {tag}" if tag.startswith(">>") else ""
         return (
             f"the model has {len(self.languages)} languages ({', '.join(self.languages[:4])}, ...), and no "
@@ -178,44 +146,38 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
 
     def _code(self, code: str | None) -> str | None:
         """A language as the tokenizer calls it; its tag is as good."""
-        if code is None or code in self._vocabulary.languages:
-            return code
-        start, end = self._row.tag.split("{}")
-        bare = code.removeprefix(start).removesuffix(end)
-        if bare in self._vocabulary.languages:
-            return bare
-        raise UserError(unknown_language(code, self.languages))
+        start, end = self.row.tag.split("{}")
+        for known in (code, code and code.removeprefix(start).removesuffix(end)):
+            if known is None or known in self.languages:
+                return known
+        raise UserError(unknown_language(str(code), self.languages))
 
     def with_languages(self, source: str | None = None, target: str | None = None) -> "ImportedTranslationTokenizer":
         if not self.languages:
             super().with_languages()
         if source is not None and not self.takes_source:
             raise UserError(f"source language {source!r}: this model is told the target language only; leave it out")
-        languages = source or self.source_language, target or self.target_language
-        return ImportedTranslationTokenizer(
-            self.files,
-            self.family,
-            vocab_sizes=self._vocab_sizes,
-            languages=languages,
-            vocabulary=self._vocabulary,
+        sizes, languages = (
+            [*self.vocab_sizes.values()],
+            (source or self.source_language, target or self.target_language),
         )
+        how: dict[str, Any] = {"vocab_sizes": sizes, "languages": languages, "vocabulary": self.vocabulary}
+        return ImportedTranslationTokenizer(self.files, self.family, **how)
 
     def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Family, sizes, the languages that are chosen, and the files as they were."""
         about = {"family": self.family, "model_type": self.files.model.get("model_type")}
-        languages = [self.source_language, self.target_language]
-        return {**about, "vocab_sizes": list(self._vocab_sizes), "languages": languages}, self.files.contents
+        chosen = {"vocab_sizes": [*self.vocab_sizes.values()], "languages": [*self._chosen.values()]}
+        return about | chosen, self.files.contents
 
     @classmethod
     def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        """What `content` was taken from."""
-        found = TokenizerFiles(Path("tokenizer"), files, {"model_type": fields["model_type"]})
-        return cls(found, fields["family"], vocab_sizes=fields["vocab_sizes"], languages=fields["languages"])
+        return cls(TokenizerFiles.of_run(files, fields.pop("model_type")), **fields)
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
         """Write the files as they came, but for the languages that are chosen now."""
         folder, name = Path(folder), "tokenizer_config.json"
-        self.files.save(folder)
+        write_files(folder, self.files.contents)
         languages = {"src_lang": self.source_language, "tgt_lang": self.target_language} if self.takes_source else {}
         chosen = {field: code for field, code in languages.items() if code is not None}
         settings = self.files.json(name)
@@ -235,11 +197,12 @@ def import_translation_tokenizer(folder: str | Path) -> ImportedTranslationToken
     files = TokenizerFiles.read(Path(folder))
     sizes = (files.model_id("vocab_size"), files.model_id("decoder_vocab_size") or files.model_id("vocab_size"))
     read = ImportedTranslationTokenizer(files, family_of(files), vocab_sizes=sizes)
+    _ = read.target.decode([])  # what cannot be shown is better refused now
     if not read.languages:
         return read
     # What the tokenizer's settings name, or the target tag that the model's configuration forces.
     source, target = files.settings.get("src_lang"), files.settings.get("tgt_lang")
-    codes = {i: code for code, i in read._vocabulary.languages.items()}
+    codes = {i: code for code, i in read.vocabulary.languages.items()}
     for name in ("forced_bos_token_id", "decoder_start_token_id"):
         target = target or codes.get(files.model_id(name) or -1)
     return read.with_languages(

@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.byte_level import byte_level, bytes_of
 from transformer_zoo.tokenizers.files import TokenizerFiles
-from transformer_zoo.tokenizers.tokenizer import not_unicode
-from transformer_zoo.tokenizers.vocabularies import Blanks, Pieces
+from transformer_zoo.tokenizers.pieces import Blanks, Pieces
+from transformer_zoo.tokenizers.tokenizer import check_unicode
 
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -26,42 +28,24 @@ class JsonPieces(Pieces):
     Special tokens in a text become themselves, as they do for the model's own tokenizer.
     """
 
-    def __init__(self, tokenizer: FastTokenizer) -> None:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        super().__init__(tokenizer.get_vocab(with_added_tokens=True))
-        self.tokenizer = tokenizer
-
-    @classmethod
-    def load(cls, files: TokenizerFiles) -> "JsonPieces":
+    def __init__(self, files: TokenizerFiles) -> None:
         """From tokenizer.json, else GPT-2's byte-level BPE (Radford et al. 2019) from vocab.json and merges.txt.
 
         Raises:
             UserError: one of them is damaged, or not there.
         """
-        if "tokenizer.json" not in files:
-            return cls(_byte_level(files))
-        try:
-            return cls(FastTokenizer.from_str(files.bytes_of("tokenizer.json").decode()))
-        except Exception as error:  # the library raises nothing narrower
-            path = files.folder / "tokenizer.json"
-            raise UserError(f"{path}: damaged, or from a newer version ({_one_line(error)})") from None
+        self.tokenizer = _read(files)
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        super().__init__(self.tokenizer.get_vocab(with_added_tokens=True))
+        self.added = list(self.tokenizer.get_added_tokens_decoder().items())
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         try:
             return [row.ids for row in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-        except TypeError:
-            raise UserError(not_unicode(texts)) from None
         except Exception as error:  # such as an unknown word without a token for the unknown
+            check_unicode(texts)
             raise UserError(f"the vocabulary cannot spell the text ({_one_line(error)})") from None
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
-
-    @property
-    def added_tokens(self) -> list[str]:
-        """Tokens beside the vocabulary, or special ones of it."""
-        return [token.content for token in self.tokenizer.get_added_tokens_decoder().values()]
 
     @property
     def start_ids(self) -> tuple[int, ...]:
@@ -72,35 +56,38 @@ class JsonPieces(Pieces):
         n = next((i for i, special in enumerate(row.special_tokens_mask) if not special), 0)
         return tuple(row.ids[:n])
 
+    @cached_property
     def spelling(self) -> tuple[dict[int, bytes], Blanks]:
-        steps: list[Any] = []
-        if (decoder := self.tokenizer.decoder) is not None:
-            fields = json.loads(decoder.__getstate__())
-            steps = fields["decoders"] if fields["type"] == "Sequence" else [fields]
-        spell, blanks = _speller(steps)
-        special = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+        decoder = self.tokenizer.decoder
+        fields = {"decoders": []} if decoder is None else json.loads(decoder.__getstate__())
+        spell, blanks = _speller(fields.get("decoders", [fields]))
+        special = {i for i, token in self.added if token.special}
         return {i: spell(token) for token, i in self.ids.items() if i not in special}, blanks
 
 
-def _byte_level(files: TokenizerFiles) -> FastTokenizer:
+def _read(files: TokenizerFiles) -> FastTokenizer:
+    if "tokenizer.json" not in files:
+        return _read_byte_level(files)
+    try:
+        return FastTokenizer.from_str(files.bytes_of("tokenizer.json").decode())
+    except Exception as error:  # the library raises nothing narrower
+        path = files.folder / "tokenizer.json"
+        raise UserError(f"{path}: damaged, or from a newer version ({_one_line(error)})") from None
+
+
+def _read_byte_level(files: TokenizerFiles) -> FastTokenizer:
     """From vocab.json and merges.txt, with the tokens that are added."""
     lines = files.bytes_of("merges.txt").decode("utf-8", "replace").split("\n")
     rules = (line.rstrip("\r").partition(" ") for line in lines if line.strip() and not line.startswith("#version"))
     vocabulary, merges = files.vocabulary("vocab.json"), [(left, right) for left, _, right in rules]
+    is_qwen2, blank = files.tokenizer_class == "Qwen2Tokenizer", bool(files.settings.get("add_prefix_space", False))
     try:
-        tokenizer = FastTokenizer(models.BPE(vocab=vocabulary, merges=merges))
+        tokenizer = byte_level(vocabulary, merges, pattern=_QWEN2 if is_qwen2 else "", add_prefix_space=blank)
     except Exception as error:
         path = files.folder / "merges.txt"
         raise UserError(f"{path}: damaged, or not of this vocab.json ({_one_line(error)})") from None
-    blank = bool(files.settings.get("add_prefix_space", False))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=blank)
-    if files.tokenizer_class == "Qwen2Tokenizer":
+    if is_qwen2:
         tokenizer.normalizer = normalizers.NFC()
-        split = pre_tokenizers.Split(Regex(_QWEN2), "isolated")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [split, pre_tokenizers.ByteLevel(add_prefix_space=blank, use_regex=False)]
-        )
-    tokenizer.decoder = decoders.ByteLevel()
     special = _special_tokens(files)
     for token in sorted(files.added, key=files.added.__getitem__):
         tokenizer.add_tokens([AddedToken(token, special=token in special, normalized=False)])
@@ -146,7 +133,7 @@ def _speller(steps: Sequence[Any]) -> tuple[Callable[[str], bytes], Blanks]:
 
     def spell(token: str) -> bytes:
         if is_byte_level:
-            return _byte_level_bytes(token)
+            return bytes_of(token)
         if has_bytes and (found := _BYTE.fullmatch(token)):
             return bytes([int(found[1], 16)])
         for old, new in replaced:
@@ -154,25 +141,6 @@ def _speller(steps: Sequence[Any]) -> tuple[Callable[[str], bytes], Blanks]:
         return token.encode("utf-8", "replace")
 
     return spell, blanks
-
-
-def _byte_alphabet() -> list[str]:
-    """GPT-2's character for each byte: itself where it can be seen, else one from 256 on."""
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = iter(range(256))
-    return [chr(byte) if byte in shown else chr(256 + next(hidden)) for byte in range(256)]
-
-
-BYTE_ALPHABET = _byte_alphabet()
-_BYTES = {character: byte for byte, character in enumerate(BYTE_ALPHABET)}
-
-
-def _byte_level_bytes(token: str) -> bytes:
-    """Bytes of a token in GPT-2's alphabet; one with other characters is text as it stands."""
-    try:
-        return bytes(_BYTES[character] for character in token)
-    except KeyError:
-        return token.encode()
 
 
 def _one_line(error: Exception) -> str:

@@ -4,12 +4,10 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Self
 
-import numpy as np
-
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, N_SPECIAL, PAD_ID, UNK_ID, USUAL, TokenizerSettings
-from transformer_zoo.tokenizers.tokenizer import Ids, Tokenizer, utf8
+from transformer_zoo.tokenizers.tokenizer import UNKNOWN, Tokenizer, utf8
 
 
 class LineTokenizer(Tokenizer):
@@ -21,7 +19,7 @@ class LineTokenizer(Tokenizer):
         inner: The other tokenizer.
     """
 
-    kind, parts = "lines", ("inner",)
+    kind, made_of = "lines", ("inner",)
     pad_id, unk_id, bos_id, eos_id = PAD_ID, UNK_ID, BOS_ID, EOS_ID
 
     def __init__(self, inner: Tokenizer) -> None:
@@ -31,7 +29,6 @@ class LineTokenizer(Tokenizer):
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
         return f"lines of {self.inner.name}"
 
     @classmethod
@@ -39,40 +36,31 @@ class LineTokenizer(Tokenizer):
         """Around that of the settings."""
         return cls(kind_of(settings.kind).make(texts, settings))
 
-    def encode_array(self, text: str) -> Ids:
-        """Ids of a line, (N,), without bos and eos."""
-        try:
-            return self.inner.encode_array(text).astype(np.int32) + N_SPECIAL
-        except UserError:
-            utf8(text)
-            return np.array([i for character in text for i in self._spell(character)], np.int32)
-
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of many lines, without bos and eos."""
         try:
             return [[N_SPECIAL + i for i in row] for row in self.inner.encode_batch(texts)]
         except UserError:
-            return super().encode_batch(texts)
+            return [self._spell(text) for text in texts]
 
-    def _spell(self, character: str) -> list[int]:
+    def _spell(self, text: str) -> list[int]:
+        """Ids of a text, character by character where it cannot be spelled as a whole."""
         try:
-            return [N_SPECIAL + i for i in self.inner.encode(character)]
+            return [N_SPECIAL + i for i in self.inner.encode(text)]
         except UserError:
-            return [UNK_ID]
+            utf8(text)
+            return [UNK_ID] if len(text) == 1 else [i for character in text for i in self._spell(character)]
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """UTF-8 of the line; pad, bos and eos give nothing, unk gives " ⁇ "."""
-        unknown = " ⁇ ".encode()
         parts, run = [], []
         for i in ids:
             if i >= N_SPECIAL and i - N_SPECIAL != self.inner.eos_id:
                 run.append(i - N_SPECIAL)
             elif i == UNK_ID:
-                parts += [self.inner.decode_bytes(run), unknown]
+                parts += [self.inner.decode_bytes(run), UNKNOWN]
                 run = []
         return b"".join([*parts, self.inner.decode_bytes(run)])
 
     @cached_property
     def pieces(self) -> list[str]:
-        """The four, then those of the other."""
         return ["<pad>", "<unk>", "<s>", "</s>", *self.inner.pieces]

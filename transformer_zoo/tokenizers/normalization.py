@@ -26,6 +26,11 @@ def normalized(lines: Iterable[str], normalization: Normalization) -> Iterator[s
     return (normalizer.normalize(line) for line in lines)
 
 
+def stand_ins(model: spm.SentencePieceProcessor) -> dict[int, str]:
+    """For `str.translate`: the reserved characters of what a model has put together, where it can have any."""
+    return str.maketrans({x: str(model.decode_pieces([x])) for x in _RESERVED.values()})
+
+
 @cache
 def normalizing(normalization: Normalization) -> bytes:
     """What a model has to end with, to read so. Whatever it reads, it gives back the reserved characters."""

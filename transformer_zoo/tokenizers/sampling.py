@@ -29,11 +29,11 @@ class PieceSampler:
 
     def __init__(self, pieces: spm.SentencePieceProcessor) -> None:
         self._pieces = pieces
-        self._unk: int = pieces.unk_id()
-        self._bytes = {pieces.id_to_piece(i): i for i in range(len(pieces)) if pieces.is_byte(i)}
-        special = {*self._bytes.values(), self._unk, *(i for i in range(len(pieces)) if pieces.is_control(i))}
-        self._ids = {pieces.id_to_piece(i): i for i in range(len(pieces)) if i not in special}
-        self._scores = {piece: pieces.get_score(i) for piece, i in self._ids.items()}
+        ids = {pieces.id_to_piece(i): i for i in range(len(pieces))}
+        self._bytes = {piece: i for piece, i in ids.items() if pieces.is_byte(i)}
+        unwritten = {i for i in ids.values() if pieces.is_byte(i) or pieces.is_control(i) or pieces.is_unknown(i)}
+        self._ids = {piece: i for piece, i in ids.items() if i not in unwritten}
+        self.scores = {piece: pieces.get_score(i) for piece, i in self._ids.items()}
         self._candidates = functools.lru_cache(_CACHED_WORDS)(self._unigram_candidates)
         try:
             pieces.nbest_encode("", nbest_size=2)
@@ -53,13 +53,8 @@ class PieceSampler:
         """
         dice = random.Random(seed)
         draw = self._draw_unigram if self.is_unigram else functools.partial(self._draw_bpe, drawn={})
-        rows = []
-        for text in self._pieces.normalize(list(texts)):
-            row: list[int] = []
-            for word in text.split(_SPACE)[1:]:
-                row += draw(word, alpha, dice)
-            rows.append(row)
-        return rows
+        words = (text.split(_SPACE)[1:] for text in self._pieces.normalize(list(texts)))
+        return [[i for word in row for i in draw(word, alpha, dice)] for row in words]
 
     def _draw_unigram(self, word: str, alpha: float, dice: random.Random) -> list[int]:
         segmentations, cumulated = self._candidates(word, alpha)
@@ -85,7 +80,7 @@ class PieceSampler:
         while True:
             best, place = -math.inf, -1
             for i, pair in enumerate(itertools.pairwise(symbols)):
-                score = self._scores.get(pair[0] + pair[1], -math.inf)
+                score = self.scores.get(pair[0] + pair[1], -math.inf)
                 if score > best and dice.random() >= alpha:
                     best, place = score, i
             if place < 0:
@@ -93,12 +88,13 @@ class PieceSampler:
             symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
 
     def _to_ids(self, symbols: list[str]) -> list[int]:
+        unk: int = self._pieces.unk_id()
         ids: list[int] = []
         for symbol in symbols:
             if symbol in self._ids:
                 ids.append(self._ids[symbol])
             elif self._bytes:
                 ids += [self._bytes[f"<0x{byte:02X}>"] for byte in symbol.encode()]
-            elif not ids or ids[-1] != self._unk:  # neighbours that are unknown are one unknown piece
-                ids.append(self._unk)
+            elif not ids or ids[-1] != unk:  # neighbours that are unknown are one unknown piece
+                ids.append(unk)
         return ids

@@ -25,9 +25,7 @@ class Saved(ABC):
     classes: ClassVar[dict[str, "type[Saved]"]] = {}
     kind: ClassVar[str]
     made_of: ClassVar[Sequence[str]] = ()
-    """Arguments of the class, kept under the same names."""
-    parts: ClassVar[Sequence[str]] = ()
-    """Those that are tokenizers themselves."""
+    """Arguments of the class, kept under the same names; some may be such things themselves, or bytes."""
 
     def __init_subclass__(cls) -> None:
         if "kind" in vars(cls):
@@ -35,22 +33,31 @@ class Saved(ABC):
 
     def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """All there is to it: fields that JSON can hold, and files by their names. By default what it was made of."""
-        fields: dict[str, Any] = {name: getattr(self, name) for name in self.made_of}
+        fields: dict[str, Any] = {}
         files: dict[str, bytes] = {}
-        for name in self.parts:
-            part: Saved = getattr(self, name)
-            about, contents = part.content()
-            fields[name] = {"kind": part.kind, **about}
-            files |= {f"{name}.{file}": content for file, content in contents.items()}
+        for name in self.made_of:
+            match getattr(self, name):
+                case Saved() as part:
+                    about, inside = part.content()
+                    fields[name] = {"kind": part.kind, **about}
+                    files |= {f"{name}.{file}": content for file, content in inside.items()}
+                case bytes() as content:
+                    files[f"{self.kind}.{name}"] = content
+                case value:
+                    fields[name] = value
         return fields, files
 
     @classmethod
     def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
         """What `content` was taken from."""
-        for name in cls.parts:
-            inside = {file.removeprefix(f"{name}."): x for file, x in files.items() if file.startswith(f"{name}.")}
-            fields = {**fields, name: _made(fields[name], inside)}
-        return cls(**fields)
+        made = dict(fields)
+        for name in cls.made_of:
+            if (file := f"{cls.kind}.{name}") in files:
+                made[name] = files[file]
+            elif isinstance(about := fields[name], dict):
+                inside = {file.removeprefix(f"{name}."): x for file, x in files.items() if file.startswith(f"{name}.")}
+                made[name] = _made(about, inside)
+        return cls(**made)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -63,13 +70,10 @@ class Saved(ABC):
 
     def save(self, folder: str | Path) -> None:
         """Write it into the folder, in place of any other tokenizer there."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         fields, files = self.content()
-        for name, content in files.items():  # until the index has their sums, they are refused
-            write_bytes(folder / name, content)
+        write_files(Path(folder), files)  # until the index has their sums, they are refused
         sums = {name: xxh3_64_hexdigest(content) for name, content in files.items()}
-        write_fields(folder / INDEX, {"kind": self.kind, "files": sums, **fields})
+        write_fields(Path(folder) / INDEX, {"kind": self.kind, "files": sums, **fields})
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -88,11 +92,18 @@ class Saved(ABC):
             raise UserError(f"{folder}: no tokenizer here ({Path(error.filename).name})") from None
         except OSError as error:
             raise UserError(f"{folder}: cannot read the tokenizer ({error.strerror})") from None
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise UserError(f"{folder / INDEX} is damaged, or from a newer version: {_AGAIN}") from None
         if not isinstance(found, cls):
             raise UserError(f"{folder}: a tokenizer of kind {found.kind!r}, which is none for this model")
         return found
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files by their names into a folder, which is made where it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_bytes(folder / name, content)
 
 
 def _made(fields: dict[str, Any], files: dict[str, bytes]) -> Saved:

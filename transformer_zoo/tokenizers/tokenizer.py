@@ -1,23 +1,24 @@
-"""What a tokenizer is, whatever its kind: text to ids and back; and how it lies on the disk."""
+"""What a tokenizer is, whatever its kind: text to ids and back."""
 
-import json
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
+import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_json
+from transformer_zoo.files import write_json, write_text
 from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.tokenizers.normalization import Normalization
 from transformer_zoo.tokenizers.saved import Saved
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings, TranslationTokenizerSettings
 
 END_OF_TEXT = "<|endoftext|>"  # what the id between documents looks like when it is decoded
+UNKNOWN = " ⁇ ".encode()  # what was unknown in a line
 PLAIN = {"clean_up_tokenization_spaces": False, "model_max_length": int(1e30)}
 """In tokenizer_config.json: blanks before punctuation stay, and nothing is cut."""
 Ids = NDArray[Any]
@@ -37,7 +38,8 @@ class SideLines(NamedTuple):
 class Tokenizer(Saved):
     """Text to ids and back: that of a language model, or of one side of a translation.
 
-    A kind says how; all else is the same for all, and can be said better.
+    A kind says `make`, `decode_bytes`, and one of `encode_array` and `encode_batch`; all else is the same for all, and
+    can be said better.
 
     Attributes:
         reads: Settings that have an effect on this kind.
@@ -63,6 +65,11 @@ class Tokenizer(Saved):
     start_ids: tuple[int, ...] = ()
     special_ids: Collection[int] = ()
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.encode_array is Tokenizer.encode_array and cls.encode_batch is Tokenizer.encode_batch:
+            raise TypeError(f"{cls.__name__} has neither encode_array nor encode_batch")
+
     @classmethod
     @abstractmethod
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
@@ -80,26 +87,30 @@ class Tokenizer(Saved):
         texts = (line for side in sides for line in side.lines)
         return [cls.make(texts, settings.of_kind(cls.kind, vocab_size))] * len(sides)
 
-    @abstractmethod
     def encode_array(self, text: str) -> Ids:
         """Ids of a text, (N,), without end-of-text.
 
         Raises:
             UserError: the vocabulary cannot spell the text, or the text is not Unicode.
         """
+        return np.array(self.encode_batch([text])[0], np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of several texts. Raises UserError as `encode_array`."""
+        return [self.encode(text) for text in texts]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without end-of-text. Raises UserError as `encode_array`."""
+        return self.encode_array(text).tolist()  # type: ignore[no-any-return]
 
     @abstractmethod
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """UTF-8 of the ids; the last character may be cut. More ids only ever add bytes at the end, which depend on no
         id but the one before."""
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, without end-of-text. Raises UserError as `encode_array`."""
-        return self.encode_array(text).tolist()  # type: ignore[no-any-return]
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of several texts. Raises UserError as `encode_array`."""
-        return [self.encode(text) for text in texts]
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; bytes that are no UTF-8 become the replacement character."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def draw(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
         """Ids of several texts, drawn among the ways to cut them: a pure function of the arguments.
@@ -108,10 +119,6 @@ class Tokenizer(Saved):
             UserError: the kind has one way only.
         """
         raise UserError(f"tokenizer.sample_alpha: {self.name} draws no pieces; set 0")
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; bytes that are no UTF-8 become the replacement character."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def tag_of(self, text: str) -> str:
         """What a line has at its start that goes for all of it, such as the language to translate to; mostly ""."""
@@ -145,12 +152,11 @@ class Tokenizer(Saved):
                 f"model_type {model_type}: transformers takes its own tokenizer for such a model and would ignore this "
                 f"one ({self.name})"
             )
-        folder = Path(folder)
+        fast, folder = self.fast(), Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        fast = self.fast()
         token = None if self.eos_id is None else fast.id_to_token(self.eos_id)
         special = {} if token is None else {"eos_token": token, "bos_token": token}
-        write_json(folder / "tokenizer.json", json.loads(fast.to_str()))
+        write_text(folder / "tokenizer.json", fast.to_str(pretty=True))
         about = {"tokenizer_class": "PreTrainedTokenizerFast", **special, **PLAIN}
         write_json(folder / "tokenizer_config.json", about)
 
@@ -165,20 +171,16 @@ def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokeniz
     return kind_of(settings.kind).make(texts, settings)
 
 
-def utf8(text: str) -> bytes:
+def utf8(text: str, name: str = "the text") -> bytes:
     """UTF-8 of a text. UserError if it holds a lone surrogate."""
     try:
         return text.encode()
-    except UnicodeEncodeError:
-        raise UserError(not_unicode([text])) from None
+    except UnicodeEncodeError as error:
+        found = text[error.start : error.start + 20]
+        raise UserError(f"{name} is not valid Unicode (a lone surrogate): {found!a}") from None
 
 
-def not_unicode(texts: Sequence[str]) -> str:
-    """What to say of texts that could not be encoded, because one holds a lone surrogate."""
+def check_unicode(texts: Sequence[str]) -> None:
+    """UserError: one of the texts, which is called by its number, holds a lone surrogate."""
     for number, text in enumerate(texts, start=1):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            which = "the text" if len(texts) == 1 else f"text {number} of {len(texts)}"
-            return f"{which} is not valid Unicode (a lone surrogate): {text[error.start : error.start + 20]!a}"
-    return "the text could not be encoded"
+        utf8(text, "the text" if len(texts) == 1 else f"text {number} of {len(texts)}")

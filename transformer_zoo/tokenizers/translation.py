@@ -1,17 +1,17 @@
 """The tokenizers of a translation: one of each side, of any kinds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_bytes, write_json
+from transformer_zoo.files import write_json
 from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.tokenizers.kinds.sentencepiece import SentencePieceTokenizer
 from transformer_zoo.tokenizers.lines import LineTokenizer
-from transformer_zoo.tokenizers.saved import Saved
+from transformer_zoo.tokenizers.saved import Saved, write_files
 from transformer_zoo.tokenizers.settings import TranslationTokenizerSettings
-from transformer_zoo.tokenizers.tokenizer import PLAIN, SideLines, Tokenizer, not_unicode
+from transformer_zoo.tokenizers.tokenizer import PLAIN, SideLines, Tokenizer, check_unicode
 
 
 class TranslationTokenizer(Saved):
@@ -25,7 +25,7 @@ class TranslationTokenizer(Saved):
         languages: Codes to choose from, of a multilingual model; none for most.
         source_language, target_language: Those that are chosen.
         takes_source: Whether a source language can be chosen; some models are told the target's only.
-        eos_id: What ends a sentence.
+        language_of_target: The code of the language that is written, if the tokenizer is made for one.
         bos_id: What a target starts with, where the tokenizer has more to say of it than the model; else None.
         source_end_id: What ends a source, likewise.
         first_id: What each target has before its text, such as its language's tag; None: nothing, or none is chosen.
@@ -33,7 +33,7 @@ class TranslationTokenizer(Saved):
         text_bos_id: The token that the files of a downloaded model call bos; None: they have none.
     """
 
-    kind, parts = "translation", ("source", "target")
+    kind, made_of = "translation", ("source", "target")
     languages: tuple[str, ...] = ()
     source_language: str | None = None
     target_language: str | None = None
@@ -54,11 +54,11 @@ class TranslationTokenizer(Saved):
 
     @property
     def eos_id(self) -> int | None:
+        """What ends a sentence."""
         return self.target.eos_id
 
     @property
     def language_of_target(self) -> str | None:
-        """The code of the language that is written, if the tokenizer is made for one."""
         return None
 
     def fits(self, n_source: int, n_target: int) -> str | None:
@@ -87,13 +87,12 @@ class TranslationTokenizer(Saved):
             UserError: the settings contradict each other, or the lines are not enough for them.
         """
         settings.check()
-        source, target = list(source), list(target)
         both = [
-            SideLines(source, settings.normalization, is_target=False),
-            SideLines(target, settings.target_normalization, is_target=True),
+            SideLines(list(source), settings.normalization, is_target=False),
+            SideLines(list(target), settings.target_normalization, is_target=True),
         ]
         for side in both:
-            _check_unicode(side.lines)
+            check_unicode(side.lines)
         kinds, sizes = map(kind_of, settings.kinds), (settings.vocab_size, settings.target_vocab_size)
         if settings.joint:
             made = next(kinds).make_sides(settings, settings.vocab_size, both, seed=seed)
@@ -117,22 +116,12 @@ class TranslationTokenizer(Saved):
         if not (isinstance(source, SentencePieceTokenizer) and isinstance(target, SentencePieceTokenizer)):
             names = " and ".join(dict.fromkeys((source.name, target.name)))
             raise UserError(f"{names}: transformers has no counterpart of such a tokenizer for translations")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, side in (("source", source), ("target", target)):
-            write_bytes(folder / f"{name}.spm", side.model)
-            if name == "source" or not self.joint:
-                vocabulary = "vocab.json" if name == "source" else "target_vocab.json"
-                write_json(folder / vocabulary, {piece: i for i, piece in enumerate(side.pieces)})
+        write_files(folder, {"source.spm": source.model, "target.spm": target.model})
+        for name, side in {"vocab.json": source, "target_vocab.json": target}.items():
+            if side is source or not self.joint:
+                write_json(folder / name, {piece: i for i, piece in enumerate(side.pieces)})
         ids = {"pad": source.pad_id, "unk": source.unk_id, "bos": source.bos_id, "eos": source.eos_id}
         special = {f"{role}_token": source.pieces[i] for role, i in ids.items()}
         settings = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": not self.joint, **special, **PLAIN}
         write_json(folder / "tokenizer_config.json", settings)
         write_json(folder / "special_tokens_map.json", special)
-
-
-def _check_unicode(lines: Sequence[str]) -> None:
-    try:
-        for line in lines:
-            line.encode()
-    except UnicodeEncodeError:
-        raise UserError(not_unicode(lines)) from None

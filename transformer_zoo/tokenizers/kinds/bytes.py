@@ -5,9 +5,8 @@ from typing import Self
 
 import numpy as np
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import decoders, models, pre_tokenizers
 
-from transformer_zoo.tokenizers.json_pieces import BYTE_ALPHABET
+from transformer_zoo.tokenizers.byte_level import ALPHABET, byte_level
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
 from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Tokenizer, utf8
 
@@ -23,18 +22,14 @@ class ByteTokenizer(Tokenizer):
         return cls()
 
     def encode_array(self, text: str) -> Ids:
-        """The bytes of a text, (N,)."""
         return np.frombuffer(utf8(text), np.uint8)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The bytes."""
         return b"".join(bytes([i]) if i < 256 else END_OF_TEXT.encode() for i in ids)
 
     def fast(self) -> FastTokenizer:
         """A byte-level BPE without merges."""
-        vocabulary = {character: byte for byte, character in enumerate(BYTE_ALPHABET)}
-        fast = FastTokenizer(models.BPE(vocab={**vocabulary, END_OF_TEXT: 256}, merges=[]))
-        fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        fast.decoder = decoders.ByteLevel()
+        vocabulary = {character: byte for byte, character in enumerate(ALPHABET)}
+        fast = byte_level({**vocabulary, END_OF_TEXT: 256}, [])
         fast.add_special_tokens([END_OF_TEXT])
         return fast

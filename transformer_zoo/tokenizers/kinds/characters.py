@@ -45,7 +45,6 @@ class CharacterTokenizer(Tokenizer):
         return cls("".join(sorted(characters)), end_of_text=settings.end_of_text)
 
     def encode_array(self, text: str) -> Ids:
-        """Ids of a text, (N,). Raises UserError for a character that is not in the vocabulary."""
         codes = _codes(text)
         ids = self._table[np.minimum(codes, len(self._table) - 1)]
         if len(unknown := codes[ids < 0]):
@@ -57,7 +56,6 @@ class CharacterTokenizer(Tokenizer):
         return ids
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """UTF-8 of the characters."""
         return b"".join(self._bytes[i] for i in ids)
 
     def fast(self) -> FastTokenizer:

@@ -5,7 +5,7 @@ with merges.txt (GPT-2's byte-level BPE): with both a special token that is writ
 SentencePiece model comes last; to it every text is text.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -13,14 +13,15 @@ from typing import Any, Self
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import JsonPieces
+from transformer_zoo.tokenizers.pieces import Pieces, PiecesTokenizer, SentencePieces
+from transformer_zoo.tokenizers.saved import write_files
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
-from transformer_zoo.tokenizers.vocabularies import Pieces, PiecesTokenizer, SentencePieces
 
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 class HuggingFaceTokenizer(PiecesTokenizer):
-    """A tokenizer that came with a model; `import_tokenizer` makes it.
+    """A tokenizer that came with a model; `read` makes it.
 
     Args:
         files: What it is made of.
@@ -69,15 +70,11 @@ class HuggingFaceTokenizer(PiecesTokenizer):
         """
         files = TokenizerFiles.read(Path(folder))
         pieces = read_pieces(files)
-        pieces.spelling()  # what cannot be shown is better refused now
-        size = files.model.get("vocab_size")
-        return cls(
-            files,
-            vocab_size=size if type(size) is int and size > 0 else pieces.n_ids,
-            eos_id=_special_id(files, pieces, "eos"),
-            start_ids=_start_ids(files, pieces),
-            pieces=pieces,
-        )
+        size, eos_id = files.model.get("vocab_size"), _special_id(files, pieces, "eos")
+        vocab_size = size if type(size) is int and size > 0 else pieces.n_ids
+        made = cls(files, vocab_size=vocab_size, eos_id=eos_id, start_ids=_start_ids(files, pieces), pieces=pieces)
+        _ = made.spelling  # what cannot be shown is better refused now
+        return made
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of several texts, without `start_ids`."""
@@ -89,8 +86,7 @@ class HuggingFaceTokenizer(PiecesTokenizer):
         return rows
 
     @cached_property
-    def _starts(self) -> set[int | None]:
-        """Ids after which a text begins."""
+    def starts(self) -> Collection[int | None]:
         return {*self.start_ids, self.special_id("bos_token")}
 
     def special_id(self, role: str) -> int | None:
@@ -105,32 +101,31 @@ class HuggingFaceTokenizer(PiecesTokenizer):
 
     @classmethod
     def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        """What `content` was taken from."""
-        found = TokenizerFiles(Path("tokenizer"), files, {"model_type": fields["model_type"]})
-        return cls(found, vocab_size=fields["vocab_size"], eos_id=fields["eos_id"], start_ids=fields["start_ids"])
+        return cls(TokenizerFiles.of_run(files, fields.pop("model_type")), **fields)
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
         """Write the files as they came."""
-        self.files.save(Path(folder))
+        write_files(Path(folder), self.files.contents)
 
 
 def read_pieces(files: TokenizerFiles) -> JsonPieces | SentencePieces:
     """The vocabulary of a decoder-only model."""
     if "tokenizer.json" in files or "merges.txt" in files:
-        return JsonPieces.load(files)
-    if (name := files.first(*_SENTENCEPIECE)) is not None:
-        pieces = SentencePieces(files.bytes_of(name), files.folder / name)
-        pad = files.token("pad_token")  # nobody writes it
-        if beyond := [token for token, i in files.added.items() if i >= pieces.n_ids and token != pad]:
-            raise UserError(
-                f"{files.folder}: {name} does not know the added token {beyond[0]!r} and would spell it out; save the "
-                "tokenizer once with transformers' AutoTokenizer, which writes a tokenizer.json"
-            )
-        return pieces
-    raise UserError(
-        f"{files.folder}: no tokenizer of a decoder-only model (tokenizer.json, vocab.json with merges.txt, or "
-        "tokenizer.model)"
-    )
+        return JsonPieces(files)
+    name = next(filter(files.contents.__contains__, _SENTENCEPIECE), None)
+    if name is None:
+        raise UserError(
+            f"{files.folder}: no tokenizer of a decoder-only model (tokenizer.json, vocab.json with merges.txt, or "
+            "tokenizer.model)"
+        )
+    pieces = SentencePieces(files.bytes_of(name), files.folder / name)
+    pad = files.token("pad_token")  # nobody writes it
+    if beyond := [token for token, i in files.added.items() if i >= pieces.n_ids and token != pad]:
+        raise UserError(
+            f"{files.folder}: {name} does not know the added token {beyond[0]!r} and would spell it out; save the "
+            "tokenizer once with transformers' AutoTokenizer, which writes a tokenizer.json"
+        )
+    return pieces
 
 
 def _special_id(files: TokenizerFiles, pieces: Pieces, role: str) -> int | None:

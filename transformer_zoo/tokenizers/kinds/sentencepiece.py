@@ -3,7 +3,7 @@
 import io
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,9 @@ from tokenizers import AddedToken, decoders, models, normalizers
 from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.byte_level import all_merges
 from transformer_zoo.tokenizers.normalization import Normalization, normalized, normalizing
+from transformer_zoo.tokenizers.pieces import Blanks, PiecesTokenizer, SentencePieces
 from transformer_zoo.tokenizers.sampling import PieceSampler
 from transformer_zoo.tokenizers.settings import (
     BOS_ID,
@@ -26,17 +28,16 @@ from transformer_zoo.tokenizers.settings import (
     TokenizerSettings,
     TranslationTokenizerSettings,
 )
-from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, SideLines, Tokenizer, not_unicode
-from transformer_zoo.tokenizers.vocabularies import Blanks, PiecesTokenizer, SentencePieces
+from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, UNKNOWN, SideLines, Tokenizer, check_unicode
 
-_MODEL = "sentencepiece.model"
 _SPECIAL: dict[str, Any] = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
 
 # Fixed, because the number of threads changes the sums of unigram training, and so the vocabulary.
 _TRAINING_THREADS = 16
 # SentencePiece leaves out longer lines without a word; its default is 4192 bytes.
 _LONGEST_TRAINING_LINE = 1 << 20
-_LONGEST_PART = 1 << 16  # characters of a line of text
+# A line of text, or parts of a longer one, cut before blanks.
+_PARTS = re.compile(r"(?s).{1,65536}(?= |\Z)|.{1,65536}")
 _OF_TEXT: dict[str, Any] = {
     "byte_fallback": True,
     "normalization": "identity",
@@ -44,6 +45,18 @@ _OF_TEXT: dict[str, Any] = {
     "add_dummy_prefix": False,
     "allow_whitespace_only_pieces": True,
     "user_defined_symbols": ["\n"],
+}
+# What SentencePiece says of a training, and what a person can do about it.
+_MISTAKES = {
+    r"Vocabulary size too high .* <= (\d+)": (
+        "vocab_size: {size} is more pieces than the text has; the largest that works is {limit}"
+    ),
+    r"smaller than required_chars\. \d+ vs (\d+)": (
+        "vocab_size: {size} is too small, the text's characters alone need {limit}; raise it or lower "
+        "character_coverage"
+    ),
+    r"sentences_\.empty\(\)|all_chars_count": "there is no text to train a vocabulary on",
+    r"character_coverage\(\) >=": "character_coverage: must be from 0.98 to 1.0",
 }
 
 
@@ -57,7 +70,7 @@ class SentencePieceTokenizer(PiecesTokenizer):
         model: A serialized SentencePiece model, as `train` makes it.
     """
 
-    kind, needs = "sentencepiece", ("vocab_size",)
+    kind, needs, made_of = "sentencepiece", ("vocab_size",), ("model",)
     reads = (
         "vocab_size", "model_type", "training_characters", "character_coverage", "byte_fallback", "normalization",
         "sample_alpha", "training_lines",
@@ -66,10 +79,11 @@ class SentencePieceTokenizer(PiecesTokenizer):
     special_ids = frozenset((PAD_ID, UNK_ID, BOS_ID))
 
     def __init__(self, model: bytes) -> None:
-        self.vocabulary = SentencePieces(model, Path(_MODEL))
+        name = Path("sentencepiece.model")
+        self.vocabulary = SentencePieces(model, name)
         self._model = self.vocabulary.model
-        if (special := {name: getattr(self._model, name)() for name in _SPECIAL}) != _SPECIAL:
-            raise UserError(f"{_MODEL}: its special ids are {special}, not {_SPECIAL}; train it with those")
+        if (special := {role: getattr(self._model, role)() for role in _SPECIAL}) != _SPECIAL:
+            raise UserError(f"{name}: its special ids are {special}, not {_SPECIAL}; train it with those")
         self.model = model
         self.vocab_size: int = self._model.get_piece_size()
 
@@ -78,7 +92,7 @@ class SentencePieceTokenizer(PiecesTokenizer):
         """Trained on the lines of the start of the texts, white space included. UserError as `train`."""
         assert settings.vocab_size is not None  # it is needed
         starts = _first(texts, settings.training_characters)
-        parts = [part for text in starts for line in text.split("\n") if line for part in _cut(line)]
+        parts = [part for text in starts for line in text.split("\n") for part in _PARTS.findall(line)]
         return cls.train(parts, vocab_size=settings.vocab_size, model_type=settings.model_type, **_OF_TEXT)
 
     @classmethod
@@ -129,6 +143,8 @@ class SentencePieceTokenizer(PiecesTokenizer):
             UserError: `vocab_size` is more than the text has pieces or less than it has characters (it names
                 the limit), or there is no text.
         """
+        if vocab_size <= len(_SPECIAL):
+            raise UserError(f"vocab_size: {vocab_size} leaves no room for pieces beside the four special ones")
         lines = list(lines)  # an error inside an iterator would come out of SentencePiece disfigured
         if training_lines:  # SentencePiece can draw as well, but always the same lines
             lines = random.Random(seed).sample(lines, min(training_lines, len(lines)))
@@ -149,7 +165,8 @@ class SentencePieceTokenizer(PiecesTokenizer):
                 **options,
             )
         except (RuntimeError, OSError) as error:
-            raise _training_error(str(error), vocab_size, lines) from None
+            check_unicode(lines)
+            raise _training_error(str(error), vocab_size) from None
         return cls(model.getvalue())
 
     def normalizing(self, normalization: Normalization) -> Self:
@@ -162,70 +179,35 @@ class SentencePieceTokenizer(PiecesTokenizer):
         try:
             return self._sampler.encode(texts, alpha=alpha, seed=seed)
         except (RuntimeError, TypeError):
-            raise UserError(not_unicode(texts)) from None
+            check_unicode(texts)
+            raise
 
     @cached_property
     def _sampler(self) -> PieceSampler:
         return PieceSampler(self._model)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of piece ids; of a line's, pad, bos and eos give nothing, unk gives " ⁇ "."""
-        return str(self._model.decode(list(ids))) if self._spelling[1] == "first dropped" else super().decode(ids)
-
     @cached_property
-    def _spelling(self) -> tuple[dict[int, bytes], Blanks]:
-        """Of text, which keeps the blank at its start, the end can be seen."""
-        spelled, blanks = self.vocabulary.spelling()
-        return spelled | ({EOS_ID: END_OF_TEXT.encode()} if blanks == "kept" else {}), blanks
-
-    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """The model."""
-        return {}, {_MODEL: self.model}
-
-    @classmethod
-    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        """What `content` was taken from."""
-        return cls(files[_MODEL])
+    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+        """Of text, which keeps the blank at its start, the end can be seen, and of a line, what was unknown."""
+        spelled, blanks = self.vocabulary.spelling
+        return spelled | ({EOS_ID: END_OF_TEXT.encode()} if blanks == "kept" else {UNK_ID: UNKNOWN}), blanks
 
     def fast(self) -> FastTokenizer:
         """The same pieces, of a tokenizer for text."""
-        pieces, model = self.pieces, self._model
-        scores = [(piece, model.get_score(i)) for i, piece in enumerate(pieces)]
-        if self._sampler.is_unigram:
+        pieces, sampler = self.pieces, self._sampler
+        if sampler.is_unigram:
+            scores = [(piece, self._model.get_score(i)) for i, piece in enumerate(pieces)]
             made: Any = models.Unigram(scores, unk_id=UNK_ID, byte_fallback=True)
         else:
-            unused = {i for i in range(len(pieces)) if model.is_control(i) or model.is_byte(i) or model.is_unknown(i)}
-            words = {piece: score for i, (piece, score) in enumerate(scores) if i not in unused}
+            merges = all_merges({piece: -score for piece, score in sampler.scores.items()})
             how = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
-            made = models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=_merges(words), **how)
+            made = models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges, **how)
         fast = FastTokenizer(made)
         fast.normalizer = normalizers.Replace(" ", "▁")
         fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-        fast.add_special_tokens([piece for i, piece in enumerate(pieces) if model.is_control(i)])
+        fast.add_special_tokens([piece for i, piece in enumerate(pieces) if self._model.is_control(i)])
         fast.add_tokens([AddedToken("\n", normalized=False, special=False)])
         return fast
-
-
-def _merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Every way to make a piece of two others, the piece of the highest score first."""
-    merges = [
-        (-score, piece[:cut], piece[cut:])
-        for piece, score in scores.items()
-        for cut in range(1, len(piece))
-        if piece[:cut] in scores and piece[cut:] in scores
-    ]
-    return [(left, right) for _, left, right in sorted(merges, key=lambda merge: merge[0])]
-
-
-def _cut(line: str) -> Iterator[str]:
-    """A line, or parts of a very long one, which SentencePiece would leave out, cut before blanks."""
-    start = 0
-    while len(line) - start > _LONGEST_PART:
-        end = line.rfind(" ", start + 1, start + _LONGEST_PART)
-        end = end if end > 0 else start + _LONGEST_PART
-        yield line[start:end]
-        start = end
-    yield line[start:]
 
 
 def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
@@ -236,23 +218,9 @@ def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
             return
 
 
-def _training_error(message: str, vocab_size: int, lines: Sequence[str]) -> UserError:
+def _training_error(message: str, vocab_size: int) -> UserError:
     """SentencePiece's complaint in words a person can act on."""
-    if found := re.search(r"Vocabulary size too high .* <= (\d+)", message):
-        return UserError(
-            f"vocab_size: {vocab_size} is more pieces than the text has; the largest that works is {found[1]}"
-        )
-    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        return UserError(
-            f"vocab_size: {vocab_size} is too small, the text's characters alone need {found[1]}; "
-            "raise it or lower character_coverage"
-        )
-    if "sentences_.empty()" in message or "all_chars_count" in message:
-        return UserError("there is no text to train a vocabulary on")
-    if vocab_size <= 4:
-        return UserError(f"vocab_size: {vocab_size} leaves no room for pieces beside the four special ones")
-    if "character_coverage() >=" in message:
-        return UserError("character_coverage: must be from 0.98 to 1.0")
-    if "Unable to cast" in message:
-        return UserError(not_unicode(lines))
+    for pattern, words in _MISTAKES.items():
+        if found := re.search(pattern, message):
+            return UserError(words.format(size=vocab_size, limit=found[found.re.groups]))
     return UserError(f"the vocabulary could not be trained: {' '.join(message.split())}")

@@ -2,16 +2,15 @@
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Self
 
 import tiktoken
-from tokenizers import Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers.json_pieces import BYTE_ALPHABET
+from transformer_zoo.tokenizers.byte_level import all_merges, byte_level, in_alphabet
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
 from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Tokenizer, utf8
 
@@ -32,7 +31,6 @@ class TiktokenTokenizer(Tokenizer):
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
         return f"tiktoken {self.encoding.name} ({self.vocab_size:,})"
 
     @classmethod
@@ -60,7 +58,6 @@ class TiktokenTokenizer(Tokenizer):
             ) from None
 
     def encode_array(self, text: str) -> Ids:
-        """Ids of a text, (N,)."""
         utf8(text)
         return self.encoding.encode_to_numpy(text, disallowed_special=())
 
@@ -90,33 +87,14 @@ class TiktokenTokenizer(Tokenizer):
 
     def fast(self) -> FastTokenizer:
         """The same pattern, and every merge that gives a piece."""
-        ranks, special = self.encoding._mergeable_ranks, self.encoding._special_tokens
-        vocabulary = {_spelled(piece): rank for piece, rank in ranks.items()}
-        fast = FastTokenizer(models.BPE(vocab={**vocabulary, **special}, merges=_merges(ranks), ignore_merges=True))
-        split = pre_tokenizers.Split(Regex(_pattern(self.encoding._pat_str)), "isolated")
-        fast.pre_tokenizer = pre_tokenizers.Sequence(
-            [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-        )
-        fast.decoder = decoders.ByteLevel()
+        special = self.encoding._special_tokens
+        ranks = {in_alphabet(piece): rank for piece, rank in self.encoding._mergeable_ranks.items()}
+        pattern = _oniguruma(self.encoding._pat_str)
+        fast = byte_level({**ranks, **special}, all_merges(ranks), pattern=pattern, ignore_merges=True)
         fast.add_special_tokens(sorted(special, key=special.__getitem__))
         return fast
 
 
-def _spelled(piece: bytes) -> str:
-    return "".join(BYTE_ALPHABET[byte] for byte in piece)
-
-
-def _merges(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
-    """Every way to make a piece of two others, the piece of the lowest rank first."""
-    merges: list[tuple[int, int, int, bytes, bytes]] = []
-    for piece, rank in ranks.items():
-        for cut in range(1, len(piece)):
-            left, right = piece[:cut], piece[cut:]
-            if left in ranks and right in ranks:
-                merges.append((rank, ranks[left], ranks[right], left, right))
-    return [(_spelled(left), _spelled(right)) for *_, left, right in sorted(merges)]
-
-
-def _pattern(pattern: str) -> str:
+def _oniguruma(pattern: str) -> str:
     r"""tiktoken's pattern for Oniguruma, where `$` is any line's end, and `{1,3}+` repeats what it repeats."""
     return re.sub(r"(\{\d*,\d*\})\+", r"\1", re.sub(r"(?<!\\)\$", r"\\z", pattern))

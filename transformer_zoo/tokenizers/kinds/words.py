@@ -48,7 +48,6 @@ class WordTokenizer(Tokenizer):
         return cls(words, end_of_text=settings.end_of_text)
 
     def encode_array(self, text: str) -> Ids:
-        """Ids of a text, (N,); an unknown word is 0."""
         utf8(text)
         known = self._ids.get
         ids: list[int] = []

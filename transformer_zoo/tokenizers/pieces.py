@@ -1,32 +1,33 @@
 """What a vocabulary of pieces is, a tokenizer that has one, and SentencePiece's, with ids of its own or of a list."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import sentencepiece as spm
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers.tokenizer import Ids, Tokenizer, not_unicode
-
-_BLANK = "▁"
+from transformer_zoo.tokenizers.normalization import stand_ins
+from transformer_zoo.tokenizers.tokenizer import Tokenizer, check_unicode
 
 # Between the bytes of tokens: nothing; nothing, and the text's first blank is left out; a blank.
 Blanks = Literal["kept", "first dropped", "between"]
 
 
 class Pieces(ABC):
-    """Text to ids, without the special tokens around it, and back.
+    """Text to ids, without the special tokens around it, and what the ids are as text.
 
     Args:
         ids: Id of each token.
+
+    Attributes:
+        stand_ins: What some characters of a decoded text stand for.
     """
 
-    sentinels: Mapping[str, int] = {}
-    """Tokens that stand for text that is left out."""
+    stand_ins: Mapping[int, str] = {}
 
     def __init__(self, ids: Mapping[str, int]) -> None:
         self.ids, self.n_ids = ids, max(ids.values(), default=-1) + 1
@@ -35,10 +36,7 @@ class Pieces(ABC):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text. UserError for a text that is not Unicode, or that the vocabulary cannot spell."""
 
-    @abstractmethod
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, none of which is special."""
-
+    @cached_property
     @abstractmethod
     def spelling(self) -> tuple[dict[int, bytes], Blanks]:
         """Bytes of each id that stands for text, and what becomes of the blanks around it.
@@ -65,39 +63,59 @@ class SentencePieces(Pieces):
         path: Where it was, for messages.
         ids: Piece to id, which may have pieces that SentencePiece does not; None: SentencePiece's own ids.
         unk: The piece for what the list does not have.
+
+    Attributes:
+        marks: Finds, as its only group, what is not cut into pieces but is a token of `ids`; None: nothing.
     """
+
+    marks: re.Pattern[str] | None = None
 
     def __init__(self, model: bytes, path: Path, *, ids: Mapping[str, int] | None = None, unk: str = "<unk>") -> None:
         self.model, self._is_own = read_sentencepiece(model, path), ids is None
         super().__init__({self.model.id_to_piece(i): i for i in range(len(self.model))} if ids is None else ids)
         if ids is not None and unk not in ids:
             raise UserError(f"{path}: the vocabulary beside it has no {unk}; fetch it again")
-        self._unk_id = self.ids.get(unk, -1)
+        self._unk_id, self.stand_ins = self.ids.get(unk, -1), stand_ins(self.model)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        if self.marks is None:
+            return self._encode(texts)
+        cut = [self.marks.split(text) for text in texts]  # text, mark, text, ...
+        rows = iter(self._encode([text for parts in cut for text in parts[::2]]))
+        return [
+            [i for n, part in enumerate(parts) for i in ([self.id_of_mark(part)] if n % 2 else next(rows))]
+            for parts in cut
+        ]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         try:
             if self._is_own:
                 return self.model.encode(list(texts), num_threads=-1)  # type: ignore[no-any-return]
             rows = self.model.encode(list(texts), out_type=str, num_threads=-1)
         except (RuntimeError, TypeError):
-            raise UserError(not_unicode(texts)) from None
+            check_unicode(texts)
+            raise
         known, unk = self.ids.get, self._unk_id
         return [[known(piece, unk) for piece in row] for row in rows]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; a number without a piece gives nothing."""
-        pieces = [self.tokens[i] for i in ids if i in self.tokens]
-        return str(self.model.decode_pieces(pieces)).replace(_BLANK, " ").strip()
+    def _is_mark(self, token: str) -> bool:
+        return self.marks is not None and self.marks.fullmatch(token) is not None
 
+    def id_of_mark(self, mark: str) -> int:
+        """Id of what `marks` found."""
+        return self.ids.get(mark, self._unk_id)
+
+    @cached_property
     def spelling(self) -> tuple[dict[int, bytes], Blanks]:
         model, spelled = self.model, {}
-        for i in range(model.get_piece_size()):
-            piece = model.id_to_piece(i)
-            if model.is_byte(i):
-                spelled[i] = bytes([int(piece[3:5], 16)])  # <0x0A>
-            elif not (model.is_control(i) or model.is_unknown(i) or model.is_unused(i)):
-                spelled[i] = piece.replace(_BLANK, " ").encode()
-        return spelled, "first dropped" if str(model.normalize("a")).startswith(_BLANK) else "kept"
+        unknown = model.id_to_piece(model.unk_id())
+        for token, i in self.ids.items():
+            own = model.piece_to_id(token)
+            if model.is_byte(own):
+                spelled[i] = bytes([int(token[3:5], 16)])  # <0x0A>
+            elif not (model.is_control(own) or model.is_unused(own) or token == unknown or self._is_mark(token)):
+                spelled[i] = token.replace("▁", " ").encode()
+        return spelled, "first dropped" if str(model.normalize("a")).startswith("▁") else "kept"
 
 
 def read_sentencepiece(model: bytes, path: Path) -> spm.SentencePieceProcessor:
@@ -112,16 +130,20 @@ def read_sentencepiece(model: bytes, path: Path) -> spm.SentencePieceProcessor:
 
 
 class PiecesTokenizer(Tokenizer):
-    """A tokenizer that has a vocabulary of pieces."""
+    """A tokenizer that has a vocabulary of pieces.
+
+    Attributes:
+        vocabulary: The pieces.
+        starts: Ids after which a text begins.
+    """
 
     vocabulary: Pieces
 
-    def encode_array(self, text: str) -> Ids:
-        """Ids of a text, (N,)."""
-        return np.array(self.encode_batch([text])[0], np.int32)
+    @cached_property
+    def starts(self) -> Collection[int | None]:
+        return (self.bos_id,)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of several texts."""
         return self.vocabulary.encode_batch(texts)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
@@ -129,8 +151,8 @@ class PiecesTokenizer(Tokenizer):
 
         Where the vocabulary writes a blank before the first word (SentencePiece), the one at the start is left out.
         """
-        spelled, blanks = self._spelling
-        parts, is_first, starts = [], True, self._starts
+        spelled, blanks = self.spelling
+        parts, is_first, starts = [], True, self.starts
         for i in ids:
             part = spelled.get(i, b"")
             if is_first and blanks == "first dropped":
@@ -141,14 +163,13 @@ class PiecesTokenizer(Tokenizer):
             is_first = i in starts
         return b"".join(parts)
 
-    @cached_property
-    def _spelling(self) -> tuple[dict[int, bytes], Blanks]:
-        return self.vocabulary.spelling()
+    def decode(self, ids: Sequence[int]) -> str:
+        return super().decode(ids).translate(self.vocabulary.stand_ins)
 
-    @property
-    def _starts(self) -> Collection[int | None]:
-        """Ids after which a text begins."""
-        return (self.bos_id,)
+    @cached_property
+    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+        """As the vocabulary has it."""
+        return self.vocabulary.spelling
 
     @cached_property
     def pieces(self) -> list[str]:
