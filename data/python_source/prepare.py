@@ -1,6 +1,5 @@
 """Writes the source of this interpreter's standard library, split by file. The corpus that ships: no network."""
 
-import hashlib
 import platform
 import sysconfig
 import tokenize
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transformer_zoo.data.corpora import SEPARATOR, run, write_text
+from transformer_zoo.data.splits import digest
 from transformer_zoo.errors import UserError
 
 # Installed packages, tests, and what is tables, other people's grammar or a help text rather than a program.
@@ -24,7 +24,7 @@ def modules(library: Path) -> list[Path]:
 
 def is_val(path: Path) -> bool:
     """Whether a file is held out: by its path, so that it stays on its side from version to version."""
-    return int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:8], "big") % VAL_SHARE == 0
+    return digest(path.as_posix()) % VAL_SHARE == 0
 
 
 def texts(library: Path, paths: list[Path]) -> Iterator[str]:

@@ -64,8 +64,8 @@ def test_every_target_line_comes_back(
     assert not any(tokenizer.target.unk_id in ids for ids in tokenizer.target.encode_batch(targets))
     drawn_ids = tokenizer.target.draw(targets, alpha=0.3, seed=3)
     assert [tokenizer.target.decode(ids).split() for ids in drawn_ids] == [line.split() for line in targets]
-    report = check_writable(tokenizer.target, targets, "train")
-    assert (report.n_lines, report.n_lost, report.share, report.examples) == (len(targets), 0, 0.0, [])
+    report = check_writable(tokenizer.target, targets)
+    assert (report.lines, report.not_writable, report.examples) == (len(targets), 0, [])
 
 
 @pytest.mark.parametrize(("lines", "tokenize", "size"), [(CHINESE, "zh", 60), (OTHER, "13a", 70)])
@@ -99,20 +99,20 @@ def test_what_a_setting_makes_impossible_is_counted_and_shown(joint: bool, byte_
     if not joint:
         normalized.vocab_size, normalized.target_vocab_size = 15 + 256 * byte_fallback, size - 3
     tokenizer = TranslationTokenizer.train(sources, OTHER, normalized)
-    report = check_writable(tokenizer.target, OTHER, "train")
+    report = check_writable(tokenizer.target, OTHER)
     kept = [line for line in OTHER if unicodedata.normalize("NFKC", line).split() == line.split()]
-    assert (report.n_lines, report.n_lost) == (len(OTHER), len(OTHER) - len(kept)) == (6, 5)
+    assert (report.lines, report.not_writable) == (len(OTHER), len(OTHER) - len(kept)) == (6, 5)
     assert len(report.examples) == 5
-    assert report.examples[0] == ("Der Raum hat 20 m².", "Der Raum hat 20 m2.")
-    assert str(report).startswith("train: 5 of 6 targets (83.33%) cannot be written: 'Der Raum hat 20 m².' at best as ")
+    assert report.examples[0] == {"line": "Der Raum hat 20 m².", "at_best": "Der Raum hat 20 m2."}
+    assert str(report).startswith("5 of 6 targets (83.33%) cannot be written: 'Der Raum hat 20 m².' at best as ")
 
     rare = ["aaaa bbbb"] * 100 + ["aaaa ж"]
     how = {"byte_fallback": byte_fallback, "character_coverage": 0.98}
     covered = TranslationTokenizerSettings(vocab_size=10 + 256 * byte_fallback, **how)
     tokenizer = TranslationTokenizer.train(["ab"] * 101, rare, covered)
-    report = check_writable(tokenizer.target, rare, "train")
-    assert report.n_lost == (0 if byte_fallback else 1)
-    assert report.as_dict()["examples"] == ([] if byte_fallback else [{"line": "aaaa ж", "at_best": "aaaa  ⁇ "}])
+    report = check_writable(tokenizer.target, rare)
+    assert report.not_writable == (0 if byte_fallback else 1)
+    assert report.examples == ([] if byte_fallback else [{"line": "aaaa ж", "at_best": "aaaa  ⁇ "}])
 
 
 def test_characters_that_no_training_target_has_are_named() -> None:
@@ -120,8 +120,8 @@ def test_characters_that_no_training_target_has_are_named() -> None:
     tokenizer = TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=9))
     assert unwritable_characters(tokenizer.target, "a bc  ab") == []
     assert unwritable_characters(tokenizer.target, "La Lb dé") == ["L", "d", "é"]
-    report = check_writable(tokenizer.target, ["a", "La", "b"], "test")
-    assert (report.n_lost, [line for line, _ in report.examples]) == (1, ["La"])
+    report = check_writable(tokenizer.target, ["a", "La", "b"])
+    assert (report.not_writable, [one["line"] for one in report.examples]) == (1, ["La"])
     spelled = TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=265, byte_fallback=True))
     for line in itertools.chain(NASTY, drawn(200, 2), ["a\x00b"]):
         assert unwritable_characters(spelled.target, line) == [], line

@@ -10,7 +10,6 @@ from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.errors import UserError
 
 _EXAMPLES = 5
-# bytes; text that is no sentences is read in parts
 # Below this many characters a ratio of lengths says nothing: "Hi." is "Guten Tag!".
 _RATIO_FROM = 30
 

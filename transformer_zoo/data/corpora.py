@@ -1,6 +1,5 @@
 """What the scripts data/<corpus>/prepare.py share: reading files and the hub, writing splits, the command line."""
 
-import hashlib
 import inspect
 import json
 import logging
@@ -15,6 +14,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from transformer_zoo.data.parallel import read_lines
+from transformer_zoo.data.splits import digest
 from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.files import replacing
 
@@ -102,8 +102,7 @@ def hub_texts(splits: Mapping[str, Any], split: str) -> Iterator[str]:
 def split_by_hash(texts: Iterable[str], share: int) -> Iterator[tuple[str, str]]:
     """Each text with its split: `val` for one in `share`, by its SHA-256, so that equal texts go together."""
     for text in texts:
-        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-        yield ("train" if number % share else "val"), text
+        yield ("train" if digest(text) % share else "val"), text
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Which target lines a tokenizer can write, and which no translation can ever match."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, Literal
 
 from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
@@ -13,47 +14,35 @@ _SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class WritableReport:
-    """How many of `n_lines` lines do not come back from their ids, and five of them as (line, what comes back)."""
+    """How many of some lines do not come back from their ids, and five of them with what does."""
 
-    name: str
-    n_lines: int
-    n_lost: int = 0
-    examples: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def share(self) -> float:
-        """Of the lines, from 0 to 1."""
-        return self.n_lost / max(1, self.n_lines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For results.json."""
-        examples = [{"line": line, "at_best": back} for line, back in self.examples]
-        return {"lines": self.n_lines, "not_writable": self.n_lost, "share": self.share, "examples": examples}
+    lines: int
+    not_writable: int
+    examples: list[dict[Literal["line", "at_best"], str]]
 
     def __str__(self) -> str:
-        shown = "; ".join(f"{_short(line)} at best as {_short(back)}" for line, back in self.examples)
-        return f"{self.name}: {self.n_lost:,} of {self.n_lines:,} targets ({self.share:.2%}) cannot be written: {shown}"
+        shown = "; ".join(f"{_short(one['line'])} at best as {_short(one['at_best'])}" for one in self.examples)
+        share = self.not_writable / max(1, self.lines)
+        return f"{self.not_writable:,} of {self.lines:,} targets ({share:.2%}) cannot be written: {shown}"
 
 
-def check_writable(side: Tokenizer, lines: Sequence[str], name: str) -> WritableReport:
-    """Which of the lines, called `name`, are not given back by a tokenizer, but for white space."""
-    n_lost, examples = 0, list[tuple[str, str]]()
-    for line, back in round_trips(side, lines):
-        if line.split() != back.split():
-            n_lost += 1
-            examples += [(line, back)] if len(examples) < _EXAMPLES else []
-    return WritableReport(name, len(lines), n_lost, examples)
+def check_writable(side: Tokenizer, lines: Sequence[str]) -> WritableReport:
+    """Which of the lines are not given back by a tokenizer, but for white space."""
+    lost = ((line, back) for line, back in round_trips(side, lines) if line.split() != back.split())
+    shown = list(islice(lost, _EXAMPLES))
+    n_lost = len(shown) + sum(1 for _ in lost)
+    return WritableReport(len(lines), n_lost, [{"line": line, "at_best": back} for line, back in shown])
 
 
 def report_unwritable(
     side: Tokenizer, texts: Mapping[str, Sequence[str]], say: Callable[[str], object]
 ) -> dict[str, dict[str, Any]]:
     """Warns of the lines of each text that cannot be written; the reports as plain data."""
-    reports = [check_writable(side, lines, name) for name, lines in texts.items()]
-    for report in reports:
-        if report.n_lost:
-            say(f"warning: {report} (see tokenizer.target_normalization, character_coverage and byte_fallback)")
-    return {report.name: report.as_dict() for report in reports}
+    reports = {name: check_writable(side, lines) for name, lines in texts.items()}
+    for name, report in reports.items():
+        if report.not_writable:
+            say(f"warning: {name}: {report} (see tokenizer.target_normalization, character_coverage and byte_fallback)")
+    return {name: asdict(report) for name, report in reports.items()}
 
 
 def round_trips(side: Tokenizer, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
