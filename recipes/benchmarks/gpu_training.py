@@ -18,9 +18,9 @@ from recipes.benchmarks.gpu_rows import Case
 from recipes.benchmarks.gpu_setting import NotHere, Setting, update
 from recipes.benchmarks.speed import OURS, Contestant, compete
 from recipes.benchmarks.translation_contestants import MARIAN, make_corpus, training_loss
+from transformer_zoo.blocks import forward_flops
 from transformer_zoo.data import batch_indices, collate
 from transformer_zoo.errors import UserError
-from transformer_zoo.models.flops import forward_flops
 from transformer_zoo.training.config import OptimizerConfig, RunConfig, TrainingConfig
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.loop import Trainer

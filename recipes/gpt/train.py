@@ -16,6 +16,7 @@ from typing import cast
 
 import torch
 
+from transformer_zoo.blocks import forward_flops
 from transformer_zoo.config import PROBABILITIES, DecoderConfig
 from transformer_zoo.data import (
     TokenFile,
@@ -26,7 +27,6 @@ from transformer_zoo.errors import UserError, naming
 from transformer_zoo.generation import generate
 from transformer_zoo.generation.write import encode_prompt
 from transformer_zoo.models import DecoderOnly
-from transformer_zoo.models.flops import forward_flops
 from transformer_zoo.tokenizers import Tokenizer, kind_of, make_tokenizer
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Run, TextRun

@@ -11,14 +11,13 @@ import torch
 
 from transformer_zoo import blocks
 from transformer_zoo.blocks import Attention, DecoderLayer, EncoderLayer, FeedForward, KVCache, RotaryPositions
-from transformer_zoo.blocks.layers import LayerOptions
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.errors import UserError
 
 RIGHT: dict[Callable[..., Any], dict[str, Any]] = {
     Attention: {"d_model": 16, "n_heads": 4},
-    EncoderLayer: {"d_model": 16, "n_heads": 4, "d_ff": 8},
-    DecoderLayer: {"d_model": 16, "n_heads": 4, "d_ff": 8},
+    EncoderLayer.paper: {"d_model": 16, "n_heads": 4, "d_ff": 8},
+    DecoderLayer.paper: {"d_model": 16, "n_heads": 4, "d_ff": 8},
     FeedForward: {"d_model": 16, "d_ff": 8},
     blocks.Dropout: {},
     blocks.LayerNorm: {"d_model": 16},
@@ -40,7 +39,8 @@ RIGHT: dict[Callable[..., Any], dict[str, Any]] = {
 }
 # Made of tensors, other modules or other blocks' results; tested elsewhere.
 MADE_OTHERWISE = {
-    blocks.KVCache, blocks.StaticKVCache, blocks.ProjectedMemory, blocks.Rotation,
+    blocks.KVCache, blocks.StaticKVCache, blocks.ProjectedMemory, blocks.Rotation, blocks.View, blocks.BaseAttention,
+    EncoderLayer, DecoderLayer, blocks.Positions,
 }  # fmt: skip
 FROM_ZERO = {"offset", "table_size", "pad_id", "batch", "n_kv_heads of a cache", "capacity", "head_dim of a cache"}
 CHOSEN = {"activation", "norm", "kind", "norm_position", "layout"}
@@ -51,10 +51,8 @@ def arguments() -> Iterator[tuple[Callable[..., Any], str, Any]]:
     for block, right in RIGHT.items():
         init = block.__init__ if inspect.isclass(block) else block
         hints = typing.get_type_hints(init, vars(inspect.getmodule(block)))
-        if block is DecoderLayer:
-            hints |= typing.get_type_hints(LayerOptions)
         for name, kind in hints.items():
-            if name not in ("return", "options", "device", "dtype", "scaling"):
+            if name not in ("return", "device", "dtype", "scaling", "rotary", "qk_norm"):
                 yield block, name, kind
         assert right.keys() <= hints.keys()
 
@@ -102,7 +100,7 @@ def test_every_public_block_is_in_the_table() -> None:
     [
         (Attention, {"d_model": 16, "n_heads": 3}, "d_model 16 is not a multiple of n_heads 3"),
         (Attention, {"d_model": 16, "n_heads": 4, "n_kv_heads": 3}, "n_heads 4 is not a multiple of n_kv_heads 3"),
-        (EncoderLayer, {"d_model": 16, "n_heads": 3, "d_ff": 8}, "not a multiple"),
+        (EncoderLayer.paper, {"d_model": 16, "n_heads": 3, "d_ff": 8}, "not a multiple"),
         (RotaryPositions, {"head_dim": 7}, "must be even"),
         (RotaryPositions, {"head_dim": 8, "dim": 3}, "must be even"),
         (RotaryPositions, {"head_dim": 8, "dim": 10}, "at most head_dim 8"),
@@ -112,11 +110,12 @@ def test_every_public_block_is_in_the_table() -> None:
         (blocks.Llama3Scaling, RIGHT[blocks.Llama3Scaling] | {"low_freq_factor": 4.0}, "below"),
         (blocks.TokenEmbedding, {"vocab_size": 9, "d_model": 4, "pad_id": 9}, "outside the vocabulary of 9"),
         (blocks.RelativeBias, {"n_heads": 4, "buckets": 3}, "at least 1"),
-        (KVCache, {"keys": torch.ones(1, 2, 3, 4), "values": torch.ones(1, 2, 3, 5)}, "expected both"),
+        (Attention, {"d_model": 16, "n_heads": 4, "rotary": 10000.0}, "rotary is 10000.0"),
+        (Attention, {"d_model": 16, "n_heads": 4, "qk_norm": True}, "qk_norm is True"),
         (blocks.window_mask, {"queries": torch.arange(3), "keys": torch.arange(3), "window": 0}, "window of 0"),
         (blocks.init_gpt2, {"module": torch.nn.Linear(2, 2), "n_layers": 0}, "n_layers is 0"),
         (blocks.init_gpt2, {"module": torch.nn.Linear(2, 2), "n_layers": 1, "std": -1.0}, "std is -1.0"),
-        (EncoderLayer, {"d_model": 16, "n_heads": 4, "d_ff": 8, "norm_unit_offset": True}, "is for rmsnorm"),
+        (blocks.build_norm, {"kind": "layernorm", "d_model": 4, "unit_offset": True}, "is for rmsnorm"),
         (blocks.build_norm, {"kind": "rmsnorm", "d_model": 4, "bias": False}, "are for layernorm"),
         (blocks.build_norm, {"kind": "rmsnorm", "d_model": 4, "affine": False}, "are for layernorm"),
         (blocks.sinusoids, {"positions": torch.arange(3), "d_model": -1}, "d_model is -1"),
@@ -137,10 +136,24 @@ def test_attend_refuses_what_attention_does(changes: dict[str, float]) -> None:
         function(x, x, x, **changes)
 
 
+FIELDS: dict[Callable[..., Any], dict[str, str]] = {
+    EncoderLayer.paper: {},
+    Attention: {
+        "dropout": "attention_dropout",
+        "scale": "attention_scale",
+        "softcap": "attention_softcap",
+        "window": "",
+    },
+    FeedForward: {"dropout": "activation_dropout", "bias": ""},
+}
+
+
 def test_configurations_refuse_the_same() -> None:
     """Every field that a layer takes, with every value that the layer refuses."""
     for block, name, kind in ARGUMENTS:
-        if block is EncoderLayer:
-            for wrong in wrong_values(block, name, kind):
-                with pytest.raises(UserError):
-                    DecoderConfig(**{"vocab_size": 9, "d_model": 16, "n_heads": 4, "d_ff": 8} | {name: wrong})
+        field = FIELDS[block].get(name, name) if block in FIELDS else ""
+        for wrong in wrong_values(block, name, kind) if hasattr(DecoderConfig, field or "-") else ():
+            if block is Attention and name in ("bias", "d_memory"):
+                continue
+            with pytest.raises(UserError):
+                DecoderConfig(**{"vocab_size": 9, "d_model": 16, "n_heads": 4, "d_ff": 8} | {field: wrong})

@@ -380,7 +380,7 @@ def test_a_projected_memory_stands_for_the_memory(kernel: str) -> None:
     x, memory, mask = torch.randn(2, 3, 12), torch.randn(2, 6, 5), torch.rand(2, 1, 1, 6) < 0.7
     projected = module.project_memory(memory)
     assert projected.keys.shape == projected.values.shape == (2, 2, 6, 3)
-    assert_close(module(x, mask=mask, cache=projected), module(x, memory, mask=mask))
+    assert_close(module(x, projected, mask=mask), module(x, memory, mask=mask))
 
 
 def test_more_queries_than_keys_in_causal_order(kernel: str) -> None:

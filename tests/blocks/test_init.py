@@ -8,7 +8,7 @@ from transformer_zoo.blocks import DecoderLayer, init_xavier
 
 
 def test_xavier_for_every_linear_layer_and_nothing_else() -> None:
-    layer = DecoderLayer(48, 4, 192)
+    layer = DecoderLayer.paper(48, 4, 192)
     norms = {name: w.clone() for name, w in layer.named_parameters() if "norm" in name}
     init_xavier(layer)
     for name, part in layer.named_modules():
@@ -26,7 +26,7 @@ def test_xavier_for_every_linear_layer_and_nothing_else() -> None:
 def test_queries_keys_and_values_start_as_torchs() -> None:
     torch.manual_seed(0)
     theirs = nn.MultiheadAttention(96, 4).in_proj_weight.std().item()
-    layer = DecoderLayer(96, 4, 192)
+    layer = DecoderLayer.paper(96, 4, 192)
     init_xavier(layer)
     for proj in (layer.attn.q_proj, layer.cross_attn.k_proj):
         assert proj.weight.std().item() == pytest.approx(theirs, rel=0.05)

@@ -6,7 +6,17 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.blocks.naive import assert_same_gradients, copy_from, layer_pairs
-from transformer_zoo.blocks import Attention, DecoderLayer, EncoderLayer, KVCache, causal_mask, key_mask
+from transformer_zoo.blocks import (
+    Attention,
+    DecoderLayer,
+    EncoderLayer,
+    FeedForward,
+    KVCache,
+    LayerNorm,
+    RMSNorm,
+    causal_mask,
+    key_mask,
+)
 
 B, TS, TT, D, H, D_FF = 3, 7, 5, 14, 2, 11
 SOURCE_REAL = torch.arange(TS) < torch.tensor([[7], [4], [1]])
@@ -22,6 +32,10 @@ def torch_options(norm_position: str, activation: str) -> dict[str, object]:
         "batch_first": True,
         "norm_first": pre,
     }
+
+
+def parts(activation: str = "relu") -> tuple[Attention, FeedForward, LayerNorm]:
+    return Attention(D, H), FeedForward(D, D_FF, activation=activation), LayerNorm(D)
 
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -48,7 +62,7 @@ def assert_same(got: Tensor, wanted: Tensor, inputs: list[Tensor], tolerance: fl
 def test_encoder_layer_agrees_with_torch(
     kernel: str, norm_position: str, activation: str, masked: bool, dtype: torch.dtype
 ) -> None:
-    ours = EncoderLayer(D, H, D_FF, dropout=0.0, activation=activation, norm_position=norm_position).to(dtype)
+    ours = EncoderLayer(*parts(activation), dropout=0.0, norm_position=norm_position).to(dtype)
     theirs = nn.TransformerEncoderLayer(D, H, **torch_options(norm_position, activation)).to(dtype)
     pairs = layer_pairs(ours, theirs)
     copy_from(pairs)
@@ -67,7 +81,10 @@ def test_encoder_layer_agrees_with_torch(
 def test_decoder_layer_agrees_with_torch(
     kernel: str, norm_position: str, activation: str, masked: bool, dtype: torch.dtype
 ) -> None:
-    ours = DecoderLayer(D, H, D_FF, dropout=0.0, activation=activation, norm_position=norm_position).to(dtype)
+    cross_attention = Attention(D, H)
+    ours = DecoderLayer(
+        *parts(activation), cross_attention=cross_attention, dropout=0.0, norm_position=norm_position
+    ).to(dtype)
     theirs = nn.TransformerDecoderLayer(D, H, **torch_options(norm_position, activation)).to(dtype)
     pairs = layer_pairs(ours, theirs)
     copy_from(pairs)
@@ -92,8 +109,8 @@ def test_decoder_layer_agrees_with_torch(
 
 
 def test_a_decoder_layer_without_cross_attention_is_a_causal_encoder_layer() -> None:
-    encoder = EncoderLayer(D, H, D_FF, dropout=0.0, norm_position="pre")
-    decoder = DecoderLayer(D, H, D_FF, dropout=0.0, norm_position="pre", cross_attention=False)
+    encoder = EncoderLayer.paper(D, H, D_FF, dropout=0.0, norm_position="pre")
+    decoder = DecoderLayer(*parts(), dropout=0.0, norm_position="pre")
     decoder.load_state_dict(encoder.state_dict())  # the same names, all of them
     x = torch.randn(B, TT, D)
     assert_close(decoder(x), encoder(x, is_causal=True))
@@ -101,11 +118,13 @@ def test_a_decoder_layer_without_cross_attention_is_a_causal_encoder_layer() -> 
 
 def test_cross_attention_needs_a_memory() -> None:
     with pytest.raises(ValueError, match="encoder's output"):
-        DecoderLayer(D, H, D_FF)(torch.randn(B, TT, D))
+        DecoderLayer.paper(D, H, D_FF)(torch.randn(B, TT, D))
 
 
 def test_a_memory_of_another_width_and_shared_heads() -> None:
-    layer = DecoderLayer(D, 4, D_FF, d_memory=9, n_kv_heads=2, head_dim=5, gated=True, norm="rmsnorm", bias=False)
+    attention, cross_attention = (Attention(D, 4, n_kv_heads=2, head_dim=5, bias=False, d_memory=d) for d in (None, 9))
+    feed_forward = FeedForward(D, D_FF, gated=True, bias=False)
+    layer = DecoderLayer(attention, feed_forward, RMSNorm(D), cross_attention=cross_attention)
     assert isinstance(layer.cross_attn, Attention)
     assert layer.cross_attn.k_proj.weight.shape == (10, 9)
     assert layer.attn.k_proj.weight.shape == (10, D)
@@ -114,24 +133,22 @@ def test_a_memory_of_another_width_and_shared_heads() -> None:
 
 @pytest.mark.parametrize("norm_position", ["post", "pre"])
 def test_cached_steps_equal_the_whole(kernel: str, norm_position: str) -> None:
-    layer = DecoderLayer(D, H, D_FF, norm_position=norm_position).eval()
+    layer = DecoderLayer.paper(D, H, D_FF, norm_position=norm_position).eval()
     x, memory, memory_mask = torch.randn(B, TT, D), torch.randn(B, TS, D), key_mask(SOURCE_REAL)
     cache, projected = KVCache.empty(B, H, TT, D // H), layer.cross_attn.project_memory(memory)
-    pieces = [
-        layer(part, memory_mask=memory_mask, cache=cache, memory_cache=projected) for part in x.split([2, 1, 2], dim=1)
-    ]
+    pieces = [layer(part, projected, memory_mask=memory_mask, cache=cache) for part in x.split([2, 1, 2], dim=1)]
     assert_close(torch.cat(pieces, dim=1), layer(x, memory, memory_mask=memory_mask), rtol=1e-5, atol=1e-5)
 
 
 def test_an_additive_bias_reaches_self_attention(kernel: str) -> None:
-    layer, x, bias = EncoderLayer(D, H, D_FF).eval(), torch.randn(B, TS, D), torch.randn(H, TS, TS)
+    layer, x, bias = EncoderLayer.paper(D, H, D_FF).eval(), torch.randn(B, TS, D), torch.randn(H, TS, TS)
     y = layer.attn_norm(x + layer.attn(x, bias=bias))
     assert_close(layer(x, bias=bias), layer.ffn_norm(y + layer.ffn(y)))
 
 
 def test_dropout_is_on_sublayer_outputs_only() -> None:
     """Were everything dropped, post-norm would leave norm(norm(x)); p close to 1 comes near."""
-    layer, x = EncoderLayer(D, H, D_FF, dropout=1 - 2**-16), torch.randn(B, TS, D)
+    layer, x = EncoderLayer.paper(D, H, D_FF, dropout=1 - 2**-16), torch.randn(B, TS, D)
     assert_close(layer(x), layer.ffn_norm(layer.attn_norm(x)))
     exact = layer.eval()(x)
     assert not torch.allclose(exact, layer.ffn_norm(layer.attn_norm(x)))
@@ -140,7 +157,12 @@ def test_dropout_is_on_sublayer_outputs_only() -> None:
 
 @pytest.mark.parametrize("where", ["dropout", "attention_dropout", "activation_dropout"])
 def test_each_dropout_has_its_own_field(where: str) -> None:
-    layer = EncoderLayer(D, H, D_FF, **({"dropout": 0.0} | {where: 0.5}))
+    given = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0) | {where: 0.5}
+    attention, feed_forward = (
+        Attention(D, H, dropout=given["attention_dropout"]),
+        FeedForward(D, D_FF, dropout=given["activation_dropout"]),
+    )
+    layer = EncoderLayer(attention, feed_forward, LayerNorm(D), dropout=given["dropout"])
     x = torch.randn(B, TS, D)
     assert not torch.equal(layer(x), layer(x))
     rates = {
@@ -148,15 +170,15 @@ def test_each_dropout_has_its_own_field(where: str) -> None:
         "attention_dropout": layer.attn.dropout,
         "activation_dropout": layer.ffn.dropout.p,
     }
-    assert rates == dict.fromkeys(rates, 0.0) | {where: 0.5}
+    assert rates == given
 
 
 def test_attention_and_feed_forward_side_by_side() -> None:
     """x + Attention(Norm(x)) + FFN(Norm'(x)), section 2.1 of the GPT-NeoX-20B paper."""
-    layer, x = EncoderLayer(12, 3, 17, norm_position="parallel", dropout=0.0), torch.randn(2, 5, 12)
+    layer, x = EncoderLayer.paper(12, 3, 17, norm_position="parallel", dropout=0.0), torch.randn(2, 5, 12)
     for weight in layer.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     wanted = x + layer.attn(layer.attn_norm(x)) + layer.ffn(layer.ffn_norm(x))
     assert_close(layer(x), wanted)
     with pytest.raises(ValueError, match="no place for cross-attention"):
-        DecoderLayer(12, 3, 17, norm_position="parallel")
+        DecoderLayer.paper(12, 3, 17, norm_position="parallel")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from transformer_zoo.blocks import Attention, LinearScaling, Llama3Scaling, RotaryPositions, YarnScaling
+from transformer_zoo.blocks import Attention, LinearScaling, Llama3Scaling, RMSNorm, RotaryPositions, YarnScaling
 
 B, H, T, DH = 2, 3, 7, 10
 
@@ -102,7 +102,7 @@ def test_what_is_refused(options: dict[str, object], message: str) -> None:
 
 
 def test_normed_queries_and_keys_do_not_depend_on_their_size() -> None:
-    attn, x = Attention(12, 3, bias=False, qk_norm=True, norm_eps=1e-12), torch.randn(B, T, 12)
+    attn, x = Attention(12, 3, bias=False, qk_norm=RMSNorm(4, eps=1e-12)), torch.randn(B, T, 12)
     before = attn(x, is_causal=True)
     with torch.no_grad():
         attn.q_proj.weight *= 5

@@ -87,7 +87,9 @@ def test_an_encoder_decoder(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     top = {name: count for name, count in found["parameters"] if not name.startswith(" ")}
     assert sum(top.values()) == found["total"]
-    assert found["forward_flops"] is None
+    attention, feed_forward = 4 * 512 * 512, 2 * 512 * 2048
+    products = 6 * (3 * attention + 2 * feed_forward) + 512 * tz.get_config("transformer-base").vocab_size
+    assert found["forward_flops"] == 2 * products + 4 * 3 * 6 * 512 * 1024
 
 
 @pytest.mark.parametrize(

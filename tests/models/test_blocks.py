@@ -10,9 +10,9 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
 from tests.models.helpers import GPT_VARIANTS, small_gpt
-from transformer_zoo.blocks import causal_mask, combine_masks, window_mask
+from transformer_zoo.blocks import causal_mask, combine_masks, view, window_mask
 from transformer_zoo.kernels.attention import causal_blocks, document_mask, fit_kernels
-from transformer_zoo.models import DecoderOnly, stacks
+from transformer_zoo.models import DecoderOnly
 
 # Torch's own, of its compiler.
 pytestmark = pytest.mark.filterwarnings(
@@ -34,7 +34,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
         asked.append(torch.compiler.is_compiling())
         return asked[-1]
 
-    monkeypatch.setattr(stacks, "blocks_are_wanted", wanted)
+    monkeypatch.setattr(view, "blocks_are_wanted", wanted)
     monkeypatch.setattr(flex_attention, "_validate_device", lambda *tensors: None)
     torch.compiler.reset()
     yield asked

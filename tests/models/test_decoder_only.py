@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from tests.models.helpers import GPT, GPT_VARIANTS, small_gpt
 from transformer_zoo import DecoderConfig, DecoderOnly
-from transformer_zoo.models.flops import forward_flops
+from transformer_zoo.blocks import forward_flops
 
 V, D, T = GPT["vocab_size"], GPT["d_model"], 11
 variants = pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())

@@ -14,7 +14,9 @@ from transformer_zoo.blocks import (
     Attention,
     DecoderLayer,
     EncoderLayer,
+    FeedForward,
     KVCache,
+    LayerNorm,
     LearnedPositions,
     NgramEmbedding,
     RotaryPositions,
@@ -34,9 +36,13 @@ B, T, D, H = 2, 4, 12, 3
 x = torch.randn(B, T, D)
 heads = torch.randn(B, H, T, 4)
 ids = torch.tensor([[5, 6, 7, 3], [8, 9, 5, 3]])
-attention, encoder_layer, decoder_layer = Attention(D, H).eval(), EncoderLayer(D, H, 8).eval(), DecoderLayer(D, H, 8)
+attention, encoder_layer, decoder_layer = (
+    Attention(D, H).eval(),
+    EncoderLayer.paper(D, H, 8).eval(),
+    DecoderLayer.paper(D, H, 8),
+)
 gpt, translator = small_gpt(), small_model()
-bare = DecoderLayer(D, H, 8, cross_attention=False)
+bare = DecoderLayer(Attention(D, H), FeedForward(D, 8), LayerNorm(D))
 
 
 def cached() -> KVCache:
@@ -79,13 +85,11 @@ SCORES: dict[str, Callable[[Any], object]] = {
     "Attention, weights": lambda m: attention(x, mask=m, return_weights=True),
     "Attention, memory": lambda m: attention(x, x, mask=m),
     "Attention, cache": lambda m: attention(x, mask=m, cache=cached()),
-    "Attention, projected": lambda m: attention(x, mask=m, cache=attention.project_memory(x)),
+    "Attention, projected": lambda m: attention(x, attention.project_memory(x), mask=m),
     "EncoderLayer": lambda m: encoder_layer(x, mask=m),
     "DecoderLayer": lambda m: decoder_layer(x, x, mask=m),
     "DecoderLayer, memory": lambda m: decoder_layer(x, x, memory_mask=m),
-    "DecoderLayer, projected": lambda m: decoder_layer(
-        x, memory_mask=m, memory_cache=decoder_layer.cross_attn.project_memory(x)
-    ),
+    "DecoderLayer, projected": lambda m: decoder_layer(x, decoder_layer.cross_attn.project_memory(x), memory_mask=m),
     "DecoderLayer, cache": lambda m: decoder_layer(x, x, mask=m, cache=cached()),
     "DecoderLayer, alone": lambda m: bare(x, mask=m),
     "Encoder": stack_encoder,

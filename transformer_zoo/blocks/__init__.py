@@ -4,25 +4,29 @@ Shapes everywhere: (B, T, D) between modules, (B, H, T, Dh) inside attention, (B
 Masks are boolean, True = may attend.
 """
 
+from transformer_zoo.blocks.answers import check_answers, forward_flops, matrices
 from transformer_zoo.blocks.attention import Attention
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory, StaticKVCache
 from transformer_zoo.blocks.dot_product import attend, attention_weights
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.embedding import NgramEmbedding, TokenEmbedding, token_ids
 from transformer_zoo.blocks.feed_forward import FeedForward
-from transformer_zoo.blocks.init import init_gpt2, init_xavier, init_zero_out
+from transformer_zoo.blocks.init import init_gpt2, init_normal, init_xavier, init_zero_out
 from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
 from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.blocks.masks import causal_mask, check_mask, combine_masks, key_mask, window_mask
 from transformer_zoo.blocks.norm import LayerNorm, RMSNorm, build_norm
-from transformer_zoo.blocks.positions import LearnedPositions, SinusoidalPositions, sinusoids
+from transformer_zoo.blocks.positions import LearnedPositions, Positions, SinusoidalPositions, sinusoids
+from transformer_zoo.blocks.recording import record_weights
 from transformer_zoo.blocks.relative_bias import AlibiBias, RelativeBias
 from transformer_zoo.blocks.residual import residual
 from transformer_zoo.blocks.rotary import LinearScaling, Llama3Scaling, RotaryPositions, Rotation, YarnScaling
+from transformer_zoo.blocks.view import BaseAttention, View
 
 __all__ = [
     "AlibiBias",
     "Attention",
+    "BaseAttention",
     "DecoderLayer",
     "Dropout",
     "EncoderLayer",
@@ -34,6 +38,7 @@ __all__ = [
     "LinearScaling",
     "Llama3Scaling",
     "NgramEmbedding",
+    "Positions",
     "ProjectedMemory",
     "RMSNorm",
     "RelativeBias",
@@ -42,17 +47,23 @@ __all__ = [
     "SinusoidalPositions",
     "StaticKVCache",
     "TokenEmbedding",
+    "View",
     "YarnScaling",
     "attend",
     "attention_weights",
     "build_norm",
     "causal_mask",
+    "check_answers",
     "check_mask",
     "combine_masks",
+    "forward_flops",
     "init_gpt2",
+    "init_normal",
     "init_xavier",
     "init_zero_out",
     "key_mask",
+    "matrices",
+    "record_weights",
     "residual",
     "sinusoids",
     "token_ids",

@@ -4,23 +4,26 @@ Shapes: B batch, Tq queries, Tk keys, D width (`d_model`), H heads, Hkv key/valu
 """
 
 from collections.abc import Collection
+from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.arguments import check_flags, check_positive, check_probabilities, check_sizes
-from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
+from transformer_zoo.blocks.answers import flops_of_parts
+from transformer_zoo.blocks.arguments import check_positive, check_probabilities, check_sizes
+from transformer_zoo.blocks.cache import KVCache, ProjectedMemory, StaticKVCache
 from transformer_zoo.blocks.dot_product import attention_weights
 from transformer_zoo.blocks.linear import Linear
-from transformer_zoo.blocks.masks import causal_mask, check_bias, check_mask, combine_masks
-from transformer_zoo.blocks.norm import RMSNorm
-from transformer_zoo.blocks.rotary import Rotation
-from transformer_zoo.kernels.attention import Blocks, attend_by_blocks
+from transformer_zoo.blocks.masks import causal_mask
+from transformer_zoo.blocks.rotary import RotaryPositions, Rotation
+from transformer_zoo.blocks.view import BaseAttention, View
+from transformer_zoo.kernels.attention import attend_by_blocks
 from transformer_zoo.kernels.dot_product import Options, per_query_head, scaled_dot_product
 
 PROJECTIONS = ("q", "k", "v", "out")
 
 
-class Attention(nn.Module):
+class Attention(BaseAttention):
     """MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O, section 3.2.2 of the paper.
 
     Its W^Q, W^K, W^V and W^O are `q_proj`, `k_proj`, `v_proj` and `out_proj`. One class for self-attention (no memory),
@@ -36,13 +39,19 @@ class Attention(nn.Module):
         dropout: on the attention weights, 0 in the paper.
         scale: of the scores; None: head_dim^-0.5.
         softcap: of the scores, as for `attend`.
-        qk_norm: an RMSNorm over each head's queries and one over its keys (Henry et al. 2020), before rotation.
-        norm_eps: of these two.
+        qk_norm: a norm of head_dim, over each head's queries before rotation, and a copy of it over its keys (Henry et
+            al. 2020).
+        rotary: turns queries and keys by their places; several layers may have the same. For self-attention.
+        window: tokens that each sees, itself included, of those before it (`window_mask`); None: all.
 
     Raises:
         ValueError: an argument of another kind or out of range, head counts or widths that do not divide, or a bias for
             a projection that does not exist.
     """
+
+    reads, writes = ("q_proj", "k_proj", "v_proj"), ("out_proj",)
+    rows_of_one = reads
+    turns = ("q_proj", "k_proj", "q_norm", "k_norm")
 
     def __init__(
         self,
@@ -56,16 +65,15 @@ class Attention(nn.Module):
         dropout: float = 0.0,
         scale: float | None = None,
         softcap: float | None = None,
-        qk_norm: bool = False,
-        norm_eps: float = 1e-6,
+        qk_norm: nn.Module | None = None,
+        rotary: RotaryPositions | None = None,
+        window: int | None = None,
     ) -> None:
         super().__init__()
         check_sizes(d_model=d_model, n_heads=n_heads)
-        check_sizes(n_kv_heads=n_kv_heads, head_dim=head_dim, d_memory=d_memory, optional=True)
+        check_sizes(n_kv_heads=n_kv_heads, head_dim=head_dim, d_memory=d_memory, window=window, optional=True)
         check_probabilities(dropout=dropout)
         check_positive(scale=scale, softcap=softcap, optional=True)
-        check_positive(norm_eps=norm_eps)
-        check_flags(qk_norm=qk_norm)
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
         if head_dim is None and d_model % n_heads:
             raise ValueError(
@@ -73,6 +81,10 @@ class Attention(nn.Module):
             )
         if n_heads % n_kv_heads:
             raise ValueError(f"n_heads {n_heads} is not a multiple of n_kv_heads {n_kv_heads}")
+        if rotary is not None and not hasattr(rotary, "turn"):
+            raise ValueError(f"rotary is {rotary!r}, expected RotaryPositions, or a module that has its `turn`")
+        if not isinstance(qk_norm, nn.Module | None):
+            raise ValueError(f"qk_norm is {qk_norm!r}, expected a norm of head_dim, or None")
         if not isinstance(bias, bool | Collection) or not (isinstance(bias, bool) or set(bias) <= set(PROJECTIONS)):
             raise ValueError(f"bias is {bias!r}, expected True, False, or names out of {', '.join(PROJECTIONS)}")
         biased = set(PROJECTIONS if bias is True else bias or ())
@@ -80,114 +92,118 @@ class Attention(nn.Module):
         self.head_dim = d_model // n_heads if head_dim is None else head_dim
         self.n_heads, self.n_kv_heads, self.dropout = n_heads, n_kv_heads, dropout
         self.scale, self.softcap = scale, softcap
+        self.rotary, self.window = rotary, window
         self.q_proj = Linear(d_model, n_heads * self.head_dim, bias="q" in biased)
         self.k_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="k" in biased)
         self.v_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="v" in biased)
         self.out_proj = Linear(n_heads * self.head_dim, d_model, bias="out" in biased)
-        self.q_norm = RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
-        self.k_norm = RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
+        self.q_norm, self.k_norm = qk_norm, deepcopy(qk_norm)
 
     def forward(
         self,
         x: Tensor,
-        memory: Tensor | None = None,
+        memory: Tensor | ProjectedMemory | None = None,
         *,
         mask: Tensor | None = None,
         bias: Tensor | None = None,
         is_causal: bool = False,
-        rotary: Rotation | None = None,
-        cache: KVCache | ProjectedMemory | None = None,
-        blocks: Blocks | None = None,
+        cache: KVCache | None = None,
+        view: View | None = None,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend from x to the memory, or to x itself.
 
         Args:
             x: (B, Tq, D).
-            memory: (B, Tk, d_memory); None: x.
+            memory: (B, Tk, d_memory), or what `project_memory` made of it; None: x.
             mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend.
             bias: added to the scores, broadcastable to (B, H, Tq, Tk).
             is_causal: each token sees itself and what came before it, on top of what the mask allows.
-            rotary: turns queries and keys by the places of x; for self-attention.
-            cache: a `KVCache`, to which x is appended and whose tokens are attended to; or the `ProjectedMemory` of
-                `project_memory`, in place of the memory. With a KVCache, Tk counts what it shows, and without
-                a mask attention is causal.
-            blocks: of `causal_blocks`, in place of mask, bias, is_causal and cache; without dropout.
+            cache: of `new_cache`: x is appended to it, and attends to all in it. Tk counts what it shows, and without a
+                mask attention is causal.
+            view: of `view`, in place of mask, bias and is_causal.
             return_weights: also return the attention weights, by the slow path, which applies no dropout.
 
         Returns:
             (B, Tq, D); or that and the weights (B, H, Tq, Tk).
 
         Raises:
-            ValueError: a mask that is not boolean, a bias that is, or shapes that do not fit.
+            ValueError: a mask that is not boolean, a bias that is, shapes that do not fit, or a cache and a memory.
         """
-        if mask is not None:  # before the cache takes anything
-            self.check_mask(x, memory, mask, cache)
-        if bias is not None:
-            check_bias(bias, self._scores_shape(x, memory, cache))
+        if view is None:
+            view = self._own_view(x, memory, mask, bias, is_causal, cache)
         queries = self._split_heads(self.q_proj(x), self.q_norm)  # (B, H, Tq, Dh)
-        if rotary is not None:
-            queries = rotary.apply(queries)
-        if isinstance(cache, KVCache):
-            if memory is not None:
-                raise ValueError("a KVCache is for self-attention; for a memory, give its project_memory as cache")
-            if is_causal or mask is None:  # slots that are not written yet are never seen
-                mask, is_causal = combine_masks(mask, cache.causal_mask(x.size(1))), False
-            keys, values = cache.append(*self.project_memory(x, rotary))
-        elif cache is not None:
-            keys, values = cache
+        if view.rotation is not None:
+            queries = view.rotation.apply(queries)
+        if memory is None or isinstance(memory, Tensor):
+            keys, values = self.project_memory(x if memory is None else memory, view.rotation)
         else:
-            keys, values = self.project_memory(x if memory is None else memory, rotary)
-        if blocks is not None:
-            return self._merge_heads(
-                attend_by_blocks(queries, keys, values, blocks, scale=self.scale, softcap=self.softcap)
-            )
-        if is_causal and (mask is not None or return_weights or x.size(1) != keys.size(2)):
-            mask, is_causal = (
-                combine_masks(mask, causal_mask(x.size(1), keys.size(2), device=x.device)),
-                False,
-            )
-        if return_weights:
-            weights = attention_weights(queries, keys, mask=mask, bias=bias, scale=self.scale, softcap=self.softcap)
-            return self._merge_heads(weights @ per_query_head(values, queries)), weights
-        dropout = self.dropout if self.training else 0.0
-        options = Options(mask, bias, is_causal, dropout, self.scale, self.softcap)
-        return self._merge_heads(scaled_dot_product(queries, keys, values, options))  # of (B, H, Tq, Dh)
+            keys, values = memory
+        if cache is not None:
+            keys, values = cache.append(keys, values)
+        weights = None
+        if return_weights or view.blocks is not None:
+            heads, weights = self._attend_otherwise(queries, keys, values, view)
+        else:
+            dropout = self.dropout if self.training else 0.0
+            options = Options(*view[:3], dropout, self.scale, self.softcap)
+            heads = scaled_dot_product(queries, keys, values, options)  # (B, H, Tq, Dh)
+        out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, Tq, D)
+        return out if weights is None else (out, weights)
 
-    def check_mask(
+    def _own_view(
         self,
         x: Tensor,
-        memory: Tensor | None,
+        memory: Tensor | ProjectedMemory | None,
         mask: Tensor | None,
-        cache: KVCache | ProjectedMemory | None,
-        *,
-        name: str = "mask",
-    ) -> None:
-        """What `forward` asks of a mask, under its name; arguments as there."""
-        if mask is not None:
-            check_mask(mask, self._scores_shape(x, memory, cache), name=name)
+        bias: Tensor | None,
+        is_causal: bool,
+        cache: KVCache | None,
+    ) -> View:
+        """What x sees where no stack has found it."""
+        if cache is not None and memory is not None:
+            raise ValueError("a cache is for self-attention; a memory is projected once, by project_memory")
+        start, positions = (0, None) if cache is None else cache.next_places(x.size(1))
+        return self.view(
+            x, memory, mask=mask, bias=bias, is_causal=is_causal, start=start, positions=positions, cache=cache
+        )
 
-    def _scores_shape(
-        self, x: Tensor, memory: Tensor | None, cache: KVCache | ProjectedMemory | None
-    ) -> tuple[int, int, int, int]:
-        """(B, H, Tq, Tk)"""
-        if cache is None:
-            n_keys = (x if memory is None else memory).size(1)
-        else:
-            n_keys = cache.n_visible(x.size(1)) if isinstance(cache, KVCache) else cache.keys.size(2)
-        return x.size(0), self.n_heads, x.size(1), n_keys
+    def _attend_otherwise(
+        self, queries: Tensor, keys: Tensor, values: Tensor, view: View
+    ) -> tuple[Tensor, Tensor | None]:
+        """By blocks; or with the weights, which no fast kernel gives."""
+        mask, scale, softcap = view.mask, self.scale, self.softcap
+        if view.blocks is not None:
+            return attend_by_blocks(queries, keys, values, view.blocks, scale=scale, softcap=softcap), None
+        if view.is_causal:
+            mask = causal_mask(queries.size(2), device=queries.device)
+        weights = attention_weights(queries, keys, mask=mask, bias=view.bias, scale=scale, softcap=softcap)
+        return weights @ per_query_head(values, queries), weights
 
-    def project_memory(self, memory: Tensor, rotary: Rotation | None = None) -> ProjectedMemory:
+    def project_memory(self, memory: Tensor, rotation: Rotation | None = None) -> ProjectedMemory:
         """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used at every decoding step."""
         keys, values = self._split_heads(self.k_proj(memory), self.k_norm), self._split_heads(self.v_proj(memory))
-        return ProjectedMemory(keys if rotary is None else rotary.apply(keys), values)
+        return ProjectedMemory(keys if rotation is None else rotation.apply(keys), values)
 
-    def _split_heads(self, x: Tensor, norm: RMSNorm | None = None) -> Tensor:
+    def _split_heads(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
         heads = x.view(*x.shape[:2], x.size(-1) // self.head_dim, self.head_dim)  # (B, T, H, Dh)
         if norm is not None:
             heads = norm(heads)
         return heads.transpose(1, 2)  # (B, H, T, Dh)
 
-    def _merge_heads(self, heads: Tensor) -> Tensor:
-        out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, Tq, D)
-        return out
+    def new_cache(
+        self,
+        batch: int,
+        capacity: int,
+        *,
+        static: bool = False,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> KVCache:
+        """A cache with room for `capacity` tokens in each of `batch` rows."""
+        kind = StaticKVCache if static else KVCache
+        return kind.empty(batch, self.n_kv_heads, capacity, self.head_dim, device=device, dtype=dtype)
+
+    def flops(self, n_keys: int) -> int:
+        """Operations for one token that attends to `n_keys`: projections, scores, and the sum of the values."""
+        return flops_of_parts(self, n_keys) + 4 * self.n_heads * self.head_dim * n_keys

@@ -1,6 +1,6 @@
 """What attention remembers between decoding steps: an argument, never module state."""
 
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -16,19 +16,21 @@ class ProjectedMemory(NamedTuple):
 
 
 class KVCache:
-    """Keys and values of one self-attention: room for `capacity` tokens a row, filled from the left.
+    """What one self-attention remembers of each token: room for `capacity` tokens a row, filled from the left.
 
     Attention is shown the `length` tokens that are in it, so that shapes grow from step to step.
 
-    Shapes: keys and values (B, Hkv, capacity, Dh).
+    Shapes: `held` are tensors (B, heads, capacity, width), where neither heads nor widths need be the same: keys and
+    values, (B, Hkv, capacity, Dh), or what another attention makes of them.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        if keys.dim() != 4 or keys.shape != values.shape:
-            raise ValueError(
-                f"keys {tuple(keys.shape)} and values {tuple(values.shape)}: expected both (B, Hkv, capacity, Dh)"
-            )
-        self.keys, self.values = keys, values
+    static: ClassVar[bool] = False
+
+    def __init__(self, *held: Tensor) -> None:
+        shapes = [tuple(tensor.shape) for tensor in held]
+        if not held or any(len(shape) != 4 or shape[::2] != shapes[0][::2] for shape in shapes):
+            raise ValueError(f"a cache of {shapes}: expected tensors (B, heads, capacity, width) of one B and capacity")
+        self.held = list(held)
         self.length = 0
 
     @classmethod
@@ -42,14 +44,22 @@ class KVCache:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Self:
-        """A cache for `capacity` tokens of each of `batch` rows. ValueError: a number that is no size."""
+        """Keys and values for `capacity` tokens of each of `batch` rows. ValueError: a number that is no size."""
         check_sizes(batch=batch, n_kv_heads=n_kv_heads, capacity=capacity, head_dim=head_dim, least=0)
         shape = (batch, n_kv_heads, capacity, head_dim)
         return cls(*(torch.empty(shape, device=device, dtype=dtype) for _ in range(2)))
 
     @property
+    def keys(self) -> Tensor:
+        return self.held[0]
+
+    @property
+    def values(self) -> Tensor:
+        return self.held[1]
+
+    @property
     def capacity(self) -> int:
-        return self.keys.size(2)
+        return self.held[0].size(2)
 
     def n_visible(self, n: int) -> int:
         """How many slots attention is shown with the next n tokens."""
@@ -58,32 +68,36 @@ class KVCache:
     def slots(self, n: int) -> Tensor:
         """Where the next n tokens go: (n,). ValueError: they do not fit."""
         self._check(n)
-        return self.length + torch.arange(n, device=self.keys.device)
+        return self.length + torch.arange(n, device=self.held[0].device)
+
+    def next_places(self, n: int) -> tuple[int, Tensor | None]:
+        """Where the next n tokens are in the text, if nothing is padding: from the first on, or positions (1, n)."""
+        return self.length, None
 
     def causal_mask(self, n: int) -> Tensor | None:
         """What the next n tokens may see, each up to its own slot: (n, n_visible); None: all."""
         if n == 1:
             return None
-        return torch.arange(self.n_visible(n), device=self.keys.device) <= self.slots(n)[:, None]  # (n, n_visible)
+        return torch.arange(self.n_visible(n), device=self.held[0].device) <= self.slots(n)[:, None]  # (n, n_visible)
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def append(self, *new: Tensor) -> list[Tensor]:
         """Store the next n tokens and return all that attention is shown.
 
         Args:
-            keys, values: (B, Hkv, n, Dh).
+            new: for each of `held`, (B, heads, n, width).
 
         Returns:
-            keys and values, (B, Hkv, n_visible, Dh).
+            For each of them (B, heads, n_visible, width).
 
         Raises:
             ValueError: they do not fit.
         """
-        n = keys.size(2)
+        n = new[0].size(2)
         self._check(n)
-        self.keys.narrow(2, self.length, n).copy_(keys)
-        self.values.narrow(2, self.length, n).copy_(values)
+        for held, tensor in zip(self.held, new, strict=True):
+            held.narrow(2, self.length, n).copy_(tensor)
         self.length += n
-        return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
+        return [held.narrow(2, 0, self.length) for held in self.held]
 
     def drop(self, n: int) -> None:
         """Forget the newest n tokens. ValueError: there are fewer."""
@@ -101,13 +115,13 @@ class KVCache:
         Unless rows multiply (B' > B), only those that change their place are copied, as far as they are shown.
         """
         n, shown = rows.numel(), self.n_visible(0)
-        if n > self.keys.size(0):
-            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+        if n > self.held[0].size(0):
+            self.held = [held.index_select(0, rows) for held in self.held]
             return
         moved = (rows != torch.arange(n, device=rows.device)).nonzero()[:, 0]
-        for held in (self.keys, self.values):
+        for held in self.held:
             held[moved, :, :shown] = held[rows[moved], :, :shown]
-        self.keys, self.values = self.keys[:n], self.values[:n]
+        self.held = [held[:n] for held in self.held]
 
 
 class StaticKVCache(KVCache):
@@ -117,29 +131,33 @@ class StaticKVCache(KVCache):
     minds its capacity: to look at `length`, () int64, would stall a GPU.
     """
 
+    static = True
     length: Tensor  # type: ignore[assignment]
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__(keys.zero_(), values.zero_())  # a NaN in a slot not yet written would survive a mask
-        self.length = torch.zeros((), dtype=torch.int64, device=keys.device)
+    def __init__(self, *held: Tensor) -> None:
+        super().__init__(*(tensor.zero_() for tensor in held))  # a NaN in a slot not yet written would survive a mask
+        self.length = torch.zeros((), dtype=torch.int64, device=held[0].device)
 
     def n_visible(self, n: int) -> int:
         return self.capacity
 
+    def next_places(self, n: int) -> tuple[int, Tensor]:
+        return 0, self.slots(n)[None]
+
     def causal_mask(self, n: int) -> Tensor:
-        return torch.arange(self.capacity, device=self.keys.device) <= self.slots(n)[:, None]  # (n, capacity)
+        return torch.arange(self.capacity, device=self.held[0].device) <= self.slots(n)[:, None]  # (n, capacity)
 
     def drop(self, n: int) -> None:
         self.length -= n
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        n = keys.size(2)
+    def append(self, *new: Tensor) -> list[Tensor]:
+        n = new[0].size(2)
         self._check(n)
         slots = self.slots(n)
-        self.keys.index_copy_(2, slots, keys.to(self.keys.dtype))
-        self.values.index_copy_(2, slots, values.to(self.values.dtype))
+        for held, tensor in zip(self.held, new, strict=True):
+            held.index_copy_(2, slots, tensor.to(held.dtype))
         self.length += n
-        return self.keys, self.values
+        return self.held
 
     def _check(self, n: int) -> None:
         if n > self.capacity:

@@ -43,7 +43,8 @@ def attend(
         ValueError: is_causal together with a mask or with Tq != Tk, a mask that is not boolean, or shapes that do not
             fit.
     """
-    _check(queries, keys, mask, bias, scale, softcap)
+    if not (mask is None and bias is None and scale is None and softcap is None):
+        _check(queries, keys, mask, bias, scale, softcap)
     if dropout:
         check_probabilities(dropout=dropout)
     if is_causal and (mask is not None or queries.size(2) != keys.size(2)):
@@ -73,9 +74,8 @@ def _check(
     scale: float | None,
     softcap: float | None,
 ) -> None:
-    if mask is not None or bias is not None:
-        shape = (*queries.shape[:3], keys.size(2))
-        check_mask(mask, shape)
-        check_bias(bias, shape)
+    shape = (*queries.shape[:3], keys.size(2))
+    check_mask(mask, shape)
+    check_bias(bias, shape)
     if scale is not None or softcap is not None:
         check_positive(scale=scale, softcap=softcap, optional=True)

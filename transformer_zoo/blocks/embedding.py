@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.answers import Start
 from transformer_zoo.blocks.arguments import check_flags, check_sizes
 from transformer_zoo.blocks.masks import described
 from transformer_zoo.kernels.projection import linear
@@ -56,6 +57,10 @@ class TokenEmbedding(nn.Module):
             with torch.no_grad():
                 self.weight[pad_id] = 0
 
+    def init_weights(self, start: Start) -> None:
+        """As embeddings start in the whole model."""
+        start.lookup(self.weight)
+
     def forward(self, ids: Tensor) -> Tensor:
         """ids (B, T), integers of any type -> (B, T, D)."""
         ids = token_ids(ids, dim=None)
@@ -94,6 +99,10 @@ class NgramEmbedding(nn.Module):
         check_sizes(n=n, least=2)  # one token is for TokenEmbedding
         self.n, self.rows = n, rows
         self.weight = nn.Parameter(torch.zeros((n - 1) * rows, d_model))
+
+    def init_weights(self, start: Start) -> None:
+        """At zero, whatever the others start as."""
+        nn.init.zeros_(self.weight)
 
     def forward(self, ids: Tensor, previous: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
         """Look up what ends at each token.

@@ -55,6 +55,8 @@ class FeedForward(nn.Module):
         ValueError: an activation of another name, or another argument that is out of range.
     """
 
+    reads, writes = ("up_proj", "gate_proj"), ("down_proj",)
+
     def __init__(
         self,
         d_model: int,

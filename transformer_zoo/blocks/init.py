@@ -1,30 +1,54 @@
-"""How weights start. Each function walks a module and sets what it names; embeddings set themselves."""
+"""How weights start. What each weight is, the modules say (`answers`); here is how such a weight is drawn."""
+
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from transformer_zoo.blocks.answers import initialise
 from transformer_zoo.blocks.arguments import check_positive, check_sizes
-from transformer_zoo.blocks.attention import Attention
-from transformer_zoo.blocks.embedding import TokenEmbedding
-from transformer_zoo.blocks.feed_forward import FeedForward
-from transformer_zoo.blocks.positions import LearnedPositions
+
+
+@dataclass(frozen=True)
+class _Xavier:
+    def matrix(self, weight: Tensor, *, adds: bool, rows_of: int) -> None:
+        nn.init.xavier_uniform_(weight, gain=(2 / (1 + rows_of)) ** 0.5)
+
+    def lookup(self, weight: Tensor) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class _Normal:
+    """None for a standard deviation: inputs^-0.5 for a matrix, and a table of vectors stays as it was made."""
+
+    std: float | None
+    of_last: float
+
+    def matrix(self, weight: Tensor, *, adds: bool, rows_of: int) -> None:
+        std = weight.size(1) ** -0.5 if self.std is None else self.std
+        nn.init.normal_(weight, std=self.of_last if adds else std)
+
+    def lookup(self, weight: Tensor) -> None:
+        if self.std is not None:
+            nn.init.normal_(weight, std=self.std)
 
 
 @torch.no_grad()
 def init_xavier(module: nn.Module) -> None:
-    """Every linear layer: weights from Xavier's uniform distribution (Glorot & Bengio 2010), biases zero.
+    """Every matrix from Xavier's uniform distribution (Glorot & Bengio 2010), biases zero; embeddings set themselves.
 
     The projections of queries, keys and values start smaller, by 1 / sqrt(2): as the rows of one (3D, D) matrix would,
     which is how `nn.Transformer` and fairseq start them, and what post-norm trains well from.
     """
-    gains: dict[nn.Module, float] = {}
-    for part in module.modules():
-        if isinstance(part, Attention):
-            gains |= dict.fromkeys((part.q_proj, part.k_proj, part.v_proj), 2**-0.5)
-        if isinstance(part, nn.Linear):
-            nn.init.xavier_uniform_(part.weight, gain=gains.get(part, 1.0))
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+    initialise(module, _Xavier())
+
+
+@torch.no_grad()
+def init_normal(module: nn.Module, *, std: float = 0.02) -> None:
+    """BERT's start: every matrix and every embedding from N(0, std^2), biases zero (Devlin et al. 2019)."""
+    check_positive(std=std)
+    initialise(module, _Normal(std, of_last=std))
 
 
 @torch.no_grad()
@@ -36,31 +60,13 @@ def init_gpt2(module: nn.Module, n_layers: int, *, std: float = 0.02) -> None:
     """
     check_sizes(n_layers=n_layers)
     check_positive(std=std)
-    last = _last_projections(module)
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=std * (2 * n_layers) ** -0.5 if part in last else std)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-        elif isinstance(part, TokenEmbedding | LearnedPositions):
-            nn.init.normal_(part.weight, std=std)
+    initialise(module, _Normal(std, of_last=std * (2 * n_layers) ** -0.5))
 
 
 @torch.no_grad()
 def init_zero_out(module: nn.Module) -> None:
     """Every sublayer starts by adding nothing: its last projection is zero (Zhang et al. 2019, "Fixup"), biases too.
 
-    Other linear layers are drawn from N(0, 1 / inputs), which keeps unit variance.
+    Other matrices are drawn from N(0, 1 / inputs), which keeps unit variance; embeddings set themselves.
     """
-    last = _last_projections(module)
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=0.0 if part in last else part.in_features**-0.5)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-
-
-def _last_projections(module: nn.Module) -> set[nn.Module]:
-    """What a sublayer's output comes out of."""
-    attention = {part.out_proj for part in module.modules() if isinstance(part, Attention)}
-    return attention | {part.down_proj for part in module.modules() if isinstance(part, FeedForward)}
+    initialise(module, _Normal(None, of_last=0.0))

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.answers import Start
 from transformer_zoo.blocks.arguments import check_choice, check_flags, check_positive, check_sizes
 from transformer_zoo.kernels.norm import rms_norm
 
@@ -24,6 +25,13 @@ class LayerNorm(nn.Module):
         self.d_model, self.eps = d_model, eps
         self.weight = nn.Parameter(torch.ones(d_model)) if affine else None
         self.bias = nn.Parameter(torch.zeros(d_model)) if bias and affine else None
+
+    def init_weights(self, start: Start) -> None:
+        """Changes nothing at first."""
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, (self.d_model,), self.weight, self.bias, self.eps)
@@ -47,6 +55,10 @@ class RMSNorm(nn.Module):
         check_flags(unit_offset=unit_offset)
         self.eps, self.unit_offset = eps, unit_offset
         self.weight = nn.Parameter(torch.zeros(d_model) if unit_offset else torch.ones(d_model))
+
+    def init_weights(self, start: Start) -> None:
+        """Scales by 1 at first."""
+        nn.init.constant_(self.weight, 0.0 if self.unit_offset else 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.unit_offset:

@@ -6,10 +6,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.answers import Start
 from transformer_zoo.blocks.arguments import check_choice, check_sizes
 from transformer_zoo.blocks.embedding import token_ids
 from transformer_zoo.blocks.tables import Tables
 from transformer_zoo.kernels.derivatives import is_followed
+
+
+class Positions(nn.Module):
+    """How a stack is told the places of its tokens: by what is added to x, by a bias of all scores, or, as here, not.
+
+    A rotation of queries and keys belongs to an attention: `RotaryPositions`.
+    """
+
+    scores_by_place = False
+    """Whether it is called with places (B, Tq) and (B, Tk) for a bias (B, H, Tq, Tk): a cache then keeps places."""
+
+    def add(self, x: Tensor, start: int, positions: Tensor | None) -> Tensor:
+        """x (B, T, D) with its places: start, start + 1, ..., or the given positions (B, T)."""
+        return x
+
+
+class _Added(Positions):
+    """Vectors: `forward(n, positions)` gives them."""
+
+    def add(self, x: Tensor, start: int, positions: Tensor | None) -> Tensor:
+        """The sum of x and the vectors of its places."""
+        vectors: Tensor = self(start + x.size(1))[start:] if positions is None else self(1, positions)
+        return x + vectors.to(x.dtype)
+
 
 LAYOUTS = ("interleaved", "halves", "halves_inclusive")
 
@@ -39,7 +64,7 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
     return F.pad(waves, (0, d_model - waves.size(-1))).float()  # (..., D); a negative padding cuts
 
 
-class SinusoidalPositions(Tables):
+class SinusoidalPositions(Tables, _Added):
     """The paper's fixed positional encoding, `sinusoids`, for any length. The first position has place `offset`.
 
     Shapes: the first n positions -> (n, D), or positions (B, T) -> (B, T, D), to be added to the embedding. A negative
@@ -60,6 +85,11 @@ class SinusoidalPositions(Tables):
         """The first places, (table_size, D)."""
         return {"table": self._waves(torch.arange(self.table_size, device=device))}
 
+    def add(self, x: Tensor, start: int, positions: Tensor | None) -> Tensor:
+        """The sum of x and the waves of its places."""
+        self.bring_to(x.device)
+        return super().add(x, start, positions)
+
     def _waves(self, positions: Tensor) -> Tensor:
         return sinusoids(positions.double() + self.offset, self.d_model, layout=self.layout)
 
@@ -73,7 +103,7 @@ class SinusoidalPositions(Tables):
         return self._waves(torch.arange(n, device=self.table.device)).to(self.dtype)
 
 
-class LearnedPositions(nn.Module):
+class LearnedPositions(_Added):
     """One learned vector for each position up to `max_seq_len`, as in GPT and BERT.
 
     The first position has row `offset`; the rows before it are never used, and there because BART and OPT have them.
@@ -89,6 +119,10 @@ class LearnedPositions(nn.Module):
         check_sizes(offset=offset, least=0)
         self.max_seq_len, self.offset = max_seq_len, offset
         self.weight = nn.Parameter(torch.empty(max_seq_len + offset, d_model).normal_(std=d_model**-0.5))
+
+    def init_weights(self, start: Start) -> None:
+        """As embeddings start in the whole model."""
+        start.lookup(self.weight)
 
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Vectors of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""

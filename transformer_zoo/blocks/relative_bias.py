@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer_zoo.blocks.answers import Start
 from transformer_zoo.blocks.arguments import check_flags, check_sizes
+from transformer_zoo.blocks.positions import Positions
 from transformer_zoo.blocks.tables import Tables
 
 
@@ -29,13 +31,14 @@ def alibi_slopes(n_heads: int, *, device: torch.device | None = None) -> Tensor:
     return torch.tensor(slopes, device=device)
 
 
-class AlibiBias(Tables):
+class AlibiBias(Tables, Positions):
     """-slope * distance, nothing learned: attention with linear biases (Press et al. 2022, "Train Short, Test Long").
 
     Shapes: places (B, Tq) and (B, Tk) -> (B, H, Tq, Tk).
     """
 
     slopes: Tensor
+    scores_by_place = True
 
     def __init__(self, n_heads: int) -> None:
         super().__init__()
@@ -49,10 +52,11 @@ class AlibiBias(Tables):
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk), the same on both sides of a query."""
+        self.bring_to(queries.device)
         return -self.slopes[:, None, None] * distances(queries, keys).abs()[:, None]
 
 
-class RelativeBias(nn.Module):
+class RelativeBias(Positions):
     """A learned score for each head and bucket of distances (Raffel et al. 2020, "T5", section 2.1).
 
     Half of the buckets are one distance each; the others grow with the logarithm of it, up to `max_distance`, and the
@@ -69,6 +73,9 @@ class RelativeBias(nn.Module):
         ValueError: too few buckets for that, or a max_distance that those of one distance each already reach.
     """
 
+    scores_by_place = True
+    reads = writes = ()  # its vectors are heads wide
+
     def __init__(self, n_heads: int, *, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True) -> None:
         super().__init__()
         check_sizes(n_heads=n_heads, buckets=buckets, max_distance=max_distance)
@@ -81,6 +88,10 @@ class RelativeBias(nn.Module):
             )
         self.buckets, self.max_distance, self.bidirectional = buckets, max_distance, bidirectional
         self.weight = nn.Parameter(torch.empty(buckets, n_heads).normal_(std=0.02))
+
+    def init_weights(self, start: Start) -> None:
+        """As embeddings start in the whole model."""
+        start.lookup(self.weight)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk)."""

@@ -26,7 +26,6 @@ def residual(
     norm: Function,
     dropout: Function,
     norm_position: str = "post",
-    *,
     out_norm: Function | None = None,
 ) -> Tensor:
     """Post-norm: LayerNorm(x + Dropout(Sublayer(x))), sections 3.1 and 5.4 of the paper.
@@ -39,13 +38,13 @@ def residual(
     Raises:
         ValueError: norm_position is none of these, or there is no out_norm for "both".
     """
-    if check_norm_position(norm_position) == "post":
+    if norm_position == "post":
         return norm(x + dropout(sublayer(x)))
     normed = norm(x)
-    if norm_position == "pre_carried":
-        x = normed
-    if norm_position != "both":
+    if norm_position in ("pre", "parallel"):
         return x + dropout(sublayer(normed))
+    if check_norm_position(norm_position) == "pre_carried":
+        return normed + dropout(sublayer(normed))
     if out_norm is None:
         raise ValueError("norm_position 'both' needs an out_norm")
     return x + dropout(out_norm(sublayer(normed)))

@@ -183,6 +183,12 @@ class RotaryPositions(Tables):
         growth = self.scaling.growth if isinstance(self.scaling, YarnScaling) else 1.0
         return (angles.cos() * growth).float(), (angles.sin() * growth).float()
 
+    def turn(self, x: Tensor, start: int, positions: Tensor | None) -> Rotation:
+        """Of the places of x (B, T, D): start, start + 1, ..., or the given positions (B, T)."""
+        self.bring_to(x.device)
+        rotation: Rotation = self(start, start + x.size(1), positions)
+        return rotation
+
     def forward(self, start: int, stop: int, positions: Tensor | None = None) -> Rotation:
         """In float32, of places start to stop - 1, (T, R/2); or of the given positions (B, T), (B, 1, T, R/2)."""
         if positions is not None:

@@ -62,9 +62,9 @@ def describe(
         return
     rows = [(part, f"{count:,}") for part, count in found.parameters]
     rows.append(("total parameters", f"{found.total:,}"))
-    if found.forward_flops is not None:
-        rows.append((f"operations per token, forward, context {found.context:,}", f"{found.forward_flops:,}"))
-        rows.append(("operations per token, training", f"{3 * found.forward_flops:,}"))
+    each = "token of either side" if isinstance(config, EncoderDecoderConfig) else "token"
+    rows.append((f"operations per {each}, forward, context {found.context:,}", f"{found.forward_flops:,}"))
+    rows.append((f"operations per {each}, training", f"{3 * found.forward_flops:,}"))
     rows.append((f"weights, {dtype}", _size(found.weight_bytes)))
     kept = "" if config.sliding_window is None else ", those outside the window too"
     rows.append((f"cache of a text of {found.context:,} tokens{kept}, {dtype}", _size(found.cache_bytes)))

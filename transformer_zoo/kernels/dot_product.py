@@ -79,14 +79,14 @@ def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, options: O
         fused = torch.compiler.is_compiling() and options.softcap is None
         return (_fused if fused else formula)(queries, keys, values, options)
     on_cpu = queries.device.type == "cpu"
-    if on_cpu and _is_small_bfloat16(queries):
+    if on_cpu and queries.dtype == torch.bfloat16 and _is_narrow(queries):
         with torch.autocast("cpu", enabled=False):
             out = scaled_dot_product(queries.float(), keys.float(), values.float(), options)
         return out.to(queries.dtype)
     if options.softcap is not None or (on_cpu and _products_are_faster(queries, keys, options.dropout)):
         return _products(queries, keys, values, options)
     out = _fused(queries, keys, values, options)
-    if options.dropout:  # what was dropped is known to the kernel alone
+    if options.dropout or not torch.is_grad_enabled():  # what was dropped is known to the kernel alone
         return out
 
     def plain(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
@@ -95,10 +95,10 @@ def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, options: O
     return differentiable(out, plain, queries, keys, values, options.bias)
 
 
-def _is_small_bfloat16(queries: Tensor) -> bool:
+def _is_narrow(queries: Tensor) -> bool:
     """So narrow that a CPU which multiplies bfloat16 gains nothing by it, as for the projections around it."""
     width = queries.size(1) * queries.size(3)
-    return queries.dtype == torch.bfloat16 and cpu_has_bfloat16() and float32_is_as_fast(width**2)
+    return cpu_has_bfloat16() and float32_is_as_fast(width**2)
 
 
 _SHORT, _MEDIUM = 128 * 128, 512 * 512
@@ -106,9 +106,9 @@ _SHORT, _MEDIUM = 128 * 128, 512 * 512
 
 def _products_are_faster(queries: Tensor, keys: Tensor, dropout: float) -> bool:
     """On a CPU, whose fused kernel cannot drop weights, and in 16 bits has a slow gradient."""
-    longest = _MEDIUM if cpu_has_bfloat16() else _SHORT
-    is_slow = queries.dtype.itemsize < 4 and torch.is_grad_enabled()
-    return dropout > 0 or (is_slow and queries.size(2) * keys.size(2) <= longest)
+    if dropout > 0 or queries.dtype.itemsize >= 4 or not torch.is_grad_enabled():
+        return dropout > 0
+    return queries.size(2) * keys.size(2) <= (_MEDIUM if cpu_has_bfloat16() else _SHORT)
 
 
 def _products(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from transformer_zoo.blocks import KVCache, ProjectedMemory, StaticKVCache
+from transformer_zoo.blocks import KVCache, ProjectedMemory
 
 
 class DecoderCache:
@@ -24,8 +24,8 @@ class DecoderCache:
 
     @property
     def static(self) -> bool:
-        """Whether the layers have a `StaticKVCache`."""
-        return isinstance(self.layers[0], StaticKVCache)
+        """Whether it has the same shapes at every step, as a `StaticKVCache`."""
+        return self.layers[0].static
 
     @property
     def length(self) -> int:
@@ -66,6 +66,5 @@ class DecoderCache:
         self._before = None if self._before is None else self._before.index_select(0, rows)
         self.places = None if self.places is None else self.places.index_select(0, rows)
         self.memories = [
-            None if m is None else ProjectedMemory(m.keys.index_select(0, rows), m.values.index_select(0, rows))
-            for m in self.memories
+            memory and ProjectedMemory(*(part.index_select(0, rows) for part in memory)) for memory in self.memories
         ]

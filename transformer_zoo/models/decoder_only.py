@@ -3,6 +3,8 @@
 Shapes: B batch, T tokens, D width (`d_model`), V vocabulary.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -10,18 +12,27 @@ from transformer_zoo.blocks import (
     Linear,
     NgramEmbedding,
     TokenEmbedding,
+    check_answers,
     init_gpt2,
     init_zero_out,
     key_mask,
     token_ids,
 )
+from transformer_zoo.blocks.answers import flops_of_parts
 from transformer_zoo.config import DecoderConfig
+from transformer_zoo.models.building import build_decoder
 from transformer_zoo.models.cache import DecoderCache
-from transformer_zoo.models.stacks import Decoder
 
 
 class DecoderOnly(nn.Module):
     """Tokens in, logits for each next token out; causality is built in."""
+
+    kind = "a decoder-only model"
+    stacks = ("decoder",)
+    labels: ClassVar[dict[str, str]] = {
+        "embedding": "token embedding", "ngram_embedding": "n-gram embedding", "embedding_in": "embedding to d_model",
+        "embedding_out": "d_model to embedding", "head": "head",
+    }  # fmt: skip
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -36,14 +47,23 @@ class DecoderOnly(nn.Module):
         self.ngram_embedding = (
             NgramEmbedding(config.d_model, config.ngrams, config.ngram_rows) if config.ngrams > 1 else None
         )
-        self.decoder = Decoder(config, config.n_layers, cross_attention=False)
+        self.decoder = build_decoder(config, config.n_layers, cross_attention=False)
         self.head = None if config.tie_embeddings else Linear(width, rows, bias=False)
+        # An embedding narrower than the model does not meet the residual stream, nor does the head.
+        outer = ("embedding", "head") if config.d_embedding is None else ("embedding_out",)
+        self.reads, self.writes = (*outer, "ngram_embedding", "decoder"), ("embedding_in", "decoder")
+        check_answers(self)
         if config.init == "gpt2":
             init_gpt2(self, config.n_layers)
         else:
             init_zero_out(self)
             if self.head is not None:
                 nn.init.zeros_(self.head.weight)
+
+    def flops(self, n_keys: int) -> int:
+        """Operations for one token that attends to `n_keys`, its logits included."""
+        tied = 2 * self.head_weight.numel() if self.head is None else 0
+        return flops_of_parts(self, n_keys) + tied
 
     def forward(
         self,
@@ -83,7 +103,7 @@ class DecoderOnly(nn.Module):
         ids = token_ids(ids)
         n = ids.size(1)
         n_keys = n if cache is None else cache.layers[0].n_visible(n)
-        allowed = key_mask(mask, (ids.size(0), n_keys), name="mask")  # (B, 1, 1, Tk)
+        allowed = None if mask is None else key_mask(mask, (ids.size(0), n_keys), name="mask")  # (B, 1, 1, Tk)
         if documents is not None and cache is not None:
             raise ValueError("documents are for whole sequences: they cannot be given with a cache")
         if positions is None and mask is not None:

@@ -4,6 +4,7 @@ Shapes: B batch, Ts source tokens, Tt target tokens, D width (`d_model`), V targ
 """
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +12,17 @@ from torch import Tensor, nn
 from transformer_zoo.blocks import (
     Linear,
     TokenEmbedding,
+    check_answers,
     check_mask,
     combine_masks,
     init_xavier,
     key_mask,
     token_ids,
 )
+from transformer_zoo.blocks.answers import flops_of_parts
 from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.models.building import build_decoder, build_encoder
 from transformer_zoo.models.cache import DecoderCache
-from transformer_zoo.models.stacks import Decoder, Encoder
 
 
 class EncoderDecoder(nn.Module):
@@ -28,16 +31,24 @@ class EncoderDecoder(nn.Module):
     A target starts with `config.bos_id`; the logits at place t are for the token at place t + 1. Causality is built in.
     """
 
+    kind = "an encoder-decoder"
+    stacks = ("encoder", "decoder")
+    reads = (*stacks, "embedding", "source_embedding", "target_embedding", "head")
+    writes = stacks
+    labels: ClassVar[dict[str, str]] = {
+        "embedding": "token embedding", "source_embedding": "source embedding", "target_embedding": "target embedding",
+        "head": "head",
+    }  # fmt: skip
     logit_bias: Tensor | None
 
     def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config, config.n_encoder_layers)
+        self.encoder = build_encoder(config, config.n_encoder_layers)
         decoder_config = replace(
             config, n_heads=config.n_decoder_heads or config.n_heads, d_ff=config.decoder_d_ff or config.d_ff
         )
-        self.decoder = Decoder(decoder_config, config.n_decoder_layers)
+        self.decoder = build_decoder(decoder_config, config.n_decoder_layers, cross_attention=True)
         init_xavier(self)
         # One name for each weight: a matrix that is shared is registered once.
         self.embedding: TokenEmbedding | None = None
@@ -53,6 +64,12 @@ class EncoderDecoder(nn.Module):
             self.head = Linear(config.d_model, config.target_size, bias=False)
             nn.init.normal_(self.head.weight, std=config.d_model**-0.5)
         self.register_buffer("logit_bias", torch.zeros(config.target_size) if config.logit_bias else None)
+        check_answers(self)
+
+    def flops(self, n_keys: int) -> int:
+        """Operations for one token of the source and one of the target, each with `n_keys`, its logits included."""
+        tied = 2 * self.head_weight.numel() if self.head is None else 0
+        return flops_of_parts(self, n_keys) + tied
 
     def _new_embedding(self, vocab_size: int) -> TokenEmbedding:
         config = self.config

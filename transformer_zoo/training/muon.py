@@ -41,7 +41,7 @@ class Muon(Optimizer):
     at a time and always in bfloat16, slow on a CPU that has no such instructions; here those of one shape go together.
 
     Args:
-        params: matrices, or groups of them.
+        params: matrices (..., R, C), or groups of them.
         lr: learning rate, as for Adam.
         momentum: decay of the gradients' running mean.
         ns_steps: of the iteration.
@@ -79,8 +79,10 @@ class Muon(Optimizer):
         momenta = [self._momentum(p) for p in matrices]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        scale = 0.2 * max(matrices[0].shape) ** 0.5
-        steps = orthogonalize(torch.stack(updates).to(self.dtype), self.ns_steps).to(matrices[0].dtype)
+        shape = matrices[0].shape
+        scale = 0.2 * max(shape[-2:]) ** 0.5
+        stacked = torch.stack(updates).to(self.dtype).view(-1, *shape[-2:])
+        steps = orthogonalize(stacked, self.ns_steps).to(matrices[0].dtype).view(-1, *shape)
         torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(matrices, list(steps), alpha=-group["lr"] * scale)
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
+from transformer_zoo.blocks import matrices
 from transformer_zoo.training.config import OptimizerConfig
 from transformer_zoo.training.muon import MOMENTUM, NS_STEPS, Muon
 
@@ -73,8 +74,7 @@ class Optimizers:
 
 def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
     """Those of the layers, which Muon takes: their projections."""
-    found = {name: p for name, p in model.named_parameters() if p.requires_grad and p.ndim == 2}
-    return [p for name, p in found.items() if name.endswith("_proj.weight")]
+    return [matrix for matrix in dict.fromkeys(matrices(model)) if matrix.requires_grad]
 
 
 def make_optimizer(
@@ -83,7 +83,8 @@ def make_optimizer(
     """The optimizer of a model, with torch's fused kernel for Adam, which CPU and CUDA both have.
 
     Weight decay goes to parameters of two or more dimensions; norms and biases have one. Muon takes the matrices of the
-    layers, and iterates in `dtype`; embeddings, which are updated row by row, and the output projection stay with Adam.
+    layers, as these say themselves, and iterates in `dtype`; embeddings, which are updated row by row, and the output
+    projection stay with Adam.
 
     Args:
         model: What it updates.

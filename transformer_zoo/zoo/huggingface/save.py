@@ -37,7 +37,7 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
         UserError: no family, or not the wanted one, has a counterpart of some of the configuration's fields, named.
     """
     check_model(model, "to_huggingface")
-    config, state = rewrite(model.config, model.state_dict())
+    config, state = rewrite(model)
     try:
         chosen, theirs = choose(config, family)
     except UserError:
@@ -89,8 +89,13 @@ def their_tensors(family: Family, config: Config, state: Mapping[str, Tensor]) -
         family: what the names are of.
         config: of a model that has all tensors of theirs.
         state: our tensors.
+
+    Raises:
+        UserError: there are tensors that a model of this configuration does not have.
     """
     wanted = build_empty(config, dtype=_dtype(state)).state_dict()
+    if extra := sorted(state.keys() - wanted.keys()):
+        raise UserError(f"{extra[0]} is not of the model that its configuration describes: it cannot be exported")
     parts: dict[str, list[tuple[Tensor, Weight]]] = defaultdict(list)
     for name, like in wanted.items():
         theirs, form = family.weight(name, config)
