@@ -11,8 +11,8 @@ from transformer_zoo.files import write_json
 from transformer_zoo.tokenizers.families import FAMILIES, Side, Vocabulary, family_of, unknown_language
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.kinds.huggingface import HuggingFaceTokenizer
-from transformer_zoo.tokenizers.pieces import Blanks
 from transformer_zoo.tokenizers.saved import write_files
+from transformer_zoo.tokenizers.tokenizer import Spelling
 from transformer_zoo.tokenizers.translation import TranslationTokenizer
 
 _USUAL = {"pad": "<pad>", "unk": "<unk>", "bos": "<s>", "eos": "</s>", "sep": "", "cls": "", "mask": ""}
@@ -56,7 +56,7 @@ class ImportedSide(HuggingFaceTokenizer):
         return super().decode(ids).replace("▁", " ").strip()
 
     @cached_property
-    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+    def spelling(self) -> Spelling:
         spelled, blanks = self.vocabulary.spelling
         return {i: text for i, text in spelled.items() if i not in self._hidden}, blanks
 

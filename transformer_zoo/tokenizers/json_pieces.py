@@ -12,8 +12,8 @@ from tokenizers import Tokenizer as FastTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.byte_level import byte_level, bytes_of
 from transformer_zoo.tokenizers.files import TokenizerFiles
-from transformer_zoo.tokenizers.pieces import Blanks, Pieces
-from transformer_zoo.tokenizers.tokenizer import check_unicode
+from transformer_zoo.tokenizers.pieces import Pieces
+from transformer_zoo.tokenizers.tokenizer import Blanks, Spelling, check_unicode
 
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -57,7 +57,7 @@ class JsonPieces(Pieces):
         return tuple(row.ids[:n])
 
     @cached_property
-    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+    def spelling(self) -> Spelling:
         decoder = self.tokenizer.decoder
         fields = {"decoders": []} if decoder is None else json.loads(decoder.__getstate__())
         spell, blanks = _speller(fields.get("decoders", [fields]))

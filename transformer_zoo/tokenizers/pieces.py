@@ -2,19 +2,15 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import sentencepiece as spm
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.normalization import stand_ins
-from transformer_zoo.tokenizers.tokenizer import Tokenizer, check_unicode
-
-# Between the bytes of tokens: nothing; nothing, and the text's first blank is left out; a blank.
-Blanks = Literal["kept", "first dropped", "between"]
+from transformer_zoo.tokenizers.tokenizer import Spelling, Tokenizer, check_unicode
 
 
 class Pieces(ABC):
@@ -38,7 +34,7 @@ class Pieces(ABC):
 
     @cached_property
     @abstractmethod
-    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+    def spelling(self) -> Spelling:
         """Bytes of each id that stands for text, and what becomes of the blanks around it.
 
         Raises:
@@ -106,7 +102,7 @@ class SentencePieces(Pieces):
         return self.ids.get(mark, self._unk_id)
 
     @cached_property
-    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+    def spelling(self) -> Spelling:
         model, spelled = self.model, {}
         unknown = model.id_to_piece(model.unk_id())
         for token, i in self.ids.items():
@@ -130,45 +126,18 @@ def read_sentencepiece(model: bytes, path: Path) -> spm.SentencePieceProcessor:
 
 
 class PiecesTokenizer(Tokenizer):
-    """A tokenizer that has a vocabulary of pieces.
-
-    Attributes:
-        vocabulary: The pieces.
-        starts: Ids after which a text begins.
-    """
+    """A tokenizer that has a vocabulary of pieces."""
 
     vocabulary: Pieces
 
-    @cached_property
-    def starts(self) -> Collection[int | None]:
-        return (self.bos_id,)
-
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self.vocabulary.encode_batch(texts)
-
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """UTF-8 of the ids; special tokens, and numbers that are no token, give nothing.
-
-        Where the vocabulary writes a blank before the first word (SentencePiece), the one at the start is left out.
-        """
-        spelled, blanks = self.spelling
-        parts, is_first, starts = [], True, self.starts
-        for i in ids:
-            part = spelled.get(i, b"")
-            if is_first and blanks == "first dropped":
-                part = part.removeprefix(b" ")
-            elif not is_first and part and blanks == "between":
-                part = b" " + part
-            parts.append(part)
-            is_first = i in starts
-        return b"".join(parts)
 
     def decode(self, ids: Sequence[int]) -> str:
         return super().decode(ids).translate(self.vocabulary.stand_ins)
 
     @cached_property
-    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
-        """As the vocabulary has it."""
+    def spelling(self) -> Spelling:
         return self.vocabulary.spelling
 
     @cached_property

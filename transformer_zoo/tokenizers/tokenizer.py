@@ -1,10 +1,10 @@
 """What a tokenizer is, whatever its kind: text to ids and back."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ PLAIN = {"clean_up_tokenization_spaces": False, "model_max_length": int(1e30)}
 """In tokenizer_config.json: blanks before punctuation stay, and nothing is cut."""
 Ids = NDArray[Any]
 
+# Between the bytes of tokens: nothing; nothing, and the text's first blank is left out; a blank.
+Blanks = Literal["kept", "first dropped", "between"]
+Spelling = tuple[Mapping[int, bytes], Blanks]
+
 # `transformers` builds the tokenizer of such a model by itself, whatever tokenizer.json says.
 _OWN_PRE_TOKENIZER = ("qwen2",)
 
@@ -38,8 +42,8 @@ class SideLines(NamedTuple):
 class Tokenizer(Saved):
     """Text to ids and back: that of a language model, or of one side of a translation.
 
-    A kind says `make`, `decode_bytes`, and one of `encode_array` and `encode_batch`; all else is the same for all, and
-    can be said better.
+    A kind says `make`, one of `encode_array` and `encode_batch`, and `spelling` or `decode_bytes`; all else is the same
+    for all, and can be said better.
 
     Attributes:
         reads: Settings that have an effect on this kind.
@@ -103,10 +107,35 @@ class Tokenizer(Saved):
         """Ids of a text, without end-of-text. Raises UserError as `encode_array`."""
         return self.encode_array(text).tolist()  # type: ignore[no-any-return]
 
-    @abstractmethod
+    @cached_property
+    def spelling(self) -> Spelling:
+        """Bytes of each id that stands for text, and what becomes of the blanks around it."""
+        raise NotImplementedError(f"{type(self).__name__} has neither spelling nor decode_bytes")
+
+    @cached_property
+    def starts(self) -> Collection[int | None]:
+        """Ids after which a text begins."""
+        return (self.bos_id,)
+
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """UTF-8 of the ids; the last character may be cut. More ids only ever add bytes at the end, which depend on no
-        id but the one before."""
+        """UTF-8 of the ids; the last character may be cut. Special tokens, and numbers that are no token, give nothing.
+
+        More ids only ever add bytes at the end, which depend on no id but the one before. Where the vocabulary writes a
+        blank before the first word (SentencePiece), the one at the start is left out.
+        """
+        spelled, blanks = self.spelling
+        if blanks == "kept":
+            return b"".join([spelled.get(i, b"") for i in ids])
+        parts, is_first, starts = [], True, self.starts
+        for i in ids:
+            part = spelled.get(i, b"")
+            if is_first and blanks == "first dropped":
+                part = part.removeprefix(b" ")
+            elif not is_first and part and blanks == "between":
+                part = b" " + part
+            parts.append(part)
+            is_first = i in starts
+        return b"".join(parts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; bytes that are no UTF-8 become the replacement character."""
@@ -135,7 +164,7 @@ class Tokenizer(Saved):
         return [self.decode_bytes([i]).decode("utf-8", "backslashreplace") for i in range(self.vocab_size)]
 
     def fast(self) -> FastTokenizer:
-        """The same in the `tokenizers` library. UserError where there is none."""
+        """The same in the `tokenizers` library, but for its special tokens. UserError where there is none."""
         raise UserError(f"{self.name}: transformers has no counterpart of this tokenizer")
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
@@ -155,6 +184,7 @@ class Tokenizer(Saved):
         fast, folder = self.fast(), Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         token = None if self.eos_id is None else fast.id_to_token(self.eos_id)
+        fast.add_special_tokens([] if token is None else [token])
         special = {} if token is None else {"eos_token": token, "bos_token": token}
         write_text(folder / "tokenizer.json", fast.to_str(pretty=True))
         about = {"tokenizer_class": "PreTrainedTokenizerFast", **special, **PLAIN}

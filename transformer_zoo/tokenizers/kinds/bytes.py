@@ -1,6 +1,7 @@
 """Each byte is a token."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -8,7 +9,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.tokenizers.byte_level import ALPHABET, byte_level
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
-from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Tokenizer, utf8
+from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Spelling, Tokenizer, utf8
 
 
 class ByteTokenizer(Tokenizer):
@@ -24,12 +25,11 @@ class ByteTokenizer(Tokenizer):
     def encode_array(self, text: str) -> Ids:
         return np.frombuffer(utf8(text), np.uint8)
 
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        return b"".join(bytes([i]) if i < 256 else END_OF_TEXT.encode() for i in ids)
+    @cached_property
+    def spelling(self) -> Spelling:
+        return {**{i: bytes([i]) for i in range(256)}, 256: END_OF_TEXT.encode()}, "kept"
 
     def fast(self) -> FastTokenizer:
         """A byte-level BPE without merges."""
         vocabulary = {character: byte for byte, character in enumerate(ALPHABET)}
-        fast = byte_level({**vocabulary, END_OF_TEXT: 256}, [])
-        fast.add_special_tokens([END_OF_TEXT])
-        return fast
+        return byte_level({**vocabulary, END_OF_TEXT: 256}, [])

@@ -1,6 +1,6 @@
 """Each character is a token."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Self
 
 import numpy as np
@@ -30,7 +30,7 @@ class CharacterTokenizer(Tokenizer):
         if not len(codes) or len(set(characters)) != len(characters):
             raise UserError("characters: the vocabulary is empty or has a character twice")
         self.characters, self.end_of_text = characters, end_of_text
-        self._bytes = [*map(utf8, characters), *([END_OF_TEXT.encode()] * end_of_text)]
+        self.spelling = dict(enumerate([*map(utf8, characters), *([END_OF_TEXT.encode()] * end_of_text)])), "kept"
         self._table = np.full(int(codes.max()) + 2, -1, np.int32)  # the last entry stands for all characters above
         self._table[codes] = np.arange(len(codes))
         self.eos_id = len(codes) if end_of_text else None
@@ -55,9 +55,6 @@ class CharacterTokenizer(Tokenizer):
             )
         return ids
 
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        return b"".join(self._bytes[i] for i in ids)
-
     def fast(self) -> FastTokenizer:
         """Words of one character."""
         words = {character: i for i, character in enumerate(self.characters)}
@@ -66,7 +63,6 @@ class CharacterTokenizer(Tokenizer):
         fast = FastTokenizer(models.WordLevel(words))
         fast.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
         fast.decoder = decoders.Fuse()
-        fast.add_special_tokens([END_OF_TEXT] if self.eos_id is not None else [])
         return fast
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.byte_level import all_merges
 from transformer_zoo.tokenizers.normalization import Normalization, normalized, normalizing
-from transformer_zoo.tokenizers.pieces import Blanks, PiecesTokenizer, SentencePieces
+from transformer_zoo.tokenizers.pieces import PiecesTokenizer, SentencePieces
 from transformer_zoo.tokenizers.sampling import PieceSampler
 from transformer_zoo.tokenizers.settings import (
     BOS_ID,
@@ -28,7 +28,7 @@ from transformer_zoo.tokenizers.settings import (
     TokenizerSettings,
     TranslationTokenizerSettings,
 )
-from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, UNKNOWN, SideLines, Tokenizer, check_unicode
+from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, UNKNOWN, SideLines, Spelling, Tokenizer, check_unicode
 
 _SPECIAL: dict[str, Any] = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
 
@@ -187,10 +187,10 @@ class SentencePieceTokenizer(PiecesTokenizer):
         return PieceSampler(self._model)
 
     @cached_property
-    def spelling(self) -> tuple[dict[int, bytes], Blanks]:
+    def spelling(self) -> Spelling:
         """Of text, which keeps the blank at its start, the end can be seen, and of a line, what was unknown."""
         spelled, blanks = self.vocabulary.spelling
-        return spelled | ({EOS_ID: END_OF_TEXT.encode()} if blanks == "kept" else {UNK_ID: UNKNOWN}), blanks
+        return {**spelled, **({EOS_ID: END_OF_TEXT.encode()} if blanks == "kept" else {UNK_ID: UNKNOWN})}, blanks
 
     def fast(self) -> FastTokenizer:
         """The same pieces, of a tokenizer for text."""

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.byte_level import all_merges, byte_level, in_alphabet
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
-from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Tokenizer, utf8
+from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Spelling, Tokenizer, utf8
 
 _MERGES = "merges.tiktoken"
 
@@ -61,14 +61,11 @@ class TiktokenTokenizer(Tokenizer):
         utf8(text)
         return self.encoding.encode_to_numpy(text, disallowed_special=())
 
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """UTF-8 of the ids; the few numbers that some encodings leave unused give nothing."""
-        return b"".join(self._bytes.get(i, b"") for i in ids)
-
     @cached_property
-    def _bytes(self) -> dict[int, bytes]:
+    def spelling(self) -> Spelling:
+        """Of all but the few numbers that some encodings leave unused."""
         special = {i: token.encode() for token, i in self.encoding._special_tokens.items()}
-        return {rank: piece for piece, rank in self.encoding._mergeable_ranks.items()} | special
+        return {rank: piece for piece, rank in self.encoding._mergeable_ranks.items()} | special, "kept"
 
     def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Name, pattern and special tokens; the merges in tiktoken's own format."""

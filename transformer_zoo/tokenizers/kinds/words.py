@@ -73,5 +73,4 @@ class WordTokenizer(Tokenizer):
         )
         between = [decoders.Replace(Regex("^"), " "), decoders.Fuse(), decoders.Replace(Regex(" ?\n ?"), "\n")]
         fast.decoder = decoders.Sequence([*between, decoders.Strip(" ", 1, 0)])
-        fast.add_special_tokens([END_OF_TEXT] if self.eos_id is not None else [])
         return fast
