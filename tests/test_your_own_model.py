@@ -39,7 +39,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(source: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("your_own_model", source)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -135,7 +136,12 @@ def test_lightning_trains_it(page: ModuleType, tmp_path: Path) -> None:
     task = Task()
     before = loss_of(page, task.task.model)
     trainer = lightning.Trainer(
-        max_epochs=5, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, default_root_dir=tmp_path
+        max_epochs=5,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
     )
     trainer.fit(task, torch.utils.data.DataLoader(texts(), batch_size=4))  # type: ignore[arg-type]
     assert loss_of(page, task.task.model) < before - 0.5
@@ -191,7 +197,8 @@ def test_peft_adapts_it(page: ModuleType) -> None:
     model = new_decoder(page)
     adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj", "v_proj"], r=4))
     trained = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
-    assert trained and all("lora_" in name and ("q_proj" in name or "v_proj" in name) for name in trained)
+    assert trained
+    assert all("lora_" in name and ("q_proj" in name or "v_proj" in name) for name in trained)
     before = loss_of(page, adapted)
     optimizer = torch.optim.AdamW((weight for weight in adapted.parameters() if weight.requires_grad), lr=1e-2)
     batch = {name: torch.stack([text[name] for text in texts()]) for name in ("inputs", "labels")}
