@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from transformer_zoo.generation.inference import LOOK_EVERY
+from transformer_zoo.inference.modes import LOOK_EVERY
 
 GPU = torch.device("meta")
 

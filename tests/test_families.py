@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import transformer_zoo as tz
+from tests.flat import generate
 from tests.models.helpers import small_gpt, small_model
 from transformer_zoo import DecoderOnly, EncoderDecoder, UserError
-from transformer_zoo.generation import beam_search
-from transformer_zoo.models import check_decoder_only, check_encoder_decoder
+from transformer_zoo.models import DecodingModel, check_decoder_only, check_encoder_decoder
 
 
 def functions() -> Iterator[tuple[str, Callable[..., Any], str, type]]:
-    """Name, function, parameter and family of everything public that takes a model of one family."""
+    """Name, function, parameter and kind of model of everything public that takes one kind."""
     for info in pkgutil.walk_packages(tz.__path__, "transformer_zoo."):
         if "__main__" in info.name or any(part.startswith("_") for part in info.name.split(".")):
             continue
@@ -27,7 +27,7 @@ def functions() -> Iterator[tuple[str, Callable[..., Any], str, type]]:
             if name.startswith("_") or getattr(thing, "__module__", None) != info.name or not callable(thing):
                 continue
             for parameter in signature(thing):
-                for family in (DecoderOnly, EncoderDecoder):
+                for family in (DecoderOnly, EncoderDecoder, DecodingModel):
                     if parameter.annotation in (family, family.__name__):
                         yield f"{info.name}.{name}", thing, parameter.name, family
 
@@ -40,13 +40,15 @@ def signature(thing: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 FOUND = list(functions())
-# A run is read by its own loader, which refuses the other family; a reader is made by `generate`, which has asked.
-INSIDE = {"Run", "TextRun", "Reader"}
+# A run is read by its own loader, which refuses the other family; the others are called by functions that have asked.
+INSIDE = {"Run", "TextRun", "Engine", "TranslationCodec", "PromptCodec", "codec_of", "evaluating", "encode_prompt"}
+INSIDE |= {"processors", "check_never", "forced_tokens", "check_draft", "highest_logits"}
+INSIDE |= {"next_scores", "generate_plainly"}  # which show what is done, and nothing else
 
 
 def test_the_search_finds_them() -> None:
     names = {name.rpartition(".")[2] for name, *_ in FOUND}
-    assert {"generate", "generate_stream", "write", "first_token", "encode_prompt", "beam_search", "score"} <= names
+    assert {"generate", "generate_stream", "write", "first_token", "beam_search", "score", "score_ids"} <= names
     assert {"translate", "translate_n_best", "text_score", "GptObjective"} <= names
 
 
@@ -61,9 +63,11 @@ def test_the_other_family_is_refused(found: tuple[str, Callable[..., Any], str, 
     name, function, model_name, family = found
     if name.rpartition(".")[2] in INSIDE:
         return
-    other = small_model() if family is DecoderOnly else small_gpt()
-    wanted = "decoder-only model" if family is DecoderOnly else "encoder-decoder"
-    for wrong in (other, torch.nn.Linear(2, 2), None, "gpt2"):
+    others = {DecoderOnly: small_model, EncoderDecoder: small_gpt, DecodingModel: object}
+    wanted = {DecoderOnly: "decoder-only model", EncoderDecoder: "encoder-decoder", DecodingModel: "DecoderOnly"}[
+        family
+    ]
+    for wrong in (others[family](), torch.nn.Linear(2, 2), None, "gpt2"):
         required = [p for p in signature(function) if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
         given = {p.name: [["a"]] for p in required} | {model_name: wrong}
         by_place = [given.pop(p.name) for p in required if p.kind is p.POSITIONAL_ONLY]
@@ -86,9 +90,9 @@ def test_what_takes_both_says_so(function: Callable[[Any], object]) -> None:
 
 def test_a_draft_of_the_other_family() -> None:
     with pytest.raises(UserError, match="give quantize"):
-        tz.generate(small_gpt(), [[1]], draft=small_model())  # type: ignore[arg-type]
+        generate(small_gpt(), [[1]], draft=small_model())
     with pytest.raises(UserError, match="give quantize"):
-        beam_search(small_model(), torch.tensor([[4, 3]]), draft=small_gpt())  # type: ignore[arg-type]
+        generate(small_model(), [[4, 3]], draft=small_gpt())
 
 
 def test_the_arguments_of_the_other_family() -> None:

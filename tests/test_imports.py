@@ -24,7 +24,7 @@ BELOW: dict[str, set[str]] = {
     "models": {"errors", "config", "kernels", "blocks"},
     "zoo": {"errors", "words", "files", "checksums", "config", "blocks", "models"},
     "tokenizers": {"errors", "characters", "files", "checksums"},
-    "generation": {"errors", "threads", "characters", "config", "blocks", "models", "tokenizers"},
+    "inference": {"errors", "threads", "characters", "config", "kernels", "blocks", "models", "tokenizers"},
     "data": {"errors", "characters", "commandline", "files", "checksums", "config", "tokenizers"},
     "training": {
         "errors",
@@ -50,7 +50,7 @@ BELOW: dict[str, set[str]] = {
         "models",
         "tokenizers",
         "data",
-        "generation",
+        "inference",
     },
     "cli": {
         "errors",
@@ -63,7 +63,7 @@ BELOW: dict[str, set[str]] = {
         "models",
         "zoo",
         "tokenizers",
-        "generation",
+        "inference",
         "data",
         "training",
         "evaluation",

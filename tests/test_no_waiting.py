@@ -12,12 +12,13 @@ from torch import Tensor
 
 import transformer_zoo as tz
 from tests.architectures import ARCHITECTURES, TEXT, TRANSLATION, Config, text_batches, translation_batches
+from tests.flat import beam_search, generate, taken
 from tests.pretended import GPU, Watch, pretend
-from transformer_zoo import DecoderOnly, EncoderDecoder
-from transformer_zoo.generation import Hypothesis, beam, beam_search, generate
-from transformer_zoo.generation.reader import Reader
-from transformer_zoo.generation.sampling import Sampling
-from transformer_zoo.generation.search import Search
+from transformer_zoo import DecoderOnly, EncoderDecoder, Sampling
+from transformer_zoo.inference import Hypothesis, Steps, beam, processors
+from transformer_zoo.inference.engine import Engine
+from transformer_zoo.inference.sampling import Chooser
+from transformer_zoo.inference.search import Search
 from transformer_zoo.training import loop
 from transformer_zoo.training.config import RunConfig, TrainingConfig
 from transformer_zoo.training.gpt import GptObjective
@@ -103,7 +104,7 @@ def test_writing_is_looked_at_now_and_then(name: str, how: dict[str, Any], monke
         looks.append(len(chosen))
         return [[5] * len(tokens) for tokens in chosen]
 
-    monkeypatch.setattr(sys.modules["transformer_zoo.generation.generate"], "look", look)
+    monkeypatch.setattr(sys.modules["transformer_zoo.inference.generation"], "look", look)
     pretend(monkeypatch)
     with GPU:
         model = build(TEXT[name])
@@ -113,8 +114,8 @@ def test_writing_is_looked_at_now_and_then(name: str, how: dict[str, Any], monke
         answers = generate(model, [[1, 2, 3], [4]], **options, **how)
     assert answers == [[5] * 5] * 2
     assert looks == [3, 2]
-    # The prompts, their padding, what is never to be written, the prompts' tokens; and once what was looked at.
-    assert watch.crossings.total() == 3 + ("repetition_penalty" in how) + 1
+    # The prompts and their padding, to be read and for the rules; what is never to be written; the answers.
+    assert watch.crossings.total() == 2 + 2 + 1 + 1
 
 
 @pytest.mark.parametrize(("name", "width"), [*((name, 4) for name in TRANSLATION), ("translation, paper", 1)])
@@ -122,7 +123,7 @@ def test_a_search_is_looked_at_now_and_then(name: str, width: int, monkeypatch: 
     steps: list[int] = []
 
     def narrow(search: Search) -> list[int]:
-        steps.append(search.tokens.size(2) - 1)
+        steps.append(search.tokens.size(2))
         return [search.tokens.size(1) if len(steps) < 3 else 0] * len(search.tokens)
 
     def finished(search: Search, rows: list[int]) -> list[list[Hypothesis]]:
@@ -136,14 +137,12 @@ def test_a_search_is_looked_at_now_and_then(name: str, width: int, monkeypatch: 
     with GPU:
         model = build(config).eval()
     assert isinstance(model, EncoderDecoder)
-    batch = translation_batches(config)[0].to(GPU)
     with Watch() as watch:
-        found = beam_search(
-            model, batch.source, batch.source_mask, beam=width, prefix=[[5], [], [5, 6]], scored=width > 1
-        )
+        found = beam_search(model, [[4, 5, 3], [4, 3], [3]], beam=width, prefix=[[5], [], [5, 6]])
     assert [hypotheses[0].tokens for hypotheses in found] == [[5]] * 3
     assert steps == [3, 6, 9]
-    assert watch.crossings.total() == 4  # limits, their most lenient penalties, prefixes, what is never written
+    # Sources and their padding, openings, most lenient penalties, limits, prefixes and their padding, what is special.
+    assert watch.crossings.total() == 8
 
 
 @pytest.mark.parametrize("ask", [
@@ -179,15 +178,16 @@ def test_a_real_gpu_writes_on_by_itself(how: dict[str, Any]) -> None:
     with device:
         model = build(TEXT["gpt, grouped"]).eval()
     assert isinstance(model, DecoderOnly)
-    sampling, generators = Sampling(**how), [torch.Generator(device).manual_seed(i) for i in range(2)]
-    seen = torch.zeros(2, model.config.vocab_size, dtype=torch.bool, device=device)
+    prompts, generators = [[1, 2, 3], [4]], [torch.Generator(device).manual_seed(i) for i in range(2)]
+    sampling, texts = taken(Sampling, {**how}), torch.tensor([[1, 2, 3], [-1, -1, 4]], device=device)
     with torch.inference_mode():
-        reader = Reader(model, longest=17, stride=4, static=True, never=[7])
-        chosen = sampling.choose(reader.read([[1, 2, 3], [4]])[:, 0], generators, seen)
-        chosen = sampling.choose(reader.go_on(chosen)[:, 0], generators, seen)  # captured
+        chooser = Chooser(sampling, processors(sampling, model, [7]), generators, texts)
+        engine = Engine(model, prompts, 17, Steps(stride=4, static=True))
+        chosen = chooser.choose(engine.read(prompts)[:, 0])
+        chosen = chooser.choose(engine.go_on(chosen)[:, 0])  # captured
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(8):
-                chosen = sampling.choose(reader.go_on(chosen)[:, 0], generators, seen)
+                chosen = chooser.choose(engine.go_on(chosen)[:, 0])
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -45,7 +45,7 @@ def test_what_there_is_can_be_looked_up(root: Path) -> None:
         tz.training.no_such_name  # noqa: B018
 
 
-@pytest.mark.parametrize("room", ["blocks", "models", "tokenizers", "zoo", "generation", "data", "evaluation"])
+@pytest.mark.parametrize("room", ["blocks", "models", "tokenizers", "zoo", "inference", "data", "evaluation"])
 def test_public_names_can_be_imported_and_are_documented(room: str) -> None:
     names = public(room)
     assert names

@@ -9,23 +9,26 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import BeamSearch, DecoderConfig, EncoderDecoderConfig, Sampling
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo import create_model, get_config, list_models
 
 if TYPE_CHECKING:
-    from transformer_zoo.generation import generate, generate_stream
-    from transformer_zoo.models import DecoderOnly, EncoderDecoder, pack, quantize
+    from transformer_zoo.inference import beam_search, generate, generate_stream, pack, quantize
+    from transformer_zoo.models import DecoderOnly, EncoderDecoder
     from transformer_zoo.training.checkpoint import load_run
     from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
 __version__ = "0.1.0"
 __all__ = [
+    "BeamSearch",
     "DecoderConfig",
     "DecoderOnly",
     "EncoderDecoder",
     "EncoderDecoderConfig",
+    "Sampling",
     "UserError",
+    "beam_search",
     "create_model",
     "from_huggingface",
     "generate",
@@ -43,11 +46,12 @@ _LAZY = {
     "DecoderOnly": "transformer_zoo.models",
     "EncoderDecoder": "transformer_zoo.models",
     "from_huggingface": "transformer_zoo.zoo.huggingface",
-    "generate": "transformer_zoo.generation",
-    "generate_stream": "transformer_zoo.generation",
+    "beam_search": "transformer_zoo.inference",
+    "generate": "transformer_zoo.inference",
+    "generate_stream": "transformer_zoo.inference",
     "load_run": "transformer_zoo.training.checkpoint",
-    "pack": "transformer_zoo.models",
-    "quantize": "transformer_zoo.models",
+    "pack": "transformer_zoo.inference",
+    "quantize": "transformer_zoo.inference",
     "to_huggingface": "transformer_zoo.zoo.huggingface",
 }
 

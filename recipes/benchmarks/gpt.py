@@ -30,11 +30,11 @@ if not __package__:  # in place of this folder, whose kernels.py others would ta
 
 from recipes.benchmarks.gpt_peers import to_hugging_face, to_nanogpt
 from recipes.benchmarks.speed import OURS, Contestant, Table, compare, compete, machine, report
-from transformer_zoo.config import DecoderConfig
+from transformer_zoo.config import DecoderConfig, Sampling
 from transformer_zoo.data import TokenBatch
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation import generate
-from transformer_zoo.models import DecoderOnly, draft_of, pack
+from transformer_zoo.inference import Speculation, draft_of, generate, pack
+from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.device import choose_device, choose_precision, tune_malloc
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.zoo import get_config
@@ -145,9 +145,9 @@ def generation_table(options: Namespace, batch_size: int) -> Table:
     prompt = torch.randint(model.config.vocab_size, (batch_size, options.prompt_tokens), device=options.device)
 
     @torch.inference_mode()
-    def ours(module: DecoderOnly, number: int, **changes: Any) -> float:
-        how: Any = {"max_new_tokens": options.new_tokens, "temperature": 0.0, "ignore_eos": True, **changes}
-        return float(sum(map(len, generate(module, prompt, **how))))
+    def ours(module: DecoderOnly, number: int, **guess: Any) -> float:
+        how: Any = {"max_new_tokens": options.new_tokens, "ignore_eos": True, "speculation": Speculation(**guess)}
+        return float(sum(map(len, generate(module, prompt, Sampling(temperature=0), **how))))
 
     @torch.inference_mode()
     def theirs(module: Any, number: int, **changes: int) -> float:

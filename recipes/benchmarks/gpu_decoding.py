@@ -14,9 +14,10 @@ from recipes.benchmarks.gpu_training import translation_model
 from recipes.benchmarks.speed import OURS, Contestant, compete
 from recipes.benchmarks.translation_contestants import MARIAN, discourage_specials, search_marian, search_ours
 from recipes.benchmarks.translation_peers import to_marian
-from transformer_zoo import DecoderOnly
+from transformer_zoo import DecoderOnly, Sampling
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation import generate_stream
+from transformer_zoo.inference import Speculation, generate_stream
+from transformer_zoo.inference import Steps as How
 from transformer_zoo.zoo.huggingface.save import choose
 
 PROMPT, NEW = 128, 256  # tokens
@@ -79,8 +80,9 @@ class Steps:
 def ours(model: DecoderOnly, prompts: torch.Tensor, setting: Setting, *, compile: bool) -> float:
     """Steps a second of greedy writing, captured on a GPU."""
     steps = Steps(setting)
-    how: Any = {"max_new_tokens": setting.size(NEW, 8), "temperature": 0.0, "ignore_eos": True}
-    for token in generate_stream(model, prompts, **how, static=True, lookup=0, compile=compile):
+    how: Any = {"max_new_tokens": setting.size(NEW, 8), "ignore_eos": True, "speculation": Speculation(lookup=0)}
+    how["steps"] = How(static=True, compile=compile)
+    for token in generate_stream(model, prompts, Sampling(temperature=0), **how):
         if token.row == 0:
             steps.put(token)
     return steps.per_second()

@@ -18,9 +18,9 @@ from torch import Tensor
 import transformer_zoo as tz
 from recipes.benchmarks.gpu_report import Figure
 from recipes.benchmarks.gpu_setting import NotHere, Setting, deterministic, distance
-from transformer_zoo import DecoderOnly, EncoderDecoder
+from transformer_zoo import BeamSearch, DecoderOnly, EncoderDecoder, Sampling
 from transformer_zoo.data import Batch, TokenBatch
-from transformer_zoo.generation import beam_search, generate
+from transformer_zoo.inference import Steps, beam_search, generate, generate_plainly
 from transformer_zoo.training import distributed
 from transformer_zoo.training.config import (
     CheckpointConfig,
@@ -125,13 +125,14 @@ def writing(family: str, setting: Setting) -> Iterator[Figure]:
         yield from _searching(here, there, setting)
         return
     prompts = [[11 + (i * j) % 90 for j in range(1, 6 + 3 * i)] for i in range(1, 5)]
-    how: dict[str, Any] = {"max_new_tokens": setting.size(40, 8), "temperature": 0.0, "ignore_eos": True}
-    expected = generate(here, prompts, cache=False, **how)
+    greedy = Sampling(temperature=0)
+    how: dict[str, Any] = {"max_new_tokens": setting.size(40, 8), "ignore_eos": True}
+    expected = [generate_plainly(here, prompt, greedy, **how) for prompt in prompts]
     ways: dict[str, dict[str, Any]] = {
         "cached": {"static": False}, "captured": {"static": True}, "compiled": {"static": True, "compile": True},
     }  # fmt: skip
     for name, way in ways.items():
-        yield _same(f"{name} decoding", generate(there, prompts, **how, **way), expected)
+        yield _same(f"{name} decoding", generate(there, prompts, greedy, **how, steps=Steps(**way)), expected)
 
 
 def _searching(here: EncoderDecoder, there: EncoderDecoder, setting: Setting) -> Iterator[Figure]:
@@ -139,9 +140,9 @@ def _searching(here: EncoderDecoder, there: EncoderDecoder, setting: Setting) ->
     assert isinstance(batch, Batch)
     moved = batch.to(setting.device)
     for name, beam in (("cached decoding, greedy", 1), ("cached decoding, beam 4", 4)):
-        how: dict[str, Any] = {"beam": beam, "max_length": setting.size(24, 6)}
+        how = BeamSearch(beam=beam, max_length=setting.size(24, 6))
         expected, found = (
-            [best[0].tokens for best in beam_search(model, of.source, of.source_mask, **how)]
+            [best[0].tokens for best in beam_search(model, of.source, how, source_mask=of.source_mask)]
             for model, of in ((here, batch), (there, moved))
         )
         yield _same(name, found, expected)

@@ -22,7 +22,6 @@ from transformer_zoo.data import (
     collate,
     encode_corpus,
 )
-from transformer_zoo.generation import translate
 from transformer_zoo.training.device import tune_malloc
 from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.translation import TranslationObjective, special_ids
@@ -32,6 +31,22 @@ try:
     from transformer_zoo.tokenizers import TranslationTokenizerSettings as TokenizerSettings
 except ImportError:  # the older of the two
     from transformer_zoo.data import TokenizerSettings, TranslationTokenizer  # type: ignore[attr-defined,no-redef]
+
+try:
+    from transformer_zoo.inference import Batching, BeamSearch, translate
+
+    def translated(model: Any, tokenizer: Any, lines: list[str], beam: int, dtype: torch.dtype) -> list[str]:
+        """Of every line, the best translation."""
+        how = BeamSearch(beam=beam, max_extra=NEW_TOKENS)
+        return list(translate(model, tokenizer, lines, how, batching=Batching(dtype=dtype)))
+
+except ImportError:  # the older of the two
+    from transformer_zoo.generation import translate as old_translate  # type: ignore[import-not-found]
+
+    def translated(model: Any, tokenizer: Any, lines: list[str], beam: int, dtype: torch.dtype) -> list[str]:
+        """Of every line, the best translation."""
+        return list(old_translate(model, tokenizer, lines, beam=beam, dtype=dtype, max_extra=NEW_TOKENS))
+
 
 SEED, STEPS, SENTENCES, NEW_TOKENS = 1, 1, 16, 10
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -99,7 +114,7 @@ def translating(dtype: torch.dtype, beam: int) -> Work:
     with torch.no_grad():
         model.decoder.layers[-1].ffn_norm.bias -= 6 * F.normalize(model.head_weight[model.config.eos_id], dim=-1)
     lines = sorted(text.source[:SENTENCES], key=len)
-    return lambda: list(translate(model.eval(), tokenizer, lines, beam=beam, dtype=dtype, max_extra=NEW_TOKENS))
+    return lambda: translated(model.eval(), tokenizer, lines, beam, dtype)
 
 
 ROWS: dict[str, Callable[[torch.dtype], Work]] = {

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from recipes.benchmarks.speed import OURS, Contestant
 from recipes.benchmarks.translation_peers import made_up_tokens, save_ctranslate2, to_marian, to_torch
+from transformer_zoo.config import BeamSearch
 from transformer_zoo.data import Batch, EncodedCorpus, TokenArrays, collate
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation import beam_search
+from transformer_zoo.inference import beam_search
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.training.translation import TranslationObjective
 
@@ -121,8 +122,8 @@ def search_ours(
 ) -> list[list[list[int]]]:
     """The n best translations of each source by this package, without eos."""
     n = options.new_tokens
-    rule: dict[str, Any] = {"length_penalty": 1.0, "penalty": "length", "max_extra": n, "max_length": n, "never": ()}
-    found = beam_search(model, source, mask, beam=options.beam, n_best=n_best, **rule)
+    how = BeamSearch(beam=options.beam, n_best=n_best, length_penalty=1.0, penalty="length", max_extra=n, max_length=n)
+    found = beam_search(model, source, how, source_mask=mask, never=())
     return [[hypothesis.tokens for hypothesis in hypotheses] for hypotheses in found]
 
 

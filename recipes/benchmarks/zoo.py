@@ -27,10 +27,9 @@ if not __package__:  # in place of this folder, whose kernels.py others would ta
 
 import transformer_zoo as tz
 from recipes.benchmarks.speed import OURS, Contestant, Row, Table, compete, machine, report
-from transformer_zoo import DecoderOnly, EncoderDecoder
+from transformer_zoo import BeamSearch, DecoderOnly, EncoderDecoder, Sampling
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation import beam_search, generate
-from transformer_zoo.models import draft_of
+from transformer_zoo.inference import Speculation, beam_search, draft_of, generate
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.zoo import get_config
 
@@ -129,8 +128,9 @@ def writers(
         return [row[ids.size(1) :] for row in written.tolist()]
 
     # Random weights repeat themselves, which a lookup would gain from more than on any text.
-    how: Any = {"max_new_tokens": n, "temperature": 0.0, "ignore_eos": True, "lookup": 0, "draft": draft}
-    return lambda: generate(model, ids, **how), theirs
+    guess = Speculation(lookup=0, draft=draft)
+    how: Any = {"max_new_tokens": n, "ignore_eos": True, "speculation": guess}
+    return lambda: generate(model, ids, Sampling(temperature=0), **how), theirs
 
 
 def translators(
@@ -138,11 +138,13 @@ def translators(
 ) -> tuple[Run, Run]:
     """Translation of sources (B, Ts), all of them up to the length limit: ours and theirs."""
     end, n = model.config.eos_id, options.new_tokens
-    how: Any = {"beam": beam, "length_penalty": 1.0, "penalty": "length", "max_length": n, "max_extra": n}
-    how |= {"never": (), "scored": False, "draft": draft}
+    how = BeamSearch(beam=beam, length_penalty=1.0, penalty="length", max_length=n, max_extra=n)
+    guess = Speculation(lookup=0, draft=draft)
 
     def ours() -> list[list[int]]:
-        found = beam_search(model, ids, **how)
+        if beam == 1:
+            return generate(model, ids, Sampling(temperature=0), max_new_tokens=n, never=(), speculation=guess)
+        found = beam_search(model, ids, how, never=())
         return [hypotheses[0].tokens for hypotheses in found]
 
     def theirs() -> list[list[int]]:

@@ -17,15 +17,14 @@ from typing import cast
 import torch
 
 from transformer_zoo.blocks import forward_flops
-from transformer_zoo.config import PROBABILITIES, DecoderConfig
+from transformer_zoo.config import PROBABILITIES, DecoderConfig, Sampling
 from transformer_zoo.data import (
     TokenFile,
     Windows,
     prepare_tokens,
 )
 from transformer_zoo.errors import UserError, naming
-from transformer_zoo.generation import generate
-from transformer_zoo.generation.write import encode_prompt
+from transformer_zoo.inference import encode_prompt, generate
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.tokenizers import Tokenizer, kind_of, make_tokenizer
 from transformer_zoo.training import distributed
@@ -224,9 +223,8 @@ def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer, p
     written = generate(
         model,
         [prompt] * how.samples,
+        Sampling(temperature=how.temperature, top_k=how.top_k or None),
         max_new_tokens=how.sample_tokens,
-        temperature=how.temperature,
-        top_k=how.top_k or None,
         seed=recipe.seed,
         never=() if how.write_special else tokenizer.special_ids,
     )

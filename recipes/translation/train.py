@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +35,7 @@ from transformer_zoo.errors import UserError, naming
 from transformer_zoo.evaluation import bleu_tokenizer, check_scoring, corpus_score, unfit_metrics
 from transformer_zoo.evaluation.tests import score_test
 from transformer_zoo.files import make_folder, write_text
-from transformer_zoo.generation import translate
+from transformer_zoo.inference import Batching, translate
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.tokenizers import TranslationTokenizer
 from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, PAD_ID
@@ -290,11 +291,21 @@ class Validator:
         metrics: dict[str, int | float] = {"loss": nll, "perplexity": math.exp(min(nll, 700))}
         lines = self.text.source[: max(how.bleu_sentences, how.samples)]
         dtype = choose_precision(self.recipe.precision, model.head_weight.device)
-        search = self.recipe.test.search(self.longest) | {"beam": how.beam, "never": self.recipe.test.never}
-        self.hypotheses = list(translate(model, self.tokenizer, lines, dtype=dtype, name="validation", **search))
+        test = self.recipe.test
+        found = translate(
+            model,
+            self.tokenizer,
+            lines,
+            replace(test.search, beam=how.beam),
+            never=test.never,
+            max_source_tokens=test.max_source_tokens or self.longest,
+            batching=Batching(dtype=dtype),
+            name="validation",
+        )
+        self.hypotheses = list(found)
         if how.bleu_sentences:
-            found, *references = (x[: how.bleu_sentences] for x in (self.hypotheses, *self.text.references))
-            metrics["bleu"] = corpus_score(found, references, tokenize=bleu_tokenize(self.recipe))[0].score
+            best, *references = (x[: how.bleu_sentences] for x in (self.hypotheses, *self.text.references))
+            metrics["bleu"] = corpus_score(best, references, tokenize=bleu_tokenize(self.recipe))[0].score
         return metrics
 
     def samples(self) -> list[str]:
@@ -308,18 +319,18 @@ def score_tests(recipe: Recipe, run_dir: Path, tests: dict[str, ParallelText], d
     """Translates every test with the final weights, keeps the hypotheses, prints scores and their signatures."""
     run, how = load_translation_run(run_dir, device=device), recipe.test
     results: dict[str, Any] = {}
-    search = how.search(run.max_source_tokens)
     make_folder(run_dir, "test")
     for name, text in tests.items():
         hypotheses, results[name] = score_test(
             run.model,
             run.tokenizer,
             text,
-            search,
+            how.search,
             name=name,
             metrics=how.metrics,
             tokenize=bleu_tokenize(recipe),
             never=how.never,
+            max_source_tokens=how.max_source_tokens or run.max_source_tokens,
         )
         keep_test(run_dir, name, text, hypotheses)
     return results

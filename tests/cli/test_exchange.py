@@ -16,10 +16,10 @@ from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 import transformer_zoo as tz
+from tests.flat import beam_search
 from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.cli import main
 from transformer_zoo.data import ParallelText, collate, encode_corpus
-from transformer_zoo.generation import beam_search
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.tokenizers import CharacterTokenizer, TranslationTokenizer, TranslationTokenizerSettings
 from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer

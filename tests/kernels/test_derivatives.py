@@ -34,9 +34,9 @@ from transformer_zoo.blocks import (
     attend,
 )
 from transformer_zoo.blocks.feed_forward import ACTIVATIONS
+from transformer_zoo.inference.projections import Int8Linear, PackedLinear, ScreenedLinear
 from transformer_zoo.kernels.int8 import has_int8
 from transformer_zoo.kernels.norm import rms_norm
-from transformer_zoo.models.projections import Int8Linear, PackedLinear, ScreenedLinear
 
 Case = tuple[Function, Function, Inputs]
 B, H, T, DH = 2, 2, 3, 4

@@ -9,7 +9,8 @@ from torch.func import functional_call, grad, hessian, jvp, vmap
 from torch.testing import assert_close
 
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, real, small_gpt, small_model, tokens
-from transformer_zoo.models import DecoderOnly, quantize
+from transformer_zoo.inference import quantize
+from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy
 
 # What torch does itself while it differentiates forwards.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import transformer_zoo as tz
+from tests.flat import beam_search, generate
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
 from transformer_zoo.blocks import (
     Attention,
@@ -28,7 +29,6 @@ from transformer_zoo.blocks import (
     combine_masks,
     key_mask,
 )
-from transformer_zoo.generation import beam_search
 from transformer_zoo.models import Decoder, Encoder
 from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy
 
@@ -221,7 +221,7 @@ OF_IDS: dict[str, Callable[[Tensor], Any]] = {
     "LearnedPositions": lambda i: LEARNED(1, i),
     "SinusoidalPositions": lambda i: SinusoidalPositions(D)(1, i),
     "RotaryPositions": lambda i: RotaryPositions(D)(0, 1, i).cos,
-    "generate": lambda i: torch.tensor(tz.generate(gpt, i, max_new_tokens=4, temperature=0.0, ignore_eos=True)),
+    "generate": lambda i: torch.tensor(generate(gpt, i, max_new_tokens=4, temperature=0.0, ignore_eos=True)),
     "beam_search": lambda i: torch.tensor(
         [best[0].log_prob for best in beam_search(translator, i, beam=2, max_extra=3)]
     ),

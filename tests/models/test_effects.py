@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.flat import beam_search, generate
 from transformer_zoo.config import CHOICES, DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation import beam_search, generate
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo import PRESETS, build, get_config
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.flat import beam_search
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, batch_indices, collate
-from transformer_zoo.generation import beam_search
 from transformer_zoo.models import EncoderDecoder
 
 pytest.importorskip("transformers")

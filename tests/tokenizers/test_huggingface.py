@@ -11,7 +11,7 @@ import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation.write import TextStream
+from transformer_zoo.inference.text import TextStream
 from transformer_zoo.tokenizers import HuggingFaceTokenizer, TokenizerSettings, make_tokenizer
 
 Hub = Callable[..., Path]

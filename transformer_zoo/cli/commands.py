@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse.typing import PositiveInt
 
@@ -16,7 +16,7 @@ from transformer_zoo.cli.streams import input_lines, open_output, with_progress
 from transformer_zoo.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from transformer_zoo.generation import Translation
+    from transformer_zoo.inference import Translation
 
 
 def translate(
@@ -32,9 +32,9 @@ def translate(
 ) -> None:
     """Translate text: a line in, a line out, in the order of the input.
 
-    Translations are written as batches finish. An empty line gives an empty line. A line much longer than those the
-    model was trained on is translated in pieces, cut at the ends of sentences. Warnings count such lines, and
-    translations that were ended by --max-extra.
+    Of a decoder-only run it is how each line goes on best. Translations are written as batches finish. An empty line
+    gives an empty line. A line much longer than those the model was trained on is translated in pieces, cut at the ends
+    of sentences. Warnings count such lines, and translations that were ended by --max-extra.
 
     Args:
         run: Folder of a trained run.
@@ -51,14 +51,11 @@ def translate(
         json: Write a line of JSON for each line instead: its number and translations, each with text, log-probability,
             and what the search counted: the log-probability, and that over the length penalty.
     """
-    from transformer_zoo.generation import translate_n_best
-
     loaded = search.load(run, languages)
     window = window or (1 if input is None and sys.stdin.isatty() else 2048)
     scored = json or n_best is not None
-    how = search.prepare(loaded, alone=window == 1, scored=scored)
-    how |= {"prefix": prefix, "window": window, "n_best": n_best or 1, "scored": scored}
-    lines = translate_n_best(loaded.model, loaded.tokenizer, input_lines(input), **how)
+    find = search.translator(loaded, window=window, scored=scored, n_best=n_best or 1, prefix=prefix)
+    lines = find(input_lines(input))
     with open_output(output) as file:
         for number, found in enumerate(with_progress(lines, "translated", shown=output is not None), start=1):
             if json:
@@ -159,7 +156,7 @@ def score(
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     json: bool = False,
 ) -> None:
-    """Say how likely the model finds given translations.
+    """Say how likely the model finds given translations, or, a decoder-only one, given continuations of prompts.
 
     Prints log-probability and perplexity of each line with a tab between, and those of the whole on standard
     error.
@@ -167,8 +164,8 @@ def score(
     Args:
         run: Folder of a trained run.
         languages: Languages.
-        source: Text, one sentence a line.
-        target: Its translations, line for line.
+        source: Text, one sentence or prompt a line.
+        target: Its translations, or what follows the prompts, line for line.
         batch_tokens: Most tokens of a batch on either side, padding included.
         device: cpu, cuda or cuda:N; auto is the GPU where there is one.
         dtype: Precision of the matrix products.
@@ -179,13 +176,15 @@ def score(
     import torch
 
     from transformer_zoo.data.parallel import ParallelFiles, read_parallel
-    from transformer_zoo.generation import perplexity
-    from transformer_zoo.generation import score as score_targets
+    from transformer_zoo.inference import perplexity
+    from transformer_zoo.inference import score as score_targets
 
     text = read_parallel(ParallelFiles(source=str(source), target=str(target)))
     loaded = SearchOptions(device=device, dtype=dtype).load(run, languages)
-    how: dict[str, Any] = {"batch_tokens": batch_tokens, "dtype": getattr(torch, dtype)}
-    scores = score_targets(loaded.model, loaded.tokenizer, text.source, text.target, **how)
+    precision = getattr(torch, dtype)
+    scores = score_targets(
+        loaded.model, loaded.tokenizer, text.source, text.target, batch_tokens=batch_tokens, dtype=precision
+    )
     tokens = sum(len(one.token_log_probs) for one in scores)
     total = {
         "log_prob": math.fsum(one.log_prob for one in scores),

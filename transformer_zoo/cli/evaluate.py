@@ -18,15 +18,14 @@ from transformer_zoo.data.parallel import ParallelText, check_aligned, read_alig
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import compare, corpus_score, text_score
 from transformer_zoo.files import make_folder, write_json, write_text
-from transformer_zoo.generation import translate
-from transformer_zoo.generation.write import first_token
+from transformer_zoo.inference import first_token
 from transformer_zoo.training.checkpoint import load_text_run
 from transformer_zoo.training.device import choose_device
 from transformer_zoo.training.folder import flatten, read_results, trained_on
 
 if TYPE_CHECKING:
     from transformer_zoo.cli.scoring import PredictionOptions, ScoreOptions, TextOptions
-    from transformer_zoo.cli.search import Languages, SearchOptions
+    from transformer_zoo.cli.search import Languages, SearchOptions, Translator
     from transformer_zoo.training.checkpoint import Run
 
 _SHOWN = 5  # fields in which two recipes differ
@@ -73,13 +72,13 @@ def evaluate_runs(
     What cannot be used, of the others too, is refused before there is anything translated.
     """
     first, *others = [*runs, *([compare] if compare is not None and compare.is_dir() else [])]
-    run = search.load(first, languages)
+    run = search.load_translation(first, languages)
     named = texts.read(first, run.recipe)
     how = scoring.settle(target_language(run), {} if languages.target_lang else run.recipe)
     lines = None if compare is None or compare.is_dir() else _only_text(compare, named)
     recipes = [(first, run.recipe)]
     for folder in others:
-        recipes.append((folder, search.load(folder, languages).recipe))
+        recipes.append((folder, search.load_translation(folder, languages).recipe))
     if len(runs) > 1:
         check_same_recipe(recipes)
         for folder, recipe in recipes[1:]:
@@ -87,7 +86,9 @@ def evaluate_runs(
     for folder in (first, *others):
         make_folder(folder, "evaluation")
     results = [evaluate_run(first, run, named, search, how)]
-    results += [evaluate_run(folder, search.load(folder, languages), named, search, how) for folder in others]
+    results += [
+        evaluate_run(folder, search.load_translation(folder, languages), named, search, how) for folder in others
+    ]
     references = {name: text.references for name, text in named.items()}
     if compare is not None and lines is not None:
         others.append(compare)
@@ -134,8 +135,8 @@ def evaluate_run(
     scoring: Mapping[str, Any],
 ) -> list[Evaluated]:
     """Translate each text and score it."""
-    how = search.prepare(run)
-    return [_evaluate(folder, run, name, text, how, search, scoring) for name, text in texts.items()]
+    find = search.translator(run)
+    return [_evaluate(folder, run, name, text, find, search, scoring) for name, text in texts.items()]
 
 
 def _evaluate(
@@ -143,12 +144,12 @@ def _evaluate(
     run: "Run",
     name: str,
     text: ParallelText,
-    how: Mapping[str, Any],
+    find: "Translator",
     search: "SearchOptions",
     scoring: Mapping[str, Any],
 ) -> Evaluated:
     """Translate, score, and write RUN/evaluation/NAME.hyp with NAME.json beside it: settings and scores."""
-    lines = translate(run.model, run.tokenizer, text.source, name=name, **how)
+    lines = (best.text for [best] in find(text.source, name=name))
     hypotheses = list(with_progress(lines, f"{folder}, {name}", len(text)))
     done = evaluate_lines(name, text.name, hypotheses, text.references, scoring)
     report = {**done.report, "search": {**search.settings(run), "dtype": search.dtype}}

@@ -2,33 +2,28 @@
 
 import json as jsonlib
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from transformer_zoo.cli.streams import input_lines
+from transformer_zoo.config import Sampling
 from transformer_zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from transformer_zoo.generation import NewText
-    from transformer_zoo.training.checkpoint import TextRun
+    from transformer_zoo.inference import NewText
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing:
+class Writing(Sampling):
     """How the next token is chosen, and when there is none.
 
     Args:
         max_new_tokens: Most tokens of an answer.
-        temperature: Logits are divided by it: below 1 likely tokens become likelier; 0 always takes the likeliest.
-        top_k: Draw from the K likeliest tokens.
-        top_p: Draw from the fewest tokens that together have this probability.
-        min_p: Draw from the tokens that are at least this times as likely as the likeliest.
-        repetition_penalty: Above 1, tokens that were there before become less likely.
         stride: Prompt and answer may be longer than the model's context. Then it reads the last part of them, which
             moves by so many tokens each time it is full; by default a quarter of the context.
         lookup: Answers that are written alone on a CPU are faster where they repeat what was there before: up to so
@@ -37,11 +32,7 @@ class Writing:
     """
 
     max_new_tokens: PositiveInt = 200
-    temperature: NonNegativeFloat = 0.8
-    top_k: PositiveInt | None = None
-    top_p: ClosedUnitInterval | None = None
-    min_p: ClosedUnitInterval | None = None
-    repetition_penalty: PositiveFloat = 1.0
+    temperature: float = 0.8
     stride: PositiveInt | None = None
     lookup: NonNegativeInt = 8
     write_special: bool = False
@@ -62,7 +53,7 @@ def generate(
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     json: bool = False,
 ) -> None:
-    """Write on from a prompt, token by token, with a trained decoder-only run.
+    """Write on from a prompt, or draw a translation of it, token by token, with a trained run.
 
     Prompts and their answers are written as they come, in order; lines of --- stand between several. An empty prompt
     begins a new text.
@@ -91,12 +82,11 @@ def generate(
         raise UsageError("--prompt and --input, or --whole, exclude each other")
     import torch
 
-    from transformer_zoo.generation.sampling import Sampling
-    from transformer_zoo.models import draft_of, pack
-    from transformer_zoo.training.checkpoint import load_text_run
+    from transformer_zoo.inference import Speculation, Steps, draft_of, pack, write
+    from transformer_zoo.training.checkpoint import load_run
     from transformer_zoo.training.device import choose_device
 
-    loaded = load_text_run(run, device=choose_device(device))
+    loaded = load_run(run, device=choose_device(device))
     loaded.model.to(getattr(torch, dtype))
     prompts = ["\n".join(input_lines(input))] if whole else prompt or input_lines(input)
     wanted = ((text, sample) for text in prompts for sample in range(num_samples))
@@ -104,33 +94,43 @@ def generate(
     at_once = num_samples if answering_lines else batch_size
     if isinstance(prompts, list):
         at_once = min(at_once, num_samples * len(prompts))
-    sampling = Sampling(**{field.name: getattr(writing, field.name) for field in fields(Sampling)})
-    helps = at_once == 1 or sampling.takes_highest
+    helps = at_once == 1 or writing.is_greedy
     drafting = draft_of(loaded.model) if helps and not no_draft else None
     if at_once >= 4 or drafting is not None:
         pack(loaded.model, in_place=True)
-    options = {**vars(writing), "stops": stop, "seed": int(torch.randint(2**62, ())) if seed is None else seed}
-    options["draft"] = drafting
-    if options.pop("write_special"):
-        options["never"] = ()
-    texts = _write(loaded, wanted, at_once, options)
+    first = int(torch.randint(2**62, ())) if seed is None else seed
+
+    def answers(prompts: list[str], number: int) -> Iterator["NewText"]:
+        return write(
+            loaded.model,
+            loaded.tokenizer,
+            prompts,
+            writing,
+            stops=stop,
+            max_new_tokens=writing.max_new_tokens,
+            seed=first + number,
+            never=() if writing.write_special else None,
+            speculation=Speculation(lookup=writing.lookup, draft=drafting),
+            steps=Steps(stride=writing.stride),
+        )
+
+    texts = _write(answers, wanted, at_once)
     _print_json(texts) if json else _print_text(texts)
 
 
 Answers = Iterator[tuple[tuple[str, int], Iterator["NewText"]]]
 
 
-def _write(run: "TextRun", wanted: Iterable[tuple[str, int]], batch_size: int, options: dict[str, Any]) -> Answers:
+def _write(
+    answers: Callable[[list[str], int], Iterator["NewText"]], wanted: Iterable[tuple[str, int]], batch_size: int
+) -> Answers:
     """Each prompt, the number of its sample, and the pieces of the answer."""
-    from transformer_zoo.generation import write
-
     source = iter(wanted)
     for first in count(0, batch_size):
         batch = list(islice(source, batch_size))
         if not batch:
             return
-        prompts = [text for text, _ in batch]
-        pieces = write(run.model, run.tokenizer, prompts, **{**options, "seed": options["seed"] + first})
+        pieces = answers([text for text, _ in batch], first)
         yield from zip(batch, in_order(pieces, len(batch)), strict=True)
 
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 
 from transformer_zoo.commandline import Parser
+from transformer_zoo.errors import UsageError, UserError
 
 
 def run_command(
@@ -53,7 +55,7 @@ def _is_by_place(parameter: inspect.Parameter) -> bool:
 
 
 def _add_options(parser: Parser, owner: Callable[..., Any]) -> None:
-    helps = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(owner) or "").params}
+    helps = documented(owner)
     hints = get_type_hints(owner.__init__ if inspect.isclass(owner) else owner)
     for name, parameter in inspect.signature(owner).parameters.items():
         kind: Any = hints[name]
@@ -78,6 +80,31 @@ def _add_options(parser: Parser, owner: Callable[..., Any]) -> None:
             parser.add_argument(_flag(name), type=kind, default=parameter.default, metavar=metavar, **options)
 
 
+def documented(owner: Callable[..., Any]) -> dict[str, str]:
+    """What a function says of its parameters, or a dataclass and its bases of their fields."""
+    owners = reversed(owner.__mro__) if inspect.isclass(owner) else [owner]
+    docs = [docstring_parser.parse(inspect.cleandoc(one.__doc__ or "")) for one in owners]
+    return {p.arg_name: " ".join((p.description or "").split()) for doc in docs for p in doc.params}
+
+
+def optional(kind: type, *, without: Sequence[str] = ()) -> Any:
+    """A dataclass with the fields of another, of which none need be given: None."""
+    kept = [field for field in dataclasses.fields(kind) if field.name not in without]
+    hints, helps = get_type_hints(kind), documented(kind)
+
+    def check(self: Any) -> None:
+        kind(**{f.name: getattr(self, f.name) for f in kept if getattr(self, f.name) is not None})
+
+    fields = [(f.name, hints[f.name] | None, None) for f in kept]
+    namespace = {"__post_init__": check}
+    made = dataclasses.make_dataclass(kind.__name__, fields, namespace=namespace, frozen=True, kw_only=True)
+    shown = {f.name: "" if f.default is None else f" By default {f.default}." for f in kept}
+    made.__doc__ = f"{kind.__name__}.\n\nArgs:\n" + "\n".join(
+        f"    {f.name}: {helps[f.name]}{shown[f.name]}" for f in kept
+    )
+    return made
+
+
 def _add_list(parser: Parser, name: str, kind: Any, parameter: inspect.Parameter, options: dict[str, Any]) -> None:
     """Any number of values, and the option any number of times; without a default by place."""
     if parameter.default is inspect.Parameter.empty:
@@ -98,7 +125,10 @@ def _collect(owner: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any
     given = {}
     for name, parameter in inspect.signature(owner).parameters.items():
         if dataclasses.is_dataclass(hints[name]):
-            given[name] = hints[name](**_collect(hints[name], values))
+            try:
+                given[name] = hints[name](**_collect(hints[name], values))
+            except UserError as error:  # it begins with the field
+                raise UsageError(re.sub(r"^\w+", lambda found: _flag(found[0]), str(error))) from None
         elif values[name] is not None or parameter.default is None:
             given[name] = values[name]
     return given

@@ -1,28 +1,32 @@
 """Options that several commands have."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
+from transformer_zoo.cli.options import optional
+from transformer_zoo.config import BeamSearch
+from transformer_zoo.errors import UserError
+
 if TYPE_CHECKING:
-    from transformer_zoo.training.checkpoint import Run
+    from transformer_zoo.inference import Translation
+    from transformer_zoo.training.checkpoint import Run, TextRun
+
+    Translator = Callable[..., Iterator[list[Translation]]]
+    BeamOptions = BeamSearch
+else:  # what is not given is the recipe's, or the paper's
+    BeamOptions = optional(BeamSearch, without=("n_best", "max_length"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions:
-    """How translations are looked for.
+class SearchOptions(BeamOptions):
+    """How translations are looked for. What is not given is as the run's recipe tests with, or as the paper has it.
 
     Args:
-        beam: Hypotheses kept for each line at each step; 1 is greedy. By default what the run's recipe tests
-            with, or 5.
-        length_penalty: The penalty's exponent alpha: 0 prefers short translations, more prefers longer ones.
-            By default the recipe's, or 0.6.
-        penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by
-            length^alpha (length); the length counts the end token. By default the recipe's, or gnmt.
-        max_extra: A translation has at most this many tokens more than its source. By default the recipe's, or 50. A
-            warning counts the translations that this cuts.
         max_source_tokens: A line of more than 1.5 times this is translated in pieces, cut at the ends of sentences. By
             default the recipe's, or the longest source that the run was trained on: of what is much longer a model
             leaves things out.
@@ -33,62 +37,77 @@ class SearchOptions:
         dtype: Precision of the matrix products. In float32 a line's translation does not depend on its batch.
     """
 
-    beam: PositiveInt | None = None
-    length_penalty: float | None = None
-    penalty: Literal["gnmt", "length"] | None = None
-    max_extra: PositiveInt | None = None
     max_source_tokens: PositiveInt | None = None
     write_special: bool = False
     batch_tokens: PositiveInt | None = None
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
-    def settings(self, run: "Run") -> dict[str, Any]:
+    def settings(self, run: "Run | TextRun") -> dict[str, Any]:
         """The search as it is written beside translations: options, then the recipe, then the paper."""
-        how: dict[str, Any] = {"beam": 5, "length_penalty": 0.6, "penalty": "gnmt", "max_extra": 50}
-        how |= {"max_source_tokens": run.max_source_tokens, "write_special": False}
-        test = run.recipe.get("test") or {}
-        options = {**vars(self), "write_special": self.write_special or None}
-        given = {name: (options[name], test.get(name), default) for name, default in how.items()}
-        return {name: next(value for value in values if value is not None) for name, values in given.items()}
+        longest = getattr(run, "max_source_tokens", run.model.config.max_seq_len)
+        defaults = asdict(BeamSearch()) | {"max_source_tokens": longest, "write_special": False}
+        test, options = run.recipe.get("test") or {}, vars(self) | {"write_special": self.write_special or None}
+        given = {name: (options[name], test.get(name), defaults[name]) for name in defaults if name in options}
+        chosen = {name: next((value for value in values if value is not None), None) for name, values in given.items()}
+        return {name: value for name, value in chosen.items() if value is not None}
 
-    def load(self, run: Path, languages: "Languages") -> "Run":
+    def load(self, run: Path, languages: "Languages") -> "Run | TextRun":
         """The run, on the device, for these languages."""
-        from transformer_zoo.training.checkpoint import load_translation_run
+        from transformer_zoo.training.checkpoint import Run, load_run
         from transformer_zoo.training.device import choose_device
         from transformer_zoo.training.imported import translating
         from transformer_zoo.training.translation import check_recipe
 
-        loaded, chosen = load_translation_run(run, device=choose_device(self.device)), vars(languages).values()
-        check_recipe(run, loaded.recipe)
-        if any(chosen):
-            loaded = translating(loaded, *chosen, of=str(run))
+        loaded, chosen = load_run(run, device=choose_device(self.device)), vars(languages).values()
+        if isinstance(loaded, Run):
+            check_recipe(run, loaded.recipe)
+        return translating(loaded, *chosen, of=str(run)) if any(chosen) else loaded
+
+    def load_translation(self, run: Path, languages: "Languages") -> "Run":
+        """The same of a run that translates; any other is refused with a UserError."""
+        from transformer_zoo.training.checkpoint import Run
+
+        loaded = self.load(run, languages)
+        if not isinstance(loaded, Run):
+            raise UserError(f"{run} is a decoder-only run, which does not translate: use generate, or evaluate --file")
         return loaded
 
-    def prepare(self, run: "Run", *, alone: bool = False, scored: bool = False) -> dict[str, Any]:
-        """Make the run ready to translate with, and for nothing else: the options of `translate_n_best`.
+    def translator(
+        self, run: "Run | TextRun", *, window: int = 2048, scored: bool = False, n_best: int = 1, **how: Any
+    ) -> "Translator":
+        """`translate_n_best` by a run that is made ready for that, and for nothing else.
 
         Args:
-            alone: line by line.
+            run: what translates.
+            window: lines that are read ahead.
             scored: with scores.
+            n_best: translations of each line.
+            how: more of its arguments.
         """
         import torch
 
-        from transformer_zoo.models import draft_of, pack
+        from transformer_zoo.inference import Batching, Speculation, draft_of, pack, translate_n_best
 
         settings, draft = self.settings(run), None
+        search = BeamSearch(
+            n_best=n_best, **{f.name: settings[f.name] for f in fields(BeamSearch) if f.name in settings}
+        )
         if self.dtype == "float32":
-            helps = settings["beam"] == 1 and (alone or not scored)
-            draft = draft_of(run.model) if helps else None
+            draft = draft_of(run.model) if search.beam == 1 and not scored else None
             pack(run.model, in_place=True)
-        never = () if settings.pop("write_special") else None
-        return {
-            **settings,
-            "never": never,
-            "batch_tokens": self.batch_tokens,
-            "dtype": getattr(torch, self.dtype),
-            "draft": draft,
-        }
+        return partial(
+            translate_n_best,
+            run.model,
+            run.tokenizer,
+            how=search,
+            scored=scored,
+            never=() if settings["write_special"] else None,
+            max_source_tokens=settings["max_source_tokens"],
+            speculation=Speculation(draft=draft),
+            batching=Batching(batch_tokens=self.batch_tokens, window=window, dtype=getattr(torch, self.dtype)),
+            **how,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What a model is, as data: importable without torch, written to a run, read back, refused when a field is wrong."""
 
+from transformer_zoo.config.decoding import BeamSearch, ModelRules, Penalty, Rules, Sampling
 from transformer_zoo.config.families import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.config.fields import (
     CHOICES,
@@ -16,9 +17,14 @@ __all__ = [
     "CHOICES",
     "PROBABILITIES",
     "WITHOUT_EFFECT",
+    "BeamSearch",
     "DecoderConfig",
     "EncoderDecoderConfig",
     "ModelConfig",
+    "ModelRules",
+    "Penalty",
+    "Rules",
+    "Sampling",
     "check_field_names",
     "n_parameters",
     "defaults_of_fields",

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation.inference import evaluating
-from transformer_zoo.generation.write import first_token
+from transformer_zoo.inference import first_token
+from transformer_zoo.inference.modes import evaluating
 from transformer_zoo.models import DecoderOnly, check_decoder_only
 
 _LOGITS = 1 << 24  # computed at once: 64 MiB of float32

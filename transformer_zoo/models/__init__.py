@@ -2,23 +2,22 @@
 
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.decoder_only import DecoderOnly
+from transformer_zoo.models.decoding import DecodingFacts, DecodingModel, check_decoding, pad_rows
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
 from transformer_zoo.models.family import check_decoder_only, check_encoder_decoder, check_model
-from transformer_zoo.models.packing import check_draft, draft_of, highest_logits, pack, quantize
 from transformer_zoo.models.stacks import Decoder, Encoder
 
 __all__ = [
     "Decoder",
     "DecoderCache",
     "DecoderOnly",
+    "DecodingFacts",
+    "DecodingModel",
     "Encoder",
     "EncoderDecoder",
     "check_decoder_only",
-    "check_draft",
+    "check_decoding",
     "check_encoder_decoder",
     "check_model",
-    "draft_of",
-    "highest_logits",
-    "pack",
-    "quantize",
+    "pad_rows",
 ]

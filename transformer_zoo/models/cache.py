@@ -13,6 +13,7 @@ class DecoderCache:
 
     `places` are the positions of all slots, (B, capacity) int64, for a model that scores by distance.
     `recent` are the last tokens of each row, (B, n - 1) int64, for a model that embeds n-grams; -1 is none.
+    `memory_mask` is (B, 1, 1, Ts) booleans, True for what is real of the memories; None: all.
     """
 
     def __init__(self, layers: Sequence[KVCache], memories: Sequence[ProjectedMemory | None]) -> None:
@@ -21,6 +22,7 @@ class DecoderCache:
         self.recent: Tensor | None = None
         self._before: Tensor | None = None
         self.places: Tensor | None = None
+        self.memory_mask: Tensor | None = None
 
     @property
     def static(self) -> bool:
@@ -65,6 +67,7 @@ class DecoderCache:
         self.recent = None if self.recent is None else self.recent.index_select(0, rows)
         self._before = None if self._before is None else self._before.index_select(0, rows)
         self.places = None if self.places is None else self.places.index_select(0, rows)
+        self.memory_mask = None if self.memory_mask is None else self.memory_mask.index_select(0, rows)
         self.memories = [
             memory and ProjectedMemory(*(part.index_select(0, rows) for part in memory)) for memory in self.memories
         ]

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, D width (`d_model`), V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -22,6 +23,7 @@ from transformer_zoo.blocks.answers import flops_of_parts
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.models.building import build_decoder
 from transformer_zoo.models.cache import DecoderCache
+from transformer_zoo.models.decoding import DecodingFacts
 
 
 class DecoderOnly(nn.Module):
@@ -98,8 +100,13 @@ class DecoderOnly(nn.Module):
         cache: DecoderCache | None = None,
         *,
         documents: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        before: Tensor | None = None,
     ) -> Tensor:
-        """What `forward` projects to logits, (B, T, D or `d_embedding`): for a loss that never holds all logits."""
+        """What `forward` projects to logits, (B, T, D or `d_embedding`): for a loss that never holds all logits.
+
+        attention_mask, before: of a `step`.
+        """
         ids = token_ids(ids)
         n = ids.size(1)
         n_keys = n if cache is None else cache.layers[0].n_visible(n)
@@ -111,19 +118,37 @@ class DecoderOnly(nn.Module):
             positions = (mask.long().cumsum(1) - 1).clamp_min(0)[:, newest]  # (B, T)
         if positions is None and documents is not None:
             positions = restarting_positions(documents)
-        x = self._embed(ids, mask, cache, documents)
-        out: Tensor = self.decoder(x, mask=allowed, positions=positions, documents=documents, cache=cache)
+        x = self._embed(ids, mask, cache, documents, before)
+        out: Tensor = self.decoder(
+            x,
+            mask=allowed if attention_mask is None else attention_mask,
+            positions=positions,
+            is_causal=attention_mask is None,
+            documents=documents,
+            cache=cache,
+        )
         if self.embedding_out is not None:
             out = self.embedding_out(out)  # (B, T, d_embedding)
         scale = self.config.logit_scale
         return out if scale is None else out * scale
 
-    def _embed(self, ids: Tensor, mask: Tensor | None, cache: DecoderCache | None, documents: Tensor | None) -> Tensor:
+    def _embed(
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        cache: DecoderCache | None,
+        documents: Tensor | None,
+        before: Tensor | None = None,
+    ) -> Tensor:
         """(B, T) -> (B, T, D), with the n-grams that end at each token where the model knows any."""
         x: Tensor = self.embedding(ids)
         if self.embedding_in is not None:
             x = self.embedding_in(x)  # (B, T, D)
         if self.ngram_embedding is None:
+            return x
+        if before is not None:  # each goes on from a text of its own
+            previous = before[:, :, 1 - self.ngram_embedding.n :].flatten(0, 1)  # (B T, n - 1)
+            x = x + self.ngram_embedding(ids.reshape(-1, 1), previous).view_as(x)
             return x
         if mask is not None:
             n = ids.size(1)
@@ -147,6 +172,34 @@ class DecoderOnly(nn.Module):
     def head_weight(self) -> Tensor:
         """The output projection, (padded V, D or `d_embedding`): the embedding's matrix where it is tied."""
         return self.embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def facts(self) -> DecodingFacts:
+        """What there is to know of the texts that it writes."""
+        config = self.config
+        ends = [token for token in (config.eos_id, *(config.stop_ids or ())) if token is not None]
+        return DecodingFacts(config.vocab_size, tuple(ends), (), config.max_seq_len, has_source=False)
+
+    def opening(self, given: Sequence[int]) -> list[int]:
+        """The prompt: what an answer follows."""
+        return list(given)
+
+    def begin(self, given: Sequence[Sequence[int]], capacity: int, *, static: bool = False) -> DecoderCache:
+        """A cache for these prompts and what follows them, up to `capacity` tokens each."""
+        return self.new_cache(len(given), capacity, static=static)
+
+    def step(
+        self,
+        ids: Tensor,
+        cache: DecoderCache,
+        *,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        before: Tensor | None = None,
+    ) -> Tensor:
+        """The next tokens of each text, (B, T) -> (B, T, D or `d_embedding`); see `DecodingModel.step`."""
+        return self.hidden(ids, mask, positions, cache, attention_mask=attention_mask, before=before)
 
     def new_cache(
         self, batch: int, capacity: int, *, dtype: torch.dtype | None = None, static: bool = False

@@ -3,6 +3,8 @@
 Shapes: B batch, Ts source tokens, Tt target tokens, D width (`d_model`), V target vocabulary.
 """
 
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -20,9 +22,10 @@ from transformer_zoo.blocks import (
     token_ids,
 )
 from transformer_zoo.blocks.answers import flops_of_parts
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config import EncoderDecoderConfig, ModelRules
 from transformer_zoo.models.building import build_decoder, build_encoder
 from transformer_zoo.models.cache import DecoderCache
+from transformer_zoo.models.decoding import DecodingFacts, pad_rows
 
 
 class EncoderDecoder(nn.Module):
@@ -158,7 +161,7 @@ class EncoderDecoder(nn.Module):
             target: (B, Tt) token ids; with a cache, only those that are not in it yet.
             memory: (B, Ts, D) from `encode`; not needed with a cache, which holds its projections.
             source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real. With a
-                cache, target_mask is of its tokens and these.
+                cache, target_mask is of its tokens and these; that of the source is known to one from `begin`.
             positions: broadcastable to (B, Tt); None: counted from the start, or from the cache's length; without
                 `config.count_padding`, by target_mask.
             attention_mask: booleans broadcastable to (B, H, Tt, Tk), in place of causality. Tk counts the cache.
@@ -214,11 +217,48 @@ class EncoderDecoder(nn.Module):
         self, mask: Tensor | None, batch: int, memory: Tensor | None, cache: DecoderCache | None
     ) -> Tensor | None:
         """(B, 1, 1, Ts)"""
+        if mask is None and cache is not None:
+            return cache.memory_mask
         n = None if memory is None else memory.size(1)
         if cache is not None and (projected := cache.memories[0]) is not None:
             n = projected.keys.size(2)
         return key_mask(mask, None if n is None else (batch, n), name="source_mask")
 
-    def new_cache(self, memory: Tensor, capacity: int) -> DecoderCache:
+    def new_cache(self, memory: Tensor, capacity: int, *, static: bool = False) -> DecoderCache:
         """A cache for decoding up to `capacity` tokens a row from this memory (B, Ts, D), projected here, once."""
-        return self.decoder.new_cache(memory.size(0), capacity, memory=memory)
+        return self.decoder.new_cache(memory.size(0), capacity, memory=memory, static=static)
+
+    @property
+    def facts(self) -> DecodingFacts:
+        """What there is to know of the targets that it writes."""
+        config = self.config
+        context = config.max_seq_len if config.positions == "learned" else sys.maxsize
+        rules = ModelRules(forced_last_id=config.forced_last_id)
+        return DecodingFacts(config.target_size, (config.eos_id,), config.never, context, has_source=True, rules=rules)
+
+    def opening(self, given: Sequence[int]) -> list[int]:
+        """What every target starts with."""
+        return [self.config.bos_id]
+
+    def begin(self, given: Sequence[Sequence[int]], capacity: int, *, static: bool = False) -> DecoderCache:
+        """A cache for targets of up to `capacity` tokens, of these sources, which are read here; each ends in
+        `config.source_end`."""
+        source, mask = pad_rows(given, self.config.pad_id, device=self.head_weight.device)
+        cache = self.new_cache(self.encode(source, mask), capacity, static=static)
+        cache.memory_mask = key_mask(mask)
+        return cache
+
+    def step(
+        self,
+        ids: Tensor,
+        cache: DecoderCache,
+        *,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        before: Tensor | None = None,
+    ) -> Tensor:
+        """The next tokens of each target, (B, T) -> (B, T, D); see `DecodingModel.step`."""
+        return self.decode_hidden(
+            ids, target_mask=mask, positions=positions, attention_mask=attention_mask, cache=cache
+        )

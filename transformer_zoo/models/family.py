@@ -26,7 +26,4 @@ def _check(model: Any, use: str, wanted: str) -> None:
     if kind is None:
         raise UserError(f"{use} takes {wanted} of this package, not a {type(model).__name__}")
     if kind != wanted:
-        raise UserError(f"{use} takes {wanted}, and this is {kind}: {_INSTEAD}")
-
-
-_INSTEAD = "encoder-decoders translate (translate, beam_search, score), decoder-only models write (generate, write)"
+        raise UserError(f"{use} takes {wanted}, and this is {kind}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.config import PROBABILITIES, EncoderDecoderConfig
+from transformer_zoo.config import PROBABILITIES, BeamSearch, EncoderDecoderConfig
 from transformer_zoo.data import Batch, Cleaning, ParallelFiles, SpecialIds
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import is_file_name
@@ -102,10 +102,15 @@ class TestConfig:
     metrics: list[Literal["bleu", "chrf", "chrf++", "ter"]] = field(default_factory=lambda: ["bleu"])
     bleu_tokenize: str | None = None
 
-    def search(self, longest: int) -> dict[str, Any]:
-        """Options of `translate`, of a model whose longest training source is this; but for `write_special`."""
-        how = {"beam": self.beam, "length_penalty": self.length_penalty, "penalty": self.penalty}
-        return {**how, "max_extra": self.max_extra, "max_source_tokens": self.max_source_tokens or longest}
+    @property
+    def search(self) -> BeamSearch:
+        """How it is translated."""
+        return BeamSearch(
+            beam=self.beam,
+            length_penalty=self.length_penalty,
+            penalty=self.penalty,
+            max_extra=self.max_extra,
+        )
 
     @property
     def never(self) -> tuple[int, ...] | None:

@@ -220,12 +220,13 @@ def imported(model: PreTrainedModel, folder: Path) -> DecoderOnly | EncoderDecod
     return from_huggingface(folder)
 
 
-def padded(rows: int, width: int, *, pad: int, avoid: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-    """Random tokens, the first row padded on the left, the second on the right, and the mask, 1 for a real token."""
+def padded(rows: int, width: int, *, pad: int, avoid: tuple[int, ...] = (), left: bool = True) -> tuple[Tensor, Tensor]:
+    """Random tokens, the first row padded on the left (or not), the second on the right, and the mask, 1 for a real
+    token."""
     allowed = torch.tensor([token for token in range(12, 80) if token not in (pad, *avoid)])
     ids = allowed[torch.randint(len(allowed), (rows, width))]
     mask = torch.ones(rows, width, dtype=torch.long)
-    mask[0, :4] = 0
+    mask[0, :4] = 0 if left else 1
     mask[1, -3:] = 0
     return torch.where(mask.bool(), ids, pad), mask
 

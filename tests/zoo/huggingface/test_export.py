@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
+from tests.flat import beam_search
 from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, imported, make, padded, places
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation import beam_search
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo import build
 from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tests.flat import beam_search
 from tests.zoo.huggingface.models import TRANSLATION_CASES, imported, make, padded
-from transformer_zoo.generation import beam_search
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.zoo.huggingface.families import FAMILIES
 from transformer_zoo.zoo.huggingface.save import their_tensors
@@ -132,7 +132,7 @@ def test_beam_search_finds_their_sequences(case: str, tmp_path: Path) -> None:
     theirs = make_searched(case)
     config, limit = theirs.config, 40
     end, start = config.eos_token_id, config.decoder_start_token_id
-    source, mask = padded(5, 11, pad=config.pad_token_id)
+    source, mask = padded(5, 11, pad=config.pad_token_id, left=False)
     with torch.no_grad():
         theirs.get_output_embeddings().weight[end] *= 3  # whether a sentence ends depends on what is in it
     expected = [[0] * limit]
@@ -164,7 +164,7 @@ def test_up_to_the_length_limit_the_search_is_theirs_too(
     theirs.generation_config.forced_eos_token_id = theirs.config.eos_token_id if forced else None
     ours = imported(theirs, tmp_path)
     assert isinstance(ours, EncoderDecoder)
-    source, mask = padded(3, 11, pad=theirs.config.pad_token_id)
+    source, mask = padded(3, 11, pad=theirs.config.pad_token_id, left=False)
     for beam, n_best in ((4, 4), (4, 1), (1, 1)):
         for penalty in penalties[: beam // 2 or 1]:
             expected = their_sequences(

@@ -1,17 +1,17 @@
 """What a draft guesses changes how often the model reads, and nothing else."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 import transformer_zoo as tz
+from tests.flat import beam_search, generate, greedily
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
-from transformer_zoo import DecoderOnly, EncoderDecoder, UserError, generate
-from transformer_zoo.generation import beam_search
-from transformer_zoo.generation.guesser import LONGEST_DRAFT, Guesser
-from transformer_zoo.generation.lookup import Lookup
+from transformer_zoo import DecoderOnly, EncoderDecoder, UserError
+from transformer_zoo.inference.speculation import LONGEST_DRAFT, Guesser, Lookup
 
 DRAFTED = [{"temperature": 0.0}, {"temperature": 1.0, "top_k": 9}, {"temperature": 0.7, "repetition_penalty": 1.3}]
 
@@ -67,14 +67,15 @@ def test_a_draft_translates_the_same_sooner(
     source = torch.randint(4, 19, (1, 4))
     mask = torch.tensor([[True, True, True, False]])
     [[wanted]] = beam_search(model, source, mask, beam=1, max_extra=7, **options)
-    alone = Counted(model, "decode", monkeypatch)
-    [[found]] = beam_search(model, source, mask, beam=1, max_extra=7, draft=draft, **options)
-    assert (found.tokens, found.ended) == (wanted.tokens, wanted.ended)
-    assert found.log_prob == pytest.approx(wanted.log_prob, abs=1e-4)
-    assert alone.times <= len(wanted.tokens) + 1
+    alone = Counted(model, "step", monkeypatch)
+    for guesses in ({"lookup": 0}, {"lookup": 4}, {"lookup": 0, "draft": draft}, {"lookup": 4, "draft": draft}):
+        alone.times = 0
+        [found] = greedily(model, source, mask, max_extra=7, **guesses, **options)
+        assert found == wanted.tokens
+        assert alone.times <= len(wanted.tokens) + 1
     both = source.repeat(2, 1), mask.repeat(2, 1)
-    for beam in (1, 2):
-        assert beam_search(model, *both, beam=beam, draft=draft) == beam_search(model, *both, beam=beam)
+    twice = {**options, "prefix": 2 * options.get("prefix", [[]])}
+    assert greedily(model, *both, max_extra=7, draft=draft, **twice) == [wanted.tokens] * 2
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
@@ -91,32 +92,28 @@ def test_without_scores_the_drafts_head_translates_the_same(
     exact = Counted(model, "logits", monkeypatch)
     for helper in (None, draft):
         exact.times = 0
-        unscored = beam_search(model, source, beam=1, prefix=prefix, draft=helper, scored=False)
-        assert [found.tokens for [found] in unscored] == wanted
-        assert all(math.isnan(found.log_prob) and math.isnan(found.score) for [found] in unscored)
-    assert exact.times < max(map(len, wanted))  # only where pad or bos was likelier than all others
-    how: dict[str, Any] = {"beam": 3, "n_best": 2}  # a beam compares scores
-    assert beam_search(model, source, draft=draft, scored=False, **how) == beam_search(model, source, **how)
+        assert greedily(model, source, prefix=prefix, draft=helper, lookup=0) == wanted
+    assert exact.times < max(map(len, wanted)) + 2  # only where pad or bos was likelier than all others, or forced
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("scored", [True, False])
-def test_logits_that_are_no_numbers_are_noticed_without_scores_too(value: float, scored: bool) -> None:
+@pytest.mark.parametrize(("scored", "draft"), [(True, False), (False, False), (False, True)])
+def test_logits_that_are_no_numbers_are_noticed_without_scores_too(value: float, scored: bool, draft: Any) -> None:
     model = small_model(share_embeddings="inputs", logit_bias=True)
     assert model.logit_bias is not None
     model.logit_bias[7] = value
-    for draft in (None, tz.quantize(model)):
-        with pytest.raises(UserError, match="logits are not finite"):
-            beam_search(model, torch.randint(4, 19, (3, 4)), beam=1, draft=draft, scored=scored)
+    search: Any = (
+        partial(beam_search, beam=1) if scored else partial(greedily, draft=tz.quantize(model) if draft else None)
+    )
+    with pytest.raises(UserError, match="logits are not finite"):
+        search(model, torch.randint(4, 19, (3, 4)))
 
 
 def test_in_sixteen_bits_the_model_scores_by_itself() -> None:
     model = small_model()
     draft, source = tz.quantize(model), torch.randint(4, 19, (13, 4))
-    with torch.autocast("cpu", torch.bfloat16):
-        wanted = [found.tokens for [found] in beam_search(model, source, beam=1, scored=False)]
-        found = [found.tokens for [found] in beam_search(model, source, beam=1, scored=False, draft=draft)]
-    assert found == wanted
+    how: dict[str, Any] = {"dtype": torch.bfloat16, "lookup": 0}
+    assert greedily(model, source, draft=draft, **how) == greedily(model, source, **how)
 
 
 def test_where_pad_is_the_likeliest_the_model_itself_is_asked() -> None:
@@ -125,7 +122,7 @@ def test_where_pad_is_the_likeliest_the_model_itself_is_asked() -> None:
     model.logit_bias[model.config.pad_id] = 99
     draft, source = tz.quantize(model), torch.randint(4, 19, (5, 4))
     wanted = [found.tokens for [found] in beam_search(model, source, beam=1)]
-    assert [found.tokens for [found] in beam_search(model, source, beam=1, draft=draft, scored=False)] == wanted
+    assert greedily(model, source, draft=draft) == wanted
 
 
 def test_a_draft_saves_steps_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,9 +130,9 @@ def test_a_draft_saves_steps_of_the_model(monkeypatch: pytest.MonkeyPatch) -> No
     assert model.logit_bias is not None
     model.logit_bias[model.config.eos_id] = -99  # the end comes at the limit only
     draft = tz.quantize(model)
-    alone = Counted(model, "decode", monkeypatch)
-    [[found]] = beam_search(model, torch.tensor([[4, 2]]), beam=1, max_length=30, max_extra=99, draft=draft)
-    assert len(found.tokens) == 30
+    alone = Counted(model, "step", monkeypatch)
+    [found] = greedily(model, [[4, 2]], max_length=30, max_extra=99, draft=draft, lookup=0)
+    assert len(found) == 30
     assert alone.times < 15
 
 
@@ -185,4 +182,4 @@ def test_a_draft_of_another_model_is_refused() -> None:
         with pytest.raises(UserError, match="draft is not of this model"):
             generate(small_gpt(), [[1]], draft=other)
     with pytest.raises(UserError, match="draft is not of this model"):
-        beam_search(small_model(), torch.tensor([[4, 2]]), draft=tz.quantize(small_model(n_decoder_layers=1)))
+        greedily(small_model(), [[4, 2]], draft=tz.quantize(small_model(n_decoder_layers=1)))

@@ -1,12 +1,11 @@
-"""What every use of a trained model needs: padded rows, and evaluation mode for as long as it is used."""
+"""What every use of a trained model needs: evaluation mode as long as it is used, and looks that are not too many."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import DecodingModel
 from transformer_zoo.threads import adapt
 
 LOOK_EVERY = {"cuda": 8}
@@ -20,17 +19,8 @@ def look_every(device: torch.device) -> int:
     return LOOK_EVERY.get(device.type, 1)
 
 
-def pad_ids(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor | None]:
-    """Rows of ids as one (B, T) tensor, and its mask (B, T), True for what is real; None where all is."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = torch.arange(longest) < lengths[:, None]
-    return ids, None if bool(mask.all()) else mask
-
-
 @contextmanager
-def evaluating(model: EncoderDecoder | DecoderOnly, dtype: torch.dtype) -> Iterator[None]:
+def evaluating(model: DecodingModel, dtype: torch.dtype = torch.float32) -> Iterator[None]:
     """Evaluation mode and autocast to `dtype` (none for float32), and afterwards the mode as it was."""
     adapt()
     was_training = model.training

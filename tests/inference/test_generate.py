@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from transformer_zoo import UserError, generate, generate_stream
+from tests.flat import generate, generate_stream, plainly, write
+from transformer_zoo import UserError
 from transformer_zoo.config import DecoderConfig
-from transformer_zoo.generation import context_start, write
-from transformer_zoo.generation.inference import LOOK_EVERY
-from transformer_zoo.generation.reader import Reader
-from transformer_zoo.generation.write import TextStream, encode_prompt
-from transformer_zoo.models import DecoderOnly, quantize
+from transformer_zoo.inference import Steps, context_start, encode_prompt, quantize
+from transformer_zoo.inference.engine import Engine
+from transformer_zoo.inference.modes import LOOK_EVERY
+from transformer_zoo.inference.text import TextStream
+from transformer_zoo.models import DecoderOnly
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "learned": {},
@@ -55,7 +56,7 @@ def test_a_batch_gives_what_each_gives_alone(changes: dict[str, Any], how: dict[
 def test_a_cache_gives_what_no_cache_gives(changes: dict[str, Any], max_seq_len: int) -> None:
     model = small_model(max_seq_len=max_seq_len, **changes)
     how: dict[str, Any] = {"max_new_tokens": 25, "seed": 1}
-    wanted = generate(model, PROMPTS, cache=False, **how)
+    wanted = plainly(model, PROMPTS, **how)
     assert [len(row) for row in wanted] == [25] * 4
     assert max(map(max, wanted)) < 19  # rows that only fill up the vocabulary are never drawn
     assert generate(model, PROMPTS, **how) == wanted
@@ -66,18 +67,15 @@ def test_a_cache_gives_what_no_cache_gives(changes: dict[str, Any], max_seq_len:
 @pytest.mark.parametrize("static", [False, True])
 def test_logits_with_a_cache_are_those_without(changes: dict[str, Any], static: bool) -> None:
     model, rows = small_model(**changes), [list(row) for row in PROMPTS]
-    options: dict[str, Any] = {"longest": 30, "stride": 1}
     with torch.inference_mode():
-        cached, plain = Reader(model, static=static, **options), Reader(model, cache=False, **options)
+        cached = Engine(model, rows, 30, Steps(static=static, stride=1))
         for step in range(8):
             found = cached.read(rows)
-            torch.testing.assert_close(found, plain.read(rows), rtol=1e-4, atol=1e-4)
             for row, logits in zip(rows, found[:, -1], strict=True):
                 torch.testing.assert_close(logits, model(torch.tensor([row]))[0, -1], rtol=1e-4, atol=1e-4)
                 row.append(step + len(row) % 3)
             if step == 3:
-                cached.keep([3, 0])
-                plain.keep([3, 0])
+                cached.keep([3, 0], torch.tensor([3, 0]))
                 rows = [rows[3], rows[0]]
 
 
@@ -133,9 +131,9 @@ def test_finished_rows_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     model, wanted = eos_model()
     sizes: list[int] = []
 
-    def hidden(ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def hidden(ids: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
         sizes.append(ids.size(0))
-        return DecoderOnly.hidden(model, ids, *rest)
+        return DecoderOnly.hidden(model, ids, *rest, **named)
 
     monkeypatch.setattr(model, "hidden", hidden)
     generate(model, PROMPTS, max_new_tokens=30, seed=2)
@@ -221,13 +219,14 @@ def test_it_matters_not_how_often_anybody_looks(
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize("compile", [False, True])
 def test_a_captured_step_gives_what_no_cache_gives(positions: str, compile: bool) -> None:
+    here = small_model(positions=positions, max_seq_len=16, eos_id=0)
     model = small_model(positions=positions, max_seq_len=16, eos_id=0).cuda()
     how: dict[str, Any] = {"max_new_tokens": 30, "temperature": 0}
-    assert generate(model, PROMPTS, compile=compile, **how) == generate(model, PROMPTS, cache=False, **how)
+    assert generate(model, PROMPTS, compile=compile, **how) == plainly(model, PROMPTS, **how)
     assert len(generate(model, PROMPTS, max_new_tokens=30, seed=0, compile=compile)) == 4
     full = [[3] * 16]  # there is no room for a step before the context has moved
-    assert generate(model, full, compile=compile, **how) == generate(model, full, cache=False, **how)
-    assert generate(model, full, stride=1, **how) == generate(model, full, stride=1, cache=False, **how)
+    assert generate(model, full, compile=compile, **how) == plainly(here, full, **how)
+    assert generate(model, full, stride=1, **how) == generate(here, full, stride=1, **how)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +262,7 @@ def test_logits_that_are_not_finite_are_an_error(how: dict[str, Any]) -> None:
 
 
 WAYS: dict[str, dict[str, Any]] = {
-    "greedy": {"temperature": 0}, "drawn": {"seed": 1}, "without a cache": {"seed": 1, "cache": False},
+    "greedy": {"temperature": 0}, "drawn": {"seed": 1},
     "static": {"seed": 1, "static": True}, "guessing": {"temperature": 0, "lookup": 4},
     "filtered": {"seed": 1, "top_k": 5, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.3},
 }  # fmt: skip
@@ -276,7 +275,7 @@ WAYS: dict[str, dict[str, Any]] = {
 def test_what_is_never_to_be_written_is_not(changes: dict[str, Any], draft: bool, how: dict[str, Any], n: int) -> None:
     model = small_model(**changes)
     often = sorted(set().union(*generate(model, PROMPTS, max_new_tokens=30, **how)))[:9]
-    how = {**how, "draft": quantize(model)} if draft and how.get("cache", True) else how
+    how = {**how, "draft": quantize(model)} if draft else how
     written = set().union(*generate(model, PROMPTS[:n], max_new_tokens=30, never=often, **how))
     assert written
     assert written.isdisjoint(often)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import transformer_zoo as tz
+from tests.flat import beam_search, generate, greedily
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
 from transformer_zoo.blocks import Linear
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation import beam_search, generate
-from transformer_zoo.models import draft_of, packing
+from transformer_zoo.inference import draft_of, packing
 
 
 @pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
@@ -144,7 +144,7 @@ def call(model: Any) -> torch.Tensor:
 def write(model: Any, draft: Any = None) -> object:
     if isinstance(model, tz.DecoderOnly):
         return generate(model, [[4, 5]], max_new_tokens=3, draft=draft, seed=0)
-    return beam_search(model, torch.tensor([[4, 5, 3]]), beam=1, draft=draft, scored=False)
+    return greedily(model, [[4, 5, 3]], draft=draft)
 
 
 def step(model: Any) -> None:

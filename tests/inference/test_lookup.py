@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from transformer_zoo import UserError, generate, generate_stream
+from tests.flat import generate, generate_stream
+from transformer_zoo import UserError
 from transformer_zoo.config import DecoderConfig
-from transformer_zoo.generation.lookup import Lookup
+from transformer_zoo.inference.speculation import Lookup
 from transformer_zoo.models import DecoderOnly
 
 PROMPT = [1, 2, 3, 4, 1, 2, 3]

@@ -6,8 +6,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from transformer_zoo.blocks import Linear
+from transformer_zoo.inference.projections import Int8Linear, PackedLinear, ScreenedLinear
 from transformer_zoo.kernels.int8 import has_int8
-from transformer_zoo.models.projections import Int8Linear, PackedLinear, ScreenedLinear
 
 
 def rounded_from(linear: nn.Linear) -> Int8Linear:

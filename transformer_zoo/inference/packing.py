@@ -2,19 +2,17 @@
 
 from copy import deepcopy
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformer_zoo.blocks import Linear
 from transformer_zoo.errors import UserError
+from transformer_zoo.inference.projections import Int8Linear, PackedLinear, ScreenedLinear, Source
 from transformer_zoo.kernels.int8 import has_int8
 from transformer_zoo.kernels.projection import can_pack
-from transformer_zoo.models.decoder_only import DecoderOnly
-from transformer_zoo.models.encoder_decoder import EncoderDecoder
-from transformer_zoo.models.family import check_model
-from transformer_zoo.models.projections import Int8Linear, PackedLinear, ScreenedLinear, Source
+from transformer_zoo.models import DecoderOnly, DecodingModel, EncoderDecoder, check_model
 
 Model = TypeVar("Model", bound=DecoderOnly | EncoderDecoder)
 Projection = PackedLinear | Int8Linear | ScreenedLinear
@@ -86,13 +84,12 @@ def _replace(model: Model, projection: type[Projection], head: type[Projection])
     """Put projections for writing in the place of a model's own, and one for its logits, which may be tied."""
     model.eval()
     weight, bias = model.head_weight, getattr(model, "logit_bias", None)
-    n_logits = model.config.vocab_size if isinstance(model, DecoderOnly) else model.config.target_size
     model.head = None
     for part in [*model.modules()]:
         for name, child in part.named_children():
             if isinstance(child, Linear):
                 setattr(part, name, projection(child.weight, child.bias))
-    module = head(weight.detach()[:n_logits], bias)  # without rows that pad the vocabulary
+    module = head(weight.detach()[: model.facts.vocab_size], bias)  # without rows that pad the vocabulary
     module.source = Source(weight)
     model.head = module  # type: ignore[assignment]
     if bias is not None:
@@ -106,7 +103,7 @@ def draft_of(model: Model) -> Model | None:
     return quantize(model) if is_large and _is_plain(model) and has_int8() else None
 
 
-def check_draft(model: Model, draft: Model | None) -> None:
+def check_draft(model: Any, draft: Any) -> None:
     """Is this `quantize(model)`, where there is one, of the weights that the model has now?
 
     Raises:
@@ -119,7 +116,7 @@ def check_draft(model: Model, draft: Model | None) -> None:
         raise UserError("the draft is not of this model as it is now: give quantize(model)")
 
 
-def _is_made_of(draft: Model, model: Model) -> bool:
+def _is_made_of(draft: nn.Module, model: Any) -> bool:
     """Whether each rounded weight was made of what the model has in its place, or had before it was packed."""
     theirs = dict(model.named_modules())
     for name, part in draft.named_modules():
@@ -134,7 +131,7 @@ def _is_made_of(draft: Model, model: Model) -> bool:
     return True
 
 
-def highest_logits(model: Model, draft: Model | None, hidden: Tensor) -> Tensor:
+def highest_logits(model: DecodingModel, draft: DecodingModel | None, hidden: Tensor) -> Tensor:
     """Logits of which only the highest of each row need be the model's: by the draft's head where that is faster.
 
     Args:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from transformer_zoo import UserError
+from tests.flat import beam_search, translate, translate_n_best
+from transformer_zoo import UserError, inference
 from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.generation import TargetScore, beam_search, perplexity, score, translate, translate_n_best
-from transformer_zoo.generation.splitting import split_text
+from transformer_zoo.inference import TargetScore, generate_stream, lines, perplexity, score
+from transformer_zoo.inference.splitting import split_text
 from transformer_zoo.models import EncoderDecoder
 
 FIRST = 4  # pad, unk, bos, eos come before the letters
@@ -109,11 +110,11 @@ def test_a_line_is_given_as_soon_as_it_and_those_before_it_are_done(
 ) -> None:
     batches = []
 
-    def search(model: EncoderDecoder, source: torch.Tensor, *words: object, **options: object) -> object:
-        batches.append(source.size(0))
-        return beam_search(model, source, *words, **options)
+    def search(model: EncoderDecoder, sources: list[list[int]], *words: Any, **options: Any) -> object:
+        batches.append(len(sources))
+        return generate_stream(model, sources, *words, **options)
 
-    monkeypatch.setitem(translate.__globals__, "beam_search", search)
+    monkeypatch.setattr(lines, "generate_stream", search)
     found = translate(model, Pair(), ["x", "yes", "", "hello", "no"], batch_tokens=1, beam=1, max_extra=6)
     done = [len(batches) for _ in found]
     # Batches by length: x, no, yes, hello.
@@ -232,11 +233,11 @@ def test_no_sentence_is_cut_that_the_model_holds(
     config = {**model.config.to_dict(), "positions": positions, "max_seq_len": 64}
     asked: list[list[int]] = []
 
-    def search(model: EncoderDecoder, source: torch.Tensor, *words: object, **options: Any) -> object:
-        asked.extend(source.tolist())
-        return beam_search(model, source, *words, **options)
+    def search(model: EncoderDecoder, sources: list[list[int]], *words: Any, **options: Any) -> object:
+        asked.extend(sources)
+        return generate_stream(model, sources, *words, **options)
 
-    monkeypatch.setitem(translate.__globals__, "beam_search", search)
+    monkeypatch.setattr(lines, "generate_stream", search)
     holding = EncoderDecoder(EncoderDecoderConfig.from_dict(config)).eval()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -379,11 +380,11 @@ def test_tags_begin_every_source_and_every_translation_and_the_configs_token_end
 ) -> None:
     asked: list[tuple[list[list[int]], list[list[int]]]] = []
 
-    def search(model: EncoderDecoder, source: torch.Tensor, *words: object, **options: Any) -> object:
-        asked.append((source.tolist(), options["prefix"]))
-        return beam_search(model, source, *words, **options)
+    def search(model: EncoderDecoder, sources: list[list[int]], *words: Any, **options: Any) -> object:
+        asked.append((sources, options["prefix"]))
+        return inference.beam_search(model, sources, *words, **options)
 
-    monkeypatch.setitem(translate.__globals__, "beam_search", search)
+    monkeypatch.setattr(lines, "beam_search", search)
     ending = replace(model.config, source_end_id=1)
     monkeypatch.setattr(model, "config", ending)
     how = {"beam": 2, "max_extra": 4, "max_source_tokens": 12, "prefix": "ab", "batch_tokens": 1}
@@ -412,9 +413,9 @@ def test_every_part_of_a_long_line_has_the_tag_that_the_line_brings_along(
 ) -> None:
     asked: list[list[int]] = []
 
-    def search(model: EncoderDecoder, source: torch.Tensor, *words: object, **options: Any) -> object:
-        asked.extend(source.tolist())
-        return beam_search(model, source, *words, **options)
+    def search(model: EncoderDecoder, sources: list[list[int]], *words: Any, **options: Any) -> object:
+        asked.extend(sources)
+        return inference.beam_search(model, sources, *words, **options)
 
     class Marked(Letters):
         def tag_of(self, text: str) -> str:
@@ -423,7 +424,7 @@ def test_every_part_of_a_long_line_has_the_tag_that_the_line_brings_along(
     class MarkedPair(Pair):
         source = Marked()
 
-    monkeypatch.setitem(translate.__globals__, "beam_search", search)
+    monkeypatch.setattr(lines, "beam_search", search)
     how = {"beam": 2, "max_extra": 4, "max_source_tokens": 10, "batch_tokens": 1}
     with pytest.warns(UserWarning, match="line 1: much longer"):
         list(translate(model, MarkedPair(), ["! a small. cat and d"], **how))

@@ -3,18 +3,24 @@
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.flat import beam_search
 from transformer_zoo import UserError
-from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.generation import Hypothesis, beam_search, length_penalty_at
-from transformer_zoo.generation.inference import LOOK_EVERY
+from transformer_zoo.config import BeamSearch, EncoderDecoderConfig
+from transformer_zoo.inference import Hypothesis
+from transformer_zoo.inference.modes import LOOK_EVERY
 from transformer_zoo.models import EncoderDecoder
 
 PAD, UNK, BOS, EOS = range(4)
+
+
+def length_penalty_at(length: int, alpha: float, penalty: Any = "gnmt") -> float:
+    return BeamSearch(length_penalty=alpha, penalty=penalty).divisor(length)
 
 
 def make_model(vocab_size: int = 23, seed: int = 0, **overrides: object) -> EncoderDecoder:
@@ -264,7 +270,7 @@ def test_length_penalty_at_known_lengths() -> None:
         with pytest.raises(UserError, match=r"length_penalty .* is out of range"):
             length_penalty_at(9, alpha)
     with pytest.raises(UserError, match="'wu'"):
-        length_penalty_at(3, 0.6, "wu")  # type: ignore[arg-type]
+        length_penalty_at(3, 0.6, "wu")
 
 
 @pytest.mark.parametrize("never", [(), (UNK,), (PAD, BOS, 5, 6, 7)])
@@ -341,7 +347,7 @@ def test_at_a_real_width_a_source_is_translated_as_if_alone() -> None:
 
 @pytest.mark.parametrize("vocab_size", [31, 96, 800, 1024])
 def test_the_blockwise_top_k_is_the_top_k(vocab_size: int) -> None:
-    from transformer_zoo.generation.search import _top_k
+    from transformer_zoo.inference.search import _top_k
 
     x = torch.randn(3, 2, vocab_size)
     x[0, 0, 5:20] = x[0, 0].max() + 1  # ties
@@ -353,7 +359,7 @@ def test_the_blockwise_top_k_is_the_top_k(vocab_size: int) -> None:
 
 @pytest.mark.parametrize("look_every", [3, 100])
 @pytest.mark.parametrize("options", [
-    {"beam": 1}, {"beam": 1, "scored": False}, {"beam": 4, "n_best": 3}, {"beam": 2, "max_length": 6},
+    {"beam": 1}, {"beam": 4, "n_best": 3}, {"beam": 2, "max_length": 6},
     {"beam": 5, "prefix": [[7], [], [8, 9], []]}, {"beam": 3, "penalty": "length", "length_penalty": -0.5},
 ])  # fmt: skip
 @pytest.mark.parametrize("forced_eos", [False, True])

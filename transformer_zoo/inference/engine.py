@@ -3,74 +3,83 @@
 Shapes: B rows, T tokens of the longest context, V vocabulary.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from transformer_zoo.blocks import StaticKVCache
 from transformer_zoo.errors import UserError
-from transformer_zoo.generation.inference import look_every
-from transformer_zoo.models import DecoderOnly, highest_logits
-from transformer_zoo.models.cache import DecoderCache
+from transformer_zoo.inference.modes import look_every
+from transformer_zoo.inference.packing import highest_logits
+from transformer_zoo.inference.plain import context_start
+from transformer_zoo.models import DecoderCache, DecodingModel, pad_rows
 
 CAPACITY = 256
 """A static cache has room for a multiple of so many tokens: its step is compiled once for all texts of like lengths."""
 
 
-def context_start(length: int, max_seq_len: int, stride: int) -> int:
-    """Where the context of a text of `length` tokens begins, so that it has at most `max_seq_len`.
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """How the steps are taken.
 
-    At the first token as long as all fit; then at the first multiple of `stride` from which the rest fits. So it moves
-    every `stride` tokens only, and the model reads at least max_seq_len - stride + 1 tokens.
+    Args:
+        stride: A text that goes on from a prompt may outgrow the model's `max_seq_len`. Then the model reads the last
+            part of it, which moves so many tokens at a time, and is read again each time. 1: every token is drawn
+            knowing the `max_seq_len` before it, and costs the reading of them. None: a quarter of `max_seq_len`; a
+            token is drawn knowing at least three quarters.
+        static: Every step has the same shapes, and on a GPU it is captured; None: on a GPU.
+        compile: Compile that step.
+        dtype: Of the matrix products: float32, or bfloat16 or float16 by autocast.
     """
-    return -(-max(length - max_seq_len, 0) // stride) * stride
+
+    stride: int | None = None
+    static: bool | None = None
+    compile: bool = False
+    dtype: torch.dtype = torch.float32
 
 
-class Reader:
+class Engine:
     """Reads rows of different length side by side, each as if it were alone.
 
-    Rows are padded on the left. A row that outgrows `max_seq_len` is read again from its new `context_start`: cached
-    keys and values know the tokens before it, and learned positions end.
+    Rows are padded on the left. A row that outgrows the context is read again from its new `context_start`: cached keys
+    and values know the tokens before it, and learned positions end.
 
     Args:
         model: in evaluation mode.
+        given: the prompts or sources of the rows.
         longest: no row will ever have more tokens.
-        stride: as for `context_start`.
-        cache: without, every step reads all of every row's context.
+        how: with static steps the cache shows attention its whole capacity, and rows that have ended stay in it, so
+            that every step has the same shapes: on a GPU it is captured, and repeated without a word from Python. It is
+            compiled as one graph for a number of rows, padded or not, and `CAPACITY` tokens of capacity.
         draft: guesses for `draft`; it takes the model's cache for its own.
-        greedy: of the logits only each row's highest counts: a draft gives it sooner. The others may be rounded.
-        never: tokens whose logits are -inf.
-        static: the cache shows attention its whole capacity, and rows that have ended stay in it, so that every step
-            has the same shapes: on a GPU it is captured, and repeated without a word from Python.
-        compile: compile that step: one graph for a number of rows, padded or not, and `CAPACITY` tokens of capacity.
+        is_greedy: of the logits only each row's highest counts: a draft gives it sooner. The others may be rounded.
     """
 
     def __init__(
         self,
-        model: DecoderOnly,
-        *,
+        model: DecodingModel,
+        given: Sequence[Sequence[int]],
         longest: int,
-        stride: int,
-        cache: bool = True,
-        draft: DecoderOnly | None = None,
-        greedy: bool = False,
-        never: Collection[int] = (),
-        static: bool = False,
-        compile: bool = False,
+        how: Steps = Steps(),
+        *,
+        draft: DecodingModel | None = None,
+        is_greedy: bool = False,
     ) -> None:
-        if not 1 <= stride <= model.config.max_seq_len:
-            raise UserError(f"stride {stride} must be from 1 to the context of {model.config.max_seq_len} tokens")
-        self.model, self.stride = model, stride
-        self.use_cache, self.static = cache, static or compile
-        self.draft_model = draft
-        self.scorer = draft if greedy and not compile and model.head_weight.device.type == "cpu" else None
-        room = -(-longest // CAPACITY) * CAPACITY if self.static else longest
-        self.capacity = min(room, model.config.max_seq_len)
-        self.device = model.head_weight.device
-        self.never = torch.tensor(sorted(never), device=self.device) if never else None
+        context, self.device = model.facts.context, model.head_weight.device
+        self.stride = how.stride
+        if how.stride is not None and not 1 <= how.stride <= context:
+            raise UserError(f"stride {how.stride} must be from 1 to the context of {context} tokens")
+        if how.compile and model.head_weight.is_mkldnn:
+            raise UserError("a packed model cannot be compiled: give one that is not packed")
+        self.model, self.given, self.context = model, list(given), context
+        self.static = how.compile or (self.device.type == "cuda" if how.static is None else how.static)
+        self.draft_model, self.dtype = draft, how.dtype
+        self.scorer = draft if is_greedy and not how.compile and self.device.type == "cpu" else None
+        self.capacity = min(-(-longest // CAPACITY) * CAPACITY if self.static else longest, context)
         self.step: Callable[[Tensor], Tensor] = self._step
-        if compile:
+        if how.compile:
             self.step = torch.compile(self._step, fullgraph=True, dynamic=False)
         self.starts: list[int] = []  # of the context of each row in the cache
         self.places: list[int] = []  # of the rows that have not ended, in the cache
@@ -78,6 +87,7 @@ class Reader:
         self.length = 0  # tokens in the cache, padding included
         self.cache: DecoderCache
         self.ids: Tensor  # (B, 1), what a static step reads
+        self.hidden: Tensor  # (B, 1 + G, D), what the last logits were made of
         self.captured: _Captured | None = None
         self.mask: Tensor | None = None  # (B, capacity), True but for padding
         self.positions: Tensor | None = None  # (B, 1), of the last token; None: without padding, the cache knows
@@ -95,23 +105,21 @@ class Reader:
         if guess:
             self.length += 1 + len(guess)
             ids = torch.tensor([[rows[0][-1], *guess]], device=self.device)
-            return self._last_logits(self.model.hidden(ids, cache=self.cache), 1 + len(guess))
-        starts = [context_start(len(row), self.model.config.max_seq_len, self.stride) for row in rows]
-        if self.use_cache and starts == self.starts and self.length < self.capacity:
+            return self._logits(self.model.step(ids, self.cache))
+        starts = [context_start(len(row), self.context, self.stride) for row in rows]
+        if starts == self.starts and self.length < self.capacity:
             return self.go_on(torch.tensor([row[-1] for row in rows], device=self.device))
         return self._read_all([row[start:] for row, start in zip(rows, starts, strict=True)], starts)
 
     @property
     def room(self) -> int:
-        """How many tokens a guess may have: it takes a cache, and a row that was never read beside shorter ones."""
-        if not self.starts or len(self.places) > 1 or not self.use_cache or self.static or self.mask is not None:
+        """How many tokens a guess may have: for a row that was never read beside shorter ones."""
+        if not self.starts or len(self.places) > 1 or self.static or self.mask is not None:
             return 0
         return self.capacity - self.length - 1
 
     def ahead(self, wanted: int) -> int:
         """How many of the wanted tokens can follow by `go_on` before anybody looks at what was chosen."""
-        if not (self.use_cache and self.static):
-            return 0
         return max(0, min(wanted, look_every(self.device) - 1, self.capacity - self.length))
 
     def go_on(self, newest: Tensor) -> Tensor:
@@ -131,6 +139,10 @@ class Reader:
         logits = self.step(self.ids) if self.captured is None else self.captured()
         return logits if self.live is None else logits.index_select(0, self.live)
 
+    def exact_logits(self, place: int = 0) -> Tensor:
+        """The last logits (B, V) as the model gives them, where only the highest were right; `place`: in a guess."""
+        return self.model.logits(self.hidden[:, place]).float()
+
     def draft(self, newest: int, n: int, choose: Callable[[Tensor], Tensor]) -> list[int]:
         """A guess of n tokens, at most `room`, after the only row: what the draft would write.
 
@@ -141,8 +153,8 @@ class Reader:
         assert self.draft_model is not None
         ids, guess = torch.tensor([newest], device=self.device), []
         for _ in range(n):
-            hidden = self.draft_model.hidden(ids[:, None], cache=self.cache)
-            ids = choose(self._without_never(self.draft_model.logits(hidden[:, -1]).float()))
+            hidden = self.draft_model.step(ids[:, None], self.cache)
+            ids = choose(self.draft_model.logits(hidden[:, -1]).float())
             guess.append(int(ids))
         self.cache.drop(n)  # what the draft took for keys and values
         return guess
@@ -153,46 +165,33 @@ class Reader:
             self.length -= n
             self.cache.drop(n)
 
-    def keep(self, kept: Sequence[int]) -> None:
-        """Only these rows go on, in this order."""
+    def keep(self, kept: Sequence[int], places: Tensor) -> None:
+        """Only these rows go on, in this order; `places` are the same, on the device."""
         self.starts = [self.starts[i] for i in kept]
-        self.places = [self.places[i] for i in kept]
-        if not self.use_cache:
-            return
         if self.static:
-            self.live = torch.tensor(self.places, dtype=torch.int64, device=self.device)
+            self.places = [self.places[i] for i in kept]
+            self.live = places if self.live is None else self.live[places]
             return
-        rows = torch.tensor(kept, dtype=torch.int64, device=self.device)
-        self.cache.select(rows)
-        if self.mask is not None and self.positions is not None:
-            self.mask, self.positions = self.mask[rows], self.positions[rows]
+        self.given = [self.given[i] for i in kept]
         self.places = list(range(len(kept)))
+        self.cache.select(places)
+        if self.mask is not None and self.positions is not None:
+            self.mask, self.positions = self.mask[places], self.positions[places]
 
     def _read_all(self, contexts: Sequence[Sequence[int]], starts: list[int]) -> Tensor:
-        lengths = [len(context) for context in contexts]
-        n = self.length = max(lengths)
-        self.starts, self.places, self.live = starts, list(range(len(contexts))), None
         # Any token does for padding: nobody sees it.
-        padded = [[0] * (n - len(context)) + list(context) for context in contexts]
-        ids = torch.tensor(padded, device=self.device)  # (B, T)
-        mask = self._mask_padding([n - length for length in lengths])
-        if not self.use_cache:
-            return self._last_logits(self.model.hidden(ids, None if mask is None else mask[:, :n]))
-        self.cache = self.model.new_cache(len(contexts), self.capacity, static=self.static)
-        self.mask, self.positions = mask, None
-        positions = None
+        ids, mask = pad_rows(contexts, 0, left=True, device=self.device)  # (B, T)
+        self.given = [self.given[i] for i in self.places] if self.static and self.starts else self.given
+        self.length, self.starts, self.places, self.live = ids.size(1), starts, list(range(len(contexts))), None
+        self.cache = self.model.begin(self.given, self.capacity, static=self.static)
+        self.mask = self.positions = positions = None
         if mask is not None:
-            positions = (mask[:, :n].cumsum(1) - 1).clamp_min(0)  # (B, T)
+            positions = (mask.cumsum(1) - 1).clamp_min(0)  # (B, T)
             self.positions = positions[:, -1:].clone()
-            mask = mask if self.static else mask[:, :n]
+            self.mask = torch.nn.functional.pad(mask, (0, self.capacity - self.length), value=True)
+            mask = self.mask if self.static else mask
         self.ids, self.captured = ids[:, -1:].clone(), None
-        return self._last_logits(self.model.hidden(ids, mask, positions, self.cache))
-
-    def _mask_padding(self, padding: Sequence[int]) -> Tensor | None:
-        """(B, capacity), True but for so many places on the left of each row; None without any."""
-        if not any(padding):
-            return None
-        return torch.arange(self.capacity, device=self.device) >= torch.tensor(padding, device=self.device)[:, None]
+        return self._logits(self.model.step(ids, self.cache, mask=mask, positions=positions)[:, -1:])
 
     def _step(self, ids: Tensor) -> Tensor:
         """(B, 1) -> (B, 1, V)."""
@@ -200,22 +199,13 @@ class Reader:
         if mask is not None and self.positions is not None:
             self.positions += 1
             mask = mask if self.static else mask[:, : self.length]
-        return self._last_logits(self.model.hidden(ids, mask, self.positions, self.cache))
+        return self._logits(self.model.step(ids, self.cache, mask=mask, positions=self.positions))
 
-    def _last_logits(self, hidden: Tensor, n: int = 1) -> Tensor:
-        hidden = hidden[:, -n:]
-        logits = highest_logits(self.model, self.scorer, hidden).float()
-        if self.scorer is not None and self._highest_is_never(logits):
-            logits = self.model.logits(hidden).float()  # the highest of the others may be rounded
-        return self._without_never(logits)
-
-    def _highest_is_never(self, logits: Tensor) -> bool:
-        if self.never is None:
-            return False
-        return bool((logits.index_select(-1, self.never) == logits.amax(-1, keepdim=True)).any())
-
-    def _without_never(self, logits: Tensor) -> Tensor:
-        return logits if self.never is None else logits.index_fill(-1, self.never, -torch.inf)
+    def _logits(self, hidden: Tensor) -> Tensor:
+        if self.scorer is None:
+            return self.model.logits(hidden).float()
+        self.hidden = hidden
+        return highest_logits(self.model, self.scorer, hidden).float()
 
     def _state(self) -> list[Tensor]:
         """What a step counts up."""

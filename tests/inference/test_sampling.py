@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from transformer_zoo import UserError
-from transformer_zoo.generation.sampling import (
-    Sampling,
+from transformer_zoo import Sampling, UserError
+from transformer_zoo.inference.rules import RepetitionPenalty
+from transformer_zoo.inference.sampling import (
+    Chooser,
     apply_temperature,
+    filtered,
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    penalize_repetition,
     sample,
 )
 
@@ -71,8 +72,8 @@ def test_min_p() -> None:
 
 
 def test_repetition_penalty() -> None:
-    logits, seen = torch.tensor([[2.0, -2.0, 4.0, -4.0]]), torch.tensor([[True, True, False, False]])
-    assert penalize_repetition(logits, seen, 2.0).tolist() == [[1.0, -4.0, 4.0, -4.0]]
+    logits, text = torch.tensor([[2.0, -2.0, 4.0, -4.0]]), torch.tensor([[-1, 1, 0, 1]])
+    assert RepetitionPenalty(2.0)(logits, text, 0).tolist() == [[1.0, -4.0, 4.0, -4.0]]
 
 
 def critical(freedom: int) -> float:
@@ -84,7 +85,7 @@ LOGITS = torch.tensor([1.5, 0.3, -0.4, 2.1, 0.0, -3.0, 1.4, 0.9, -1.1, 2.0])
 SEEN = torch.tensor([True, False, True, False, False, False, True, False, False, False])
 
 
-def filtered(**options: float) -> Tensor:
+def distribution(**options: float) -> Tensor:
     """The distribution that the options describe, token by token in plain Python."""
     scores = LOGITS.double().tolist()
     if (penalty := options.get("repetition_penalty")) is not None:
@@ -102,6 +103,13 @@ def filtered(**options: float) -> Tensor:
     allowed = [i for i in allowed if weights[i] >= options.get("min_p", 0) * weights[order[0]]]
     chances = torch.tensor([weights[i] if i in allowed else 0.0 for i in range(len(weights))], dtype=torch.float64)
     return chances / chances.sum()
+
+
+def draw(how: Sampling) -> Tensor:
+    rules = [] if how.repetition_penalty is None else [RepetitionPenalty(how.repetition_penalty)]
+    texts = SEEN.nonzero()[:, 0].expand(DRAWS, -1)
+    generators = [torch.Generator().manual_seed(1)] * DRAWS
+    return Chooser(how, rules, generators, texts).choose(LOGITS.expand(DRAWS, -1))
 
 
 def chi_squared(tokens: Tensor, chances: Tensor) -> float:
@@ -127,18 +135,17 @@ OPTIONS: list[dict[str, float]] = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_samples_have_the_distribution_of_the_filtered_softmax(options: dict[str, float]) -> None:
     sampling = Sampling(**{name: int(x) if name == "top_k" else x for name, x in options.items()})
-    chances = filtered(**options)
+    chances = distribution(**options)
     assert 1 < (chances > 0).sum() <= 10
     if options.keys() & {"top_k", "top_p", "min_p"}:
         assert (chances == 0).any()
-    logits, seen = LOGITS.expand(DRAWS, -1), SEEN.expand(DRAWS, -1)
-    tokens = sampling.choose(logits, [torch.Generator().manual_seed(1)] * DRAWS, seen)
+    tokens = draw(sampling)
     assert chi_squared(tokens, chances) < critical(int((chances > 0).sum()) - 1)
 
 
 def test_the_chi_squared_test_can_fail() -> None:
-    tokens = Sampling().choose(LOGITS.expand(DRAWS, -1), [torch.Generator().manual_seed(1)] * DRAWS)
-    assert chi_squared(tokens, filtered(temperature=1.1)) > critical(9)
+    tokens = draw(Sampling())
+    assert chi_squared(tokens, distribution(temperature=1.1)) > critical(9)
 
 
 def test_what_is_rare_is_drawn_as_rarely() -> None:
@@ -161,14 +168,15 @@ def test_greedy_draws_nothing() -> None:
     logits, generator = torch.randn(3, 33), torch.Generator().manual_seed(0)
     before = generator.get_state()
     for greedy in (Sampling(temperature=0), Sampling(top_k=1, temperature=2.0, min_p=0.5)):
-        assert torch.equal(greedy.choose(logits, [generator] * 3), logits.argmax(-1))
-        assert kept(greedy.filter(logits)) == [[i] for i in logits.argmax(-1).tolist()]
+        chooser = Chooser(greedy, [], [generator] * 3, torch.zeros(3, 0))
+        assert torch.equal(chooser.choose(logits), logits.argmax(-1))
+        assert kept(filtered(logits, greedy)) == [[i] for i in logits.argmax(-1).tolist()]
     assert torch.equal(generator.get_state(), before)
 
 
 def test_the_penalty_comes_before_the_choice_of_the_likeliest() -> None:
-    logits, seen = torch.tensor([[3.0, 2.0]]), torch.tensor([[True, False]])
-    assert Sampling(temperature=0, repetition_penalty=2.0).choose(logits, [], seen).tolist() == [1]
+    chooser = Chooser(Sampling(temperature=0), [RepetitionPenalty(2.0)], [], torch.tensor([[0]]))
+    assert chooser.choose(torch.tensor([[3.0, 2.0]])).tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The state of a beam search and one step of it: tensors only, no model.
 
-Shapes: S sources still searched, W live hypotheses of each (at most `beam`), V target vocabulary, N `n_best`.
+Shapes: S sources still searched, P tokens of the longest opening, W live hypotheses of each source (at most `beam`), E
+tokens that end, V vocabulary, N `n_best`.
 """
 
 import dataclasses
@@ -13,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.inference.rules import LogitsProcessor
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A finished translation: its tokens without bos and eos, log p(tokens, eos | source), and that over the length
-    penalty. Of a prefix, log p counts what follows it, and the length all. Both are nan of a search that is not scored.
+    """A finished answer: its tokens without the end, log p(tokens, end | source), and that over the length penalty. Of
+    a prefix, log p counts what follows it, and the length all.
 
-    `ended`: with eos, by itself. One that the length limit cut has no eos; where the model's `forced_last_id` adds one,
-    it counts in the length. Either way log p is that of the tokens alone.
+    `ended`: with an end, by itself. One that the length limit cut has none; where the model forces a last token, it
+    counts in the length. Either way log p is that of the tokens alone.
     """
 
     tokens: list[int]
@@ -35,87 +36,112 @@ class Hypothesis:
 class Search:
     """The search so far, one row a source. A hypothesis that cannot win has log-probability -inf."""
 
-    tokens: Tensor  # (S, W, step + 1), starting with bos
+    opening: Tensor  # (S, P), what hypotheses follow, -1 before the first token
+    lengths: Tensor  # (S, 1), tokens of that
+    tokens: Tensor  # (S, W, step)
     log_probs: Tensor  # (S, W), falling
     ancestors: Tensor  # (S, W, slots) bool: the cache slots of the hypothesis's own past, newest token included
-    done_tokens: Tensor  # (S, N, L), with eos where they ended, filled up with -1
+    done_tokens: Tensor  # (S, N, L), with the end where they ended, filled up with -1
     done_log_probs: Tensor  # (S, N)
     done_scores: Tensor  # (S, N), falling; -inf where there is none yet
     lenient: Tensor  # (S, 1), the most lenient penalty
-    limits: Tensor  # (S,), the most tokens, eos included
-    forced: Tensor  # (S, L), the token that must come at a step, or -1
-    source_mask: Tensor | None  # (S, Ts)
-    never: Tensor  # the tokens that no hypothesis continues with, and last eos
-    config: EncoderDecoderConfig
-    scored: bool  # False: greedy, logits stand where log-probabilities do, and only the highest of them counts
+    limits: Tensor  # (S,), the most tokens, the end included
+    forced: Tensor | None  # (S, F), the token that must come at a step, or -1
+    special: Tensor  # the tokens that no hypothesis continues with; the last E are the ends
+    ends: tuple[int, ...]
+    last: int | None  # the token that is forced at the limit
+    rules: Sequence[LogitsProcessor]  # more than `special` says
 
     @classmethod
     def start(
         cls,
-        config: EncoderDecoderConfig,
+        opening: Tensor,
         n_best: int,
         lenient: Tensor,
         limits: Tensor,
-        forced: Tensor,
-        source_mask: Tensor | None,
+        forced: Tensor | None,
         *,
+        longest: int,
         never: Sequence[int],
-        scored: bool = True,
+        ends: tuple[int, ...],
+        last: int | None,
+        rules: Sequence[LogitsProcessor],
     ) -> "Search":
-        n, longest = forced.shape
-        none = torch.full((n, n_best), -math.inf, device=forced.device)
+        n, device = len(opening), opening.device
+        none = torch.full((n, n_best), -math.inf, device=device)
         return cls(
-            tokens=forced.new_full((n, 1, 1), config.bos_id),
+            opening=opening,
+            lengths=(opening >= 0).sum(1, keepdim=True),
+            tokens=opening.new_zeros(n, 1, 0),
             log_probs=none.new_zeros(n, 1),
-            ancestors=torch.ones(n, 1, 1, dtype=torch.bool, device=forced.device),
-            done_tokens=forced.new_full((n, n_best, longest), -1),
+            ancestors=(opening >= 0)[:, None],
+            done_tokens=opening.new_full((n, n_best, longest), -1),
             done_log_probs=none,
             done_scores=none,
             lenient=lenient,
             limits=limits,
             forced=forced,
-            source_mask=source_mask,
-            never=torch.tensor([*never, config.eos_id], device=forced.device),
-            config=config,
-            scored=scored,
+            special=torch.tensor([*never, *ends], dtype=torch.int64, device=device),
+            ends=ends,
+            last=last,
+            rules=rules,
         )
 
-    def advance(self, logits: Tensor, beam: int, penalty: float, *, is_forced: bool, is_last: bool) -> None:
-        """One step, by logits (S, W, V), float32, overwritten.
+    def texts(self) -> Tensor:
+        """All tokens of each hypothesis, (S, W, P + step), -1 before the first."""
+        return torch.cat([self.opening[:, None].expand(-1, self.tokens.size(1), -1), self.tokens], 2)
 
-        is_forced, is_last: of some source, a token is forced, or the limit is reached.
-        """
-        n = self.tokens.size(2)  # tokens of a continuation
-        forced = self.forced[:, n - 1] if is_forced else None
+    def advance(self, logits: Tensor, beam: int, penalty: float, *, is_last: bool) -> None:
+        """One step, by logits (S, W, V), float32, overwritten. is_last: some source reaches its limit."""
+        n = self.tokens.size(2)
+        forced = self.forced[:, n] if self.forced is not None and n < self.forced.size(1) else None
+        if self.rules:
+            logits = self._ruled(logits, beam)
         ids, log_probs, ending = _continuations(
-            logits, min(beam, logits.size(-1)), self.never, forced, normalise=self.scored
+            logits, min(beam, logits.size(-1)), self.special, forced, len(self.ends), normalise=not self.rules
         )
         if forced is not None:  # what is given was not chosen, and costs nothing
             log_probs = log_probs.masked_fill(ids == forced[:, None, None], 0.0)
         k = ids.size(-1)
         log_probs = (self.log_probs[:, :, None] + log_probs).flatten(1)  # (S, W * k)
-        ending = self.log_probs + ending  # (S, W)
+        ending = (self.log_probs[:, :, None] + ending).flatten(1)  # (S, W * E)
         # Stable, so that equal ones are ordered by hypothesis and rank, whatever else is in the batch.
         live, order = log_probs.sort(stable=True, descending=True)
         live, order = live[:, :beam], order[:, :beam]
         parents, chosen = order // k, ids.flatten(1).gather(1, order)
-        # A hypothesis ends where eos is among the `beam` best of all continuations: fewer others are better.
-        better = (live[:, None] > ending[:, :, None]).sum(-1)  # (S, W)
+        # A hypothesis ends where its end is among the `beam` best of all continuations: fewer others are better.
+        better = (live[:, None] > ending[:, :, None]).sum(-1)  # (S, W * E)
         better += (ending[:, None] > ending[:, :, None]).sum(-1)
         ending = ending.masked_fill(better >= beam, -math.inf)
-        texts = torch.cat([_children(self.tokens, parents), chosen[:, :, None]], 2)  # (S, beam, 1 + n)
+        texts = torch.cat([_children(self.tokens, parents), chosen[:, :, None]], 2)  # (S, beam, n + 1)
         if is_last:
             live, ending = self._cut(texts, live, ending, beam, penalty)
-        self._finish(F.pad(self.tokens[:, :, 1:], (0, 1), value=self.config.eos_id), ending, penalty)
+        self._finish(self._ended(), ending, penalty)
 
         can_win = live / self.lenient > self.done_scores[:, -1:]
         if beam == 1:
             can_win &= self.done_scores[:, -1:] == -math.inf
-        log_probs = live if self.scored else torch.zeros_like(live)  # a sum of logits would say nothing
-        self.log_probs = log_probs.masked_fill(~can_win, -math.inf)
+        self.log_probs = live.masked_fill(~can_win, -math.inf)
         self.tokens = texts
         own = torch.eye(texts.size(1), dtype=torch.bool, device=logits.device).expand(len(texts), -1, -1)
         self.ancestors = torch.cat([_children(self.ancestors, parents), own], 2)
+
+    def _ruled(self, logits: Tensor, beam: int) -> Tensor:
+        """Log-probabilities (S, W, V) after the rules, which as in transformers are for log-probabilities in a beam,
+        and for logits in a greedy search."""
+        normaliser = logits.logsumexp(-1, keepdim=True)
+        scores, texts = (logits if beam == 1 else logits - normaliser).flatten(0, 1), self.texts().flatten(0, 1)
+        for rule in self.rules:
+            scores = rule(scores, texts, self.tokens.size(2))
+        scores = scores.view_as(logits)
+        return scores - normaliser if beam == 1 else scores
+
+    def _ended(self) -> Tensor:
+        """Every hypothesis with each of the ends: (S, W * E, n + 1)."""
+        n_ends, (n, width, length) = len(self.ends), self.tokens.shape
+        tokens = self.tokens[:, :, None].expand(-1, -1, n_ends, -1)
+        ends = self.special[len(self.special) - n_ends :][:, None].expand(n, width, -1, -1)
+        return torch.cat([tokens, ends], 3).view(n, width * n_ends, length + 1)
 
     def narrow(self) -> list[int]:
         """How many hypotheses of each source live on, for which the device is waited for; the others are forgotten.
@@ -133,27 +159,25 @@ class Search:
         """Finish what lives of the sources at their limit.
 
         Args:
-            texts: (S, beam, 1 + n), the best continuations that do not end.
+            texts: (S, beam, n), the best continuations that do not end.
             live: (S, beam), their log-probabilities, falling.
-            ending: (S, W), log-probabilities of hypotheses that end now, -inf of those that do not.
+            ending: (S, W * E), log-probabilities of hypotheses that end now, -inf of those that do not.
 
         Returns:
             `live` and `ending`, -inf of what is not to go on or end now any more.
         """
-        last = (self.limits == texts.size(2) - 1)[:, None]  # (S, 1)
-        if (forced := self.config.forced_last_id) is not None:  # after all that live, at no cost
-            tokens = self.tokens[:, :, 1:]
-            if forced != self.config.eos_id:
-                tokens = F.pad(tokens, (0, 1), value=forced)
+        last = (self.limits == texts.size(2))[:, None]  # (S, 1)
+        if self.last is not None:  # after all that live, at no cost
+            tokens = self.tokens if self.last in self.ends else F.pad(self.tokens, (0, 1), value=self.last)
             self._finish(tokens, self.log_probs.masked_fill(~last, -math.inf), penalty)
             ending = ending.masked_fill(last, -math.inf)
         else:
             better = torch.arange(live.size(1), device=live.device) + (ending[:, None] > live[:, :, None]).sum(-1)
-            self._finish(texts[:, :, 1:], live.masked_fill(~last | (better >= beam), -math.inf), penalty)
+            self._finish(texts, live.masked_fill(~last | (better >= beam), -math.inf), penalty)
         return live.masked_fill(last, -math.inf), ending
 
     def _finish(self, tokens: Tensor, log_probs: Tensor, penalty: float) -> None:
-        """Keep the n best of those finished before and these: tokens (S, W, n), log_probs (S, W), -inf for none."""
+        """Keep the n best of those finished before and these: tokens (S, M, n), log_probs (S, M), -inf for none."""
         longest, n_best = self.done_tokens.size(2), self.done_scores.size(1)
         scores = torch.cat([self.done_scores, log_probs / penalty], 1)
         log_probs = torch.cat([self.done_log_probs, log_probs], 1)
@@ -165,56 +189,51 @@ class Search:
 
     def finished(self, rows: list[int]) -> list[list[Hypothesis]]:
         """The finished hypotheses of these rows, best first."""
-        n_best = zip(
-            *(x[rows].tolist() for x in (self.done_tokens, self.done_log_probs, self.done_scores)),
-            strict=True,
-        )
-        eos = self.config.eos_id
+        done = (x[rows].tolist() for x in (self.done_tokens, self.done_log_probs, self.done_scores))
         return [
             [
                 Hypothesis(
-                    [token for token in tokens if token not in (-1, eos)],
-                    log_prob if self.scored else math.nan,
-                    score if self.scored else math.nan,
-                    eos in tokens,
+                    [token for token in tokens if token not in (-1, *self.ends)],
+                    log_prob,
+                    score,
+                    not set(self.ends).isdisjoint(tokens),
                 )
                 for tokens, log_prob, score in zip(*hypotheses, strict=True)
                 if score > -math.inf
             ]
-            for hypotheses in n_best
+            for hypotheses in zip(*done, strict=True)
         ]
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, Tensor) and field.name != "never":
+            if isinstance(value, Tensor) and field.name != "special":
                 setattr(self, field.name, value.index_select(0, rows))
 
 
 def _continuations(
-    logits: Tensor, k: int, never: Tensor, forced: Tensor | None, *, normalise: bool
+    logits: Tensor, k: int, special: Tensor, forced: Tensor | None, n_ends: int, *, normalise: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The k best next tokens not in `never`, (S, W, k), their log-probabilities, and those (S, W) of its last, eos.
+    """The k best next tokens that are not special, (S, W, k), their log-probabilities, and those (S, W, E) of the ends.
 
-    Log-probabilities are normalised over all V; if not `normalise`, logits are left as they are. Where a token is
-    forced (S,), the others get -inf. `logits` is overwritten.
+    Log-probabilities are normalised over all V; if not `normalise`, logits are some already. Where a token is forced
+    (S,), the others get -inf. `logits` is overwritten.
     """
-    choices = logits
+    choices, n_never = logits, len(special) - n_ends
     if forced is not None:
         vocabulary = torch.arange(logits.size(-1), device=logits.device)
         choices = logits.masked_fill(((forced[:, None] >= 0) & (forced[:, None] != vocabulary))[:, None], -math.inf)
-    special = choices.index_select(-1, never)
-    values, ids = _top_k(choices.index_fill_(-1, never, -math.inf), k)
-    choices.index_copy_(-1, never, special)
-    highest = logits if forced is not None else torch.cat([values[..., :1], special], -1)
-    peak = highest.amax(-1, keepdim=True)  # (S, W, 1)
+    held = choices.index_select(-1, special)
+    values, ids = _top_k(choices.index_fill_(-1, special, -math.inf), k)
     if not normalise:
-        nothing = peak - peak  # 0, or nan where logits are not finite
-        return ids, values + nothing, special[..., -1] + nothing[..., 0]
+        return ids, values, held[..., n_never:]
+    choices.index_copy_(-1, special, held)
+    highest = logits if forced is not None else torch.cat([values[..., :1], held], -1)
+    peak = highest.amax(-1, keepdim=True)  # (S, W, 1)
     # In place: at 32,000 pieces, fresh memory for the exponentials costs more than the exponentials.
     log_normaliser = logits.sub_(peak).exp_().sum(-1, keepdim=True).log_() + peak  # (S, W, 1)
-    return ids, values - log_normaliser, special[..., -1] - log_normaliser[..., 0]
+    return ids, values - log_normaliser, held[..., n_never:] - log_normaliser
 
 
 def _top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:

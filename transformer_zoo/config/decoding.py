@@ -1,0 +1,143 @@
+"""How a model writes, as frozen data that Python, the commands and recipes share."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from transformer_zoo.errors import UserError
+
+Penalty = Literal["gnmt", "length"]
+
+
+def _up_from(least: float) -> tuple[Callable[[Any], bool], str]:
+    return lambda x: least <= x < math.inf, f"from {least} up"
+
+
+_ABOVE_0 = (lambda x: 0 < x < math.inf), "above 0"
+_ANY = (lambda _: True), ""
+_RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "repetition_penalty": _ABOVE_0,
+    "no_repeat_ngram_size": _up_from(0),
+    "min_new_tokens": _up_from(0),
+    "temperature": _up_from(0),
+    "top_k": _up_from(1),
+    "top_p": ((lambda x: 0 < x <= 1), "above 0, at most 1"),
+    "min_p": ((lambda x: 0 <= x <= 1), "from 0 to 1"),
+    "beam": _up_from(1),
+    "n_best": _up_from(1),
+    "max_extra": _up_from(1),
+    "max_length": _up_from(1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What may not be written next, in every way of writing. By default as the model's configuration has it: that of a
+    downloaded model follows its generation_config.json.
+
+    Args:
+        repetition_penalty: Above 1, tokens that were there before become less likely.
+        no_repeat_ngram_size: No run of so many tokens is written twice; 0 for any.
+        min_new_tokens: Least tokens before the end.
+
+    Raises:
+        UserError: a number out of range.
+    """
+
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    min_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, (fits, wanted) = getattr(self, field.name), _RANGES.get(field.name, _ANY)
+            if value is not None and not fits(value):
+                raise UserError(f"{field.name} {value} is out of range: it is a number {wanted}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRules(Rules):
+    """What a model says of its texts by itself.
+
+    Args:
+        min_length: Least tokens before the end, the prompt or the token that a target starts with included.
+        never_first_ids: Tokens that are not written first.
+        forced_first_id: The token that is written first.
+        forced_last_id: The last token of an answer that reaches the length limit, at no cost; None: it is cut.
+        stop_strings: Texts at which an answer ends.
+    """
+
+    min_length: int | None = None
+    never_first_ids: tuple[int, ...] | None = None
+    forced_first_id: int | None = None
+    forced_last_id: int | None = None
+    stop_strings: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Rules):
+    """How the next token is drawn. What is None, or temperature 1, is not done at all.
+
+    Args:
+        temperature: Logits are divided by it: below 1 likely tokens become likelier; 0 always takes the likeliest.
+        top_k: Draw from the K likeliest tokens.
+        top_p: Draw from the fewest tokens that together have this probability.
+        min_p: Draw from the tokens that are at least this times as likely as the likeliest.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether there is nothing to draw."""
+        return self.temperature == 0 or self.top_k == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamSearch(Rules):
+    """How the best answer is searched for.
+
+    Args:
+        beam: Hypotheses kept for each source at each step; 1 is greedy.
+        n_best: Answers to each source, the best first.
+        length_penalty: The penalty's exponent alpha: 0 prefers short answers, more prefers longer ones.
+        penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by length^alpha
+            (length); the length counts the end token.
+        max_extra: An answer, its end included, has at most this many tokens more than its source, its end included, and
+            no more than the model has positions for.
+        max_length: An answer has at most this many tokens, whatever its source.
+    """
+
+    beam: int = 5
+    n_best: int = 1
+    length_penalty: float = 0.6
+    penalty: Penalty = "gnmt"
+    max_extra: int = 50
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.divisor(2)
+
+    def divisor(self, length: int) -> float:
+        """What the log-probability of a hypothesis is divided by; its length counts eos, not bos.
+
+        "gnmt": ((5 + length) / 6)^alpha, Wu et al. 2016, equation 14 (the Transformer paper's, alpha 0.6);
+        "length": length^alpha.
+
+        Raises:
+            UserError: an unknown penalty, or an alpha so large that there is no number for it.
+        """
+        if self.penalty not in ("gnmt", "length"):
+            raise UserError(f"penalty {self.penalty!r} is unknown: take 'gnmt' or 'length'")
+        try:
+            value = float(((5 + length) / 6 if self.penalty == "gnmt" else length) ** self.length_penalty)
+        except OverflowError:
+            value = math.inf
+        if not 0 < value < math.inf:
+            raise UserError(f"length_penalty {self.length_penalty} is out of range: common ones are from 0 to 2")
+        return value

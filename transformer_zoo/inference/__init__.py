@@ -1,0 +1,26 @@
+"""Text out of a trained model: sampling, beam search, translating lines, writing on, scoring what is given."""
+
+from transformer_zoo.config import BeamSearch, Rules, Sampling
+from transformer_zoo.inference.beam import beam_search
+from transformer_zoo.inference.codec import encode_prompt, first_token
+from transformer_zoo.inference.engine import Steps
+from transformer_zoo.inference.generation import NewToken, generate, generate_stream
+from transformer_zoo.inference.lines import Batching, Translation, translate, translate_n_best
+from transformer_zoo.inference.packing import draft_of, pack, quantize
+from transformer_zoo.inference.plain import context_start, generate_plainly
+from transformer_zoo.inference.rules import LogitsProcessor, processors
+from transformer_zoo.inference.scoring import TargetScore, perplexity, score, score_ids
+from transformer_zoo.inference.search import Hypothesis
+from transformer_zoo.inference.speculation import Speculation
+from transformer_zoo.inference.text import NewText, write
+
+__all__ = [
+    "BeamSearch", "Rules", "Sampling", "Speculation", "Steps", "Batching",
+    "NewToken", "context_start", "generate", "generate_plainly", "generate_stream",
+    "Hypothesis", "beam_search",
+    "Translation", "translate", "translate_n_best",
+    "TargetScore", "perplexity", "score", "score_ids",
+    "NewText", "encode_prompt", "first_token", "write",
+    "LogitsProcessor", "processors",
+    "draft_of", "pack", "quantize",
+]  # fmt: skip

@@ -1,0 +1,187 @@
+"""Beam search with any model that decodes: many sources at once, each as if it were alone.
+
+Shapes: S sources still searched, P tokens of the longest opening, W live hypotheses of each (at most `beam`), V
+vocabulary.
+
+The W hypotheses of a source share one row of the decoder: they are its W query tokens, so cross-attention
+reads a source's keys once, and the self-attention cache holds the hypotheses' tokens side by side, as a tree that grows
+from a prompt. Which of them are a hypothesis's own past is a boolean mask. Nothing in the cache is ever reordered or
+copied for another choice of beam.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from transformer_zoo.blocks import key_mask
+from transformer_zoo.config import BeamSearch
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference.generation import DROP_FRACTION, filling_gaps, token_rows
+from transformer_zoo.inference.modes import look_every
+from transformer_zoo.inference.packing import check_draft
+from transformer_zoo.inference.rules import check_never, forced_tokens, processors
+from transformer_zoo.inference.search import Hypothesis, Search
+from transformer_zoo.models import DecoderCache, DecodingModel, check_decoding, pad_rows
+from transformer_zoo.threads import adapt
+
+
+@torch.inference_mode()
+def beam_search(
+    model: DecodingModel,
+    sources: Sequence[Sequence[int]] | Tensor,
+    how: BeamSearch = BeamSearch(),
+    *,
+    source_mask: Tensor | None = None,
+    prefix: Sequence[Sequence[int]] | None = None,
+    never: Collection[int] | None = None,
+) -> list[list[Hypothesis]]:
+    """The best answers to each source, or continuations of each prompt, by log-probability over length penalty, best
+    first.
+
+    Each step extends the hypotheses of the beam by every token. What ends among the `beam` best of these leaves the
+    beam as finished, and the `beam` best of the others live on. A source is done when no live hypothesis can still
+    enter its n best: the result is the same as if the search went on to the length limit. With beam 1 it is greedy, and
+    ends at the first end. At the limit the `beam` best leave the beam whether they end or not; of a model with
+    `forced_last_id` all that live do, with a last token that costs nothing. What one source gets does not depend on the
+    others in the batch.
+
+    With `penalty` "length" an imported model gives what `generate` of transformers gives with `num_beams`,
+    `length_penalty` and `early_stopping="never"`.
+
+    >>> import transformer_zoo as tz
+    >>> from transformer_zoo.inference import BeamSearch, beam_search
+    >>> model = tz.create_model("transformer-tiny", vocab_size=50).eval()
+    >>> [[best]] = beam_search(model, [[5, 6, 7, 3]], BeamSearch(beam=2, max_extra=3))
+
+    Args:
+        model: in evaluation mode.
+        sources: token ids, rows of different length or (S, T), each ending in eos; for a decoder-only model prompts,
+            which with their answers fit into its `max_seq_len`.
+        how: how it is searched.
+        source_mask: (S, T) booleans, True for a real token of a tensor of sources; None: all are real.
+        prefix: token ids, for each source, that its answers must begin with. They are given, so that only what follows
+            has a log-probability.
+        never: tokens that no answer contains, whatever their probability; no end can be one. None: those of the model's
+            configuration.
+
+    Returns:
+        For each source its hypotheses.
+
+    Raises:
+        UserError: an argument out of range, a prefix or a prompt that does not fit the length limit, or logits that are
+            not finite.
+    """
+    check_decoding(model, "beam_search")
+    check_draft(model, None)
+    if how.n_best > how.beam:
+        raise UserError(f"n_best {how.n_best} with beam {how.beam}: n_best must be from 1 to the beam width")
+    given = token_rows(_real(sources, source_mask), model.config.vocab_size)
+    if not given:
+        return []
+    facts, device = model.facts, model.head_weight.device
+    openings = [model.opening(row) for row in given]
+    limits = _length_limits(how, given, openings, facts.context)
+    penalties = [how.divisor(n) for n in range(1, max(limits) + 1)]
+    never = check_never(model, never)
+    if not set(never).isdisjoint(facts.ends):
+        raise UserError(f"never contains eos, {min(set(never) & set(facts.ends))}, without which no answer ends")
+    forced = forced_tokens(model, limits, prefix, never)
+    # Log-probabilities only fall: what a hypothesis scores at its most lenient penalty, no descendant beats.
+    lenient = [[max(penalties[0], penalties[limit - 1])] for limit in limits]  # (S, 1)
+    opening, mask = pad_rows(openings, -1, left=True, device=device)  # (S, P)
+    search = Search.start(
+        opening,
+        how.n_best,
+        torch.tensor(lenient, device=device),
+        torch.tensor(limits, device=device),
+        forced,
+        longest=max(limits),
+        never=never,
+        ends=facts.ends,
+        last=facts.rules.forced_last_id,
+        rules=processors(how, model, ()),
+    )
+    cache = model.begin(given, opening.size(1) + how.beam * (max(limits) - 1))
+    results = _run(search, cache, _read(model, search, cache, mask), how.beam, penalties, set(limits))
+    for i, hypotheses in enumerate(results):
+        if not hypotheses:
+            raise UserError(
+                f"source {i} of the batch got no answer: the model's logits are not finite, or no token may follow by "
+                "all the rules; try float32, or another checkpoint"
+            )
+    return results
+
+
+def _run(
+    search: Search,
+    cache: DecoderCache,
+    read: Iterator[Tensor],
+    beam: int,
+    penalties: Sequence[float],
+    limits: Collection[int],
+) -> list[list[Hypothesis]]:
+    """Step by step until every source is done; those that are leave the batch.
+
+    Limits are the lengths at which some source ends.
+    """
+    origin = list(range(len(search.tokens)))  # which source a row is
+    results: list[list[Hypothesis]] = [[] for _ in origin]
+    for step, (penalty, logits) in enumerate(zip(penalties, read, strict=False)):
+        adapt()
+        search.advance(logits.float(), beam, penalty, is_last=step + 1 in limits)
+        if (step + 1) % look_every(search.tokens.device) and step + 1 < len(penalties):
+            continue
+        n_live = search.narrow()
+        done = [row for row, (n, i) in enumerate(zip(n_live, origin, strict=True)) if not n and not results[i]]
+        if done:
+            for row, hypotheses in zip(done, search.finished(done), strict=True):
+                results[origin[row]] = hypotheses
+        n_searched = sum(map(bool, n_live))
+        if not n_searched:
+            break
+        if len(origin) - n_searched >= max(1, len(origin) // DROP_FRACTION):
+            rows = filling_gaps([n > 0 for n in n_live])
+            origin = [origin[row] for row in rows]
+            selected = torch.tensor(rows, device=search.tokens.device)
+            search.select(selected)
+            cache.select(selected)
+    return results
+
+
+def _read(model: DecodingModel, search: Search, cache: DecoderCache, mask: Tensor | None) -> Iterator[Tensor]:
+    """Logits (S, W, V) after the newest tokens of the search as it then is, step after step; `mask` of the openings."""
+    for step in count():
+        if step == 0:
+            hidden = model.step(search.opening.clamp_min(0), cache, mask=mask)[:, -1:]
+        else:
+            hidden = model.step(
+                search.tokens[:, :, -1],
+                cache,
+                positions=search.lengths + (step - 1),
+                attention_mask=search.ancestors[:, None],  # (S, 1, W, slots)
+                before=None if cache.recent is None else search.texts()[:, :, :-1],
+            )
+        yield model.logits(hidden)
+
+
+def _real(sources: Sequence[Sequence[int]] | Tensor, mask: Tensor | None) -> Sequence[Sequence[int]] | Tensor:
+    """The rows without what is padding."""
+    if mask is None or not isinstance(sources, Tensor):
+        return sources
+    key_mask(mask, sources.shape, name="source_mask")
+    return [row[real].tolist() for row, real in zip(sources, mask, strict=True)]
+
+
+def _length_limits(
+    how: BeamSearch, given: Sequence[Sequence[int]], openings: Sequence[Sequence[int]], context: int
+) -> list[int]:
+    """For each source, the most tokens of an answer, its end included."""
+    limits = []
+    for number, (row, opening) in enumerate(zip(given, openings, strict=True), start=1):
+        if len(opening) > context:
+            raise UserError(f"prompt {number}: {len(opening)} tokens are more than the model takes ({context})")
+        room = min(len(row) + how.max_extra, context + 1 - len(opening))
+        limits.append(room if how.max_length is None else min(room, how.max_length))
+    return limits

@@ -1,0 +1,115 @@
+"""Text to what a model is given, and what it writes to text."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference.splitting import cut_line
+from transformer_zoo.models import DecodingModel, check_decoding
+from transformer_zoo.tokenizers.tokenizer import Tokenizer
+from transformer_zoo.tokenizers.translation import TranslationTokenizer
+
+Tokenizers = Tokenizer | TranslationTokenizer
+Pair = tuple[list[int], list[int]]
+"""Token ids of a source or a prompt, and of the answer."""
+
+
+class TranslationCodec:
+    """Of an encoder-decoder: a source ends as in training; a target has an end.
+
+    Attributes:
+        target: the tokenizer of answers.
+        start: ids that every answer starts with, such as a language's tag.
+    """
+
+    def __init__(self, model: DecodingModel, tokenizer: TranslationTokenizer) -> None:
+        self.source, self.target, config = tokenizer.source, tokenizer.target, model.config
+        self.source_end, self.end = config.source_end, config.eos_id
+        [self.start] = self.target.encode_batch([""])
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """What the model is given for each text."""
+        return [[*ids, self.source_end] for ids in self.source.encode_batch(texts)]
+
+    def encode_pairs(self, sources: Sequence[str], targets: Sequence[str]) -> list[Pair]:
+        """What it is given for each source, and the target as it would write it, `start` and end included."""
+        return self.answers(list(zip(self.encode(sources), targets, strict=True)))
+
+    def answers(self, texts: Sequence[tuple[list[int], str]]) -> list[Pair]:
+        """What the model was given with its answer, as ids of both, `start` and end included."""
+        ids = self.target.encode_batch([text for _, text in texts])
+        return [(given, [*answer, self.end]) for (given, _), answer in zip(texts, ids, strict=True)]
+
+    def cut(self, texts: Sequence[str], *, trained: int, holds: int) -> Iterator[tuple[list[int], list[list[int]]]]:
+        """What the model is given for each text, and that in pieces, as `cut_line` cuts; none of an empty one."""
+        [nothing] = self.encode([""])
+        for text, ids in zip(texts, self.encode(texts), strict=True):
+            parts = (
+                [] if ids == nothing else cut_line(self.source, text.strip(), ids[:-1], trained=trained, holds=holds)
+            )
+            yield ids, [[*part, self.source_end] for part in parts]
+
+    def decode(self, given: Sequence[int], written: Sequence[int]) -> str:
+        """The text of an answer to what was given."""
+        return self.target.decode(written)
+
+
+class PromptCodec:
+    """Of a decoder-only model, with the same attributes and methods: an answer goes on from its prompt."""
+
+    def __init__(self, model: DecodingModel, tokenizer: Tokenizer) -> None:
+        self.model, self.target, self.start = model, tokenizer, list[int]()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encode_prompt(self.model, self.target, text) for text in texts]
+
+    def encode_pairs(self, sources: Sequence[str], targets: Sequence[str]) -> list[Pair]:
+        pairs = []
+        for source, target in zip(sources, targets, strict=True):
+            whole, given = self.encode([source + target, source])
+            same = next((n for n, (a, b) in enumerate(zip(whole, given, strict=False)) if a != b), len(given))
+            pairs.append((whole[: max(same, 1)], whole[max(same, 1) :]))
+        return pairs
+
+    def cut(self, texts: Sequence[str], *, trained: int, holds: int) -> Iterator[tuple[list[int], list[list[int]]]]:
+        for text in texts:
+            ids = self.encode([text])[0] if text else []
+            yield ids, [ids] if text else []
+
+    def decode(self, given: Sequence[int], written: Sequence[int]) -> str:
+        known = self.target.decode_bytes(given[-1:])
+        return self.target.decode_bytes([*given[-1:], *written])[len(known) :].decode("utf-8", "replace")
+
+
+Codec = TranslationCodec | PromptCodec
+
+
+def codec_of(model: DecodingModel, tokenizer: Tokenizers) -> Codec:
+    """The one of a model and its tokenizer, as `load_run` gives them."""
+    wanted = "a TranslationTokenizer" if model.facts.has_source else "a Tokenizer"
+    if hasattr(tokenizer, "source") != model.facts.has_source:
+        raise UserError(f"the tokenizer is a {type(tokenizer).__name__}, and the model takes {wanted}")
+    codec: Any = TranslationCodec if model.facts.has_source else PromptCodec
+    made: Codec = codec(model, tokenizer)
+    return made
+
+
+def first_token(model: DecodingModel) -> int | None:
+    """What a text starts with: the model's own token for that, else the end of the text before; None without both."""
+    check_decoding(model, "first_token")
+    config = model.config
+    first: int | None = config.eos_id if config.bos_id is None else config.bos_id
+    return first
+
+
+def encode_prompt(model: DecodingModel, tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a prompt, after the tokenizer's `start_ids`; of one without any the model's `first_token`.
+
+    Raises:
+        UserError: a prompt that the vocabulary cannot spell, or an empty one with nothing to start from.
+    """
+    if ids := [*tokenizer.start_ids, *tokenizer.encode(text)]:
+        return ids
+    if (first := first_token(model)) is None:
+        raise UserError("the prompt is empty, and this model has no token that a text starts with: give some text")
+    return [first]

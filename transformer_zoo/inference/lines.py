@@ -1,0 +1,332 @@
+"""Lines of text in, answers out: tokenized, sorted by length, batched, searched, put back in order."""
+
+import functools
+import math
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import islice
+
+import torch
+
+from transformer_zoo.characters import is_blank
+from transformer_zoo.config import BeamSearch, Rules, Sampling
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference.beam import beam_search
+from transformer_zoo.inference.codec import Codec, Tokenizers, TranslationCodec, codec_of
+from transformer_zoo.inference.engine import Steps
+from transformer_zoo.inference.generation import generate_stream
+from transformer_zoo.inference.modes import evaluating
+from transformer_zoo.inference.notes import Notes
+from transformer_zoo.inference.scoring import score_ids
+from transformer_zoo.inference.search import Hypothesis
+from transformer_zoo.inference.speculation import Speculation
+from transformer_zoo.inference.splitting import is_long
+from transformer_zoo.models import DecodingModel, check_decoding
+from transformer_zoo.tokenizers.writable import unwritable_characters
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated line.
+
+    Of a line that was cut, all numbers are the sums over its pieces; where scores were not asked for, they are nan.
+
+    Args:
+        text: The translation.
+        log_prob: Its log-probability, as `score` gives it; of a continuation as the search counts it.
+        search_log_prob: What the search counted: the log-probability of the pieces by which it got there, which need
+            not be those that the tokenizer makes of the text, and of what follows a prefix only.
+        search_score: That over the length penalty.
+        is_cut: It, or a piece of it, did not end by itself within what `max_extra` allows; see `Hypothesis`.
+    """
+
+    text: str
+    log_prob: float
+    search_log_prob: float
+    search_score: float
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How lines become batches. None of it changes an answer, but for what `dtype` rounds.
+
+    Args:
+        batch_tokens: Room for hypotheses in a batch: lines x beam x (longest line + max_extra) stays within it, and
+            memory grows with it. By default 32,768 on a CPU, 262,144 elsewhere.
+        window: Lines that are read ahead and sorted by length; 1 answers every line before the next is read.
+        dtype: Of the matrix products: float32, or bfloat16 or float16 by autocast.
+
+    Raises:
+        UserError: a number below 1.
+    """
+
+    batch_tokens: int | None = None
+    window: int = 2048
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        for name, value in {"batch_tokens": self.batch_tokens, "window": self.window}.items():
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value} must be at least 1")
+
+
+def translate(
+    model: DecodingModel,
+    tokenizer: Tokenizers,
+    lines: Iterable[str],
+    how: BeamSearch = BeamSearch(),
+    *,
+    prefix: str = "",
+    never: Collection[int] | None = None,
+    max_source_tokens: int | None = None,
+    speculation: Speculation = Speculation(),
+    batching: Batching = Batching(),
+    name: str = "",
+) -> Iterator[str]:
+    """The best translation of each line, in order, on the device of the model; see `translate_n_best`."""
+    found = translate_n_best(
+        model,
+        tokenizer,
+        lines,
+        replace(how, n_best=1),
+        scored=False,
+        prefix=prefix,
+        never=never,
+        max_source_tokens=max_source_tokens,
+        speculation=speculation,
+        batching=batching,
+        name=name,
+    )
+    return (best[0].text for best in found)
+
+
+def translate_n_best(
+    model: DecodingModel,
+    tokenizer: Tokenizers,
+    lines: Iterable[str],
+    how: BeamSearch = BeamSearch(),
+    *,
+    scored: bool = True,
+    prefix: str = "",
+    never: Collection[int] | None = None,
+    max_source_tokens: int | None = None,
+    speculation: Speculation = Speculation(),
+    batching: Batching = Batching(),
+    name: str = "",
+) -> Iterator[list[Translation]]:
+    """For each line, in order, its `n_best` translations as soon as the batches they are in are done: different texts,
+    those of the highest `log_prob` first. For a decoder-only model lines are prompts, and continuations are found.
+
+    A line of nothing but space gives one empty translation. A line of more than 1.5 times `max_source_tokens` is cut at
+    the ends of sentences into pieces of no more than those, and their translations are joined by a space. A sentence is
+    cut only where the model cannot take it: what it means would be lost. Warnings count such lines, those whose
+    translations `max_extra` ended, and those that have fewer different ones.
+
+    Args:
+        model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
+        lines: text, one sentence each.
+        how: how translations are searched. Where fewer than `n_best` of the beam's hypotheses are different texts, the
+            beam is widened for that line until there are so many different ones.
+        scored: with log-probabilities and scores.
+        prefix: every translation begins with this text.
+        never: as for `beam_search`.
+        max_source_tokens: the longest source in training, eos included, `Run.max_source_tokens`: models leave things
+            out of what is much longer. None: the model's `max_seq_len`.
+        speculation: where one line is translated at a time, by a beam of 1 and without scores.
+        batching: how lines become batches.
+        name: of the text, for warnings.
+
+    Raises:
+        UserError: an argument out of range, text that is not Unicode, or a prefix with characters that the vocabulary
+            does not have.
+    """
+    check_decoding(model, "translate")
+    trained = model.config.max_seq_len if max_source_tokens is None else max_source_tokens
+    if trained < 1:
+        raise UserError(f"max_source_tokens {trained} must be at least 1")
+    if how.n_best > _WIDEST:
+        raise UserError(f"n_best {how.n_best} is more than {_WIDEST}, the widest beam that is searched with")
+    codec = codec_of(model, tokenizer)
+    if missing := unwritable_characters(codec.target, prefix):
+        raise UserError(f"prefix {prefix!r}: the model's vocabulary has no {' '.join(map(repr, missing))}")
+    [forced] = codec.target.encode_batch([prefix])
+    if batching.batch_tokens is None:
+        batching = replace(batching, batch_tokens=32_768 if model.head_weight.device.type == "cpu" else 262_144)
+    finder = _Finder(model, codec, forced, how, scored, never, speculation, batching)
+    return _translate(finder, lines, trained, Notes(name, at_once=batching.window == 1))
+
+
+def _translate(finder: "_Finder", lines: Iterable[str], trained: int, notes: Notes) -> Iterator[list[Translation]]:
+    source, read = iter(lines), 0
+    while texts := list(islice(source, finder.batching.window)):
+        chunk = _prepare(finder, texts, read + 1, trained, notes)
+        read += len(texts)
+        given = 0
+        for _ in finder.find([piece for line in chunk for piece in line.pieces]):
+            while given < len(chunk) and chunk[given].is_done:
+                yield finder.join(chunk[given], notes)
+                given += 1
+        for line in chunk[given:]:  # empty ones, where there was no batch
+            yield finder.join(line, notes)
+    notes.warn(read)
+
+
+@dataclass
+class _Piece:
+    """A line, or a part of one, that the model takes as a whole."""
+
+    ids: list[int]
+    is_first: bool
+    found: list[Translation] = field(default_factory=list)
+    is_done: bool = False
+
+
+@dataclass
+class _Line:
+    number: int
+    pieces: list[_Piece]
+
+    @property
+    def is_done(self) -> bool:
+        return all(piece.is_done for piece in self.pieces)
+
+
+def _prepare(finder: "_Finder", texts: Sequence[str], first: int, trained: int, notes: Notes) -> list[_Line]:
+    """Lines in pieces; none of an empty one. `first`: number of the first line; `trained`: as for `cut_line`."""
+    facts, lines = finder.model.facts, list[_Line]()
+    holds = min(facts.context, max(finder.model.config.max_seq_len, trained))
+    texts = ["" if is_blank(text) else text for text in texts]
+    for number, (ids, cut) in enumerate(finder.codec.cut(texts, trained=trained, holds=holds), first):
+        if cut and facts.has_source and is_long(len(ids), trained=trained, holds=holds):
+            how = "in pieces" if len(cut) > 1 else "as a whole, which is one sentence"
+            notes.add(number, f"much longer than max_source_tokens ({min(trained, holds)}); translated {how}")
+        lines.append(_Line(number, [_Piece(piece, i == 0) for i, piece in enumerate(cut)]))
+    return lines
+
+
+# The widest beam that is tried: its hypotheses are compared with each other's tokens.
+_WIDEST = 1024
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Finds translations of pieces: `n_best` different ones."""
+
+    model: DecodingModel
+    codec: Codec
+    forced: list[int]  # of the target of a line's first piece
+    how: BeamSearch
+    scored: bool
+    never: Collection[int] | None
+    speculation: Speculation
+    batching: Batching
+
+    def find(self, pieces: list[_Piece]) -> Iterator[None]:
+        """Fills in what is found; yields whenever some pieces are done. Where texts come twice, the beam is doubled."""
+        how = replace(self.how, beam=max(self.how.beam, self.how.n_best))
+        while pieces:
+            scarce = []
+            for batch in _plan(pieces, how, self.batching):
+                for piece, hypotheses in zip(batch, self._search(batch, how), strict=True):
+                    piece.found = self._different(piece, hypotheses)
+                    enough = len(piece.found) == self.how.n_best or len(hypotheses) < how.n_best
+                    piece.is_done = enough or how.beam >= _WIDEST
+                scarce += [piece for piece in batch if not piece.is_done]
+                if self.scored:
+                    self._score([piece for piece in batch if piece.is_done])
+                yield
+            how = replace(how, beam=2 * how.beam, n_best=2 * how.beam)
+            pieces = scarce
+
+    def _search(self, batch: Sequence[_Piece], how: BeamSearch) -> list[list[Hypothesis]]:
+        given, start = [piece.ids for piece in batch], self.codec.start
+        prefix = [self.forced if piece.is_first else start for piece in batch] if self.forced else None
+        if how.beam == 1 and not self.scored:
+            return [[one] for one in self._write(given, prefix)]
+        with evaluating(self.model, self.batching.dtype):
+            return beam_search(self.model, given, how, prefix=prefix, never=self.never)
+
+    def _write(self, given: list[list[int]], prefix: list[list[int]] | None) -> Iterator[Hypothesis]:
+        """What a beam of 1 finds, which is what is written at temperature 0; without log-probabilities."""
+        how, facts = self.how, self.model.facts
+        rules = {field.name: getattr(how, field.name) for field in fields(Rules)}
+        limits = [min(len(ids) + how.max_extra, how.max_length or sys.maxsize) for ids in given]
+        tokens, ends = [list[int]() for _ in given], dict[int, str | None]()
+        for row, token, end in generate_stream(
+            self.model,
+            given,
+            Sampling(temperature=0, **rules),
+            max_new_tokens=limits,
+            never=self.never,
+            prefix=prefix,
+            speculation=self.speculation,
+            steps=Steps(static=False, dtype=self.batching.dtype),
+        ):
+            tokens[row] += [] if token in facts.ends else [token]
+            ends[row] = end
+        forced = facts.rules.forced_last_id is not None
+        for row, (written, limit) in enumerate(zip(tokens, limits, strict=True)):
+            ended = ends[row] == "eos" and not (forced and len(written) + 1 == limit)
+            yield Hypothesis(written, math.nan, math.nan, ended)
+
+    def _different(self, piece: _Piece, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
+        """The first `n_best` texts that are more than other spellings, or other spaces, of one before."""
+        found: dict[str, Translation] = {}
+        for one in hypotheses:
+            text = " ".join(self.codec.decode(piece.ids, one.tokens).splitlines())
+            new = Translation(text, one.log_prob, one.log_prob, one.score, is_cut=not one.ended)
+            found.setdefault(" ".join(text.split()), new)
+        return list(found.values())[: self.how.n_best]
+
+    def _score(self, pieces: Sequence[_Piece]) -> None:
+        """Give each translation the log-probability that `score` gives it, and sort by it."""
+        if not isinstance(self.codec, TranslationCodec):
+            return
+        texts = [(piece.ids, one.text) for piece in pieces for one in piece.found]
+        rows = iter(score_ids(self.model, self.codec.answers(texts), dtype=self.batching.dtype))
+        given = len(self.codec.start)
+        for piece in pieces:
+            scored = [replace(one, log_prob=math.fsum(next(rows)[given:])) for one in piece.found]
+            piece.found = sorted(scored, key=lambda one: (math.isnan(one.log_prob), -one.log_prob))
+
+    def join(self, line: _Line, notes: Notes) -> list[Translation]:
+        """Rank by rank, the pieces' translations in a row. Where a piece has fewer, its last one stands in."""
+        if not line.pieces:
+            return [Translation("", 0.0, 0.0, 0.0)]
+        n = max(len(piece.found) for piece in line.pieces)
+        ranks = [[piece.found[min(rank, len(piece.found) - 1)] for piece in line.pieces] for rank in range(n)]
+        joined = [functools.reduce(_after, parts) for parts in ranks]
+        if joined[0].is_cut:
+            notes.add(
+                line.number,
+                f"translated up to the length limit, perhaps not to the end; max_extra ({self.how.max_extra} tokens "
+                "more than the source has) raises it",
+            )
+        if len(joined) < self.how.n_best:
+            notes.add(line.number, f"fewer than {self.how.n_best} different translations; more were not to be found")
+        return joined
+
+
+def _after(first: Translation, then: Translation) -> Translation:
+    return Translation(
+        f"{first.text} {then.text}",
+        first.log_prob + then.log_prob,
+        first.search_log_prob + then.search_log_prob,
+        first.search_score + then.search_score,
+        is_cut=first.is_cut or then.is_cut,
+    )
+
+
+def _plan(pieces: list[_Piece], how: BeamSearch, batching: Batching) -> Iterator[list[_Piece]]:
+    """Batches of similar length, one sentence at least, within `batch_tokens`."""
+    batch: list[_Piece] = []
+    for piece in sorted(pieces, key=lambda piece: len(piece.ids)):
+        room = (len(batch) + 1) * how.beam * (len(piece.ids) + how.max_extra)
+        if batch and batching.batch_tokens is not None and room > batching.batch_tokens:
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch

@@ -1,0 +1,130 @@
+"""Text in, text out: what a model writes, as soon as it is certain."""
+
+import codecs
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from transformer_zoo.config import Sampling
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference.codec import Tokenizers, codec_of
+from transformer_zoo.inference.engine import Steps
+from transformer_zoo.inference.generation import End, generate_stream
+from transformer_zoo.inference.speculation import Speculation
+from transformer_zoo.models import DecodingModel, check_decoding
+from transformer_zoo.tokenizers.tokenizer import Tokenizer
+
+
+class NewText(NamedTuple):
+    """What to add to answer `row`; `end` says why it is the last of it."""
+
+    row: int
+    text: str
+    end: End | None = None
+
+
+class TextStream:
+    """Tokens in, text out, but for what may still change.
+
+    Held back are bytes that are no whole character yet, and an end of the text that may become a stop string.
+
+    Args:
+        tokenizer: of the tokens.
+        before: the token that the first one follows; None: they begin a text.
+        stops: strings that end the text; none of them, and nothing after one, is ever given out.
+        skip: so many tokens come first that are no text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, before: int | None, stops: Sequence[str] = (), *, skip: int = 0) -> None:
+        self.tokenizer, self.stops, self.skip = tokenizer, stops, skip
+        self.last = [] if before is None else [before]
+        self.characters = codecs.getincrementaldecoder("utf-8")("replace")
+        self.held = ""
+        self.is_stopped = False
+
+    def add(self, token: int) -> bool:
+        """Take one more token; whether a stop string is complete."""
+        if self.skip:
+            self.skip -= 1
+            return False
+        known = self.tokenizer.decode_bytes(self.last) if self.last else b""
+        new = self.tokenizer.decode_bytes([*self.last, token])[len(known) :]
+        self.last = [token]
+        return self._look(self.characters.decode(new))
+
+    def take(self, *, last: bool = False) -> str:
+        """What is certain and was not taken before; at the last of it, all there is."""
+        if last and not self.is_stopped:
+            self._look(self.characters.decode(b"", final=True))
+        n_held = 0 if last or self.is_stopped else _held_back(self.held, self.stops)
+        certain, self.held = self.held[: len(self.held) - n_held], self.held[len(self.held) - n_held :]
+        return certain
+
+    def _look(self, text: str) -> bool:
+        self.held += text
+        found = [(self.held.find(stop) + len(stop), self.held.find(stop)) for stop in self.stops if stop in self.held]
+        if found:  # the one that is complete first, so that it does not matter how the text is cut into tokens
+            self.held, self.is_stopped = self.held[: min(found)[1]], True
+        return self.is_stopped
+
+
+def _held_back(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of a text may be the beginning of a stop string."""
+    longest = max(map(len, stops), default=1) - 1
+    ends = (n for n in range(min(longest, len(text)), 0, -1) if any(stop.startswith(text[-n:]) for stop in stops))
+    return next(ends, 0)
+
+
+def write(
+    model: DecodingModel,
+    tokenizer: Tokenizers,
+    prompts: Sequence[str],
+    sampling: Sampling = Sampling(),
+    *,
+    stops: Sequence[str] = (),
+    max_new_tokens: int = 200,
+    seed: int | None = None,
+    never: Collection[int] | None = None,
+    ignore_eos: bool = False,
+    speculation: Speculation = Speculation(),
+    steps: Steps = Steps(),
+) -> Iterator[NewText]:
+    """What follows each prompt, or translates it, piece by piece, those of all prompts in turn.
+
+    Args:
+        model, tokenizer: as `load_run` gives them.
+        prompts: text; an empty one begins a new text.
+        sampling: how the next token is drawn.
+        stops: strings that end an answer, beside those of the model's configuration; they are not part of it.
+        max_new_tokens, seed, ignore_eos, speculation, steps: as for `generate_stream`.
+        never: tokens that are not written; None: the tokenizer's `special_ids`, or of an encoder-decoder what its
+            configuration says.
+
+    Raises:
+        UserError: as `generate_stream`, and for a prompt that the vocabulary cannot spell.
+    """
+    check_decoding(model, "write")
+    stops = [*stops, *(model.facts.rules.stop_strings or ())]
+    if "" in stops:
+        raise UserError("a stop string is empty: it would stop before the first token")
+    codec = codec_of(model, tokenizer)
+    given, has_source = codec.encode(prompts), model.facts.has_source
+    texts = [TextStream(codec.target, None if has_source else row[-1], stops, skip=len(codec.start)) for row in given]
+    if never is None and not has_source:
+        never = {*model.facts.never, *codec.target.special_ids}
+    tokens = generate_stream(
+        model,
+        given,
+        sampling,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        never=never,
+        prefix=[codec.start] * len(given) if codec.start else None,
+        ignore_eos=ignore_eos,
+        stop=lambda row, token: texts[row].add(token),
+        speculation=speculation,
+        steps=steps,
+    )
+    for row, _, end in tokens:
+        text = texts[row].take(last=end is not None)
+        if text or end:
+            yield NewText(row, text, end)

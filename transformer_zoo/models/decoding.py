@@ -1,0 +1,110 @@
+"""The decoding contract: what everything that writes text asks of a model, whatever its kind.
+
+Shapes: B rows, T tokens, D width, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from transformer_zoo.config import ModelRules
+from transformer_zoo.errors import UserError
+from transformer_zoo.models.cache import DecoderCache
+
+
+@dataclass(frozen=True)
+class DecodingFacts:
+    """What there is to know of the texts that a model writes.
+
+    Args:
+        vocab_size: Tokens that it can write.
+        ends: Those that end a text.
+        never: Those that no text contains, unless somebody wants them.
+        context: Tokens of a text that it can see at once.
+        has_source: Texts answer a source that is read apart; else they go on from a prompt, and may outgrow context.
+        rules: Those of its configuration.
+    """
+
+    vocab_size: int
+    ends: tuple[int, ...]
+    never: tuple[int, ...]
+    context: int
+    has_source: bool
+    rules: ModelRules = ModelRules()
+
+
+class DecodingModel(Protocol):
+    """A model that writes: it begins with prompts or sources, takes a step, and gives logits."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def facts(self) -> DecodingFacts: ...
+
+    @property
+    def head_weight(self) -> Tensor: ...
+
+    def opening(self, given: Sequence[int]) -> list[int]:
+        """What an answer to this prompt or source follows: the prompt itself, or the token that targets start with."""
+
+    def begin(self, given: Sequence[Sequence[int]], capacity: int, *, static: bool = False) -> DecoderCache:
+        """A cache for texts of up to `capacity` tokens that answer these prompts or sources; sources are read here."""
+
+    def step(
+        self,
+        ids: Tensor,
+        cache: DecoderCache,
+        *,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        before: Tensor | None = None,
+    ) -> Tensor:
+        """Read the next tokens of each text into the cache: (B, T) ids -> (B, T, D).
+
+        Args:
+            ids: whole openings, padded on the left, or what was written since.
+            mask: (B, tokens in the cache and these), True for a real one; None: all are. With a static cache, of its
+                whole capacity.
+            positions: broadcastable to (B, T); None: counted by the mask, or from the cache's length.
+            attention_mask: booleans broadcastable to (B, H, T, Tk), in place of causality, where the T tokens are not
+                one text, but each goes on from another.
+            before: (B, T, N), what each of these then has before it, -1 for nothing; for a model that sees n-grams.
+        """
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V)."""
+
+    def eval(self) -> Any: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    @property
+    def training(self) -> bool: ...
+
+
+def check_decoding(model: Any, use: str) -> None:
+    """Whether it is a model that writes. UserError: it is none; `use` is what was to be done with it."""
+    if not all(hasattr(type(model), name) for name in ("facts", "opening", "begin", "step", "logits")):
+        raise UserError(f"{use} takes a DecoderOnly or an EncoderDecoder, not a {type(model).__name__}")
+
+
+def pad_rows(
+    rows: Sequence[Sequence[int]], pad_id: int, *, left: bool = False, device: torch.device | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Rows of ids as one (B, T) tensor, filled up on one side, and its mask (B, T), True for a real one; None where
+    all are."""
+    longest = max(map(len, rows), default=0)
+
+    def filled(row: list[Any], fill: Any) -> list[Any]:
+        missing = [fill] * (longest - len(row))
+        return [*missing, *row] if left else [*row, *missing]
+
+    ids = torch.tensor([filled(list(row), pad_id) for row in rows], dtype=torch.int64, device=device)
+    if all(len(row) == longest for row in rows):
+        return ids, None
+    return ids, torch.tensor([filled([True] * len(row), False) for row in rows], device=device)
