@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transformer_zoo.kernels import lists
+
 
 class MovingAverage:
     """After update n = 1, 2, ..: average = d * average + (1 - d) * weights; d = min(decay, (n + 1)/(n + 10)).
@@ -25,7 +27,7 @@ class MovingAverage:
         if self.decay:
             self.updates += 1
             decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.weights], 1.0 - decay)
+            lists.lerp_(self.average, [p.detach() for p in self.weights], 1.0 - decay)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:

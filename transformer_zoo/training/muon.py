@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from transformer_zoo.kernels import lists
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 AT_ONCE = 1 << 26
 """Numbers of all matrices that are iterated together, each of which takes some 14 bytes meanwhile."""
@@ -77,14 +79,14 @@ class Muon(Optimizer):
     def _step_together(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in matrices if p.grad is not None]
         momenta = [self._momentum(p) for p in matrices]
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        lists.lerp_(momenta, gradients, 1 - group["momentum"])
+        updates = lists.lerp(gradients, momenta, group["momentum"])
         shape = matrices[0].shape
         scale = 0.2 * max(shape[-2:]) ** 0.5
         stacked = torch.stack(updates).to(self.dtype).view(-1, *shape[-2:])
         steps = orthogonalize(stacked, self.ns_steps).to(matrices[0].dtype).view(-1, *shape)
-        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(matrices, list(steps), alpha=-group["lr"] * scale)
+        lists.scale_(matrices, 1 - group["lr"] * group["weight_decay"])
+        lists.add_(matrices, list(steps), -group["lr"] * scale)
 
     def _momentum(self, p: Tensor) -> Tensor:
         state = self.state[p]

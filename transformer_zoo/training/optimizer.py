@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from transformer_zoo.blocks import matrices
+from transformer_zoo.kernels import lists
 from transformer_zoo.training.config import OptimizerConfig
 from transformer_zoo.training.muon import MOMENTUM, NS_STEPS, Muon
 
@@ -39,7 +40,7 @@ class Optimizers:
                 part.zero_grad(set_to_none=True)
         else:
             parameters = (p for group in self.param_groups for p in group["params"])
-            torch._foreach_zero_([p.grad for p in parameters if p.grad is not None])
+            lists.zero_([p.grad for p in parameters if p.grad is not None])
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes."""
