@@ -105,6 +105,7 @@ def steps(optimizer: OptimizerConfig, schedule: ScheduleConfig) -> list[float]:
     """What forty updates with these gradients make of some weights."""
     torch.manual_seed(1)
     model = nn.ModuleDict({"q_proj": nn.Linear(5, 5), "head": nn.Linear(5, 3)})
+    model.stacks = ("q_proj",)
     peak = peak_rate(optimizer, schedule, d_model=64)
     made = make_optimizer(model, optimizer, lr=peak)
     warmup = warmup_of(40) if schedule.warmup is None else schedule.warmup

@@ -35,6 +35,7 @@ def test_every_parameter_is_in_one_group_and_gets_the_learning_rate() -> None:
 
 def test_what_adam_does_beside_muon_peaks_where_adam_lr_says() -> None:
     model = nn.ModuleDict({"q_proj": nn.Linear(5, 5), "head": nn.Linear(5, 7)})
+    model.stacks = ("q_proj",)
     optimizer = make_optimizer(model, OptimizerConfig(name="muon", adam_lr=0.002), lr=0.01)
     optimizer.set_learning_rate(0.005)
     muon, *adam = (group["lr"] for group in optimizer.param_groups)
@@ -44,6 +45,7 @@ def test_what_adam_does_beside_muon_peaks_where_adam_lr_says() -> None:
 
 def test_a_run_goes_on_with_its_own_constants_and_not_those_of_the_checkpoint() -> None:
     model = nn.ModuleDict({"q_proj": nn.Linear(5, 5), "head": nn.Linear(5, 7)})
+    model.stacks = ("q_proj",)
     before = make_optimizer(model, OptimizerConfig(name="muon", momentum=0.8, weight_decay=0.3), lr=0.01)
     after = make_optimizer(model, OptimizerConfig(name="muon", adam_lr=0.02, betas=(0.5, 0.6), eps=1e-3), lr=0.01)
     own = [{name: value for name, value in group.items() if name != "params"} for group in after.param_groups]
