@@ -94,7 +94,7 @@ def to_torch(model: EncoderDecoder) -> TorchTransformer:
     _copy(torch_model.embedding, model.embedding)
     for layer, theirs in _layer_pairs(model, torch_model.transformer):
         attentions, norms = [(layer.attn, theirs.self_attn)], [layer.attn_norm]
-        if hasattr(layer, "cross_attn"):
+        if layer.cross_attn is not None:
             attentions += [(layer.cross_attn, theirs.multihead_attn)]
             norms += [layer.cross_attn_norm]
         for ours, attention in attentions:
@@ -151,7 +151,7 @@ def _fill_layer(spec: Any, layer: Any) -> None:
     """One layer of a CTranslate2 specification."""
     _fill_attention(spec.self_attention, layer.attn, "qkv")
     _fill_norm(spec.self_attention.layer_norm, layer.attn_norm)
-    if hasattr(layer, "cross_attn"):
+    if layer.cross_attn is not None:
         _fill_attention(spec.attention, layer.cross_attn, "q", "kv")
         _fill_norm(spec.attention.layer_norm, layer.cross_attn_norm)
     for linear, ours in ((spec.ffn.linear_0, layer.ffn.up_proj), (spec.ffn.linear_1, layer.ffn.down_proj)):

@@ -131,7 +131,7 @@ class Attention(BaseAttention):
             ValueError: a mask that is not boolean, a bias that is, shapes that do not fit, or a cache and a memory.
         """
         if view is None:
-            view = self._own_view(x, memory, mask, bias, is_causal, cache)
+            view = self.view(x, memory, mask=mask, bias=bias, is_causal=is_causal, cache=cache)
         queries = self._split_heads(self.q_proj(x), self.q_norm)  # (B, H, Tq, Dh)
         if view.rotation is not None:
             queries = view.rotation.apply(queries)
@@ -150,23 +150,6 @@ class Attention(BaseAttention):
             heads = scaled_dot_product(queries, keys, values, options)  # (B, H, Tq, Dh)
         out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, Tq, D)
         return out if weights is None else (out, weights)
-
-    def _own_view(
-        self,
-        x: Tensor,
-        memory: Tensor | ProjectedMemory | None,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        is_causal: bool,
-        cache: KVCache | None,
-    ) -> View:
-        """What x sees where no stack has found it."""
-        if cache is not None and memory is not None:
-            raise ValueError("a cache is for self-attention; a memory is projected once, by project_memory")
-        start, positions = (0, None) if cache is None else cache.next_places(x.size(1))
-        return self.view(
-            x, memory, mask=mask, bias=bias, is_causal=is_causal, start=start, positions=positions, cache=cache
-        )
 
     def _attend_otherwise(
         self, queries: Tensor, keys: Tensor, values: Tensor, view: View

@@ -37,9 +37,8 @@ class EncoderLayer(nn.Module):
         "cross_attn_norm": "norms", "ffn_norm": "norms", "attn_out_norm": "norms", "cross_attn_out_norm": "norms",
         "ffn_out_norm": "norms",
     }  # fmt: skip
-
-    reads: tuple[str, ...] = ("attn", "attn_norm", "ffn", "ffn_norm", "attn_out_norm", "ffn_out_norm")
-    writes = reads
+    reads = writes = tuple(labels)
+    is_causal = False
 
     def __init__(
         self,
@@ -53,11 +52,15 @@ class EncoderLayer(nn.Module):
         super().__init__()
         check_probabilities(dropout=dropout)
         self.norm_position = check_norm_position(norm_position)
+        has_out_norms = norm_position == "both"
         self.attn, self.attn_norm = attention, norm
         self.ffn, self.ffn_norm = feed_forward, deepcopy(norm)
-        self.attn_out_norm = deepcopy(norm) if norm_position == "both" else None
-        self.ffn_out_norm = deepcopy(norm) if norm_position == "both" else None
+        self.attn_out_norm = deepcopy(norm) if has_out_norms else None
+        self.ffn_out_norm = deepcopy(norm) if has_out_norms else None
         self.dropout = Dropout(dropout)
+        self.cross_attn: Attention | None = None
+        self.cross_attn_norm: nn.Module | None = None
+        self.cross_attn_out_norm: nn.Module | None = None
 
     @classmethod
     def paper(cls, d_model: int, n_heads: int, d_ff: int, *, norm_position: str = "post", dropout: float = 0.1) -> Self:
@@ -68,26 +71,54 @@ class EncoderLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
+        memory: Tensor | ProjectedMemory | None = None,
         *,
         mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
         bias: Tensor | None = None,
-        is_causal: bool = False,
+        is_causal: bool | None = None,
+        cache: KVCache | None = None,
         view: View | None = None,
     ) -> Tensor:
-        """x (B, T, D) -> (B, T, D); mask, bias and is_causal, or a view in their place, as for `Attention`."""
-        if view is None:
-            view = self.attn.view(x, mask=mask, bias=bias, is_causal=is_causal)
-        attended = residual(
-            x, lambda y: self.attn(y, view=view), self.attn_norm, self.dropout, self.norm_position, self.attn_out_norm
-        )
-        return self._feed_forward(x, attended)
+        """One layer.
 
-    def _feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The last sublayer. x is the layer's input, which it reads where it stands beside attention."""
-        if self.norm_position == "parallel":
+        Args:
+            x: (B, T, D).
+            memory: of a decoder: (B, Ts, d_memory), the encoder's output, or what `project_memory` made of it.
+            mask, bias, is_causal, view: of the self-attention, as for `Attention`; is_causal None: in a decoder.
+            memory_mask: booleans broadcastable to (B, H, T, Ts), True = may attend.
+            cache: what self-attention remembers; x is appended to it.
+
+        Raises:
+            ValueError: cross-attention without a memory, a memory without cross-attention, or masks as for `Attention`.
+        """
+        cross_attn, memory_view, position = self.cross_attn, None, self.norm_position
+        if cross_attn is None and (memory is not None or memory_mask is not None):
+            raise ValueError("this layer has no cross-attention: it takes no memory and no memory_mask")
+        if cross_attn is not None:  # before the cache takes anything
+            if memory is None:
+                raise ValueError("this layer has cross-attention: give it the encoder's output as memory")
+            memory_view = cross_attn.view(x, memory, mask=memory_mask, name="memory_mask")
+        if view is None:
+            is_causal = self.is_causal if is_causal is None else is_causal
+            view = self.attn.view(x, mask=mask, bias=bias, is_causal=is_causal, cache=cache)
+        options = {} if cache is None else {"cache": cache}
+        attended = residual(
+            x, lambda y: self.attn(y, view=view, **options), self.attn_norm, self.dropout, position, self.attn_out_norm
+        )
+        if cross_attn is not None and self.cross_attn_norm is not None:
+            attended = residual(
+                attended,
+                lambda y: cross_attn(y, memory, view=memory_view),
+                self.cross_attn_norm,
+                self.dropout,
+                position,
+                self.cross_attn_out_norm,
+            )
+        if position == "parallel":
             out: Tensor = attended + self.dropout(self.ffn(self.ffn_norm(x)))
             return out
-        return residual(attended, self.ffn, self.ffn_norm, self.dropout, self.norm_position, self.ffn_out_norm)
+        return residual(attended, self.ffn, self.ffn_norm, self.dropout, position, self.ffn_out_norm)
 
 
 class DecoderLayer(EncoderLayer):
@@ -103,8 +134,7 @@ class DecoderLayer(EncoderLayer):
         ValueError: as `EncoderLayer`, or "parallel" with cross-attention.
     """
 
-    reads = (*EncoderLayer.reads, "cross_attn", "cross_attn_norm", "cross_attn_out_norm")
-    writes = reads
+    is_causal = True
 
     def __init__(
         self,
@@ -117,12 +147,12 @@ class DecoderLayer(EncoderLayer):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(attention, feed_forward, norm, norm_position=norm_position, dropout=dropout)
-        if cross_attention is not None and norm_position == "parallel":
+        if cross_attention is None:
+            return
+        if norm_position == "parallel":
             raise ValueError("norm_position 'parallel' has no place for cross-attention")
-        has_out_norm = cross_attention is not None and norm_position == "both"
-        self.cross_attn = cross_attention
-        self.cross_attn_norm = None if cross_attention is None else deepcopy(norm)
-        self.cross_attn_out_norm = deepcopy(norm) if has_out_norm else None
+        self.cross_attn, self.cross_attn_norm = cross_attention, deepcopy(norm)
+        self.cross_attn_out_norm = deepcopy(norm) if norm_position == "both" else None
 
     @classmethod
     def paper(cls, d_model: int, n_heads: int, d_ff: int, *, norm_position: str = "post", dropout: float = 0.1) -> Self:
@@ -132,58 +162,3 @@ class DecoderLayer(EncoderLayer):
         return cls(
             attention, feed_forward, norm, cross_attention=cross_attention, norm_position=norm_position, dropout=dropout
         )
-
-    def forward(
-        self,
-        x: Tensor,
-        memory: Tensor | ProjectedMemory | None = None,
-        *,
-        mask: Tensor | None = None,
-        memory_mask: Tensor | None = None,
-        bias: Tensor | None = None,
-        is_causal: bool = True,
-        cache: KVCache | None = None,
-        view: View | None = None,
-    ) -> Tensor:
-        """One layer of decoding.
-
-        Args:
-            x: (B, T, D).
-            memory: (B, Ts, d_memory), the encoder's output; or what cross-attention's `project_memory` made of it.
-            mask, bias, is_causal, view: of the self-attention, as for `Attention`.
-            memory_mask: booleans broadcastable to (B, H, T, Ts), True = may attend.
-            cache: what self-attention remembers; x is appended to it.
-
-        Raises:
-            ValueError: cross-attention without a memory, a memory without cross-attention, or masks as for `Attention`.
-        """
-        cross_attn = self.cross_attn
-        if cross_attn is None and (memory is not None or memory_mask is not None):
-            raise ValueError("this layer has no cross-attention: it takes no memory and no memory_mask")
-        if cross_attn is not None and memory is None:
-            raise ValueError("this layer has cross-attention: give it the encoder's output as memory")
-        if cross_attn is not None:  # before the cache takes anything
-            memory_view = cross_attn.view(x, memory, mask=memory_mask, name="memory_mask")
-        if view is None:
-            start, positions = (0, None) if cache is None else cache.next_places(x.size(1))
-            view = self.attn.view(
-                x, mask=mask, bias=bias, is_causal=is_causal, start=start, positions=positions, cache=cache
-            )
-        attended = residual(
-            x,
-            lambda y: self.attn(y, view=view, cache=cache),
-            self.attn_norm,
-            self.dropout,
-            self.norm_position,
-            self.attn_out_norm,
-        )
-        if cross_attn is not None and self.cross_attn_norm is not None:
-            attended = residual(
-                attended,
-                lambda y: cross_attn(y, memory, view=memory_view),
-                self.cross_attn_norm,
-                self.dropout,
-                self.norm_position,
-                self.cross_attn_out_norm,
-            )
-        return self._feed_forward(x, attended)

@@ -185,7 +185,8 @@ class RotaryPositions(Tables):
 
     def turn(self, x: Tensor, start: int, positions: Tensor | None) -> Rotation:
         """Of the places of x (B, T, D): start, start + 1, ..., or the given positions (B, T)."""
-        self.bring_to(x.device)
+        if self.cos.device != x.device:
+            self.bring_to(x.device)
         rotation: Rotation = self(start, start + x.size(1), positions)
         return rotation
 

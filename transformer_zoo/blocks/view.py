@@ -59,7 +59,7 @@ class BaseAttention(nn.Module):
         mask: Tensor | None = None,
         bias: Tensor | None = None,
         is_causal: bool = False,
-        start: int = 0,
+        start: int | None = None,
         positions: Tensor | None = None,
         documents: Tensor | None = None,
         cache: KVCache | None = None,
@@ -71,16 +71,17 @@ class BaseAttention(nn.Module):
             mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend; `name` is what an error calls it.
             bias: added to the scores, broadcastable to (B, H, Tq, Tk).
             is_causal: each token sees itself and what came before it, on top of what the mask allows.
-            start, positions: the places of x are start, start + 1, ..., or positions (B, Tq).
+            start, positions: the places of x are start, start + 1, ..., or positions (B, Tq); None: from 0 on, or after
+                what is in the cache.
             documents: (B, Tq) integers: a token sees only those of its own one. Without cache.
             cache: to which x will be appended. Without a mask it is causal.
 
         Raises:
-            ValueError: a mask that is not boolean, a bias that is, shapes that do not fit, or a memory with rotary or a
-                window.
+            ValueError: a mask that is not boolean, a bias that is, shapes that do not fit, or a memory with rotary, a
+                window or a cache.
         """
-        if memory is not None and (self.rotary is not None or self.window is not None):
-            raise ValueError("rotary and window are for self-attention: a memory has other places")
+        if memory is not None and not (self.rotary is None and self.window is None and cache is None):
+            raise ValueError("rotary, window and cache are for self-attention; a memory is projected by project_memory")
         n = n_keys = x.size(1)
         if memory is not None:
             n_keys = memory.size(1) if isinstance(memory, Tensor) else memory.keys.size(2)
@@ -90,13 +91,17 @@ class BaseAttention(nn.Module):
             shape = x.size(0), self.n_heads, n, n_keys
             check_mask(mask, shape, name=name)
             check_bias(bias, shape)
-        rotation = None if self.rotary is None else self.rotary.turn(x, start, positions)
+        rotation = None
+        if self.rotary is not None:
+            if start is None:
+                start, positions = (0, positions) if cache is None else cache.next_places(n)
+            rotation = self.rotary.turn(x, start, positions)
         window = None if self.window is None or self.window >= n_keys else self.window
         alone = is_causal and mask is None and bias is None and cache is None and memory is None
-        if alone and blocks_are_wanted(x, self.head_dim):
-            drops = self.training and self.dropout > 0  # which FlexAttention cannot
-            if not drops and (documents is not None or window is not None or self.softcap is not None):
-                return View(rotation=rotation, blocks=causal_blocks(x, documents, window))
+        drops = self.training and self.dropout > 0  # which FlexAttention cannot
+        more = documents is not None or window is not None or self.softcap is not None  # than causality
+        if alone and more and not drops and blocks_are_wanted(x, self.head_dim):
+            return View(rotation=rotation, blocks=causal_blocks(x, documents, window))
         if documents is not None:
             mask = combine_masks(mask, document_mask(documents))  # (B, 1, Tq, Tq)
         if cache is not None and (is_causal or mask is None):  # slots that are not written yet are never seen

@@ -26,6 +26,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
     """`formula`, written in place where the result is to lie, with a gradient that keeps nothing of x."""
     if is_plain() or cos.requires_grad or sin.requires_grad:
         return formula(x, cos, sin, layout)
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return _in_place(x, cos, sin, layout)
     out: Tensor = _Rotation.apply(x, cos, sin, layout)  # type: ignore[no-untyped-call]
     return out
 

@@ -13,7 +13,10 @@ from transformer_zoo.models.cache import DecoderCache
 
 
 class _Stack(nn.Module):
-    """What both stacks have around their layers.
+    """What both stacks are.
+
+    `recompute` makes training keep each layer's input only and compute the rest again in the backward pass: much less
+    memory for a third more time (Chen et al. 2016).
 
     Args:
         layers: each with its attention, `attn`; they may differ in everything but their width.
@@ -29,6 +32,8 @@ class _Stack(nn.Module):
         "positions": "position embedding", "embedding_norm": "embedding norm", "final_norm": "final norm",
     }  # fmt: skip
     asked: ClassVar[tuple[str, ...]] = ("view", "sees_like")
+    is_causal: ClassVar[bool]
+    recompute = False
 
     def __init__(
         self,
@@ -53,6 +58,54 @@ class _Stack(nn.Module):
                     f"{type(self).__name__} asks for: see blocks.BaseAttention"
                 )
 
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        is_causal: bool | None = None,
+        documents: Tensor | None = None,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        """The output of the last layer, (B, T, D).
+
+        Args:
+            x: (B, T, D), token embeddings.
+            memory: (B, Ts, D), of a decoder with cross-attention.
+            mask: booleans broadcastable to (B, H, T, Tk), True = may attend.
+            memory_mask: booleans broadcastable to (B, H, T, Ts).
+            positions: (B, T); None: counted from the start of each row, or from the cache's length.
+            is_causal: None: in a decoder.
+            documents: (B, T) integers: a token sees only those of its own one. Without cache.
+            cache: of `new_cache`; the tokens are appended to it.
+        """
+        start = 0
+        if positions is None and cache is not None:
+            start, positions = cache.layers[0].next_places(x.size(1))
+        bias = None
+        if self.positions.scores_by_place:
+            places = _places(x, start, positions)
+            bias = self.positions(places, places if cache is None else cache.place(places))
+        x = self.dropout(self.embedding_norm(self.positions.add(x, start, positions)))
+        caches = [None] * len(self.layers) if cache is None else cache.layers
+        kept = [None] * len(self.layers) if cache is None else cache.memories
+        is_causal = self.is_causal if is_causal is None else is_causal
+        views = self._views(
+            x, caches, mask=mask, bias=bias, is_causal=is_causal, start=start, positions=positions, documents=documents
+        )
+        recompute = self.recompute and self.training and cache is None and not is_transformed()
+        for layer, view, held, projected in zip(self.layers, views, caches, kept, strict=True):
+            given = x, memory if projected is None else projected
+            if recompute:
+                x = _recompute(layer, *given, memory_mask=memory_mask, view=view)
+            else:
+                x = layer(*given, memory_mask=memory_mask, view=view, cache=held)
+        out: Tensor = self.final_norm(x)
+        return out
+
     def _views(self, x: Tensor, caches: Sequence[KVCache | None], **seen: Any) -> list[View]:
         """What the attention of each layer sees of x: found once for those that see alike."""
         found: list[tuple[Any, View]] = []
@@ -68,26 +121,9 @@ class _Stack(nn.Module):
 
 
 class Encoder(_Stack):
-    """Encoder layers over embedding + position. Shapes: (B, T, D) -> (B, T, D)."""
+    """Encoder layers over embedding + position: every token sees every other. (B, T, D) -> (B, T, D)."""
 
-    def forward(self, x: Tensor, *, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
-        """The output of the last layer.
-
-        Args:
-            x: (B, T, D), token embeddings.
-            mask: booleans broadcastable to (B, H, T, T), True = may attend.
-            positions: (B, T); None: counted from the start of each row.
-        """
-        bias = None
-        if self.positions.scores_by_place:
-            places = _places(x, 0, positions)
-            bias = self.positions(places, places)
-        x = self.dropout(self.embedding_norm(self.positions.add(x, 0, positions)))
-        views = self._views(x, [None] * len(self.layers), mask=mask, bias=bias, positions=positions)
-        for layer, view in zip(self.layers, views, strict=True):
-            x = layer(x, view=view)
-        out: Tensor = self.final_norm(x)
-        return out
+    is_causal = False
 
 
 def _places(x: Tensor, start: int, positions: Tensor | None) -> Tensor:
@@ -120,53 +156,10 @@ def _recompute(layer: nn.Module, *args: Any, **options: Any) -> Tensor:
 
 
 class Decoder(_Stack):
-    """Decoder layers over embedding + position, with cross-attention or without. (B, T, D) -> (B, T, D).
-
-    `recompute` makes training keep each layer's input only and compute the rest again in the backward pass: much less
-    memory for a third more time (Chen et al. 2016).
-    """
+    """Decoder layers over embedding + position, with cross-attention or without: (B, T, D) -> (B, T, D)."""
 
     asked = (*_Stack.asked, "new_cache")
-    recompute = False
-
-    def forward(
-        self,
-        x: Tensor,
-        memory: Tensor | None = None,
-        *,
-        mask: Tensor | None = None,
-        memory_mask: Tensor | None = None,
-        positions: Tensor | None = None,
-        is_causal: bool = True,
-        documents: Tensor | None = None,
-        cache: DecoderCache | None = None,
-    ) -> Tensor:
-        """x (B, T, D), token embeddings; the rest as for `EncoderDecoder.decode`, masks as for `DecoderLayer`.
-
-        documents: (B, T) integers: a token sees only those of its own one. Without cache.
-        """
-        start = 0
-        if positions is None and cache is not None:
-            start, positions = cache.layers[0].next_places(x.size(1))
-        bias = None
-        if self.positions.scores_by_place:
-            places = _places(x, start, positions)
-            bias = self.positions(places, places if cache is None else cache.place(places))
-        x = self.dropout(self.embedding_norm(self.positions.add(x, start, positions)))
-        caches = [None] * len(self.layers) if cache is None else cache.layers
-        kept = [None] * len(self.layers) if cache is None else cache.memories
-        views = self._views(
-            x, caches, mask=mask, bias=bias, is_causal=is_causal, start=start, positions=positions, documents=documents
-        )
-        recompute = self.recompute and self.training and cache is None and not is_transformed()
-        for layer, view, held, projected in zip(self.layers, views, caches, kept, strict=True):
-            given = x, memory if projected is None else projected
-            if recompute:
-                x = _recompute(layer, *given, memory_mask=memory_mask, view=view)
-            else:
-                x = layer(*given, memory_mask=memory_mask, view=view, cache=held)
-        out: Tensor = self.final_norm(x)
-        return out
+    is_causal = True
 
     def new_cache(
         self,
