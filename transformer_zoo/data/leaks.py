@@ -1,6 +1,6 @@
 """Leaks: sentences that are held out, and stand in the training text all the same."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from transformer_zoo.characters import bare, is_blank
 from transformer_zoo.data.parallel import ParallelText
+
+Key = str | tuple[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -68,28 +70,21 @@ def report_leaks(
 
 
 def _shared(train: ParallelText, held_out: Mapping[str, ParallelText], form: Callable[[str], str]) -> dict[str, Shared]:
-    rows = {name: list(zip(*_keys(text, form), strict=True)) for name, text in held_out.items()}
-    wanted = [{row[side] for part in rows.values() for row in part} - {""} for side in (0, 1)]
-    sides: tuple[set[str], set[str]] = set(), set()
-    pairs: set[tuple[str, str]] = set()
+    """By source, by target and by both; of these there are three of each kind below."""
+    rows = {name: list(_keys(text, form)) for name, text in held_out.items()}
+    wanted = [{row[k] for part in rows.values() for row in part} - {None} for k in range(3)]
+    found: list[set[Key]] = [set(), set(), set()]
     lines = zip(train.source, train.target, strict=True)
     for line in tqdm(lines, desc="leaks", total=len(train), unit=" pairs", disable=None, leave=False):
-        key = form(line[0]), form(line[1])
-        there = [key[side] in wanted[side] for side in (0, 1)]
-        for side in (0, 1):
-            if there[side]:
-                sides[side].add(key[side])
-        if all(there):
-            pairs.add(key)
-    return {
-        name: Shared(
-            sum(source in sides[0] for source, _ in part),
-            sum(target in sides[1] for _, target in part),
-            sum(row in pairs for row in part),
-        )
-        for name, part in rows.items()
-    }
+        source, target = form(line[0]), form(line[1])
+        for key, of, there in zip((source, target, (source, target)), wanted, found, strict=True):
+            if key in of:
+                there.add(key)
+    return {name: Shared(*(sum(row[k] in found[k] for row in part) for k in range(3))) for name, part in rows.items()}
 
 
-def _keys(text: ParallelText, form: Callable[[str], str]) -> list[list[str]]:
-    return [["" if is_blank(line) else form(line) for line in side] for side in (text.source, text.target)]
+def _keys(text: ParallelText, form: Callable[[str], str]) -> Iterator[tuple[Key, Key, Key]]:
+    """What source, target and pair are compared by; None where something is blank."""
+    for pair in zip(text.source, text.target, strict=True):
+        source, target = (None if is_blank(side) else form(side) for side in pair)
+        yield source, target, None if source is None or target is None else (source, target)

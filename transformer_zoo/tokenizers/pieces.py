@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -78,10 +78,10 @@ class SentencePieces(Pieces):
             return self._encode(texts)
         cut = [self.marks.split(text) for text in texts]  # text, mark, text, ...
         rows = iter(self._encode([text for parts in cut for text in parts[::2]]))
-        return [
-            [i for n, part in enumerate(parts) for i in ([self.id_of_mark(part)] if n % 2 else next(rows))]
-            for parts in cut
-        ]
+        return [next(rows) if len(parts) == 1 else self._with_marks(parts, rows) for parts in cut]
+
+    def _with_marks(self, parts: Sequence[str], rows: Iterator[list[int]]) -> list[int]:
+        return [i for n, part in enumerate(parts) for i in ([self.id_of_mark(part)] if n % 2 else next(rows))]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         try:
