@@ -225,12 +225,27 @@ def test_damage_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_decoder_that_mixes_tokens_is_refused(hub: Hub, tmp_path: Path) -> None:
+ENDS = {"type": "Strip", "content": " ", "start": 1, "stop": 1}
+BY_REGEX = {"type": "Replace", "pattern": {"Regex": "a +"}, "content": "a"}
+WORDS = {"type": "Replace", "pattern": {"String": "_"}, "content": " "}
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True},
+        {"type": "BPEDecoder", "suffix": "</w>"},
+        {"type": "Sequence", "decoders": [{"type": "Fuse"}, ENDS]},
+        {"type": "Sequence", "decoders": [BY_REGEX, WORDS]},
+    ],
+)
+def test_a_decoder_that_mixes_tokens_is_refused(decoder: dict[str, Any], hub: Hub, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", hub, "gpt2-json")
     fields = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    fields["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
+    fields["decoder"] = decoder
     (folder / "tokenizer.json").write_text(json.dumps(fields), encoding="utf-8")
-    with pytest.raises(UserError, match=r"decoder \(WordPiece\)"):
+    with pytest.raises(UserError, match=r"its decoder \((WordPiece|CTC|BPEDecoder|Strip|Replace)\)"):
         HuggingFaceTokenizer.read(folder)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.decoders import Decoder
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.byte_level import byte_level, bytes_of
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.pieces import Pieces
-from transformer_zoo.tokenizers.tokenizer import Blanks, Spelling, check_unicode
+from transformer_zoo.tokenizers.tokenizer import Spelling, check_unicode
 
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -58,11 +59,13 @@ class JsonPieces(Pieces):
 
     @cached_property
     def spelling(self) -> Spelling:
-        decoder = self.tokenizer.decoder
-        fields = {"decoders": []} if decoder is None else json.loads(decoder.__getstate__())
-        spell, blanks = _speller(fields.get("decoders", [fields]))
         special = {i for i, token in self.added if token.special}
-        return {i: spell(token) for token, i in self.ids.items() if i not in special}, blanks
+        tokens = {i: token for token, i in self.ids.items() if i not in special}
+        if self.tokenizer.decoder is None:
+            return {i: token.encode() for i, token in tokens.items()}, "between"
+        spell = _speller(self.tokenizer.decoder)
+        drops = self.tokenizer.decoder.decode(["▁a"]) == "a"
+        return {i: spell(token) for i, token in tokens.items()}, "first dropped" if drops else "kept"
 
 
 def _read(files: TokenizerFiles) -> FastTokenizer:
@@ -105,42 +108,36 @@ def _special_tokens(files: TokenizerFiles) -> list[str]:
     return list(dict.fromkeys(named)) or usual.get(files.model.get("model_type", ""), ["<|endoftext|>"])
 
 
-def _speller(steps: Sequence[Any]) -> tuple[Callable[[str], bytes], Blanks]:
-    """What the steps of a decoder do to one token, and to the blanks around it."""
-    replaced: list[tuple[str, str]] = []
-    is_byte_level = has_bytes = False
-    blanks: Blanks = "kept" if steps else "between"
-    for step in steps:
-        match step:
-            case {"type": "ByteLevel"}:
-                is_byte_level = True
-            case {"type": "Replace", "pattern": {"String": str(old)}, "content": str(new)}:
-                replaced.append((old, new))
-            case {"type": "ByteFallback"}:
-                has_bytes = True
-            case {"type": "Fuse"}:
-                pass
-            case {"type": "Strip", "content": " ", "start": 1, "stop": 0}:
-                blanks = "first dropped"
-            case {"type": "Metaspace", "replacement": str(blank)}:
-                replaced.append((blank, " "))
-                blanks = "kept" if step.get("prepend_scheme") == "never" else "first dropped"
-            case _:
-                raise UserError(
-                    f"tokenizer.json: its decoder ({step['type']}) does not give each token its own bytes; "
-                    "only byte-level, SentencePiece-like ones and their parts are read"
-                )
+def _speller(decoder: Decoder) -> Callable[[str], bytes]:
+    """What a decoder makes of a token within a text. UserError for one of which that depends on more than the token."""
+    fields = json.loads(decoder.__getstate__())
+    steps = fields.get("decoders", [fields])
+    if unread := [step["type"] for step in steps if not _is_of_tokens(step)]:
+        raise UserError(
+            f"tokenizer.json: its decoder ({unread[0]}) does not give each token its own bytes; "
+            "only byte-level, SentencePiece-like ones and their parts are read"
+        )
+
+    names = {step["type"] for step in steps}
 
     def spell(token: str) -> bytes:
-        if is_byte_level:
+        if "ByteLevel" in names:
             return bytes_of(token)
-        if has_bytes and (found := _BYTE.fullmatch(token)):
+        if "ByteFallback" in names and (found := _BYTE.fullmatch(token)):
             return bytes([int(found[1], 16)])
-        for old, new in replaced:
-            token = token.replace(old, new)
-        return token.encode("utf-8", "replace")
+        return decoder.decode(["a", token])[1:].encode("utf-8", "replace")
 
-    return spell, blanks
+    return spell
+
+
+def _is_of_tokens(step: dict[str, Any]) -> bool:
+    """Whether what a step makes of a token does not depend on others, but that it is the first."""
+    match step:
+        case {"type": "ByteLevel" | "Metaspace" | "ByteFallback" | "Fuse"}:
+            return True
+        case {"type": "Replace", "pattern": {"String": _}} | {"type": "Strip", "content": " ", "start": 1, "stop": 0}:
+            return True
+    return False
 
 
 def _one_line(error: Exception) -> str:

@@ -29,11 +29,9 @@ class PieceSampler:
 
     def __init__(self, pieces: spm.SentencePieceProcessor) -> None:
         self._pieces = pieces
-        ids = {pieces.id_to_piece(i): i for i in range(len(pieces))}
-        self._bytes = {piece: i for piece, i in ids.items() if pieces.is_byte(i)}
-        unwritten = {i for i in ids.values() if pieces.is_byte(i) or pieces.is_control(i) or pieces.is_unknown(i)}
-        self._ids = {piece: i for piece, i in ids.items() if i not in unwritten}
-        self.scores = {piece: pieces.get_score(i) for piece, i in self._ids.items()}
+        self._unk: int = pieces.unk_id()
+        written = [i for i in range(len(pieces)) if not (pieces.is_byte(i) or pieces.is_control(i) or i == self._unk)]
+        self.scores = {pieces.id_to_piece(i): pieces.get_score(i) for i in written}
         self._candidates = functools.lru_cache(_CACHED_WORDS)(self._unigram_candidates)
         try:
             pieces.nbest_encode("", nbest_size=2)
@@ -88,13 +86,10 @@ class PieceSampler:
             symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
 
     def _to_ids(self, symbols: list[str]) -> list[int]:
-        unk: int = self._pieces.unk_id()
         ids: list[int] = []
         for symbol in symbols:
-            if symbol in self._ids:
-                ids.append(self._ids[symbol])
-            elif self._bytes:
-                ids += [self._bytes[f"<0x{byte:02X}>"] for byte in symbol.encode()]
-            elif not ids or ids[-1] != unk:  # neighbours that are unknown are one unknown piece
-                ids.append(unk)
+            found = [symbol] if symbol in self.scores else [f"<0x{byte:02X}>" for byte in symbol.encode()]
+            for i in map(self._pieces.piece_to_id, found):
+                if i != self._unk or ids[-1:] != [i]:  # neighbours that are unknown are one unknown piece
+                    ids.append(i)
         return ids
