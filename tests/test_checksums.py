@@ -18,9 +18,10 @@ import yaml
 
 from transformer_zoo.checksums import MARK, UncheckedWarning, read_fields, read_sealed, seal, verify, write_fields
 from transformer_zoo.errors import UserError
+from transformer_zoo.runs.recipe import load_recipe, save_recipe
 from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
-from transformer_zoo.training.checkpoint import Checkpoints, Progress, load_weights, save_weights
-from transformer_zoo.training.options import load_recipe, save_recipe
+from transformer_zoo.training.checkpoint import Checkpoints, Progress
+from transformer_zoo.training.weights import load_weights, save_weights
 
 LINES = ["one two three", "four five six"]
 

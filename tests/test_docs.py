@@ -74,11 +74,15 @@ def commands(body: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
 
 
-def as_executed(command: str) -> str:
+def as_executed(command: str, folder: Path) -> str:
     """The command as the test runs it: a training run is cut short."""
-    if "train.py" not in command or "--help" in command:
+    if (
+        not (found := re.match(r"(?:transformer-zoo train|python recipes/\w+/train\.py) (\S+)", command))
+        or "--help" in command
+    ):
         return command
-    return f"{command} {BRIEFLY if 'translation' in command else BRIEFLY_GPT}"
+    translates = "source_lang" in (folder / found[1]).read_text("utf-8")
+    return f"{command} {BRIEFLY if translates else BRIEFLY_GPT}"
 
 
 def shell(command: str, folder: Path) -> str:
@@ -112,7 +116,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if path.stem in LINES:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             path.write_text("".join(lines[: LINES[path.stem]]), encoding="utf-8")
-    shell(as_executed("python recipes/translation/train.py recipes/translation/numbers.yaml"), folder)
+    shell(as_executed("python recipes/translation/train.py recipes/translation/numbers.yaml", folder), folder)
     for name, make in HUB.items():
         make(folder / name)
     return folder
@@ -136,10 +140,10 @@ def check_only(command: str, folder: Path) -> None:
     words = shlex.split(command)
     program = words[:2] if words[0] in ("python", "transformer-zoo") else None
     if words[0] == "torchrun":
-        program = ["python", next(word for word in words if word.endswith(".py"))]
+        program = ["transformer-zoo", "train"] if "transformer_zoo" in words else ["python", words[3]]
     assert program, f"only python, torchrun and transformer-zoo can be checked: {command}"
     given = words[words.index(program[1]) + 1 :]
-    if program[1].endswith("train.py"):
+    if program[1].endswith(("train.py", "train")):
         shell(shlex.join([*program, *given, "--print_config"]), folder)
         return
     spoken = help_of(shlex.join(program), folder)
@@ -161,7 +165,7 @@ def run_page(text: str, name: str, folder: Path, makefile: str) -> None:
                 (folder / title[1]).write_text(fence.body, encoding="utf-8")
             case "bash", "":
                 for command in commands(fence.body):
-                    shell(as_executed(command), folder)
+                    shell(as_executed(command, folder), folder)
             case "bash", "make":
                 missing = [line for line in commands(fence.body) if not run_by_make(line, makefile)]
                 assert not missing, f"{where}: not run by the Makefile: {missing}"

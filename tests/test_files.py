@@ -19,7 +19,7 @@ from transformer_zoo.files import (
     temporary_file,
     write_text,
 )
-from transformer_zoo.training.folder import open_run
+from transformer_zoo.runs.folder import open_run
 from transformer_zoo.training.logging import RunLog
 
 MINE = "somebody's own"

@@ -10,8 +10,7 @@ from tests.architectures import ARCHITECTURES, text_batches, translation_batches
 from tests.pretended import Watch
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.training.gpt import GptObjective
-from transformer_zoo.training.translation import TranslationObjective
+from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 from transformer_zoo.zoo import build
 
 FORMULA = {

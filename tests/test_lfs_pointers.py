@@ -9,8 +9,8 @@ import pytest
 import transformer_zoo as tz
 from tests import hub
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.checkpoint import load_run
-from transformer_zoo.training.imported import imported_run, save_run
+from transformer_zoo.runs.huggingface import imported_run
+from transformer_zoo.runs.load import load_run, save_run
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 5\n"

@@ -21,11 +21,10 @@ from transformer_zoo.inference.sampling import Chooser
 from transformer_zoo.inference.search import Search
 from transformer_zoo.training import loop
 from transformer_zoo.training.config import RunConfig, TrainingConfig
-from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.rates import Rates
 from transformer_zoo.training.task import Task
-from transformer_zoo.training.translation import TranslationObjective
+from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 from transformer_zoo.training.window import Window
 from transformer_zoo.zoo import build
 

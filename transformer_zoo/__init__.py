@@ -16,7 +16,7 @@ from transformer_zoo.zoo import create_model, get_config, list_models
 if TYPE_CHECKING:
     from transformer_zoo.inference import beam_search, generate, generate_stream, pack, quantize
     from transformer_zoo.models import DecoderOnly, EncoderDecoder
-    from transformer_zoo.training.checkpoint import load_run
+    from transformer_zoo.runs import load_run
     from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
 __version__ = "0.1.0"
@@ -49,7 +49,7 @@ _LAZY = {
     "beam_search": "transformer_zoo.inference",
     "generate": "transformer_zoo.inference",
     "generate_stream": "transformer_zoo.inference",
-    "load_run": "transformer_zoo.training.checkpoint",
+    "load_run": "transformer_zoo.runs",
     "pack": "transformer_zoo.inference",
     "quantize": "transformer_zoo.inference",
     "to_huggingface": "transformer_zoo.zoo.huggingface",

@@ -26,6 +26,8 @@ from transformer_zoo.files import refuse_pointer, replacing, write_bytes
 _DIGITS = 16
 MARK = "xxh3-64:" + "0" * _DIGITS
 """What a writer puts where the checksum is to stand; `seal` fills it in."""
+CHANGED = "put it back, or remove its first line if you changed it by hand"
+"""What to do about a recipe that is not what was written."""
 
 _FOUND = re.compile(rb"xxh3-64:([0-9a-f]{%d})" % _DIGITS)
 _HEAD, _TAIL = 4096, 64

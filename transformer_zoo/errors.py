@@ -31,6 +31,11 @@ class UsageError(UserError):
     status = 2
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 @contextmanager
 def naming(field: str) -> Iterator[None]:
     """Puts the name of a recipe's field or section before what is wrong with it."""

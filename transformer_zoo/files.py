@@ -108,6 +108,13 @@ def make_folder(parent: Path, *names: str) -> Path:
     return path
 
 
+def check_folder(name: str, folder: Path) -> None:
+    """Whether a folder can be made or written to. UserError, which calls it `name`, if not."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{name}: {folder} cannot be written ({there} is no folder, or not yours)")
+
+
 def check_own(path: Path) -> None:
     """UserError: it is a symbolic link, which is not followed for writing, or no file."""
     if path.is_symlink() or (path.exists() and not path.is_file()):

@@ -36,7 +36,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.inference import Speculation, draft_of, generate, pack
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.training.device import choose_device, choose_precision, tune_malloc
-from transformer_zoo.training.gpt import GptObjective
+from transformer_zoo.training.tasks.objectives import GptObjective
 from transformer_zoo.zoo import get_config
 
 NANOGPT, HUGGING_FACE = "nanoGPT", "Hugging Face GPT2LMHeadModel"

@@ -31,10 +31,9 @@ from transformer_zoo.training.config import (
     ValidationConfig,
 )
 from transformer_zoo.training.feed import Feed
-from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.task import Task
-from transformer_zoo.training.translation import TranslationObjective
+from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 
 FAMILIES = {
     "GPT-2": "gpt2",

@@ -22,11 +22,11 @@ from transformer_zoo.blocks import forward_flops
 from transformer_zoo.data import batch_indices, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import OptimizerConfig, RunConfig, TrainingConfig
-from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.memory import StepMemory
 from transformer_zoo.training.optimizer import make_optimizer
 from transformer_zoo.training.task import Task
+from transformer_zoo.training.tasks.objectives import GptObjective
 
 Loss = Callable[[Any], Tensor]
 NANOGPT = "nanoGPT"

@@ -23,13 +23,20 @@ from transformer_zoo.data import (
     encode_corpus,
 )
 from transformer_zoo.training.device import tune_malloc
-from transformer_zoo.training.gpt import GptObjective
-from transformer_zoo.training.translation import TranslationObjective, special_ids
 
+try:
+    from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
+    from transformer_zoo.training.tasks.translation import special_ids
+except ImportError:  # the older of the two
+    from transformer_zoo.training.gpt import GptObjective  # type: ignore[import-not-found,no-redef]
+    from transformer_zoo.training.translation import (  # type: ignore[import-not-found,no-redef]
+        TranslationObjective,
+        special_ids,
+    )
 try:
     from transformer_zoo.tokenizers import TranslationTokenizer
     from transformer_zoo.tokenizers import TranslationTokenizerSettings as TokenizerSettings
-except ImportError:  # the older of the two
+except ImportError:
     from transformer_zoo.data import TokenizerSettings, TranslationTokenizer  # type: ignore[attr-defined,no-redef]
 
 try:

@@ -19,7 +19,7 @@ from transformer_zoo.data import Batch, EncodedCorpus, TokenArrays, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import beam_search
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.training.translation import TranslationObjective
+from transformer_zoo.training.tasks.objectives import TranslationObjective
 
 MARIAN, TORCH = "Hugging Face MarianMTModel", "torch.nn.Transformer"
 LABEL_SMOOTHING = 0.1

@@ -21,10 +21,10 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.inference import quantize
 from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.runs.model_json import ModelJson, write_model_json
+from transformer_zoo.runs.recipe import save_recipe
 from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
-from transformer_zoo.training.checkpoint import copy_weights, save_weights
-from transformer_zoo.training.model_json import save_model_config
-from transformer_zoo.training.options import save_recipe
+from transformer_zoo.training.weights import copy_weights, save_weights
 
 WORDS = "the cat sat on a mat and saw two small dogs near an old house"
 LONGEST = 100
@@ -36,7 +36,7 @@ def make_run(folder: Path, seed: int) -> Path:
     tokenizer = TranslationTokenizer.train(TEXT, TEXT, TranslationTokenizerSettings(vocab_size=60))
     config = EncoderDecoderConfig(vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
     tokenizer.save(folder / "tokenizer")
-    save_model_config(folder, "encoder-decoder", config, max_source_tokens=LONGEST)
+    write_model_json(folder, ModelJson(config, max_source_tokens=LONGEST))
     for step in (1, 2, 3):
         torch.manual_seed(seed + step)
         save_weights(folder / "checkpoints" / f"step_{step:06d}.safetensors", copy_weights(EncoderDecoder(config)))
@@ -236,7 +236,7 @@ def test_unknown_padding_and_begin_are_written_when_asked_for(
         vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1, logit_bias=True,
         never_ids=(0, 1, 2),
     )  # fmt: skip
-    save_model_config(folder, "encoder-decoder", config, max_source_tokens=LONGEST)
+    write_model_json(folder, ModelJson(config, max_source_tokens=LONGEST))
     for likely in (0, 1, 2):
         weights["logit_bias"] = torch.nn.functional.one_hot(torch.tensor(likely), 60).float() * 99
         save_weights(folder / "model.safetensors", weights)

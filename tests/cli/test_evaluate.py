@@ -17,10 +17,10 @@ import yaml
 
 from transformer_zoo.cli import evaluate, main
 from transformer_zoo.evaluation import METRICS, compare, corpus_score
+from transformer_zoo.runs.folder import mark_finished
+from transformer_zoo.runs.recipe import save_recipe
 from transformer_zoo.tokenizers import TranslationTokenizer
 from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
-from transformer_zoo.training.folder import mark_finished
-from transformer_zoo.training.options import save_recipe
 
 from .test_cli import TEXT, make_run
 

@@ -21,11 +21,11 @@ from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.cli import main
 from transformer_zoo.data import ParallelText, collate, encode_corpus
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.runs.load import Run, TextRun, save_run
 from transformer_zoo.tokenizers import CharacterTokenizer, TranslationTokenizer, TranslationTokenizerSettings
 from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
-from transformer_zoo.training.checkpoint import Run, TextRun
-from transformer_zoo.training.imported import save_run
-from transformer_zoo.training.translation import TranslationObjective, special_ids
+from transformer_zoo.training.tasks.objectives import TranslationObjective
+from transformer_zoo.training.tasks.translation import special_ids
 
 from .. import hub
 
@@ -370,7 +370,7 @@ def test_folders_are_whole_or_not_there(models: Models, tmp_path: Path, monkeypa
 
     monkeypatch.setattr("transformer_zoo.tokenizers.imported.ImportedTranslationTokenizer.export", fail)
     assert main(["export", str(run), str(tmp_path / "out")]) == 1
-    monkeypatch.setattr("transformer_zoo.training.imported.save_recipe", fail)
+    monkeypatch.setattr("transformer_zoo.runs.load.save_recipe", fail)
     assert main(["import", str(marian), str(tmp_path / "other")]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"run", "run.part"}
     assert (tmp_path / "run.part" / "model.json").read_text() == "of somebody's own"

@@ -22,6 +22,9 @@ from transformer_zoo.cli.generate import in_order
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.inference import NewText
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.runs.load import TextRun, load_run
+from transformer_zoo.runs.model_json import ModelJson, write_model_json
+from transformer_zoo.runs.recipe import save_recipe
 from transformer_zoo.tokenizers import (
     ByteTokenizer,
     CharacterTokenizer,
@@ -30,9 +33,7 @@ from transformer_zoo.tokenizers import (
     TokenizerSettings,
     WordTokenizer,
 )
-from transformer_zoo.training.checkpoint import TextRun, copy_weights, load_run, load_weights, save_weights
-from transformer_zoo.training.model_json import save_model_config
-from transformer_zoo.training.options import save_recipe
+from transformer_zoo.training.weights import copy_weights, load_weights, save_weights
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz é\n"
 
@@ -44,7 +45,7 @@ def make_run(folder: Path, tokenizer: Tokenizer, **changes: object) -> Path:
     fields = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, **size, **changes}
     config = DecoderConfig(**fields)  # type: ignore[arg-type]
     tokenizer.save(folder / "tokenizer")
-    save_model_config(folder, "decoder-only", config, tokenizer=tokenizer.fingerprint)
+    write_model_json(folder, ModelJson(config, tokenizer=tokenizer.fingerprint))
     torch.manual_seed(0)
     save_weights(folder / "model.safetensors", copy_weights(DecoderOnly(config)))
     save_recipe(folder / "config.yaml", {"run_dir": "x"})
@@ -368,7 +369,7 @@ def translation_run(folder: Path) -> Path:
     lines = ["one two three", "four five six"]
     TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=30)).save(folder / "tokenizer")
     config = EncoderDecoderConfig(vocab_size=30, d_model=8, n_heads=2, d_ff=8, n_encoder_layers=1, n_decoder_layers=1)
-    save_model_config(folder, "encoder-decoder", config)
+    write_model_json(folder, ModelJson(config))
     save_weights(folder / "model.safetensors", copy_weights(EncoderDecoder(config)))
     save_recipe(folder / "config.yaml", {})
     return folder

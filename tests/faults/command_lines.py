@@ -17,6 +17,9 @@ ZOO = "transformer-zoo"
 HUGE = "9" * 30
 # What comes right before the options, so that nothing else is wrong.
 STARTS: dict[str, tuple[str, ...]] = {
+    "train": ("gpt.yaml",),
+    "recipes": ("numbers", "--output", "new/recipe.yaml"),
+    "prepare": ("numbers", "--out", "new/corpus"),
     "translate": ("runs/mt", "--input", "texts/val.en"),
     "evaluate": ("runs/mt",),
     "score": ("runs/mt", "--source", "texts/val.en", "--target", "texts/val.de"),
@@ -30,6 +33,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "describe": ("gpt2",),
     "plan": ("transformer-tiny",),
 }
+LISTING = ("recipes", "prepare", "list")  # with nothing after it
 PROMPTED = ("input", "whole")  # do not go with --prompt
 WRONG: dict[str, tuple[str, ...]] = {
     "int": ("many", "1.5", "", "[1]", "nan", HUGE),
@@ -137,7 +141,7 @@ def _commands() -> Iterator[Case]:
     for name, command in commands().items():
         yield case("a command misspelt", misspelt(name), *STARTS[name], names=f"did you mean {name}?")
         yield case("one too many", name, *STARTS[name][:2], "more", "evenmore", "--json", *STARTS[name][2:])
-        if any(not named for _, _, named in options(command)) and name != "list":
+        if any(not named for _, _, named in options(command)) and name not in LISTING:
             yield case("nothing after it", name)
         for option, hint, named in options(command):
             flag = "--" + option.replace("_", "-")
@@ -250,11 +254,11 @@ def _preparing() -> Iterator[Case]:
 
 def trainers() -> Iterator[tuple[str, str, type]]:
     """Each recipe's program, its YAML file here, and its dataclass."""
-    from transformer_zoo.training.gpt import GptRecipe
-    from transformer_zoo.training.translation import Recipe
+    from transformer_zoo.training.tasks.language import GptRecipe
+    from transformer_zoo.training.tasks.translation_recipe import TranslationRecipe
 
     yield GPT, "gpt.yaml", GptRecipe
-    yield TRANSLATION, "mt.yaml", Recipe
+    yield TRANSLATION, "mt.yaml", TranslationRecipe
 
 
 def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,8 +15,8 @@ LATE = (
     "datasets", "huggingface_hub", "jsonargparse", "sacrebleu", "safetensors.torch", "tensorboard", "tokenizers",
     "torch._dynamo", "torch.utils.tensorboard", "transformer_zoo.cli.commands", "transformer_zoo.cli.evaluate",
     "transformer_zoo.cli.exchange", "transformer_zoo.cli.generate", "transformer_zoo.cli.zoo",
-    "transformer_zoo.inference", "transformer_zoo.models", "transformer_zoo.training.checkpoint",
-    "transformer_zoo.training.imported", "transformer_zoo.zoo.describe", "transformer_zoo.zoo.huggingface",
+    "transformer_zoo.inference", "transformer_zoo.models", "transformer_zoo.runs.session",
+    "transformer_zoo.runs.huggingface", "transformer_zoo.zoo.describe", "transformer_zoo.zoo.huggingface",
 )  # fmt: skip
 
 _scripts: dict[str, ModuleType] = {}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from transformer_zoo.cli import main
-from transformer_zoo.training.checkpoint import load_run
+from transformer_zoo.runs.load import load_run
 
 from .test_translation import load_script
 

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from transformer_zoo.cli import main as command
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.checkpoint import load_run
+from transformer_zoo.runs.load import load_run
 
 from .. import hub
 

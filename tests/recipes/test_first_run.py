@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from transformer_zoo.training.options import parse_recipe
-from transformer_zoo.training.translation import Recipe
+from transformer_zoo.commandline import parse_recipe
+from transformer_zoo.training.tasks.translation_recipe import TranslationRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ def test_a_side_trains_readmes_lines_by_the_clock_alone(
     fields = yaml.safe_load(path.read_text("utf-8"))
     assert "max_epochs" not in fields["training"]
     monkeypatch.chdir(tmp_path)
-    parsed, _ = parse_recipe(Recipe, [str(path)])
+    parsed = parse_recipe(TranslationRecipe, [str(path)])
     parsed.validate()
     assert (parsed.seed, parsed.training.max_minutes, list(parsed.data.tests)) == (7, 2.5, ["test"])
     if side == "tuned":

@@ -16,11 +16,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from transformer_zoo.commandline import parse_recipe
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.checkpoint import load_run
-from transformer_zoo.training.gpt import GptRecipe
-from transformer_zoo.training.options import overridden, parse_recipe
+from transformer_zoo.runs.load import load_run
+from transformer_zoo.training.overrides import overridden
+from transformer_zoo.training.tasks.language import GptRecipe, model_config
 from transformer_zoo.zoo import get_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,21 +174,22 @@ def test_a_prompt_or_text_that_cannot_be_is_refused_before_training(recipe: Path
 
 
 def test_a_model_reads_no_more_than_it_was_trained_on(recipe: Path) -> None:
-    script, length = load_script(), ["--data.length", "11"]
-    given, _ = parse_recipe(GptRecipe, [str(recipe), *length])
-    assert script.model_config(given).max_seq_len == 16
-    silent, _ = parse_recipe(GptRecipe, [str(recipe), *length, "--model.max_seq_len", "preset"])
-    assert script.model_config(silent).max_seq_len == 11
+    length = ["--data.length", "11"]
+    given = parse_recipe(GptRecipe, [str(recipe), *length])
+    assert model_config(given).max_seq_len == 16
+    silent = parse_recipe(GptRecipe, [str(recipe), *length, "--model.max_seq_len", "preset"])
+    assert model_config(silent).max_seq_len == 11
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
 def test_recipes_that_ship(path: Path) -> None:
-    recipe, _ = parse_recipe(GptRecipe, [str(path)])
+    recipe = parse_recipe(GptRecipe, [str(path)])
     assert recipe.run_dir == f"runs/{path.stem}"
     changes = overridden(recipe.model)
     get_config(recipe.model.preset, **changes)
     header = [line for line in path.read_text("utf-8").splitlines() if line.startswith("#")]
     assert any("token" in line for line in header)
-    assert any("Prepare: python data/" in line for line in header)
-    prepared = next(line for line in header if "Prepare" in line).split()[3]
-    assert (ROOT / prepared).is_file()
+    prepared = next(
+        line.split(" prepare ")[1].split()[0] for line in header if "Prepare: transformer-zoo prepare" in line
+    )
+    assert (ROOT / "data" / prepared / "prepare.py").is_file()

@@ -12,7 +12,7 @@ import yaml
 from tests.faults.tiny import main_of, write_recipe
 from transformer_zoo.cli import main as command
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.options import save_recipe
+from transformer_zoo.runs.recipe import save_recipe
 
 
 @pytest.fixture(params=["translation", "gpt"])

@@ -21,14 +21,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from transformer_zoo.cli.converting import write_huggingface
+from transformer_zoo.commandline import parse_recipe
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.runs.load import Run, load_run
 from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
-from transformer_zoo.training.checkpoint import Run, load_run
 from transformer_zoo.training.config import RunConfig
-from transformer_zoo.training.options import parse_recipe
-from transformer_zoo.training.translation import Recipe
+from transformer_zoo.training.tasks.translation import model_config
+from transformer_zoo.training.tasks.translation_recipe import TranslationRecipe
 
 from .. import hub
 
@@ -240,7 +241,8 @@ def test_validation_and_tests_are_scored_by_the_target_language(
         used.add(tokenize)
         return corpus_score(*arguments, tokenize=tokenize)
 
-    monkeypatch.setattr(script, "corpus_score", scored)
+    for module in ("training.tasks.translation", "runs.kept_tests"):
+        monkeypatch.setattr(f"transformer_zoo.{module}.corpus_score", scored)
     words = ["--data.target_lang", language, "--training.max_updates", "2", "--validation.every", "2"]
     words += [] if chosen is None else ["--test.bleu_tokenize", chosen]
     words += ["--checkpoint.average_last", "1"]
@@ -443,7 +445,7 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(recipe: Path, tm
 
 
 def shipped(name: str) -> Any:
-    parsed, _ = parse_recipe(Recipe, [str(SCRIPT.parent / f"{name}.yaml")])
+    parsed = parse_recipe(TranslationRecipe, [str(SCRIPT.parent / f"{name}.yaml")])
     return parsed
 
 
@@ -452,14 +454,13 @@ def test_every_shipped_recipe_resolves_and_says_what_it_costs(path: Path) -> Non
     parsed = shipped(path.stem)
     assert isinstance(parsed, RunConfig)
     parsed.validate()
-    script = load_script()
-    script.model_config(parsed)
+    model_config(parsed)
     for files in (parsed.data.train, parsed.data.validation, *parsed.data.tests.values()):
         files.validate()
     assert parsed.run_dir == f"runs/{path.stem}"
     header = path.read_text().split("run_dir:")[0]
     assert all(line.startswith("#") for line in header.splitlines())
-    for word in ("Prepare: python data/", "tokens", "(?i)minutes|hours"):
+    for word in ("Prepare: transformer-zoo prepare", "tokens", "(?i)minutes|hours"):
         assert re.search(word, header), word
 
 
@@ -468,10 +469,10 @@ def test_an_m2m100_of_its_own_vocabulary_is_one_in_transformers(tmp_path: Path) 
     shape = {"d_model": 24, "n_heads": 3, "d_ff": 29, "n_encoder_layers": 1, "n_decoder_layers": 1}
     options = [word for name, size in shape.items() for word in (f"--model.{name}", str(size))]
     path = str(SCRIPT.parent / "numbers.yaml")
-    parsed, _ = parse_recipe(Recipe, [path, "--model.preset", "m2m100-418m", *options])
+    parsed = parse_recipe(TranslationRecipe, [path, "--model.preset", "m2m100-418m", *options])
     tokenizer = TranslationTokenizer.train(*hub.pairs(200, 0), TranslationTokenizerSettings(vocab_size=61))
     torch.manual_seed(0)
-    ours = EncoderDecoder(load_script().model_config(parsed, tokenizer)).eval()
+    ours = EncoderDecoder(model_config(parsed, tokenizer)).eval()
     assert write_huggingface(Run(ours, tokenizer, {}, 64), tmp_path) == "m2m_100"
     line = hub.pairs(1, 1)[0][0]
     source = AutoTokenizer.from_pretrained(tmp_path)(line, return_tensors="pt")["input_ids"]
@@ -484,9 +485,9 @@ def test_an_m2m100_of_its_own_vocabulary_is_one_in_transformers(tmp_path: Path) 
 
 @pytest.mark.parametrize(("preset", "forced"), [("opus-mt", 3), ("mbart-large-50", 3), ("t5-small", None)])
 def test_ids_of_a_preset_give_way_to_the_tokenizer_s(preset: str, forced: int | None) -> None:
-    parsed, _ = parse_recipe(Recipe, [str(SCRIPT.parent / "numbers.yaml"), "--model.preset", preset])
+    parsed = parse_recipe(TranslationRecipe, [str(SCRIPT.parent / "numbers.yaml"), "--model.preset", preset])
     tokenizer = TranslationTokenizer.train(*hub.pairs(200, 0), TranslationTokenizerSettings(vocab_size=61))
-    config = load_script().model_config(parsed, tokenizer)
+    config = model_config(parsed, tokenizer)
     assert (config.eos_id, config.forced_last_id, config.source_end_id) == (3, forced, None)
     assert set(config.never) == {0, 1, 2}  # pad, unknown, begin
 
@@ -499,7 +500,7 @@ def test_the_recipes_of_the_issue_are_there() -> None:
 @pytest.mark.parametrize(("name", "dropout", "updates", "last"), [("base", 0.1, 100_000, 5), ("big", 0.3, 300_000, 20)])
 def test_wmt14_is_trained_as_in_the_paper(name: str, dropout: float, updates: int, last: int) -> None:
     parsed = shipped(f"wmt14_{name}")
-    model = load_script().model_config(parsed)
+    model = model_config(parsed)
     wide = (512, 2048, 8) if name == "base" else (1024, 4096, 16)
     assert (model.d_model, model.d_ff, model.n_heads) == wide
     assert (model.n_encoder_layers, model.n_decoder_layers, model.norm_position) == (6, 6, "post")
@@ -517,7 +518,7 @@ def test_wmt14_is_trained_as_in_the_paper(name: str, dropout: float, updates: in
 
 def test_multi30k_published_has_the_published_setting() -> None:
     parsed = shipped("multi30k_published")
-    model = load_script().model_config(parsed)
+    model = model_config(parsed)
     assert (model.d_model, model.d_ff, model.n_heads, model.dropout) == (128, 256, 4, 0.3)
     assert (model.n_encoder_layers, model.n_decoder_layers) == (4, 4)
     assert (parsed.optimizer.lr, parsed.schedule.name, parsed.schedule.warmup) == (5e-3, "inverse_sqrt", 2000)

@@ -17,9 +17,8 @@ from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.training import captured as module
 from transformer_zoo.training import loop
 from transformer_zoo.training.captured import WARM_UPS, Captured, Losses, captured
-from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.task import Task
-from transformer_zoo.training.translation import TranslationObjective
+from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 from transformer_zoo.zoo import get_config
 from transformer_zoo.zoo.describe import outline
 

@@ -11,18 +11,17 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_atomically, write_text
 from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.runs.load import load_run
+from transformer_zoo.runs.model_json import ModelJson, write_model_json
 from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
-from transformer_zoo.training.checkpoint import (
-    Checkpoints,
-    Progress,
+from transformer_zoo.training.checkpoint import Checkpoints, Progress
+from transformer_zoo.training.weights import (
     average_checkpoints,
     copy_weights,
-    load_run,
     load_weights,
     save_weights,
     snapshot_paths,
 )
-from transformer_zoo.training.model_json import save_model_config
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -124,7 +123,7 @@ def run_dir(tmp_path: Path) -> Path:
         vocab_size=30, target_vocab_size=25, d_model=12, n_heads=3, d_ff=7, n_encoder_layers=1,
         n_decoder_layers=1, share_embeddings="decoder",
     )  # fmt: skip
-    save_model_config(tmp_path, "encoder-decoder", config)
+    write_model_json(tmp_path, ModelJson(config))
     save_weights(tmp_path / "model.safetensors", copy_weights(EncoderDecoder(config)))
     write_text(tmp_path / "config.yaml", "run_dir: x\n")
     return tmp_path
@@ -162,7 +161,7 @@ def test_a_broken_run_is_refused_in_one_line(run_dir: Path, name: str, content: 
 
 def test_a_run_knows_the_longest_source_it_was_trained_on(run_dir: Path) -> None:
     assert load_run(run_dir).max_source_tokens == 1024  # not written: what the model takes
-    save_model_config(run_dir, "encoder-decoder", load_run(run_dir).model.config, max_source_tokens=17)
+    write_model_json(run_dir, ModelJson(load_run(run_dir).model.config, max_source_tokens=17))
     assert load_run(run_dir).max_source_tokens == 17
 
 

@@ -17,9 +17,8 @@ from torch.testing import assert_close
 from tests.models.helpers import small_gpt, small_model
 from transformer_zoo.data import Batch, TokenBatch
 from transformer_zoo.kernels import cross_entropy as ways
-from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.loss import linear_cross_entropy
-from transformer_zoo.training.translation import TranslationObjective
+from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 
 # Torch's own, of its compiler.
 pytestmark = pytest.mark.filterwarnings(

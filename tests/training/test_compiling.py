@@ -13,8 +13,7 @@ from transformer_zoo import DecoderConfig, DecoderOnly, EncoderDecoder, EncoderD
 from transformer_zoo.data import Batch, TokenBatch
 from transformer_zoo.models.decoder_only import restarting_positions
 from transformer_zoo.training.compiling import use_compile
-from transformer_zoo.training.gpt import GptObjective
-from transformer_zoo.training.translation import TranslationObjective
+from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 
 # Torch's own, of its compiler.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

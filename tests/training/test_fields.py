@@ -14,16 +14,16 @@ from transformer_zoo.data import ParallelFiles, TextFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import KINDS, TokenizerSettings, TranslationTokenizerSettings
 from transformer_zoo.training.config import OptimizerConfig, RunConfig, ScheduleConfig
-from transformer_zoo.training.gpt import GptRecipe, TextConfig
 from transformer_zoo.training.optimizer import make_optimizer
 from transformer_zoo.training.schedule import learning_rate, peak_rate, warmup_of
-from transformer_zoo.training.translation import DataConfig, Recipe
+from transformer_zoo.training.tasks.language import GptRecipe, TextConfig
+from transformer_zoo.training.tasks.translation_recipe import DataConfig, TranslationRecipe
 
 
-def translation(tmp_path: Path) -> Recipe:
+def translation(tmp_path: Path) -> TranslationRecipe:
     files = ParallelFiles(tsv="pairs.tsv")
     data = DataConfig(source_lang="en", target_lang="de", train=files, validation=files)
-    return Recipe(run_dir=str(tmp_path / "run"), data=data)
+    return TranslationRecipe(run_dir=str(tmp_path / "run"), data=data)
 
 
 def gpt(tmp_path: Path) -> GptRecipe:

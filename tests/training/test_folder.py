@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.folder import check_run, differences, is_finished, mark_finished, open_run
+from transformer_zoo.runs.folder import check_run, differences, is_finished, mark_finished, open_run
 
 
 def recipe(**changes: Any) -> dict[str, Any]:

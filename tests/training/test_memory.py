@@ -10,10 +10,9 @@ from transformer_zoo.data import Batch, TokenBatch
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, memory
 from transformer_zoo.training.config import OptimizerConfig, RunConfig
-from transformer_zoo.training.gpt import GptObjective
 from transformer_zoo.training.memory import StepMemory, check_training
 from transformer_zoo.training.optimizer import make_optimizer
-from transformer_zoo.training.translation import TranslationObjective
+from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 from transformer_zoo.zoo import create_model, get_config
 
 CPU = torch.device("cpu")

@@ -10,17 +10,21 @@ import pytest
 import yaml
 
 from transformer_zoo.checksums import UncheckedWarning
+from transformer_zoo.commandline import parse_recipe
 from transformer_zoo.config import CHOICES, DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.data import ParallelFiles
 from transformer_zoo.errors import UserError
+from transformer_zoo.runs.recipe import load_recipe
 from transformer_zoo.training.config import RunConfig
-from transformer_zoo.training.options import defaults_of, load_recipe, overridden, overrides_of, parse_recipe
-from transformer_zoo.training.translation import DataConfig, Recipe
+from transformer_zoo.training.fields import defaults_of, plain_fields
+from transformer_zoo.training.overrides import overridden, overrides_of
+from transformer_zoo.training.tasks.translation_recipe import DataConfig, TranslationRecipe
 from transformer_zoo.zoo import get_config
 
 
 def parse(*words: str) -> tuple[RunConfig, dict[str, Any]]:
-    return parse_recipe(RunConfig, words)
+    recipe = parse_recipe(RunConfig, words)
+    return recipe, plain_fields(recipe)
 
 
 @pytest.fixture
@@ -115,7 +119,7 @@ def test_a_test_set_without_its_fields_is_named_and_nothing_imported(
     value: str, file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        parse_recipe(Recipe, [file, "--data.tests", f"{{flickr: {value}}}"])
+        parse_recipe(TranslationRecipe, [file, "--data.tests", f"{{flickr: {value}}}"])
     assert capsys.readouterr().err.startswith("error: data.tests.flickr")
     assert "antigravity" not in sys.modules
 
@@ -123,7 +127,9 @@ def test_a_test_set_without_its_fields_is_named_and_nothing_imported(
 def translation_recipe() -> Any:
     """A recipe whose sections can be changed."""
     files = ParallelFiles(source="a.en", target="a.de")
-    return Recipe(run_dir="x", data=DataConfig(source_lang="en", target_lang="de", train=files, validation=files))
+    return TranslationRecipe(
+        run_dir="x", data=DataConfig(source_lang="en", target_lang="de", train=files, validation=files)
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,7 +205,7 @@ def test_a_models_overrides_are_its_configs_fields_and_change_nothing_by_default
 
 
 def test_null_takes_away_what_the_preset_has(file: str) -> None:
-    made, _ = parse_recipe(overrides_of(DecoderConfig), ["--logit_softcap", "null", "--max_seq_len", "64"])
+    made = parse_recipe(overrides_of(DecoderConfig), ["--logit_softcap", "null", "--max_seq_len", "64"])
     assert overridden(made) == {"logit_softcap": None, "max_seq_len": 64}
     assert get_config("gemma-2-2b", **overridden(made)).logit_softcap is None
 
@@ -222,10 +228,10 @@ def leaves(config: type, prefix: str = "") -> list[str]:
 
 def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        parse_recipe(Recipe, ["--help"])
+        parse_recipe(TranslationRecipe, ["--help"])
     assert exit_.value.code == 0
     said = said_of_options(capsys.readouterr().out)
-    assert set(said) == set(leaves(Recipe))
+    assert set(said) == set(leaves(TranslationRecipe))
     assert [name for name, words in said.items() if len(words.split()) < 4] == []
     choices = {f"model.{name}": f"One of {', '.join(values)}." for name, values in CHOICES.items()}
     assert [name for name, words in said.items() if words.strip() == choices.get(name)] == []

@@ -11,7 +11,8 @@ from tests.architectures import TRANSLATION
 from transformer_zoo.config import PROBABILITIES, EncoderDecoderConfig
 from transformer_zoo.data import Batch
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.training.translation import TranslationObjective, longest_input, mean_nll
+from transformer_zoo.training.tasks.objectives import TranslationObjective, longest_input
+from transformer_zoo.training.tasks.translation import mean_nll
 from transformer_zoo.zoo import build
 
 LENGTHS = ((5, 7), (3, 4), (2, 6))  # source and target of each pair

@@ -1,4 +1,4 @@
-"""`transformer-zoo`: what you do with a trained run."""
+"""`transformer-zoo`: training a run, and what you do with it."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,20 +8,21 @@ from transformer_zoo.errors import run_program
 
 def all_commands() -> tuple[Callable[..., None], ...]:
     """The functions behind the commands, in the order of --help."""
-    from transformer_zoo.cli import commands, exchange, zoo
+    from transformer_zoo.cli import commands, exchange, shipped, zoo
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.split import split
     from transformer_zoo.cli.tokenize import tokenize
 
+    training = (shipped.train, shipped.recipes, shipped.prepare)
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     exchanging = (exchange.import_, exchange.export)
-    return (*translating, generate, tokenize, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
+    return (*training, *translating, generate, tokenize, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Exit status: 0, 1 for an error in the input, 2 for one in the options."""
     from transformer_zoo import __version__
-    from transformer_zoo.cli.options import run_command
+    from transformer_zoo.commandline import run_command
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             all_commands(),
             sys.argv[1:] if arguments is None else arguments,
             prog="transformer-zoo",
-            description="Translate or write with a trained run, score it, average its checkpoints; import and export "
+            about="Train a model, translate or write with it, score it, average its checkpoints; import and export "
             "models; look into the zoo.",
             version=__version__,
         )

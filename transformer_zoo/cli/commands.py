@@ -214,7 +214,7 @@ def average(run: Path, output: Path | None = None, last: PositiveInt = 5) -> Non
         output: File for the average, as safetensors; the run's weights stay as they are.
         last: How many checkpoints, counted from the end; a run keeps checkpoint.average_last of them.
     """
-    from transformer_zoo.training.checkpoint import average_checkpoints, save_weights, snapshot_paths
+    from transformer_zoo.training.weights import average_checkpoints, save_weights, snapshot_paths
 
     if not run.is_dir():
         raise UserError(f"{run}: no such run folder")

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, first_line
 from transformer_zoo.files import write_json
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.runs.load import Run, TextRun
 from transformer_zoo.tokenizers import HuggingFaceTokenizer, TranslationTokenizer
-from transformer_zoo.training.checkpoint import Run, TextRun
-from transformer_zoo.training.model_json import first_line
 from transformer_zoo.zoo.huggingface import to_huggingface
 
 _TOLERANCE = 1e-3  # of a log-probability in float32

@@ -19,14 +19,15 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import compare, corpus_score, text_score
 from transformer_zoo.files import make_folder, write_json, write_text
 from transformer_zoo.inference import first_token
-from transformer_zoo.training.checkpoint import load_text_run
+from transformer_zoo.runs.folder import read_results, trained_on
+from transformer_zoo.runs.load import load_text_run
 from transformer_zoo.training.device import choose_device
-from transformer_zoo.training.folder import flatten, read_results, trained_on
+from transformer_zoo.training.fields import flatten
 
 if TYPE_CHECKING:
     from transformer_zoo.cli.scoring import PredictionOptions, ScoreOptions, TextOptions
     from transformer_zoo.cli.search import Languages, SearchOptions, Translator
-    from transformer_zoo.training.checkpoint import Run
+    from transformer_zoo.runs.load import Run
 
 _SHOWN = 5  # fields in which two recipes differ
 

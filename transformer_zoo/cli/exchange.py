@@ -32,8 +32,8 @@ def import_(
     """
     import torch
 
-    from transformer_zoo.training.checkpoint import Run
-    from transformer_zoo.training.imported import imported_run, save_run, translating
+    from transformer_zoo.runs.huggingface import imported_run, translating
+    from transformer_zoo.runs.load import Run, save_run
     from transformer_zoo.zoo.huggingface import from_huggingface, resolve
     from transformer_zoo.zoo.huggingface.source import written_without
 
@@ -71,8 +71,8 @@ def export(
         quantization: Of the weights, for ctranslate2; by default as they are.
     """
     from transformer_zoo.cli.converting import write_ctranslate2, write_huggingface
+    from transformer_zoo.runs.load import load_run
     from transformer_zoo.tokenizers import TranslationTokenizer
-    from transformer_zoo.training.checkpoint import load_run
 
     if quantization is not None and format != "ctranslate2":
         raise UsageError("--quantization is for --format ctranslate2")

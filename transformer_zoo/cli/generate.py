@@ -83,7 +83,7 @@ def generate(
     import torch
 
     from transformer_zoo.inference import Speculation, Steps, draft_of, pack, write
-    from transformer_zoo.training.checkpoint import load_run
+    from transformer_zoo.runs.load import load_run
     from transformer_zoo.training.device import choose_device
 
     loaded = load_run(run, device=choose_device(device))

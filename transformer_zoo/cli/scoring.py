@@ -46,7 +46,7 @@ class TextOptions:
     def read(self, run: Path, recipe: Mapping[str, Any]) -> "dict[str, ParallelText]":
         """The text to translate, by name: that of the options, or what the run's recipe names."""
         from transformer_zoo.data.parallel import ParallelFiles, read_parallel
-        from transformer_zoo.training.folder import check_kept_tests
+        from transformer_zoo.runs.kept_tests import check_kept_tests
 
         if self.source is None:
             named = named_texts(run, recipe, self.split)
@@ -63,7 +63,7 @@ def named_texts(run: Path, recipe: Mapping[str, Any], split: str | None) -> "dic
     Of a test that was scored the run keeps a copy, which is there also where the run was moved.
     """
     from transformer_zoo.data.parallel import ParallelFiles
-    from transformer_zoo.training.folder import kept_test
+    from transformer_zoo.runs.kept_tests import kept_test
 
     path, data = run / "config.yaml", recipe.get("data") or {}
     tests = data.get("tests") or {}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.cli.options import optional
+from transformer_zoo.commandline import optional
 from transformer_zoo.config import BeamSearch
 from transformer_zoo.errors import UserError
 
 if TYPE_CHECKING:
     from transformer_zoo.inference import Translation
-    from transformer_zoo.training.checkpoint import Run, TextRun
+    from transformer_zoo.runs.load import Run, TextRun
 
     Translator = Callable[..., Iterator[list[Translation]]]
     BeamOptions = BeamSearch
@@ -54,10 +54,10 @@ class SearchOptions(BeamOptions):
 
     def load(self, run: Path, languages: "Languages") -> "Run | TextRun":
         """The run, on the device, for these languages."""
-        from transformer_zoo.training.checkpoint import Run, load_run
+        from transformer_zoo.runs.huggingface import translating
+        from transformer_zoo.runs.load import Run, load_run
         from transformer_zoo.training.device import choose_device
-        from transformer_zoo.training.imported import translating
-        from transformer_zoo.training.translation import check_recipe
+        from transformer_zoo.training.tasks.translation_recipe import check_recipe
 
         loaded, chosen = load_run(run, device=choose_device(self.device)), vars(languages).values()
         if isinstance(loaded, Run):
@@ -66,7 +66,7 @@ class SearchOptions(BeamOptions):
 
     def load_translation(self, run: Path, languages: "Languages") -> "Run":
         """The same of a run that translates; any other is refused with a UserError."""
-        from transformer_zoo.training.checkpoint import Run
+        from transformer_zoo.runs.load import Run
 
         loaded = self.load(run, languages)
         if not isinstance(loaded, Run):

@@ -8,7 +8,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, n_parameters
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.options import overridden, overrides_of
+from transformer_zoo.training.overrides import overridden, overrides_of
 from transformer_zoo.zoo import get_config, list_models
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """What the scripts data/<corpus>/prepare.py share: reading files and the hub, writing splits, the command line."""
 
-import inspect
 import json
 import logging
 import re
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from transformer_zoo.data.parallel import read_lines
 from transformer_zoo.data.splits import digest
-from transformer_zoo.errors import UserError, run_program
+from transformer_zoo.errors import UserError, first_line, run_program
 from transformer_zoo.files import replacing
 
 SEPARATOR = "<|endoftext|>"  # the line after each document of a text file that holds several
@@ -64,9 +63,7 @@ def load_hub(name: str, config: str | None = None, **options: Any) -> Mapping[st
     try:
         splits: Mapping[str, Any] = datasets.load_dataset(name, config, **options)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(
-            f"hub dataset {name}: {_first_line(error)}; local files can be given with --from DIR"
-        ) from error
+        raise UserError(f"hub dataset {name}: {first_line(error)}; local files can be given with --from DIR") from error
     return splits
 
 
@@ -90,7 +87,7 @@ def hub_rows(splits: Mapping[str, Any], split: str, columns: Sequence[str]) -> I
     except UserError:
         raise
     except Exception as error:  # the network's, the hub's and the file formats' errors have no common base
-        said = f"{split} broke off after row {number}: {_first_line(error)}"
+        said = f"{split} broke off after row {number}: {first_line(error)}"
         raise UserError(f"hub dataset: {said}; run this again") from error
 
 
@@ -180,43 +177,17 @@ def write_json_lines(out: Path, rows: Iterable[tuple[str, str]]) -> None:
         print(f"{path}: {counts[split]:,} documents")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-# What jsonargparse cannot read off a signature: `from` is a keyword of Python, a list takes several words.
-_BY_HAND: dict[str, dict[str, Any]] = {
-    "from_": {"flag": "--from", "type": Path | None, "metavar": "DIR"},
-    "languages": {"flag": "--languages", "type": str, "nargs": "+"},
-}
-
-
-def run(prepare: Callable[..., None]) -> None:
+def run(prepare: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
     """Calls a script's `prepare` with what the command line says; its docstring and types are the --help.
 
-    A parameter `from_` becomes `--from`, and `languages` takes several words. A UserError ends in one line on
-    standard error and exit status 1, a bad option in status 2.
+    A UserError ends in one line on standard error and exit status 1, a bad option in status 2.
     """
-    import docstring_parser  # only a command line needs these two
+    from transformer_zoo.commandline import parse_call  # only a command line needs its packages
 
-    from transformer_zoo.commandline import Parser
-
-    documented = docstring_parser.parse(inspect.getdoc(prepare) or "")
-    helps = {parameter.arg_name: parameter.description for parameter in documented.params}
-    signature = inspect.signature(prepare).parameters
-    by_hand = {name: dict(options) for name, options in _BY_HAND.items() if name in signature}
-    parser = Parser(description=documented.description, allow_abbrev=False)
-    parser.words = sys.argv[1:]
-    for name, options in by_hand.items():
-        flag, default = options.pop("flag"), signature[name].default
-        default = list(default) if "nargs" in options else default
-        parser.add_argument(flag, dest=name, default=default, help=helps[name], **options)
-    parser.add_function_arguments(prepare, as_group=False, skip=set(by_hand))
-    arguments = vars(parser.parse_args())
-    parser.check(arguments)
-    out = Path(arguments["out"])
+    call = parse_call(prepare, sys.argv[1:] if arguments is None else arguments)
+    out = Path(call.arguments["out"])
     new = [folder for folder in (out, *out.parents) if not folder.exists()]
-    if status := run_program(lambda: prepare(**arguments)):
+    if status := run_program(lambda: prepare(*call.args, **call.kwargs)):
         for folder in new:  # with nothing in it
             with suppress(OSError):
                 folder.rmdir()

@@ -1,35 +1,23 @@
-"""Checkpoints of a run, their average, and loading a finished run."""
+"""Where a run stands, and the checkpoints that it goes on from."""
 
 import math
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from transformer_zoo.checksums import MARK, verify, write_sealed
-from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, first_line
 from transformer_zoo.files import make_folder
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
-from transformer_zoo.models.memory import check_weights
-from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
-from transformer_zoo.training.model_json import (
-    check_text_tokenizer,
-    check_translation_tokenizer,
-    first_line,
-    read_model_json,
-)
-from transformer_zoo.training.options import load_recipe
 
-Weights = dict[str, Tensor]
+SETTLED_RATE = 0.1 + 1e-9
+"""A learning rate that has come down to this share of its peak leaves nothing for an average of weights to smooth."""
 
 
 @dataclass
@@ -58,6 +46,16 @@ class Progress:
     snapshots: list[int] = field(default_factory=list)
     logs: dict[str, int] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
+
+    def validated(self, value: float, *, higher: bool) -> bool:
+        """Remembers what a validation gave, and whether it is the best so far."""
+        better = self.best is None or (value > self.best if higher else value < self.best)
+        better = better and math.isfinite(value)
+        self.bad_validations = 0 if better else self.bad_validations + 1
+        self.validated_step = self.step
+        if better:
+            self.best, self.best_step = value, self.step
+        return better
 
     @classmethod
     def from_plain(cls, fields: Any) -> Self:
@@ -133,6 +131,13 @@ class Checkpoints:
         self._named, self._before, self._step = self._weights_of(progress), before, progress.step
         self.remove_unnamed()
 
+    def final_paths(self, done: Progress, which: str | None) -> list[Path]:
+        """The weights whose mean training would end with there; `which` is `checkpoint.final_weights`."""
+        which = which or ("last" if done.rate <= SETTLED_RATE else "average")
+        if which == "best" and done.best_step is not None:
+            return [self.weights_path(done.best_step, best=True)]
+        return [self.weights_path(step) for step in done.snapshots[0 if which == "average" else -1 :]]
+
     def remove_unnamed(self) -> None:
         """Removes the weights that neither state names."""
         for path in self.folder.glob("*.safetensors"):
@@ -198,133 +203,24 @@ def _add_comment(path: Path, comment: bytes) -> None:
         file.write(struct.pack("<H", len(comment)) + comment)
 
 
-def copy_weights(model: nn.Module) -> Weights:
-    """The model's state on the CPU, each tensor in memory of its own."""
-    return {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+def check_texts(old: Mapping[str, str], new: Mapping[str, str], run_dir: Path) -> None:
+    """Checks that a run goes on with the texts it was trained on and validated by; of another test a warning is enough.
 
-
-def save_weights(path: Path, weights: Weights) -> None:
-    """Writes safetensors with their checksum, atomically. UserError if the folder is a symbolic link."""
-    make_folder(path.parent.parent, path.parent.name)
-    write_sealed(path, lambda part: save_file(weights, part, metadata={"checksum": MARK}))
-
-
-def load_weights(path: Path) -> Weights:
-    """Tensors of a safetensors file, on the CPU.
+    Args:
+        old: Checksums of the texts of `Progress.data`, by the names of their fields.
+        new: Those of the texts that are given now.
+        run_dir: The run.
 
     Raises:
-        UserError: no such file, a damaged one, or not safetensors.
+        UserError: one of them is another.
     """
-    verify(path)
-    try:
-        return load_file(path)
-    except Exception as error:  # safetensors and torch have no common base either
-        raise UserError(f"{path}: no weights can be read ({first_line(error)})") from None
-
-
-def average_checkpoints(paths: Sequence[Path]) -> Weights:
-    """The mean of the weights in `paths`, accumulated in float32 (or float64 for float64), in their own type.
-
-    Raises:
-        UserError: no path, a file that cannot be read, or files of different models.
-    """
-    if not paths:
-        raise UserError("there is no checkpoint to average")
-    first = load_weights(paths[0])
-    total = {name: wide(value) for name, value in first.items()}
-    for path in paths[1:]:
-        weights = load_weights(path)
-        if {n: v.shape for n, v in weights.items()} != {n: v.shape for n, v in first.items()}:
-            raise UserError(f"{path} and {paths[0]} hold weights of different models")
-        for name, value in weights.items():
-            total[name] += wide(value)
-    return {name: (value / len(paths)).to(first[name].dtype) for name, value in total.items()}
-
-
-def wide(value: Tensor) -> Tensor:
-    """A copy that is precise enough to sum in."""
-    return value.to(torch.float64 if value.dtype == torch.float64 else torch.float32, copy=True)
-
-
-def snapshot_paths(run_dir: Path) -> list[Path]:
-    """The weights kept for averaging, oldest first."""
-    files: Iterable[Path] = (run_dir / "checkpoints").glob("step_*.safetensors")
-    return sorted(files, key=lambda path: int(re.sub(r"\D", "", path.stem)))
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained translation run: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
-
-    `max_source_tokens` is the longest source it was trained on, eos included; of an imported one its `max_seq_len`.
-    """
-
-    model: EncoderDecoder
-    tokenizer: TranslationTokenizer
-    recipe: dict[str, Any]
-    max_source_tokens: int
-
-
-@dataclass(frozen=True)
-class TextRun:
-    """A trained decoder-only run: its model in evaluation mode, its tokenizer, and the recipe it was trained with."""
-
-    model: DecoderOnly
-    tokenizer: Tokenizer
-    recipe: dict[str, Any]
-
-
-def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
-    """Model, tokenizer and recipe of the run folder `path`: a `TextRun` if its model is decoder-only.
-
-    Raises:
-        UserError: no such folder, a run that has no weights yet, a damaged file, or files that do not fit together.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder")
-    for name in ("model.json", "config.yaml", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")
-    about = read_model_json(folder)
-    recipe = load_recipe(folder / "config.yaml")
-    check_weights(about.config, torch.device(device))
-    if isinstance(about.config, EncoderDecoderConfig):
-        model = EncoderDecoder(about.config)
-        _load_model(model, folder, device)
-        tokenizer = TranslationTokenizer.load(folder / "tokenizer")
-        check_translation_tokenizer(folder, about.config, tokenizer)
-        return Run(model, tokenizer, recipe, about.max_source_tokens or model.config.max_seq_len)
-    text_tokenizer = Tokenizer.load(folder / "tokenizer")
-    check_text_tokenizer(folder, about.config, text_tokenizer, about.tokenizer)
-    writer = DecoderOnly(replace(about.config, eos_id=text_tokenizer.eos_id))
-    _load_model(writer, folder, device)
-    return TextRun(writer, text_tokenizer, recipe)
-
-
-def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
-    """`load_run` of an encoder-decoder; any other is refused with a UserError."""
-    run = load_run(path, device=device)
-    if isinstance(run, TextRun):
-        raise UserError(f"{path} is a decoder-only run, which does not translate: use generate, or evaluate --file")
-    return run
-
-
-def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> TextRun:
-    """`load_run` of a decoder-only model; any other is refused with a UserError."""
-    run = load_run(path, device=device)
-    if isinstance(run, Run):
-        raise UserError(f"{path} is a translation run, which translates: use translate, or evaluate")
-    return run
-
-
-def _load_model(model: nn.Module, folder: Path, device: str | torch.device) -> None:
-    """The run's weights into its model, in evaluation mode, on the device."""
-    try:
-        model.load_state_dict(load_weights(folder / "model.safetensors"))
-    except RuntimeError as error:
-        which = str(error).splitlines()[-1].strip()  # torch names the tensors below a heading
-        raise UserError(
-            f"{folder / 'model.safetensors'} does not fit model.json ({which}); put back the weights it was saved with"
-        ) from None
-    model.to(device).eval()
+    for name in sorted(old.keys() & new.keys()):
+        if old[name] == new[name]:
+            continue
+        if name.startswith("data.tests."):
+            warnings.warn(f"{name} is another text than before; the run will be scored on the new one", stacklevel=2)
+        else:
+            raise UserError(
+                f"{run_dir} was trained with another text than {name} is now: put that text back, or give another "
+                "run_dir"
+            )

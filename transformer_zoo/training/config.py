@@ -3,12 +3,10 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.fields import check_effects, check_ranges
-from transformer_zoo.training.folder import flatten
-from transformer_zoo.training.options import defaults_of
+from transformer_zoo.training.fields import check_effects, check_ranges, defaults_of, flatten
 
 
 @dataclass(kw_only=True)
@@ -155,6 +153,7 @@ class RunConfig:
         training: Updates and limits.
         validation: Validation.
         checkpoint: Checkpoints and final weights.
+        model: Model.
     """
 
     run_dir: str
@@ -169,6 +168,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    model: Any = None
 
     def __post_init__(self) -> None:
         if self.run_dir.startswith("~"):

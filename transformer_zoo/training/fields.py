@@ -1,5 +1,7 @@
-"""What the fields of a recipe may be, and when one has no effect: both refused by name before anything is read."""
+"""The fields of a recipe as plain data; what they may be, and when one has no effect: refused by name."""
 
+import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -54,6 +56,37 @@ EFFECTS: Effects = {
     "test.penalty": {_WIDEST: (1,), "test.length_penalty": (0,)},
 }
 """Of a recipe: when a field has no effect (`config.without_effect`)."""
+
+
+def plain_fields(recipe: Any) -> dict[str, Any]:
+    """All fields of a recipe as JSON and YAML have them: what is a tuple here is a list there."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return plain
+
+
+def defaults_of(recipe: type) -> dict[str, Any]:
+    """What the fields of a recipe are where nobody gives them, as plain data, without those that must be given."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(recipe):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            found[field.name] = defaults_of(field.type)
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}, without what is None."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        elif value is not None:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def check_ranges(fields: Mapping[str, Any]) -> None:

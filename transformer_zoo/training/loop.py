@@ -5,7 +5,7 @@ clips, and steps. How the tokens were cut into micro-batches and processes makes
 """
 
 import copy
-import math
+import functools
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -15,19 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, first_line
 from transformer_zoo.threads import adapt
 from transformer_zoo.training import distributed
 from transformer_zoo.training.averaging import MovingAverage
 from transformer_zoo.training.captured import Captured, captured
-from transformer_zoo.training.checkpoint import (
-    Checkpoints,
-    Progress,
-    average_checkpoints,
-    copy_weights,
-    load_weights,
-    save_weights,
-)
+from transformer_zoo.training.checkpoint import Checkpoints, Progress, check_texts
 from transformer_zoo.training.compiling import use_compile
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.device import (
@@ -40,18 +33,15 @@ from transformer_zoo.training.device import (
 )
 from transformer_zoo.training.divergence import Divergence
 from transformer_zoo.training.feed import Batch, Feed, Update
-from transformer_zoo.training.folder import check_texts
+from transformer_zoo.training.limits import limit_reached
 from transformer_zoo.training.logging import Number, RunLog
-from transformer_zoo.training.model_json import first_line
 from transformer_zoo.training.optimizer import make_optimizer
 from transformer_zoo.training.rates import Rates
 from transformer_zoo.training.schedule import peak_rate
 from transformer_zoo.training.signals import StopSignals
 from transformer_zoo.training.task import Task
+from transformer_zoo.training.weights import average_checkpoints, copy_weights, load_weights, save_weights
 from transformer_zoo.training.window import Window, all_finite
-
-SETTLED_RATE = 0.1 + 1e-9
-"""A learning rate that has come down to this share of its peak leaves nothing for an average of weights to smooth."""
 
 
 class Trainer:
@@ -100,7 +90,8 @@ class Trainer:
         return ", ".join([*words, f"processes: {self.world.size}"])
 
     def _resume(self) -> None:
-        if (found := self.checkpoints.load(self._final_paths)) is None:
+        final = functools.partial(self.checkpoints.final_paths, which=self.config.checkpoint.final_weights)
+        if (found := self.checkpoints.load(final)) is None:
             return
         self.progress, state = found
         check_texts(self.progress.data, self.task.data, self.run_dir)
@@ -137,7 +128,7 @@ class Trainer:
             with StopSignals() as signals, closing(feed.updates(done.epoch, done.update)) as updates:
                 reason = self._train(updates, signals)
             if reason != "signal" and self.world.main:
-                weights = average_checkpoints(self._final_paths(done))
+                weights = average_checkpoints(self.checkpoints.final_paths(done, self.config.checkpoint.final_weights))
                 self.divergence.check(all_finite(list(weights.values())), "the weights the run would end with are")
                 save_weights(self.run_dir / "model.safetensors", weights)
         finally:
@@ -180,21 +171,8 @@ class Trainer:
             self._update(micro_batches)
 
     def _stop_reason(self) -> str:
-        """The limit that has been reached, or an empty string."""
-        done, limits = self.progress, self.config.training
-        patience = self.config.validation.patience
-        done.seconds = time.monotonic() - self.started
-        if done.step >= limits.max_updates:
-            return "max_updates"
-        if limits.max_epochs is not None and done.epoch >= limits.max_epochs:
-            return "max_epochs"
-        if patience and done.bad_validations >= patience:
-            return "patience"
-        late = limits.max_minutes is not None and done.seconds >= 60 * limits.max_minutes
-        # Clocks differ between processes, which must all stop at the same update.
-        if limits.max_minutes is not None and distributed.any_of(late):
-            return "max_minutes"
-        return ""
+        self.progress.seconds = time.monotonic() - self.started
+        return limit_reached(self.progress, self.config)
 
     def _load(self, entry: Any) -> Batch:
         batch = self.task.load(entry)
@@ -293,15 +271,8 @@ class Trainer:
             metrics = distributed.broadcast(metrics)
             if by not in metrics:
                 raise UserError(f"validation.best_by: {by} was not measured; the validation gives {', '.join(metrics)}")
-            value = float(metrics[by])
-            better = done.best is None or (value > done.best if by == "bleu" else value < done.best)
-            better = better and math.isfinite(value)
-            done.bad_validations = 0 if better else done.bad_validations + 1
-            done.validated_step = done.step
-            if better:
-                done.best, done.best_step = value, done.step
-                if self.world.main:
-                    save_weights(self.checkpoints.weights_path(done.step, best=True), copy_weights(self.task.model))
+            if done.validated(float(metrics[by]), higher=by == "bleu") and self.world.main:
+                save_weights(self.checkpoints.weights_path(done.step, best=True), copy_weights(self.task.model))
         self.window.pause(time.monotonic() - paused)
 
     def _save(self, *, snapshot: bool = False) -> None:
@@ -325,10 +296,3 @@ class Trainer:
         self.divergence.kept = done.step
         distributed.barrier()
         self.window.pause(time.monotonic() - paused)
-
-    def _final_paths(self, done: Progress) -> list[Path]:
-        """The weights whose mean training would end with there."""
-        which = self.config.checkpoint.final_weights or ("last" if done.rate <= SETTLED_RATE else "average")
-        if which == "best" and done.best_step is not None:
-            return [self.checkpoints.weights_path(done.best_step, best=True)]
-        return [self.checkpoints.weights_path(step) for step in done.snapshots[0 if which == "average" else -1 :]]

@@ -29,6 +29,8 @@ class Task:
         d_model: Width of the model, by which learning rates go.
         fine_tuning: Whether the model was trained before.
         flops_per_token: Floating-point operations that training takes for a token, where it is known.
+        max_source_tokens: The longest source of the training text, eos included, where there are sources.
+        tokenizer: Fingerprint of the tokenizer, where a model is refused another one.
     """
 
     model: nn.Module
@@ -42,3 +44,5 @@ class Task:
     in_bucket: Callable[[Any], Batch] = lambda batch: batch
     fine_tuning: bool = False
     flops_per_token: float = 0.0
+    max_source_tokens: int | None = None
+    tokenizer: str | None = None

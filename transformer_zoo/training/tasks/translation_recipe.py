@@ -1,25 +1,19 @@
-"""What the trainer and its options need to know about translation: the recipe's fields and the objective."""
+"""The recipe of a translation run: its fields, and what they may be."""
 
 import math
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor, nn
-
 from transformer_zoo.config import PROBABILITIES, BeamSearch, EncoderDecoderConfig
-from transformer_zoo.data import Batch, Cleaning, ParallelFiles, SpecialIds
+from transformer_zoo.data import Cleaning, ParallelFiles
 from transformer_zoo.errors import UserError
+from transformer_zoo.evaluation import bleu_tokenizer, check_scoring
 from transformer_zoo.files import is_file_name
-from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 from transformer_zoo.tokenizers import TranslationTokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
-from transformer_zoo.training.initial import check_init_from
-from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy, total_nll
-from transformer_zoo.training.options import overrides_of
+from transformer_zoo.training.overrides import check_init_from, overrides_of
 from transformer_zoo.words import unfit
 
 LEAST_PIECES = 5  # the four special ones, and one to write with
@@ -127,7 +121,7 @@ else:
 
 
 @dataclass(kw_only=True)
-class Recipe(RunConfig):
+class TranslationRecipe(RunConfig):
     """A translation run, from raw text to BLEU.
 
     Args:
@@ -146,8 +140,13 @@ class Recipe(RunConfig):
     tokenizer: TranslationTokenizerSettings = field(default_factory=TranslationTokenizerSettings)
     test: TestConfig = field(default_factory=TestConfig)
 
+    @property
+    def bleu_tokenize(self) -> str:
+        """sacreBLEU's tokenizer for BLEU: the one that is chosen, or that of the target language."""
+        return self.test.bleu_tokenize or bleu_tokenizer(self.data.target_lang)
+
     def validate(self) -> None:
-        """Checks the ranges of all fields and how they fit together.
+        """Checks the ranges of all fields and how they fit together, and whether all scores can be computed.
 
         Raises:
             UserError: names the field.
@@ -156,7 +155,15 @@ class Recipe(RunConfig):
         check_init_from(self.model, self.tokenizer, of_model=PROBABILITIES, of_tokenizer=("sample_alpha",))
         self._validate_data()
         self._validate_tokenizer()
-        validation = self.validation
+        self._validate_scores()
+        if not self.tokenizer.joint and (shared := self.model.share_embeddings) in ("all", "inputs"):
+            raise UserError(
+                f"model.share_embeddings is {shared}, and tokenizer.joint is false: two vocabularies cannot share one "
+                "matrix; take share_embeddings: decoder, or joint: true"
+            )
+
+    def _validate_scores(self) -> None:
+        validation, test = self.validation, self.test
         if validation.best_by == "bleu" and not validation.bleu_sentences:
             raise UserError("validation.best_by is bleu, and validation.bleu_sentences is 0: nothing to choose by")
         if validation.beam != 1 and not validation.bleu_sentences and not validation.samples:
@@ -164,19 +171,20 @@ class Recipe(RunConfig):
                 f"validation.beam is {validation.beam}, and has no effect where validation.bleu_sentences and "
                 "validation.samples are 0: leave it out"
             )
-        if not self.test.metrics:
+        if not test.metrics:
             raise UserError("test.metrics is empty, expected at least one of bleu, chrf, chrf++, ter")
-        scored = "bleu" in self.test.metrics and self.data.tests
-        if self.test.bleu_tokenize is not None and not scored and not validation.bleu_sentences:
+        scored = [*(["bleu"] if validation.bleu_sentences else []), *(test.metrics if self.data.tests else [])]
+        if test.bleu_tokenize is not None and "bleu" not in scored:
             raise UserError(
                 "test.bleu_tokenize has no effect where validation.bleu_sentences is 0 and no test is scored by bleu: "
                 "leave it out"
             )
-        if not self.tokenizer.joint and (shared := self.model.share_embeddings) in ("all", "inputs"):
-            raise UserError(
-                f"model.share_embeddings is {shared}, and tokenizer.joint is false: two vocabularies cannot share one "
-                "matrix; take share_embeddings: decoder, or joint: true"
-            )
+        try:  # a tokenizer may need a package or a download
+            if scored:
+                check_scoring(scored, self.bleu_tokenize)
+        except UserError as error:
+            of = "" if test.bleu_tokenize else f" (for data.target_lang {self.data.target_lang})"
+            raise UserError(f"test.bleu_tokenize: {error}{of}") from None
 
     def _validate_data(self) -> None:
         data = self.data
@@ -232,76 +240,3 @@ def check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
         check_test_names(tests)
     except UserError as error:
         raise UserError(f"{folder / 'config.yaml'}: {error}") from None
-
-
-def special_ids(config: EncoderDecoderConfig) -> SpecialIds:
-    """What batches for such a model are made with."""
-    return SpecialIds(pad_id=config.pad_id, bos_id=config.bos_id, eos_id=config.eos_id, source_end_id=config.source_end)
-
-
-def longest_input(config: EncoderDecoderConfig) -> int:
-    """Most tokens that the model can be given on either side."""
-    return config.max_seq_len if config.positions == "learned" else sys.maxsize
-
-
-class TranslationObjective(nn.Module):
-    """Cross-entropy of a batch's real target tokens, given the source and the earlier targets; a sum.
-
-    `forward(batch)` gives (smoothed loss, plain NLL), both () float32 in nats. Smoothing is for training: in
-    evaluation mode both are the plain NLL.
-
-    Where a target starts with pad, as Marian's does, pad's embedding stays zero also if it is a row of the output
-    projection: other programs start from zeros whatever it is.
-    """
-
-    def __init__(self, model: EncoderDecoder, *, label_smoothing: float = 0.0) -> None:
-        check_encoder_decoder(model, "TranslationObjective")
-        super().__init__()
-        self.model = model
-        self.label_smoothing = label_smoothing
-        self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
-        config = model.config
-        self._pad_is_fixed = config.zero_pad and config.bos_id == config.pad_id and model.head is None
-
-    def compile(self, *args: Any, **options: Any) -> None:
-        """Compiles training from the tokens to the loss; beam search has its own shapes.
-
-        One graph for all batches (see `Batch.in_general`) whose logits come in as many chunks: 1, 2, 4, 8 or 16, and
-        mostly the same. As many again where a batch is longer than `max_seq_len`, for which fixed positions are
-        computed instead of looked up, or both its sides are as long as learned ones go.
-        """
-        self._compiled = torch.compile(self._loss, *args, **{"dynamic": True, **options})
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        if self._compiled is None or not self.training:
-            return self._loss(*_tensors(batch))
-        config = self.model.config
-        return self._compiled(*_tensors(batch.in_general(config.pad_id, longest_input(config))))
-
-    def _loss(
-        self,
-        source: Tensor,
-        target_in: Tensor,
-        target_out: Tensor,
-        source_mask: Tensor | None,
-        target_mask: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        # Targets are padded at their ends, which causality hides from real tokens: no mask, and the fastest kernel.
-        hidden = self.model.hidden(source, target_in, source_mask)  # (B, Tt, D)
-        hidden, targets = flat_tokens(hidden, target_out, target_mask)
-        smoothing = self.label_smoothing if self.training else 0.0
-        weight = self.model.head_weight
-        if self._pad_is_fixed:
-            is_pad = torch.arange(len(weight), device=weight.device) == self.model.config.pad_id
-            weight = torch.where(is_pad[:, None], weight.detach(), weight)
-        return linear_cross_entropy(hidden, weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing)
-
-
-def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    return batch.source, batch.target_in, batch.target_out, batch.source_mask, batch.target_mask
-
-
-def mean_nll(objective: TranslationObjective, batches: Iterable[Batch]) -> float:
-    """Plain negative log-likelihood per target token, eos included, in nats: the log of the perplexity."""
-    total, n_tokens = total_nll(objective, batches)
-    return total / n_tokens

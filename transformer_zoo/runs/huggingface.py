@@ -2,19 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.runs.load import Run, TextRun
+from transformer_zoo.runs.model_json import check_text_tokenizer, check_translation_tokenizer
 from transformer_zoo.tokenizers import HuggingFaceTokenizer, import_translation_tokenizer
-from transformer_zoo.training.checkpoint import Run, TextRun, save_weights
-from transformer_zoo.training.model_json import (
-    check_text_tokenizer,
-    check_translation_tokenizer,
-    save_model_config,
-    with_special_ids,
-)
-from transformer_zoo.training.options import save_recipe
+from transformer_zoo.training.tasks.translation import with_special_ids
+from transformer_zoo.zoo.huggingface import from_huggingface, resolve
+
+
+def read_huggingface(name: str) -> Run | TextRun:
+    """A model and its tokenizer from a folder of Hugging Face's, or from its hub."""
+    folder = resolve(name)
+    return imported_run(from_huggingface(folder), folder)
 
 
 def imported_run(model: EncoderDecoder | DecoderOnly, folder: Path) -> Run | TextRun:
@@ -51,15 +52,3 @@ def translating(run: Run | TextRun, source: str | None, target: str | None, *, o
         tokenizer = run.tokenizer.with_languages(source, target)
     run.model.config = with_special_ids(run.model.config, tokenizer)
     return replace(run, tokenizer=tokenizer)
-
-
-def save_run(run: Run | TextRun, folder: Path, recipe: dict[str, Any]) -> None:
-    """Writes the files of a run; `recipe` is what config.yaml says."""
-    run.tokenizer.save(folder / "tokenizer")
-    if isinstance(run, Run):
-        longest = run.max_source_tokens
-        save_model_config(folder, "encoder-decoder", run.model.config, max_source_tokens=longest)
-    else:
-        save_model_config(folder, "decoder-only", run.model.config, tokenizer=run.tokenizer.fingerprint)
-    save_weights(folder / "model.safetensors", {name: x.contiguous() for name, x in run.model.state_dict().items()})
-    save_recipe(folder / "config.yaml", recipe)

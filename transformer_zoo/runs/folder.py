@@ -2,17 +2,17 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from transformer_zoo.checksums import read_fields, write_fields
-from transformer_zoo.data import ParallelFiles, ParallelText
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import check_own, lock, make_folder, remove_leftovers
-from transformer_zoo.training.checkpoint import Checkpoints
+from transformer_zoo.files import check_folder, check_own, lock, make_folder, remove_leftovers
+from transformer_zoo.runs.recipe import load_recipe, save_recipe
+from transformer_zoo.training.checkpoint import Checkpoints, check_texts
+from transformer_zoo.training.fields import flatten
 from transformer_zoo.training.logging import FILES
-from transformer_zoo.training.options import load_recipe, save_recipe
 
 # What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
 # tested; and where its texts are, which are known by what is in them (`check_texts`).
@@ -35,17 +35,6 @@ SETTLED = (
 )  # fmt: skip
 
 _SHOWN = 5  # differences between two recipes: enough to know the other by, few enough for a line
-
-
-def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}, without what is None."""
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        elif value is not None:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
@@ -76,13 +65,6 @@ def is_in(name: str, sections: Sequence[str]) -> bool:
     return any(name == section or name.startswith(section + ".") for section in sections)
 
 
-def check_folder(name: str, folder: Path) -> None:
-    """Whether a folder can be made or written to. UserError, which calls it `name`, if not."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{name}: {folder} cannot be written ({there} is no folder, or not yours)")
-
-
 def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Checks, without writing, that a run of the recipe `plain` may start or go on in the folder.
 
@@ -105,29 +87,6 @@ def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) ->
             f"{run_dir} holds another run: {'; '.join(changed[:_SHOWN])}{more}. Give another run_dir, or remove it"
             f"{'; or go on with the change: --allow_change true' if can_be else ''}"
         )
-
-
-def check_texts(old: dict[str, str], new: dict[str, str], run_dir: Path) -> None:
-    """Checks that a run goes on with the texts it was trained on and validated by; of another test a warning is enough.
-
-    Args:
-        old: Checksums of the texts of `Progress.data`, by the names of their fields.
-        new: Those of the texts that are given now.
-        run_dir: The run.
-
-    Raises:
-        UserError: one of them is another.
-    """
-    for name in sorted(old.keys() & new.keys()):
-        if old[name] == new[name]:
-            continue
-        if name.startswith("data.tests."):
-            warnings.warn(f"{name} is another text than before; the run will be scored on the new one", stacklevel=2)
-        else:
-            raise UserError(
-                f"{run_dir} was trained with another text than {name} is now: put that text back, or give another "
-                "run_dir"
-            )
 
 
 def open_run(run_dir: Path, plain: dict[str, Any], texts: dict[str, str]) -> IO[bytes]:
@@ -159,26 +118,6 @@ def open_run(run_dir: Path, plain: dict[str, Any], texts: dict[str, str]) -> IO[
         held.close()
         raise
     return held
-
-
-def kept_test(run_dir: Path, name: str, n_more: int) -> ParallelFiles:
-    """Where a run keeps a test that it was scored on, with so many more references than one."""
-    source, target, *more = (
-        str(run_dir / "test" / f"{name}.{kind}") for kind in ("src", "ref", *(f"ref{k + 2}" for k in range(n_more)))
-    )
-    return ParallelFiles(source=source, target=target, references=more)
-
-
-def check_kept_tests(run_dir: Path, texts: Mapping[str, ParallelText]) -> None:
-    """Whether tests are still those that the run was scored on, as far as it says. UserError names one that is not."""
-    checksums = trained_on(read_results(run_dir))
-    for name, text in texts.items():
-        kept = (run_dir / "test" / f"{name}.src").exists()
-        if kept and checksums.get(f"data.tests.{name}", text.checksum) != text.checksum:
-            raise UserError(
-                f"{text.name} is damaged, {run_dir} was scored on another text: put it back from a copy, or remove "
-                f"{run_dir / 'test' / name}.* to read what data.tests names"
-            )
 
 
 def mark_finished(run_dir: Path, plain: dict[str, Any], texts: dict[str, str], results: dict[str, Any]) -> None:

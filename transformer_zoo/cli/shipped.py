@@ -1,0 +1,94 @@
+"""`transformer-zoo train`, `recipes`, `prepare`: the recipes and the scripts of corpora that come with the package."""
+
+import ast
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from transformer_zoo.errors import UsageError, UserError
+from transformer_zoo.words import did_you_mean
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def train(recipe: str, *options: str) -> None:
+    """Train a translator or a GPT as a recipe says, from text to a run with weights and scores.
+
+    The same command goes on with a run that was stopped. `transformer-zoo recipes` has some to start from. On N GPUs:
+    torchrun --nproc-per-node N -m transformer_zoo train RECIPE.yaml
+
+    Args:
+        recipe: A YAML file.
+        options: Fields of the recipe that are to be others, as --section.field value; --help explains every field.
+    """
+    from transformer_zoo.commandline import read_yaml
+    from transformer_zoo.training import distributed
+    from transformer_zoo.training.tasks import kind_of_recipe
+
+    kind = kind_of_recipe(read_yaml(recipe))
+    script = _load(shipped() / kind.recipes / "train.py")
+    if status := distributed.run(lambda: script.main([recipe, *options])):
+        sys.exit(status)
+
+
+def recipes(name: str = "", /, output: Path | None = None) -> None:
+    """List the recipes that come with the package, or copy one, to be trained by or changed.
+
+    Args:
+        name: The recipe to copy; without it all are listed.
+        output: File to copy it to; by default NAME.yaml.
+    """
+    found = {path.stem: path for path in sorted(shipped().glob("recipes/*/*.yaml"))}
+    if not name:
+        for one, path in found.items():
+            print(f"{one:{max(map(len, found))}}  {path.read_text('utf-8').partition(chr(10))[0].lstrip('# ')}")
+        return
+    source, target = found[_known(name, found, "recipe")], output or Path(f"{name}.yaml")
+    if target.exists():
+        raise UserError(f"{target}: there is something already; remove it, or give another --output")
+    shutil.copyfile(source, target)
+    print(f"{target}: train by it with: transformer-zoo train {target}")
+
+
+def prepare(corpus: str = "", /, *options: str) -> None:
+    """Write one of the corpora that recipes train on, by default into data/CORPUS, where they look for it.
+
+    Args:
+        corpus: Which one; without it all are listed.
+        options: Those of this corpus, which --help after its name explains.
+    """
+    from transformer_zoo.data.corpora import run
+
+    found = {path.parent.name: path for path in sorted(shipped().glob("data/*/prepare.py"))}
+    if not corpus:
+        for one, path in found.items():
+            about = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+            print(f"{one:{max(map(len, found))}}  {about.partition(chr(10))[0]}")
+        return
+    script = _load(found[_known(corpus, found, "corpus")])
+    is_placed = any(word.partition("=")[0] == "--out" for word in options)
+    run(script.prepare, options if is_placed else [*options, "--out", f"data/{corpus}"])
+
+
+def shipped() -> Path:
+    """The folder with `recipes` and `data`: in an installed package, or of the clone that the package lies in."""
+    inside = _PACKAGE / "shipped"
+    return inside if inside.is_dir() else _PACKAGE.parent
+
+
+def _known(name: str, found: dict[str, Path], what: str) -> str:
+    if name not in found:
+        otherwise = f"; there are {', '.join(found)}"
+        raise UsageError(f"{name}: no such {what}{did_you_mean(name, found, otherwise)}")
+    return name
+
+
+def _load(script: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{script.parent.name}_{script.stem}", script)
+    if spec is None or spec.loader is None or not script.is_file():
+        raise UserError(f"{script} is not there: install the package, or run this in a clone of its repository")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

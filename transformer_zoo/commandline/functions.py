@@ -1,0 +1,158 @@
+"""A command line made from typed functions: signature and docstring are options and --help."""
+
+import dataclasses
+import inspect
+import re
+from argparse import REMAINDER
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import docstring_parser
+
+from transformer_zoo.commandline.parser import Parser
+from transformer_zoo.errors import UsageError, UserError
+
+Call = Callable[..., Any]
+_METAVARS = {"from_": "DIR"}
+
+
+def run_command(commands: Sequence[Call], arguments: Sequence[str], *, prog: str, about: str, version: str) -> None:
+    """Run the function of `commands` that the first argument names, with the options that follow."""
+    parser = Parser(prog=prog, description=about, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    parsers = {}
+    subcommands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
+    for command in commands:
+        subparser = make_parser(command, arguments)
+        subcommands.add_subcommand(_name(command), subparser, help=_documented(command).short_description)
+        parsers[_name(command)] = subparser
+    given = parser.parse_args(list(arguments))
+    chosen = next(command for command in commands if _name(command) == given.command)
+    call = _bound(chosen, parsers[given.command], vars(given[given.command]))
+    chosen(*call.args, **call.kwargs)
+
+
+def parse_call(function: Call, arguments: Sequence[str]) -> inspect.BoundArguments:
+    """What a function is to be called with by this command line, with the defaults of what it does not say."""
+    parser = make_parser(function, arguments)
+    call = _bound(function, parser, vars(parser.parse_args(list(arguments))))
+    call.apply_defaults()
+    return call
+
+
+def make_parser(function: Call, arguments: Sequence[str]) -> Parser:
+    """A parser of the function's parameters, for these words.
+
+    A parameter without a default is positional, and so is one before a `/`; a list takes any number of values; a
+    dataclass as a parameter lends its fields as options; a `bool` is a flag; `*words` takes all that follows as it is.
+    """
+    about = _documented(function)
+    text = f"{about.short_description} {about.long_description or ''}".strip()
+    parser = Parser(description=text, allow_abbrev=False)
+    parser.words = arguments
+    _add_options(parser, function)
+    return parser
+
+
+def _bound(function: Call, parser: Parser, given: Mapping[str, Any]) -> inspect.BoundArguments:
+    parser.check(given)
+    return inspect.BoundArguments(inspect.signature(function), _collect(function, given))
+
+
+def _documented(function: Call) -> docstring_parser.Docstring:
+    return docstring_parser.parse(inspect.getdoc(function) or "")
+
+
+def _name(command: Call) -> str:
+    """What a command is called; a function that would hide one of Python's has a _ at its end."""
+    return command.__name__.rstrip("_")
+
+
+def _hints(owner: Call) -> dict[str, Any]:
+    return get_type_hints(owner.__init__ if inspect.isclass(owner) else owner)
+
+
+def _add_options(parser: Parser, owner: Call) -> None:
+    helps, hints = described(owner), _hints(owner)
+    for name, parameter in inspect.signature(owner).parameters.items():
+        if dataclasses.is_dataclass(hints[name]):
+            _add_options(parser, hints[name])
+        else:
+            _add_option(parser, parameter, hints[name], {"help": helps[name]})
+
+
+def described(owner: Call) -> dict[str, str]:
+    """What a function says of its parameters, or a dataclass and its bases of their fields."""
+    owners = reversed(owner.__mro__) if inspect.isclass(owner) else [owner]
+    docs = [docstring_parser.parse(inspect.cleandoc(one.__doc__ or "")) for one in owners]
+    return {p.arg_name: " ".join((p.description or "").split()) for doc in docs for p in doc.params}
+
+
+def optional(kind: type, *, without: Sequence[str] = ()) -> Any:
+    """A dataclass with the fields of another, of which none need be given: None."""
+    kept = [field for field in dataclasses.fields(kind) if field.name not in without]
+    hints, helps = get_type_hints(kind), described(kind)
+
+    def check(self: Any) -> None:
+        kind(**{f.name: getattr(self, f.name) for f in kept if getattr(self, f.name) is not None})
+
+    fields = [(f.name, hints[f.name] | None, None) for f in kept]
+    namespace = {"__post_init__": check}
+    made = dataclasses.make_dataclass(kind.__name__, fields, namespace=namespace, frozen=True, kw_only=True)
+    shown = {f.name: "" if f.default is None else f" By default {f.default}." for f in kept}
+    made.__doc__ = f"{kind.__name__}.\n\nArgs:\n" + "\n".join(
+        f"    {f.name}: {helps[f.name]}{shown[f.name]}" for f in kept
+    )
+    return made
+
+
+def _add_option(parser: Parser, parameter: inspect.Parameter, kind: Any, options: dict[str, Any]) -> None:
+    name, default = parameter.name, parameter.default
+    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        parser.add_argument(name, nargs=REMAINDER, **options)
+        return
+    if len(members := [member for member in get_args(kind) if member is not type(None)]) == 1:
+        if get_origin(kind) in (list, Sequence):
+            _add_list(parser, parameter, members[0], options)
+            return
+        kind = members[0] if get_origin(kind) is Union or type(None) in get_args(kind) else kind
+    if default is inspect.Parameter.empty:
+        parser.add_argument(name, type=kind, **options)
+    elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+        parser.add_argument(name, type=kind, default=default, nargs="?", **options)
+    elif kind is bool and default is False:
+        parser.add_argument(_flag(name), dest=name, action="store_true", **options)
+    else:
+        metavar = None if get_origin(kind) is Literal else _METAVARS.get(name, name.rpartition("_")[2].upper())
+        parser.add_argument(_flag(name), dest=name, type=kind, default=default, metavar=metavar, **options)
+
+
+def _add_list(parser: Parser, parameter: inspect.Parameter, kind: Any, options: dict[str, Any]) -> None:
+    """Any number of values, and the option any number of times; without a default by place."""
+    name = parameter.name
+    if parameter.default is inspect.Parameter.empty:
+        parser.add_argument(name, type=kind, nargs="*", default=[], **options)
+        return
+    of = {"choices": get_args(kind)} if get_origin(kind) is Literal else {"type": kind, "metavar": name.upper()}
+    # What extends a list extends the default too: `_collect` puts that in.
+    parser.add_argument(_flag(name), dest=name, action="extend", nargs="+", default=None, **of, **options)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def _collect(owner: Call, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for `owner` out of all options, its dataclasses put together again."""
+    hints, given = _hints(owner), {}
+    for name, parameter in inspect.signature(owner).parameters.items():
+        if dataclasses.is_dataclass(hints[name]):
+            try:
+                given[name] = hints[name](**_collect(hints[name], values))
+            except UserError as error:  # it begins with the field
+                raise UsageError(re.sub(r"^\w+", lambda found: _flag(found[0]), str(error))) from None
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            given[name] = tuple(values[name] or ())
+        elif values[name] is not None or parameter.default is None:
+            given[name] = values[name]
+    return given

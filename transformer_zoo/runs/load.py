@@ -1,0 +1,113 @@
+"""A finished run, or one that was imported: its model, its tokenizer and its recipe, from a folder and into one."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.errors import UserError
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models.memory import check_weights
+from transformer_zoo.runs.model_json import (
+    ModelJson,
+    check_text_tokenizer,
+    check_translation_tokenizer,
+    read_model_json,
+    write_model_json,
+)
+from transformer_zoo.runs.recipe import load_recipe, save_recipe
+from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
+from transformer_zoo.training.weights import load_weights, save_weights
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained translation run: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
+
+    `max_source_tokens` is the longest source it was trained on, eos included; of an imported one its `max_seq_len`.
+    """
+
+    model: EncoderDecoder
+    tokenizer: TranslationTokenizer
+    recipe: dict[str, Any]
+    max_source_tokens: int
+
+
+@dataclass(frozen=True)
+class TextRun:
+    """A trained decoder-only run: its model in evaluation mode, its tokenizer, and the recipe it was trained with."""
+
+    model: DecoderOnly
+    tokenizer: Tokenizer
+    recipe: dict[str, Any]
+
+
+def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
+    """Model, tokenizer and recipe of the run folder `path`: a `TextRun` if its model is decoder-only.
+
+    Raises:
+        UserError: no such folder, a run that has no weights yet, a damaged file, or files that do not fit together.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder")
+    for name in ("model.json", "config.yaml", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")
+    about = read_model_json(folder)
+    recipe = load_recipe(folder / "config.yaml")
+    check_weights(about.config, torch.device(device))
+    if isinstance(about.config, EncoderDecoderConfig):
+        model = EncoderDecoder(about.config)
+        _load_model(model, folder, device)
+        tokenizer = TranslationTokenizer.load(folder / "tokenizer")
+        check_translation_tokenizer(folder, about.config, tokenizer)
+        return Run(model, tokenizer, recipe, about.max_source_tokens or model.config.max_seq_len)
+    text_tokenizer = Tokenizer.load(folder / "tokenizer")
+    check_text_tokenizer(folder, about.config, text_tokenizer, about.tokenizer)
+    writer = DecoderOnly(replace(about.config, eos_id=text_tokenizer.eos_id))
+    _load_model(writer, folder, device)
+    return TextRun(writer, text_tokenizer, recipe)
+
+
+def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
+    """`load_run` of an encoder-decoder; any other is refused with a UserError."""
+    run = load_run(path, device=device)
+    if isinstance(run, TextRun):
+        raise UserError(f"{path} is a decoder-only run, which does not translate: use generate, or evaluate --file")
+    return run
+
+
+def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> TextRun:
+    """`load_run` of a decoder-only model; any other is refused with a UserError."""
+    run = load_run(path, device=device)
+    if isinstance(run, Run):
+        raise UserError(f"{path} is a translation run, which translates: use translate, or evaluate")
+    return run
+
+
+def _load_model(model: nn.Module, folder: Path, device: str | torch.device) -> None:
+    """The run's weights into its model, in evaluation mode, on the device."""
+    try:
+        model.load_state_dict(load_weights(folder / "model.safetensors"))
+    except RuntimeError as error:
+        which = str(error).splitlines()[-1].strip()  # torch names the tensors below a heading
+        raise UserError(
+            f"{folder / 'model.safetensors'} does not fit model.json ({which}); put back the weights it was saved with"
+        ) from None
+    model.to(device).eval()
+
+
+def save_run(run: Run | TextRun, folder: Path, recipe: dict[str, Any]) -> None:
+    """Writes the files of a run; `recipe` is what config.yaml says."""
+    run.tokenizer.save(folder / "tokenizer")
+    if isinstance(run, Run):
+        about = ModelJson(run.model.config, max_source_tokens=run.max_source_tokens)
+    else:
+        about = ModelJson(run.model.config, tokenizer=run.tokenizer.fingerprint)
+    write_model_json(folder, about)
+    save_weights(folder / "model.safetensors", {name: x.contiguous() for name, x in run.model.state_dict().items()})
+    save_recipe(folder / "config.yaml", recipe)

@@ -1,0 +1,71 @@
+"""model.json of a run, and whether a tokenizer goes with the model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformer_zoo.checksums import read_fields, write_fields
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.errors import UserError, first_line
+from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
+
+FAMILIES = {"encoder-decoder": EncoderDecoderConfig, "decoder-only": DecoderConfig}
+
+
+@dataclass(frozen=True)
+class ModelJson:
+    """What model.json holds: the model's configuration, and what else a run of its family has to know.
+
+    Args:
+        config: of the model.
+        max_source_tokens: the longest source of the training text, eos included.
+        tokenizer: fingerprint of the text tokenizer that the model is trained with; another one is then refused.
+    """
+
+    config: EncoderDecoderConfig | DecoderConfig
+    max_source_tokens: int | None = None
+    tokenizer: str | None = None
+
+
+def read_model_json(folder: Path) -> ModelJson:
+    """What `write_model_json` wrote. UserError if it cannot be read."""
+    path = folder / "model.json"
+    try:
+        fields = read_fields(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there: put it back from a copy") from None
+    family, longest, fingerprint = (fields.pop(name, None) for name in ("family", "max_source_tokens", "tokenizer"))
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise UserError(f"{path}: family is neither {' nor '.join(FAMILIES)}")
+    if not (longest is None or (type(longest) is int and longest > 0)) or not isinstance(fingerprint, str | None):
+        raise UserError(f"{path} is damaged (max_source_tokens or tokenizer): put it back from a copy")
+    try:
+        return ModelJson(FAMILIES[family].from_dict(fields), longest, fingerprint)  # type: ignore[attr-defined]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: {first_line(error)}") from None
+
+
+def write_model_json(folder: Path, about: ModelJson) -> None:
+    """Writes model.json, without what is None."""
+    extras = {"max_source_tokens": about.max_source_tokens, "tokenizer": about.tokenizer}
+    given = {name: value for name, value in extras.items() if value is not None}
+    family = next(name for name, kind in FAMILIES.items() if isinstance(about.config, kind))
+    write_fields(folder / "model.json", {"family": family, **given, **about.config.to_dict()})
+
+
+def check_translation_tokenizer(folder: Path, config: EncoderDecoderConfig, tokenizer: TranslationTokenizer) -> None:
+    """Whether the model has an embedding for each id; an imported one may have some more. UserError if not."""
+    if wrong := tokenizer.fits(config.vocab_size, config.target_size):
+        raise UserError(f"{folder}: {wrong}")
+
+
+def check_text_tokenizer(folder: Path, config: DecoderConfig, tokenizer: Tokenizer, fingerprint: str | None) -> None:
+    """Whether the model was trained with this tokenizer, as far as can be told. UserError if not."""
+    differs = []
+    if tokenizer.vocab_size != config.vocab_size:
+        differs.append(f"{tokenizer.vocab_size} tokens for a vocabulary of {config.vocab_size}")
+    if config.eos_id not in (None, tokenizer.eos_id):
+        differs.append(f"end of text {tokenizer.eos_id} for {config.eos_id}")
+    if fingerprint not in (None, tokenizer.fingerprint):
+        differs.append("other tokens than the model was trained with")
+    if differs:
+        raise UserError(f"{folder / 'tokenizer'} does not fit model.json: {', '.join(differs)}")

@@ -1,0 +1,113 @@
+"""The losses of the tasks: modules around a model that take a batch and give sums over its tokens."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.data import Batch, TokenBatch
+from transformer_zoo.models import DecoderOnly, EncoderDecoder, check_decoder_only, check_encoder_decoder
+from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy
+
+
+def longest_input(config: EncoderDecoderConfig) -> int:
+    """Most tokens that the model can be given on either side."""
+    return config.max_seq_len if config.positions == "learned" else sys.maxsize
+
+
+class TranslationObjective(nn.Module):
+    """Cross-entropy of a batch's real target tokens, given the source and the earlier targets; a sum.
+
+    `forward(batch)` gives (smoothed loss, plain NLL), both () float32 in nats. Smoothing is for training: in
+    evaluation mode both are the plain NLL.
+
+    Where a target starts with pad, as Marian's does, pad's embedding stays zero also if it is a row of the output
+    projection: other programs start from zeros whatever it is.
+    """
+
+    def __init__(self, model: EncoderDecoder, *, label_smoothing: float = 0.0) -> None:
+        check_encoder_decoder(model, "TranslationObjective")
+        super().__init__()
+        self.model = model
+        self.label_smoothing = label_smoothing
+        self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
+        config = model.config
+        self._pad_is_fixed = config.zero_pad and config.bos_id == config.pad_id and model.head is None
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compiles training from the tokens to the loss; beam search has its own shapes.
+
+        One graph for all batches (see `Batch.in_general`) whose logits come in as many chunks: 1, 2, 4, 8 or 16, and
+        mostly the same. As many again where a batch is longer than `max_seq_len`, for which fixed positions are
+        computed instead of looked up, or both its sides are as long as learned ones go.
+        """
+        self._compiled = torch.compile(self._loss, *args, **{"dynamic": True, **options})
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if self._compiled is None or not self.training:
+            return self._loss(*_tensors(batch))
+        config = self.model.config
+        return self._compiled(*_tensors(batch.in_general(config.pad_id, longest_input(config))))
+
+    def _loss(
+        self,
+        source: Tensor,
+        target_in: Tensor,
+        target_out: Tensor,
+        source_mask: Tensor | None,
+        target_mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        # Targets are padded at their ends, which causality hides from real tokens: no mask, and the fastest kernel.
+        hidden = self.model.hidden(source, target_in, source_mask)  # (B, Tt, D)
+        hidden, targets = flat_tokens(hidden, target_out, target_mask)
+        smoothing = self.label_smoothing if self.training else 0.0
+        weight = self.model.head_weight
+        if self._pad_is_fixed:
+            is_pad = torch.arange(len(weight), device=weight.device) == self.model.config.pad_id
+            weight = torch.where(is_pad[:, None], weight.detach(), weight)
+        return linear_cross_entropy(hidden, weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing)
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    return batch.source, batch.target_in, batch.target_out, batch.source_mask, batch.target_mask
+
+
+class GptObjective(nn.Module):
+    """Cross-entropy of a batch's next tokens, a sum.
+
+    `forward(batch)` gives it twice, () float32 in nats: as the loss, and as the plain NLL, without gradient.
+    """
+
+    def __init__(self, model: DecoderOnly) -> None:
+        check_decoder_only(model, "GptObjective")
+        super().__init__()
+        self.model = model
+        self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compiles training from the tokens to the loss; samples have their own shapes.
+
+        Two graphs at most: of the batches of an epoch, and of its last one, which may have fewer windows.
+        """
+        self._compiled = torch.compile(self._loss, *args, **{"dynamic": False, **options})
+
+    def forward(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        loss = self._loss if self._compiled is None or not self.training else self._compiled
+        return loss(batch.ids, batch.targets, batch.positions, batch.documents)
+
+    def _loss(
+        self, ids: Tensor, targets: Tensor, positions: Tensor | None, documents: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        hidden = self.model.hidden(ids, positions=positions, documents=documents)  # (B, T, D)
+        hidden, targets = flat_tokens(hidden, targets)
+        config = self.model.config
+        return linear_cross_entropy(
+            hidden,
+            self.model.head_weight,
+            targets,
+            softcap=config.logit_softcap,
+            vocab_size=config.vocab_size,
+        )

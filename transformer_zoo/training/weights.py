@@ -1,0 +1,69 @@
+"""Files of weights: safetensors with their checksum, written whole, and their average."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from transformer_zoo.checksums import MARK, verify, write_sealed
+from transformer_zoo.errors import UserError, first_line
+from transformer_zoo.files import make_folder
+
+Weights = dict[str, Tensor]
+
+
+def copy_weights(model: nn.Module) -> Weights:
+    """The model's state on the CPU, each tensor in memory of its own."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    """Writes safetensors with their checksum, atomically. UserError if the folder is a symbolic link."""
+    make_folder(path.parent.parent, path.parent.name)
+    write_sealed(path, lambda part: save_file(weights, part, metadata={"checksum": MARK}))
+
+
+def load_weights(path: Path) -> Weights:
+    """Tensors of a safetensors file, on the CPU.
+
+    Raises:
+        UserError: no such file, a damaged one, or not safetensors.
+    """
+    verify(path)
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors and torch have no common base either
+        raise UserError(f"{path}: no weights can be read ({first_line(error)})") from None
+
+
+def average_checkpoints(paths: Sequence[Path]) -> Weights:
+    """The mean of the weights in `paths`, accumulated in float32 (or float64 for float64), in their own type.
+
+    Raises:
+        UserError: no path, a file that cannot be read, or files of different models.
+    """
+    if not paths:
+        raise UserError("there is no checkpoint to average")
+    first = load_weights(paths[0])
+    total = {name: wide(value) for name, value in first.items()}
+    for path in paths[1:]:
+        weights = load_weights(path)
+        if {n: v.shape for n, v in weights.items()} != {n: v.shape for n, v in first.items()}:
+            raise UserError(f"{path} and {paths[0]} hold weights of different models")
+        for name, value in weights.items():
+            total[name] += wide(value)
+    return {name: (value / len(paths)).to(first[name].dtype) for name, value in total.items()}
+
+
+def wide(value: Tensor) -> Tensor:
+    """A copy that is precise enough to sum in."""
+    return value.to(torch.float64 if value.dtype == torch.float64 else torch.float32, copy=True)
+
+
+def snapshot_paths(run_dir: Path) -> list[Path]:
+    """The weights kept for averaging, oldest first."""
+    files: Iterable[Path] = (run_dir / "checkpoints").glob("step_*.safetensors")
+    return sorted(files, key=lambda path: int(re.sub(r"\D", "", path.stem)))
