@@ -40,16 +40,11 @@ def is_transformed() -> bool:
     return _in_torch_func() or getattr(forward_ad, "_current_level", -1) >= 0
 
 
-def is_followed() -> bool:
-    """Whether a compiler, `torch.func`, forward mode or `torch.jit.trace` follows each operation here and now, so that
-    no number may be looked at.
-    """
-    return torch.compiler.is_compiling() or is_transformed() or is_traced()
-
-
 def is_plain() -> bool:
-    """Whether a formula is to be computed as it is written: in `plain`, and for whoever follows each operation."""
-    return _formulas_alone or is_followed()
+    """Whether a formula is to be computed as it is written, and no number may be looked at: in `plain`, and where a
+    compiler, `torch.func`, forward mode or `torch.jit.trace` follows each operation.
+    """
+    return _formulas_alone or torch.compiler.is_compiling() or is_transformed() or is_traced()
 
 
 def is_more_asked(grad: Tensor) -> bool:
@@ -80,7 +75,7 @@ def differentiable(out: Tensor, formula: Formula, *inputs: Tensor | None) -> Ten
 
     The formula is computed when a second derivative is asked for, and not before.
     """
-    if not torch.is_grad_enabled() or is_followed():
+    if not torch.is_grad_enabled() or is_plain():
         return out
     both: Tensor = _Differentiable.apply(formula, out, *inputs)  # type: ignore[no-untyped-call]
     return both
@@ -109,7 +104,7 @@ def without_gradient(compute: Callable[[Tensor], Tensor], x: Tensor, what: str) 
     """
     if is_transformed():
         raise RuntimeError(_NO_GRADIENT.format(what))
-    if not x.requires_grad or not torch.is_grad_enabled() or is_followed():
+    if not x.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling() or is_traced():
         return compute(x)
     out: Tensor = _WithoutGradient.apply(compute, x, what)  # type: ignore[no-untyped-call]
     return out

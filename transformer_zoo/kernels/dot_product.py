@@ -11,7 +11,7 @@ from torch import Tensor
 
 from transformer_zoo.kernels.attention import fit_kernels
 from transformer_zoo.kernels.cpu import cpu_has_bfloat16, float32_is_as_fast
-from transformer_zoo.kernels.derivatives import differentiable, is_followed, is_plain
+from transformer_zoo.kernels.derivatives import differentiable, is_plain
 from transformer_zoo.kernels.dropping import dropout as drop
 
 
@@ -130,7 +130,7 @@ def _products(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -
 def _attendable(mask: Tensor) -> Tensor | None:
     """(..., Tq, 1), False for a query that may attend to nothing; None where there is none, if a look is cheap."""
     attendable = mask.any(-1, keepdim=True)
-    if mask.device.type == "cpu" and not is_followed() and bool(attendable.all()):
+    if mask.device.type == "cpu" and not is_plain() and bool(attendable.all()):
         return None
     return attendable
 

@@ -118,7 +118,11 @@ class DecoderOnly(nn.Module):
             positions = (mask.long().cumsum(1) - 1).clamp_min(0)[:, newest]  # (B, T)
         if positions is None and documents is not None:
             positions = restarting_positions(documents)
-        x = self._embed(ids, mask, cache, documents, before)
+        x: Tensor = self.embedding(ids)
+        if self.embedding_in is not None:
+            x = self.embedding_in(x)  # (B, T, D)
+        if self.ngram_embedding is not None:
+            x = x + self._embed_ngrams(self.ngram_embedding, ids, mask, cache, documents, before)
         out: Tensor = self.decoder(
             x,
             mask=allowed if attention_mask is None else attention_mask,
@@ -132,33 +136,29 @@ class DecoderOnly(nn.Module):
         scale = self.config.logit_scale
         return out if scale is None else out * scale
 
-    def _embed(
+    def _embed_ngrams(
         self,
+        embedding: NgramEmbedding,
         ids: Tensor,
         mask: Tensor | None,
         cache: DecoderCache | None,
         documents: Tensor | None,
-        before: Tensor | None = None,
+        before: Tensor | None,
     ) -> Tensor:
-        """(B, T) -> (B, T, D), with the n-grams that end at each token where the model knows any."""
-        x: Tensor = self.embedding(ids)
-        if self.embedding_in is not None:
-            x = self.embedding_in(x)  # (B, T, D)
-        if self.ngram_embedding is None:
-            return x
+        """(B, T) -> (B, T, D): of what ends at each token."""
         if before is not None:  # each goes on from a text of its own
-            previous = before[:, :, 1 - self.ngram_embedding.n :].flatten(0, 1)  # (B T, n - 1)
-            x = x + self.ngram_embedding(ids.reshape(-1, 1), previous).view_as(x)
-            return x
+            previous = before[:, :, 1 - embedding.n :].flatten(0, 1)  # (B T, n - 1)
+            each: Tensor = embedding(ids.reshape(-1, 1), previous)
+            return each.view(*ids.shape, -1)
         if mask is not None:
             n = ids.size(1)
             static = cache is not None and cache.static
             real = mask[:, cache.layers[0].slots(n)] if cache is not None and static else mask[:, -n:]
             ids = ids.masked_fill(~real, -1)  # padding is no token
-        x = x + self.ngram_embedding(ids, None if cache is None else cache.recent, documents)
+        vectors: Tensor = embedding(ids, None if cache is None else cache.recent, documents)
         if cache is not None:
             cache.remember(ids)
-        return x
+        return vectors
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V): rows that pad the vocabulary give none."""
