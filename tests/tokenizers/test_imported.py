@@ -3,16 +3,21 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers
 
+from transformer_zoo.checksums import write_fields
 from transformer_zoo.data import encode_corpus
 from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import (
+    HuggingFaceTokenizer,
+    Saved,
+    Tokenizer,
     TranslationTokenizer,
     TranslationTokenizerSettings,
     import_translation_tokenizer,
@@ -290,6 +295,28 @@ def test_a_damaged_run_is_named(change: dict[str, Any], hub: Hub, tmp_path: Path
     path.write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="damaged"):
         TranslationTokenizer.load(tmp_path)
+
+
+WRONG: list[Any] = [5, -1, 10**30, 1.5, True, None, "x", "", [], [1], ["x", None], [[1], [2]], {}, {"x": "y"}]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "marian", "m2m", "t5"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_strangers_file_is_read_or_refused(wrong: Any, kind: str, hub: Hub, tmp_path: Path) -> None:
+    """Whatever its fields hold: what comes out is a tokenizer that encodes, or is refused."""
+    folder = hub(kind)
+    made = HuggingFaceTokenizer.read(folder) if kind in ("gpt2", "llama") else import_translation_tokenizer(folder)
+    made.save(tmp_path)
+    index = tmp_path / "tokenizer_kind.json"
+    about = json.loads(index.read_text("utf-8"))
+    del about["checksum"]
+    for name in {*about, "new"} - {"files"}:
+        write_fields(index, {**about, name: wrong})
+        with suppress(UserError):
+            found = Saved.load(tmp_path)
+            side = found.target if isinstance(found, TranslationTokenizer) else found
+            assert isinstance(side, Tokenizer)
+            assert isinstance(side.decode(side.encode("hello")), str)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Tokenizers of plain text: what comes back, what is saved, what is refused."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import (
     ByteTokenizer,
     CharacterTokenizer,
+    Saved,
     SentencePieceTokenizer,
     TiktokenTokenizer,
     Tokenizer,
     TokenizerSettings,
+    TranslationTokenizer,
     WordTokenizer,
     make_tokenizer,
 )
+from transformer_zoo.tokenizers.translation import LineTokenizer
 
 TEXT = "def f(x):\n    return  x + 1  # größer\n\n\tTo be, or not to be: that is the question.\r\n 漢字 🎉 end\n"
 GPT2 = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -154,6 +158,44 @@ def test_an_end_that_is_neither_there_nor_not_is_refused(kind, wrong, tokenizers
     write_fields(index, {**about, "end_of_text": wrong})
     with pytest.raises(UserError, match=r"tokenizer_kind\.json is damaged"):
         Tokenizer.load(tmp_path)
+
+
+WRONG = [
+    5,
+    -1,
+    10**30,
+    1.5,
+    True,
+    None,
+    "x",
+    "",
+    [],
+    [1],
+    ["x", None],
+    {},
+    {"x": "y"},
+    {"x": -1},
+    {"kind": "none"},
+    "(",
+]
+
+
+@pytest.mark.parametrize("kind", ["characters", "words", "tiktoken", "sentencepiece", "lines", "translation"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_strangers_file_is_read_or_refused(kind, wrong, tokenizers, tmp_path):
+    """Whatever its fields hold: what comes out is a tokenizer that encodes, or is refused."""
+    line = LineTokenizer(tokenizers["bytes"])
+    made = {**tokenizers, "lines": line, "translation": TranslationTokenizer(line, line)}[kind]
+    made.save(tmp_path)
+    index = tmp_path / "tokenizer_kind.json"
+    about = json.loads(index.read_text())
+    del about["checksum"]
+    for name in ({*about} | {"model"}) - ({"files"} if kind in ("tiktoken", "sentencepiece") else set()):
+        write_fields(index, {**about, name: wrong})
+        with suppress(UserError):
+            found = Saved.load(tmp_path)
+            side = found.target if isinstance(found, TranslationTokenizer) else found
+            assert isinstance(side.decode(side.encode("x y")), str)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -92,7 +92,7 @@ class Saved(ABC):
             raise UserError(f"{folder}: no tokenizer here ({Path(error.filename).name})") from None
         except OSError as error:
             raise UserError(f"{folder}: cannot read the tokenizer ({error.strerror})") from None
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RecursionError):
             raise UserError(f"{folder / INDEX} is damaged, or from a newer version: {_AGAIN}") from None
         if not isinstance(found, cls):
             raise UserError(f"{folder}: a tokenizer of kind {found.kind!r}, which is none for this model")

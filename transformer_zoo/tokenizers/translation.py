@@ -110,6 +110,8 @@ class TranslationTokenizer(Saved):
     text_bos_id: int | None = None
 
     def __init__(self, source: Tokenizer, target: Tokenizer) -> None:
+        if not (isinstance(source, Tokenizer) and isinstance(target, Tokenizer)):
+            raise TypeError("source and target of a translation are tokenizers")
         self.source, self.target = source, target
 
     @cached_property
@@ -158,14 +160,13 @@ class TranslationTokenizer(Saved):
         ]
         for side in both:
             check_unicode(side.lines)
-        kinds, sizes = map(kind_of, settings.kinds), (settings.vocab_size, settings.target_vocab_size)
-        if settings.joint:
-            made = next(kinds).make_sides(settings, settings.vocab_size, both, seed=seed)
-        else:
-            made = [
-                kind.make_sides(settings, size or settings.vocab_size, [side], seed=seed)[0]
-                for kind, size, side in zip(kinds, sizes, both, strict=True)
-            ]
+        groups = [both] if settings.joint else [[side] for side in both]
+        sizes = (settings.vocab_size, settings.target_vocab_size or settings.vocab_size)
+        made = [
+            side
+            for group, kind, size in zip(groups, settings.kinds, sizes, strict=False)
+            for side in kind_of(kind).make_sides(settings, size, group, seed=seed)
+        ]
         return TranslationTokenizer(*(LineTokenizer(side) if side.bos_id is None else side for side in made))
 
     def export(self, folder: str | Path, *, model_type: str) -> None:

@@ -77,6 +77,8 @@ class TiktokenTokenizer(Tokenizer):
     @classmethod
     def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
         """What `content` was taken from; needs neither cache nor network."""
+        if not fields["pattern"]:
+            raise ValueError("a pattern that matches nothing")
         pairs = (line.split() for line in files[_MERGES].splitlines())
         ranks = {base64.b64decode(piece): int(rank) for piece, rank in pairs}
         about = {"pat_str": fields["pattern"], "special_tokens": fields["special"]}
