@@ -267,7 +267,7 @@ def test_a_damaged_run_is_named(hub: Hub, tmp_path: Path) -> None:
         HuggingFaceTokenizer.load(tmp_path)
     tokenizer.save(tmp_path)
     fields = json.loads((tmp_path / "tokenizer_kind.json").read_text("utf-8"))
-    fields["files"] = {"../secret": 3}
+    fields["checksums"] = {"../secret": 3}
     (tmp_path / "tokenizer_kind.json").write_text(json.dumps(fields), encoding="utf-8")
     with pytest.raises(UserError, match="damaged"):
         HuggingFaceTokenizer.load(tmp_path)

@@ -282,8 +282,8 @@ def test_a_multilingual_tokenizer_without_its_languages_is_refused(hub: Hub, tmp
         {"family": "none"},
         {"vocab_sizes": [1]},
         {"vocab_sizes": ["1", 2]},
-        {"files": ["../vocab.json"]},
-        {"languages": 3},
+        {"checksums": ["../vocab.json"]},
+        {"chosen": 3},
     ],
 )
 def test_a_damaged_run_is_named(change: dict[str, Any], hub: Hub, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_strangers_file_is_read_or_refused(wrong: Any, kind: str, hub: Hub, tm
     index = tmp_path / "tokenizer_kind.json"
     about = json.loads(index.read_text("utf-8"))
     del about["checksum"]
-    for name in {*about, "new"} - {"files"}:
+    for name in {*about, "new"} - {"checksums"}:
         write_fields(index, {**about, name: wrong})
         with suppress(UserError):
             found = Saved.load(tmp_path)

@@ -190,7 +190,7 @@ def test_a_strangers_file_is_read_or_refused(kind, wrong, tokenizers, tmp_path):
     index = tmp_path / "tokenizer_kind.json"
     about = json.loads(index.read_text())
     del about["checksum"]
-    for name in ({*about} | {"model"}) - ({"files"} if kind in ("tiktoken", "sentencepiece") else set()):
+    for name in ({*about} | {"model"}) - ({"checksums"} if kind in ("tiktoken", "sentencepiece") else set()):
         write_fields(index, {**about, name: wrong})
         with suppress(UserError):
             found = Saved.load(tmp_path)

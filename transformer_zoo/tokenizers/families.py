@@ -5,11 +5,11 @@ Each family is a row of `FAMILIES`, which is called as its class is in `transfor
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.files import TokenizerFiles
@@ -17,6 +17,14 @@ from transformer_zoo.tokenizers.json_pieces import JsonPieces
 from transformer_zoo.tokenizers.pieces import Pieces, SentencePieces, read_sentencepiece
 
 Side = Literal["source", "target"]
+T = TypeVar("T")
+
+
+def by_side(values: Iterable[T]) -> dict[Side, T]:
+    """That of the source, and that of the target."""
+    source, target = values
+    return {"source": source, "target": target}
+
 
 _CODES = json.loads(Path(__file__).with_name("languages.json").read_text("utf-8"))
 LANGUAGES: dict[str, tuple[str, ...]] = {name: tuple(codes.split()) for name, codes in _CODES.items()}
@@ -38,11 +46,6 @@ class Vocabulary:
     target: Pieces
     languages: dict[str, int] = field(default_factory=dict)
     joint: bool = True
-
-    @property
-    def sides(self) -> dict[Side, Pieces]:
-        """The pieces by their side."""
-        return {"source": self.source, "target": self.target}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ _STARTS = ("forced_bos_token_id", "decoder_start_token_id")
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """Contents of the tokenizer files of `folder`, by name, and the fields of the model's own configuration."""
+    """Contents of the tokenizer files of `folder`, by name, and the fields of the model's own configuration.
+
+    A run keeps the files as they are, and of the configuration the model's type.
+    """
 
     folder: Path
     contents: dict[str, bytes]
@@ -46,11 +49,6 @@ class TokenizerFiles:
         model, generation = (_parse(_read(path), path) if path.is_file() else {} for path in paths)
         starts = {name: generation[name] for name in _STARTS if generation.get(name) is not None}
         return cls(folder, contents, generation | model | starts)
-
-    @classmethod
-    def of_run(cls, contents: dict[str, bytes], model_type: Any) -> Self:
-        """Those that a run has kept."""
-        return cls(Path("tokenizer"), contents, {"model_type": model_type})
 
     def __contains__(self, name: str) -> bool:
         return name in self.contents

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from transformer_zoo.characters import is_blank
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
-from transformer_zoo.tokenizers.families import FAMILIES, Side, Vocabulary, family_of, unknown_language
+from transformer_zoo.tokenizers.families import FAMILIES, Side, Vocabulary, by_side, family_of, unknown_language
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.kinds.huggingface import HuggingFaceTokenizer
 from transformer_zoo.tokenizers.saved import write_files
@@ -22,8 +22,8 @@ class ImportedSide(HuggingFaceTokenizer):
     """The tokenizer of one side of a translation: ids with the tags that the model expects, but for the last one."""
 
     def __init__(self, of: "ImportedTranslationTokenizer", side: Side) -> None:
-        pieces, marks = of.vocabulary.sides[side], of.marks
-        super().__init__(of.files, vocab_size=of.vocab_sizes[side], eos_id=marks["eos"], pieces=pieces)
+        pieces, marks = by_side((of.vocabulary.source, of.vocabulary.target))[side], of.marks
+        super().__init__(of.files, vocab_size=by_side(of.vocab_sizes)[side], eos_id=marks["eos"], pieces=pieces)
         before, after, _ = of.row.around(side)
         self.before, self._after = [marks[mark] for mark in before if mark in marks], [marks[mark] for mark in after]
         self._refusal, self._tags = of.refusal(side), of.vocabulary.languages
@@ -74,11 +74,12 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         files: What it is made of.
         family: A row of `FAMILIES`.
         vocab_sizes: Ids of the model, source and target; None: as many as the tokenizer has.
-        languages: Codes of the source's and of the target's language, where the model has several.
+        chosen: Codes of the source's and of the target's language, where the model has several.
         vocabulary: What `files` hold, if it has been read already.
     """
 
     kind, has_spare_rows = "imported translation", True
+    made_of = ("files", "family", "vocab_sizes", "chosen")
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         family: str,
         *,
         vocab_sizes: Sequence[int | None] = (None, None),
-        languages: Sequence[str | None] = (None, None),
+        chosen: Sequence[str | None] = (None, None),
         vocabulary: Vocabulary | None = None,
     ) -> None:
         self.files, self.family, self.row = files, family, FAMILIES[family]
@@ -97,11 +98,10 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
             raise UserError(
                 f"{files.folder}: the tokenizer has no languages, but a model of its kind is told them by tags"
             )
-        self.source_language, self.target_language = (self._code(code) for code in languages)
-        source_size, target_size = (
-            size or pieces.n_ids for size, pieces in zip(vocab_sizes, self.vocabulary.sides.values(), strict=True)
-        )
-        self.vocab_sizes = {"source": source_size, "target": source_size if self.joint else target_size}
+        self.source_language, self.target_language = self.chosen = [self._code(code) for code in chosen]
+        source_size, target_size = vocab_sizes
+        source_size = source_size or self.vocabulary.source.n_ids
+        self.vocab_sizes = [source_size, source_size if self.joint else target_size or self.vocabulary.target.n_ids]
         self.marks = self._marks()
         _, _, end = self.row.around("source")
         self.text_bos_id, self.bos_id = self.marks.get("bos"), self.marks.get(self.row.bos)
@@ -116,14 +116,12 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         said = self.target_language or self.files.settings.get("target_lang")
         return said if isinstance(said, str) else None
 
-    @property
-    def _chosen(self) -> dict[Side, str | None]:
-        return {"source": self.source_language, "target": self.target_language}
-
     def _marks(self) -> dict[str, int]:
         """Ids of what may stand around a text."""
         ids, languages = self.vocabulary.source.ids, self.vocabulary.languages
-        marks: dict[str, int] = {side: languages[code] for side, code in self._chosen.items() if code is not None}
+        marks: dict[str, int] = {
+            side: languages[code] for side, code in by_side(self.chosen).items() if code is not None
+        }
         bos = self.files.token("cls_token") or self.files.token("bos_token") or "<s>"
         for mark, token in {"bos": bos, "eos": self.files.token("eos_token") or "</s>"}.items():
             if token in ids:
@@ -134,7 +132,7 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
 
     def refusal(self, side: Side) -> str | None:
         """What to say when a language that a side needs has not been chosen."""
-        missing = [name for name, code in self._chosen.items() if name in self.row.needs(side) and code is None]
+        missing = [name for name, code in by_side(self.chosen).items() if name in self.row.needs(side) and code is None]
         if not missing or len(self.languages) < 2:
             return None
         tag = self.row.tag.format(self.languages[0])
@@ -157,22 +155,9 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
             super().with_languages()
         if source is not None and not self.takes_source:
             raise UserError(f"source language {source!r}: this model is told the target language only; leave it out")
-        sizes, languages = (
-            [*self.vocab_sizes.values()],
-            (source or self.source_language, target or self.target_language),
-        )
-        how: dict[str, Any] = {"vocab_sizes": sizes, "languages": languages, "vocabulary": self.vocabulary}
+        chosen = (source or self.source_language, target or self.target_language)
+        how: dict[str, Any] = {"vocab_sizes": self.vocab_sizes, "chosen": chosen, "vocabulary": self.vocabulary}
         return ImportedTranslationTokenizer(self.files, self.family, **how)
-
-    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Family, sizes, the languages that are chosen, and the files as they were."""
-        about = {"family": self.family, "model_type": self.files.model.get("model_type")}
-        chosen = {"vocab_sizes": [*self.vocab_sizes.values()], "languages": [*self._chosen.values()]}
-        return about | chosen, self.files.contents
-
-    @classmethod
-    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        return cls(TokenizerFiles.of_run(files, fields.pop("model_type")), **fields)
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
         """Write the files as they came, but for the languages that are chosen now."""

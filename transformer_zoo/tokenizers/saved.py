@@ -13,6 +13,7 @@ from xxhash import xxh3_64_hexdigest
 from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import read_bytes, write_bytes
+from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.kinds import KINDS, kind_of
 
 INDEX = "tokenizer_kind.json"
@@ -25,7 +26,7 @@ class Saved(ABC):
     classes: ClassVar[dict[str, "type[Saved]"]] = {}
     kind: ClassVar[str]
     made_of: ClassVar[Sequence[str]] = ()
-    """Arguments of the class, kept under the same names; some may be such things themselves, or bytes."""
+    """Arguments of the class, kept under the same names; some may be such things themselves, files or bytes."""
 
     def __init_subclass__(cls) -> None:
         if "kind" in vars(cls):
@@ -41,6 +42,9 @@ class Saved(ABC):
                     about, inside = part.content()
                     fields[name] = {"kind": part.kind, **about}
                     files |= {f"{name}.{file}": content for file, content in inside.items()}
+                case TokenizerFiles() as kept:
+                    fields[name] = {"model_type": kept.model.get("model_type")}
+                    files |= kept.contents
                 case bytes() as content:
                     files[f"{self.kind}.{name}"] = content
                 case value:
@@ -54,7 +58,9 @@ class Saved(ABC):
         for name in cls.made_of:
             if (file := f"{cls.kind}.{name}") in files:
                 made[name] = files[file]
-            elif isinstance(about := fields[name], dict):
+            elif isinstance(about := fields[name], dict) and "kind" not in about:
+                made[name] = TokenizerFiles(Path("tokenizer"), files, about)
+            elif isinstance(about, dict):
                 inside = {file.removeprefix(f"{name}."): x for file, x in files.items() if file.startswith(f"{name}.")}
                 made[name] = _made(about, inside)
         return cls(**made)
@@ -73,7 +79,7 @@ class Saved(ABC):
         fields, files = self.content()
         write_files(Path(folder), files)  # until the index has their sums, they are refused
         sums = {name: xxh3_64_hexdigest(content) for name, content in files.items()}
-        write_fields(Path(folder) / INDEX, {"kind": self.kind, "files": sums, **fields})
+        write_fields(Path(folder) / INDEX, {"kind": self.kind, "checksums": sums, **fields})
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -85,7 +91,7 @@ class Saved(ABC):
         folder = Path(folder)
         try:
             fields = read_fields(folder / INDEX, remedy=_AGAIN)
-            found = _made(fields, _read_files(folder, fields.pop("files")))
+            found = _made(fields, _read_files(folder, fields.pop("checksums")))
         except UserError:
             raise
         except FileNotFoundError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
@@ -98,7 +98,8 @@ class TranslationTokenizer(Saved):
         text_bos_id: The token that the files of a downloaded model call bos; None: they have none.
     """
 
-    kind, made_of = "translation", ("source", "target")
+    kind = "translation"
+    made_of: ClassVar[Sequence[str]] = ("source", "target")
     languages: tuple[str, ...] = ()
     source_language: str | None = None
     target_language: str | None = None

@@ -8,7 +8,7 @@ SentencePiece model comes last; to it every text is text.
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.tokenizers.files import TokenizerFiles
@@ -33,6 +33,7 @@ class HuggingFaceTokenizer(PiecesTokenizer):
     """
 
     kind, reads, needs = "huggingface", ("folder",), ("folder",)
+    made_of = ("files", "vocab_size", "eos_id", "start_ids")
 
     def __init__(
         self,
@@ -93,15 +94,6 @@ class HuggingFaceTokenizer(PiecesTokenizer):
         """The token of a role, such as "pad_token"; None where the files name none."""
         token = self.files.token(role)
         return None if token is None else self.vocabulary.ids.get(token)
-
-    def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Sizes, special ids and the files as they were."""
-        sizes = {"vocab_size": self.vocab_size, "eos_id": self.eos_id, "start_ids": list(self.start_ids)}
-        return {**sizes, "model_type": self.files.model.get("model_type")}, self.files.contents
-
-    @classmethod
-    def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        return cls(TokenizerFiles.of_run(files, fields.pop("model_type")), **fields)
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
         """Write the files as they came."""
