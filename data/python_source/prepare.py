@@ -28,7 +28,12 @@ def is_val(path: Path) -> bool:
 
 
 def texts(library: Path, paths: list[Path]) -> Iterator[str]:
-    """The text of the files, without those that are empty or not in the encoding they declare."""
+    """The text of the files, without those that are empty or not in the encoding they declare.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    kept = 0
     for path in paths:
         try:
             with tokenize.open(library / path) as file:
@@ -36,7 +41,10 @@ def texts(library: Path, paths: list[Path]) -> Iterator[str]:
         except (SyntaxError, UnicodeDecodeError):
             continue
         if text.strip():
+            kept += 1
             yield text
+    if not kept:
+        raise UserError(f"{library}: no text in {len(paths)} of its Python files; name another folder with --from DIR")
 
 
 def prepare(from_: Path | None = None, out: Path = Path(__file__).parent) -> None:
