@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from tests.flat import beam_search
+from tests.models.helpers import GPT_VARIANTS, small_gpt
 from transformer_zoo import UserError
 from transformer_zoo.config import BeamSearch, EncoderDecoderConfig
 from transformer_zoo.inference import Hypothesis
 from transformer_zoo.inference.modes import LOOK_EVERY
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
 
 PAD, UNK, BOS, EOS = range(4)
 
@@ -381,3 +382,48 @@ def test_the_gpu_finds_what_the_cpu_finds() -> None:
     found = beam_search(model.cuda(), ids.cuda(), mask.cuda(), beam=4, n_best=4)
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
+
+
+@pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
+@pytest.mark.parametrize(("beam", "n_best"), [(1, 1), (4, 3)])
+def test_a_decoder_only_model_is_searched_as_slowly_by_hand(changes: dict[str, Any], beam: int, n_best: int) -> None:
+    """Prompts of different length, whatever the positions, the windows and the n-grams."""
+    torch.manual_seed(3)
+    model = small_gpt(eos_id=3, stop_ids=(5, 6), **changes)
+    prompts, limit = [[7, 8, 9, 10, 11, 12], [13], [14, 15, 14]], 6
+    options = {"beam": beam, "n_best": n_best, "max_extra": 99, "max_length": limit}
+    found = beam_search(model, prompts, **options)
+    for prompt, hypotheses in zip(prompts, found, strict=True):
+        assert_same(hypotheses, slow_search(model, prompt, beam, limit, n_best))
+        [alone] = beam_search(model, [prompt], **options)
+        assert_same(alone, hypotheses)
+
+
+@torch.no_grad()
+def slow_search(model: DecoderOnly, prompt: list[int], beam: int, limit: int, n_best: int) -> list[Hypothesis]:
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: list[Hypothesis] = []
+    for length in range(1, limit + 1):
+        candidates = []
+        for log_prob, tokens in live:
+            log_probs = model(torch.tensor([[*prompt, *tokens]]))[0, -1].log_softmax(-1)
+            candidates += [(log_prob + more, [*tokens, token]) for token, more in enumerate(log_probs.tolist())]
+        candidates.sort(reverse=True)
+        divisor = length_penalty_at(length, 0.6)
+        for log_prob, tokens in candidates[:beam]:
+            ended = tokens[-1] in (3, 5, 6)
+            if ended or length == limit:
+                kept = tokens[:-1] if ended else tokens
+                finished.append(Hypothesis(kept, log_prob, log_prob / divisor, ended))
+                if beam == 1:
+                    return finished
+        live = [c for c in candidates if c[1][-1] not in (3, 5, 6)][:beam]
+    return sorted(finished, key=lambda h: -h.score)[:n_best]
+
+
+def test_a_prompt_and_its_answer_fit_into_the_context() -> None:
+    model = small_gpt(eos_id=3)
+    [[best]] = beam_search(model, [[7] * 15], beam=2, max_extra=9)
+    assert len(best.tokens) <= model.config.max_seq_len + 1 - 15
+    with pytest.raises(UserError, match="prompt 2: 18 tokens are more than the model takes"):
+        beam_search(model, [[1], [7] * 18], beam=2)

@@ -1,6 +1,7 @@
 """Every door that takes a mask or ids takes what is right, and says what is right where it is not."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -263,7 +264,7 @@ NOT_IDS = [
 TAKE_IDS = [
     name
     for name in OF_IDS
-    if not any(word in name for word in ("documents", "positions", "Positions", "generate", "selected"))
+    if not any(word in name for word in ("documents", "positions", "Positions", "generate", "beam_search", "selected"))
 ]
 
 
@@ -284,7 +285,8 @@ def test_ids_of_a_batch_have_two_dimensions(shape: tuple[int, ...]) -> None:
             enter(wrong)
 
 
-@pytest.mark.parametrize("prompts", [small.float(), small.bool(), [[True]], [[1.0]], [1, 2], [["a"]]])
+@pytest.mark.parametrize("prompts", [small.float(), small.bool(), [[True]], [[1.0]], [1, 2], [["a"]], "text", None])
 def test_prompts_are_whole_numbers(prompts: Any) -> None:
-    with pytest.raises(tz.UserError, match="prompts are rows of token ids"):
-        tz.generate(gpt, prompts)
+    for write in (partial(tz.generate, gpt), partial(tz.beam_search, translator)):
+        with pytest.raises(tz.UserError, match="prompts are rows of token ids"):
+            write(prompts)

@@ -121,6 +121,11 @@ def window_mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
     return keys > queries[:, None] - window
 
 
+def newest(mask: Tensor, window: int) -> Tensor:
+    """Of what a mask (..., Tk) allows, the last `window` keys: a sliding window where the keys are no one text."""
+    return mask & (mask.flip(-1).cumsum(-1).flip(-1) <= window)
+
+
 def combine_masks(*masks: Tensor | None) -> Tensor | None:
     """What every given mask allows; None when none is given. Shapes broadcast.
 

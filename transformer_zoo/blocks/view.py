@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
-from transformer_zoo.blocks.masks import causal_mask, check_bias, check_mask, combine_masks, window_mask
+from transformer_zoo.blocks.masks import causal_mask, check_bias, check_mask, combine_masks, newest, window_mask
 from transformer_zoo.blocks.rotary import RotaryPositions, Rotation
 from transformer_zoo.kernels.attention import Blocks, blocks_are_wanted, causal_blocks, document_mask
 
@@ -74,7 +74,8 @@ class BaseAttention(nn.Module):
             start, positions: the places of x are start, start + 1, ..., or positions (B, Tq); None: from 0 on, or after
                 what is in the cache.
             documents: (B, Tq) integers: a token sees only those of its own one. Without cache.
-            cache: to which x will be appended. Without a mask it is causal.
+            cache: to which x will be appended. Without a mask it is causal; with one and without is_causal each token
+                goes on from a text of its own, whose tokens the mask shows in their order.
 
         Raises:
             ValueError: a mask that is not boolean, a bias that is, shapes that do not fit, or a memory with rotary, a
@@ -104,9 +105,12 @@ class BaseAttention(nn.Module):
             return View(rotation=rotation, blocks=causal_blocks(x, documents, window))
         if documents is not None:
             mask = combine_masks(mask, document_mask(documents))  # (B, 1, Tq, Tq)
+        goes_on_alone = cache is not None and mask is not None and not is_causal  # each token from a text of its own
         if cache is not None and (is_causal or mask is None):  # slots that are not written yet are never seen
             mask, is_causal = combine_masks(mask, cache.causal_mask(n)), False
-        if window is not None:
+        if window is not None and goes_on_alone and mask is not None:
+            mask = newest(mask, window)
+        elif window is not None:
             keys = torch.arange(n_keys, device=x.device)
             mask = combine_masks(mask, window_mask(keys if cache is None else cache.slots(n), keys, window))
         if is_causal and (mask is not None or n != n_keys):

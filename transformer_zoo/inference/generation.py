@@ -159,7 +159,8 @@ class _Writing:
         self.limits = [len(row) + limit for row, limit in zip(rows, limits, strict=True)]
         self.batch = list(range(len(rows)))  # the rows that are read
         self.going = set(self.batch)  # those of them that have not ended
-        self.guesser = Guesser(lookup, None if engine.draft_model is None else self._draft)
+        draft = None if engine.draft_model is None else self._draft
+        self.guesser = Guesser(lookup, draft) if draft is not None or lookup.longest else None
 
     @torch.inference_mode()
     def tokens(self) -> Iterator[NewToken]:
@@ -181,7 +182,9 @@ class _Writing:
         """The next tokens of the rows that are read, B at a time: as many as are chosen before anybody has to look."""
         engine, choose = self.engine, self.chooser.choose
         rows = [self.rows[i] for i in self.batch]
-        guess = self.guesser.guess(rows[0], engine.room) if len(rows) == 1 else []
+        guess = []
+        if self.guesser is not None and len(rows) == 1:
+            guess = self.guesser.guess(rows[0], engine.room)
         missing = max(self.limits[i] - len(self.rows[i]) for i in self.going)
         exact = None if engine.scorer is None else engine.exact_logits
         with evaluating(engine.model, engine.dtype):
@@ -191,10 +194,10 @@ class _Writing:
                 logits = engine.go_on(chosen[-1].clamp_min(0))  # (B, 1, V)
                 chosen.append(choose(logits[:, 0], exact))
         yield from look(chosen)
-        if guess:
-            yield from self._guessed(guess, logits)
+        if self.guesser is not None and guess:
+            yield from self._guessed(self.guesser, guess, logits)
 
-    def _guessed(self, guess: list[int], logits: Tensor) -> Iterator[list[int]]:
+    def _guessed(self, guesser: Guesser, guess: list[int], logits: Tensor) -> Iterator[list[int]]:
         """What follows the token that was chosen first, as far as the guess is right: logits (1, 1 + G, V)."""
         [row] = self.batch
         right, length = 0, len(self.rows[row]) - 1
@@ -205,7 +208,7 @@ class _Writing:
                 yield from look([self.chooser.choose(logits[:, right], exact)])
         finally:  # the text may end within the guess
             self.engine.drop(len(guess) - right)
-            self.guesser.learn(self.rows[row][length:])
+            guesser.learn(self.rows[row][length:])
 
     def _append(self, row: int, token: int) -> NewToken:
         if token == NOT_FINITE:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks import (
@@ -147,7 +148,8 @@ class DecoderOnly(nn.Module):
     ) -> Tensor:
         """(B, T) -> (B, T, D): of what ends at each token."""
         if before is not None:  # each goes on from a text of its own
-            previous = before[:, :, 1 - embedding.n :].flatten(0, 1)  # (B T, n - 1)
+            size = embedding.n - 1
+            previous = F.pad(before, (size, 0), value=-1)[:, :, -size:].flatten(0, 1)  # (B T, n - 1)
             each: Tensor = embedding(ids.reshape(-1, 1), previous)
             return each.view(*ids.shape, -1)
         if mask is not None:
