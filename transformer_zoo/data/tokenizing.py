@@ -93,26 +93,28 @@ def write_tokens(
         "dtype": dtype,
         "stamp": stamp,
     }
-
-    def write(part: Path) -> None:
-        bar = tqdm(desc=f"tokenizing {split}", total=total, unit="B", unit_scale=True, disable=None, leave=False)
-        counts = dict.fromkeys(("n_tokens", "n_bytes", "n_documents"), 0)
-        with bar, part.open("rb+") as file:
-            file.write(b" " * HEADER_BYTES)
-            for group in _encoded(documents, tokenizer, DTYPES[dtype], workers or os.cpu_count() or 1):
-                file.write(group.tokens.tobytes())
-                for name, count in zip(counts, (len(group.tokens), group.n_bytes, group.n_documents), strict=True):
-                    counts[name] += count
-                bar.update(group.n_bytes)
-            if not (counts["n_tokens"] and counts["n_bytes"]):
-                raise UserError(f"{split}: there is no text to tokenize")
-            header = json.dumps({**about, **counts}).encode()
-            assert len(header) < HEADER_BYTES
-            file.seek(0)
-            file.write(header.ljust(HEADER_BYTES - 1) + b"\n")
-
-    write_sealed(path, write)
+    groups = _encoded(documents, tokenizer, DTYPES[dtype], workers or os.cpu_count() or 1)
+    write_sealed(path, lambda part: _write(part, groups, split, about, total))
     return TokenFile(folder, split, tokenizer)
+
+
+def _write(part: Path, groups: Iterable["_Encoded"], split: str, about: dict[str, Any], total: int | None) -> None:
+    """The tokens of all groups, behind a header that says what they are, and how many."""
+    counts = dict.fromkeys(("n_tokens", "n_bytes", "n_documents"), 0)
+    bar = tqdm(desc=f"tokenizing {split}", total=total, unit="B", unit_scale=True, disable=None, leave=False)
+    with bar, part.open("rb+") as file:
+        file.write(b" " * HEADER_BYTES)
+        for group in groups:
+            file.write(group.tokens.tobytes())
+            for name, count in zip(counts, (len(group.tokens), group.n_bytes, group.n_documents), strict=True):
+                counts[name] += count
+            bar.update(group.n_bytes)
+        if not (counts["n_tokens"] and counts["n_bytes"]):
+            raise UserError(f"{split}: there is no text to tokenize")
+        header = json.dumps({**about, **counts}).encode()
+        assert len(header) < HEADER_BYTES
+        file.seek(0)
+        file.write(header.ljust(HEADER_BYTES - 1) + b"\n")
 
 
 def _check_ours(path: Path) -> None:
