@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from transformer_zoo.cli import evaluate, main
+from transformer_zoo.cli.search import SearchOptions
 from transformer_zoo.evaluation import METRICS, compare, corpus_score
 from transformer_zoo.runs.folder import mark_finished
 from transformer_zoo.runs.recipe import save_recipe
@@ -66,7 +67,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> Callable[..., Report]:
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
     """Exit status and the one line of `evaluate WORDS`, which must not translate anything."""
-    monkeypatch.setattr(evaluate, "translate", lambda *_, **__: pytest.fail("it translates"))
+    monkeypatch.setattr(SearchOptions, "translator", lambda *_, **__: pytest.fail("it translates"))
 
     def ended(*words: object) -> tuple[int, str]:
         try:

@@ -111,7 +111,7 @@ def report_on(
     systems: Sequence[Path],
     results: Sequence[list[Evaluated]],
     references: Mapping[str, list[list[str]]],
-    how: Mapping[str, Any],
+    how: "ScoreOptions",
     *,
     compared: bool,
 ) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def evaluate_run(
     run: "Run",
     texts: Mapping[str, ParallelText],
     search: "SearchOptions",
-    scoring: Mapping[str, Any],
+    scoring: "ScoreOptions",
 ) -> list[Evaluated]:
     """Translate each text and score it."""
     find = search.translator(run)
@@ -147,7 +147,7 @@ def _evaluate(
     text: ParallelText,
     find: "Translator",
     search: "SearchOptions",
-    scoring: Mapping[str, Any],
+    scoring: "ScoreOptions",
 ) -> Evaluated:
     """Translate, score, and write RUN/evaluation/NAME.hyp with NAME.json beside it: settings and scores."""
     lines = (best.text for [best] in find(text.source, name=name))
@@ -156,15 +156,17 @@ def _evaluate(
     report = {**done.report, "search": {**search.settings(run), "dtype": search.dtype}}
     kept = make_folder(folder, "evaluation")
     write_text(kept / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
-    write_json(kept / f"{name}.json", {**report, **{k: v for k, v in scoring.items() if k != "metrics"}})
+    write_json(kept / f"{name}.json", {**report, "tokenize": scoring.tokenizer, "lowercase": scoring.lowercase})
     return Evaluated(hypotheses, report)
 
 
 def evaluate_lines(
-    name: str, of: str, hypotheses: list[str], references: list[list[str]], scoring: Mapping[str, Any]
+    name: str, of: str, hypotheses: list[str], references: list[list[str]], scoring: "ScoreOptions"
 ) -> Evaluated:
     """Score the translations, by whatever system, of the split `name`; `of` says where its text came from."""
-    scores = [dataclasses.asdict(score) for score in corpus_score(hypotheses, references, **scoring)]
+    tokenize, lowercase = scoring.tokenizer, scoring.lowercase
+    found = corpus_score(hypotheses, references, scoring.metrics, tokenize=tokenize, lowercase=lowercase)
+    scores = [dataclasses.asdict(score) for score in found]
     return Evaluated(hypotheses, {"split": name, "text": of, "sentences": len(hypotheses), "scores": scores})
 
 
@@ -172,13 +174,20 @@ def compare_systems(
     first: Sequence[Evaluated],
     second: Sequence[Evaluated],
     references: Mapping[str, list[list[str]]],
-    scoring: Mapping[str, Any],
+    scoring: "ScoreOptions",
 ) -> list[dict[str, Any]]:
     """Paired bootstrap of two systems on every text."""
     return [
         {"split": name, **dataclasses.asdict(comparison)}
         for one, other, (name, lines) in zip(first, second, references.items(), strict=True)
-        for comparison in compare(one.hypotheses, other.hypotheses, lines, **scoring)
+        for comparison in compare(
+            one.hypotheses,
+            other.hypotheses,
+            lines,
+            scoring.metrics,
+            tokenize=scoring.tokenizer,
+            lowercase=scoring.lowercase,
+        )
     ]
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,8 +94,13 @@ class ScoreOptions:
     tokenize: str | None = None
     lowercase: bool = False
 
-    def settle(self, language: str | None, recipe: Mapping[str, Any], *, more: str = "") -> dict[str, Any]:
-        """The options of `corpus_score`, for translations into this language, by a run of this recipe.
+    @property
+    def tokenizer(self) -> str:
+        """sacreBLEU's tokenizer, where the language does not matter or has been asked for."""
+        return self.tokenize or "13a"
+
+    def settle(self, language: str | None, recipe: Mapping[str, Any], *, more: str = "") -> "ScoreOptions":
+        """With the tokenizer for translations into this language, by a run of this recipe, and each metric once.
 
         `more` says what else than --tokenize would name a tokenizer.
 
@@ -115,7 +120,7 @@ class ScoreOptions:
             warn(unfit)
         tokenize = tokenize or bleu_tokenizer(language)
         check_scoring(metrics, tokenize)
-        return {"metrics": metrics, "tokenize": tokenize, "lowercase": self.lowercase}
+        return replace(self, metrics=metrics, tokenize=tokenize)
 
 
 @dataclass(frozen=True, kw_only=True)
