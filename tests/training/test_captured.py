@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.having import having
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.data import Batch, TokenBatch
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
@@ -138,7 +139,7 @@ def gpt_task() -> Task:
 def test_a_gpt_recorded_is_the_same_gpt(optimizer: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     def train(name: str) -> None:
         config = toy_config(tmp_path / name, accumulate=2, max_updates=20)
-        config.optimizer.name = optimizer
+        config = having(config, "optimizer.name", optimizer)
         toy_run(tmp_path / name, gpt_task(), config)
 
     train("plain")
@@ -205,7 +206,8 @@ def test_a_translation_recorded_is_the_same_translation(
 
     def train(name: str, limit: int, *, bucket: bool = False) -> None:
         config = toy_config(tmp_path / name, accumulate=2, max_updates=limit)
-        config.compile, config.optimizer.eps = "always", 1e-6
+        config = having(config, "compile", "always")
+        config = having(config, "optimizer.eps", 1e-6)
         toy_run(tmp_path / name, translation_task(dropout, bucket=bucket), config)
 
     train("plain", 40)
@@ -278,7 +280,7 @@ def test_small_micro_batches_of_one_gpu_are_recorded(
         model.decoder.recompute = True
         assert not is_recorded()
         model.decoder.recompute = False
-    config.cuda_graphs = "never"
+    config = having(config, "cuda_graphs", "never")
     assert not is_recorded()
 
 
@@ -292,8 +294,11 @@ def test_a_recorded_run_on_a_gpu_is_the_same_run(
     for name, updates in (("never", [40]), ("auto", [40]), ("parts", [21, 40])):
         for limit in updates:
             config = toy_config(tmp_path / name, accumulate=2, max_updates=limit)
-            config.device, config.precision, config.compile = "cuda", "bfloat16", compile
-            config.optimizer.name, config.cuda_graphs = optimizer, "never" if name == "never" else "auto"
+            config = having(config, "device", "cuda")
+            config = having(config, "precision", "bfloat16")
+            config = having(config, "compile", compile)
+            config = having(config, "optimizer.name", optimizer)
+            config = having(config, "cuda_graphs", "never" if name == "never" else "auto")
             toy_run(tmp_path / name, task(), config)
     assert_same(tmp_path / "auto", tmp_path / "never")
     assert_same(tmp_path / "auto", tmp_path / "parts")

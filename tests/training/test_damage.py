@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.having import having
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.checkpoint import Checkpoints, Progress
 
@@ -29,7 +30,7 @@ def weights(run_dir: Path) -> dict[str, list[float]]:
 
 def run(run_dir: Path, final: Any = "average", **limits: Any) -> str:
     config = toy_config(run_dir, **limits)
-    config.checkpoint.final_weights = final
+    config = having(config, "checkpoint.final_weights", final)
     return toy_run(run_dir, config=config)
 
 

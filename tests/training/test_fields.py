@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.having import having
 from transformer_zoo.data import ParallelFiles, TextFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import KINDS, TokenizerSettings, TranslationTokenizerSettings
@@ -43,13 +44,6 @@ def numbers(section: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield prefix + field.name, kind
 
 
-def put(recipe: Any, name: str, value: Any) -> None:
-    *sections, last = name.split(".")
-    for section in sections:
-        recipe = getattr(recipe, section)
-    setattr(recipe, last, value)
-
-
 @pytest.mark.parametrize("make", [translation, gpt])
 def test_no_number_may_be_none_negative_or_without_end(make: Any, tmp_path: Path) -> None:
     make(tmp_path).validate()
@@ -61,7 +55,7 @@ def test_no_number_may_be_none_negative_or_without_end(make: Any, tmp_path: Path
             wrong if name != "optimizer.betas" else [(math.nan, 0.9), (0.9, math.inf), (-0.1, 0.9), (0.9, 1.0)]
         ):
             recipe = make(tmp_path)
-            put(recipe, name, value)
+            recipe = having(recipe, name, value)
             last = name.rsplit(".")[-1]
             with pytest.raises(UserError, match=rf"{last}\b") as refused:
                 recipe.validate()
@@ -89,8 +83,8 @@ def test_no_number_may_be_none_negative_or_without_end(make: Any, tmp_path: Path
 def test_what_would_fail_in_the_end_is_refused_in_the_beginning(name: str, value: Any, tmp_path: Path) -> None:
     recipe = translation(tmp_path)
     if name == "schedule.final_ratio":
-        recipe.schedule.name = "linear"
-    put(recipe, name, value)
+        recipe = having(recipe, "schedule.name", "linear")
+    recipe = having(recipe, name, value)
     with pytest.raises(UserError, match=f"^{name} is {value}, expected"):
         recipe.validate()
 
@@ -130,7 +124,7 @@ def test_every_field_of_optimizer_and_schedule_changes_the_weights_or_is_refused
             if field.name == "name":
                 continue
             changed = run()
-            put(changed, f"{section}.{field.name}", OTHER[field.name])
+            changed = having(changed, f"{section}.{field.name}", OTHER[field.name])
             try:
                 changed.validate()
             except UserError as error:
@@ -158,10 +152,10 @@ def test_fields_of_another_kind_of_tokenizer_are_refused(kind: Any, tmp_path: Pa
     assert others.keys() == {f.name for f in dataclasses.fields(TokenizerSettings)} - {"kind"}
     for name, value in others.items():
         recipe = gpt(tmp_path)
-        recipe.tokenizer.kind = kind
+        recipe = having(recipe, "tokenizer.kind", kind)
         if kind == "sentencepiece":
-            recipe.tokenizer.vocab_size = 270
-        put(recipe, f"tokenizer.{name}", value)
+            recipe = having(recipe, "tokenizer.vocab_size", 270)
+        recipe = having(recipe, f"tokenizer.{name}", value)
         if name in has:
             recipe.validate()
         else:
@@ -236,7 +230,7 @@ def test_a_field_that_neither_side_of_a_translation_reads_is_refused(kind: Any, 
 def test_other_fields_without_effect_are_refused(make: Any, fields: dict[str, Any], named: str, tmp_path: Path) -> None:
     recipe = make(tmp_path)
     for name, value in fields.items():
-        put(recipe, name, value)
+        recipe = having(recipe, name, value)
     with pytest.raises(UserError, match=f"{named} is .*has no effect.*leave it out"):
         recipe.validate()
 
@@ -244,5 +238,5 @@ def test_other_fields_without_effect_are_refused(make: Any, fields: dict[str, An
 def test_a_length_penalty_has_an_effect_where_validation_has_a_beam(tmp_path: Path) -> None:
     recipe = translation(tmp_path)
     for name, value in {"test.beam": 1, "validation.beam": 3, "test.length_penalty": 1.0}.items():
-        put(recipe, name, value)
+        recipe = having(recipe, name, value)
     recipe.validate()

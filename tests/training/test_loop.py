@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.having import having
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import ScheduleConfig
 from transformer_zoo.training.distributed import World
@@ -74,7 +75,7 @@ def test_the_schedule_steps_once_an_update_from_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("limits", [{"max_epochs": 3}, {"max_epochs": 3, "max_updates": 99}, {"max_updates": 18}])
 def test_a_schedule_that_decays_ends_where_training_does(tmp_path: Path, limits: dict[str, int]) -> None:
     config = toy_config(tmp_path, log_every=1, **limits)
-    config.schedule = ScheduleConfig(name="linear", warmup=2)
+    config = having(config, "schedule", ScheduleConfig(name="linear", warmup=2))
     toy_run(tmp_path, config=config)
     rates = [record["lr"] for record in records(tmp_path, "train")]
     assert len(rates) == 18  # an epoch has 6 updates
@@ -135,9 +136,9 @@ def run_with_losses(tmp_path: Path, losses: list[float], final: Any, **fields: A
     """A run whose validations give `losses`; what it ended by and its config."""
     values = iter(losses)
     config = toy_config(tmp_path)
-    config.checkpoint.final_weights = final
+    config = having(config, "checkpoint.final_weights", final)
     for name, value in fields.items():
-        setattr(config.validation, name, value)
+        config = having(config, f"validation.{name}", value)
     task = toy_task(validate=lambda: {"loss": (value := next(values)), "bleu": -value})
     return toy_run(tmp_path, task, config), config
 
@@ -163,7 +164,7 @@ def test_final_weights_are_the_mean_of_the_last_checkpoints_or_the_last(tmp_path
     for name, value in weights(tmp_path / "average").items():
         torch.testing.assert_close(value, sum(part[name] for part in parts) / 3)
     config = toy_config(tmp_path / "last")
-    config.checkpoint.final_weights = "last"
+    config = having(config, "checkpoint.final_weights", "last")
     toy_run(tmp_path / "last", config=config)
     assert same(weights(tmp_path / "last"), parts[-1])
 
@@ -190,7 +191,7 @@ def test_the_other_limits_stop_too(tmp_path: Path) -> None:
 def test_smoothing_dropout_and_batch_order_follow_the_seed(tmp_path: Path) -> None:
     for folder, seed in (("one", 1), ("again", 1), ("two", 2)):
         config = toy_config(tmp_path / folder)
-        config.seed = seed
+        config = having(config, "seed", seed)
         toy_run(tmp_path / folder, config=config)
     assert same(weights(tmp_path / "one"), weights(tmp_path / "again"))
     assert not same(weights(tmp_path / "one"), weights(tmp_path / "two"))
@@ -198,7 +199,7 @@ def test_smoothing_dropout_and_batch_order_follow_the_seed(tmp_path: Path) -> No
 
 def test_a_best_that_is_not_measured_is_named(tmp_path: Path) -> None:
     config = toy_config(tmp_path)
-    config.validation.best_by = "bleu"
+    config = having(config, "validation.best_by", "bleu")
     with pytest.raises(UserError, match="bleu was not measured"):
         Trainer(toy_task(), config, world=World()).fit()
 
@@ -241,10 +242,10 @@ def test_a_run_does_not_go_on_with_another_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("final", "name"), [("average", "step_000008"), ("best", "best_000006")])
 def test_weights_that_are_gone_are_missed_before_training_goes_on(tmp_path: Path, final: Any, name: str) -> None:
     config = toy_config(tmp_path, max_updates=12)
-    config.checkpoint.final_weights = final
+    config = having(config, "checkpoint.final_weights", final)
     toy_run(tmp_path, toy_task(validate=lambda: {"loss": 1.0}), config)
     (tmp_path / "checkpoints" / f"{name}.safetensors").unlink()
-    config.training.max_updates = 20
+    config = having(config, "training.max_updates", 20)
     with pytest.raises(UserError, match=rf"{name}\.safetensors is gone: put it back, or remove"):
         toy_run(tmp_path, toy_task(), config)
 
@@ -264,7 +265,8 @@ def test_a_rate_that_has_come_down_ends_with_the_last_weights_and_any_other_with
 ) -> None:
     for name, given in (("by_default", None), ("given", which)):
         config = toy_config(tmp_path / name)
-        config.schedule, config.checkpoint.final_weights = ScheduleConfig(warmup=5, **schedule), given
+        config = having(config, "schedule", ScheduleConfig(warmup=5, **schedule))
+        config = having(config, "checkpoint.final_weights", given)
         toy_run(tmp_path / name, config=config)
     assert same(weights(tmp_path / "by_default"), weights(tmp_path / "given"))
 
@@ -272,8 +274,9 @@ def test_a_rate_that_has_come_down_ends_with_the_last_weights_and_any_other_with
 def test_early_stopping_before_the_rate_has_come_down_ends_with_the_average(tmp_path: Path) -> None:
     for name, given in (("by_default", None), ("given", "average")):
         config = toy_config(tmp_path / name, max_updates=100)
-        config.schedule = ScheduleConfig(name="linear", warmup=5)
-        config.validation.patience, config.checkpoint.final_weights = 2, given  # type: ignore[assignment]
+        config = having(config, "schedule", ScheduleConfig(name="linear", warmup=5))
+        config = having(config, "validation.patience", 2)
+        config = having(config, "checkpoint.final_weights", given)
         assert toy_run(tmp_path / name, toy_task(validate=lambda: {"loss": 1.0}), config) == "patience"
     assert same(weights(tmp_path / "by_default"), weights(tmp_path / "given"))
 
@@ -321,7 +324,7 @@ def test_after_a_divergence_the_folder_goes_on_as_the_message_says(
         assert f"update {max(kept, (update - 1) // 4 * 4)} is kept in" in said
         assert said.endswith("--allow_change true")
     config = toy_config(tmp_path, ema_decay=ema_decay)
-    config.optimizer.lr = float(lower[1])
+    config = having(config, "optimizer.lr", float(lower[1]))
     assert toy_run(tmp_path, config=config) == "max_updates"
     rates = [record["lr"] for record in records(tmp_path, "train") if record["step"] > update]
     assert max(rates, default=0) <= config.optimizer.lr < 0.05 / 2
@@ -345,7 +348,7 @@ def spoiling_optimizer(trainer: Trainer, update: int) -> None:
 @pytest.mark.parametrize("final", ["last", "best", "average"])
 def test_weights_that_the_last_update_spoiled_are_not_written(tmp_path: Path, update: int, final: Any) -> None:
     config = toy_config(tmp_path)
-    config.checkpoint.final_weights = final
+    config = having(config, "checkpoint.final_weights", final)
     trainer = Trainer(toy_task(), config)
     spoiling_optimizer(trainer, update)
     with pytest.raises(UserError, match=f"update {update}: weights are not finite"):
@@ -366,7 +369,7 @@ def test_a_loss_that_explodes_is_warned_of_once(tmp_path: Path, capsys: pytest.C
     config = toy_config(tmp_path, max_updates=60, log_every=1, max_grad_norm=0)
     toy_run(tmp_path / "well", config=toy_config(tmp_path / "well", max_updates=60, log_every=1))
     assert "warning" not in capsys.readouterr().out
-    config.optimizer.lr = 20.0
+    config = having(config, "optimizer.lr", 20.0)
     toy_run(tmp_path, config=config)
     said = capsys.readouterr().out
     assert re.search(r"warning: update \d+: the loss has risen from 2\.\d+ to \d+.*lower optimizer\.lr", said)
@@ -384,7 +387,7 @@ def test_by_the_clock_a_run_in_parts_rises_once_and_ends_at_nothing(tmp_path: Pa
 
     def part(stop_after: int | None) -> str:
         config = toy_config(tmp_path, max_updates=10**6, max_minutes=0.05, log_every=1)
-        config.schedule = ScheduleConfig(name="linear")
+        config = having(config, "schedule", ScheduleConfig(name="linear"))
         task = toy_task()
         load, count = task.load, iter(range(1, 10**6))
 

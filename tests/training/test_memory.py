@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.having import having
 from transformer_zoo.config import n_parameters
 from transformer_zoo.data import Batch, TokenBatch
 from transformer_zoo.errors import UserError
@@ -33,8 +34,8 @@ def test_the_least_that_fits_is_taken_and_a_byte_less_is_refused(
     section: str, field: str, value: Any, copies: int, preset: str, vocabulary: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, config = RunConfig(run_dir="x"), get_config(preset)
-    setattr(getattr(run, section), field, value)
-    run.training.batch_tokens = 100
+    run = having(run, f"{section}.{field}", value)
+    run = having(run, "training.batch_tokens", 100)
     needed = 4 * (copies * n_parameters(config) + 100 * vocabulary)
     monkeypatch.setattr(memory, "free_memory", lambda device: float(needed))
     check_training(config, run, CPU)

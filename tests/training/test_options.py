@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
+from tests.having import having
 from transformer_zoo.checksums import UncheckedWarning
 from transformer_zoo.commandline import parse_recipe
 from transformer_zoo.config import CHOICES, DecoderConfig, EncoderDecoderConfig
@@ -153,14 +154,15 @@ def translation_recipe() -> Any:
 def test_values_out_of_range_are_named(section: str, field: str, value: object) -> None:
     config = translation_recipe()
     config.validate()
-    setattr(getattr(config, section), field, value)
+    config = having(config, f"{section}.{field}", value)
     with pytest.raises(UserError, match=f"{section}.{field}"):
         config.validate()
 
 
 def test_fields_that_do_not_go_together_are_refused() -> None:
     config: RunConfig = translation_recipe()
-    config.validation.best_by, config.validation.bleu_sentences = "bleu", 0
+    config = having(config, "validation.best_by", "bleu")
+    config = having(config, "validation.bleu_sentences", 0)
     with pytest.raises(UserError, match="nothing to choose by"):
         config.validate()
     for shared in ("all", "inputs"):
@@ -173,7 +175,9 @@ def test_fields_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(UserError, match="run_dir is empty"):
         RunConfig(run_dir="").validate()
     config = RunConfig(run_dir="x")
-    config.schedule.name, config.schedule.decay, config.training.max_updates = "wsd", 11, 10
+    config = having(config, "schedule.name", "wsd")
+    config = having(config, "schedule.decay", 11)
+    config = having(config, "training.max_updates", 10)
     with pytest.raises(UserError, match=r"schedule\.decay is 11, more than training\.max_updates, 10"):
         config.validate()
 

@@ -9,7 +9,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.training.fields import check_effects, check_ranges, defaults_of, flatten
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """Adam, AdamW or Muon.
 
@@ -38,7 +38,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
     """Learning rate as a function of the update number, which starts at 1.
 
@@ -61,7 +61,7 @@ class ScheduleConfig:
     final_ratio: float | None = None
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """What one update is made of, and when training stops. The first limit that is reached stops it.
 
@@ -97,7 +97,7 @@ class TrainingConfig:
         return max(1, round(self.update_tokens / (self.batch_tokens * world_size)))
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
     """When and how a run is validated, and which checkpoint counts as the best.
 
@@ -114,7 +114,7 @@ class ValidationConfig:
     samples: int = 3
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     """What is written while training, and which weights the run ends with.
 
@@ -131,7 +131,7 @@ class CheckpointConfig:
     final_weights: Literal["average", "best", "last"] | None = None
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every recipe has.
 
@@ -172,7 +172,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.run_dir.startswith("~"):
-            self.run_dir = str(Path(self.run_dir).expanduser())
+            object.__setattr__(self, "run_dir", str(Path(self.run_dir).expanduser()))
 
     def validate(self) -> None:
         """Checks the ranges of all fields and how they fit together.

@@ -29,7 +29,7 @@ Say = Callable[..., None]
 ROOM_FOR_SPECIAL = 64  # of a preset whose vocabulary is not known yet
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TextConfig:
     """The text.
 
@@ -55,7 +55,7 @@ class TextConfig:
         return {"data.train": self.train.stamp(), "data.validation": self.validation.stamp()}
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GptTraining(TrainingConfig):
     """What one update is made of, and when training stops. The first limit that is reached stops it.
 
@@ -67,7 +67,7 @@ class GptTraining(TrainingConfig):
     recompute: bool = False
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GptValidation(ValidationConfig):
     """When a run is validated, over the whole validation text, and which checkpoint counts as the best.
 
@@ -94,7 +94,7 @@ else:
     ModelOverrides = overrides_of(DecoderConfig, preset="gpt2", skip=("vocab_size", "pad_id", "bos_id", "eos_id"))
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GptRecipe(RunConfig):
     """A run of a language model, from raw text to bits per byte.
 

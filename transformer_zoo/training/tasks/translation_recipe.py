@@ -19,7 +19,7 @@ from transformer_zoo.words import unfit
 LEAST_PIECES = 5  # the four special ones, and one to write with
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The text.
 
@@ -42,7 +42,7 @@ class DataConfig:
     cleaning: Cleaning = field(default_factory=Cleaning)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TranslationTraining(TrainingConfig):
     """What one update is made of, and when training stops. The first limit that is reached stops it.
 
@@ -53,7 +53,7 @@ class TranslationTraining(TrainingConfig):
     label_smoothing: float = 0.1
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TranslationValidation(ValidationConfig):
     """When and how a run is validated, and which checkpoint counts as the best.
 
@@ -68,7 +68,7 @@ class TranslationValidation(ValidationConfig):
     beam: int = 1
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TestConfig:
     """How the finished run translates the tests, and how they are scored.
 
@@ -120,7 +120,7 @@ else:
     ModelOverrides = overrides_of(EncoderDecoderConfig, preset="transformer-base", skip=decided)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TranslationRecipe(RunConfig):
     """A translation run, from raw text to BLEU.
 
