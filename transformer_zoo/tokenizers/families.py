@@ -82,7 +82,7 @@ class MarianPieces(SentencePieces):
     marks = re.compile(r"\A(>>.*?<<)", re.DOTALL)
     codes: Sequence[str] = ()
 
-    def code_of(self, text: str) -> str:
+    def tag_of(self, text: str) -> str:
         match = self.marks.match(text)
         return match[0] if match else ""
 

@@ -49,7 +49,7 @@ class ImportedSide(HuggingFaceTokenizer):
 
     def tag_of(self, text: str) -> str:
         """The code that a line for a Marian may bring along, which then counts, whatever is chosen; "" for none."""
-        return self.vocabulary.code_of(text)
+        return self.vocabulary.tag_of(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens and tags give nothing."""

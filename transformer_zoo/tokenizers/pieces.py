@@ -41,7 +41,7 @@ class Pieces(ABC):
             UserError: the decoder is none that gives each token its own bytes.
         """
 
-    def code_of(self, text: str) -> str:
+    def tag_of(self, text: str) -> str:
         """The code of a language that a text begins with; mostly ""."""
         return ""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
@@ -16,8 +16,6 @@ from transformer_zoo.tokenizers.settings import (
     N_SPECIAL,
     PAD_ID,
     UNK_ID,
-    USUAL,
-    TokenizerSettings,
     TranslationTokenizerSettings,
 )
 from transformer_zoo.tokenizers.tokenizer import PLAIN, UNKNOWN, SideLines, Tokenizer, check_unicode, utf8
@@ -43,11 +41,6 @@ class LineTokenizer(Tokenizer):
     @property
     def name(self) -> str:
         return f"lines of {self.inner.name}"
-
-    @classmethod
-    def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
-        """Around that of the settings."""
-        return cls(kind_of(settings.kind).make(texts, settings))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         try:
