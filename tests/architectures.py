@@ -1,6 +1,6 @@
 """What the zoo's models are, each once, and batches for them: for tests of what all of them do."""
 
-import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,27 +15,31 @@ Config = EncoderDecoderConfig | DecoderConfig
 DROPOUT = dict.fromkeys(PROBABILITIES, 0.1)
 
 
+def shape_of(value: Any) -> Iterator[Any]:
+    """What is not a number of a configuration."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from shape_of(inner)
+    else:
+        yield value if isinstance(value, str | bool) else value is None
+
+
 def architectures() -> dict[str, Config]:
     """What the presets are but for numbers, each once, in few layers; and what models can be beside that."""
     found: dict[str, Config] = {}
     seen = set()
     for name in tz.list_models():
         config = tz.get_config(name)
-        layers = [field for field in ("n_layers", "n_encoder_layers", "n_decoder_layers") if hasattr(config, field)]
-        n_layers = 1 if config.windowed_layers is None else 2
-        changes: dict[str, Any] = {**DROPOUT, **dict.fromkeys(layers, n_layers)}
-        if config.windowed_layers is not None:
-            changes["windowed_layers"] = tuple(i for i in config.windowed_layers if i < n_layers)
-        fields = config.to_dict()
-        kind = tuple(value if isinstance(value, str | bool) else value is None for value in fields.values())
+        n_layers = max(len(stack.layer) if isinstance(stack.layer, tuple) else 1 for _, stack in config.stacks())
+        kind = tuple(shape_of(config.to_dict()))
         if kind not in seen:
             seen.add(kind)
-            found[name] = dataclasses.replace(config, **changes)
+            found[name] = config.changed(**DROPOUT, n_layers=n_layers)
     for name, given in VARIANTS.items():
         tiny = {"vocab_size": 19, "d_model": 12, "n_heads": 2, "d_ff": 20, "n_encoder_layers": 2, "n_decoder_layers": 2}
-        found[f"translation, {name}"] = EncoderDecoderConfig(**tiny | DROPOUT | given)
+        found[f"translation, {name}"] = EncoderDecoderConfig.of(**tiny | DROPOUT | given)
     for name, given in GPT_VARIANTS.items():
-        found[f"gpt, {name}"] = DecoderConfig(**GPT | DROPOUT | given)
+        found[f"gpt, {name}"] = DecoderConfig.of(**GPT | DROPOUT | given)
     return found
 
 

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from transformer_zoo.config import EncoderDecoderConfig, check_field_names
+from transformer_zoo.config import (
+    EncoderDecoderConfig,
+    FeedForwardSpec,
+    SinusoidalSpec,
+)
 from transformer_zoo.errors import UserError
 
 SMALL: dict[str, Any] = {"vocab_size": 50, "d_model": 16, "n_heads": 4}
@@ -16,10 +20,11 @@ SMALL: dict[str, Any] = {"vocab_size": 50, "d_model": 16, "n_heads": 4}
 
 def test_the_defaults_are_the_papers_base_model() -> None:
     config = EncoderDecoderConfig(vocab_size=37000)
-    assert (config.d_model, config.d_ff, config.n_heads, config.dropout) == (512, 2048, 8, 0.1)
-    assert (config.n_encoder_layers, config.n_decoder_layers) == (6, 6)
-    assert (config.activation, config.norm_position, config.positions) == ("relu", "post", "sinusoidal")
-    assert (config.attention_dropout, config.activation_dropout) == (0, 0)
+    assert (config.d_model, config.dropout, config.encoder) == (512, 0.1, config.decoder)
+    layer = config.encoder.layers[0]
+    assert (layer.attention.n_heads, layer.ffn) == (8, FeedForwardSpec(d_ff=2048, activation="relu", dropout=0.0))
+    assert (config.encoder.n_layers, config.encoder.norm_position) == (6, "post")
+    assert config.encoder.positions == SinusoidalSpec(layout="interleaved")
     assert (config.share_embeddings, config.scale_embeddings, config.target_vocab_size) == ("all", True, None)
 
 
@@ -36,38 +41,39 @@ def test_the_defaults_are_the_papers_base_model() -> None:
             "dropout": 0,
             "norm": "rmsnorm",
             "norm_position": "pre",
-            "norm_eps": 1,
+            "norm.eps": 1,
+            "attention.qk_norm.eps": 0.1,
         },
         {"positions": "learned", "d_model": 15, "n_heads": 3, "gated": True, "activation": "gelu_tanh"},
     ],
 )
 def test_round_trip_through_json(changes: dict[str, Any]) -> None:
-    config = EncoderDecoderConfig(**SMALL | changes)
+    config = EncoderDecoderConfig.of(**SMALL | changes)
     again = EncoderDecoderConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config
     assert set(config.to_dict()) == {field.name for field in dataclasses.fields(config)}
+    assert type(again.encoder.positions) is type(config.encoder.positions)
 
 
 def test_it_cannot_be_changed_or_given_by_place() -> None:
-    config = EncoderDecoderConfig(**SMALL)
+    config = EncoderDecoderConfig.of(**SMALL)
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.d_model = 32  # type: ignore[misc]
     with pytest.raises(TypeError):
         EncoderDecoderConfig(50)  # type: ignore[misc]
-    assert hash(config) == hash(EncoderDecoderConfig(**SMALL))
+    assert hash(config) == hash(EncoderDecoderConfig.of(**SMALL))
 
 
 def test_unknown_fields_are_named() -> None:
     with pytest.raises(
         UserError, match=r"EncoderDecoderConfig has no field 'depth', 'n_embd'; its fields are vocab_size"
     ):
-        EncoderDecoderConfig.from_dict(SMALL | {"n_embd": 3, "depth": 1})
+        EncoderDecoderConfig.from_dict({"vocab_size": 5, "n_embd": 3, "depth": 1})
 
 
 def test_missing_fields_are_named() -> None:
     with pytest.raises(UserError, match="needs the field 'vocab_size'"):
         EncoderDecoderConfig.from_dict({"d_model": 16})
-    check_field_names(EncoderDecoderConfig, {"d_model": 16}, partial=True)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +92,15 @@ def test_missing_fields_are_named() -> None:
         ("dropout", True, "a number"),
         ("bias", 1, "true or false"),
         ("gated", None, "true or false"),
-        ("activation", None, "text"),
-        ("norm", ["layernorm"], "text"),
+        ("activation", None, "one of relu, .*"),
+        ("norm", ["layernorm"], "one of layernorm, rmsnorm"),
     ],
 )
 def test_a_wrong_type_is_refused(field: str, value: object, expected: str) -> None:
-    with pytest.raises(UserError, match=rf"EncoderDecoderConfig\.{field} is .*, expected {expected}$"):
-        EncoderDecoderConfig(**SMALL | {field: value})
+    with pytest.raises(
+        UserError, match=rf"Config\.{field} is .*, expected {expected}$|Spec\.\w+ is .*, expected {expected}$"
+    ):
+        EncoderDecoderConfig.of(**SMALL | {field: value})
 
 
 @pytest.mark.parametrize(
@@ -102,22 +110,22 @@ def test_a_wrong_type_is_refused(field: str, value: object, expected: str) -> No
         ({"d_model": -16}, "d_model is -16, expected at least 1"),
         ({"n_heads": 0}, "n_heads is 0, expected at least 1"),
         ({"n_kv_heads": 0}, "n_kv_heads is 0, expected at least 1"),
-        ({"n_decoder_layers": 0}, "n_decoder_layers is 0"),
+        ({"n_decoder_layers": 0}, "n_layers is 0"),
         ({"max_seq_len": 0}, "max_seq_len is 0"),
         ({"dropout": 1.0}, "dropout is 1.0, expected a probability"),
-        ({"attention_dropout": -0.1}, "attention_dropout is -0.1, expected a probability"),
-        ({"activation_dropout": float("nan")}, "activation_dropout is nan"),
-        ({"norm_eps": 0}, "norm_eps is 0, expected a number above 0"),
-        ({"norm_eps": -1e-5}, "norm_eps is -1e-05"),
-        ({"norm_eps": float("nan")}, "norm_eps is nan"),
+        ({"attention_dropout": -0.1}, "AttentionSpec.dropout is -0.1, expected a probability"),
+        ({"activation_dropout": float("nan")}, "FeedForwardSpec.dropout is nan"),
+        ({"norm.eps": 0}, "LayerNormSpec.eps is 0, expected a number above 0"),
+        ({"norm.eps": -1e-5}, "LayerNormSpec.eps is -1e-05"),
+        ({"norm.eps": float("nan")}, "LayerNormSpec.eps is nan"),
         ({"activation": "cos"}, "activation is 'cos', expected one of relu, relu_squared, gelu, gelu_tanh, quick_gelu"),
-        ({"norm": "batchnorm"}, "one of layernorm, rmsnorm"),
+        ({"norm": "batchnorm"}, "norm: kind is 'batchnorm', expected one of layernorm, rmsnorm"),
         ({"norm_position": "middle"}, "one of post, pre"),
-        ({"positions": "polar"}, "one of sinusoidal, learned, rotary, alibi, relative, none"),
-        ({"positions": "rotary", "rotary_dim": 3}, "rotary_dim 3 must be even"),
-        ({"positions": "relative", "relative_buckets": 3}, "relative_buckets 3 must be at least 4"),
-        ({"positions": "relative", "relative_max_distance": 8}, "relative_max_distance 8 more than 8"),
-        ({"sinusoid_layout": "thirds"}, "one of interleaved, halves"),
+        ({"positions": "polar"}, "positions: kind is 'polar', expected one of learned, sinusoidal, rotary"),
+        ({"positions": "rotary", "positions.dim": 3}, "positions.dim 3 must be even"),
+        ({"positions": "relative", "positions.buckets": 3}, "positions.buckets 3 must be at least 4"),
+        ({"positions": "relative", "positions.max_distance": 8}, "positions.max_distance 8 more than 8"),
+        ({"positions.layout": "thirds"}, "one of interleaved, halves"),
         ({"share_embeddings": "encoder"}, "one of all, inputs, decoder, none"),
         ({"d_model": 18}, "d_model 18 is not a multiple of n_heads 4"),
         ({"n_kv_heads": 3}, "n_heads 4 is not a multiple of n_kv_heads 3"),
@@ -133,7 +141,7 @@ def test_a_wrong_type_is_refused(field: str, value: object, expected: str) -> No
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
-        EncoderDecoderConfig(**SMALL | changes)
+        EncoderDecoderConfig.of(**SMALL | changes)
     assert "\n" not in str(refused.value)
 
 
@@ -143,9 +151,9 @@ def test_what_may_be_shared(share: str, target_vocab_size: int | None) -> None:
     fields = SMALL | {"share_embeddings": share, "target_vocab_size": target_vocab_size}
     if share == "all" and target_vocab_size == 70:
         with pytest.raises(UserError, match=r"'all' needs one vocabulary.*set share_embeddings to 'decoder' or 'none'"):
-            EncoderDecoderConfig(**fields)
+            EncoderDecoderConfig.of(**fields)
     else:
-        assert EncoderDecoderConfig(**fields).share_embeddings == share
+        assert EncoderDecoderConfig.of(**fields).share_embeddings == share
 
 
 def test_it_needs_no_torch() -> None:

@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -152,7 +153,8 @@ def check_only(command: str, folder: Path) -> None:
 
 
 def run_page(text: str, name: str, folder: Path, makefile: str) -> None:
-    names: dict[str, object] = {"__name__": "__docs__"}
+    module = sys.modules["__docs__"] = ModuleType("__docs__")  # which a spec on a page names
+    names = vars(module)
     for fence in fences(text):
         where = f"{name}:{fence.line}"
         match fence.language, fence.mark:

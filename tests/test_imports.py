@@ -207,7 +207,7 @@ FAMILY = re.compile(
 )
 # Named after the family that brought them, and chosen by a field of any model: how weights start, how waves slow down.
 METHODS = {"init_gpt2", "Llama3Scaling"}
-CHOICES = {("decoder_only.py", "gpt2"), ("building.py", "llama3")}
+CHOICES = {("decoder_only.py", "gpt2")}
 
 
 def family_names(source: str) -> list[tuple[int, str]]:

@@ -73,7 +73,7 @@ def build(options: Namespace) -> DecoderOnly:
     """The preset without dropout, which not everybody has in the same places, and with the exact GELU of nanoGPT."""
     torch.manual_seed(options.seed)
     config = get_config(options.preset, dropout=0.0, attention_dropout=0.0, activation="gelu")
-    if not isinstance(config, DecoderConfig) or config.positions != "learned" or not config.tie_embeddings:
+    if not isinstance(config, DecoderConfig) or config.longest_input != config.max_seq_len or not config.tie_embeddings:
         raise UserError(f"--preset {options.preset}: the peers have GPT-2's structure only")
     return DecoderOnly(config).to(options.device)
 

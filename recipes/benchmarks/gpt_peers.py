@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from transformer_zoo.config import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.zoo.huggingface import to_huggingface
@@ -53,8 +54,8 @@ def to_nanogpt(model: DecoderOnly, folder: str) -> Any:
     """
     module, c = load_nanogpt(Path(folder)), model.config
     config = module.GPTConfig(
-        block_size=c.max_seq_len, vocab_size=c.vocab_size, n_layer=c.n_layers, n_head=c.n_heads, n_embd=c.d_model,
-        dropout=0.0, bias=c.bias,
+        block_size=c.max_seq_len, vocab_size=c.vocab_size, n_layer=c.decoder.n_layers,
+        n_head=value_at(c, "n_heads"), n_embd=c.d_model, dropout=0.0, bias=value_at(c, "bias"),
     )  # fmt: skip
     peer = module.GPT(config)
     transposed = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # Hugging Face's Conv1D keeps (inputs, outputs)

@@ -15,6 +15,7 @@ from recipes.benchmarks.speed import OURS, Contestant, compete
 from recipes.benchmarks.translation_contestants import MARIAN, discourage_specials, search_marian, search_ours
 from recipes.benchmarks.translation_peers import to_marian
 from transformer_zoo import DecoderOnly, Sampling
+from transformer_zoo.config import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import Speculation, generate_stream
 from transformer_zoo.inference import Steps as How
@@ -53,7 +54,8 @@ def bytes_of_step(model: DecoderOnly, batch: int, length: float) -> float:
     c, weight = model.config, model.head_weight
     looked_up = 0 if c.tie_embeddings else model.embedding.weight.numel()  # a row of it for a token
     weights = sum(p.numel() for p in model.parameters()) - looked_up
-    cache = 2 * c.n_layers * (c.n_kv_heads or c.n_heads) * c.d_head * length * batch
+    heads: int = value_at(c, "n_kv_heads") or value_at(c, "n_heads")
+    cache = 2 * c.decoder.n_layers * heads * c.decoder.layers[0].attention.width(c.d_model) * length * batch
     return (weights + cache) * weight.element_size()
 
 

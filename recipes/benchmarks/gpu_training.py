@@ -19,6 +19,7 @@ from recipes.benchmarks.gpu_setting import NotHere, Setting, update
 from recipes.benchmarks.speed import OURS, Contestant, compete
 from recipes.benchmarks.translation_contestants import MARIAN, make_corpus, training_loss
 from transformer_zoo.blocks import forward_flops
+from transformer_zoo.config import value_at
 from transformer_zoo.data import batch_indices, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import OptimizerConfig, RunConfig, TrainingConfig
@@ -107,8 +108,8 @@ def beside_nanogpt(setting: Setting, case: Case) -> Iterator[Figure]:
     nanogpt, c = load_nanogpt(folder), model.config
     peer = nanogpt.GPT(
         nanogpt.GPTConfig(
-            block_size=c.max_seq_len, vocab_size=c.padded_vocab_size, n_layer=c.n_layers, n_head=c.n_heads,
-            n_embd=c.d_model, dropout=0.0, bias=c.bias,
+            block_size=c.max_seq_len, vocab_size=c.padded_vocab_size, n_layer=c.decoder.n_layers,
+            n_head=value_at(c, "n_heads"), n_embd=c.d_model, dropout=0.0, bias=value_at(c, "bias"),
         )
     ).to(setting.device)  # fmt: skip
     compiled: Any = torch.compile(peer)
@@ -141,7 +142,7 @@ def translation_batches(setting: Setting) -> list[Any]:
 
 def translation_model(setting: Setting, **changes: Any) -> Any:
     """transformer-base as Marian's class has it too."""
-    return setting.model("transformer-base", sinusoid_layout="halves", **{"dropout": 0.1, **changes})
+    return setting.model("transformer-base", **{"positions.layout": "halves", "dropout": 0.1, **changes})
 
 
 def translation_trainee(name: str, model: Any, batches: list[Any], setting: Setting, compiled: bool) -> Trainee:

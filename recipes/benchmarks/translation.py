@@ -25,7 +25,7 @@ from recipes.benchmarks.translation_contestants import (
     make_corpus,
     training_contestants,
 )
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config import EncoderDecoderConfig, value_at
 from transformer_zoo.data import Batch, batch_indices, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
@@ -86,7 +86,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 def build(preset: str, options: Namespace) -> EncoderDecoder:
     """The preset as all the peers can have it, on the device."""
     torch.manual_seed(options.seed)
-    config = get_config(preset, vocab_size=options.vocab_size, sinusoid_layout="halves", dropout=0.1)
+    config = get_config(preset, vocab_size=options.vocab_size, dropout=0.1, **{"positions.layout": "halves"})
     if not isinstance(config, EncoderDecoderConfig):
         raise UserError(f"preset {preset}: it is decoder-only, and this benchmark is about translation")
     return EncoderDecoder(config).to(options.device)
@@ -95,8 +95,8 @@ def build(preset: str, options: Namespace) -> EncoderDecoder:
 def shape(config: EncoderDecoderConfig) -> str:
     """A model's shape in words."""
     return (
-        f"{config.n_encoder_layers}+{config.n_decoder_layers} layers, d_model {config.d_model}, "
-        f"d_ff {config.d_ff}, {config.n_heads} heads, vocabulary {config.vocab_size}"
+        f"{config.encoder.n_layers}+{config.decoder.n_layers} layers, d_model {config.d_model}, "
+        f"d_ff {value_at(config, 'd_ff')}, {value_at(config, 'n_heads')} heads, vocabulary {config.vocab_size}"
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.positions import sinusoids
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config import EncoderDecoderConfig, value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.zoo.huggingface import to_huggingface
@@ -53,17 +53,19 @@ class TorchTransformer(nn.Module):
         super().__init__()
         self.scale = config.d_model**0.5
         self.embedding = nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_id)
-        positions = sinusoids(torch.arange(config.max_seq_len), config.d_model, layout=config.sinusoid_layout)
+        positions = sinusoids(
+            torch.arange(config.max_seq_len), config.d_model, layout=value_at(config, "positions.layout")
+        )
         self.register_buffer("positions", positions, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         transformer: Any = nn.Transformer(
             config.d_model,
-            config.n_heads,
-            config.n_encoder_layers,
-            config.n_decoder_layers,
-            config.d_ff,
+            value_at(config, "n_heads"),
+            config.encoder.n_layers,
+            config.decoder.n_layers,
+            value_at(config, "d_ff"),
             config.dropout,
-            config.activation,
+            value_at(config, "activation"),
             batch_first=True,
         )
         transformer.encoder.norm = transformer.decoder.norm = None
@@ -126,9 +128,10 @@ def save_ctranslate2(model: EncoderDecoder, folder: Path) -> None:
     from ctranslate2.specs import TransformerSpec
 
     c = model.config
-    spec = TransformerSpec.from_config((c.n_encoder_layers, c.n_decoder_layers), c.n_heads, pre_norm=False)
+    n_layers = c.encoder.n_layers, c.decoder.n_layers
+    spec = TransformerSpec.from_config(n_layers, value_at(c, "n_heads"), pre_norm=False)
     embedding = model.head_weight.detach().cpu()
-    table = sinusoids(torch.arange(c.max_seq_len), c.d_model, layout=c.sinusoid_layout)
+    table = sinusoids(torch.arange(c.max_seq_len), c.d_model, layout=value_at(c, "positions.layout"))
     spec.encoder.embeddings[0].weight = spec.decoder.embeddings.weight = embedding
     spec.decoder.projection.weight = embedding
     spec.encoder.position_encodings.encodings = spec.decoder.position_encodings.encodings = table
@@ -140,7 +143,7 @@ def save_ctranslate2(model: EncoderDecoder, folder: Path) -> None:
     spec.register_target_vocabulary(words)
     spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = "<unk>", "<s>", "</s>"
     spec.config.decoder_start_token = "<s>"
-    spec.config.layer_norm_epsilon = c.norm_eps
+    spec.config.layer_norm_epsilon = c.decoder.norm.eps
     spec.validate()
     spec.optimize()
     folder.mkdir()

@@ -28,6 +28,7 @@ if not __package__:  # in place of this folder, whose kernels.py others would ta
 import transformer_zoo as tz
 from recipes.benchmarks.speed import OURS, Contestant, Row, Table, compete, machine, report
 from transformer_zoo import BeamSearch, DecoderOnly, EncoderDecoder, Sampling
+from transformer_zoo.config import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import Speculation, beam_search, draft_of, generate
 from transformer_zoo.training.device import choose_device, tune_malloc
@@ -50,11 +51,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("qwen2-0.5b", {"n_layers": 6}),
     "qwen3": ("qwen3-0.6b", {"n_layers": 6}),
     "gemma": ("gemma-2b", {"n_layers": 1}),
-    "gemma2": ("gemma-2-2b", {"n_layers": 2, "windowed_layers": (0,)}),
+    "gemma2": ("gemma-2-2b", {"n_layers": 2}),
     "marian": ("opus-mt", {}),
     "bart": ("bart-base", {}),
-    "mbart": ("mbart-large-50", {"n_encoder_layers": 4, "n_decoder_layers": 4}),
-    "m2m_100": ("nllb-600m", {"n_encoder_layers": 4, "n_decoder_layers": 4}),
+    "mbart": ("mbart-large-50", {"n_layers": 4}),
+    "m2m_100": ("nllb-600m", {"n_layers": 4}),
     "t5": ("t5-small", {}),
 }
 
@@ -85,10 +86,9 @@ def build(family: str, options: Namespace) -> DecoderOnly | EncoderDecoder:
     preset, changes = FAMILIES[family]
     if options.small:
         config = get_config(preset)
-        layers = ["n_layers"] if hasattr(config, "n_layers") else ["n_encoder_layers", "n_decoder_layers"]
-        sizes: dict[str, Any] = {"d_model": 32, "n_heads": 4, "d_ff": 128, **dict.fromkeys(layers, 2)}
+        sizes: dict[str, Any] = {"d_model": 32, "n_heads": 4, "d_ff": 128, "n_layers": 2}
         changes = {**changes, **sizes, "head_dim": 8, "n_kv_heads": None}
-        changes |= {"rotary_dim": None} if config.rotary_dim else {}
+        changes |= {"positions.dim": None} if value_at(config, "positions.dim") else {}
         changes |= {"logit_scale": 32**-0.5} if config.logit_scale else {}
     torch.manual_seed(options.seed)
     model = tz.create_model(preset, **changes).to(options.device).eval()

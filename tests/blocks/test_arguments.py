@@ -1,5 +1,7 @@
 """What configurations refuse, blocks refuse too: every argument of every public block, by its kind."""
 
+import dataclasses
+import importlib
 import inspect
 import math
 import typing
@@ -11,7 +13,16 @@ import torch
 
 from transformer_zoo import blocks
 from transformer_zoo.blocks import Attention, DecoderLayer, EncoderLayer, FeedForward, KVCache, RotaryPositions
-from transformer_zoo.config import DecoderConfig
+from transformer_zoo.config import (
+    FfnSpec,
+    NgramSpec,
+    NormSpec,
+    PositionsSpec,
+    ScalingSpec,
+    SelfAttentionSpec,
+    Spec,
+    kinds_of,
+)
 from transformer_zoo.errors import UserError
 
 RIGHT: dict[Callable[..., Any], dict[str, Any]] = {
@@ -136,24 +147,23 @@ def test_attend_refuses_what_attention_does(changes: dict[str, float]) -> None:
         function(x, x, x, **changes)
 
 
-FIELDS: dict[Callable[..., Any], dict[str, str]] = {
-    EncoderLayer.paper: {},
-    Attention: {
-        "dropout": "attention_dropout",
-        "scale": "attention_scale",
-        "softcap": "attention_softcap",
-        "window": "",
-    },
-    FeedForward: {"dropout": "activation_dropout", "bias": ""},
-}
+def specs() -> Iterator[tuple[type[Spec], Callable[..., Any]]]:
+    """Each spec of the package with its block."""
+    for role in (SelfAttentionSpec, FfnSpec, NormSpec, PositionsSpec, ScalingSpec, NgramSpec):
+        for spec in kinds_of(role).values():
+            file, _, name = spec.module.partition(":")
+            yield spec, getattr(importlib.import_module(file), name)
 
 
-def test_configurations_refuse_the_same() -> None:
-    """Every field that a layer takes, with every value that the layer refuses."""
-    for block, name, kind in ARGUMENTS:
-        field = FIELDS[block].get(name, name) if block in FIELDS else ""
-        for wrong in wrong_values(block, name, kind) if hasattr(DecoderConfig, field or "-") else ():
-            if block is Attention and name in ("bias", "d_memory"):
-                continue
-            with pytest.raises(UserError):
-                DecoderConfig(**{"vocab_size": 9, "d_model": 16, "n_heads": 4, "d_ff": 8} | {field: wrong})
+def test_specs_refuse_the_same() -> None:
+    """Every field that a block takes, with every value that the block refuses."""
+    tried = 0
+    for spec, block in specs():
+        names = {field.name for field in dataclasses.fields(spec)}
+        for other, name, kind in ARGUMENTS:
+            if other is block and name in names and (block, name) != (Attention, "bias"):  # which blocks take by name
+                for wrong in wrong_values(block, name, kind):
+                    tried += 1
+                    with pytest.raises(UserError):
+                        spec(**{name: wrong})
+    assert tried > 100

@@ -34,7 +34,9 @@ TEXT = [WORDS[i % 40 :] + " " + WORDS[: i % 30] for i in range(60)]
 def make_run(folder: Path, seed: int) -> Path:
     """A run of a random model, whose recipe names two tests."""
     tokenizer = TranslationTokenizer.train(TEXT, TEXT, TranslationTokenizerSettings(vocab_size=60))
-    config = EncoderDecoderConfig(vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1)
+    config = EncoderDecoderConfig.of(
+        vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1
+    )
     tokenizer.save(folder / "tokenizer")
     write_model_json(folder, ModelJson(config, max_source_tokens=LONGEST))
     for step in (1, 2, 3):
@@ -232,7 +234,7 @@ def test_unknown_padding_and_begin_are_written_when_asked_for(
 ) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
     weights = load_file(folder / "model.safetensors")
-    config = EncoderDecoderConfig(
+    config = EncoderDecoderConfig.of(
         vocab_size=60, d_model=16, n_heads=2, d_ff=16, n_encoder_layers=1, n_decoder_layers=1, logit_bias=True,
         never_ids=(0, 1, 2),
     )  # fmt: skip

@@ -330,7 +330,12 @@ def write_run(folder: Path, preset: str, **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("preset", "fields", "format", "message"),
     [
-        ("gpt2", {"attention_scale_by_layer": True}, "ctranslate2", "computes something else than this gpt2"),
+        (
+            "gpt2",
+            {"layer": [{"attention": {"scale": 8**-0.5}}, {"attention": {"scale": 8**-0.5 / 2}}]},
+            "ctranslate2",
+            "computes something else than this gpt2",
+        ),
         ("opt-125m", {"bos_id": None, "pad_id": None}, "ctranslate2", "ctranslate2 does not convert this opt (Vocab"),
         ("gpt-modern", {}, "huggingface", "transformers has no such model"),
         ("gpt-modern", {}, "ctranslate2", "transformers has no such model"),

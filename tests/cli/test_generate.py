@@ -43,7 +43,7 @@ def make_run(folder: Path, tokenizer: Tokenizer, **changes: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     size = {"d_model": 12, "n_heads": 2, "d_ff": 16, "n_layers": 1, "max_seq_len": 16}
     fields = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, **size, **changes}
-    config = DecoderConfig(**fields)  # type: ignore[arg-type]
+    config = DecoderConfig.of(**fields)  # type: ignore[arg-type]
     tokenizer.save(folder / "tokenizer")
     write_model_json(folder, ModelJson(config, tokenizer=tokenizer.fingerprint))
     torch.manual_seed(0)
@@ -368,7 +368,9 @@ def translation_run(folder: Path) -> Path:
 
     lines = ["one two three", "four five six"]
     TranslationTokenizer.train(lines, lines, TranslationTokenizerSettings(vocab_size=30)).save(folder / "tokenizer")
-    config = EncoderDecoderConfig(vocab_size=30, d_model=8, n_heads=2, d_ff=8, n_encoder_layers=1, n_decoder_layers=1)
+    config = EncoderDecoderConfig.of(
+        vocab_size=30, d_model=8, n_heads=2, d_ff=8, n_encoder_layers=1, n_decoder_layers=1
+    )
     write_model_json(folder, ModelJson(config))
     save_weights(folder / "model.safetensors", copy_weights(EncoderDecoder(config)))
     save_recipe(folder / "config.yaml", {})

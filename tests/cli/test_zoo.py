@@ -11,7 +11,6 @@ import pytest
 
 import transformer_zoo as tz
 from transformer_zoo.cli import main
-from transformer_zoo.zoo import PRESETS
 from transformer_zoo.zoo.describe import outline
 
 
@@ -25,9 +24,10 @@ def test_list_names_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
 def test_list_counts_every_architecture_as_it_is_built(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     counts = json.loads(capsys.readouterr().out)
-    assert list(counts) == list(PRESETS)
-    for name, config in PRESETS.items():
-        assert counts[name] == sum(weight.numel() for weight in outline(config).parameters()), name
+    assert list(counts) == tz.list_models()
+    for name in tz.list_models():
+        weights = outline(tz.get_config(name)).parameters()
+        assert counts[name] == sum(weight.numel() for weight in weights), name
 
 
 def test_the_module_lists_and_gives_its_version_without_torch(root: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_table_of_what_fits_is_what_the_command_prints(
 def test_the_table_of_what_fits_has_every_architecture_once(root: Path) -> None:
     page = (root / "docs" / "gpu.md").read_text("utf-8")
     table = page.partition("## Memory")[2].partition("```text\n")[2].partition("```")[0].splitlines()[1:]
-    assert [line.split()[0] for line in table] == list(PRESETS)
+    assert [line.split()[0] for line in table] == tz.list_models()
 
 
 def test_a_plan_for_other_gpus_and_other_training(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from transformer_zoo.models import DecoderOnly
 def small_model(**changes: Any) -> DecoderOnly:
     fields = {"vocab_size": 23, "d_model": 12, "n_heads": 2, "d_ff": 20, "n_layers": 2, "max_seq_len": 8}
     torch.manual_seed(1)
-    model = DecoderOnly(DecoderConfig(**{**fields, **changes})).eval()
+    model = DecoderOnly(DecoderConfig.of(**{**fields, **changes})).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, mean=float(weight.dim() == 1), std=0.4)
     return model

@@ -339,8 +339,9 @@ def _out_of_range(program: str, recipe: str, text: str) -> Iterator[Case]:
         ("validation.every", 0), ("validation.patience", -1), ("validation.samples", -1), ("checkpoint.every", 0),
         ("checkpoint.average_last", 0), ("model.preset", "nonsense"), ("model.d_model", 7), ("model.d_model", 0),
         ("model.n_heads", 3), ("model.dropout", 1.0), ("model.dropout", -0.5), ("model.activation", "reluu"),
-        ("model.positions", "learnt"), ("model.norm", "batchnorm"), ("model.norm_eps", 0), ("model.max_seq_len", 0),
-        ("model.init_from", "runs/none"), ("model.d_ff", 10**12), ("model.d_model", 10**12), ("run_dir", "a\0b"),
+        ("model.positions", "learnt"), ("model.norm", "batchnorm"), ("model.max_seq_len", 0),
+        ("model.decoder.norm.eps", 0), ("model.init_from", "runs/none"), ("model.d_ff", 10**12),
+        ("model.d_model", 10**12), ("run_dir", "a\0b"),
         ("data.train", {"path": "x", "source": "y"}), ("run_dir", "runs/\x1b[31mred/" + "x" * 300),
     ]  # fmt: skip
     if program == GPT:

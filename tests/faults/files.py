@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS
-from transformer_zoo.zoo.huggingface.families import FAMILIES
 
 from . import damages
 from .damages import Damage, changed, content, field

@@ -19,11 +19,11 @@ from transformer_zoo.models import DecoderOnly
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "learned": {},
-    "rotary": {"positions": "rotary", "qk_norm": True},
-    "grouped": {"n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "positions": "rotary", "rotary_layout": "interleaved"},
+    "rotary": {"positions": "rotary", "attention.qk_norm": "rmsnorm"},
+    "grouped": {"n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "positions": "rotary", "positions.layout": "interleaved"},
     "sinusoidal": {"positions": "sinusoidal", "scale_embeddings": True},
     "modern": {"norm": "rmsnorm", "bias": False, "tie_embeddings": False, "logit_softcap": 5.0, "vocab_multiple": 16},
-    "n-grams": {"ngrams": 3, "ngram_rows": 31},
+    "n-grams": {"ngrams": {"n": 3, "rows": 31}},
 }
 variants = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11], [3, 3]]
@@ -33,7 +33,7 @@ def small_model(**changes: Any) -> DecoderOnly:
     """Random in every weight, and far from sure of one token."""
     fields = {"vocab_size": 19, "d_model": 12, "n_heads": 2, "d_ff": 20, "n_layers": 2, "max_seq_len": 64}
     torch.manual_seed(5)
-    model = DecoderOnly(DecoderConfig(**{**fields, **changes})).eval()
+    model = DecoderOnly(DecoderConfig.of(**{**fields, **changes})).eval()
     for weight in model.parameters():
         nn.init.normal_(weight, mean=float(weight.dim() == 1), std=0.4)
     return model

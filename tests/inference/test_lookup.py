@@ -44,7 +44,7 @@ def model(max_seq_len: int = 64, **changes: Any) -> DecoderOnly:
     """One that repeats itself now and then: its head is its embedding."""
     fields = {"vocab_size": 11, "d_model": 12, "n_heads": 2, "d_ff": 20, "n_layers": 2, "max_seq_len": max_seq_len}
     torch.manual_seed(2)
-    made = DecoderOnly(DecoderConfig(**{**fields, **changes})).eval()
+    made = DecoderOnly(DecoderConfig.of(**{**fields, **changes})).eval()
     for weight in made.parameters():
         nn.init.normal_(weight, mean=float(weight.dim() == 1), std=0.2)
     return made
@@ -52,7 +52,7 @@ def model(max_seq_len: int = 64, **changes: Any) -> DecoderOnly:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"positions": "rotary", "n_kv_heads": 1}, {"ngrams": 4, "ngram_rows": 13}, {"positions": "alibi"}],
+    [{}, {"positions": "rotary", "n_kv_heads": 1}, {"ngrams": {"n": 4, "rows": 13}}, {"positions": "alibi"}],
     ids=["learned", "rotary", "n-grams", "alibi"],
 )
 @pytest.mark.parametrize("how", [{"temperature": 0.0}, {"temperature": 0.3, "repetition_penalty": 0.9}])

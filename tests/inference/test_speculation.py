@@ -32,7 +32,7 @@ class Counted:
 
 @pytest.mark.parametrize("how", DRAFTED, ids=["greedy", "drawn", "penalty"])
 @pytest.mark.parametrize(
-    "changes", [*GPT_VARIANTS.values(), {"ngrams": 4, "ngram_rows": 13}], ids=[*GPT_VARIANTS, "n-grams"]
+    "changes", [*GPT_VARIANTS.values(), {"ngrams": {"n": 4, "rows": 13}}], ids=[*GPT_VARIANTS, "n-grams"]
 )
 def test_a_draft_writes_the_same_sooner(
     changes: dict[str, Any], how: dict[str, Any], monkeypatch: pytest.MonkeyPatch

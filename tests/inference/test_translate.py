@@ -41,7 +41,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def model() -> EncoderDecoder:
     torch.manual_seed(0)
-    config = EncoderDecoderConfig(
+    config = EncoderDecoderConfig.of(
         vocab_size=FIRST + len(LETTERS),
         d_model=16,
         n_heads=2,
@@ -151,8 +151,7 @@ def test_tokens_that_are_never_written(model: EncoderDecoder) -> None:
 
 
 def test_learned_positions_bound_every_piece(model: EncoderDecoder) -> None:
-    fields = model.config.to_dict() | {"positions": "learned", "max_seq_len": 8}
-    learned = EncoderDecoder(EncoderDecoderConfig.from_dict(fields)).eval()
+    learned = EncoderDecoder(model.config.changed(positions="learned", max_seq_len=8)).eval()
     with pytest.warns(UserWarning, match=r"much longer than max_source_tokens \(8\); translated in pieces"):
         assert len(list(translate(learned, Pair(), ["a cat and a dog"], max_source_tokens=99))) == 1
 
@@ -230,7 +229,7 @@ def test_no_sentence_is_cut_that_the_model_holds(
     model: EncoderDecoder, positions: str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of n tokens, eos included, where the longest in training has 20 and the model holds 64."""
-    config = {**model.config.to_dict(), "positions": positions, "max_seq_len": 64}
+    config = model.config.changed(positions=positions, max_seq_len=64)
     asked: list[list[int]] = []
 
     def search(model: EncoderDecoder, sources: list[list[int]], *words: Any, **options: Any) -> object:
@@ -238,7 +237,7 @@ def test_no_sentence_is_cut_that_the_model_holds(
         return generate_stream(model, sources, *words, **options)
 
     monkeypatch.setattr(lines, "generate_stream", search)
-    holding = EncoderDecoder(EncoderDecoderConfig.from_dict(config)).eval()
+    holding = EncoderDecoder(config).eval()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         list(translate(holding, Pair(), [("a word " * n)[: n - 2] + "x"], beam=1, max_source_tokens=20))
@@ -348,9 +347,7 @@ def test_scores_of_targets_are_those_of_the_search(model: EncoderDecoder, batch_
 def test_scoring_refuses_what_it_cannot_hold(model: EncoderDecoder) -> None:
     with pytest.raises(UserError, match="1 sources and 2 targets"):
         score(model, Pair(), ["a"], ["a", "b"])
-    learned = EncoderDecoder(
-        EncoderDecoderConfig.from_dict({**model.config.to_dict(), "positions": "learned", "max_seq_len": 8})
-    )
+    learned = EncoderDecoder(model.config.changed(positions="learned", max_seq_len=8))
     with pytest.raises(UserError, match="line 2: 9 tokens"):
         score(learned, Pair(), ["a", "b"], ["a", "b" * 8])
 

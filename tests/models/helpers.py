@@ -12,17 +12,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {},
     "pre-norm": {"norm_position": "pre"},
     "learned": {"positions": "learned", "max_seq_len": 12},
-    "halves": {"sinusoid_layout": "halves", "max_seq_len": 4},  # longer than the table
+    "halves": {"positions.layout": "halves", "max_seq_len": 4},  # longer than the table
     "grouped": {"n_heads": 4, "n_kv_heads": 2, "head_dim": 5},
     "modern": {"norm": "rmsnorm", "norm_position": "pre", "gated": True, "activation": "silu", "bias": False},
     "two vocabularies": {"target_vocab_size": 23, "share_embeddings": "none"},
     "inputs shared": {"share_embeddings": "inputs", "logit_bias": True},
-    "relative": {"positions": "relative", "relative_buckets": 8, "relative_max_distance": 6, "attention_scale": 1.0},
+    "relative": {"positions": "relative", "positions.buckets": 8, "positions.max_distance": 6, "attention.scale": 1.0},
     "alibi": {"positions": "alibi", "n_heads": 3, "embedding_norm": True},
-    "norms around": {"norm_position": "both", "norm": "rmsnorm", "norm_unit_offset": True},
-    "carried": {"norm_position": "pre_carried", "norm_affine": False, "logit_scale": 0.7},
-    "sides differ": {"n_decoder_heads": 3, "decoder_d_ff": 7, "ffn_bias": False, "qkv_bias": False},
-    "offset": {"sinusoid_layout": "halves_inclusive", "position_offset": 2, "count_padding": False},
+    "norms around": {"norm_position": "both", "norm": "rmsnorm", "norm.unit_offset": True},
+    "carried": {"norm_position": "pre_carried", "norm.learned": "nothing", "logit_scale": 0.7},
+    "sides differ": {
+        "decoder.layer.attention.n_heads": 3,
+        "decoder.layer.ffn.d_ff": 7,
+        "ffn.bias": False,
+        "attention.qkv_bias": False,
+    },
+    "offset": {"positions.layout": "halves_inclusive", "positions.offset": 2, "count_padding": False},
     "decoder shared": {"target_vocab_size": 23, "share_embeddings": "decoder"},
 }
 
@@ -31,20 +36,31 @@ GPT_VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2": {},
     "post-norm": {"norm_position": "post"},
     "rotary": {"positions": "rotary"},
-    "interleaved": {"positions": "rotary", "rotary_layout": "interleaved", "rotary_dim": 4},
-    "grouped": {"positions": "rotary", "n_kv_heads": 2, "head_dim": 10, "qk_norm": True, "norm": "rmsnorm"},
+    "interleaved": {"positions": "rotary", "positions.layout": "interleaved", "positions.dim": 4},
+    "grouped": {
+        "positions": "rotary",
+        "n_kv_heads": 2,
+        "head_dim": 10,
+        "attention.qk_norm": "rmsnorm",
+        "norm": "rmsnorm",
+    },
     "sinusoidal": {"positions": "sinusoidal", "gated": True, "activation": "silu"},
-    "capped": {"positions": "none", "attention_softcap": 2.0, "logit_softcap": 3.0, "activation": "relu_squared"},
+    "capped": {"positions": "none", "attention.softcap": 2.0, "logit_softcap": 3.0, "activation": "relu_squared"},
     "padded": {"vocab_multiple": 16, "tie_embeddings": False, "init": "zero_out"},
     "alibi": {"positions": "alibi", "n_heads": 3, "embedding_norm": True},
-    "relative": {"positions": "relative", "relative_buckets": 6, "relative_max_distance": 5},
-    "parallel": {"positions": "rotary", "rotary_dim": 2, "norm_position": "parallel", "rotary_scaling": "linear"},
-    "windowed": {"positions": "rotary", "sliding_window": 3, "norm": "rmsnorm", "norm_unit_offset": True},
-    "alternating": {"sliding_window": 4, "windowed_layers": (1,), "norm_position": "both", "attention_scale": 0.3},
-    "narrow": {"d_embedding": 7, "position_offset": 2, "norm_position": "post", "final_norm": True},
-    "by layer": {"attention_scale_by_layer": True, "logit_scale": 0.3, "norm_affine": False, "ffn_bias": False},
+    "relative": {"positions": "relative", "positions.buckets": 6, "positions.max_distance": 5},
+    "parallel": {"positions": "rotary", "positions.dim": 2, "norm_position": "parallel", "positions.scaling": "linear"},
+    "windowed": {"positions": "rotary", "sliding_window": 3, "norm": "rmsnorm", "norm.unit_offset": True},
+    "alternating": {"layer": [{}, {"attention": {"window": 4}}], "norm_position": "both", "attention.scale": 0.3},
+    "narrow": {"d_embedding": 7, "positions.offset": 2, "norm_position": "post", "final_norm": True},
+    "by layer": {
+        "layer": [{"attention": {"scale": 6**-0.5}}, {"attention": {"scale": 6**-0.5 / 2}}],
+        "logit_scale": 0.3,
+        "norm.learned": "nothing",
+        "ffn.bias": False,
+    },
     "carried": {"norm_position": "pre_carried", "final_norm": False},
-    "n-grams": {"ngrams": 3, "ngram_rows": 101},
+    "n-grams": {"ngrams": {"n": 3, "rows": 101}},
 }
 
 
@@ -58,7 +74,7 @@ def small_model(**changes: Any) -> EncoderDecoder:
         "n_encoder_layers": 2,
         "n_decoder_layers": 2,
     }
-    model = EncoderDecoder(EncoderDecoderConfig(**fields | changes)).eval()
+    model = EncoderDecoder(EncoderDecoderConfig.of(**fields | changes)).eval()
     for name, weight in model.named_parameters():
         if weight.dim() == 1:  # biases of 0 and norms of 1 would hide mistakes
             nn.init.normal_(weight, mean=float("norm.weight" in name), std=0.2)
@@ -69,7 +85,7 @@ def small_model(**changes: Any) -> EncoderDecoder:
 
 def small_gpt(**changes: Any) -> DecoderOnly:
     """A model in evaluation mode; every weight is moved, so that none is at a special value."""
-    model = DecoderOnly(DecoderConfig(**GPT | changes)).eval()
+    model = DecoderOnly(DecoderConfig.of(**GPT | changes)).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight += 0.2 * torch.randn_like(weight)

@@ -34,7 +34,7 @@ D, D_FF = 24, 40
 def with_mixture() -> DecoderOnly:
     """In every other layer, as initialised as the rest."""
     torch.manual_seed(0)
-    model = DecoderOnly(tz.DecoderConfig(vocab_size=53, d_model=D, n_heads=4, d_ff=37, n_layers=4, max_seq_len=17))
+    model = DecoderOnly(tz.DecoderConfig.of(vocab_size=53, d_model=D, n_heads=4, d_ff=37, n_layers=4, max_seq_len=17))
     for layer in (model.decoder.layers[1], model.decoder.layers[3]):
         layer.ffn = Mixture(D, D_FF)
     check_answers(model)
@@ -43,7 +43,7 @@ def with_mixture() -> DecoderOnly:
 
 
 def test_a_mixture_starts_as_a_feed_forward_does() -> None:
-    model = DecoderOnly(tz.DecoderConfig(vocab_size=53, d_model=192, n_heads=4, d_ff=37, n_layers=8, max_seq_len=17))
+    model = DecoderOnly(tz.DecoderConfig.of(vocab_size=53, d_model=192, n_heads=4, d_ff=37, n_layers=8, max_seq_len=17))
     mixture = model.decoder.layers[1].ffn = Mixture(192, 256)
     init_gpt2(model, 8)
     for expert in mixture.experts:
@@ -53,7 +53,7 @@ def test_a_mixture_starts_as_a_feed_forward_does() -> None:
 
 
 def test_only_active_experts_count() -> None:
-    config = tz.DecoderConfig(vocab_size=53, d_model=D, n_heads=4, d_ff=37, n_layers=4, max_seq_len=17)
+    config = tz.DecoderConfig.of(vocab_size=53, d_model=D, n_heads=4, d_ff=37, n_layers=4, max_seq_len=17)
     plain, mixed = forward_flops(DecoderOnly(config), 17), forward_flops(with_mixture(), 17)
     assert mixed == plain + 2 * 2 * (2 * 3 * D * D_FF + 4 * D - 2 * 37 * D)
 
@@ -94,7 +94,7 @@ def test_it_is_cached_packed_and_written_with() -> None:
         pieces = [model(part, cache=cache) for part in ids.split([4, 1, 4], dim=1)]
         assert_close(torch.cat(pieces, dim=1), model(ids), rtol=1e-4, atol=1e-4)
         assert_close(tz.pack(model)(ids), model(ids), rtol=1e-4, atol=1e-4)
-    assert len(tz.generate(model, [[1, 2]], max_new_tokens=3, temperature=0.0)[0]) == 3
+    assert len(tz.generate(model, [[1, 2]], tz.Sampling(temperature=0.0), max_new_tokens=3)[0]) == 3
 
 
 class Stacked(nn.Module):

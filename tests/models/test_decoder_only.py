@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from tests.models.helpers import GPT, GPT_VARIANTS, small_gpt
 from transformer_zoo import DecoderConfig, DecoderOnly
 from transformer_zoo.blocks import forward_flops
+from transformer_zoo.config import Llama3Spec
 
 V, D, T = GPT["vocab_size"], GPT["d_model"], 11
 variants = pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
@@ -45,7 +46,7 @@ def test_what_a_cache_drops_was_never_read(changes: dict[str, Any], static: bool
 
 @torch.no_grad()
 def test_what_is_dropped_in_two_steps_or_after_a_choice_of_rows() -> None:
-    model, ids = small_gpt(ngrams=3, ngram_rows=101), tokens()
+    model, ids = small_gpt(ngrams={"n": 3, "rows": 101}), tokens()
     cache = model.new_cache(3, capacity=13)
     model(ids, cache=cache)
     cache.drop(2)
@@ -152,7 +153,7 @@ def test_learned_positions_end_where_they_end() -> None:
 
 
 def test_gpt2s_start() -> None:
-    model = DecoderOnly(DecoderConfig(vocab_size=997, d_model=192, n_heads=4, d_ff=512, n_layers=8))
+    model = DecoderOnly(DecoderConfig.of(vocab_size=997, d_model=192, n_heads=4, d_ff=512, n_layers=8))
     layer: Any = model.decoder.layers[3]
     for weight, std in [
         (model.embedding.weight, 0.02),
@@ -167,13 +168,13 @@ def test_gpt2s_start() -> None:
 
 
 def test_a_start_at_zero_predicts_evenly() -> None:
-    logits = DecoderOnly(DecoderConfig(**GPT, init="zero_out", tie_embeddings=False))(tokens())
+    logits = DecoderOnly(DecoderConfig.of(**GPT, init="zero_out", tie_embeddings=False))(tokens())
     assert not logits.any()
 
 
 def test_flops_by_hand() -> None:
     """One layer of width 2, one head, inner width 3, 5 tokens of vocabulary, window of 7."""
-    config = DecoderConfig(vocab_size=5, d_model=2, n_heads=1, d_ff=3, n_layers=1, max_seq_len=7)
+    config = DecoderConfig.of(vocab_size=5, d_model=2, n_heads=1, d_ff=3, n_layers=1, max_seq_len=7)
     products = 4 * 2 * 2 + 2 * 2 * 3 + 5 * 2
     assert forward_flops(DecoderOnly(config), 7) == 2 * products + 2 * 2 * 7 * 2
 
@@ -208,10 +209,11 @@ def test_logits_of_llama_3_and_qwen_3(kind: str) -> None:
         "num_key_value_heads": 2, "head_dim": 10, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
         "max_position_embeddings": 64,
     }  # fmt: skip
-    config = DecoderConfig(
+    scaling = Llama3Spec(original_max_seq_len=16)
+    config = DecoderConfig.of(
         **GPT, n_kv_heads=2, head_dim=10, norm="rmsnorm", bias=False, positions="rotary", gated=True,
-        activation="silu", tie_embeddings=False, qk_norm=kind == "qwen3", rotary_base=500.0,
-        **({"rotary_scaling": "llama3", "rotary_original_max_seq_len": 16} if kind == "llama" else {}),
+        activation="silu", tie_embeddings=False, **{"positions.base": 500.0},
+        **({"attention.qk_norm": "rmsnorm"} if kind == "qwen3" else {"positions.scaling": scaling}),
     )  # fmt: skip
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 500.0}
     if kind == "llama":

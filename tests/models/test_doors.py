@@ -102,7 +102,7 @@ SCORES: dict[str, Callable[[Any], object]] = {
 TOKENS: dict[str, Callable[[Any], object]] = {
     "key_mask": lambda m: key_mask(m, (B, T)),
     "DecoderOnly": lambda m: gpt(ids, m),
-    "DecoderOnly, n-grams": lambda m: small_gpt(ngrams=3, ngram_rows=11)(ids, m),
+    "DecoderOnly, n-grams": lambda m: small_gpt(ngrams={"n": 3, "rows": 11})(ids, m),
     "DecoderOnly, window": lambda m: small_gpt(sliding_window=2)(ids, m),
     "DecoderOnly.hidden": lambda m: gpt.hidden(ids, m),
     "DecoderOnly, cache": gpt_after_two,
@@ -231,7 +231,7 @@ OF_IDS: dict[str, Callable[[Tensor], Any]] = {
 }
 NGRAMS, WITH_NGRAMS, ROTATING = (
     NgramEmbedding(D, 3, 101),
-    small_gpt(ngrams=3, ngram_rows=101),
+    small_gpt(ngrams={"n": 3, "rows": 101}),
     small_gpt(positions="rotary"),
 )
 LEARNED, HEAD = LearnedPositions(16, D), torch.randn(19, D)

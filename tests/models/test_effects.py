@@ -10,70 +10,99 @@ import torch
 from torch import Tensor
 
 from tests.flat import beam_search, generate
-from transformer_zoo.config import CHOICES, DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import (
+    DecoderConfig,
+    EncoderDecoderConfig,
+    Spec,
+    choices_of,
+    hint_of,
+    kinds_of,
+    roles_of,
+)
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
-from transformer_zoo.zoo import PRESETS, build, get_config
+from transformer_zoo.zoo import build, get_config, list_models
 
 Config = EncoderDecoderConfig | DecoderConfig
-SMALL: dict[str, Any] = {"vocab_size": 37, "d_model": 32, "n_heads": 4, "d_ff": 24, "max_seq_len": 64}
-BASES: dict[type, dict[str, Any]] = {
-    EncoderDecoderConfig: SMALL | {"n_encoder_layers": 2, "n_decoder_layers": 2},
-    DecoderConfig: SMALL | {"n_layers": 2, "eos_id": 3},
-}
-# Another value than the default, for all fields but those whose choices are all tried.
+SMALL: dict[str, Any] = {"vocab_size": 37, "d_model": 32, "n_heads": 4, "d_ff": 24, "max_seq_len": 64, "n_layers": 2}
+BASES: dict[type[Config], dict[str, Any]] = {EncoderDecoderConfig: SMALL, DecoderConfig: SMALL | {"eos_id": 3}}
+# Another value than the default, by the end of a field's address, for all but those whose choices are all tried.
 OTHER: dict[str, Any] = {
     "vocab_size": 38, "d_model": 48, "n_heads": 2, "n_kv_heads": 2, "head_dim": 12, "d_ff": 20, "dropout": 0.3,
-    "attention_dropout": 0.3, "activation_dropout": 0.3, "norm_eps": 0.5, "attention_softcap": 0.5,
-    "attention_scale": 0.9, "sliding_window": 3, "windowed_layers": (1,), "position_offset": 2,
-    "relative_buckets": 8, "relative_max_distance": 20, "rotary_base": 50.0, "rotary_dim": 4, "rotary_factor": 3.0,
-    "rotary_low_freq_factor": 2.0, "rotary_high_freq_factor": 9.0, "rotary_original_max_seq_len": 100,
-    "rotary_beta_fast": 5.0, "rotary_beta_slow": 20.0, "rotary_attention_factor": 0.7, "logit_scale": 0.5,
-    "target_vocab_size": 41, "n_encoder_layers": 1, "n_decoder_layers": 1, "n_layers": 1, "n_decoder_heads": 2,
-    "decoder_d_ff": 20, "pad_id": 5, "bos_id": 6, "eos_id": 7, "source_end_id": 8, "forced_last_id": 9,
-    "never_ids": (*range(3), *range(4, 7), *range(8, 20), *range(21, 37)), "d_embedding": 12, "ngrams": 3,
-    "ngram_rows": 50, "logit_softcap": 0.5, "vocab_multiple": 8, "stop_ids": (10, 11),
+    "eps": 0.5, "softcap": 0.5, "attention.scale": 0.9, "window": 3, "offset": 2, "buckets": 8, "max_distance": 20,
+    "base": 50.0, "dim": 4, "factor": 3.0, "low_freq_factor": 2.0, "high_freq_factor": 9.0,
+    "original_max_seq_len": 100, "beta_fast": 5.0, "beta_slow": 20.0, "attention_factor": 0.7, "logit_scale": 0.5,
+    "target_vocab_size": 41, "n_layers": 1, "pad_id": 5, "bos_id": 6, "eos_id": 7, "source_end_id": 8,
+    "forced_last_id": 9, "never_ids": (*range(3), *range(4, 7), *range(8, 20), *range(21, 37)), "d_embedding": 12,
+    "n": 3, "rows": 50, "logit_softcap": 0.5, "vocab_multiple": 8, "stop_ids": (10, 11),
 }  # fmt: skip
 # What such a model is asked for elsewhere: how long its texts are, and what its batches and prompts are made with.
 ELSEWHERE = {"max_seq_len", "source_end_id", "bos_id", "eos_id", "stop_ids"}
+CHOSEN = ("positions", "positions.layout", "positions.scaling", "norm", "norm.learned", "norm_position", "activation")
 
 
-def bases(cls: type) -> list[dict[str, Any]]:
-    """The defaults, and each choice of each field that has some, with what it needs to have an effect itself."""
+def bases(cls: type[Config]) -> list[dict[str, Any]]:
+    """The defaults, and each choice of each field that has some, with what it needs."""
     found: list[dict[str, Any]] = [{}]
-    needs = {"rotary_": {"positions": "rotary"}, "sinusoid_": {"positions": "sinusoidal"}}
-    names = {field.name for field in dataclasses.fields(cls)}
-    for name, choices in CHOICES.items():
-        needed = next((fields for prefix, fields in needs.items() if name.startswith(prefix)), {})
-        tried = choices[::6] if name == "activation" else choices  # which has to do with no other field
-        found += [{**needed, name: choice} for choice in tried if name in names]
-    found += [{name: False} for name in ("norm_affine", "bias")] + [{"gated": True}, {"qk_norm": True}]
-    found += [{"ngrams": 2}, {"sliding_window": 3}, {"sliding_window": 3, "windowed_layers": ()}]
-    return [base for base in found if base.keys() <= names and is_allowed(cls, base)]
+    for name in (*CHOSEN, *(field.name for field in dataclasses.fields(cls) if choices_of(field.type))):
+        needed = {"positions.scaling": {"positions": "rotary"}}.get(name, {})
+        words = choices(cls, name)
+        tried = words[::6] if name == "activation" else words  # which has to do with no other field
+        found += [{**needed, name: choice} for choice in tried]
+    found += [{"positions": "rotary", "positions.layout": "interleaved"}, {"bias": False}, {"gated": True}]
+    found += [{"attention.qk_norm": "rmsnorm"}, {"ngrams": {"n": 2}}, {"sliding_window": 3}]
+    found += [{"layer": [{}, {"attention": {"window": 3}}]}, {"layer": [{}, {"positions": "none"}]}]
+    return [base for base in found if is_allowed(cls, base)]
 
 
-def is_allowed(cls: type, fields: dict[str, Any]) -> bool:
+def choices(cls: type[Config], name: str) -> list[str]:
+    """The words that a field may be given."""
+    hint = hint_of(cls, name)
+    return [*kinds_of(hint), *choices_of(hint), *(["none"] if roles_of(hint) and not isinstance(hint, type) else [])]
+
+
+def is_allowed(cls: type[Config], fields: dict[str, Any]) -> bool:
     try:
-        cls(**BASES[cls] | fields)
+        cls.of(**BASES[cls] | fields)
     except UserError:
         return False
     return True
 
 
-def others(cls: type, config: Config) -> list[tuple[str, Any]]:
+def addresses(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each field of a configuration and of the specs in it: address, type, value."""
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        yield prefix + field.name, field.type, value
+        for inner in {type(one): one for one in (value if isinstance(value, tuple) else (value,))}.values():
+            if isinstance(inner, Spec):
+                yield from addresses(inner, f"{prefix}{field.name}.")
+
+
+def others(cls: type[Config], config: Config) -> list[tuple[str, Any]]:
     """Each field with a value that it does not have."""
     found: list[tuple[str, Any]] = []
-    for field in dataclasses.fields(cls):
-        now = getattr(config, field.name)
-        if field.name in CHOICES:
-            found += [(field.name, choice) for choice in CHOICES[field.name] if choice != now]
-        elif field.type is bool or isinstance(now, bool):
-            found.append((field.name, not now))
-        elif field.name in ("final_norm", "qkv_bias", "ffn_bias"):
-            found.append((field.name, not (config.ends_in_norm if field.name == "final_norm" else config.bias)))
-        elif field.name != "max_seq_len" and now != OTHER[field.name]:
-            found.append((field.name, OTHER[field.name]))
+    for address, hint, now in addresses(config):
+        last = address.rpartition(".")[2]
+        words = choices(cls, address) if roles_of(hint) and kinds_of(hint) else choices_of(hint)
+        if words:
+            kind = now.kind() if isinstance(now, Spec) else "none" if now is None else now
+            same = ("relu6", kind) if kind == "relu" else (kind,)  # of what is below 6
+            found += [(address, word) for word in words if word not in same]
+        elif hint is bool or isinstance(now, bool) or last in ("final_norm", "qkv_bias"):
+            found.append((address, not meant(config, address, now)))
+        elif not roles_of(hint) and last != "max_seq_len":
+            other = next(OTHER[name] for name in (".".join(address.split(".")[-2:]), last) if name in OTHER)
+            found += [(address, other)] if now != other else []
     return found
+
+
+def meant(config: Config, address: str, now: Any) -> bool:
+    """Of a field that is True, False, or None for what another one is."""
+    stack = getattr(config, address.partition(".")[0])
+    if now is None:
+        return stack.ends_in_norm if address.endswith("final_norm") else stack.layers[0].attention.bias
+    return bool(now)
 
 
 def shaken(model: DecoderOnly | EncoderDecoder) -> None:
@@ -117,21 +146,22 @@ def differs(left: dict[str, Any], right: dict[str, Any]) -> bool:
 @pytest.mark.parametrize(
     ("cls", "base"), [pytest.param(cls, base, id=f"{cls.__name__}-{base}") for cls in BASES for base in bases(cls)]
 )
-def test_every_field_changes_something_or_is_refused_by_name(cls: type, base: dict[str, Any]) -> None:
-    config = cls(**BASES[cls] | base)
+def test_every_field_changes_something_or_is_refused_by_name(cls: type[Config], base: dict[str, Any]) -> None:
+    config = cls.of(**BASES[cls] | base)
     before = list(outcome(config))
-    for name, value in others(cls, config):
-        if (refusal := refused(config, name, value)) is not None:
-            assert any(re.search(rf"\b{field}\b", refusal) for field in (name, *base)), refusal
-        elif name not in ELSEWHERE:
-            after = outcome(dataclasses.replace(config, **{name: value}))
-            assert any(map(differs, before, after)), f"{name}={value} changes nothing with {base}"
+    for address, value in others(cls, config):
+        if (refusal := refused(config, address, value)) is not None:
+            names = [address.rpartition(".")[2], *base, "norm_position", "n_heads"]
+            assert any(re.search(rf"\b{re.escape(name)}\b", refusal) for name in names), refusal
+        elif address not in ELSEWHERE and (changed := config.changed(**{address: value})) != config:
+            after = outcome(changed)
+            assert any(map(differs, before, after)), f"{address}={value} changes nothing with {base}"
 
 
-def refused(config: Config, name: str, value: Any) -> str | None:
+def refused(config: Config, address: str, value: Any) -> str | None:
     """Why the configuration cannot have this value; None: it can."""
     try:
-        dataclasses.replace(config, **{name: value})
+        config.changed(**{address: value})
     except UserError as error:
         return str(error)
     return None
@@ -140,26 +170,28 @@ def refused(config: Config, name: str, value: Any) -> str | None:
 @pytest.mark.parametrize(
     ("cls", "fields", "message"),
     [
-        (DecoderConfig, {"norm_unit_offset": True}, "norm_unit_offset is True, and has no effect where norm is layern"),
-        (DecoderConfig, {"norm": "rmsnorm", "norm_affine": False}, "norm_affine is False, and has no effect where no"),
-        (DecoderConfig, {"norm": "rmsnorm", "norm_bias": False}, "norm_bias is False, and has no effect where norm is"),
-        (EncoderDecoderConfig, {"rotary_base": 9.0}, "rotary_base is 9.0, and has no effect where positions is sinuso"),
-        (DecoderConfig, {"windowed_layers": (1,)}, "windowed_layers is .*where sliding_window is None: leave it out"),
-        (DecoderConfig, {"ngram_rows": 5}, "ngram_rows is 5, and has no effect where ngrams is 1"),
+        (DecoderConfig, {"norm.unit_offset": True}, "norm.unit_offset: layernorm has no field 'unit_offset'"),
+        (DecoderConfig, {"norm": "rmsnorm", "norm.learned": "nothing"}, "rmsnorm has no field 'learned'"),
+        (EncoderDecoderConfig, {"positions.base": 9.0}, "positions.base: sinusoidal has no field 'base'"),
+        (DecoderConfig, {"positions.ofset": 9}, "learned has no field 'ofset'; did you mean offset"),
+        (DecoderConfig, {"positions": "none", "positions.offset": 1}, "positions.offset: "),
+        (DecoderConfig, {"ngrams": {"n": 1}}, "NgramSpec.n is 1, expected at least 2"),
+        (DecoderConfig, {"layer": [{}, {}, {"positions": "none"}]}, "layer describes 3 layers, and there are 2"),
+        (EncoderDecoderConfig, {"positions": "none", "count_padding": False}, "no effect where positions are none"),
     ],
 )
-def test_the_message_says_what_takes_the_effect(cls: type, fields: dict[str, Any], message: str) -> None:
+def test_a_field_without_effect_cannot_be_written(cls: type[Config], fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        cls(**BASES[cls] | fields)
+        cls.of(**BASES[cls] | fields)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", list_models())
 def test_a_preset_can_be_given_any_positions_and_norm(name: str) -> None:
     """What it says of those it had is forgotten; what the user says of them is not."""
-    decoder = isinstance(PRESETS[name], DecoderConfig)
+    cls = type(get_config(name))
     for field in ("positions", "norm"):
-        for choice in CHOICES[field]:
-            assert getattr(get_config(name, **{field: choice}), field) == choice
-    if decoder:
-        with pytest.raises(UserError, match=r"rotary_base is 7\.0, and has no effect"):
-            get_config(name, positions="learned", rotary_base=7.0)
+        for choice in set(choices(cls, field)) - {"none"}:
+            assert getattr(get_config(name, **{field: choice}).decoder, field).kind() == choice
+    if cls is DecoderConfig:
+        with pytest.raises(UserError, match=r"positions\.base: learned has no field 'base'"):
+            get_config(name, positions="learned", **{"positions.base": 7.0})

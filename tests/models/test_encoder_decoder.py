@@ -16,6 +16,7 @@ from tests.blocks.naive import Pairs, assert_same_gradients, copy_from, layer_pa
 from tests.models.helpers import VARIANTS, real, small_model, tokens
 from transformer_zoo import EncoderDecoder
 from transformer_zoo.blocks import sinusoids
+from transformer_zoo.config import value_at
 
 variants = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 
@@ -23,24 +24,25 @@ variants = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.ke
 def torch_transformer(model: EncoderDecoder) -> tuple[nn.Transformer, Pairs]:
     """nn.Transformer of the same shape; its own stacks would add a norm that post-norm has not."""
     c = model.config
-    pre = c.norm_position == "pre"
+    pre = c.encoder.norm_position == "pre"
+    n_heads = value_at(c, "n_heads")
     options: dict[str, Any] = {
-        "dim_feedforward": c.d_ff,
+        "dim_feedforward": value_at(c, "d_ff"),
         "dropout": 0.0,
         "batch_first": True,
         "norm_first": pre,
     }
     norms = [nn.LayerNorm(c.d_model) if pre else None for _ in range(2)]
     encoder = nn.TransformerEncoder(
-        nn.TransformerEncoderLayer(c.d_model, c.n_heads, **options),
-        c.n_encoder_layers,
+        nn.TransformerEncoderLayer(c.d_model, n_heads, **options),
+        c.encoder.n_layers,
         norms[0],
         enable_nested_tensor=False,
     )
     decoder = nn.TransformerDecoder(
-        nn.TransformerDecoderLayer(c.d_model, c.n_heads, **options), c.n_decoder_layers, norms[1]
+        nn.TransformerDecoderLayer(c.d_model, n_heads, **options), c.decoder.n_layers, norms[1]
     )
-    theirs = nn.Transformer(c.d_model, c.n_heads, custom_encoder=encoder, custom_decoder=decoder, batch_first=True)
+    theirs = nn.Transformer(c.d_model, n_heads, custom_encoder=encoder, custom_decoder=decoder, batch_first=True)
     pairs: Pairs = {}
     for our_stack, their_stack in ((model.encoder, encoder), (model.decoder, decoder)):
         for our_layer, their_layer in zip(our_stack.layers, their_stack.layers, strict=True):

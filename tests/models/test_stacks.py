@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
 from transformer_zoo.blocks import LayerNorm, RMSNorm, sinusoids
-from transformer_zoo.config import n_parameters
+from transformer_zoo.models.empty import n_parameters
 
 
 @pytest.mark.parametrize("stack", ["encoder", "decoder"])
@@ -20,7 +20,7 @@ def test_post_norm_ends_with_its_last_layer(stack: str) -> None:
 
 
 def test_the_encoder_is_positions_then_layers_then_norm() -> None:
-    encoder, x = small_model(norm_position="pre", sinusoid_layout="halves").encoder, torch.randn(2, 5, 12)
+    encoder, x = small_model(norm_position="pre", **{"positions.layout": "halves"}).encoder, torch.randn(2, 5, 12)
     y = x + sinusoids(torch.arange(5), 12, layout="halves")
     for layer in encoder.layers:
         y = layer(y)
@@ -44,7 +44,7 @@ def test_dropout_is_on_embedding_plus_position() -> None:
 
 
 def test_norm_eps_reaches_every_norm() -> None:
-    model = small_model(norm_eps=0.01, norm_position="pre")
+    model = small_model(norm_position="pre", **{"norm.eps": 0.01})
     norms = [part for part in model.modules() if isinstance(part, LayerNorm)]
     assert len(norms) == 2 * 2 + 2 * 3 + 2
     assert {norm.eps for norm in norms} == {0.01}

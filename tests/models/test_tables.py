@@ -1,6 +1,7 @@
 """What weights do not say is there wherever weights are: tables of positions are computed, not carried along."""
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,33 +15,42 @@ from torch.distributed.fsdp import fully_shard
 from tests.models.helpers import small_gpt, small_model
 from transformer_zoo.blocks import AlibiBias, RotaryPositions, SinusoidalPositions
 from transformer_zoo.blocks.tables import Tables
-from transformer_zoo.config import CHOICES
+from transformer_zoo.config import PositionsSpec, ScalingSpec, choices_of, kinds_of
 from transformer_zoo.zoo import build
 
 SCALINGS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "linear": {"rotary_factor": 4.0},
-    "llama3": {"rotary_factor": 4.0, "rotary_original_max_seq_len": 8},
-    "yarn": {"rotary_factor": 4.0, "rotary_original_max_seq_len": 8},
+    "linear": {},
+    "llama3": {"original_max_seq_len": 8},
+    "yarn": {"original_max_seq_len": 8},
 }
+
+
+def layouts(kind: str) -> list[str]:
+    return choices_of(next(f.type for f in dataclasses.fields(kinds_of(PositionsSpec)[kind]) if f.name == "layout"))
+
+
 KINDS: dict[str, dict[str, Any]] = {
-    **{name: {"positions": name} for name in CHOICES["positions"]},
+    **{name: {"positions": name} for name in (*kinds_of(PositionsSpec), "none")},
     **{
-        f"sinusoids {layout}": {"positions": "sinusoidal", "sinusoid_layout": layout}
-        for layout in CHOICES["sinusoid_layout"]
+        f"sinusoids {layout}": {"positions": "sinusoidal", "positions.layout": layout}
+        for layout in layouts("sinusoidal")
     },
+    **{f"rotary {layout}": {"positions": "rotary", "positions.layout": layout} for layout in layouts("rotary")},
     **{
-        f"rotary {scaling} {layout}": {"positions": "rotary", "rotary_scaling": scaling, "rotary_layout": layout}
-        | SCALINGS[scaling]
-        for scaling in CHOICES["rotary_scaling"]
-        for layout in CHOICES["rotary_layout"]
+        f"rotary {kind} {layout}": {
+            "positions": "rotary",
+            "positions.layout": layout,
+            "positions.scaling": {"kind": kind, "factor": 4.0, **SCALINGS[kind]},
+        }
+        for kind in kinds_of(ScalingSpec)
+        for layout in layouts("rotary")
     },
-    "rotary, some dimensions": {"positions": "rotary", "rotary_dim": 4},
+    "rotary, some dimensions": {"positions": "rotary", "positions.dim": 4},
     "past the table": {"positions": "rotary", "max_seq_len": 4},
-    "offset": {"positions": "sinusoidal", "position_offset": 2},
+    "offset": {"positions": "sinusoidal", "positions.offset": 2},
 }
 ONE_SIDED: dict[str, dict[str, Any]] = {
-    "n-grams": {"ngrams": 3, "ngram_rows": 101},
+    "n-grams": {"ngrams": {"n": 3, "rows": 101}},
     "narrow": {"d_embedding": 7},
 }
 TWO_SIDED: dict[str, dict[str, Any]] = {"logit bias": {"logit_bias": True}, "uncounted": {"count_padding": False}}

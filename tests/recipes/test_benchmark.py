@@ -36,7 +36,7 @@ def make_model(**overrides: object) -> EncoderDecoder:
         "dropout": 0.0,
     }
     config = EncoderDecoderConfig.from_dict(
-        {"vocab_size": 53, "sinusoid_layout": "halves", "max_seq_len": 128, **fields, **overrides}
+        {"vocab_size": 53, "positions.layout": "halves", "max_seq_len": 128, **fields, **overrides}
     )
     model = EncoderDecoder(config)
     with torch.no_grad():

@@ -121,7 +121,7 @@ def token_batch(n: int, seed: int) -> TokenBatch:
 def gpt_task() -> Task:
     """Windows in batches of 4, and of 2 at the end of an epoch; with dropout everywhere."""
     torch.manual_seed(3)
-    config = DecoderConfig(
+    config = DecoderConfig.of(
         vocab_size=11, d_model=16, n_heads=2, d_ff=32, n_layers=2, max_seq_len=7, attention_dropout=0.3, dropout=0.2
     )
     model = DecoderOnly(config)
@@ -164,7 +164,7 @@ def translation_task(dropout: float = 0.2, *, bucket: bool = False) -> Task:
     """4 or fewer pairs a batch, in a shape of its own or, if so asked, in a bucket also where nothing is recorded."""
     torch.manual_seed(3)
     shape = {"d_model": 16, "n_heads": 2, "d_ff": 32, "n_encoder_layers": 1, "n_decoder_layers": 1}
-    model = EncoderDecoder(EncoderDecoderConfig(vocab_size=17, dropout=dropout, attention_dropout=dropout, **shape))
+    model = EncoderDecoder(EncoderDecoderConfig.of(vocab_size=17, dropout=dropout, attention_dropout=dropout, **shape))
 
     def in_bucket(batch: Batch) -> Batch:
         return batch.in_bucket(0, batch_tokens=64, longest=100)

@@ -119,7 +119,7 @@ def run_dir(tmp_path: Path) -> Path:
     lines = ["ein zwei drei", "one two three", "vier five sechs"]
     settings = TranslationTokenizerSettings(vocab_size=30, joint=False, target_vocab_size=25)
     TranslationTokenizer.train(lines, lines, settings).save(tmp_path / "tokenizer")
-    config = EncoderDecoderConfig(
+    config = EncoderDecoderConfig.of(
         vocab_size=30, target_vocab_size=25, d_model=12, n_heads=3, d_ff=7, n_encoder_layers=1,
         n_decoder_layers=1, share_embeddings="decoder",
     )  # fmt: skip

@@ -71,7 +71,7 @@ def pairs(n: int, n_source: int, n_target: int, *, padded: bool) -> Batch:
 ])  # fmt: skip
 def test_training_a_translator_compiles_one_graph(first: tuple[int, ...], changes: dict[str, Any]) -> None:
     shape = {"d_model": 12, "n_heads": 3, "d_ff": 11, "n_encoder_layers": 1, "n_decoder_layers": 1, "dropout": 0.0}
-    graphs, model = Graphs(), EncoderDecoder(EncoderDecoderConfig(vocab_size=17, **{**shape, **changes}))
+    graphs, model = Graphs(), EncoderDecoder(EncoderDecoderConfig.of(vocab_size=17, **{**shape, **changes}))
     compiled, plain = TranslationObjective(model), TranslationObjective(model)
     compiled.compile(backend=graphs, fullgraph=True)
     for sizes in (first, (1, 2, 3), (4, 4, 4), (2, 5, 5), (7, 7, 3), (3, 8, 3), (8, 30, 41), (40, 2, 1)):
@@ -83,7 +83,7 @@ def test_training_a_translator_compiles_one_graph(first: tuple[int, ...], change
 @pytest.mark.parametrize(("longest", "n_graphs"), [(30, 1), (8, 2)])
 def test_batches_in_buckets_compile_one_graph_and_another_where_positions_end(longest: int, n_graphs: int) -> None:
     shape = {"d_model": 12, "n_heads": 3, "d_ff": 11, "n_encoder_layers": 1, "n_decoder_layers": 1, "dropout": 0.0}
-    config = EncoderDecoderConfig(vocab_size=17, positions="learned", max_seq_len=longest, **shape)
+    config = EncoderDecoderConfig.of(vocab_size=17, positions="learned", max_seq_len=longest, **shape)
     graphs, model = Graphs(), EncoderDecoder(config)
     compiled, plain = TranslationObjective(model), TranslationObjective(model)
     compiled.compile(backend=graphs, fullgraph=True)
@@ -97,7 +97,7 @@ def test_batches_in_buckets_compile_one_graph_and_another_where_positions_end(lo
 @pytest.mark.parametrize("packed", [False, True])
 def test_training_a_gpt_compiles_two_graphs_at_most(packed: bool) -> None:
     shape = {"d_model": 12, "n_heads": 3, "d_ff": 11, "n_layers": 1, "dropout": 0.0, "attention_dropout": 0.0}
-    graphs, model = Graphs(), DecoderOnly(DecoderConfig(vocab_size=17, max_seq_len=8, **shape))
+    graphs, model = Graphs(), DecoderOnly(DecoderConfig.of(vocab_size=17, max_seq_len=8, **shape))
     compiled, plain = GptObjective(model), GptObjective(model)
     compiled.compile(backend=graphs, fullgraph=True)
     for rows in (4, 4, 3, 4, 3, 4):

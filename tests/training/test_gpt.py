@@ -21,7 +21,7 @@ V, T = 29, 7
 
 def objective(**changes: Any) -> GptObjective:
     fields = {"vocab_size": V, "d_model": 12, "n_heads": 2, "d_ff": 17, "n_layers": 2, "max_seq_len": T, "dropout": 0.0}
-    model = DecoderOnly(DecoderConfig(**fields | {"attention_dropout": 0.0} | changes)).double()
+    model = DecoderOnly(DecoderConfig.of(**fields | {"attention_dropout": 0.0} | changes)).double()
     with torch.no_grad():
         for weight in model.parameters():
             weight += 0.3 * torch.randn_like(weight)

@@ -11,7 +11,7 @@ from tests.architectures import TRANSLATION
 from transformer_zoo.config import PROBABILITIES, EncoderDecoderConfig
 from transformer_zoo.data import Batch
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.training.tasks.objectives import TranslationObjective, longest_input
+from transformer_zoo.training.tasks.objectives import TranslationObjective
 from transformer_zoo.training.tasks.translation import mean_nll
 from transformer_zoo.zoo import build
 
@@ -42,7 +42,7 @@ def batch_of(rows: list[int]) -> Batch:
 @pytest.fixture
 def model() -> EncoderDecoder:
     torch.manual_seed(2)
-    config = EncoderDecoderConfig(
+    config = EncoderDecoderConfig.of(
         vocab_size=17, d_model=12, n_heads=3, d_ff=11, n_encoder_layers=1, n_decoder_layers=1, dropout=0.0
     )
     return EncoderDecoder(config).double()
@@ -100,12 +100,12 @@ def test_padding_to_a_bucket_changes_neither_loss_nor_gradient(
 ) -> None:
     """Nor do rows of padding alone, by the CPU's kernels and by what a compiler for a GPU is given."""
     torch.manual_seed(2)
-    config = dataclasses.replace(TRANSLATION[name], **dict.fromkeys(PROBABILITIES, 0.0))
+    config = TRANSLATION[name].changed(**dict.fromkeys(PROBABILITIES, 0.0))
     objective = TranslationObjective(build(config).double(), label_smoothing=0.1)  # type: ignore[arg-type]
     if compiled:
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     for batch in (batch_of([0, 1, 2]), batch_of([1])):
-        bucket = batch.in_bucket(config.pad_id, batch_tokens=64, longest=longest_input(config))
+        bucket = batch.in_bucket(config.pad_id, batch_tokens=64, longest=config.longest_input)
         assert bucket.source.shape[0] > len(batch.source)
         losses, grads = [], []
         for given in (batch, bucket):
@@ -156,7 +156,7 @@ def test_compiling_is_for_training_and_gets_masks_always(
 def test_pad_stays_zero_where_targets_start_with_it(bos_id: int) -> None:
     torch.manual_seed(2)
     shape = {"d_model": 12, "n_heads": 3, "d_ff": 11, "n_encoder_layers": 1, "n_decoder_layers": 1}
-    model = EncoderDecoder(EncoderDecoderConfig(vocab_size=17, bos_id=bos_id, **shape))
+    model = EncoderDecoder(EncoderDecoderConfig.of(vocab_size=17, bos_id=bos_id, **shape))
     before = model.head_weight.detach().clone()
     objective, adam = TranslationObjective(model), torch.optim.Adam(model.parameters(), lr=0.1)
     objective(batch_of([0, 1, 2]))[0].backward()

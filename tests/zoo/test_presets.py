@@ -13,27 +13,22 @@ import transformers
 from torch import nn
 
 import transformer_zoo as tz
-from transformer_zoo.zoo import presets
+from transformer_zoo.config import value_at
+from transformer_zoo.zoo.counts import recorded_counts
 from transformer_zoo.zoo.describe import outline
+from transformer_zoo.zoo.families import FAMILIES, SIZES
 from transformer_zoo.zoo.huggingface.compare import differences
-from transformer_zoo.zoo.huggingface.families import FAMILIES
 
-COUNTS: dict[str, int] = json.loads(Path(__file__).with_name("parameter_counts.json").read_text())
+COUNTS: dict[str, int] = recorded_counts()
 HUB: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("hub_configs.json").read_text())
 """What config.json on the hub says of one model of each family, without what says nothing about the architecture."""
 
-MODEL_TYPES = {  # of the presets whose names begin so
-    "opus-mt": "marian", "bart": "bart", "mbart": "mbart", "m2m100": "m2m_100", "nllb": "m2m_100", "t5": "t5",
-    "flan-t5": "t5", "gpt2": "gpt2", "pythia": "gpt_neox", "gpt-neox": "gpt_neox", "opt": "opt", "bloom": "bloom",
-    "tinyllama": "llama", "llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3",
-    "gemma": "gemma", "gemma-2-": "gemma2",
-}  # fmt: skip
-OURS_ONLY = ("transformer-*", "gpt-char", "gpt-nano", "gpt-modern", "gpt1", "gpt2-untied", "gpt3-*")
-PUBLISHED = sorted(set(tz.list_models()).difference(*map(tz.list_models, OURS_ONLY)), key=list(COUNTS).index)
+OURS_ONLY = {"gpt2-untied", *tz.list_models("gpt3-*")}  # of families that transformers has
+PUBLISHED = [name for name, family in SIZES.items() if family.model_type and name not in OURS_ONLY]
 
 
 def model_type(name: str) -> str:
-    return MODEL_TYPES[max(filter(name.startswith, MODEL_TYPES), key=len)]
+    return SIZES[name].model_type
 
 
 def test_every_preset_has_a_committed_count() -> None:
@@ -41,8 +36,8 @@ def test_every_preset_has_a_committed_count() -> None:
 
 
 def test_no_name_is_given_twice() -> None:
-    families = [vars(presets)[path.stem] for path in Path(presets.__file__).parent.glob("[!_]*.py")]
-    assert len(presets.PRESETS) == sum(len(family.PRESETS) for family in families)
+    sizes = [family.sizes for family in {id(family): family for family in SIZES.values()}.values()]
+    assert len(SIZES) == sum(map(len, sizes))
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -90,7 +85,7 @@ def test_presets_are_what_was_published(name: str) -> None:
         different.pop("bos_id")
     assert different == {}
     for field in ("max_seq_len", "dropout", "attention_dropout", "activation_dropout", "pad_id", "vocab_size"):
-        assert getattr(preset, field) == getattr(published, field), field
+        assert value_at(preset, field) == value_at(published, field), field
 
 
 def test_an_outline_has_the_names_and_shapes_of_the_model() -> None:

@@ -1,12 +1,13 @@
 """Presets by name, those of the paper against its table, and what overrides may do."""
 
+import dataclasses
+
 import pytest
 import torch
 
 import transformer_zoo as tz
 from transformer_zoo import EncoderDecoder, UserError
-from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.zoo import PRESETS
+from transformer_zoo.config import EncoderDecoderConfig, FeedForwardSpec
 
 
 def n_parameters(name: str, **overrides: object) -> int:
@@ -15,7 +16,6 @@ def n_parameters(name: str, **overrides: object) -> int:
 
 
 def test_names_by_pattern() -> None:
-    assert tz.list_models() == list(PRESETS)
     assert tz.list_models("transformer-b*") == ["transformer-base", "transformer-big"]
     assert tz.list_models("bert*") == []
 
@@ -45,24 +45,29 @@ ROWS = {  # encoder and decoder layers, d_model, d_ff, heads, dropout
 @pytest.mark.parametrize("name", ROWS)
 def test_presets(name: str) -> None:
     c = tz.get_config(name)
-    assert (c.n_encoder_layers, c.n_decoder_layers, c.d_model, c.d_ff, c.n_heads, c.dropout) == ROWS[name]
-    assert (c.norm_position, c.share_embeddings, c.activation) == ("post", "all", "relu")
+    assert isinstance(c, EncoderDecoderConfig)
+    attention, ffn = c.encoder.layers[0].attention, c.encoder.layers[0].ffn
+    assert isinstance(ffn, FeedForwardSpec)
+    n_layers = c.encoder.n_layers, c.decoder.n_layers
+    assert (*n_layers, c.d_model, ffn.d_ff, attention.n_heads, c.dropout) == ROWS[name]
+    assert (c.encoder.norm_position, c.share_embeddings, ffn.activation) == ("post", "all", "relu")
 
 
 def test_overrides_change_what_they_name_and_nothing_else() -> None:
     before = tz.get_config("transformer-tiny")
     config = tz.get_config("transformer-tiny", vocab_size=77, norm_position="pre")
-    assert config.to_dict() == before.to_dict() | {"vocab_size": 77, "norm_position": "pre"}
-    assert tz.get_config("transformer-tiny") == before == PRESETS["transformer-tiny"]
+    stacks = {name: dataclasses.replace(stack, norm_position="pre") for name, stack in before.stacks()}
+    assert config == dataclasses.replace(before, vocab_size=77, **stacks)
+    assert tz.get_config("transformer-tiny") == before
 
 
 IDS = ("pad_id", "bos_id", "eos_id", "source_end_id", "forced_last_id", "never_ids", "stop_ids")
 
 
 @pytest.mark.parametrize("vocab_size", [4, 5, 65, 300, 60_000])
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", tz.list_models())
 def test_special_tokens_follow_the_vocabulary(name: str, vocab_size: int) -> None:
-    before = PRESETS[name].to_dict()
+    before = tz.get_config(name).to_dict()
     after = tz.get_config(name, vocab_size=vocab_size).to_dict()
     assert {k: v for k, v in after.items() if k not in IDS} == {k: v for k, v in before.items() if k not in IDS} | {
         "vocab_size": vocab_size
@@ -102,7 +107,7 @@ def test_create_model() -> None:
     ("name", "overrides", "message"),
     [
         ("gpt5", {}, "no architecture is called 'gpt5'; like it are gpt2, "),
-        ("nothing like it", {}, f"'nothing like it'; `transformer-zoo list` names all {len(PRESETS)}$"),
+        ("nothing like it", {}, f"'nothing like it'; `transformer-zoo list` names all {len(tz.list_models())}$"),
         ("transformer-tiny", {"depth": 3}, "EncoderDecoderConfig has no field 'depth'"),
         ("transformer-tiny", {"n_heads": 3}, "d_model 128 is not a multiple of n_heads 3"),
         ("gpt2", {"vocab_size": 65, "eos_id": 65}, "eos_id 65 is outside the vocabulary of 65"),

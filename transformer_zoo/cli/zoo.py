@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, n_parameters
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.overrides import overridden, overrides_of
 from transformer_zoo.zoo import get_config, list_models
+from transformer_zoo.zoo.counts import recorded_counts
 
 if TYPE_CHECKING:
     Overrides = Any
 else:
-    Overrides = overrides_of(EncoderDecoderConfig, DecoderConfig)
+    Overrides = overrides_of(EncoderDecoderConfig, DecoderConfig, nested=False)
 
 
 def list_(pattern: str = "*", /, json: bool = False) -> None:
@@ -25,7 +26,7 @@ def list_(pattern: str = "*", /, json: bool = False) -> None:
         json: Print JSON instead.
     """
     names = _names(pattern)
-    counts = {name: n_parameters(get_config(name)) for name in names}
+    counts = {name: count for name, count in recorded_counts().items() if name in names}
     if json:
         print(jsonlib.dumps(counts, indent=2))
         return
@@ -66,7 +67,8 @@ def describe(
     rows.append((f"operations per {each}, forward, context {found.context:,}", f"{found.forward_flops:,}"))
     rows.append((f"operations per {each}, training", f"{3 * found.forward_flops:,}"))
     rows.append((f"weights, {dtype}", _size(found.weight_bytes)))
-    kept = "" if config.sliding_window is None else ", those outside the window too"
+    has_window = any(layer.attention.window for _, stack in config.stacks() for layer in stack.layers)
+    kept = ", those outside the window too" if has_window else ""
     rows.append((f"cache of a text of {found.context:,} tokens{kept}, {dtype}", _size(found.cache_bytes)))
     left, right = (max(len(row[i]) for row in rows) for i in range(2))
     for label, value in rows:

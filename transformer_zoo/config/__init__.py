@@ -1,32 +1,64 @@
 """What a model is, as data: importable without torch, written to a run, read back, refused when a field is wrong."""
 
+from transformer_zoo.config.attention import AttentionSpec, SelfAttentionSpec
+from transformer_zoo.config.changes import PROBABILITIES, SHORT, hint_of, short_names, value_at
 from transformer_zoo.config.decoding import BeamSearch, ModelRules, Penalty, Rules, Sampling
-from transformer_zoo.config.families import DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.config.fields import (
-    CHOICES,
-    PROBABILITIES,
-    WITHOUT_EFFECT,
-    check_field_names,
-    defaults_of_fields,
-    without_effect,
+from transformer_zoo.config.feed_forward import FeedForwardSpec, FfnSpec
+from transformer_zoo.config.layer import LayerSpec, StackSpec
+from transformer_zoo.config.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig, NgramSpec
+from transformer_zoo.config.norm import LayerNormSpec, NormSpec, RMSNormSpec
+from transformer_zoo.config.positions import (
+    AlibiSpec,
+    LearnedSpec,
+    LinearSpec,
+    Llama3Spec,
+    PositionsSpec,
+    RelativeSpec,
+    RotarySpec,
+    ScalingSpec,
+    SinusoidalSpec,
+    YarnSpec,
 )
-from transformer_zoo.config.model import ModelConfig
-from transformer_zoo.config.size import n_parameters
+from transformer_zoo.config.spec import Context, Spec, choices_of, kinds_of, roles_of
 
 __all__ = [
-    "CHOICES",
     "PROBABILITIES",
-    "WITHOUT_EFFECT",
+    "SHORT",
+    "AlibiSpec",
+    "AttentionSpec",
+    "Context",
     "BeamSearch",
     "DecoderConfig",
+    "EncoderConfig",
     "EncoderDecoderConfig",
+    "FeedForwardSpec",
+    "FfnSpec",
+    "LayerNormSpec",
+    "LayerSpec",
+    "LearnedSpec",
+    "LinearSpec",
+    "Llama3Spec",
     "ModelConfig",
     "ModelRules",
     "Penalty",
     "Rules",
     "Sampling",
-    "check_field_names",
-    "n_parameters",
-    "defaults_of_fields",
-    "without_effect",
+    "NgramSpec",
+    "NormSpec",
+    "PositionsSpec",
+    "RMSNormSpec",
+    "RelativeSpec",
+    "RotarySpec",
+    "ScalingSpec",
+    "SelfAttentionSpec",
+    "SinusoidalSpec",
+    "Spec",
+    "StackSpec",
+    "YarnSpec",
+    "choices_of",
+    "hint_of",
+    "kinds_of",
+    "roles_of",
+    "short_names",
+    "value_at",
 ]

@@ -1,173 +1,84 @@
-"""What both families have."""
+"""Whole models."""
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self
 
-from transformer_zoo.config.fields import (
-    WITHOUT_EFFECT,
-    check_field,
-    check_field_names,
-    defaults_of_fields,
-    refuse_without_effect,
-)
+from transformer_zoo.config.attention import AttentionSpec
+from transformer_zoo.config.changes import changed_fields, defaults_of
+from transformer_zoo.config.feed_forward import FeedForwardSpec
+from transformer_zoo.config.layer import LayerSpec, StackSpec
+from transformer_zoo.config.positions import LearnedSpec
+from transformer_zoo.config.spec import Context, Spec
 from transformer_zoo.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """What both families have: the width, and how their layers are built."""
+class ModelConfig(Spec):
+    """What all models have.
+
+    Raises:
+        UserError: a field has a wrong type, an impossible value, or does not fit another.
+    """
 
     vocab_size: int
     """Vocabulary; in an encoder-decoder the source's, and the target's too unless `target_vocab_size` is given."""
     d_model: int = 512
     """Width of the residual stream."""
-    n_heads: int = 8
-    """Attention heads of each layer."""
-    n_kv_heads: int | None = None
-    """Key/value heads; None: as many as `n_heads`. Fewer share each among n_heads / n_kv_heads queries."""
-    head_dim: int | None = None
-    """Width of one head; None: d_model / n_heads."""
-    d_ff: int = 2048
-    """Inner width of the feed-forward."""
     max_seq_len: int = 1024
     """Tokens of the longest text. Learned positions end there; with others a model can read on, but text is written,
     scored and trained on in windows of it, and longer sources are split."""
     dropout: float = 0.1
     """On embedding + position and on each sublayer's output, before it is added (section 5.4)."""
-    attention_dropout: float = 0.0
-    """On the attention weights; not in the paper."""
-    activation_dropout: float = 0.0
-    """Inside the feed-forward, after the activation; not in the paper."""
-    activation: str = "relu"
-    """Of the feed-forward; the paper has relu."""
-    gated: bool = False
-    """The feed-forward multiplies its activation with a second projection (GLU)."""
-    norm: str = "layernorm"
-    """LayerNorm as in the paper, or RMSNorm, which neither centres nor shifts."""
-    norm_unit_offset: bool = False
-    """RMSNorm multiplies by 1 + weight, and the weight starts at zero, as in Gemma."""
-    norm_affine: bool = True
-    """LayerNorm has a weight, and a bias if `norm_bias`; False: neither."""
-    norm_position: str = "post"
-    """"post": LayerNorm(x + Sublayer(x)) as in the paper; "pre": x + Sublayer(LayerNorm(x)), and a norm at the end.
-    "both": x + Norm'(Sublayer(Norm(x))), as in Gemma 2; "parallel": x + Attention(Norm(x)) + FFN(Norm'(x)), as in
-    GPT-NeoX; "pre_carried": Norm(x) + Sublayer(Norm(x)), as BLOOM may. These three have a norm at the end too."""
-    final_norm: bool | None = None
-    """A norm after the last layer; None: unless `norm_position` is "post"."""
-    embedding_norm: bool = False
-    """A norm over embedding + position, before the first layer."""
-    norm_eps: float = 1e-5
-    """Added to the variance under the square root of a norm."""
-    norm_bias: bool = True
-    """LayerNorm shifts as well as scales; RMSNorm never does."""
-    bias: bool = True
-    """Biases on the projections of attention and feed-forward."""
-    qkv_bias: bool | None = None
-    """Biases on the projections of queries, keys and values; None: as `bias`."""
-    ffn_bias: bool | None = None
-    """Biases on the projections of the feed-forward; None: as `bias`."""
-    qk_norm: bool = False
-    """An RMSNorm over each head's queries and keys, before rotation."""
-    attention_softcap: float | None = None
-    """Bounds the attention scores: cap * tanh(score / cap)."""
-    attention_scale: float | None = None
-    """Multiplies the attention scores; None: head_dim^-0.5. T5 has 1."""
-    attention_scale_by_layer: bool = False
-    """Divides the attention scores of layer i by i, counted from 1, as GPT-2 may."""
-    sliding_window: int | None = None
-    """Self-attention sees so many tokens, itself included; None: all. For decoders."""
-    windowed_layers: tuple[int, ...] | None = None
-    """Which layers have the sliding window, counted from 0; None: all."""
-    positions: str = "sinusoidal"
-    """Fixed waves as in the paper (section 3.5), an embedding learned for each position, rotated queries and keys,
-    scores that fall with the distance ("alibi"), scores learned by distance ("relative", T5's), or none."""
-    position_offset: int = 0
-    """Learned and sinusoidal positions: the first token has this place."""
-    sinusoid_layout: str = "interleaved"
-    """"interleaved" sine and cosine as in the paper, or concatenated "halves" as in Marian; "halves_inclusive" has the
-    last wave exactly 10000 times slower than the first, as in fairseq."""
-    relative_buckets: int = 32
-    """`relative`: learned scores of each head; in an encoder half of them for what comes after."""
-    relative_max_distance: int = 128
-    """`relative`: from this distance on all have one score."""
-    rotary_base: float = 10000.0
-    """Base of the rotary frequencies; larger turns slower."""
-    rotary_dim: int | None = None
-    """How many of a head's dimensions rotate; None: all."""
-    rotary_layout: str = "halves"
-    """Which two dimensions turn together: i and i + dim / 2 ("halves"), or 2i and 2i + 1 ("interleaved")."""
-    rotary_scaling: str = "none"
-    """For longer inputs than were trained on: "linear" slows all frequencies down by `rotary_factor`, "llama3" and
-    "yarn" (Peng et al. 2023) the low ones."""
-    rotary_factor: float = 8.0
-    """`linear`, `llama3`, `yarn`: by how much."""
-    rotary_low_freq_factor: float = 1.0
-    """`llama3`: waves longer than `rotary_original_max_seq_len` / this are slowed down in full."""
-    rotary_high_freq_factor: float = 4.0
-    """`llama3`: waves shorter than `rotary_original_max_seq_len` / this are left alone."""
-    rotary_original_max_seq_len: int = 8192
-    """`llama3`, `yarn`: the input length before scaling."""
-    rotary_beta_fast: float = 32.0
-    """`yarn`: waves that turn more often within `rotary_original_max_seq_len` are left alone."""
-    rotary_beta_slow: float = 1.0
-    """`yarn`: waves that turn less often are slowed down in full."""
-    rotary_truncate: bool = True
-    """`yarn`: the ramp between the two ends at whole pairs of dimensions."""
-    rotary_attention_factor: float | None = None
-    """`yarn`: multiplies rotated queries and keys; None: 0.1 ln(rotary_factor) + 1."""
     scale_embeddings: bool = True
     """Multiply embeddings by sqrt(d_model) (section 3.4)."""
     logit_scale: float | None = None
     """Multiplies the logits; None: 1. T5 with a tied head has d_model^-0.5."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if isinstance(getattr(self, field.name), list):  # as JSON and YAML have a tuple
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
-            check_field(type(self).__name__, field, getattr(self, field.name))
-        refuse_without_effect(vars(self), WITHOUT_EFFECT, defaults_of_fields(type(self)))
-        self._check_heads(self.n_heads)
+        super().__post_init__()
+        for name, stack in self.stacks():
+            stack.check(self.context_of(name))
+
+    def stacks(self) -> Iterator[tuple[str, StackSpec]]:
+        """ "encoder" and "decoder", as far as the model has them."""
+        return ((f.name, getattr(self, f.name)) for f in fields(self) if f.type is StackSpec)
+
+    def context_of(self, stack: str) -> Context:
+        """What is around the modules of one of the stacks; positions are for heads like those of its first layer."""
+        spec: StackSpec = getattr(self, stack)
+        around = Context(
+            d_model=self.d_model,
+            max_seq_len=self.max_seq_len,
+            dropout=self.dropout,
+            bidirectional=stack == "encoder",
+        )
+        return spec.around(spec.layers[0], around)
 
     @property
-    def d_head(self) -> int:
-        """Width of one head."""
-        return self.head_dim or self.d_model // self.n_heads
+    def longest_input(self) -> int:
+        """Most tokens that the model can be given."""
+        bounded = any(stack.positions is not None and stack.positions.bounded for _, stack in self.stacks())
+        return self.max_seq_len if bounded else sys.maxsize
 
-    @property
-    def ends_in_norm(self) -> bool:
-        """Whether there is a norm after the last layer."""
-        return self.norm_position != "post" if self.final_norm is None else self.final_norm
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """With fields by name, as for `changed`."""
+        return cls.from_dict(changed_fields(cls, defaults_of(cls), given))
 
-    def _check_heads(self, n_heads: int) -> None:
-        if self.head_dim is None and self.d_model % n_heads:
-            raise UserError(
-                f"d_model {self.d_model} is not a multiple of n_heads {n_heads}: change one or set head_dim"
-            )
-        if self.n_kv_heads is not None and n_heads % self.n_kv_heads:
-            raise UserError(f"n_heads {n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
-        head_dim = self.head_dim or self.d_model // n_heads
-        rotary_dim = self.rotary_dim or head_dim
-        if self.positions == "rotary" and (rotary_dim % 2 or rotary_dim > head_dim):
-            name = "head_dim" if self.rotary_dim is None else "rotary_dim"
-            raise UserError(f"{name} {rotary_dim} must be even, and at most head_dim {head_dim}, for rotary positions")
-        if self.positions == "rotary" and self.rotary_scaling == "yarn" and rotary_dim == 2:
-            raise UserError("rotary_scaling: yarn needs 4 dimensions of a head that rotate, or more")
-        low, high = self.rotary_low_freq_factor, self.rotary_high_freq_factor
-        if self.positions == "rotary" and self.rotary_scaling == "llama3" and low >= high:
-            raise UserError(f"rotary_low_freq_factor {low} must be below rotary_high_freq_factor {high}")
-        if self.positions == "rotary" and self.rotary_scaling == "yarn" and self.rotary_base <= 1:
-            raise UserError(f"rotary_base {self.rotary_base} must be above 1 for rotary_scaling: yarn")
+    def changed(self, **given: Any) -> Self:
+        """With other values of some fields.
 
-    def _check_buckets(self, parts: int) -> None:
-        """Of the `relative_buckets`, so many parts' first has one distance each."""
-        exact = self.relative_buckets // parts
-        if self.positions == "relative" and not 1 <= exact < self.relative_max_distance:
-            raise UserError(
-                f"relative_buckets {self.relative_buckets} must be at least {parts}, and relative_max_distance "
-                f"{self.relative_max_distance} more than {exact}, the distances with a bucket of their own"
-            )
+        A name is that of a field ("vocab_size", "decoder"), of one inside ("decoder.positions.base"), of a field of
+        the stacks or their layers ("positions.base", "ffn.gated"), which is changed in all of them, or one of `SHORT`.
+        A spec is given as itself, as its kind ("rotary", "none"), which keeps what all kinds have, or as a mapping
+        with some of its fields.
+
+        Raises:
+            UserError: a name that there is not, or a value that does not fit.
+        """
+        return self.from_dict(changed_fields(type(self), self.to_dict(), given))
 
     def _check_ids(self, vocab_size: int, *names: str) -> None:
         for name in names:
@@ -177,16 +88,188 @@ class ModelConfig:
                     f"{name} {token} is outside the vocabulary of {vocab_size}: ids run from 0 to {vocab_size - 1}"
                 )
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
-        return dataclasses.asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration that `to_dict` wrote.
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoderConfig(ModelConfig):
+    """The encoder-decoder of "Attention Is All You Need" (Vaswani et al. 2017); the defaults are its base model.
 
-        Raises:
-            UserError: a field is unknown or missing, named in the message.
-        """
-        check_field_names(cls, values)
-        return cls(**values)
+    Raises:
+        UserError: a field has a wrong type, an impossible value, or does not fit another.
+    """
+
+    encoder: StackSpec = StackSpec()
+    """The layers that read the source."""
+    decoder: StackSpec = StackSpec()
+    """The layers that write the target."""
+    target_vocab_size: int | None = None
+    """Target vocabulary, where the two sides have one each."""
+    share_embeddings: Literal["all", "inputs", "decoder", "none"] = "all"
+    """Which of source embedding, target embedding and output projection are one matrix: "all", the "inputs" (the first
+    two), "decoder" (the last two), or "none"."""
+    logit_bias: bool = False
+    """A constant is added to each logit, which comes with the weights and is not trained, as in Marian and BART."""
+    count_padding: bool = True
+    """Places are counted from the start of a row; False: from its first real token, wherever padding is, and a pad that
+    was written in the middle has none, as in M2M-100."""
+    pad_id: int = 0
+    """The token that fills up short rows of a batch."""
+    zero_pad: bool = True
+    """The embedding of pad starts as zero and is not learned from inputs. Where it is the output projection too, that
+    learns it, unless targets start with pad."""
+    bos_id: int = 2
+    """The token every target starts with."""
+    eos_id: int = 3
+    """The token every target ends with, and every source unless `source_end_id` is given."""
+    source_end_id: int | None = None
+    """The token every source ends with; None: `eos_id`."""
+    forced_last_id: int | None = None
+    """The last token of a translation that reaches the length limit, at no cost: eos in Marian and BART; None: it is
+    cut."""
+    never_ids: tuple[int, ...] | None = None
+    """Tokens that no translation contains; None: pad and bos, which no target it was trained on contains."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        smaller = min(self.vocab_size, self.target_size)
+        self._check_ids(smaller, "pad_id", "bos_id", "eos_id", "source_end_id", "forced_last_id")
+        if outside := [token for token in self.never if token >= self.target_size]:
+            raise UserError(f"never_ids has {outside[0]}, outside the target vocabulary of {self.target_size}")
+        if self.eos_id in self.never:
+            raise UserError(f"never_ids has eos_id, {self.eos_id}, without which no translation ends")
+        for name, stack in self.stacks():
+            if any(layer.attention.window is not None for layer in stack.layers):
+                raise UserError(f"{name}: a window is for decoder-only models")
+            if stack.norm_position == "parallel":
+                raise UserError(f"{name}: norm_position 'parallel' is for decoder-only models")
+        if not self.count_padding and self.encoder.positions is self.decoder.positions is None:
+            raise UserError("count_padding is False, and has no effect where positions are none: leave it out")
+        if self.share_embeddings in ("all", "inputs") and self.target_vocab_size not in (None, self.vocab_size):
+            raise UserError(
+                f"share_embeddings {self.share_embeddings!r} needs one vocabulary, but vocab_size is {self.vocab_size} "
+                f"and target_vocab_size {self.target_vocab_size}: set share_embeddings to 'decoder' or 'none'"
+            )
+
+    @property
+    def target_size(self) -> int:
+        """Target vocabulary."""
+        return self.target_vocab_size or self.vocab_size
+
+    @property
+    def never(self) -> tuple[int, ...]:
+        """Tokens that no translation contains."""
+        return tuple({self.pad_id, self.bos_id} - {self.eos_id}) if self.never_ids is None else self.never_ids
+
+    @property
+    def source_end(self) -> int:
+        """The token every source ends with."""
+        return self.eos_id if self.source_end_id is None else self.source_end_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramSpec(Spec):
+    """Vectors for the last tokens together, added to a token's embedding."""
+
+    module = "transformer_zoo.blocks.embedding:NgramEmbedding"
+    takes = ("d_model",)
+
+    n: int = 2
+    """For the last 2, ... up to so many tokens."""
+    rows: int = 16384
+    """Vectors for the n-grams of each length, which share them by a hash."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n < 2:
+            raise UserError(f"NgramSpec.n is {self.n}, expected at least 2")
+
+
+_GPT2 = StackSpec(
+    n_layers=12,
+    layer=LayerSpec(
+        attention=AttentionSpec(n_heads=12, dropout=0.1), ffn=FeedForwardSpec(d_ff=3072, activation="gelu_tanh")
+    ),
+    positions=LearnedSpec(),
+    norm_position="pre",
+)
+_BERT = replace(
+    _GPT2,
+    layer=replace(_GPT2.layers[0], ffn=FeedForwardSpec(d_ff=3072, activation="gelu")),
+    norm_position="post",
+    embedding_norm=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(ModelConfig):
+    """A decoder-only model; the defaults are GPT-2's smallest (Radford et al. 2019).
+
+    Raises:
+        UserError: a field has a wrong type, an impossible value, or does not fit another.
+    """
+
+    d_model: int = 768
+    """Width of the residual stream."""
+    scale_embeddings: bool = False
+    """Multiply embeddings by sqrt(d_model)."""
+    decoder: StackSpec = _GPT2
+    """The layers."""
+    tie_embeddings: bool = True
+    """The output projection is the token embedding's matrix."""
+    d_embedding: int | None = None
+    """Width of the token embedding and of the head, with a projection to and from d_model; None: d_model, without."""
+    ngrams: NgramSpec | None = None
+    """A token's embedding also has vectors for the last tokens together."""
+    logit_softcap: float | None = None
+    """Bounds the logits: cap * tanh(logit / cap)."""
+    vocab_multiple: int = 1
+    """Embedding and output projection get rows up to the next multiple of this, for speed; no logit comes of them."""
+    init: Literal["gpt2", "zero_out"] = "gpt2"
+    """"gpt2": N(0, 0.02), the last projection of each sublayer 1 / sqrt(2 n_layers) of it; "zero_out":
+    N(0, 1 / inputs), the last projections and an untied head zero."""
+    pad_id: int | None = None
+    """The token that fills up short rows, where there is one: inputs give its embedding no gradient."""
+    bos_id: int | None = None
+    """The token a text starts with, where there is one."""
+    eos_id: int | None = None
+    """The token a text ends with, where there is one."""
+    stop_ids: tuple[int, ...] | None = None
+    """More tokens at which an answer ends, such as the end of a turn in a chat."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_ids(self.vocab_size, "pad_id", "bos_id", "eos_id")
+        if self.stop_ids and max(self.stop_ids) >= self.vocab_size:
+            raise UserError(f"stop_ids has {max(self.stop_ids)}, outside the vocabulary of {self.vocab_size}")
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding and of the output projection."""
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(ModelConfig):
+    """An encoder alone; the defaults are BERT's smallest (Devlin et al. 2019).
+
+    Raises:
+        UserError: a field has a wrong type, an impossible value, or does not fit another.
+    """
+
+    d_model: int = 768
+    """Width of the residual stream."""
+    max_seq_len: int = 512
+    """Tokens of the longest text. Learned positions end there."""
+    scale_embeddings: bool = False
+    """Multiply embeddings by sqrt(d_model)."""
+    encoder: StackSpec = _BERT
+    """The layers."""
+    tie_embeddings: bool = True
+    """The output projection of the masked-language head is the token embedding's matrix."""
+    pad_id: int = 0
+    """The token that fills up short rows of a batch."""
+    mask_id: int = 1
+    """The token that stands for one to be guessed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_ids(self.vocab_size, "pad_id", "mask_id")

@@ -47,17 +47,15 @@ class DecoderOnly(nn.Module):
         if config.d_embedding is not None:
             self.embedding_in = Linear(width, config.d_model, bias=False)
             self.embedding_out = Linear(config.d_model, width, bias=False)
-        self.ngram_embedding = (
-            NgramEmbedding(config.d_model, config.ngrams, config.ngram_rows) if config.ngrams > 1 else None
-        )
-        self.decoder = build_decoder(config, config.n_layers, cross_attention=False)
+        self.ngram_embedding = None if config.ngrams is None else config.ngrams.build(config.context_of("decoder"))
+        self.decoder = build_decoder(config, config.decoder, cross_attention=False)
         self.head = None if config.tie_embeddings else Linear(width, rows, bias=False)
         # An embedding narrower than the model does not meet the residual stream, nor does the head.
         outer = ("embedding", "head") if config.d_embedding is None else ("embedding_out",)
         self.reads, self.writes = (*outer, "ngram_embedding", "decoder"), ("embedding_in", "decoder")
         check_answers(self)
         if config.init == "gpt2":
-            init_gpt2(self, config.n_layers)
+            init_gpt2(self, config.decoder.n_layers)
         else:
             init_zero_out(self)
             if self.head is not None:

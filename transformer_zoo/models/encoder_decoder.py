@@ -3,9 +3,7 @@
 Shapes: B batch, Ts source tokens, Tt target tokens, D width (`d_model`), V target vocabulary.
 """
 
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -22,7 +20,7 @@ from transformer_zoo.blocks import (
     token_ids,
 )
 from transformer_zoo.blocks.answers import flops_of_parts
-from transformer_zoo.config import EncoderDecoderConfig, ModelRules
+from transformer_zoo.config import EncoderDecoderConfig, ModelRules, SinusoidalSpec
 from transformer_zoo.models.building import build_decoder, build_encoder
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.decoding import DecodingFacts, pad_rows
@@ -47,11 +45,8 @@ class EncoderDecoder(nn.Module):
     def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(config, config.n_encoder_layers)
-        decoder_config = replace(
-            config, n_heads=config.n_decoder_heads or config.n_heads, d_ff=config.decoder_d_ff or config.d_ff
-        )
-        self.decoder = build_decoder(decoder_config, config.n_decoder_layers, cross_attention=True)
+        self.encoder = build_encoder(config, config.encoder)
+        self.decoder = build_decoder(config, config.decoder, cross_attention=True)
         init_xavier(self)
         # One name for each weight: a matrix that is shared is registered once.
         self.embedding: TokenEmbedding | None = None
@@ -197,7 +192,7 @@ class EncoderDecoder(nn.Module):
         check_mask(attention_mask, name="attention_mask")
         if positions is None and (places := self._positions(target_mask)) is not None:
             positions = places[:, -target.size(1) :]
-        if cache is not None and config.positions == "sinusoidal" and not config.count_padding:
+        if cache is not None and isinstance(config.decoder.positions, SinusoidalSpec) and not config.count_padding:
             if positions is None:
                 positions = cache.length + torch.arange(target.size(1), device=target.device)
             positions = positions.expand_as(target).masked_fill(target == config.pad_id, -1)  # which is none
@@ -232,9 +227,10 @@ class EncoderDecoder(nn.Module):
     def facts(self) -> DecodingFacts:
         """What there is to know of the targets that it writes."""
         config = self.config
-        context = config.max_seq_len if config.positions == "learned" else sys.maxsize
         rules = ModelRules(forced_last_id=config.forced_last_id)
-        return DecodingFacts(config.target_size, (config.eos_id,), config.never, context, has_source=True, rules=rules)
+        return DecodingFacts(
+            config.target_size, (config.eos_id,), config.never, config.longest_input, has_source=True, rules=rules
+        )
 
     def opening(self, given: Sequence[int]) -> list[int]:
         """What every target starts with."""

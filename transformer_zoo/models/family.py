@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, ModelConfig
 from transformer_zoo.errors import UserError
+from transformer_zoo.models.decoder_only import DecoderOnly
+from transformer_zoo.models.encoder_decoder import EncoderDecoder
 
 
 def check_decoder_only(model: Any, use: str) -> None:
@@ -27,3 +30,13 @@ def _check(model: Any, use: str, wanted: str) -> None:
         raise UserError(f"{use} takes {wanted} of this package, not a {type(model).__name__}")
     if kind != wanted:
         raise UserError(f"{use} takes {wanted}, and this is {kind}")
+
+
+def build_model(config: ModelConfig) -> DecoderOnly | EncoderDecoder:
+    """The model of a configuration, with fresh weights."""
+    model: DecoderOnly | EncoderDecoder = MODELS[type(config)](config)
+    return model
+
+
+MODELS: dict[type[ModelConfig], Any] = {EncoderDecoderConfig: EncoderDecoder, DecoderConfig: DecoderOnly}
+"""The model that each configuration is of."""

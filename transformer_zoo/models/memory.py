@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, n_parameters
+from transformer_zoo.config import ModelConfig
 from transformer_zoo.errors import UserError
-
-Config = EncoderDecoderConfig | DecoderConfig
+from transformer_zoo.models.empty import n_parameters
 
 
 def free_memory(device: torch.device, *, root: Path = Path("/")) -> float:
@@ -43,7 +42,7 @@ def check_memory(needs: Mapping[str, int], device: torch.device, *, smaller: str
         )
 
 
-def check_weights(config: Config, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+def check_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
     """`check_memory` for the weights of a model alone."""
     needs = {"weights": n_parameters(config) * dtype.itemsize}
     check_memory(needs, device, smaller="take a smaller model, or a machine with more")

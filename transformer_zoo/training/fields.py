@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
-from transformer_zoo.config.fields import Effects, refuse_without_effect
 from transformer_zoo.errors import UserError
 
+Effects = Mapping[str, Mapping[str, Container[Any]]]
+"""Field -> for each other field that can take its effect away, the values that do."""
 Range = tuple[float, float, str]
 """Least, most, and which of the two belong to it: "[]", "[)", "(]" or "()"."""
 
@@ -55,7 +56,7 @@ EFFECTS: Effects = {
     "test.length_penalty": {_WIDEST: (1,)},
     "test.penalty": {_WIDEST: (1,), "test.length_penalty": (0,)},
 }
-"""Of a recipe: when a field has no effect (`config.without_effect`)."""
+"""When a field of a recipe has no effect."""
 
 
 def plain_fields(recipe: Any) -> dict[str, Any]:
@@ -101,7 +102,13 @@ def check_ranges(fields: Mapping[str, Any]) -> None:
 def check_effects(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raises a UserError that names a field that is given and has no effect; both are flat."""
     widest = max(fields.get("test.beam", 1), fields.get("validation.beam", 1))
-    refuse_without_effect({**fields, _WIDEST: widest}, EFFECTS, defaults)
+    values = {**fields, _WIDEST: widest}
+    for name, others in EFFECTS.items():
+        for other, values_of_other in others.items():
+            is_given = name in values and values[name] != defaults.get(name)
+            if is_given and other in values and values[other] in values_of_other:
+                value = values[other]
+                raise UserError(f"{name} is {values[name]}, and has no effect where {other} is {value}: leave it out")
 
 
 def _is_in(number: float, limits: Range) -> bool:

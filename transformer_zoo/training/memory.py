@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, n_parameters
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.kernels.cross_entropy import number_of_chunks, rows_at_once
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models.empty import n_parameters
 from transformer_zoo.models.memory import check_memory
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.optimizer import muon_matrices

@@ -1,42 +1,93 @@
-"""Options for the fields of a model, typed and documented by its configuration; by default as the preset has them."""
+"""Options for the fields of a model: typed and documented by its configuration, by default as the preset has them."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args
 
-from transformer_zoo.config import CHOICES, PROBABILITIES, DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import (
+    PROBABILITIES,
+    SHORT,
+    DecoderConfig,
+    EncoderDecoderConfig,
+    ModelConfig,
+    Spec,
+    choices_of,
+    hint_of,
+    kinds_of,
+    roles_of,
+    short_names,
+)
 from transformer_zoo.errors import UserError
 
 Config = TypeVar("Config", EncoderDecoderConfig, DecoderConfig)
 
 AS_PRESET = "preset"
+Hints = dict[str, tuple[Any, str]]
+"""Fields of options: their types and what they are about."""
 
 
-def overrides_of(*configs: type, preset: str | None = None, skip: Sequence[str] = ()) -> Any:
-    """A dataclass of the fields of model configurations, "preset": as the preset has it. With a preset's name, that is
-    a field too, and so is what a model can start from in its place. `overridden` gives those that are given.
+def overrides_of(
+    *configs: type[ModelConfig], preset: str | None = None, skip: Sequence[str] = (), nested: bool = True
+) -> Any:
+    """A dataclass of what can be said of a model, "preset": as the preset has it. `overridden` gives what is said.
 
-    It gives typed, documented options for the model without listing its fields a second time.
+    It gives typed, documented options without listing a configuration's fields a second time: the model's own, the
+    short names of others (`config.SHORT`), and, if `nested`, a section for each part with all of it. With a preset's
+    name, that is a field too, and so is what a model can start from in its place.
     """
-    fields = {f.name: f for config in configs for f in dataclasses.fields(config) if f.name not in skip}
-    # Each class documents its own fields; what a subclass says comes last and counts.
-    classes = [c for config in configs for c in reversed(config.__mro__) if dataclasses.is_dataclass(c)]
-    described, lines = _described(classes), []
-    for name in fields:
-        choices = f"One of {', '.join(CHOICES[name])}." if name in CHOICES else ""
-        lines.append(f"    {name}: {described.get(name, '')} {choices}".rstrip())
-    optional: list[Any] = [(f.name, f.type | Literal["preset"], AS_PRESET) for f in fields.values()]
+    hints: Hints = {}
     if preset is not None:
-        optional[:0] = [("preset", str, preset), ("init_from", str | None, None)]
-        lines[:0] = [
-            "    preset: Name of an architecture in the zoo.",
-            "    init_from: Go on from this model, with its tokenizer: a run trained here or imported, a folder of "
-            "Hugging Face's, or a name on its hub. Beside it only dropouts can be given (of a decoder-only model also "
-            "max_seq_len), and nothing that makes a tokenizer.",
-        ]
-    made = dataclasses.make_dataclass("ModelOverrides", optional, kw_only=True)
-    made.__doc__ = "Model.\n\nArgs:\n" + "\n".join(lines)
-    return made
+        hints["preset"] = str, "Name of an architecture in the zoo."
+        hints["init_from"] = (
+            str | None,
+            "Go on from this model, with its tokenizer: a run trained here or imported, a folder of Hugging Face's, or "
+            "a name on its hub. Beside it only dropouts can be given (of a decoder-only model also max_seq_len), and "
+            "nothing that makes a tokenizer.",
+        )
+    for config in configs:
+        own = _fields_of([config])
+        hints |= {name: hint for name, hint in own.items() if not roles_of(hint[0])}
+        hints |= {name: _short(config, name) for name in short_names(config)}
+        hints |= {name: hint for name, hint in own.items() if nested and roles_of(hint[0])}
+    kept = {name: hint for name, hint in hints.items() if name not in skip}
+    return _section("ModelOverrides", "Model.", kept, {"preset": preset, "init_from": None})
+
+
+def _fields_of(specs: Sequence[type[Spec]]) -> Hints:
+    """All fields of these, by name; what a subclass says of its own comes last and counts."""
+    classes = [c for spec in specs for c in reversed(spec.__mro__) if dataclasses.is_dataclass(c)]
+    said = _described(classes)
+    return {f.name: (f.type, said.get(f.name, "")) for spec in specs for f in dataclasses.fields(spec)}
+
+
+def _short(config: type[ModelConfig], name: str) -> tuple[Any, str]:
+    hint, place = hint_of(config, name), " and ".join(SHORT[name]).replace("*.", "")
+    return (_kinds(hint) if roles_of(hint) else hint), f"Short for {place} in every stack."
+
+
+def _kinds(hint: Any) -> Any:
+    """A word for each kind of spec that a field may have."""
+    none = ["none"] if type(None) in get_args(hint) else []
+    return Literal[tuple([*kinds_of(hint), *choices_of(hint), *none])]
+
+
+def _section(title: str, about: str, hints: Hints, defaults: Mapping[str, Any]) -> Any:
+    """A dataclass whose fields are all optional, those with specs sections of their own."""
+    fields: list[Any] = []
+    for name, (hint, said) in hints.items():
+        if name in defaults:
+            fields.append((name, hint, defaults[name]))
+        elif specs := list(kinds_of(hint).values()) or list(dict.fromkeys(roles_of(hint))):
+            kinds = get_args(_kinds(hint))
+            inside: Hints = {"kind": (_kinds(hint), "Which of these it is.")} if len(kinds) > 1 else {}
+            made = _section(f"{title}{name.title()}", said or "Part of a model.", inside | _fields_of(specs), {})
+            fields.append((name, made, dataclasses.field(default_factory=made)))
+        else:
+            fields.append((name, hint | Literal["preset"], AS_PRESET))
+    section = dataclasses.make_dataclass(title, fields, kw_only=True)
+    lines = [f"    {name}: {said}" for name, (_, said) in hints.items()]
+    section.__doc__ = "\n".join([about, "", "Args:", *lines])
+    return section
 
 
 def _described(classes: Sequence[type]) -> dict[str, str]:
@@ -49,10 +100,15 @@ def _described(classes: Sequence[type]) -> dict[str, str]:
     return {p.arg_name: " ".join((p.description or "").split()) for p in parameters}
 
 
-def overridden(overrides: Any) -> dict[str, Any]:
-    """The fields of a configuration that are given; None is a value like others."""
-    fields = dataclasses.asdict(overrides)
-    return {n: v for n, v in fields.items() if n not in ("preset", "init_from") and v != AS_PRESET}
+def overridden(overrides: Any, prefix: str = "") -> dict[str, Any]:
+    """The fields of a configuration that are given, by their address; None is a value like others."""
+    found: dict[str, Any] = {}
+    for name, value in vars(overrides).items():
+        if dataclasses.is_dataclass(value):
+            found |= overridden(value, f"{prefix}{name}.")
+        elif name not in ("preset", "init_from") and value != AS_PRESET:
+            found[prefix + name] = value
+    return found
 
 
 def check_init_from(model: Any, tokenizer: Any, *, of_model: Sequence[str], of_tokenizer: Sequence[str] = ()) -> None:
@@ -72,4 +128,4 @@ def check_init_from(model: Any, tokenizer: Any, *, of_model: Sequence[str], of_t
 
 def keep_config(config: Config, model: Any, names: Sequence[str] = PROBABILITIES) -> Config:
     """The configuration with the fields `names` of a recipe's section `model`, where they are given."""
-    return dataclasses.replace(config, **{name: value for name, value in overridden(model).items() if name in names})
+    return config.changed(**{name: value for name, value in overridden(model).items() if name in names})

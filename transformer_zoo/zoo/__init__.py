@@ -1,20 +1,13 @@
-"""Named architectures: presets are data, `create_model` builds them."""
+"""Named architectures: families are data, `create_model` builds them."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from transformer_zoo.config import (
-    WITHOUT_EFFECT,
-    DecoderConfig,
-    EncoderDecoderConfig,
-    check_field_names,
-    defaults_of_fields,
-    without_effect,
-)
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, ModelConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.zoo.presets import PRESETS
+from transformer_zoo.zoo.families import SIZES
 
 if TYPE_CHECKING:
     import torch
@@ -23,42 +16,40 @@ if TYPE_CHECKING:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the presets that match a shell pattern, such as "transformer-*"."""
-    return [name for name in PRESETS if fnmatchcase(name, pattern)]
+    """Names of the architectures that match a shell pattern, such as "transformer-*"."""
+    return [name for name in SIZES if fnmatchcase(name, pattern)]
 
 
 def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderConfig:
-    """The configuration of a preset, with some of its fields replaced.
+    """The configuration of an architecture of the zoo, with some of its fields replaced.
 
-    Special tokens follow a `vocab_size` that is too small for the preset's: they become its last ids, in the preset's
+    Names of fields are those of `ModelConfig.changed`: `get_config("gpt2", d_model=64, n_heads=4, positions="rotary")`,
+    and with a dot where they are inside of a part, `get_config("llama-2-7b", **{"positions.base": 5e5})`.
+
+    Special tokens follow a `vocab_size` that is too small for those of the zoo: they become its last ids, in the same
     order. So `get_config("gpt2", vocab_size=65)` ends texts with id 64, as GPT-2 ends them with its last; where that is
     another token, such as the last of 65 characters, say `eos_id=None`, or which id it is.
 
-    What the preset says and a replaced field leaves without effect, such as the base of a rotation that is no more, is
-    as it is by default.
-
     Raises:
-        UserError: no preset has that name, a field does not exist or does not fit, or the vocabulary has no room for
-            its special tokens.
+        UserError: no architecture has that name, a field does not exist or does not fit, or the vocabulary has no room
+            for its special tokens.
     """
-    if name not in PRESETS:
-        near = get_close_matches(name, PRESETS, n=6)
+    if name not in SIZES:
+        near = get_close_matches(name, SIZES, n=6)
         like_it = f"like it are {', '.join(near)}; " if near else ""
-        raise UserError(f"no architecture is called {name!r}; {like_it}`transformer-zoo list` names all {len(PRESETS)}")
-    config = PRESETS[name]
-    check_field_names(type(config), overrides, partial=True)
-    fields, defaults = {**config.to_dict(), **overrides}, defaults_of_fields(type(config))
-    for idle in without_effect(fields, WITHOUT_EFFECT, defaults).keys() - overrides:
-        fields[idle] = defaults[idle]
+        raise UserError(f"no architecture is called {name!r}; {like_it}`transformer-zoo list` names all {len(SIZES)}")
+    config = SIZES[name].preset(name)
     sizes = [overrides.get(name) for name in ("vocab_size", "target_vocab_size")]
     if given := [size for size in sizes if type(size) is int and size > 0]:
-        fields |= _moved_ids(config, overrides, min(given))
-    return type(config).from_dict(fields)
+        overrides |= _moved_ids(config, overrides, min(given))
+    made = config.changed(**overrides)
+    assert isinstance(made, EncoderDecoderConfig | DecoderConfig)
+    return made
 
 
-def _moved_ids(config: EncoderDecoderConfig | DecoderConfig, overrides: Mapping[str, Any], size: int) -> dict[str, Any]:
+def _moved_ids(config: ModelConfig, overrides: Mapping[str, Any], size: int) -> dict[str, Any]:
     """Special tokens of a preset that a vocabulary of this size does not have, as its last ids that are free."""
-    names = [name for name in config.to_dict() if name.endswith(("_id", "_ids"))]
+    names = [name for name in vars(config) if name.endswith(("_id", "_ids"))]
     given = {name: overrides.get(name, getattr(config, name)) for name in names}
     taken = {token for value in given.values() for token in _tokens(value) if token < size}
     kept = {name: value for name, value in given.items() if name not in overrides}
@@ -81,7 +72,7 @@ def _tokens(value: Any) -> tuple[int, ...]:
 
 
 def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly":
-    """A preset with fresh weights: `create_model("transformer-base", vocab_size=37000)`.
+    """An architecture of the zoo with fresh weights: `create_model("transformer-base", vocab_size=37000)`.
 
     Raises:
         UserError: as `get_config`; or the weights do not fit the memory.
@@ -95,21 +86,21 @@ def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly":
     return build(config)
 
 
-def build(config: EncoderDecoderConfig | DecoderConfig) -> "EncoderDecoder | DecoderOnly":
+def build(config: ModelConfig) -> "EncoderDecoder | DecoderOnly":
     """The model of a configuration, with fresh weights."""
-    from transformer_zoo.models import DecoderOnly, EncoderDecoder  # torch is loaded only when something is built
+    from transformer_zoo.models import build_model  # torch is loaded only when something is built
 
-    return EncoderDecoder(config) if isinstance(config, EncoderDecoderConfig) else DecoderOnly(config)
+    return build_model(config)
 
 
 def build_empty(
-    config: EncoderDecoderConfig | DecoderConfig, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype"
+    config: ModelConfig, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype"
 ) -> "EncoderDecoder | DecoderOnly":
     """The model of a configuration, its weights to be filled in: their memory is reserved and not written to."""
     import torch
 
+    from transformer_zoo.models.empty import uninitialised
     from transformer_zoo.models.memory import check_weights
-    from transformer_zoo.zoo.empty import uninitialised
 
     check_weights(config, torch.device(device), dtype)
     with uninitialised(device, dtype):
@@ -117,4 +108,4 @@ def build_empty(
     return model.to(dtype)  # what is computed at once, such as sinusoids, comes in float32
 
 
-__all__ = ["PRESETS", "build", "build_empty", "create_model", "get_config", "list_models"]
+__all__ = ["build", "build_empty", "create_model", "get_config", "list_models"]

@@ -12,8 +12,8 @@ from torch import nn
 from transformer_zoo.blocks import forward_flops
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models.empty import uninitialised
 from transformer_zoo.zoo import build
-from transformer_zoo.zoo.empty import uninitialised
 
 
 @dataclass(frozen=True)

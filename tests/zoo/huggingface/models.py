@@ -30,6 +30,7 @@ YARN = {
     "rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 37, "beta_fast": 5.0,
     "beta_slow": 0.5, "truncate": False, "attention_factor": 0.7,
 }  # fmt: skip
+NEAR = {"rope_type": "default", "rope_theta": 77.0}
 WINDOWS = ["full_attention", "sliding_attention", "full_attention"]
 
 _GPT2 = {"vocab_size": VOCAB, "n_embd": 21, "n_layer": 3, "n_head": 3, "n_positions": 31, "resid_pdrop": 0.0}
@@ -92,6 +93,19 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_LLAMA, "sliding_window": 4, "head_dim": 10, "tie_word_embeddings": True, "hidden_act": "relu"},
     ),
     "mistral-everything": ("Mistral", {**_LLAMA, "sliding_window": None, "rope_parameters": LLAMA3}),
+    "mixtral": ("Mixtral", {**_LLAMA, "intermediate_size": 28, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "mixtral-few": (
+        "Mixtral",
+        {**_LLAMA, "intermediate_size": 20, "num_local_experts": 3, "num_experts_per_tok": 1, "sliding_window": 4,
+         "hidden_act": "relu", "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "rope_parameters": LLAMA3},
+    ),
+    "gemma3": ("Gemma3", {**_LLAMA, "head_dim": 10, "num_hidden_layers": 7, "sliding_window": 3}),
+    "gemma3-layers": (
+        "Gemma3",
+        {**_LLAMA, "head_dim": 10, "sliding_window": 3, "layer_types": WINDOWS, "query_pre_attn_scalar": 17,
+         "final_logit_softcapping": 3.0, "attention_bias": True,
+         "rope_parameters": {"full_attention": LINEAR, "sliding_attention": NEAR}},
+    ),
     "qwen2": ("Qwen2", _LLAMA),
     "qwen2-yarn": ("Qwen2", {**_LLAMA, "rope_parameters": YARN}),
     "qwen3-yarn": (
@@ -188,6 +202,12 @@ TRANSLATION_CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 _CLASSES = {"Marian": "MarianMTModel"}
+_CONFIGS = {"Gemma3": "Gemma3TextConfig"}
+
+
+def their_config(name: str, **fields: Any) -> Any:
+    """The configuration of a kind of model."""
+    return getattr(transformers, _CONFIGS.get(name, f"{name}Config"))(**fields)
 
 
 def make(case: str, **changes: Any) -> PreTrainedModel:
@@ -195,7 +215,7 @@ def make(case: str, **changes: Any) -> PreTrainedModel:
     name, fields = {**TEXT_CASES, **TRANSLATION_CASES}[case]
     head = "ForCausalLM" if case in TEXT_CASES else "ForConditionalGeneration"
     default = {"GPT2": "GPT2LMHeadModel"}.get(name, name + head)
-    config = getattr(transformers, f"{name}Config")(**{**fields, **changes}, attn_implementation="eager")
+    config = their_config(name, **{**fields, **changes}, attn_implementation="eager")
     model = getattr(transformers, _CLASSES.get(name, default))(config)
     if case == "flan-t5":  # whose head transformers ties until its weights are found to differ
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())

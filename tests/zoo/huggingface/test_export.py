@@ -12,7 +12,15 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 
 from tests.flat import beam_search
 from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, imported, make, padded, places
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import (
+    DecoderConfig,
+    EncoderDecoderConfig,
+    LayerNormSpec,
+    NgramSpec,
+    RMSNormSpec,
+    RotarySpec,
+    SinusoidalSpec,
+)
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo import build
@@ -80,37 +88,41 @@ def fresh(config: DecoderConfig | EncoderDecoderConfig) -> DecoderOnly | Encoder
     return model
 
 
-TRANSLATOR = EncoderDecoderConfig(
+TRANSLATOR = EncoderDecoderConfig.of(
     vocab_size=97, d_model=24, n_heads=3, d_ff=29, n_encoder_layers=2, n_decoder_layers=2, max_seq_len=41
 )
-WRITER = DecoderConfig(vocab_size=97, d_model=24, n_heads=3, d_ff=29, n_layers=2, max_seq_len=31)
-LLAMA = replace(
-    WRITER, norm="rmsnorm", gated=True, activation="silu", bias=False, positions="rotary", rotary_layout="interleaved"
+WRITER = DecoderConfig.of(vocab_size=97, d_model=24, n_heads=3, d_ff=29, n_layers=2, max_seq_len=31)
+LLAMA = WRITER.changed(
+    norm="rmsnorm", gated=True, activation="silu", bias=False, positions=RotarySpec(layout="interleaved")
 )
+HALVES = SinusoidalSpec(layout="halves")
+NORMED = {"attention.qk_norm": "rmsnorm"}
+PLAIN = LayerNormSpec(learned="weight")
+DECODER = {"decoder.layer.attention.n_heads": 4, "decoder.layer.ffn.d_ff": 31}
 
 OURS: dict[str, tuple[str, DecoderConfig | EncoderDecoderConfig]] = {
     # The paper's model, as the translation recipe trains it: sine and cosine lie side by side, no bias of logits.
     "recipe": ("marian", TRANSLATOR),
-    "two vocabularies": ("marian", replace(TRANSLATOR, target_vocab_size=89, share_embeddings="decoder")),
-    "nothing shared": ("marian", replace(TRANSLATOR, share_embeddings="none", sinusoid_layout="halves")),
-    "no biases": ("marian", replace(TRANSLATOR, bias=False, norm_bias=False, n_decoder_heads=4, decoder_d_ff=31)),
+    "two vocabularies": ("marian", TRANSLATOR.changed(target_vocab_size=89, share_embeddings="decoder")),
+    "nothing shared": ("marian", TRANSLATOR.changed(share_embeddings="none", positions=HALVES)),
+    "no biases": ("marian", TRANSLATOR.changed(bias=False, norm=PLAIN, **DECODER)),
     "gpt-2": ("gpt2", WRITER),
-    "padded vocabulary": ("gpt2", replace(WRITER, vocab_multiple=64, tie_embeddings=False, bias=False)),
-    "nanoGPT's": ("gpt2", replace(WRITER, bias=False, norm_bias=False, activation="gelu")),
+    "padded vocabulary": ("gpt2", WRITER.changed(vocab_multiple=64, tie_embeddings=False, bias=False)),
+    "nanoGPT's": ("gpt2", WRITER.changed(bias=False, norm=PLAIN, activation="gelu")),
     "interleaved rotation": ("llama", LLAMA),
-    "interleaved with norms of heads": ("qwen3", replace(LLAMA, qk_norm=True, n_kv_heads=1, head_dim=10)),
+    "interleaved with norms of heads": ("qwen3", LLAMA.changed(n_kv_heads=1, head_dim=10, **NORMED)),
     "part of it": (
         "gpt_neox",
-        replace(WRITER, positions="rotary", rotary_layout="interleaved", rotary_dim=6, norm_position="parallel"),
+        WRITER.changed(positions=RotarySpec(layout="interleaved", dim=6), norm_position="parallel"),
     ),
     "gemma 2 of our own": (
         "gemma2",
-        replace(
-            LLAMA, norm_position="both", norm_unit_offset=True, scale_embeddings=True, activation="gelu_tanh",
-            logit_softcap=5.0, attention_softcap=3.0,
+        LLAMA.changed(
+            norm=RMSNormSpec(unit_offset=True), norm_position="both", scale_embeddings=True, activation="gelu_tanh",
+            logit_softcap=5.0, **{"attention.softcap": 3.0},
         ),
     ),
-    "alibi": ("bloom", replace(WRITER, positions="alibi", embedding_norm=True, d_ff=96)),
+    "alibi": ("bloom", WRITER.changed(positions="alibi", embedding_norm=True, d_ff=96)),
 }  # fmt: skip
 
 
@@ -136,17 +148,20 @@ def test_what_cannot_be_shared_in_part_is_copied(case: str, share: str, tmp_path
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        (replace(TRANSLATOR, norm_position="pre"), "m2m_100|marian"),
-        (replace(TRANSLATOR, qk_norm=True), "marian, which has no counterpart of qk_norm True"),
-        (replace(TRANSLATOR, norm_eps=1e-3), "marian, which has no counterpart of norm_eps 0.001"),
-        (replace(TRANSLATOR, activation="relu", gated=True), "gated True"),
-        (replace(WRITER, activation="relu_squared", logit_softcap=15.0), "gpt2, which has no counterpart of logit"),
-        (replace(WRITER, ngrams=3), "gpt2, which has no counterpart of ngrams 3"),
+        (TRANSLATOR.changed(norm_position="pre"), "m2m_100|marian"),
         (
-            replace(LLAMA, logit_softcap=15.0, rotary_layout="halves"),
+            TRANSLATOR.changed(**NORMED),
+            "marian, which has no counterpart of attention.qk_norm",
+        ),
+        (TRANSLATOR.changed(**{"norm.eps": 1e-3}), "marian, which has no counterpart of .*norm.eps 0.001"),
+        (TRANSLATOR.changed(activation="relu", gated=True), "gated True"),
+        (WRITER.changed(activation="relu_squared", logit_softcap=15.0), "gpt2, which has no counterpart of logit"),
+        (WRITER.changed(ngrams=NgramSpec(n=3)), "gpt2, which has no counterpart of ngrams"),
+        (
+            LLAMA.changed(logit_softcap=15.0, positions=RotarySpec()),
             "llama, which has no counterpart of logit_softcap 15.0",
         ),
-        (replace(WRITER, sliding_window=4), "gpt2, which has no counterpart of sliding_window 4"),
+        (WRITER.changed(sliding_window=4), "gpt2, which has no counterpart of attention.window 4"),
     ],
 )
 def test_what_has_no_counterpart_is_named(config: DecoderConfig | EncoderDecoderConfig, named: str) -> None:
@@ -156,10 +171,12 @@ def test_what_has_no_counterpart_is_named(config: DecoderConfig | EncoderDecoder
 
 
 def test_the_wanted_family_or_none(tmp_path: Path) -> None:
-    model = fresh(replace(LLAMA, rotary_layout="halves"))
+    model = fresh(LLAMA.changed(positions=RotarySpec()))
     assert theirs(model, tmp_path / "a").config.model_type == "llama"
     assert theirs(model, tmp_path / "b", family="mistral").config.model_type == "mistral"
-    with pytest.raises(UserError, match="gemma, which has no counterpart of norm_unit_offset False, scale_embeddings"):
+    with pytest.raises(
+        UserError, match=r"gemma, which has no counterpart of scale_embeddings False, .*unit_offset False"
+    ):
         to_huggingface(model, tmp_path / "c", family="gemma")
     with pytest.raises(UserError, match="marian is a family of another kind"):
         to_huggingface(model, tmp_path / "c", family="marian")
@@ -186,7 +203,7 @@ def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("forced_eos", [False, True])
 def test_generate_searches_as_here_without_being_told_of_special_tokens(forced_eos: bool, tmp_path: Path) -> None:
-    model = fresh(replace(TRANSLATOR, vocab_size=23, forced_last_id=3 if forced_eos else None))
+    model = fresh(TRANSLATOR.changed(vocab_size=23, forced_last_id=3 if forced_eos else None))
     assert isinstance(model, EncoderDecoder)
     with torch.no_grad():
         model.head_weight[3] *= 2  # some sentences end

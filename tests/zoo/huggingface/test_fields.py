@@ -10,8 +10,8 @@ from transformers import AutoConfig, GenerationConfig
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
+from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS
-from transformer_zoo.zoo.huggingface.families import FAMILIES
 from transformer_zoo.zoo.huggingface.source import read_config, read_fields
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "hub_configs.json").read_text("utf-8"))

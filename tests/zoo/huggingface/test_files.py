@@ -235,7 +235,7 @@ def test_another_architecture_than_config_json_says(folder: Path) -> None:
 def test_numbers_that_no_block_can_have(tmp_path: Path) -> None:
     make("t5").save_pretrained(tmp_path)
     change_fields(tmp_path, relative_attention_max_distance=3)
-    refused(tmp_path, "config.json of a t5 model: relative_buckets 32")
+    refused(tmp_path, "config.json of a t5 model: positions.buckets 32")
 
 
 class _Runs:

@@ -58,7 +58,7 @@ def parts(held: dict[str, Tensor], folder: Path, save: Callable[[dict[str, Tenso
 def peaks(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[tuple[str, str], float]:
     """Peak memory over the size of the model: one of 140 MB in several kinds of files, and one that translates."""
     folders = tmp_path_factory.mktemp("large")
-    text = DecoderConfig(vocab_size=16001, d_model=512, n_heads=8, d_ff=2048, n_layers=6, tie_embeddings=False)
+    text = DecoderConfig.of(vocab_size=16001, d_model=512, n_heads=8, d_ff=2048, n_layers=6, tie_embeddings=False)
     bart = replace(
         get_config("bart-base"), vocab_size=16001, d_model=512, n_heads=8, d_ff=2048, n_encoder_layers=3,
         n_decoder_layers=3,

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, make
+from transformer_zoo.config import value_at
 from transformer_zoo.zoo import build_empty
-from transformer_zoo.zoo.huggingface.families import FAMILIES
+from transformer_zoo.zoo.families import FAMILIES
 
 COMMITTED: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("weight_names.json").read_text("utf-8"))
 """Of each family: ours -> theirs, of what is not in a layer and of layer 1."""
@@ -21,7 +22,7 @@ def names_by_family() -> dict[str, dict[str, str]]:
         theirs = make(case).config
         family = FAMILIES[theirs.model_type]
         config = family.read(json.loads(json.dumps(theirs.to_dict())))
-        gated = config.gated and bool(family.gated_weights)
+        gated = value_at(config, "ffn.gated") and bool(family.gated_weights)
         names = found.setdefault(f"{family.model_type}, gated" if gated else family.model_type, {})
         for name in build_empty(config, dtype=torch.float32).state_dict():
             if ".layers." not in name or ".layers.1." in name:
@@ -41,3 +42,8 @@ def test_names_are_those_that_are_committed(family: str, names: dict[str, dict[s
 
 def test_every_family_is_committed(names: dict[str, dict[str, str]]) -> None:
     assert names.keys() == COMMITTED.keys() == {*FAMILIES, "t5, gated"}
+
+
+if __name__ == "__main__":
+    text = json.dumps(names_by_family(), indent=1, ensure_ascii=False)
+    Path(__file__).with_name("weight_names.json").write_text(text + "\n", "utf-8")

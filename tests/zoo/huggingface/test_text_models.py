@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.zoo.huggingface.models import TEXT_CASES, imported, make, padded, places
 from transformer_zoo.models import DecoderOnly
-from transformer_zoo.zoo.huggingface.families import FAMILIES
+from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.save import their_tensors
 
 pytestmark = pytest.mark.parametrize("case", TEXT_CASES)
@@ -68,8 +69,12 @@ def test_gradients_of_a_training_step_are_theirs(case: str, tmp_path: Path) -> N
     family = FAMILIES[theirs.config.model_type]
     gradients = {name: weight.grad for name, weight in ours.named_parameters() if weight.grad is not None}
     named = their_tensors(family, ours.config, gradients)
-    weights = [(family.renamed.get(name, name), weight) for name, weight in theirs.named_parameters()]
-    assert {name for name, weight in weights} == set(named)
-    for name, weight in weights:
+    for weight in theirs.parameters():
         assert weight.grad is not None
-        torch.testing.assert_close(named[name], weight.grad, atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        weight.data = weight.grad
+    theirs.save_pretrained(tmp_path / "gradients")  # under the names that files have, which may not be those in memory
+    saved = load_file(tmp_path / "gradients" / "model.safetensors")
+    weights = {family.renamed.get(name, name): gradient for name, gradient in saved.items()}
+    assert weights.keys() == named.keys()
+    for name, gradient in weights.items():
+        torch.testing.assert_close(named[name], gradient, atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")

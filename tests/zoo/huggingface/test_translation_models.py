@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from tests.flat import beam_search
 from tests.zoo.huggingface.models import TRANSLATION_CASES, imported, make, padded
 from transformer_zoo.models import EncoderDecoder
-from transformer_zoo.zoo.huggingface.families import FAMILIES
+from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.save import their_tensors
 
 every_case = pytest.mark.parametrize("case", TRANSLATION_CASES)

@@ -179,7 +179,7 @@ def model_config(
     """The preset with the recipe's changes, and the tokenizer's vocabulary; or the model that it starts from."""
     config = preset_config(recipe, tokenizer) if start is None else kept_config(recipe, start)
     length = recipe.data.length or config.max_seq_len
-    if config.positions == "learned" and length > config.max_seq_len:
+    if length > config.longest_input:
         raise UserError(f"data.length {length} is more than the {config.max_seq_len} positions that are learned")
     if recipe.training.batch_tokens < length:
         raise UserError(
@@ -209,7 +209,7 @@ def preset_config(recipe: GptRecipe, tokenizer: Tokenizer | None) -> DecoderConf
 def kept_config(recipe: GptRecipe, start: DecoderConfig) -> DecoderConfig:
     """For a model that was trained before: it may be made to read less, unless each of its positions is learned."""
     longest, wanted = start.max_seq_len, overridden(recipe.model).get("max_seq_len")
-    if wanted is not None and wanted != longest and (wanted > longest or start.positions == "learned"):
+    if wanted is not None and wanted != longest and (wanted > longest or start.longest_input == longest):
         raise UserError(f"model.max_seq_len: that of model.init_from is {longest}, and cannot become {wanted}")
     return keep_config(start, recipe.model, (*PROBABILITIES, "max_seq_len"))
 

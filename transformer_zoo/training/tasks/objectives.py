@@ -1,21 +1,14 @@
 """The losses of the tasks: modules around a model that take a batch and give sums over its tokens."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, TokenBatch
 from transformer_zoo.models import DecoderOnly, EncoderDecoder, check_decoder_only, check_encoder_decoder
 from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy
-
-
-def longest_input(config: EncoderDecoderConfig) -> int:
-    """Most tokens that the model can be given on either side."""
-    return config.max_seq_len if config.positions == "learned" else sys.maxsize
 
 
 class TranslationObjective(nn.Module):
@@ -50,7 +43,7 @@ class TranslationObjective(nn.Module):
         if self._compiled is None or not self.training:
             return self._loss(*_tensors(batch))
         config = self.model.config
-        return self._compiled(*_tensors(batch.in_general(config.pad_id, longest_input(config))))
+        return self._compiled(*_tensors(batch.in_general(config.pad_id, config.longest_input)))
 
     def _loss(
         self,

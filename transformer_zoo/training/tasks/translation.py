@@ -34,7 +34,7 @@ from transformer_zoo.training.loss import total_nll
 from transformer_zoo.training.overrides import keep_config, overridden
 from transformer_zoo.training.task import Task
 from transformer_zoo.training.tasks.kind import Kind
-from transformer_zoo.training.tasks.objectives import TranslationObjective, longest_input
+from transformer_zoo.training.tasks.objectives import TranslationObjective
 from transformer_zoo.training.tasks.translation_recipe import TranslationRecipe
 from transformer_zoo.zoo import get_config
 
@@ -130,7 +130,7 @@ def _vocabularies(
         "never_ids": tuple(sorted(tokenizer.target.special_ids)),
     }
     if not base.count_padding:  # M2M-100's first place follows the id of pad, there as here
-        usual["position_offset"] = PAD_ID + 1
+        usual["positions.offset"] = PAD_ID + 1
     return {
         **usual,
         **given,
@@ -191,7 +191,7 @@ def translation_task(
 
     `longest_before` is the longest source that the model was trained on before.
     """
-    budget, special, fits = recipe.training.batch_tokens, special_ids(model.config), longest_input(model.config)
+    budget, special, fits = recipe.training.batch_tokens, special_ids(model.config), model.config.longest_input
     longest_pair = min(recipe.data.cleaning.max_tokens or budget, budget, fits)
     alpha = recipe.tokenizer.sample_alpha
     corpus = EpochCorpus(texts.train, tokenizer, max_tokens=longest_pair, sample_alpha=alpha, seed=recipe.seed, say=say)
@@ -235,7 +235,7 @@ class Validator:
         self.recipe, self.tokenizer, self.text, self.objective = recipe, tokenizer, text, objective
         self.longest = longest
         # BLEU and samples are of all sentences: what is too long for the model is translated in pieces.
-        self.corpus, report = drop_overlong(encode_corpus(text, tokenizer), longest_input(objective.model.config))
+        self.corpus, report = drop_overlong(encode_corpus(text, tokenizer), objective.model.config.longest_input)
         if report.n_dropped:
             say(f"validation loss: {report}")
         lengths = self.corpus.source_lengths, self.corpus.target_lengths

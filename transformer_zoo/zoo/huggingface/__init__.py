@@ -1,9 +1,21 @@
-"""Weights of the models people download, in and out: the format of `transformers`."""
+"""Weights of the models that people download, in and out: the format of `transformers`."""
 
-from transformer_zoo.zoo.huggingface.families import FAMILIES
-from transformer_zoo.zoo.huggingface.hub import resolve
-from transformer_zoo.zoo.huggingface.load import from_huggingface
-from transformer_zoo.zoo.huggingface.save import to_huggingface
-from transformer_zoo.zoo.huggingface.source import read_config
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["FAMILIES", "from_huggingface", "read_config", "resolve", "to_huggingface"]
+if TYPE_CHECKING:
+    from transformer_zoo.zoo.huggingface.hub import resolve
+    from transformer_zoo.zoo.huggingface.load import from_huggingface
+    from transformer_zoo.zoo.huggingface.save import to_huggingface
+    from transformer_zoo.zoo.huggingface.source import read_config
+
+__all__ = ["from_huggingface", "read_config", "resolve", "to_huggingface"]
+
+# Families' tables are data and need no torch, which these do.
+_LAZY = {"from_huggingface": "load", "read_config": "source", "resolve": "hub", "to_huggingface": "save"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

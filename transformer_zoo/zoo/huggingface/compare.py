@@ -1,99 +1,104 @@
 """Which fields of two configurations differ in what they compute."""
 
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from transformer_zoo.blocks import YarnScaling
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.zoo.huggingface.family import Config, spelled_out
+from transformer_zoo.config import (
+    AttentionSpec,
+    DecoderConfig,
+    EncoderDecoderConfig,
+    LayerSpec,
+    ModelConfig,
+    RotarySpec,
+    StackSpec,
+    YarnSpec,
+)
 
 # They change training only, or how a model starts, or are the business of the tokenizer.
-_NO_MATTER = {
-    "dropout", "attention_dropout", "activation_dropout", "init", "zero_pad", "ngram_rows", "source_end_id",
-}  # fmt: skip
-_ROTARY = ("rotary_base", "rotary_dim", "rotary_layout", "rotary_scaling")
-_SCALING = {
-    "none": (),
-    "linear": ("rotary_factor",),
-    "llama3": (
-        "rotary_factor", "rotary_low_freq_factor", "rotary_high_freq_factor", "rotary_original_max_seq_len",
-    ),
-    "yarn": (
-        "rotary_factor", "rotary_original_max_seq_len", "rotary_beta_fast", "rotary_beta_slow", "rotary_truncate",
-        "rotary_attention_factor",
-    ),
-}  # fmt: skip
-_USED_BY = {
-    "sinusoidal": ("sinusoid_layout", "position_offset", "count_padding"),
-    "learned": ("max_seq_len", "position_offset", "count_padding"),
-    "rotary": _ROTARY,
-    "alibi": (),
-    "relative": ("relative_buckets", "relative_max_distance"),
-    "none": (),
-}
-"""Fields of each kind of positions."""
+_NO_MATTER = ("dropout", "init", "zero_pad", "rows", "source_end_id", "kind")
 
 
-def spelling(config: Config) -> dict[str, Any]:
-    """The fields that decide what a model computes, each in one way; those that change nothing are left out."""
-    kinds = {name for names in _USED_BY.values() for name in names} | {
-        name for names in _SCALING.values() for name in names
-    }
-    used = {*_USED_BY[config.positions], *(_SCALING[config.rotary_scaling] if config.positions == "rotary" else ())}
-    fields = {
-        name: spelled_out(config, name)
-        for name in config.to_dict()
-        if name not in _NO_MATTER and (name not in kinds or name in used)
-    }
-    head_dim = spelled_out(config, "head_dim")
-    fields["final_norm"] = config.ends_in_norm
-    fields["attention_scale"] = config.attention_scale or head_dim**-0.5
+def spelling(config: ModelConfig) -> dict[str, Any]:
+    """The fields that decide what a model computes by their address, each in one way; "kind" is that of a spec."""
+    fields = {**config.to_dict(), **{name: _spelled_stack(stack, config) for name, stack in config.stacks()}}
     fields["logit_scale"] = config.logit_scale or 1.0
-    if "rotary_dim" in fields:
-        fields["rotary_dim"] = config.rotary_dim or head_dim
-    if fields.get("rotary_attention_factor", 0.0) is None:
-        fields["rotary_attention_factor"] = YarnScaling(config.rotary_factor, config.rotary_original_max_seq_len).growth
-    if config.norm == "rmsnorm":
-        fields["norm_bias"], fields["norm_affine"] = False, True
-    elif not config.norm_affine:
-        fields["norm_bias"] = False
+    if config.longest_input > config.max_seq_len:
+        del fields["max_seq_len"]
     if isinstance(config, DecoderConfig):
-        _spell_window(fields, config)
         del fields["pad_id"]
-    else:
-        _spell_decoder(fields, config)
-    return fields
+    if isinstance(config, EncoderDecoderConfig):
+        fields["target_vocab_size"] = config.target_size
+        if not any(stack.positions is not None and stack.positions.added for _, stack in config.stacks()):
+            del fields["count_padding"]
+    return dict(_flat("", fields))
 
 
-def _spell_window(fields: dict[str, Any], config: DecoderConfig) -> None:
-    windowed = range(config.n_layers) if config.windowed_layers is None else sorted(set(config.windowed_layers))
-    has_window = config.sliding_window is not None and len(windowed) > 0
-    fields["windowed_layers"] = tuple(windowed) if has_window else ()
-    fields["sliding_window"] = config.sliding_window if has_window else None
+def _spelled_stack(stack: StackSpec, config: ModelConfig) -> dict[str, Any]:
+    layers = {str(i): _spelled_layer(stack, layer, config) for i, layer in enumerate(stack.layers)}
+    plain = {**stack.to_dict(), "final_norm": stack.ends_in_norm, "layer": layers}
+    if isinstance(stack.positions, RotarySpec):  # which the layers have
+        del plain["positions"]
+    return plain
 
 
-def _spell_decoder(fields: dict[str, Any], config: EncoderDecoderConfig) -> None:
-    """What follows from the heads may differ between encoder and decoder."""
-    heads = config.n_heads, config.n_decoder_heads or config.n_heads
-    widths = [config.head_dim or config.d_model // n for n in heads]
-    fields["n_kv_heads"] = [config.n_kv_heads or n for n in heads]
-    fields["head_dim"] = widths
-    fields["attention_scale"] = [config.attention_scale or width**-0.5 for width in widths]
-    fields["target_vocab_size"] = config.target_size
-
-
-def differences(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
-    """The fields that differ, and both values. A bias that only theirs has is zero: it is no difference."""
-    a, b = spelling(ours), spelling(theirs)
-    return {
-        name: (a.get(name), b.get(name))
-        for name in {**a, **b}
-        if not _same(a.get(name), b.get(name)) and not (name in ZERO_FILLED and b.get(name) is True)
+def _spelled_layer(stack: StackSpec, layer: LayerSpec, config: ModelConfig) -> dict[str, Any]:
+    attention, positions = layer.attention, stack.positions_of(layer)
+    width = attention.width(config.d_model)
+    if isinstance(attention, AttentionSpec):
+        attention = replace(
+            attention,
+            n_kv_heads=attention.n_kv_heads or attention.n_heads,
+            head_dim=width,
+            scale=attention.scale or width**-0.5,
+            qkv_bias=attention.bias if attention.qkv_bias is None else attention.qkv_bias,
+        )
+    if isinstance(positions, RotarySpec):
+        if isinstance(scaling := positions.scaling, YarnSpec) and scaling.attention_factor is None:
+            scaling = replace(scaling, attention_factor=0.1 * math.log(max(scaling.factor, 1.0)) + 1)
+        positions = replace(positions, dim=positions.dim or width, scaling=scaling)
+    return replace(layer, attention=attention).to_dict() | {
+        "positions": None if positions is None else positions.to_dict()
     }
 
 
-ZERO_FILLED = ("bias", "qkv_bias", "ffn_bias", "norm_bias", "logit_bias")
-"""Where theirs has a vector to add and ours does not, theirs is zero."""
+def _flat(address: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Every field by its address; of a spec, the one that has it also has its kind."""
+    if not isinstance(value, Mapping):
+        yield address, value
+        return
+    if "kind" in value:
+        yield address, value["kind"]
+    for name, inner in value.items():
+        if name not in _NO_MATTER:
+            yield from _flat(f"{address}.{name}".lstrip("."), inner)
+
+
+def differences(ours: ModelConfig, theirs: ModelConfig) -> dict[str, tuple[Any, Any]]:
+    """The fields that differ, and both values. A bias that only theirs has is zero: it is no difference.
+
+    Of layers that differ alike the first is named.
+    """
+    a, b = spelling(ours), spelling(theirs)
+    found: dict[str, tuple[Any, Any]] = {}
+    for address in {**a, **b}:
+        mine, other = a.get(address), b.get(address)
+        name = ".".join(word for word in address.split(".") if not word.isdigit() and word not in _AROUND)
+        if not _same(mine, other) and not _is_filled(address, mine, other):
+            found.setdefault(name, (mine, other))
+    return found
+
+
+_AROUND = ("encoder", "decoder", "layer")
+
+
+def _is_filled(address: str, ours: Any, theirs: Any) -> bool:
+    """Whether theirs only has a vector to add, which is zero where ours has none."""
+    last = address.rpartition(".")[2]
+    if last == "learned":
+        return bool(ours == "weight" and theirs == "weight and bias")
+    return last in ("bias", "qkv_bias", "logit_bias") and theirs is True
 
 
 def _same(a: Any, b: Any) -> bool:

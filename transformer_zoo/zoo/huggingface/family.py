@@ -1,15 +1,14 @@
-"""What a family of models is: which fields of its config.json are which of ours, and which of its weights.
+"""What a family of models is: its sizes, which fields of its config.json are which of ours, and which of its weights.
 
 Words: "ours" are the names of this package, "theirs" those of `transformers` and of the files on the hub.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, get_args
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, hint_of, value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS, REFUSED
 
@@ -32,19 +31,21 @@ class Field:
     """One field of theirs that is one of ours.
 
     name: theirs.
-    default: its value where config.json does not have it, of the type that it must be; None stands for an int.
+    default: its value where config.json does not have it, of the type that it must be unless `kind` says so.
     values: theirs -> ours, where they are not the same; of several of theirs the first is written.
     """
 
     name: str
     default: Any
     values: Mapping[Any, Any] | None = None
+    kind: type = NoneType
 
     def read(self, theirs: Fields) -> Any:
         """Ours. UserError: a value of another type, or that has none of ours."""
         value = theirs.get(self.name, self.default)
         if self.values is None:
-            check_types(theirs, {self.name: int if self.default is None else type(self.default)})
+            usual = int if self.default is None else type(self.default)
+            check_types(theirs, {self.name: usual if self.kind is NoneType else self.kind})
             return value
         if not isinstance(value, str | bool | int | None) or value not in self.values:
             known = ", ".join(repr(v) for v in self.values)
@@ -91,19 +92,22 @@ class Weight:
 
 @dataclass(frozen=True)
 class Family:
-    """One `model_type` of transformers, as data.
+    """Models of one architecture, as data; most are one `model_type` of transformers too.
+
+    Names of our fields are those that `ModelConfig.changed` takes.
 
     Args:
-        model_type: its name in config.json.
-        architecture: its class with a head for language modelling.
         config: which of our configurations it has.
+        constants: fields of ours that are the same in all of the family.
+        sizes: the models that the zoo names, with their other fields.
+        model_type: its name in config.json; "": there is none, and what follows is left out.
+        architecture: its class with a head for language modelling.
         fields: ours -> theirs.
         parts: what the table of fields cannot say, read after it and in this order.
-        constants: fields of ours that are the same in all of the family.
         required: theirs -> the values that are supported, where only some are.
         ignored: theirs that change nothing, beside those that no family is changed by.
         aliases: other names of theirs -> theirs.
-        weights: our module -> theirs; "{i}" is the number of a layer.
+        weights: our module -> theirs; "{i}" is the number of a layer, "{j}" one inside a layer.
         gated_weights: what replaces `weights` where the feed-forward is gated.
         prefix: what the names of weights lack in a file of the model without its head.
         unused: weights that may be in a file and are not needed.
@@ -111,13 +115,14 @@ class Family:
         spare_embedding: a name that must be in a file, though it is only a copy where nothing is shared.
     """
 
-    model_type: str
-    architecture: str
     config: type[DecoderConfig] | type[EncoderDecoderConfig]
-    fields: Mapping[str, Field]
-    weights: Mapping[str, str | Weight]
-    parts: tuple[Part, ...] = ()
     constants: Fields = field(default_factory=dict)
+    sizes: Mapping[str, Fields] = field(default_factory=dict)
+    model_type: str = ""
+    architecture: str = ""
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    weights: Mapping[str, str | Weight] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -126,6 +131,10 @@ class Family:
     unused: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     spare_embedding: str | None = None
+
+    def preset(self, name: str) -> Config:
+        """The configuration of one of its sizes."""
+        return self.config.of(**{**self.constants, **self.sizes[name]})
 
     def read(self, theirs: Fields) -> Config:
         """Our configuration for config.json's fields.
@@ -136,10 +145,9 @@ class Family:
         theirs = self._rename(theirs)
         self._check(theirs)
         ours: dict[str, Any] = dict(self.constants)
-        optional = {f.name for f in dataclasses.fields(self.config) if type(None) in get_args(f.type)}
         for name, entry in self.fields.items():
             ours[name] = entry.read(theirs)
-            if ours[name] is None and entry.values is None and name not in optional:
+            if ours[name] is None and entry.values is None and not self._may_be_none(name):
                 raise UserError(f"config.json: {entry.name} is null")
         for part in self.parts:
             check_types(theirs, part.names)
@@ -150,7 +158,7 @@ class Family:
             except (TypeError, AttributeError, ArithmeticError, ValueError) as error:  # a null, 0 or NaN for a number
                 raise UserError(f"config.json: {', '.join(part.names)} cannot be understood ({error})") from None
         try:
-            return self.config(**_shortened(ours))
+            return self.config.of(**_shortened(ours))
         except UserError as error:
             raise UserError(f"config.json of a {self.model_type} model: {error}") from None
 
@@ -158,7 +166,9 @@ class Family:
         """config.json's fields for our configuration, as far as there are any: `read` tells which are lost."""
         theirs: dict[str, Any] = {"architectures": [self.architecture], "model_type": self.model_type}
         for name, entry in self.fields.items():
-            theirs |= entry.write(spelled_out(config, name))
+            value = spelled_out(config, name)
+            if value is not None or self._may_be_none(name):
+                theirs |= entry.write(value)
         for part in self.parts:
             theirs |= part.write(config)
         return theirs
@@ -166,13 +176,20 @@ class Family:
     def weight(self, name: str, config: Config) -> tuple[str, Weight]:
         """Where our tensor `name` is: the full name of theirs, and in which form."""
         module, _, kind = name.rpartition(".")
-        table = {**self.weights, **(self.gated_weights if config.gated else {})}
-        words = [word if not word.isdigit() else "{i}" for word in module.split(".")]
-        layer = next((word for word in module.split(".") if word.isdigit()), "")
+        table = {**self.weights, **(self.gated_weights if value_at(config, "ffn.gated") else {})}
+        words, numbers = [], dict.fromkeys("ij", "")
+        for word in module.split("."):
+            if word.isdigit():
+                letter = next(letter for letter, number in numbers.items() if not number)
+                word, numbers[letter] = f"{{{letter}}}", word
+            words.append(word)
         entry = table[".".join(words) if module else name]
         entry = Weight(entry) if isinstance(entry, str) else entry
-        theirs = entry.module.replace("{i}", layer)
+        theirs = entry.module.replace("{i}", numbers["i"]).replace("{j}", numbers["j"])
         return (theirs if entry.row else f"{theirs}.{kind}"), entry
+
+    def _may_be_none(self, name: str) -> bool:
+        return NoneType in get_args(hint_of(self.config, name))
 
     def _rename(self, theirs: Fields) -> dict[str, Any]:
         """Fields under the names that the tables have."""
@@ -203,27 +220,20 @@ class Family:
 
 
 def _shortened(ours: Fields) -> dict[str, Any]:
-    """What a field means where it is None is left to that, as in the presets."""
-    meant: dict[str, Any] = {name: ours[other] for name, other in SAME_AS.items()}
-    meant["head_dim"] = ours["d_model"] / max(ours["n_heads"], 1)
-    meant["final_norm"] = ours.get("norm_position") != "post"
-    meant |= dict.fromkeys(("qkv_bias", "ffn_bias"), ours.get("bias", True))
+    """What a field means where it is None is left to that, as in the sizes."""
+    meant: dict[str, Any] = {"n_kv_heads": ours.get("n_heads"), "final_norm": ours.get("norm_position") != "post"}
+    meant["head_dim"] = ours["d_model"] / max(ours.get("n_heads", 1), 1)
+    meant["attention.qkv_bias"] = ours.get("attention.bias", ours.get("bias", True))
     return {name: None if name in meant and value == meant[name] else value for name, value in ours.items()}
-
-
-SAME_AS = {"n_kv_heads": "n_heads", "n_decoder_heads": "n_heads", "decoder_d_ff": "d_ff"}
-"""Fields of ours that are None where they are the same as another."""
 
 
 def spelled_out(config: Config, name: str) -> Any:
     """A field of ours; where it is None for as another one, that."""
-    value = getattr(config, name)
-    if value is not None:
-        return value
-    if name == "head_dim":
-        return config.d_head
-    other = {**SAME_AS, "qkv_bias": "bias", "ffn_bias": "bias"}.get(name)
-    return None if other is None else getattr(config, other)
+    value = value_at(config, name)
+    if value is None and name == "head_dim":
+        return config.d_model // value_at(config, "n_heads")
+    same_as = {"n_kv_heads": "n_heads", "attention.qkv_bias": "attention.bias"}
+    return value_at(config, same_as[name]) if value is None and name in same_as else value
 
 
 def layers(ours: str, theirs: str, table: Mapping[str, str | Weight]) -> dict[str, str | Weight]:

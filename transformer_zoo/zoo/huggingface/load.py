@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from transformer_zoo.config import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo import build_empty
@@ -129,7 +130,7 @@ def cut(fused: Tensor, form: Weight, config: Config) -> Tensor:
     """The projection of queries, keys or values out of one of all three, (3 H Dh, D) or (3 H Dh,)."""
     assert form.part is not None
     if form.by_head:
-        heads: Tensor = fused.unflatten(0, (config.n_heads, 3, -1))  # (H, 3, Dh, ...)
+        heads: Tensor = fused.unflatten(0, (value_at(config, "n_heads"), 3, -1))  # (H, 3, Dh, ...)
         return heads[:, form.part].flatten(0, 1)  # (H Dh, ...)
     return fused.chunk(3)[form.part]
 
@@ -137,6 +138,6 @@ def cut(fused: Tensor, form: Weight, config: Config) -> Tensor:
 def join(parts: list[Tensor], form: Weight, config: Config) -> Tensor:
     """The reverse of `cut` for queries, keys and values together."""
     if form.by_head:
-        heads = [part.unflatten(0, (config.n_heads, -1)) for part in parts]  # (H, Dh, ...)
+        heads = [part.unflatten(0, (value_at(config, "n_heads"), -1)) for part in parts]  # (H, Dh, ...)
         return torch.stack(heads, dim=1).flatten(0, 2)
     return torch.cat(parts)

@@ -4,9 +4,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import (
+    DecoderConfig,
+    EncoderDecoderConfig,
+    LinearSpec,
+    Llama3Spec,
+    RotarySpec,
+    ScalingSpec,
+    YarnSpec,
+)
 from transformer_zoo.errors import UserError
-from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, check_types
+from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, Types, check_types
 
 TEXT_ONLY: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False,),
@@ -132,41 +140,35 @@ SHARED_OR_NOT = Part({"tie_word_embeddings": bool}, _share_read, _share_write)
 """Both embeddings and the head are one, or three; the weights may say otherwise, see `Source`."""
 
 
-def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_fraction: float = 1.0) -> Part:
+def rotation(
+    *, base: str = "rope_theta", fraction: str | None = None, default_fraction: float = 1.0, default: float = 10000.0
+) -> Part:
     """Rotary positions. Where they are in config.json has changed: `rope_theta` and `rope_scaling`, or all of it in
     `rope_parameters`.
 
-    base: their name of rotary_base outside of these.
-    fraction: their name of rotary_dim / head_dim outside of these; None: there is none.
+    base, default: their name of the base outside of these, and its value where it is not said.
+    fraction: their name of dim / head_dim outside of these; None: there is none.
     """
     types = {"rope_scaling": dict, "rope_parameters": dict, base: float, **({fraction: float} if fraction else {})}
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
-        rope = dict(theirs.get("rope_scaling") or theirs.get("rope_parameters") or {})
-        check_types(rope, _ROPE)
-        kind = rope.pop("rope_type", rope.get("type", "default"))
-        rope.pop("type", None)
-        rotary: dict[str, Any] = {
-            "positions": "rotary",
-            "rotary_base": float(rope.pop("rope_theta", theirs.get(base, 10000.0))),
-            "rotary_scaling": {"default": "none"}.get(kind, kind),
-        }
-        head_dim = ours.get("head_dim") or ours["d_model"] // ours["n_heads"]
-        part = rope.pop("partial_rotary_factor", theirs.get(fraction, default_fraction) if fraction else 1.0)
-        if part != 1.0 and not fraction:
-            raise UserError(f"config.json: partial_rotary_factor is {part!r}; only 1.0 is supported")
-        turned = int(head_dim * part)
-        if turned % 2 and turned < head_dim and kind != "yarn":  # one more turns, at the frequencies of so many
-            rotary["rotary_base"] **= (turned + 1) / turned
-            turned += 1
-        rotary["rotary_dim"] = turned if turned != head_dim else None
-        return rotary | _read_scaling(kind, rope, ours)
+        rope = {base: theirs.get(base, default), **(theirs.get("rope_scaling") or theirs.get("rope_parameters") or {})}
+        rope.setdefault("rope_theta", rope.pop(base))
+        if fraction:
+            rope.setdefault("partial_rotary_factor", theirs.get(fraction, default_fraction))
+        elif rope.get("partial_rotary_factor", 1.0) != 1.0:
+            raise UserError(
+                f"config.json: partial_rotary_factor is {rope['partial_rotary_factor']!r}; only 1.0 is supported"
+            )
+        return {"positions": read_rope(rope, ours)}
 
     def write(config: DecoderConfig) -> dict[str, Any]:
-        theirs: dict[str, Any] = {base: config.rotary_base, "rope_scaling": _write_scaling(config)}
+        if not isinstance(rotary := config.decoder.positions, RotarySpec):
+            return {}
+        theirs: dict[str, Any] = {base: rotary.base, "rope_scaling": write_scaling(rotary.scaling)}
         if fraction:
-            head_dim = config.d_head
-            turned = config.rotary_dim or head_dim
+            head_dim = config.decoder.layers[0].attention.width(config.d_model)
+            turned = rotary.dim or head_dim
             part = turned / head_dim
             theirs[fraction] = part if int(head_dim * part) == turned else math.nextafter(part, 2)
         return theirs
@@ -174,48 +176,58 @@ def rotation(*, base: str = "rope_theta", fraction: str | None = None, default_f
     return Part(types, read, write)
 
 
-SCALING: dict[str, tuple[str, type]] = {
-    "factor": ("rotary_factor", float),
-    "low_freq_factor": ("rotary_low_freq_factor", float),
-    "high_freq_factor": ("rotary_high_freq_factor", float),
-    "original_max_position_embeddings": ("rotary_original_max_seq_len", int),
-    "beta_fast": ("rotary_beta_fast", float),
-    "beta_slow": ("rotary_beta_slow", float),
-    "truncate": ("rotary_truncate", bool),
-    "attention_factor": ("rotary_attention_factor", float),
-}
-"""What is in their scaling -> ours."""
+def read_rope(rope: Fields, ours: Fields) -> RotarySpec:
+    """Rotary positions of the fields that rope_parameters has."""
+    check_types(rope, _ROPE)
+    rope = dict(rope)
+    kind = rope.pop("rope_type", rope.get("type", "default"))
+    rope.pop("type", None)
+    base = float(rope.pop("rope_theta"))
+    head_dim = ours.get("head_dim") or ours["d_model"] // ours["n_heads"]
+    turned = int(head_dim * rope.pop("partial_rotary_factor", 1.0))
+    if turned % 2 and turned < head_dim and kind != "yarn":  # one more turns, at the frequencies of so many
+        base **= (turned + 1) / turned
+        turned += 1
+    return RotarySpec(base=base, dim=turned if turned != head_dim else None, scaling=_read_scaling(kind, rope, ours))
 
-_ROPE = {
-    **{name: kind for name, (_, kind) in SCALING.items()},
+
+_ORIGINAL = "original_max_position_embeddings"
+SCALING: dict[str, tuple[type[ScalingSpec], tuple[str, ...]]] = {
+    "linear": (LinearSpec, ("factor",)),
+    "llama3": (Llama3Spec, ("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL)),
+    "yarn": (YarnSpec, ("factor", _ORIGINAL, "beta_fast", "beta_slow", "truncate", "attention_factor")),
+}
+"""Their kinds of scaling: ours, and what theirs reads. All but one have our names."""
+
+_TYPES: dict[str, type] = {**dict.fromkeys((name for _, names in SCALING.values() for name in names), float)}
+_TYPES |= {_ORIGINAL: int, "truncate": bool}
+_ROPE: Types = {
+    **_TYPES,
     **dict.fromkeys(("rope_type", "type"), str),
     **dict.fromkeys(("rope_theta", "partial_rotary_factor", "mscale", "mscale_all_dim"), float),
 }
 
-_ORIGINAL = "original_max_position_embeddings"
-_USED = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL),
-    "yarn": ("factor", _ORIGINAL, "beta_fast", "beta_slow", "truncate", "attention_factor"),
-}
 
-
-def _read_scaling(kind: str, rope: Fields, ours: Fields) -> dict[str, Any]:
+def _read_scaling(kind: str, rope: Fields, ours: Fields) -> ScalingSpec | None:
     """How frequencies change. What a kind does not use may be there."""
-    if kind not in _USED:
-        raise UserError(f"config.json: rope_type is {kind!r}, which is not supported; {', '.join(_USED)} are")
-    if unknown := sorted(set(rope) - set(SCALING) - {"mscale", "mscale_all_dim"}):
+    if kind not in ("default", *SCALING):
+        known = ", ".join(["default", *SCALING])
+        raise UserError(f"config.json: rope_type is {kind!r}, which is not supported; {known} are")
+    if unknown := sorted(set(rope) - set(_TYPES) - {"mscale", "mscale_all_dim"}):
         raise UserError(f"config.json: rope_scaling has {', '.join(unknown)}, which is not known")
+    if kind == "default":
+        return None
+    spec, names = SCALING[kind]
     values = {name: value for name, value in rope.items() if value is not None}
-    if _ORIGINAL in _USED[kind]:
+    if _ORIGINAL in names:
         values.setdefault(_ORIGINAL, ours["max_seq_len"])
     if kind == "yarn":
         values = _complete_yarn(values, ours) | {"truncate": bool(rope.get("truncate", True))}  # null is false
-    if missing := [name for name in _USED[kind] if name not in values]:
+    if missing := [name for name in names if name not in values]:
         raise UserError(f"config.json: rope_scaling of type {kind} needs {', '.join(missing)}")
-    read = {SCALING[name]: values[name] for name in _USED[kind]}
-    return {name: None if value is None else kind_of(value) for (name, kind_of), value in read.items()}
+    ours_of = {_ORIGINAL: "original_max_seq_len"}
+    read = {name: None if values[name] is None else _TYPES[name](values[name]) for name in names}
+    return spec.from_dict({ours_of.get(name, name): value for name, value in read.items()})
 
 
 def _complete_yarn(values: dict[str, Any], ours: Fields) -> dict[str, Any]:
@@ -229,15 +241,16 @@ def _complete_yarn(values: dict[str, Any], ours: Fields) -> dict[str, Any]:
     return {"attention_factor": None, **values, **betas}
 
 
-def _write_scaling(config: DecoderConfig) -> dict[str, Any] | None:
-    kind = config.rotary_scaling
-    if kind == "none":
+def write_scaling(scaling: ScalingSpec | None) -> dict[str, Any] | None:
+    """Theirs of it, null for none."""
+    if scaling is None:
         return None
-    numbers = {name: getattr(config, SCALING[name][0]) for name in _USED[kind]}
-    return {"rope_type": kind, **{name: value for name, value in numbers.items() if value is not None}}
+    fields = {**scaling.to_dict(), "kind": None, "original_max_seq_len": None}
+    fields[_ORIGINAL] = getattr(scaling, "original_max_seq_len", None)
+    return {"rope_type": scaling.kind(), **{name: value for name, value in fields.items() if value is not None}}
 
 
-def _read_layers(types: Sequence[str], window: int | None, n_layers: int) -> dict[str, Any]:
+def read_windows(types: Sequence[str], window: int | None, n_layers: int) -> dict[str, Any]:
     """The layers that have the window, by their types."""
     kinds = {"sliding_attention", "full_attention"}
     if len(types) != n_layers or not set(types) <= kinds:
@@ -245,16 +258,20 @@ def _read_layers(types: Sequence[str], window: int | None, n_layers: int) -> dic
             f"config.json: layer_types must name {n_layers} layers as {' or '.join(sorted(kinds))}, and has "
             f"{len(types)}: {', '.join(sorted(set(map(str, types))))}"
         )
-    windowed = tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
-    if windowed and window is None:
+    if "sliding_attention" in types and window is None:
         raise UserError("config.json: layer_types has sliding_attention, but there is no sliding_window")
-    return {"sliding_window": window if windowed else None, "windowed_layers": windowed if windowed else None}
+    return {"layer": [{"attention": {"window": window if kind == "sliding_attention" else None}} for kind in types]}
 
 
-def _layer_types(config: DecoderConfig) -> list[str]:
-    windowed = range(config.n_layers) if config.windowed_layers is None else config.windowed_layers
-    sliding = set(windowed) if config.sliding_window is not None else set()
-    return ["sliding_attention" if i in sliding else "full_attention" for i in range(config.n_layers)]
+def layer_types(config: DecoderConfig) -> list[str]:
+    """What layer_types says of each layer."""
+    windows = [layer.attention.window for layer in config.decoder.layers]
+    return ["full_attention" if window is None else "sliding_attention" for window in windows]
+
+
+def window_of(config: DecoderConfig) -> int | None:
+    """The sliding window of the first layer that has one."""
+    return next((layer.attention.window for layer in config.decoder.layers if layer.attention.window), None)
 
 
 def _read_window_from(theirs: Fields, ours: Fields) -> dict[str, Any]:
@@ -263,15 +280,15 @@ def _read_window_from(theirs: Fields, ours: Fields) -> dict[str, Any]:
     types = theirs.get("layer_types") or [
         "sliding_attention" if i >= first else "full_attention" for i in range(ours["n_layers"])
     ]
-    return _read_layers(types, window, ours["n_layers"])
+    return read_windows(types, window, ours["n_layers"])
 
 
 def _write_window_from(config: DecoderConfig) -> dict[str, Any]:
-    types = _layer_types(config)
-    first = types.index("sliding_attention") if "sliding_attention" in types else config.n_layers
+    types, window = layer_types(config), window_of(config)
+    first = types.index("sliding_attention") if window is not None else len(types)
     return {
-        "use_sliding_window": config.sliding_window is not None,
-        "sliding_window": config.sliding_window,
+        "use_sliding_window": window is not None,
+        "sliding_window": window,
         "max_window_layers": first,
         "layer_types": types,
     }
@@ -285,28 +302,28 @@ WINDOW_FROM_A_LAYER = Part(
 """Layers from one on have a sliding window, or those that layer_types says; as in Qwen."""
 
 
-def _read_alternating(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    types = theirs.get("layer_types") or [
-        ("sliding_attention", "full_attention")[i % 2] for i in range(ours["n_layers"])
-    ]
-    return _read_layers(types, theirs.get("sliding_window", 4096), ours["n_layers"])
+def alternating_window(each: int) -> Part:
+    """Every so manieth layer sees all, the others have a sliding window, or as layer_types says; as in Gemma."""
 
+    def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        types = theirs.get("layer_types") or [
+            "sliding_attention" if (i + 1) % each else "full_attention" for i in range(ours["n_layers"])
+        ]
+        return read_windows(types, theirs.get("sliding_window", 4096), ours["n_layers"])
 
-def _write_alternating(config: DecoderConfig) -> dict[str, Any]:
-    return {"sliding_window": config.sliding_window or 4096, "layer_types": _layer_types(config)}
+    def write(config: DecoderConfig) -> dict[str, Any]:
+        return {"sliding_window": window_of(config) or 4096, "layer_types": layer_types(config)}
 
-
-ALTERNATING_WINDOW = Part({"sliding_window": int, "layer_types": list}, _read_alternating, _write_alternating)
-"""Every other layer has a sliding window, from the first, or those that layer_types says; as in Gemma 2."""
+    return Part({"sliding_window": int, "layer_types": list}, read, write)
 
 
 def encoder_and_decoder(attention_heads: int, d_ff: int, layers: int) -> dict[str, Field]:
     """The fields that BART's relatives have twice, with their defaults."""
     return {
-        "n_heads": Field("encoder_attention_heads", attention_heads),
-        "n_decoder_heads": Field("decoder_attention_heads", attention_heads),
-        "d_ff": Field("encoder_ffn_dim", d_ff),
-        "decoder_d_ff": Field("decoder_ffn_dim", d_ff),
-        "n_encoder_layers": Field("encoder_layers", layers),
-        "n_decoder_layers": Field("decoder_layers", layers),
+        "encoder.layer.attention.n_heads": Field("encoder_attention_heads", attention_heads),
+        "decoder.layer.attention.n_heads": Field("decoder_attention_heads", attention_heads),
+        "encoder.layer.ffn.d_ff": Field("encoder_ffn_dim", d_ff),
+        "decoder.layer.ffn.d_ff": Field("decoder_ffn_dim", d_ff),
+        "encoder.n_layers": Field("encoder_layers", layers),
+        "decoder.n_layers": Field("decoder_layers", layers),
     }

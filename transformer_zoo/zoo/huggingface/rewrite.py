@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.blocks.answers import residual_axes, turned_weights
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, RotarySpec, SinusoidalSpec, value_at
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo.huggingface.family import Config, spelled_out
 
@@ -21,20 +21,21 @@ def rewrite(model: DecoderOnly | EncoderDecoder) -> tuple[Config, State]:
         for name in state.keys() & {"embedding.weight", "head.weight"}:
             state[name] = state[name][: config.vocab_size]
         config = replace(config, vocab_multiple=1)
-    if config.positions == "sinusoidal" and config.sinusoid_layout == "interleaved":
+    positions = value_at(config, "positions")
+    if isinstance(positions, SinusoidalSpec) and positions.layout == "interleaved":
         order = halves(config.d_model)
         for name, axes in residual_axes(model).items():
             for axis in axes:
                 state[name] = state[name].index_select(axis, order.to(state[name].device))
-        config = replace(config, sinusoid_layout="halves")
-    if config.positions == "rotary" and config.rotary_layout == "interleaved":
+        config = config.changed(**{"positions.layout": "halves"})
+    if isinstance(positions, RotarySpec) and positions.layout == "interleaved":
         head_dim = spelled_out(config, "head_dim")
-        turned = config.rotary_dim or head_dim
+        turned = positions.dim or head_dim
         order = torch.cat([halves(turned), torch.arange(turned, head_dim)])
         for name in turned_weights(model):  # queries and keys alike, so that their products are as before
             heads = state[name].unflatten(0, (-1, len(order)))  # (H, Dh, ...)
             state[name] = heads.index_select(1, order.to(heads.device)).flatten(0, 1)
-        config = replace(config, rotary_layout="halves")
+        config = config.changed(**{"positions.layout": "halves"})
     return config, state
 
 

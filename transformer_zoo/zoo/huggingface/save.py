@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from transformer_zoo.checksums import MARK, write_sealed
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
 from transformer_zoo.models import DecoderOnly, EncoderDecoder, check_model
 from transformer_zoo.zoo import build_empty
+from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.compare import differences
-from transformer_zoo.zoo.huggingface.families import FAMILIES
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.load import join
 from transformer_zoo.zoo.huggingface.parts import end_ids
@@ -74,7 +74,7 @@ def choose(config: Config, name: str | None = None) -> tuple[Family, Config]:
             continue
         if not (lost := differences(config, theirs)):
             return family, theirs
-        fields = ", ".join(f"{field} {getattr(config, field)!r}" for field in lost)
+        fields = ", ".join(f"{field} {ours!r}" for field, (ours, _) in lost.items())
         tried.append((len(lost), f"{family.model_type}, which has no counterpart of {fields}"))
     if not tried:
         raise UserError(f"{name} is a family of another kind than this model")
@@ -123,7 +123,7 @@ def _joined(pieces: list[tuple[Tensor, Weight]], config: Config) -> Tensor:
 
 def generation_fields(config: Config) -> dict[str, Any]:
     """generation_config.json: the special tokens, and what is not generated or forced."""
-    if not isinstance(config, EncoderDecoderConfig):
+    if isinstance(config, DecoderConfig):
         return {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
     return {
         "bos_token_id": config.bos_id,

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from transformer_zoo.blocks import sinusoids
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, SinusoidalSpec
 from transformer_zoo.errors import UserError
+from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
 from transformer_zoo.zoo.huggingface.common import WRITTEN_WITHOUT
-from transformer_zoo.zoo.huggingface.families import FAMILIES
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.parts import listed, suppressed
 
@@ -168,7 +168,7 @@ class Source:
         else:
             share = "decoder" if head == target else "none"
             self._embeddings = {"source_embedding": source, "target_embedding": target, "head": head}
-        return replace(config, share_embeddings=share)
+        return config.changed(share_embeddings=share)
 
     def weight(self, name: str) -> tuple[str, Weight]:
         """The full name of theirs for one of our tensors, and in which form it is there."""
@@ -207,17 +207,20 @@ class Source:
 
     def _check_sinusoids(self) -> set[str]:
         """Files of Marian models have their sinusoids, which must be those that are computed here."""
-        config = self.config
-        if config.positions != "sinusoidal":
-            return set()
-        names = {f"{self.family.weights[f'{stack}.positions']}.weight" for stack in ("encoder", "decoder")}
-        for name in names & self._files.keys():
+        fixed = {
+            f"{self.family.weights[f'{name}.positions']}.weight": stack.positions
+            for name, stack in self.config.stacks()
+            if isinstance(stack.positions, SinusoidalSpec)
+        }
+        for name, spec in fixed.items():
+            if name not in self._files:
+                continue
             held = self.checkpoint.read(self._files[name])
-            places = torch.arange(len(held)) + config.position_offset
-            waves = sinusoids(places, config.d_model, layout=config.sinusoid_layout)
+            places = torch.arange(len(held)) + spec.offset
+            waves = sinusoids(places, self.config.d_model, layout=spec.layout)
             if held.shape != waves.shape or not torch.allclose(held.float(), waves, atol=1e-3, rtol=0):
                 raise UserError(f"{self.checkpoint.folder}: {name} holds other waves than its family has")
-        return names
+        return set(fixed)
 
     def missing(self, names: Iterable[str]) -> UserError:
         """The error for tensors that are not there."""

@@ -3,21 +3,38 @@
 from dataclasses import replace
 from typing import Any
 
-from transformer_zoo.config import DecoderConfig
+from transformer_zoo.config import DecoderConfig, RMSNormSpec, value_at
+from transformer_zoo.zoo.families.llama import LLAMA
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
-from transformer_zoo.zoo.huggingface.families.llama import LLAMA
 from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers
-from transformer_zoo.zoo.huggingface.parts import ALTERNATING_WINDOW, TEXT_ONLY, rotation, text_ids
+from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, alternating_window, rotation, text_ids
 
 _TANH_FIRST = {"gelu_pytorch_tanh": "gelu_tanh", **ACTIVATIONS}
 """Of the names for one activation, the first is written."""
+
+
+def _size(n_layers: int, d_model: int, n_heads: int, n_kv_heads: int, head_dim: int, d_ff: int) -> dict[str, Any]:
+    """The feed-forward's width in the tables of the reports counts its two gated halves: twice `d_ff`."""
+    shape = {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads, "n_kv_heads": n_kv_heads}
+    ids = {"vocab_size": 256000, "pad_id": 0, "bos_id": 2, "eos_id": 1}
+    return {**shape, "head_dim": head_dim, "d_ff": d_ff, "max_seq_len": 8192, "norm.eps": 1e-6, **ids}
+
 
 GEMMA = replace(
     LLAMA,
     model_type="gemma",
     architecture="GemmaForCausalLM",
+    constants={
+        **LLAMA.constants,
+        "norm": RMSNormSpec(unit_offset=True),
+        "activation": "gelu_tanh",
+        "scale_embeddings": True,
+        "tie_embeddings": True,
+    },
+    # Gemma Team 2024, "Gemma: Open Models Based on Gemini Research and Technology", Table 1; google/gemma-2b and 7b.
+    sizes={"gemma-2b": _size(18, 2048, 8, 1, 256, 16384), "gemma-7b": _size(28, 3072, 16, 16, 256, 24576)},
     fields={
-        **{name: entry for name, entry in LLAMA.fields.items() if name != "ffn_bias"},
+        **{name: entry for name, entry in LLAMA.fields.items() if name != "ffn.bias"},
         "vocab_size": Field("vocab_size", 256000),
         "d_model": Field("hidden_size", 3072),
         "n_heads": Field("num_attention_heads", 16),
@@ -31,7 +48,6 @@ GEMMA = replace(
         "tie_embeddings": Field("tie_word_embeddings", True),
     },
     parts=(rotation(), text_ids(bos=2, eos=1, pad=0)),
-    constants={**LLAMA.constants, "ffn_bias": False, "norm_unit_offset": True, "scale_embeddings": True},
     required={**TEXT_ONLY, "use_bidirectional_attention": (None, False)},
     ignored=("hidden_activation",),
 )
@@ -39,18 +55,28 @@ GEMMA = replace(
 
 
 def _read_scale(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    return {"attention_scale": theirs.get("query_pre_attn_scalar", 256) ** -0.5}
+    return {"attention.scale": theirs.get("query_pre_attn_scalar", 256) ** -0.5}
 
 
 def _write_scale(config: DecoderConfig) -> dict[str, Any]:
-    head_dim = config.d_head
-    return {"query_pre_attn_scalar": round((config.attention_scale or head_dim**-0.5) ** -2)}
+    head_dim = config.decoder.layers[0].attention.width(config.d_model)
+    return {"query_pre_attn_scalar": round((value_at(config, "attention.scale") or head_dim**-0.5) ** -2)}
 
+
+_WINDOWS = {"layer": [{"attention": {"window": 4096}}, {}]}
 
 GEMMA2 = replace(
     GEMMA,
     model_type="gemma2",
     architecture="Gemma2ForCausalLM",
+    constants={**GEMMA.constants, "norm_position": "both", "attention.softcap": 50.0, "logit_softcap": 30.0},
+    # Gemma Team 2024, "Gemma 2: Improving Open Language Models at a Practical Size", Table 1.
+    sizes={
+        "gemma-2-2b": {**_size(26, 2304, 8, 4, 256, 9216), **_WINDOWS},
+        "gemma-2-9b": {**_size(42, 3584, 16, 8, 256, 14336), **_WINDOWS},
+        # Its queries are scaled by d_model / n_heads, which is not head_dim.
+        "gemma-2-27b": {**_size(46, 4608, 32, 16, 128, 36864), **_WINDOWS, "attention.scale": 144**-0.5},
+    },
     fields={
         **GEMMA.fields,
         "d_model": Field("hidden_size", 2304),
@@ -59,16 +85,15 @@ GEMMA2 = replace(
         "n_layers": Field("num_hidden_layers", 26),
         "d_ff": Field("intermediate_size", 9216),
         "activation": Field("hidden_activation", "gelu_pytorch_tanh", _TANH_FIRST),
-        "attention_softcap": Field("attn_logit_softcapping", 50.0),
+        "attention.softcap": Field("attn_logit_softcapping", 50.0),
         "logit_softcap": Field("final_logit_softcapping", 30.0),
     },
     parts=(
         rotation(),
         Part({"query_pre_attn_scalar": float}, _read_scale, _write_scale),
-        ALTERNATING_WINDOW,
+        alternating_window(2),
         text_ids(bos=2, eos=1, pad=0),
     ),
-    constants={**GEMMA.constants, "norm_position": "both"},
     ignored=("hidden_act", "sliding_window_size"),
     weights={
         **GEMMA.weights,

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from transformer_zoo.config import ModelConfig
+from transformer_zoo.models.family import build_model
+
 _FILLS = ("normal_", "uniform_", "trunc_normal_", "zero_", "fill_")
 
 
@@ -32,3 +35,18 @@ def uninitialised(device: str | torch.device, dtype: torch.dtype) -> Iterator[No
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+def n_parameters(config: ModelConfig) -> int:
+    """Of the model that `build_model` builds: a matrix that is shared counts once.
+
+    Layers that are alike are built once, on torch's meta device.
+    """
+    turns = {name: len(stack.layer) if isinstance(stack.layer, tuple) else 1 for name, stack in config.stacks()}
+    with uninitialised("meta", torch.float32):
+        model = build_model(config.changed(**{f"{name}.n_layers": n for name, n in turns.items()}))
+    total = sum(weight.numel() for weight in model.parameters())
+    for name, stack in config.stacks():
+        layers = [sum(w.numel() for w in layer.parameters()) for layer in getattr(model, name).layers]
+        total += sum(layers[i % len(layers)] for i in range(len(layers), stack.n_layers))
+    return total

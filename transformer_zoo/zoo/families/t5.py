@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config import EncoderDecoderConfig, value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, layers
@@ -21,8 +21,9 @@ def _read_ffn(theirs: Fields, ours: Fields) -> dict[str, Any]:
 
 
 def _write_ffn(config: EncoderDecoderConfig) -> dict[str, Any]:
-    name = next((theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation), config.activation)
-    if config.gated:
+    activation = value_at(config, "activation")
+    name = next((theirs for theirs, ours in ACTIVATIONS.items() if ours == activation), activation)
+    if value_at(config, "ffn.gated"):
         # "gated-gelu" is the approximation, as it was from the start.
         name = "gated-" + {"gelu_new": "gelu", "gelu": "gelu_python"}.get(name, name)
     return {"feed_forward_proj": name}
@@ -48,11 +49,11 @@ def _write_head(config: EncoderDecoderConfig) -> dict[str, Any]:
 
 def _read_layers(theirs: Fields, ours: Fields) -> dict[str, Any]:
     n_layers = theirs.get("num_decoder_layers")
-    return {"n_decoder_layers": ours["n_encoder_layers"] if n_layers is None else n_layers}
+    return {"decoder.n_layers": ours["encoder.n_layers"] if n_layers is None else n_layers}
 
 
 def _write_layers(config: EncoderDecoderConfig) -> dict[str, Any]:
-    return {"num_decoder_layers": config.n_decoder_layers}
+    return {"num_decoder_layers": config.decoder.n_layers}
 
 
 def _read_dropout(theirs: Fields, ours: Fields) -> dict[str, Any]:
@@ -85,21 +86,54 @@ def _ffn(layer: int, up: str) -> dict[str, str]:
     }
 
 
+def _size(n_layers: int, d_model: int, d_ff: int, n_heads: int, head_dim: int) -> dict[str, Any]:
+    """Raffel et al. 2019, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"."""
+    shape = {"n_layers": n_layers, "d_model": d_model, "d_ff": d_ff, "n_heads": n_heads, "head_dim": head_dim}
+    some_dropout = {"attention_dropout": 0.1, "activation_dropout": 0.1}
+    ids = {"bos_id": 0, "eos_id": 1, "never_ids": ()}
+    numbers = {"vocab_size": 32128, "max_seq_len": 512, "norm.eps": 1e-6, "logit_scale": d_model**-0.5}
+    return {**shape, **some_dropout, **ids, **numbers}
+
+
+def _size_v1_1(n_layers: int, d_model: int, d_ff: int, n_heads: int) -> dict[str, Any]:
+    """Shazeer 2020, "GLU Variants Improve Transformer": GeGLU, and a head of its own, which is not scaled."""
+    gated = {"activation": "gelu_tanh", "gated": True, "share_embeddings": "inputs", "logit_scale": None}
+    return {**_size(n_layers, d_model, d_ff, n_heads, 64), **gated}
+
+
+_V1_1 = {
+    "small": _size_v1_1(8, 512, 1024, 6),
+    "base": _size_v1_1(12, 768, 2048, 12),
+    "large": _size_v1_1(24, 1024, 2816, 16),
+    "xl": _size_v1_1(24, 2048, 5120, 32),
+    "xxl": _size_v1_1(24, 4096, 10240, 64),
+}
+
 T5 = Family(
     model_type="t5",
     architecture="T5ForConditionalGeneration",
     config=EncoderDecoderConfig,
+    sizes={
+        "t5-small": _size(6, 512, 2048, 8, 64),
+        "t5-base": _size(12, 768, 3072, 12, 64),
+        "t5-large": _size(24, 1024, 4096, 16, 64),
+        "t5-3b": _size(24, 1024, 16384, 32, 128),
+        "t5-11b": _size(24, 1024, 65536, 128, 128),
+        **{f"t5-v1.1-{size}": fields for size, fields in _V1_1.items()},
+        # Chung et al. 2022, "Scaling Instruction-Finetuned Language Models", from the same shapes.
+        **{f"flan-t5-{size}": fields for size, fields in _V1_1.items()},
+    },
     fields={
         "vocab_size": Field("vocab_size", 32128),
         "d_model": Field("d_model", 512),
         "n_heads": Field("num_heads", 8),
         "head_dim": Field("d_kv", 64),
         "d_ff": Field("d_ff", 2048),
-        "n_encoder_layers": Field("num_layers", 6),
+        "encoder.n_layers": Field("num_layers", 6),
         "max_seq_len": Field("n_positions", 512),
-        "norm_eps": Field("layer_norm_epsilon", 1e-6),
-        "relative_buckets": Field("relative_attention_num_buckets", 32),
-        "relative_max_distance": Field("relative_attention_max_distance", 128),
+        "norm.eps": Field("layer_norm_epsilon", 1e-6),
+        "positions.buckets": Field("relative_attention_num_buckets", 32),
+        "positions.max_distance": Field("relative_attention_max_distance", 128),
         "dropout": Field("dropout_rate", 0.1),
     },
     parts=(
@@ -114,7 +148,7 @@ T5 = Family(
         "norm_position": "pre",
         "bias": False,
         "positions": "relative",
-        "attention_scale": 1.0,
+        "attention.scale": 1.0,
         "scale_embeddings": False,
         "zero_pad": False,
     },

@@ -1,0 +1,177 @@
+"""Fields by name: short ones, and those inside of specs by their address."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from transformer_zoo.config.layer import LayerSpec, StackSpec
+from transformer_zoo.config.spec import Spec, class_of, kinds_of, roles_of
+from transformer_zoo.errors import UserError, naming
+from transformer_zoo.words import did_you_mean
+
+SHORT: dict[str, tuple[str, ...]] = {
+    "n_layers": ("*.n_layers",),
+    "n_encoder_layers": ("encoder.n_layers",),
+    "n_decoder_layers": ("decoder.n_layers",),
+    "n_heads": ("*.layer.attention.n_heads",),
+    "n_kv_heads": ("*.layer.attention.n_kv_heads",),
+    "head_dim": ("*.layer.attention.head_dim",),
+    "d_ff": ("*.layer.ffn.d_ff",),
+    "activation": ("*.layer.ffn.activation",),
+    "gated": ("*.layer.ffn.gated",),
+    "bias": ("*.layer.attention.bias", "*.layer.ffn.bias"),
+    "attention_dropout": ("*.layer.attention.dropout",),
+    "activation_dropout": ("*.layer.ffn.dropout",),
+    "sliding_window": ("*.layer.attention.window",),
+    "positions": ("*.positions",),
+    "norm": ("*.norm",),
+    "norm_position": ("*.norm_position",),
+}
+"""What is often changed, and where it is: "*" is each stack."""
+
+PROBABILITIES = ("dropout", "attention_dropout", "activation_dropout")
+
+Tree = dict[str, Any]
+"""A spec as `to_dict` gives it."""
+
+
+class _Absent(UserError):
+    """There is no such field."""
+
+
+def short_names(model: type[Spec]) -> dict[str, tuple[str, ...]]:
+    """Those of `SHORT` that a model has."""
+    stacks = [field.name for field in dataclasses.fields(model) if field.type is StackSpec]
+    return {name: paths for name, paths in SHORT.items() if paths[0].partition(".")[0] in ("*", *stacks)}
+
+
+def addresses_of(model: type[Spec], name: str) -> list[list[str]]:
+    """Where the fields of this name are in a model's configuration. UserError: there is none."""
+    own = {field.name: field.type for field in dataclasses.fields(model)}
+    in_stack, in_layer = ([field.name for field in dataclasses.fields(spec)] for spec in (StackSpec, LayerSpec))
+    head, dot, rest = name.partition(".")
+    short = short_names(model)
+    if head in own:
+        return [name.split(".")]
+    if head in short:
+        paths = tuple(path + dot + rest for path in short[head])
+    elif head in in_stack or head in in_layer:
+        paths = (f"*.{'' if head in in_stack else 'layer.'}{name}",)
+    else:
+        known = [*own, *short, *in_stack, *in_layer]
+        near = did_you_mean(name, known, f"; there are {', '.join(dict.fromkeys(known))}")
+        raise UserError(f"{model.__name__} has no field {name!r}{near}")
+    stacks = [field for field, hint in own.items() if hint is StackSpec]
+    every = [path.replace("*", stack, 1) for path in paths for stack in (stacks if path[0] == "*" else [""])]
+    return [path.split(".") for path in every]
+
+
+def value_at(config: Spec, name: str) -> Any:
+    """The field of this name; where there are several, the first."""
+    value: Any = config
+    for part in addresses_of(type(config), name)[0]:
+        value = getattr(value[0] if isinstance(value, tuple) else value, part, None)
+    return value
+
+
+def defaults_of(spec: type[Spec]) -> Tree:
+    """What fields are where nobody gives them."""
+    given = {f.name: f.default for f in dataclasses.fields(spec) if f.default is not dataclasses.MISSING}
+    return {name: value.to_dict() if isinstance(value, Spec) else value for name, value in given.items()}
+
+
+def changed_fields(model: type[Spec], tree: Tree, changes: Mapping[str, Any]) -> Tree:
+    """The tree of a model with these fields changed; short names count before those that are inside of something.
+
+    Raises:
+        UserError: as `ModelConfig.changed`.
+    """
+    for name in sorted(changes, key=lambda name: (name.count("."), not name.endswith(".kind"))):
+        found, absent = 0, None
+        for address in addresses_of(model, name):
+            try:
+                with naming(name):
+                    tree, found = _set(model, tree, address, changes[name]), found + 1
+            except _Absent as error:
+                absent = absent or error
+        if absent is not None and not found:
+            raise absent
+    if any(name.rpartition(".")[2] == "layer" for name in changes):
+        return tree
+    for stack in (field.name for field in dataclasses.fields(model) if field.type is StackSpec):
+        layer, n_layers = tree[stack]["layer"], tree[stack]["n_layers"]
+        if isinstance(layer, list) and isinstance(n_layers, int):  # fewer layers than took turns
+            tree = {**tree, stack: {**tree[stack], "layer": layer[: max(n_layers, 1)]}}
+    return tree
+
+
+def _set(hint: Any, tree: Any, address: list[str], value: Any) -> Any:
+    """A plain value of this type with what is at the address in it replaced."""
+    if not address:
+        return _new(hint, tree, value)
+    if isinstance(tree, list | tuple):
+        return _set_in_all(hint, tree, address, value)
+    head, *rest = address
+    if head == "kind":
+        return _new(hint, tree, value)
+    if tree is None:
+        tree = class_of(hint, None)().to_dict()
+    if not isinstance(tree, Mapping):
+        raise _Absent(f"{tree!r} has no field {head!r}")
+    spec = class_of(hint, tree.get("kind"))
+    fields = {field.name: field.type for field in dataclasses.fields(spec)}
+    if head not in fields:
+        raise _Absent(f"{spec.kind()} has no field {head!r}{did_you_mean(head, fields)}")
+    return {**tree, head: _set(fields[head], tree.get(head), rest, value)}
+
+
+def _set_in_all(hint: Any, trees: list[Any] | tuple[Any, ...], address: list[str], value: Any) -> list[Any]:
+    """In all layers that have such a field."""
+    made, absent = [], []
+    for tree in trees:
+        try:
+            made.append(_set(hint, tree, address, value))
+        except _Absent as error:
+            made.append(tree)
+            absent.append(error)
+    if len(absent) == len(made):
+        raise absent[0]
+    return made
+
+
+def _new(hint: Any, old: Any, value: Any) -> Any:
+    """What is given for a field, as plain data."""
+    if isinstance(value, Spec):
+        return value.to_dict()
+    if not (roles := roles_of(hint)):
+        return value
+    if isinstance(value, tuple | list):
+        turns = old if isinstance(old, list) else [old]  # each becomes what it was, with these changes
+        return [_new(hint, turns[i % len(turns)], one) for i, one in enumerate(value)]
+    if isinstance(value, Mapping):
+        for name in sorted(value, key=lambda name: name != "kind"):
+            old = _set(hint, old, [name], value[name])
+        return old
+    if value == "none":
+        return None
+    if isinstance(value, str) and (value in kinds_of(hint) or roles[0].module == ""):
+        return _of_kind(class_of(hint, value), roles[0], old)
+    return value
+
+
+def _of_kind(spec: type[Spec], role: type[Spec], old: Any) -> Tree:
+    """A spec with what an old one has that all kinds have."""
+    kept = {field.name for field in dataclasses.fields(role)} & set(old or ()) if role is not spec else set()
+    return spec.from_dict({name: old[name] for name in kept}).to_dict()
+
+
+def hint_of(model: type[Spec], name: str) -> Any:
+    """The type of the field of this name; where several kinds of spec have one, of the first."""
+    hint: Any = model
+    for part in addresses_of(model, name)[0]:
+        specs = list(kinds_of(hint).values()) or roles_of(hint)
+        found = [field.type for spec in specs for field in dataclasses.fields(spec) if field.name == part]
+        if not found:
+            raise UserError(f"{name}: there is no field {part!r}")
+        hint = found[0]
+    return hint

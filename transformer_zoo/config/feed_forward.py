@@ -1,0 +1,34 @@
+"""Feed-forward networks: what a layer does with each position by itself."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from transformer_zoo.config.spec import Spec
+
+Activation = Literal[
+    "relu", "relu_squared", "gelu", "gelu_tanh", "quick_gelu", "silu", "mish", "hardswish", "relu6", "leaky_relu",
+    "sigmoid", "tanh",
+]  # fmt: skip
+
+
+class FfnSpec(Spec):
+    """Base of all that can be a layer's feed-forward: (B, T, D) -> (B, T, D)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedForwardSpec(FfnSpec):
+    """The paper's (section 3.3), and its gated variants."""
+
+    module = "transformer_zoo.blocks.feed_forward:FeedForward"
+    takes = ("d_model",)
+
+    d_ff: int = 2048
+    """Inner width."""
+    activation: Activation = "relu"
+    """The paper has relu."""
+    gated: bool = False
+    """It multiplies its activation with a second projection (GLU)."""
+    bias: bool = True
+    """Biases on its projections."""
+    dropout: float = 0.0
+    """After the activation; not in the paper."""

@@ -1,0 +1,97 @@
+"""A layer, and a stack of layers that are alike or differ."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from transformer_zoo.config.attention import AttentionSpec, SelfAttentionSpec
+from transformer_zoo.config.feed_forward import FeedForwardSpec, FfnSpec
+from transformer_zoo.config.norm import LayerNormSpec, NormSpec
+from transformer_zoo.config.positions import PositionsSpec, RotarySpec, SinusoidalSpec
+from transformer_zoo.config.spec import Context, Spec
+from transformer_zoo.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec(Spec):
+    """What may differ from one layer of a stack to the next; a decoder's attends to a memory as it does to itself."""
+
+    attention: SelfAttentionSpec = AttentionSpec()
+    """Self-attention."""
+    ffn: FfnSpec = FeedForwardSpec()
+    """Feed-forward."""
+    positions: RotarySpec | Literal["stack"] | None = "stack"
+    """What rotates this layer's queries and keys, or tells its attention nothing of positions, in place of what the
+    stack has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSpec(Spec):
+    """The layers of an encoder or a decoder and what is around them; the defaults are the paper's.
+
+    Raises:
+        UserError: a field has a wrong type or an impossible value, or there are more layers described than there are.
+    """
+
+    n_layers: int = 6
+    """How many layers there are."""
+    layer: LayerSpec | tuple[LayerSpec, ...] = LayerSpec()
+    """All layers; or several, which take turns: two are every other layer, and as many as there are, each one."""
+    positions: PositionsSpec | None = SinusoidalSpec()
+    """How tokens are told where they stand."""
+    norm: NormSpec = LayerNormSpec()
+    """The norms of all layers and around them."""
+    norm_position: Literal["post", "pre", "both", "parallel", "pre_carried"] = "post"
+    """"post": LayerNorm(x + Sublayer(x)) as in the paper; "pre": x + Sublayer(LayerNorm(x)), and a norm at the end.
+    "both": x + Norm'(Sublayer(Norm(x))), as in Gemma 2; "parallel": x + Attention(Norm(x)) + FFN(Norm'(x)), as in
+    GPT-NeoX; "pre_carried": Norm(x) + Sublayer(Norm(x)), as BLOOM may. These three have a norm at the end too."""
+    final_norm: bool | None = None
+    """A norm after the last layer; None: unless `norm_position` is "post"."""
+    embedding_norm: bool = False
+    """A norm over embedding + position, before the first layer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        turns = self.layer if isinstance(self.layer, tuple) else (self.layer,)
+        if not 1 <= len(turns) <= self.n_layers:
+            raise UserError(f"layer describes {len(turns)} layers, and there are {self.n_layers}")
+        same = [replace(turn, positions="stack") if turn.positions == self.positions else turn for turn in turns]
+        turns = next(tuple(same[:n]) for n in range(1, len(turns) + 1) if _take_turns(same, n))
+        object.__setattr__(self, "layer", turns if len(turns) > 1 else turns[0])
+
+    @cached_property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """Each layer's, in order."""
+        turns = self.layer if isinstance(self.layer, tuple) else (self.layer,)
+        return tuple(turns[i % len(turns)] for i in range(self.n_layers))
+
+    @property
+    def ends_in_norm(self) -> bool:
+        """Whether there is a norm after the last layer."""
+        return self.norm_position != "post" if self.final_norm is None else self.final_norm
+
+    def positions_of(self, layer: LayerSpec) -> PositionsSpec | None:
+        """What tells the attention of one of the layers, or its input, of positions."""
+        return self.positions if isinstance(layer.positions, str) else layer.positions
+
+    def around(self, layer: LayerSpec, context: Context) -> Context:
+        """What is around the parts of one of the layers."""
+        return replace(context, n_heads=layer.attention.n_heads, head_dim=layer.attention.width(context.d_model))
+
+    def check(self, context: Context) -> None:
+        for layer in dict.fromkeys(self.layers):
+            around = self.around(layer, context)
+            layer.attention.check(around)
+            layer.ffn.check(around)
+            if (positions := self.positions_of(layer)) is not None:
+                positions.check(around)
+                has_others = (around.n_heads, around.head_dim) != (context.n_heads, context.head_dim)
+                if has_others and positions is self.positions and "n_heads" in positions.takes:
+                    raise UserError(f"layers with other heads than the first cannot have {positions.kind()} positions")
+            if layer.positions is None and (self.positions is None or not self.positions.turns):
+                raise UserError("layer.positions is none, and has no effect where no other layer has rotary ones")
+
+
+def _take_turns(layers: list[LayerSpec], n: int) -> bool:
+    """Whether the first n are all that there are."""
+    return all(layer == layers[i % n] for i, layer in enumerate(layers))

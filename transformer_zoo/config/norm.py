@@ -1,0 +1,40 @@
+"""Norms."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformer_zoo.config.spec import Context, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormSpec(Spec):
+    """Base of all norms."""
+
+    eps: float = 1e-5
+    """Added to the variance under the square root."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNormSpec(NormSpec):
+    """LayerNorm, as in the paper (Ba et al. 2016)."""
+
+    module = "transformer_zoo.blocks.norm:LayerNorm"
+    takes = ("d_model",)
+
+    learned: Literal["weight and bias", "weight", "nothing"] = "weight and bias"
+    """What it scales and shifts by."""
+
+    def arguments(self, context: Context) -> dict[str, Any]:
+        affine, bias = self.learned != "nothing", self.learned == "weight and bias"
+        return {"d_model": context.d_model, "eps": self.eps, "affine": affine, "bias": bias}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSNormSpec(NormSpec):
+    """RMSNorm, which neither centres nor shifts (Zhang & Sennrich 2019)."""
+
+    module = "transformer_zoo.blocks.norm:RMSNorm"
+    takes = ("d_model",)
+
+    unit_offset: bool = False
+    """It multiplies by 1 + weight, and the weight starts at zero, as in Gemma."""

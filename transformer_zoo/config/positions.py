@@ -1,0 +1,169 @@
+"""How a model knows where a token stands."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from transformer_zoo.config.spec import Context, Spec
+from transformer_zoo.errors import UserError
+
+_LONGEST_TABLE = 8192  # places of fixed positions beyond are computed when they are asked for
+
+
+class PositionsSpec(Spec):
+    """Base of all kinds of positions.
+
+    Some are `added` to the embedding of a token, some `turn` queries and keys; others are scores. Some are `bounded`:
+    they end at the model's `max_seq_len`.
+    """
+
+    added: ClassVar[bool] = False
+    turns: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
+
+
+def _with_table(arguments: dict[str, Any], context: Context) -> dict[str, Any]:
+    return {**arguments, "table_size": min(context.max_seq_len, _LONGEST_TABLE)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedSpec(PositionsSpec):
+    """An embedding learned for each position, added to the token's (GPT, BERT)."""
+
+    module = "transformer_zoo.blocks.positions:LearnedPositions"
+    takes = ("d_model", "max_seq_len")
+    added = bounded = True
+
+    offset: int = 0
+    """The first token has this place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinusoidalSpec(PositionsSpec):
+    """Fixed waves, added to the token's embedding (the paper's section 3.5)."""
+
+    module = "transformer_zoo.blocks.positions:SinusoidalPositions"
+    takes = ("d_model",)
+    added = True
+
+    layout: Literal["interleaved", "halves", "halves_inclusive"] = "interleaved"
+    """"interleaved" sine and cosine as in the paper, or concatenated "halves" as in Marian; "halves_inclusive" has the
+    last wave exactly 10000 times slower than the first, as in fairseq."""
+    offset: int = 0
+    """The first token has this place."""
+
+    def arguments(self, context: Context) -> dict[str, Any]:
+        return _with_table(super().arguments(context), context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingSpec(Spec):
+    """Base of all ways to longer inputs than were trained on: they slow rotary frequencies down."""
+
+    factor: float = 8.0
+    """By how much they slow down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSpec(ScalingSpec):
+    """All frequencies become slower (Chen et al. 2023)."""
+
+    module = "transformer_zoo.blocks.rotary:LinearScaling"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama3Spec(ScalingSpec):
+    """Low frequencies become slower, high ones do not, as in Llama 3.1."""
+
+    module = "transformer_zoo.blocks.rotary:Llama3Scaling"
+
+    low_freq_factor: float = 1.0
+    """Waves longer than `original_max_seq_len` / this are slowed down in full."""
+    high_freq_factor: float = 4.0
+    """Waves shorter than `original_max_seq_len` / this are left alone."""
+    original_max_seq_len: int = 8192
+    """The input length before scaling."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.low_freq_factor, self.high_freq_factor
+        if low >= high:
+            raise UserError(f"low_freq_factor {low} must be below high_freq_factor {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnSpec(ScalingSpec):
+    """What turns seldom becomes slower, what turns often does not, and the rotated grow (Peng et al. 2023)."""
+
+    module = "transformer_zoo.blocks.rotary:YarnScaling"
+
+    original_max_seq_len: int = 8192
+    """The input length before scaling."""
+    beta_fast: float = 32.0
+    """Waves that turn more often within `original_max_seq_len` are left alone."""
+    beta_slow: float = 1.0
+    """Waves that turn less often are slowed down in full."""
+    attention_factor: float | None = None
+    """Multiplies rotated queries and keys; None: 0.1 ln(factor) + 1."""
+    truncate: bool = True
+    """The ramp between the two ends at whole pairs of dimensions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotarySpec(PositionsSpec):
+    """Rotated queries and keys (Su et al. 2021)."""
+
+    module = "transformer_zoo.blocks.rotary:RotaryPositions"
+    takes = ("head_dim",)
+    turns = True
+
+    base: float = 10000.0
+    """Base of the frequencies; larger turns slower."""
+    dim: int | None = None
+    """How many of a head's dimensions rotate; None: all."""
+    layout: Literal["halves", "interleaved"] = "halves"
+    """Which two dimensions turn together: i and i + dim / 2 ("halves"), or 2i and 2i + 1 ("interleaved")."""
+    scaling: ScalingSpec | None = None
+    """For longer inputs than were trained on."""
+
+    def check(self, context: Context) -> None:
+        dim = self.dim or context.head_dim
+        if dim % 2 or dim > context.head_dim:
+            name = "head_dim" if self.dim is None else "positions.dim"
+            raise UserError(f"{name} {dim} must be even, and at most head_dim {context.head_dim}, for rotary positions")
+        if isinstance(self.scaling, YarnSpec) and dim == 2:
+            raise UserError("yarn needs 4 dimensions of a head that rotate, or more")
+        if isinstance(self.scaling, YarnSpec) and self.base <= 1:
+            raise UserError(f"positions.base {self.base} must be above 1 for yarn")
+
+    def arguments(self, context: Context) -> dict[str, Any]:
+        return _with_table(super().arguments(context), context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlibiSpec(PositionsSpec):
+    """Scores that fall with the distance (Press et al. 2022)."""
+
+    module = "transformer_zoo.blocks.relative_bias:AlibiBias"
+    takes = ("n_heads",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeSpec(PositionsSpec):
+    """Scores of each head learned by distance (Raffel et al. 2020, T5)."""
+
+    module = "transformer_zoo.blocks.relative_bias:RelativeBias"
+    takes = ("n_heads", "bidirectional")
+
+    buckets: int = 32
+    """Learned scores of each head; in an encoder half of them for what comes after."""
+    max_distance: int = 128
+    """From this distance on all have one score."""
+
+    def check(self, context: Context) -> None:
+        parts = 4 if context.bidirectional else 2
+        exact = self.buckets // parts
+        if not 1 <= exact < self.max_distance:
+            raise UserError(
+                f"positions.buckets {self.buckets} must be at least {parts}, and positions.max_distance "
+                f"{self.max_distance} more than {exact}, the distances with a bucket of their own"
+            )

@@ -1,0 +1,206 @@
+"""What a spec is: frozen plain data that describes a module, is checked field by field, and becomes JSON and back."""
+
+import dataclasses
+import math
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.words import did_you_mean, expected
+
+MOST, MOST_LAYERS = 2**31 - 1, 10_000
+"""Of whole numbers: what a kernel can index, and more layers than a computer will ever be asked to put together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The numbers of a model around the module that a spec builds.
+
+    n_heads and head_dim are those of the layer's attention, rotary is the module that turns its queries and keys; an
+    encoder is bidirectional.
+    """
+
+    d_model: int
+    max_seq_len: int = 1024
+    n_heads: int = 1
+    head_dim: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0
+    rotary: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Base of all specs.
+
+    A subclass that describes a module names it: `module` is "package.file:Class", imported when a model is built, and
+    `takes` are the fields of `Context` that it wants beside those of its spec. Its class is called `...Spec`, and what
+    comes before that is its `kind` in files. Nothing else has to know it.
+
+    Raises:
+        UserError: a field has a wrong type or an impossible value.
+    """
+
+    module: ClassVar[str] = ""
+    takes: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if isinstance(getattr(self, field.name), list):  # as JSON and YAML have a tuple
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+            _check_field(f"{type(self).__name__}.{field.name}", field, getattr(self, field.name))
+
+    @classmethod
+    def kind(cls) -> str:
+        """Its name in files."""
+        return cls.__name__.removesuffix("Spec").lower()
+
+    def check(self, context: Context) -> None:
+        """Whether it fits what is around it. UserError: it does not."""
+
+    def arguments(self, context: Context) -> dict[str, Any]:
+        """What its module is called with: what it takes of the context, and its own fields, specs among them built."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        built = {name: value.build(context) if isinstance(value, Spec) else value for name, value in fields.items()}
+        return {**{name: getattr(context, name) for name in self.takes}, **built}
+
+    def build(self, context: Context) -> Any:
+        """The module, with fresh weights."""
+        file, _, name = self.module.partition(":")
+        return getattr(import_module(file), name)(**self.arguments(context))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON, those of specs in it too; of one among several kinds, its kind first."""
+        fields = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {"kind": self.kind(), **fields} if self.module else fields
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_dict` wrote.
+
+        Raises:
+            UserError: a field is unknown or missing, named in the message.
+        """
+        check_field_names(cls, values)
+        hints = {field.name: field.type for field in dataclasses.fields(cls)}
+        return cls(**{name: _read(hints[name], value) for name, value in values.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value.to_dict() if isinstance(value, Spec) else value
+
+
+def _read(hint: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_read(hint, one) for one in value)
+    if not isinstance(value, Mapping) or not roles_of(hint):
+        return value
+    fields = dict(value)
+    return class_of(hint, fields.pop("kind", None)).from_dict(fields)
+
+
+def roles_of(hint: Any) -> list[type[Spec]]:
+    """The specs among the types of a field."""
+    if isinstance(hint, type) and issubclass(hint, Spec):
+        return [hint]
+    return [role for inner in get_args(hint) if get_origin(hint) is not Literal for role in roles_of(inner)]
+
+
+def kinds_of(hint: Any) -> dict[str, type[Spec]]:
+    """The specs that a field may have, by their kind: those of this package, and of code that was imported."""
+    _import_all()
+    return {spec.kind(): spec for role in roles_of(hint) for spec in _family_of(role) if spec.module}
+
+
+@cache
+def _import_all() -> None:
+    """A spec is known once its file has been."""
+    for file in pkgutil.iter_modules(import_module(__package__).__path__):
+        import_module(f"{__package__}.{file.name}")
+
+
+def _family_of(spec: type[Spec]) -> Iterator[type[Spec]]:
+    yield spec
+    for child in spec.__subclasses__():
+        yield from _family_of(child)
+
+
+def class_of(hint: Any, kind: Any) -> type[Spec]:
+    """The spec of this kind, or the only one that there is. UserError: no such kind, or none is given."""
+    kinds = kinds_of(hint) or {role.kind(): role for role in roles_of(hint)}
+    if kind is None and len(kinds) == 1:
+        return next(iter(kinds.values()))
+    if not isinstance(kind, str) or kind not in kinds:
+        near = did_you_mean(str(kind), kinds)
+        raise UserError(f"kind is {kind!r}, expected one of {', '.join(kinds)}{near}")
+    return kinds[kind]
+
+
+def check_field_names(cls: type[Spec], values: Mapping[str, Any]) -> None:
+    """Refuse keys of `values` that are no field of `cls`, and missing ones that have to be given."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(values) - set(fields), key=str):
+        near = did_you_mean(str(unknown[0]), fields, f"; its fields are {', '.join(fields)}")
+        raise UserError(f"{cls.__name__} has no field {', '.join(map(repr, unknown))}{near}")
+    if missing := [name for name, field in fields.items() if name not in values and _is_required(field)]:
+        raise UserError(f"{cls.__name__} needs the field {', '.join(map(repr, missing))}")
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _check_field(where: str, field: dataclasses.Field[Any], value: Any) -> None:
+    """Type and range of one field."""
+    if not _is_of(field.type, value):
+        kinds = ", ".join([*(kinds_of(field.type) or ()), *choices_of(field.type)])
+        wanted = f"one of {kinds}" if kinds else expected(field.type)
+        near = did_you_mean(value, choices_of(field.type)) if isinstance(value, str) else ""
+        raise UserError(f"{where} is {value!r}, expected {wanted}{near}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if field.name.endswith("dropout"):
+        if not 0 <= value < 1:
+            raise UserError(f"{where} is {value!r}, expected a probability from 0 up to, not including, 1")
+    elif float in (get_args(field.type) or (field.type,)):
+        if not 0 < value < math.inf:
+            raise UserError(f"{where} is {value!r}, expected a number above 0")
+    elif not field.name.endswith("_id"):  # which the vocabulary bounds
+        least, most = int(field.name != "offset"), MOST_LAYERS if field.name == "n_layers" else MOST
+        if value < least:
+            raise UserError(f"{where} is {value}, expected at least {least}")
+        if value > most:
+            raise UserError(f"{where} is {value}, expected at most {most:,}")
+
+
+def choices_of(hint: Any) -> list[str]:
+    """The words that a field may be, where it is one of some."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [choice for inner in get_args(hint) for choice in choices_of(inner)]
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Whether a value has a type of a field; a number may be a whole one, and ids are from 0 on."""
+    inside = get_args(hint)
+    match get_origin(hint):
+        case origin if origin is Literal:
+            return isinstance(value, str) and value in inside
+        case origin if origin is tuple:
+            return isinstance(value, tuple) and all(_is_of(inside[0], one) and not _is_negative(one) for one in value)
+        case None:
+            whole = type(value) is int
+            return (
+                whole if hint is int else (whole or type(value) is float) if hint is float else isinstance(value, hint)
+            )
+    return any(_is_of(member, value) for member in inside)
+
+
+def _is_negative(value: Any) -> bool:
+    return isinstance(value, int) and value < 0

@@ -1,0 +1,23 @@
+"""Families of models, one file each: constants, sizes, and tables of what is called how in files of transformers.
+
+A file's `FAMILIES` are found by themselves; encoder-decoders come first, then files by name, sizes from small to large.
+The sizes have the numbers of the weights that were published under their names. Their `bos_id` is what a text of that
+model starts with, None where nothing is put before it.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.zoo.huggingface.family import Family
+
+_ALL: list[Family] = [
+    family for file in iter_modules(__path__) for family in import_module(f"{__name__}.{file.name}").FAMILIES
+]
+_ALL.sort(key=lambda family: family.config is not EncoderDecoderConfig)
+
+FAMILIES: dict[str, Family] = {family.model_type: family for family in _ALL if family.model_type}
+"""Those whose weights can be read and written, by their `model_type`."""
+
+SIZES: dict[str, Family] = {name: family for family in _ALL for name in family.sizes}
+"""The family of each model that the zoo names."""
