@@ -1,4 +1,4 @@
-"""The Transformer: blocks, encoder-decoder and decoder-only models, recipes that train them.
+"""The Transformer: blocks, encoder-decoder, decoder-only and encoder-only models, recipes that train them.
 
 >>> import transformer_zoo as tz
 >>> tz.list_models("transformer-*")
@@ -9,13 +9,13 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from transformer_zoo.config import BeamSearch, DecoderConfig, EncoderDecoderConfig, Sampling
+from transformer_zoo.config import BeamSearch, DecoderConfig, EncoderConfig, EncoderDecoderConfig, Sampling
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo import create_model, get_config, list_models
 
 if TYPE_CHECKING:
     from transformer_zoo.inference import beam_search, generate, generate_stream, pack, quantize
-    from transformer_zoo.models import DecoderOnly, EncoderDecoder
+    from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
     from transformer_zoo.runs import load_run
     from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
@@ -24,8 +24,10 @@ __all__ = [
     "BeamSearch",
     "DecoderConfig",
     "DecoderOnly",
+    "EncoderConfig",
     "EncoderDecoder",
     "EncoderDecoderConfig",
+    "EncoderOnly",
     "Sampling",
     "UserError",
     "beam_search",
@@ -45,6 +47,7 @@ __all__ = [
 _LAZY = {
     "DecoderOnly": "transformer_zoo.models",
     "EncoderDecoder": "transformer_zoo.models",
+    "EncoderOnly": "transformer_zoo.models",
     "from_huggingface": "transformer_zoo.zoo.huggingface",
     "beam_search": "transformer_zoo.inference",
     "generate": "transformer_zoo.inference",

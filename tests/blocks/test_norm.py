@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from transformer_zoo.blocks import LayerNorm, RMSNorm, build_norm
+from transformer_zoo.blocks import LayerNorm, RMSNorm
 
 
 def randomized(module: nn.Module) -> nn.Module:
@@ -47,11 +47,11 @@ def test_rms_norm(eps: float) -> None:
     assert_close(ours(x).double(), rms_norm(x, ours, eps), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])
-def test_gradients_are_those_of_the_formula(kind: str) -> None:
-    module = randomized(build_norm(kind, 5, eps=1e-3)).double()
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm])
+def test_gradients_are_those_of_the_formula(kind: type[LayerNorm | RMSNorm]) -> None:
+    module = randomized(kind(5, eps=1e-3)).double()
     x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
-    wanted = (layer_norm if kind == "layernorm" else rms_norm)(x, module, 1e-3)
+    wanted = (layer_norm if kind is LayerNorm else rms_norm)(x, module, 1e-3)
     got, inputs = module(x), [x, *module.parameters()]
     upstream = torch.randn_like(got)
     assert_close(torch.autograd.grad(got, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream))
@@ -83,13 +83,6 @@ def test_they_start_as_the_plain_norm() -> None:
     assert_close(RMSNorm(64)(x).square().mean(-1), torch.ones(4), rtol=1e-4, atol=0)
 
 
-def test_build_norm_by_name() -> None:
-    assert isinstance(build_norm("layernorm", 4), LayerNorm)
-    assert isinstance(build_norm("rmsnorm", 4), RMSNorm)
-    with pytest.raises(ValueError, match="'batchnorm'"):
-        build_norm("batchnorm", 4)
-
-
 def test_an_rms_norm_by_one_plus_its_weight() -> None:
     """It starts as one without a weight; in bfloat16 a small weight still counts."""
     norm, x = RMSNorm(7, unit_offset=True), torch.randn(3, 7)
@@ -105,6 +98,6 @@ def test_an_rms_norm_by_one_plus_its_weight() -> None:
 
 
 def test_a_layer_norm_without_weights() -> None:
-    norm, x = build_norm("layernorm", 7, affine=False), torch.randn(3, 7)
+    norm, x = LayerNorm(7, affine=False), torch.randn(3, 7)
     assert not list(norm.parameters())
     assert_close(norm(x), nn.LayerNorm(7, elementwise_affine=False)(x))

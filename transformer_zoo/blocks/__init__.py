@@ -15,7 +15,7 @@ from transformer_zoo.blocks.init import init_gpt2, init_normal, init_xavier, ini
 from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
 from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.blocks.masks import causal_mask, check_mask, combine_masks, key_mask, window_mask
-from transformer_zoo.blocks.norm import LayerNorm, RMSNorm, build_norm
+from transformer_zoo.blocks.norm import LayerNorm, RMSNorm
 from transformer_zoo.blocks.positions import LearnedPositions, Positions, SinusoidalPositions, sinusoids
 from transformer_zoo.blocks.recording import record_weights
 from transformer_zoo.blocks.relative_bias import AlibiBias, RelativeBias
@@ -51,7 +51,6 @@ __all__ = [
     "YarnScaling",
     "attend",
     "attention_weights",
-    "build_norm",
     "causal_mask",
     "check_answers",
     "check_mask",

@@ -137,11 +137,11 @@ def combine_masks(*masks: Tensor | None) -> Tensor | None:
         if mask is None:
             continue
         check_mask(mask)
-        if combined is not None and not _fit(combined.shape, mask.shape):
-            raise ValueError(f"masks of {tuple(combined.shape)} and {tuple(mask.shape)} do not broadcast to one shape")
-        combined = mask if combined is None else combined & mask
+        try:
+            combined = mask if combined is None else combined & mask
+        except RuntimeError:
+            assert combined is not None
+            raise ValueError(
+                f"masks of {tuple(combined.shape)} and {tuple(mask.shape)} do not broadcast to one shape"
+            ) from None
     return combined
-
-
-def _fit(a: Sequence[int], b: Sequence[int]) -> bool:
-    return all(1 in (n, m) or n == m for n, m in zip(reversed(a), reversed(b), strict=False))

@@ -4,6 +4,7 @@ from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.decoding import DecodingFacts, DecodingModel, check_decoding, pad_rows
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
+from transformer_zoo.models.encoder_only import EncoderOnly
 from transformer_zoo.models.family import build_model, check_decoder_only, check_encoder_decoder, check_model
 from transformer_zoo.models.stacks import Decoder, Encoder
 
@@ -15,6 +16,7 @@ __all__ = [
     "DecodingModel",
     "Encoder",
     "EncoderDecoder",
+    "EncoderOnly",
     "build_model",
     "check_decoder_only",
     "check_decoding",

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from transformer_zoo.config import ModelConfig
@@ -44,8 +45,8 @@ def n_parameters(config: ModelConfig) -> int:
     """
     turns = {name: len(stack.layer) if isinstance(stack.layer, tuple) else 1 for name, stack in config.stacks()}
     with uninitialised("meta", torch.float32):
-        model = build_model(config.changed(**{f"{name}.n_layers": n for name, n in turns.items()}))
-    total = sum(weight.numel() for weight in model.parameters())
+        model: nn.Module = build_model(config.changed(**{f"{name}.n_layers": n for name, n in turns.items()}))
+    total: int = sum(weight.numel() for weight in model.parameters())
     for name, stack in config.stacks():
         layers = [sum(w.numel() for w in layer.parameters()) for layer in getattr(model, name).layers]
         total += sum(layers[i % len(layers)] for i in range(len(layers), stack.n_layers))

@@ -1,26 +1,29 @@
 """The one refusal of a model of another kind: a model says what it is in `kind`."""
 
-from typing import Any
+from typing import Any, overload
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, ModelConfig
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
+from transformer_zoo.models.encoder_only import EncoderOnly
+
+_DECODER_ONLY, _ENCODER_DECODER = DecoderOnly.kind, EncoderDecoder.kind
 
 
 def check_decoder_only(model: Any, use: str) -> None:
     """Whether the model writes on from a text. UserError: it does not; `use` is what was to be done with it."""
-    _check(model, use, "a decoder-only model")
+    _check(model, use, _DECODER_ONLY)
 
 
 def check_encoder_decoder(model: Any, use: str) -> None:
     """Whether the model translates. UserError: it does not; `use` is what was to be done with it."""
-    _check(model, use, "an encoder-decoder")
+    _check(model, use, _ENCODER_DECODER)
 
 
 def check_model(model: Any, use: str) -> None:
-    """Whether it is a model of any kind. UserError: it is none."""
-    if not hasattr(model, "kind"):
+    """Whether it is a model that writes. UserError: it is none."""
+    if getattr(model, "kind", None) not in (_DECODER_ONLY, _ENCODER_DECODER):
         raise UserError(f"{use} takes a DecoderOnly or an EncoderDecoder, not a {type(model).__name__}")
 
 
@@ -32,11 +35,28 @@ def _check(model: Any, use: str, wanted: str) -> None:
         raise UserError(f"{use} takes {wanted}, and this is {kind}")
 
 
-def build_model(config: ModelConfig) -> DecoderOnly | EncoderDecoder:
+@overload
+def build_model(config: DecoderConfig) -> DecoderOnly: ...
+
+
+@overload
+def build_model(config: EncoderDecoderConfig) -> EncoderDecoder: ...
+
+
+@overload
+def build_model(config: EncoderConfig) -> EncoderOnly: ...
+
+
+@overload
+def build_model(config: ModelConfig) -> Any: ...
+def build_model(config: ModelConfig) -> Any:
     """The model of a configuration, with fresh weights."""
-    model: DecoderOnly | EncoderDecoder = MODELS[type(config)](config)
-    return model
+    return MODELS[type(config)](config)
 
 
-MODELS: dict[type[ModelConfig], Any] = {EncoderDecoderConfig: EncoderDecoder, DecoderConfig: DecoderOnly}
+MODELS: dict[type[ModelConfig], Any] = {
+    EncoderDecoderConfig: EncoderDecoder,
+    DecoderConfig: DecoderOnly,
+    EncoderConfig: EncoderOnly,
+}
 """The model that each configuration is of."""

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, ModelConfig
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families import SIZES
 
 if TYPE_CHECKING:
     import torch
 
-    from transformer_zoo.models import DecoderOnly, EncoderDecoder
+    from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -86,7 +86,15 @@ def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly":
     return build(config)
 
 
-def build(config: ModelConfig) -> "EncoderDecoder | DecoderOnly":
+@overload
+def build(config: DecoderConfig) -> "DecoderOnly": ...
+@overload
+def build(config: EncoderDecoderConfig) -> "EncoderDecoder": ...
+@overload
+def build(config: EncoderConfig) -> "EncoderOnly": ...
+@overload
+def build(config: ModelConfig) -> Any: ...
+def build(config: ModelConfig) -> Any:
     """The model of a configuration, with fresh weights."""
     from transformer_zoo.models import build_model  # torch is loaded only when something is built
 
@@ -105,7 +113,8 @@ def build_empty(
     check_weights(config, torch.device(device), dtype)
     with uninitialised(device, dtype):
         model = build(config)
-    return model.to(dtype)  # what is computed at once, such as sinusoids, comes in float32
+    empty: EncoderDecoder | DecoderOnly = model.to(dtype)
+    return empty  # what is computed at once, such as sinusoids, comes in float32
 
 
 __all__ = ["build", "build_empty", "create_model", "get_config", "list_models"]

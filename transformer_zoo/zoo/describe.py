@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from transformer_zoo.blocks import forward_flops
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.config import ModelConfig
+from transformer_zoo.models import Decoder, DecoderOnly, EncoderDecoder, EncoderOnly
 from transformer_zoo.models.empty import uninitialised
 from transformer_zoo.zoo import build
+
+Model = EncoderDecoder | DecoderOnly | EncoderOnly
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,15 @@ class Description:
     cache_bytes: int
 
 
-def outline(config: EncoderDecoderConfig | DecoderConfig) -> EncoderDecoder | DecoderOnly:
+def outline(config: ModelConfig) -> Model:
     """The model of a configuration without its weights' memory: names and shapes, on the meta device."""
     with uninitialised("meta", torch.get_default_dtype()):
-        return build(config)
+        model: Model = build(config)
+    return model
 
 
 def describe(
-    model: EncoderDecoder | DecoderOnly | EncoderDecoderConfig | DecoderConfig,
+    model: Model | ModelConfig,
     *,
     context: int | None = None,
     dtype: torch.dtype = torch.float32,
@@ -62,18 +65,22 @@ def describe(
     )
 
 
-def _cached(model: EncoderDecoder | DecoderOnly, context: int) -> int:
-    """Numbers in the cache of one text, of one source."""
+def _cached(model: Model, context: int) -> int:
+    """Numbers in the cache of one text, of one source; an encoder has none."""
+    if not isinstance(decoder := getattr(model, "decoder", None), Decoder):
+        return 0
     weight = model.head_weight
     memory = torch.empty(1, context, model.config.d_model, device=weight.device, dtype=weight.dtype)
     with torch.no_grad():
-        cache = model.decoder.new_cache(1, context, memory=memory, device=weight.device)
+        cache = decoder.new_cache(1, context, memory=memory, device=weight.device)
     held = [*(tensor for layer in cache.layers for tensor in layer.held), *chain(*filter(None, cache.memories))]
     return sum(tensor.numel() for tensor in held)
 
 
 def _parts(model: Any) -> Iterator[tuple[str, int]]:
     """The name and the parameters of what is outside of stacks, and of what the stacks have."""
+    for name, weight in model.named_parameters(recurse=False):
+        yield _label(model, name, weight), weight.numel()
     for name, part in model.named_children():
         if name in model.stacks:
             yield from _parts_of_stack(name, part, several=len(model.stacks) > 1)
