@@ -43,7 +43,8 @@ def recipes(name: str = "", /, output: Path | None = None) -> None:
     found = {path.stem: path for path in sorted(shipped().glob("recipes/*/*.yaml"))}
     if not name:
         for one, path in found.items():
-            print(f"{one:{max(map(len, found))}}  {path.read_text('utf-8').partition(chr(10))[0].lstrip('# ')}")
+            about = path.read_text("utf-8").partition("\n")[0].partition(" Prepare: ")[0]
+            print(f"{one:{max(map(len, found))}}  {about.lstrip('# ')}")
         return
     source, target = found[_known(name, found, "recipe")], output or Path(f"{name}.yaml")
     if target.exists():
