@@ -108,7 +108,7 @@ class Stacked(nn.Module):
         self.up, self.down = nn.Parameter(torch.empty(3, D_FF, D)), nn.Parameter(torch.empty(3, D, D_FF))
         self.scale = nn.Parameter(torch.empty(D_FF))
 
-    def init_weights(self, start: object) -> None:
+    def init_weights(self) -> None:
         nn.init.ones_(self.scale)
 
     def forward(self, x: Tensor) -> Tensor:

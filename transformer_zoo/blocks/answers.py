@@ -4,7 +4,8 @@ What a module may say, in attributes and methods of these names:
 
 - `matrices`: its own weights (..., outputs, inputs) that multiply. They start as the model's matrices do, take two
   operations for each number, and go to Muon.
-- `init_weights(start)`: sets its other own weights, a table of vectors by `start.lookup`.
+- `lookups`: its own weights (N, D) whose rows are looked up. They start as the model's embeddings do.
+- `init_weights()`: sets its other own weights.
 - `reads`, `writes`: its children and own weights that take in the residual stream, and whose outputs go out to it. Who
   holds matrices says both; empty tuples are an answer.
 - `rows_of_one`: its children whose matrices start as the rows of one.
@@ -42,20 +43,21 @@ class Start(Protocol):
 class Leaf:
     """The answers of a layer of torch's."""
 
-    init_weights: Callable[[Any, Start], None]
     matrices: tuple[str, ...] = ()
+    lookups: tuple[str, ...] = ()
+    init_weights: Callable[[Any], None] = lambda module: module.reset_parameters()
 
 
-def _zero_bias(linear: nn.Linear, start: Start) -> None:
+def _zero_bias(linear: nn.Linear) -> None:
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
 
 
 TORCHS: dict[type[nn.Module], Leaf] = {
-    nn.Linear: Leaf(_zero_bias, ("weight",)),
-    nn.Embedding: Leaf(lambda embedding, start: start.lookup(embedding.weight)),
-    nn.LayerNorm: Leaf(lambda norm, start: norm.reset_parameters()),
-    nn.RMSNorm: Leaf(lambda norm, start: norm.reset_parameters()),
+    nn.Linear: Leaf(("weight",), init_weights=_zero_bias),
+    nn.Embedding: Leaf(lookups=("weight",), init_weights=lambda embedding: None),
+    nn.LayerNorm: Leaf(),
+    nn.RMSNorm: Leaf(),
 }
 
 
@@ -72,13 +74,13 @@ def check_answers(model: nn.Module) -> None:
 
 def _lacks(part: nn.Module) -> Iterator[str]:
     own = {name for name, _ in part.named_parameters(recurse=False)}
-    known = {"weight", "bias"} if _leaf(part) else {*_own_matrices(part)}
+    known = {"weight", "bias"} if _leaf(part) else {*_own(part, "matrices"), *_own(part, "lookups")}
     if not hasattr(part, "init_weights") and (unknown := sorted(own - known)):
         yield (
-            f"has weights of its own, {', '.join(unknown)}: it must say which of them multiply (matrices = ...), and "
-            "set the others (def init_weights(self, start))"
+            f"has weights of its own, {', '.join(unknown)}: it must say which of them multiply (matrices = ...) and "
+            "which are looked up (lookups = ...), and set the others (def init_weights(self))"
         )
-    leaf = () if _leaf(part) else _own_matrices(part)
+    leaf = () if _leaf(part) else _own(part, "matrices")
     held = [*leaf, *(name for name, child in part.named_children() if _is_matrix(child))]
     if held and not (hasattr(part, "reads") and hasattr(part, "writes")):
         yield (
@@ -95,13 +97,15 @@ def initialise(module: nn.Module, start: Start, *, adds: bool = True, rows_of: i
 
     A module draws its own weights before its children do, and these in the order in which they were registered.
     """
-    for name in _own_matrices(module):
+    for name in _own(module, "matrices"):
         weight = getattr(module, name)
         for matrix in weight.view(-1, *weight.shape[-2:]):
             start.matrix(matrix, adds=adds and _among(module, "writes", name), rows_of=rows_of)
+    for name in _own(module, "lookups"):
+        start.lookup(getattr(module, name))
     own: Any = type(module) if hasattr(type(module), "init_weights") else _leaf(module)
     if own is not None:
-        own.init_weights(module, start)
+        own.init_weights(module)
     group = getattr(module, "rows_of_one", ())
     for name, child in module.named_children():
         child_adds = adds and _among(module, "stacks" if hasattr(type(module), "stacks") else "writes", name)
@@ -121,14 +125,14 @@ def forward_flops(module: nn.Module, n_keys: int) -> int:
 
 def flops_of_parts(module: nn.Module, n_keys: int) -> int:
     """What `forward_flops` is of a module that does not say: of its own matrices, and of its children."""
-    products: int = sum(2 * getattr(module, name).numel() for name in _own_matrices(module))
+    products: int = sum(2 * getattr(module, name).numel() for name in _own(module, "matrices"))
     return products + sum(forward_flops(child, n_keys) for child in module.children())
 
 
 def matrices(module: nn.Module) -> list[nn.Parameter]:
     """The matrices (..., R, C) of a module, of a model those of its stacks: what Muon takes."""
     children = [child for name, child in module.named_children() if _among(module, "stacks", name)]
-    own = [getattr(module, name) for name in _own_matrices(module)]
+    own = [getattr(module, name) for name in _own(module, "matrices")]
     return own + [matrix for child in children for matrix in matrices(child)]
 
 
@@ -136,7 +140,7 @@ def residual_axes(
     module: nn.Module, prefix: str = "", *, reads: bool = True, writes: bool = True
 ) -> dict[str, list[int]]:
     """Each weight's axes that are the residual stream's, of width D, by its name in `state_dict`."""
-    own_matrices = _own_matrices(module)
+    own_matrices = _own(module, "matrices")
     found: dict[str, list[int]] = {}
     for name, _ in module.named_parameters(recurse=False):
         takes, gives = reads and _among(module, "reads", name), writes and _among(module, "writes", name)
@@ -165,15 +169,14 @@ def _leaf(module: nn.Module) -> Leaf | None:
     return next((leaf for kind, leaf in TORCHS.items() if isinstance(module, kind)), None)
 
 
-def _own_matrices(module: nn.Module) -> tuple[str, ...]:
-    leaf = _leaf(module)
-    own: tuple[str, ...] = getattr(module, "matrices", ()) if leaf is None else leaf.matrices
+def _own(module: nn.Module, kind: str) -> tuple[str, ...]:
+    """Its own weights of this kind."""
+    own: tuple[str, ...] = getattr(_leaf(module) or module, kind, ())
     return own
 
 
 def _is_matrix(module: nn.Module) -> bool:
-    leaf = _leaf(module)
-    return leaf is not None and bool(leaf.matrices)
+    return _leaf(module) is not None and bool(_own(module, "matrices"))
 
 
 def _among(module: nn.Module, kind: str, name: str) -> bool:

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.answers import Start
 from transformer_zoo.blocks.arguments import check_flags, check_sizes
 from transformer_zoo.blocks.masks import described
 from transformer_zoo.kernels.projection import linear
@@ -43,6 +42,8 @@ class TokenEmbedding(nn.Module):
         scale: multiply by sqrt(d_model).
     """
 
+    lookups = ("weight",)
+
     def __init__(self, vocab_size: int, d_model: int, *, pad_id: int | None = None, scale: bool = True) -> None:
         super().__init__()
         check_sizes(vocab_size=vocab_size, d_model=d_model)
@@ -56,10 +57,6 @@ class TokenEmbedding(nn.Module):
         if pad_id is not None:
             with torch.no_grad():
                 self.weight[pad_id] = 0
-
-    def init_weights(self, start: Start) -> None:
-        """As embeddings start in the whole model."""
-        start.lookup(self.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids (B, T), integers of any type -> (B, T, D)."""
@@ -100,7 +97,7 @@ class NgramEmbedding(nn.Module):
         self.n, self.rows = n, rows
         self.weight = nn.Parameter(torch.zeros((n - 1) * rows, d_model))
 
-    def init_weights(self, start: Start) -> None:
+    def init_weights(self) -> None:
         """At zero, whatever the others start as."""
         nn.init.zeros_(self.weight)
 

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.answers import Start
 from transformer_zoo.blocks.arguments import check_flags, check_positive, check_sizes
 from transformer_zoo.kernels.norm import rms_norm
 
@@ -39,7 +38,7 @@ class RMSNorm(nn.Module):
         self.eps, self.unit_offset = eps, unit_offset
         self.weight = nn.Parameter(torch.zeros(d_model) if unit_offset else torch.ones(d_model))
 
-    def init_weights(self, start: Start) -> None:
+    def init_weights(self) -> None:
         """Scales by 1 at first."""
         nn.init.constant_(self.weight, 0.0 if self.unit_offset else 1.0)
 

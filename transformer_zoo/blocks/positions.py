@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.answers import Start
 from transformer_zoo.blocks.arguments import check_choice, check_sizes
 from transformer_zoo.blocks.embedding import token_ids
 from transformer_zoo.blocks.tables import Tables
@@ -112,16 +111,14 @@ class LearnedPositions(_Added):
             stall, torch's own check stops the program.
     """
 
+    lookups = ("weight",)
+
     def __init__(self, max_seq_len: int, d_model: int, *, offset: int = 0) -> None:
         super().__init__()
         check_sizes(max_seq_len=max_seq_len, d_model=d_model)
         check_sizes(offset=offset, least=0)
         self.max_seq_len, self.offset = max_seq_len, offset
         self.weight = nn.Parameter(torch.empty(max_seq_len + offset, d_model).normal_(std=d_model**-0.5))
-
-    def init_weights(self, start: Start) -> None:
-        """As embeddings start in the whole model."""
-        start.lookup(self.weight)
 
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Vectors of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""

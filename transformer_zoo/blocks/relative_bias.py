@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.answers import Start
 from transformer_zoo.blocks.arguments import check_flags, check_sizes
 from transformer_zoo.blocks.positions import Positions
 from transformer_zoo.blocks.tables import Tables
@@ -74,6 +73,7 @@ class RelativeBias(Positions):
     """
 
     scores_by_place = True
+    lookups = ("weight",)
     reads = writes = ()  # its vectors are heads wide
 
     def __init__(self, n_heads: int, *, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True) -> None:
@@ -88,10 +88,6 @@ class RelativeBias(Positions):
             )
         self.buckets, self.max_distance, self.bidirectional = buckets, max_distance, bidirectional
         self.weight = nn.Parameter(torch.empty(buckets, n_heads).normal_(std=0.02))
-
-    def init_weights(self, start: Start) -> None:
-        """As embeddings start in the whole model."""
-        start.lookup(self.weight)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk)."""

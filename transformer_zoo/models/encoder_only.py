@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks import Linear, TokenEmbedding, check_answers, init_normal, key_mask, token_ids
-from transformer_zoo.blocks.answers import Start, flops_of_parts
+from transformer_zoo.blocks.answers import flops_of_parts
 from transformer_zoo.config import EncoderConfig
 from transformer_zoo.models.building import build_encoder
 
@@ -43,7 +43,7 @@ class EncoderOnly(nn.Module):
         check_answers(self)
         init_normal(self)
 
-    def init_weights(self, start: Start) -> None:
+    def init_weights(self) -> None:
         """Every token is as likely as another at first."""
         nn.init.zeros_(self.logit_bias)
 

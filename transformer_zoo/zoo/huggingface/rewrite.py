@@ -18,8 +18,9 @@ def rewrite(model: DecoderOnly | EncoderDecoder) -> tuple[Config, State]:
     config: Config = model.config
     state: State = dict(model.state_dict())
     if isinstance(config, DecoderConfig) and config.vocab_multiple > 1:
-        for name in state.keys() & {"embedding.weight", "head.weight"}:
-            state[name] = state[name][: config.vocab_size]
+        for name, weight in model.named_parameters():
+            if weight in {model.head_weight, getattr(model.embedding, "weight", None)}:  # a row for each token
+                state[name] = state[name][: config.vocab_size]
         config = replace(config, vocab_multiple=1)
     positions = value_at(config, "positions")
     if isinstance(positions, SinusoidalSpec) and positions.layout == "interleaved":
