@@ -21,7 +21,7 @@ from typing import IO, Any
 from xxhash import xxh3_64, xxh3_64_hexdigest
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import refuse_pointer, replacing, write_bytes
+from transformer_zoo.files import json_object, refuse_pointer, replacing, write_bytes
 
 _DIGITS = 16
 MARK = "xxh3-64:" + "0" * _DIGITS
@@ -117,13 +117,7 @@ def read_fields(path: Path, *, remedy: str = "put it back from a copy") -> dict[
         UserError: as `verify`; or it is no JSON object.
         FileNotFoundError: there is no such file.
     """
-    content = read_sealed(path, remedy=remedy)
-    try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        raise UserError(f"{path} is damaged, it is no JSON object: {remedy}")
+    fields = json_object(read_sealed(path, remedy=remedy), path, remedy)
     fields.pop("checksum", None)
     return fields
 

@@ -203,6 +203,17 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def json_object(content: bytes, path: Path, remedy: str) -> dict[str, Any]:
+    """The object that a JSON file's content is. UserError, which says what can be done: it is none."""
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} is damaged, it is no JSON object: {remedy}")
+    return fields
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes bytes atomically."""
     write_atomically(path, lambda part: part.write_bytes(content))

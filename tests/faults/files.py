@@ -160,7 +160,7 @@ def run_folders(place: Path) -> Iterator[Case]:
             yield case(name, f"{run}/{file}", damage, *goes_on[run], names="tokenizer")
     for name, value in {
         "kind": "nonsense", "characters": 5, "characters ": None, "end_of_text": "maybe", "fingerprint": 7,
-        "files": {"../../mt.yaml": 3}, "files ": ["x"], "characters  ": "aa",
+        "checksums": {"../../mt.yaml": 3}, "checksums ": ["x"], "characters  ": "aa",
     }.items():  # fmt: skip
         path = "runs/gpt/tokenizer/tokenizer_kind.json"
         yield case(f"{name}: {value}", path, field(name.strip(), value), uses["runs/gpt"], names="tokenizer")

@@ -200,11 +200,11 @@ def test_words_without_a_decoder_have_blanks_between(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "content", "message"),
     [
-        ("gpt2", "vocab.json", b"{", "vocab.json: damaged"),
+        ("gpt2", "vocab.json", b"{", "vocab.json is damaged"),
         ("gpt2", "vocab.json", b'{"a": "b"}', "ids are no whole numbers"),
         ("gpt2", "merges.txt", b"q\xff\xff zzz\n", "merges.txt: damaged, or not of this vocab.json"),
         ("gpt2", "vocab.json", None, "the tokenizer needs vocab.json"),
-        ("gpt2", "config.json", b"[]", "config.json: damaged"),
+        ("gpt2", "config.json", b"[]", "config.json is damaged"),
         ("gpt2", "added_tokens.json", b'{"<new>": 999}', "<new>' has an id that does not follow"),
         ("opt", "tokenizer_config.json", b'{"added_tokens_decoder": {"x": 1}}', "added tokens are damaged"),
         ("gpt2", "tokenizer.json", b"{}", "tokenizer.json: damaged"),

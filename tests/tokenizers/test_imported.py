@@ -245,7 +245,7 @@ def copied(hub: Hub, folder: Path, kind: str, name: str, content: bytes | None) 
 @pytest.mark.parametrize(
     ("kind", "name", "content", "message"),
     [
-        ("marian", "vocab.json", b"[1]", "vocab.json: damaged"),
+        ("marian", "vocab.json", b"[1]", "vocab.json is damaged"),
         ("marian", "vocab.json", b'{"</s>": 0}', "has no <unk>"),
         ("marian", "vocab.json", b'{"<unk>": 0}', "has no </s>"),
         ("marian", "target.spm", None, "needs target.spm"),

@@ -1,13 +1,12 @@
 """The tokenizer files of a downloaded model: which there are, and what they say. They are read as data, never run."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import read_bytes
+from transformer_zoo.files import json_object, read_bytes
 
 # All that a tokenizer may be made of. They are kept with a run, byte for byte.
 _NAMES = (
@@ -15,6 +14,8 @@ _NAMES = (
     *("vocab.json", "target_vocab.json", "merges.txt", "chat_template.jinja"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "target.spm"),
 )
+
+_AGAIN = "fetch it again"
 
 # What a target starts with is generation_config.json's to say, as `generate` has it; the rest is config.json's.
 _STARTS = ("forced_bos_token_id", "decoder_start_token_id")
@@ -46,7 +47,7 @@ class TokenizerFiles:
                 f"{folder}: no tokenizer here (tokenizer.json, vocab.json with merges.txt, or a SentencePiece model)"
             )
         paths = folder / "config.json", folder / "generation_config.json"
-        model, generation = (_parse(_read(path), path) if path.is_file() else {} for path in paths)
+        model, generation = (json_object(_read(path), path, _AGAIN) if path.is_file() else {} for path in paths)
         starts = {name: generation[name] for name in _STARTS if generation.get(name) is not None}
         return cls(folder, contents, generation | model | starts)
 
@@ -61,13 +62,13 @@ class TokenizerFiles:
 
     def json(self, name: str) -> dict[str, Any]:
         """Fields of a JSON file; none where there is no such file."""
-        return _parse(self.contents[name], self.folder / name) if name in self.contents else {}
+        return json_object(self.contents[name], self.folder / name, _AGAIN) if name in self.contents else {}
 
     def vocabulary(self, name: str) -> dict[str, int]:
         """Token to id, of a file that must be there."""
-        vocabulary = _parse(self.bytes_of(name), self.folder / name)
+        vocabulary = json_object(self.bytes_of(name), self.folder / name, _AGAIN)
         if not vocabulary or not all(type(i) is int and i >= 0 for i in vocabulary.values()):
-            raise UserError(f"{self.folder / name}: damaged, ids are no whole numbers; fetch it again")
+            raise UserError(f"{self.folder / name}: damaged, ids are no whole numbers; {_AGAIN}")
         return vocabulary
 
     @cached_property
@@ -98,7 +99,7 @@ class TokenizerFiles:
                 found[token["content"] if isinstance(token, dict) else str(token)] = int(i)
             found |= {str(token): int(i) for token, i in self.json("added_tokens.json").items()}
         except (TypeError, ValueError, KeyError, AttributeError):
-            raise UserError(f"{self.folder}: the added tokens are damaged; fetch the tokenizer again") from None
+            raise UserError(f"{self.folder}: the added tokens are damaged; {_AGAIN}") from None
         return found
 
     def model_id(self, name: str) -> int | None:
@@ -114,13 +115,3 @@ def _read(path: Path) -> bytes:
         return read_bytes(path)
     except OSError as error:
         raise UserError(f"{path}: cannot read the tokenizer ({error.strerror})") from None
-
-
-def _parse(content: bytes, path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        raise UserError(f"{path}: damaged, it is no JSON object; fetch it again")
-    return fields
