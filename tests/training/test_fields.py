@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tests.having import having
+from transformer_zoo.config import BeamSearch, Sampling
 from transformer_zoo.data import ParallelFiles, TextFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import KINDS, TokenizerSettings, TranslationTokenizerSettings
@@ -240,3 +241,18 @@ def test_a_length_penalty_has_an_effect_where_validation_has_a_beam(tmp_path: Pa
     for name, value in {"test.beam": 1, "validation.beam": 3, "test.length_penalty": 1.0}.items():
         recipe = having(recipe, name, value)
     recipe.validate()
+
+
+@pytest.mark.parametrize(
+    ("make", "section", "kind"), [(translation, "test", BeamSearch), (gpt, "validation", Sampling)]
+)
+def test_how_a_run_writes_is_declared_once_and_lent_to_its_recipe(
+    make: Any, section: str, kind: Any, tmp_path: Path
+) -> None:
+    """So a new rule of decoding is in both recipes."""
+    recipe = make(tmp_path)
+    lent = {field.name for field in dataclasses.fields(kind)} - {"n_best", "max_length"}
+    assert lent <= {field.name for field in dataclasses.fields(getattr(recipe, section))}
+    having(recipe, f"{section}.no_repeat_ngram_size", 3).validate()
+    with pytest.raises(UserError, match=rf"^{section}\.repetition_penalty 0\.0 is out of range"):
+        having(recipe, f"{section}.repetition_penalty", 0.0).validate()

@@ -78,7 +78,7 @@ def _add_options(parser: Parser, owner: Call) -> None:
         if dataclasses.is_dataclass(hints[name]):
             _add_options(parser, hints[name])
         else:
-            _add_option(parser, parameter, hints[name], {"help": helps[name]})
+            _add_option(parser, parameter, hints[name], helps[name])
 
 
 def described(owner: Call) -> dict[str, str]:
@@ -106,36 +106,36 @@ def optional(kind: type, *, without: Sequence[str] = ()) -> Any:
     return made
 
 
-def _add_option(parser: Parser, parameter: inspect.Parameter, kind: Any, options: dict[str, Any]) -> None:
+def _add_option(parser: Parser, parameter: inspect.Parameter, kind: Any, about: str) -> None:
     name, default = parameter.name, parameter.default
     if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-        parser.add_argument(name, nargs=REMAINDER, **options)
+        parser.add_argument(name, nargs=REMAINDER, help=about)
         return
     if len(members := [member for member in get_args(kind) if member is not type(None)]) == 1:
         if get_origin(kind) in (list, Sequence):
-            _add_list(parser, parameter, members[0], options)
+            _add_list(parser, parameter, members[0], about)
             return
         kind = members[0] if get_origin(kind) is Union or type(None) in get_args(kind) else kind
     if default is inspect.Parameter.empty:
-        parser.add_argument(name, type=kind, **options)
+        parser.add_argument(name, type=kind, help=about)
     elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-        parser.add_argument(name, type=kind, default=default, nargs="?", **options)
+        parser.add_argument(name, type=kind, default=default, nargs="?", help=about)
     elif kind is bool and default is False:
-        parser.add_argument(_flag(name), dest=name, action="store_true", **options)
+        parser.add_argument(_flag(name), dest=name, action="store_true", help=about)
     else:
         metavar = None if get_origin(kind) is Literal else _METAVARS.get(name, name.rpartition("_")[2].upper())
-        parser.add_argument(_flag(name), dest=name, type=kind, default=default, metavar=metavar, **options)
+        parser.add_argument(_flag(name), dest=name, type=kind, default=default, metavar=metavar, help=about)
 
 
-def _add_list(parser: Parser, parameter: inspect.Parameter, kind: Any, options: dict[str, Any]) -> None:
+def _add_list(parser: Parser, parameter: inspect.Parameter, kind: Any, about: str) -> None:
     """Any number of values, and the option any number of times; without a default by place."""
     name = parameter.name
     if parameter.default is inspect.Parameter.empty:
-        parser.add_argument(name, type=kind, nargs="*", default=[], **options)
+        parser.add_argument(name, type=kind, nargs="*", default=[], help=about)
         return
     of = {"choices": get_args(kind)} if get_origin(kind) is Literal else {"type": kind, "metavar": name.upper()}
     # What extends a list extends the default too: `_collect` puts that in.
-    parser.add_argument(_flag(name), dest=name, action="extend", nargs="+", default=None, **of, **options)
+    parser.add_argument(_flag(name), dest=name, action="extend", nargs="+", default=None, **of, help=about)
 
 
 def _flag(name: str) -> str:

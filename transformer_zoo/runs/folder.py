@@ -3,10 +3,12 @@
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
 from transformer_zoo.checksums import read_fields, write_fields
+from transformer_zoo.config import Sampling
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import check_folder, check_own, lock, make_folder, remove_leftovers
 from transformer_zoo.runs.recipe import load_recipe, save_recipe
@@ -19,7 +21,7 @@ from transformer_zoo.training.logging import FILES
 MAY_CHANGE = (
     "run_dir", "device", "compile", "cuda_graphs", "allow_change", "training.max_updates", "training.max_epochs",
     "training.max_minutes", "training.log_every", "validation.patience", "validation.samples", "validation.prompt",
-    "validation.sample_tokens", "validation.temperature", "validation.top_k", "validation.write_special",
+    "validation.sample_tokens", "validation.write_special", *(f"validation.{field.name}" for field in fields(Sampling)),
     "checkpoint.final_weights",
     "data.train", "data.validation", "data.tests", "data.tokens", "data.workers", "test",
 )  # fmt: skip

@@ -6,6 +6,7 @@ import math
 from collections.abc import Container, Mapping
 from typing import Any
 
+from transformer_zoo.config import Sampling
 from transformer_zoo.errors import UserError
 
 Effects = Mapping[str, Mapping[str, Container[Any]]]
@@ -27,7 +28,8 @@ RANGES: dict[str, Range] = {
     "training.max_minutes": _ABOVE_0, "training.ema_decay": _SHARE, "training.log_every": _COUNT,
     "training.label_smoothing": _SHARE, "validation.every": _COUNT, "validation.beam": _BEAM,
     "validation.samples": (0, 10_000, "[]"), "validation.sample_tokens": (1, 1_000_000, "[]"),
-    "validation.temperature": (0, 1000, "[]"), "checkpoint.every": _COUNT, "checkpoint.average_last": _COUNT,
+    "validation.temperature": (0, 1000, "[]"), "validation.top_k": _COUNT,
+    "checkpoint.every": _COUNT, "checkpoint.average_last": _COUNT,
     "test.beam": _BEAM, "test.length_penalty": (-10, 10, "[]"), "test.max_extra": (1, 1_000_000, "[]"),
     "test.max_source_tokens": _COUNT, "data.workers": (0, 1000, "[]"), "data.length": _COUNT,
     "tokenizer.character_coverage": (0.98, 1, "[]"), "tokenizer.sample_alpha": (0, 1, "[]"),
@@ -51,8 +53,8 @@ EFFECTS: Effects = {
     "validation.prompt": _SAMPLED,
     "validation.sample_tokens": _SAMPLED,
     "validation.write_special": _SAMPLED,
-    "validation.temperature": _SAMPLED,
-    "validation.top_k": {**_SAMPLED, "validation.temperature": (0,)},
+    **{f"validation.{field.name}": _SAMPLED for field in dataclasses.fields(Sampling)},
+    **{f"validation.{name}": {**_SAMPLED, "validation.temperature": (0,)} for name in ("top_k", "top_p", "min_p")},
     "test.length_penalty": {_WIDEST: (1,)},
     "test.penalty": {_WIDEST: (1,), "test.length_penalty": (0,)},
 }

@@ -18,6 +18,7 @@ from transformer_zoo.models import DecoderOnly
 from transformer_zoo.tokenizers import Tokenizer, TokenizerSettings, kind_of, make_tokenizer
 from transformer_zoo.training import distributed
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
+from transformer_zoo.training.lent import lent, taken
 from transformer_zoo.training.loss import total_nll
 from transformer_zoo.training.overrides import check_init_from, keep_config, overridden, overrides_of
 from transformer_zoo.training.task import Task
@@ -67,15 +68,19 @@ class GptTraining(TrainingConfig):
     recompute: bool = False
 
 
+if TYPE_CHECKING:
+    SamplingFields = Sampling
+else:
+    SamplingFields = lent(Sampling)
+
+
 @dataclass(frozen=True, kw_only=True)
-class GptValidation(ValidationConfig):
+class GptValidation(ValidationConfig, SamplingFields):
     """When a run is validated, over the whole validation text, and which checkpoint counts as the best.
 
     Args:
         prompt: What sample texts begin with; by default the first line of the validation text.
         sample_tokens: Tokens of a sample.
-        temperature: Of the samples; 0 takes the most probable token.
-        top_k: Samples choose among so many tokens; 0 for all.
         write_special: Let samples have the unknown token, padding and the token for a begin, which are no text.
     """
 
@@ -83,7 +88,7 @@ class GptValidation(ValidationConfig):
     prompt: str | None = None
     sample_tokens: int = 100
     temperature: float = 0.8
-    top_k: int = 200
+    top_k: int | None = 200
     write_special: bool = False
 
 
@@ -124,6 +129,7 @@ class GptRecipe(RunConfig):
         if settings.vocab_size is not None and settings.vocab_size < 2:
             raise UserError(f"tokenizer.vocab_size is {settings.vocab_size}, expected at least 2")
         settings.check()
+        taken(Sampling, self.validation, "validation")  # which refuses what it cannot be
         for name in ("train", "validation"):
             files: TextFiles = getattr(self.data, name)
             try:
@@ -256,7 +262,7 @@ def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer, p
     written = generate(
         model,
         [prompt] * how.samples,
-        Sampling(temperature=how.temperature, top_k=how.top_k or None),
+        taken(Sampling, how, "validation"),
         max_new_tokens=how.sample_tokens,
         seed=recipe.seed,
         never=() if how.write_special else tokenizer.special_ids,

@@ -13,6 +13,7 @@ from transformer_zoo.evaluation import bleu_tokenizer, check_scoring
 from transformer_zoo.files import is_file_name
 from transformer_zoo.tokenizers import TranslationTokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
+from transformer_zoo.training.lent import lent, taken
 from transformer_zoo.training.overrides import check_init_from, overrides_of
 from transformer_zoo.words import unfit
 
@@ -68,16 +69,17 @@ class TranslationValidation(ValidationConfig):
     beam: int = 1
 
 
+if TYPE_CHECKING:
+    SearchFields = BeamSearch
+else:  # of several answers a test would take the first
+    SearchFields = lent(BeamSearch, without=("n_best", "max_length"))
+
+
 @dataclass(frozen=True, kw_only=True)
-class TestConfig:
+class TestConfig(SearchFields):
     """How the finished run translates the tests, and how they are scored.
 
     Args:
-        beam: Hypotheses kept for each sentence.
-        length_penalty: alpha; 0 prefers short translations, more prefers longer ones.
-        penalty: `gnmt`: ((5 + length) / 6)^alpha as in the paper; `length`: length^alpha.
-        max_extra: A translation, also one of a validation, has at most this many tokens more than its source. A warning
-            counts those that this cuts.
         max_source_tokens: A source of more than 1.5 times this is translated in pieces, cut at the ends of sentences;
             also in validations. By default the longest of the training text.
         write_special: Let translations, also those of a validation, have the unknown token, padding and the token for a
@@ -87,10 +89,6 @@ class TestConfig:
             default that of data.target_lang: zh, ja-mecab, ko-mecab, char (Thai, Lao, Khmer, Burmese), 13a for others.
     """
 
-    beam: int = 5
-    length_penalty: float = 0.6
-    penalty: Literal["gnmt", "length"] = "gnmt"
-    max_extra: int = 50
     max_source_tokens: int | None = None
     write_special: bool = False
     metrics: list[Literal["bleu", "chrf", "chrf++", "ter"]] = field(default_factory=lambda: ["bleu"])
@@ -99,12 +97,7 @@ class TestConfig:
     @property
     def search(self) -> BeamSearch:
         """How it is translated."""
-        return BeamSearch(
-            beam=self.beam,
-            length_penalty=self.length_penalty,
-            penalty=self.penalty,
-            max_extra=self.max_extra,
-        )
+        return taken(BeamSearch, self, "test")
 
     @property
     def never(self) -> tuple[int, ...] | None:
@@ -171,6 +164,7 @@ class TranslationRecipe(RunConfig):
                 f"validation.beam is {validation.beam}, and has no effect where validation.bleu_sentences and "
                 "validation.samples are 0: leave it out"
             )
+        _ = test.search  # which refuses what it cannot be
         if not test.metrics:
             raise UserError("test.metrics is empty, expected at least one of bleu, chrf, chrf++, ter")
         scored = [*(["bleu"] if validation.bleu_sentences else []), *(test.metrics if self.data.tests else [])]
