@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import JsonPieces
-from transformer_zoo.tokenizers.pieces import Pieces, SentencePieces, read_sentencepiece
+from transformer_zoo.tokenizers.pieces import Pieces, SentencePieces
 
 Side = Literal["source", "target"]
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class SentinelPieces(SentencePieces):
     """T5's: `<extra_id_0>` and so on are single tokens wherever they stand, with ids after those of SentencePiece."""
 
     def __init__(self, files: TokenizerFiles, name: str) -> None:
-        super().__init__(files.bytes_of(name), files.folder / name)
+        super().__init__(files.sentencepiece(name))
         n, size = int(files.settings.get("extra_ids", 100)), self.n_ids
         sentinels = {f"<extra_id_{i}>": size + n - 1 - i for i in range(n)}
         self.ids, self.n_ids = {**self.ids, **sentinels}, size + n
@@ -113,12 +113,12 @@ def unknown_language(code: str, codes: Sequence[str]) -> str:
 
 
 def _marian(files: TokenizerFiles) -> Vocabulary:
-    ids = files.vocabulary("vocab.json")
     unk = files.token("unk_token") or "<unk>"
+    ids = files.vocabulary("vocab.json", unk)
     separate = bool(files.settings.get("separate_vocabs", False))
-    target_ids = files.vocabulary("target_vocab.json") if separate else ids
+    target_ids = files.vocabulary("target_vocab.json", unk) if separate else ids
     source, target = (
-        MarianPieces(files.bytes_of(name), files.folder / name, ids=of, unk=unk)
+        MarianPieces(files.sentencepiece(name), ids=of, unk=unk)
         for name, of in (("source.spm", ids), ("target.spm", target_ids))
     )
     source.codes = [token for token in ids if token.startswith(">>") and token.endswith("<<")]
@@ -140,11 +140,10 @@ def _fairseq(name: str, pattern: str) -> Callable[[TokenizerFiles], Vocabulary]:
             both = json = JsonPieces(files)
             added = [token.content for _, token in json.added]
         else:
-            path, added = files.folder / "sentencepiece.bpe.model", list(files.added)
-            model = read_sentencepiece(content := files.bytes_of(path.name), path)
+            model, added = files.sentencepiece("sentencepiece.bpe.model"), list(files.added)
             tokens = ["<s>", "<pad>", "</s>", "<unk>", *(model.id_to_piece(i) for i in range(3, len(model)))]
             ids = {token: i for i, token in enumerate([*tokens, *LANGUAGES[name], "<mask>"])}
-            both = SentencePieces(content, path, ids=ids | files.added)
+            both = SentencePieces(model, ids=ids | files.added)
         codes = dict.fromkeys([*LANGUAGES[name], *(token for token in added if re.fullmatch(pattern, token))])
         return Vocabulary(both, both, {code: both.ids[code] for code in codes if code in both.ids})
 
@@ -152,12 +151,12 @@ def _fairseq(name: str, pattern: str) -> Callable[[TokenizerFiles], Vocabulary]:
 
 
 def _m2m_100(files: TokenizerFiles) -> Vocabulary:
-    path, ids = files.folder / "sentencepiece.bpe.model", files.vocabulary("vocab.json")
+    ids = files.vocabulary("vocab.json", "<unk>")
     name = files.settings.get("language_codes", "m2m100")
     if name not in ("m2m100", "wmt21"):
         raise UserError(f"{files.folder}: language_codes {name!r} of tokenizer_config.json is neither m2m100 nor wmt21")
     languages = {code: len(ids) + i for i, code in enumerate(LANGUAGES[name])}
-    both = SentencePieces(files.bytes_of(path.name), path, ids=ids)
+    both = SentencePieces(files.sentencepiece("sentencepiece.bpe.model"), ids=ids)
     return Vocabulary(both, both, languages)
 
 

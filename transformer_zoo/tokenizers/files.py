@@ -5,6 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import sentencepiece as spm
+
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import json_object, read_bytes
 
@@ -64,11 +66,17 @@ class TokenizerFiles:
         """Fields of a JSON file; none where there is no such file."""
         return json_object(self.contents[name], self.folder / name, _AGAIN) if name in self.contents else {}
 
-    def vocabulary(self, name: str) -> dict[str, int]:
-        """Token to id, of a file that must be there."""
+    def sentencepiece(self, name: str) -> spm.SentencePieceProcessor:
+        """A SentencePiece model that must be there."""
+        return read_sentencepiece(self.bytes_of(name), self.folder / name)
+
+    def vocabulary(self, name: str, unk: str | None = None) -> dict[str, int]:
+        """Token to id, of a file that must be there, and must have a token for what is unknown if it is given."""
         vocabulary = json_object(self.bytes_of(name), self.folder / name, _AGAIN)
         if not vocabulary or not all(type(i) is int and i >= 0 for i in vocabulary.values()):
             raise UserError(f"{self.folder / name}: damaged, ids are no whole numbers; {_AGAIN}")
+        if unk is not None and unk not in vocabulary:
+            raise UserError(f"{self.folder / name}: the vocabulary has no {unk}; {_AGAIN}")
         return vocabulary
 
     @cached_property
@@ -115,3 +123,14 @@ def _read(path: Path) -> bytes:
         return read_bytes(path)
     except OSError as error:
         raise UserError(f"{path}: cannot read the tokenizer ({error.strerror})") from None
+
+
+def read_sentencepiece(model: bytes, path: Path) -> spm.SentencePieceProcessor:
+    """A serialized SentencePiece model, with whatever special ids. UserError if it is none."""
+    try:
+        pieces = spm.SentencePieceProcessor(model_proto=model)
+        if pieces.get_piece_size():  # an empty file is read without complaint
+            return pieces
+    except RuntimeError:
+        pass
+    raise UserError(f"{path}: not a SentencePiece model; {_AGAIN}")

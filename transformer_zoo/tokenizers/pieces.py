@@ -4,11 +4,9 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import sentencepiece as spm
 
-from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.normalization import stand_ins
 from transformer_zoo.tokenizers.tokenizer import Spelling, Tokenizer, check_unicode
 
@@ -55,8 +53,7 @@ class SentencePieces(Pieces):
     """A SentencePiece model, by its own ids or by those of another list.
 
     Args:
-        model: The model, serialized.
-        path: Where it was, for messages.
+        model: The model.
         ids: Piece to id, which may have pieces that SentencePiece does not; None: SentencePiece's own ids.
         unk: The piece for what the list does not have.
 
@@ -66,12 +63,12 @@ class SentencePieces(Pieces):
 
     marks: re.Pattern[str] | None = None
 
-    def __init__(self, model: bytes, path: Path, *, ids: Mapping[str, int] | None = None, unk: str = "<unk>") -> None:
-        self.model, self._is_own = read_sentencepiece(model, path), ids is None
-        super().__init__({self.model.id_to_piece(i): i for i in range(len(self.model))} if ids is None else ids)
-        if ids is not None and unk not in ids:
-            raise UserError(f"{path}: the vocabulary beside it has no {unk}; fetch it again")
-        self._unk_id, self.stand_ins = self.ids.get(unk, -1), stand_ins(self.model)
+    def __init__(
+        self, model: spm.SentencePieceProcessor, *, ids: Mapping[str, int] | None = None, unk: str = "<unk>"
+    ) -> None:
+        super().__init__({model.id_to_piece(i): i for i in range(len(model))} if ids is None else ids)
+        self.model, self._is_own, self._unk_id = model, ids is None, self.ids.get(unk, -1)
+        self.stand_ins = stand_ins(model)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         if self.marks is None:
@@ -112,17 +109,6 @@ class SentencePieces(Pieces):
             elif not (model.is_control(own) or model.is_unused(own) or token == unknown or self._is_mark(token)):
                 spelled[i] = token.replace("▁", " ").encode()
         return spelled, "first dropped" if str(model.normalize("a")).startswith("▁") else "kept"
-
-
-def read_sentencepiece(model: bytes, path: Path) -> spm.SentencePieceProcessor:
-    """A serialized SentencePiece model, with whatever special ids. UserError if it is none."""
-    try:
-        pieces = spm.SentencePieceProcessor(model_proto=model)
-        if pieces.get_piece_size():  # an empty file is read without complaint
-            return pieces
-    except RuntimeError:
-        pass
-    raise UserError(f"{path}: not a SentencePiece model; fetch it again")
 
 
 class PiecesTokenizer(Tokenizer):

@@ -110,7 +110,7 @@ def read_pieces(files: TokenizerFiles) -> JsonPieces | SentencePieces:
             f"{files.folder}: no tokenizer of a decoder-only model (tokenizer.json, vocab.json with merges.txt, or "
             "tokenizer.model)"
         )
-    pieces = SentencePieces(files.bytes_of(name), files.folder / name)
+    pieces = SentencePieces(files.sentencepiece(name))
     pad = files.token("pad_token")  # nobody writes it
     if beyond := [token for token, i in files.added.items() if i >= pieces.n_ids and token != pad]:
         raise UserError(

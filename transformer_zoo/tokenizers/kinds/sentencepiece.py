@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.byte_level import all_merges
+from transformer_zoo.tokenizers.files import read_sentencepiece
 from transformer_zoo.tokenizers.normalization import Normalization, normalized, normalizing
 from transformer_zoo.tokenizers.pieces import PiecesTokenizer, SentencePieces
 from transformer_zoo.tokenizers.sampling import PieceSampler
@@ -80,7 +81,7 @@ class SentencePieceTokenizer(PiecesTokenizer):
 
     def __init__(self, model: bytes) -> None:
         name = Path("sentencepiece.model")
-        self.vocabulary = SentencePieces(model, name)
+        self.vocabulary = SentencePieces(read_sentencepiece(model, name))
         self._model = self.vocabulary.model
         if (special := {role: getattr(self._model, role)() for role in _SPECIAL}) != _SPECIAL:
             raise UserError(f"{name}: its special ids are {special}, not {_SPECIAL}; train it with those")
