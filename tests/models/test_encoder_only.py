@@ -1,5 +1,6 @@
 """The encoder alone, against transformers' BERT, and what its padding, its pooling and its head promise."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import transformer_zoo as tz
-from transformer_zoo import EncoderConfig, EncoderOnly
+from transformer_zoo import EncoderConfig, EncoderOnly, kernels
 from transformer_zoo.blocks import forward_flops, matrices, record_weights
 from transformer_zoo.blocks.answers import residual_axes
 from transformer_zoo.models import check_decoder_only
@@ -183,3 +184,24 @@ def test_it_is_built_from_its_configuration() -> None:
             use()
     with pytest.raises(tz.UserError, match="takes a decoder-only model, and this is an encoder"):
         check_decoder_only(small_encoder(), "text_score")
+
+
+@variants
+def test_kernels_compute_their_formulas(changes: dict[str, Any]) -> None:
+    model, ids = small_encoder(**changes), tokens()
+    outs = []
+    for how in (kernels.plain, nullcontext):
+        with how():
+            logits = model(ids, REAL)
+            outs.append([logits[REAL], *torch.autograd.grad(logits[REAL].square().mean(), [*model.parameters()])])
+    assert_close(outs[0], outs[1], rtol=1e-4, atol=1e-5)
+
+
+@variants
+def test_layers_that_are_computed_again(changes: dict[str, Any]) -> None:
+    model, ids = small_encoder(**changes | {"dropout": 0.0, "attention.dropout": 0.0}).train(), tokens()
+    found = []
+    for recompute in (False, True):
+        model.encoder.recompute = recompute
+        found.append(torch.autograd.grad(model(ids, REAL)[REAL].square().mean(), [*model.parameters()]))
+    assert_close(found[0], found[1])

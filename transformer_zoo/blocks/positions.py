@@ -19,6 +19,8 @@ class Positions(nn.Module):
 
     scores_by_place = False
     """Whether it is called with places (B, Tq) and (B, Tk) for a bias (B, H, Tq, Tk): a cache then keeps places."""
+    may_be_none = False
+    """Whether a token at a negative place has none."""
 
     def add(self, x: Tensor, start: int, positions: Tensor | None) -> Tensor:
         """x (B, T, D) with its places: start, start + 1, ..., or the given positions (B, T)."""
@@ -70,6 +72,7 @@ class SinusoidalPositions(Tables, _Added):
     """
 
     table: Tensor
+    may_be_none = True
 
     def __init__(self, d_model: int, *, layout: str = "interleaved", offset: int = 0, table_size: int = 1024) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from transformer_zoo.blocks import (
     token_ids,
 )
 from transformer_zoo.blocks.answers import flops_of_parts
-from transformer_zoo.config import EncoderDecoderConfig, ModelRules, SinusoidalSpec
+from transformer_zoo.config import EncoderDecoderConfig, ModelRules
 from transformer_zoo.models.building import build_decoder, build_encoder
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.decoding import DecodingFacts, pad_rows
@@ -192,7 +192,7 @@ class EncoderDecoder(nn.Module):
         check_mask(attention_mask, name="attention_mask")
         if positions is None and (places := self._positions(target_mask)) is not None:
             positions = places[:, -target.size(1) :]
-        if cache is not None and isinstance(config.decoder.positions, SinusoidalSpec) and not config.count_padding:
+        if cache is not None and self.decoder.positions.may_be_none and not config.count_padding:
             if positions is None:
                 positions = cache.length + torch.arange(target.size(1), device=target.device)
             positions = positions.expand_as(target).masked_fill(target == config.pad_id, -1)  # which is none

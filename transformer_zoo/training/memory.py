@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.kernels.cross_entropy import number_of_chunks, rows_at_once
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import build_model
 from transformer_zoo.models.empty import n_parameters
 from transformer_zoo.models.memory import check_memory
 from transformer_zoo.training.config import RunConfig
@@ -77,7 +77,7 @@ class StepMemory:
     def __init__(self, config: Config, run: RunConfig, *, length: int, recompute: bool = False) -> None:
         self.length, self.vocabulary = length, _vocabulary(config)
         with torch.device("meta"):
-            self.model = EncoderDecoder(config) if isinstance(config, EncoderDecoderConfig) else DecoderOnly(config)
+            self.model = build_model(config)
         matrices = muon_matrices(self.model) if run.optimizer.name == "muon" else []
         weights, by_muon = (sum(p.numel() for p in some) for some in (self.model.parameters(), matrices))
         self.held, self.width = held(run, weights, by_muon), self.model.head_weight.size(1)
@@ -127,10 +127,8 @@ class StepMemory:
         ids = torch.zeros(rows, self.length, dtype=torch.int64, device="meta")
         mask = torch.ones_like(ids, dtype=torch.bool)
         with _AsOnGpu(), saved_tensors_hooks(pack, lambda tensor: tensor):
-            if isinstance(self.model, EncoderDecoder):
-                self.model.hidden(ids, ids, mask)  # as `TranslationObjective` does
-            else:
-                self.model.hidden(ids)
+            given = (ids, ids, mask) if self.model.facts.has_source else (ids,)  # as the objectives do
+            self.model.hidden(*given)
         return sum(storage.nbytes() for storage in storages.values())
 
 
