@@ -111,10 +111,10 @@ def test_rules_that_nothing_here_follows_are_named(
         (folder / "generation_config.json").unlink()
     fields = json.loads((folder / file).read_text())
     pad = [fields["pad_token_id"]]
-    rules = {"no_repeat_ngram_size": 3, "min_length": 7, "repetition_penalty": 1.0, "suppress_tokens": []}
+    rules = {"encoder_no_repeat_ngram_size": 3, "typical_p": 0.9, "no_repeat_ngram_size": 3, "suppress_tokens": []}
     cases: list[tuple[dict[str, Any], list[str]]] = [
         ({"bad_words_ids": [pad]}, []),
-        (rules, ["min_length 7, no_repeat_ngram_size 3"]),
+        (rules, ["encoder_no_repeat_ngram_size 3, typical_p 0.9"]),
         ({"bad_words_ids": [pad, [3, 5]]}, ["bad_words_ids [[3, 5]]"]),
         ({"bad_words_ids": None, "suppress_tokens": [4]}, []),
     ]

@@ -1,5 +1,6 @@
 """Sampling, beam search and scoring with every kind of model, each as transformers does it with the same weights."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,21 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
+import transformer_zoo as tz
 from tests.zoo.huggingface.models import imported, make
 from transformer_zoo import BeamSearch, DecoderOnly, Sampling
-from transformer_zoo.inference import beam_search, generate, generate_plainly, processors, score_ids
+from transformer_zoo.config import RulesSpec
+from transformer_zoo.inference import (
+    Speculation,
+    beam_search,
+    generate,
+    generate_plainly,
+    processors,
+    rules,
+    score_ids,
+)
 from transformer_zoo.inference.plain import next_scores
+from transformer_zoo.inference.rules import LogitsProcessor, Wanted
 
 CASES = ["gpt2", "llama", "t5", "bart", "marian"]
 every_case = pytest.mark.parametrize("case", CASES)
@@ -67,7 +79,7 @@ FEW = pytest.mark.parametrize(
 def test_the_next_tokens_distribution_is_theirs(case: str, options: dict[str, Any], tmp_path: Path) -> None:
     theirs, ours = pair(case, tmp_path)
     how = Sampling(**options)
-    rules = processors(how, ours, ())
+    listed_rules = processors(how, ours, ())
     for given in prompts(3, ours):
         written: list[int] = []
         opening = ours.opening(given)
@@ -77,7 +89,7 @@ def test_the_next_tokens_distribution_is_theirs(case: str, options: dict[str, An
         for token in (7, 7, 13, 7, 7, 13):
             text = torch.tensor([[*opening, *written]])
             scores = listed(text, their_logits(theirs, ours, given, text[0].tolist()))
-            got = next_scores(ours, given, written, how, rules)
+            got = next_scores(ours, given, written, how, listed_rules)
             torch.testing.assert_close(got.softmax(-1), scores.softmax(-1), atol=1e-5, rtol=0)
             written.append(token)
 
@@ -147,3 +159,81 @@ def test_a_model_of_somebodys_own_writes_too(tmp_path: Path) -> None:
     own.load_state_dict(ours.state_dict())
     given = prompts(2, ours)
     assert generate(own, given, max_new_tokens=5, seed=0) == generate(ours, given, max_new_tokens=5, seed=0)
+
+
+@every_case
+@pytest.mark.parametrize("beam", [1, 3])
+def test_generation_config_json_is_followed(case: str, beam: int, tmp_path: Path) -> None:
+    theirs, free = pair(case, tmp_path / "free")
+    given = prompts(3, free)
+    likely = [generate(free, [row], Sampling(temperature=0), max_new_tokens=4, never=())[0] for row in given]
+    rules: dict[str, Any] = {
+        "repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "min_length": 7, "min_new_tokens": 3,
+        "bad_words_ids": [[likely[0][0]], [95, 96]], "suppress_tokens": [likely[1][1]],
+        "begin_suppress_tokens": [likely[2][0]],
+    }  # fmt: skip
+    if free.facts.has_source:
+        rules |= {"forced_bos_token_id": 31, "forced_eos_token_id": theirs.config.eos_token_id}
+    for name, value in rules.items():
+        setattr(theirs.generation_config, name, value)
+    ours: Any = imported(theirs, tmp_path / "ruled")
+    tz.to_huggingface(ours, tmp_path / "again")
+    assert tz.from_huggingface(tmp_path / "again").config == ours.config
+    how = BeamSearch(beam=beam, length_penalty=1.0, penalty="length", max_extra=99, max_length=LIMIT)
+    found = beam_search(ours, given, how)
+    greedy = generate(ours, given, Sampling(temperature=0), max_new_tokens=LIMIT)
+    without = beam_search(free, given, how, never=())
+    assert [best.tokens for [best] in found] != [best.tokens for [best] in without]
+    theirs.generation_config.bad_words_ids = rules["bad_words_ids"][:1]  # one of several tokens is not followed
+    for row, [best], written in zip(given, found, greedy, strict=True):
+        tokens = theirs.generate(
+            torch.tensor([row]), do_sample=False, num_beams=beam, early_stopping="never" if beam > 1 else False,
+            length_penalty=1.0, max_new_tokens=LIMIT,
+        )[0, len(ours.opening(row)) :].tolist()  # fmt: skip
+        assert best.tokens == without_end(tokens, ours)
+        assert beam > 1 or written == best.tokens
+
+
+def test_rules_of_a_model_may_be_left_and_others_taken(tmp_path: Path) -> None:
+    _, free = pair("gpt2", tmp_path)
+    given = prompts(3, free)
+    ruled = DecoderOnly(replace(free.config, rules=RulesSpec(no_repeat_ngram_size=1))).eval()
+    ruled.load_state_dict(free.state_dict())
+    how = {"max_new_tokens": LIMIT, "seed": 1}
+    for row in generate(ruled, given, **how):
+        assert len(set(row)) == len(row)
+    assert generate(ruled, given, Sampling(no_repeat_ngram_size=0), **how) == generate(free, given, **how)
+
+
+@dataclass(frozen=True)
+class OnlyEven(LogitsProcessor):
+    """A rule of somebody's own."""
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> "OnlyEven":
+        return cls()
+
+    def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
+        return scores.masked_fill(torch.arange(scores.size(1)) % 2 == 1, -torch.inf)
+
+
+@every_case
+def test_a_new_rule_is_one_class(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the table it takes effect with every model and in every way of writing."""
+    _, ours = pair(case, tmp_path)
+    given = prompts(3, ours)
+    monkeypatch.setattr(rules, "RULES", (*rules.RULES, OnlyEven))
+    for way in ({}, {"temperature": 0}):
+        for found in (
+            generate(ours, given, Sampling(**way), max_new_tokens=LIMIT, seed=1),
+            [
+                generate_plainly(ours, row, Sampling(**way), processors(Sampling(**way), ours), max_new_tokens=LIMIT)
+                for row in given
+            ],
+        ):
+            assert not any(token % 2 for row in found for token in row)
+    draft = Speculation(draft=tz.quantize(ours))
+    [alone] = generate(ours, given[:1], Sampling(temperature=0), max_new_tokens=LIMIT, speculation=draft)
+    assert [alone] == generate(ours, given[:1], Sampling(temperature=0), max_new_tokens=LIMIT)
+    for hypotheses in beam_search(ours, given, BeamSearch(beam=3, n_best=3, max_length=LIMIT)):
+        assert not any(token % 2 for one in hypotheses for token in one.tokens)

@@ -83,6 +83,8 @@ def others(cls: type[Config], config: Config) -> list[tuple[str, Any]]:
     """Each field with a value that it does not have."""
     found: list[tuple[str, Any]] = []
     for address, hint, now in addresses(config):
+        if address.startswith("rules."):  # tests/inference/test_contract.py has a text by each
+            continue
         last = address.rpartition(".")[2]
         words = choices(cls, address) if roles_of(hint) and kinds_of(hint) else choices_of(hint)
         if words:

@@ -123,13 +123,18 @@ def _with_pad_last(model: Any, folder: Path) -> EncoderDecoder:
     if config.pad_id == last:
         return model  # type: ignore[no-any-return]
     order = [i for i in range(last + 1) if i != config.pad_id] + [config.pad_id]  # new id -> old id
-    forced, never = config.forced_last_id, config.never_ids
+    forced, never, rules = config.forced_last_id, config.never_ids, config.rules
     ids = {
         "pad_id": last,
         "bos_id": last,
         "eos_id": order.index(config.eos_id),
         "forced_last_id": None if forced is None else order.index(forced),
         "never_ids": None if never is None else tuple(map(order.index, never)),
+        "rules": replace(
+            rules,
+            forced_first_id=None if rules.forced_first_id is None else order.index(rules.forced_first_id),
+            never_first_ids=rules.never_first_ids and tuple(map(order.index, rules.never_first_ids)),
+        ),
     }
     moved = EncoderDecoder(replace(config, **ids)).to(weight.dtype)
     rows = {"embedding.weight", "logit_bias"}

@@ -2,7 +2,7 @@
 
 from transformer_zoo.config.attention import AttentionSpec, SelfAttentionSpec
 from transformer_zoo.config.changes import PROBABILITIES, SHORT, hint_of, short_names, value_at
-from transformer_zoo.config.decoding import BeamSearch, ModelRules, Penalty, Rules, Sampling
+from transformer_zoo.config.decoding import BeamSearch, Penalty, Rules, RulesSpec, Sampling
 from transformer_zoo.config.feed_forward import FeedForwardSpec, FfnSpec
 from transformer_zoo.config.layer import LayerSpec, StackSpec
 from transformer_zoo.config.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig, NgramSpec
@@ -39,9 +39,9 @@ __all__ = [
     "LinearSpec",
     "Llama3Spec",
     "ModelConfig",
-    "ModelRules",
     "Penalty",
     "Rules",
+    "RulesSpec",
     "Sampling",
     "NgramSpec",
     "NormSpec",

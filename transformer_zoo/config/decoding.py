@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from transformer_zoo.config.spec import Spec
 from transformer_zoo.errors import UserError
 
 Penalty = Literal["gnmt", "length"]
@@ -57,22 +58,29 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelRules(Rules):
-    """What a model says of its texts by itself.
+class RulesSpec(Spec):
+    """What a model says of its texts by itself: of a downloaded one, what its generation_config.json says."""
 
-    Args:
-        min_length: Least tokens before the end, the prompt or the token that a target starts with included.
-        never_first_ids: Tokens that are not written first.
-        forced_first_id: The token that is written first.
-        forced_last_id: The last token of an answer that reaches the length limit, at no cost; None: it is cut.
-        stop_strings: Texts at which an answer ends.
-    """
-
+    repetition_penalty: float | None = None
+    """Above 1, tokens that were there before become less likely."""
+    no_repeat_ngram_size: int | None = None
+    """No run of so many tokens is written twice."""
     min_length: int | None = None
+    """Least tokens before the end, the prompt or the token that a target starts with included."""
+    min_new_tokens: int | None = None
+    """Least tokens that are written before the end."""
     never_first_ids: tuple[int, ...] | None = None
+    """Tokens that are not written first."""
     forced_first_id: int | None = None
-    forced_last_id: int | None = None
+    """The token that is written first, where nothing else must be, such as the tag of a language."""
     stop_strings: tuple[str, ...] | None = None
+    """Texts at which what is written ends."""
+
+    def check_ids(self, vocab_size: int) -> None:
+        """UserError: a token is outside the vocabulary."""
+        first = () if self.forced_first_id is None else (self.forced_first_id,)
+        if outside := [token for token in (*first, *(self.never_first_ids or ())) if not 0 <= token < vocab_size]:
+            raise UserError(f"rules has token {outside[0]}, outside the vocabulary of {vocab_size}")
 
 
 @dataclass(frozen=True, kw_only=True)

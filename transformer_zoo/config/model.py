@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from transformer_zoo.config.attention import AttentionSpec
 from transformer_zoo.config.changes import changed_fields, defaults_of
+from transformer_zoo.config.decoding import RulesSpec
 from transformer_zoo.config.feed_forward import FeedForwardSpec
 from transformer_zoo.config.layer import LayerSpec, StackSpec
 from transformer_zoo.config.positions import LearnedSpec
@@ -128,8 +129,12 @@ class EncoderDecoderConfig(ModelConfig):
     never_ids: tuple[int, ...] | None = None
     """Tokens that no translation contains; None: pad and bos, which no target it was trained on contains."""
 
+    rules: RulesSpec = RulesSpec()
+    """What targets are written by, beside the two above."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.rules.check_ids(self.target_size)
         smaller = min(self.vocab_size, self.target_size)
         self._check_ids(smaller, "pad_id", "bos_id", "eos_id", "source_end_id", "forced_last_id")
         if outside := [token for token in self.never if token >= self.target_size]:
@@ -234,12 +239,19 @@ class DecoderConfig(ModelConfig):
     """The token a text ends with, where there is one."""
     stop_ids: tuple[int, ...] | None = None
     """More tokens at which an answer ends, such as the end of a turn in a chat."""
+    never_ids: tuple[int, ...] | None = None
+    """Tokens that are not written."""
+    rules: RulesSpec = RulesSpec()
+    """What texts are written by."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_ids(self.vocab_size, "pad_id", "bos_id", "eos_id")
         if self.stop_ids and max(self.stop_ids) >= self.vocab_size:
             raise UserError(f"stop_ids has {max(self.stop_ids)}, outside the vocabulary of {self.vocab_size}")
+        if self.never_ids and max(self.never_ids) >= self.vocab_size:
+            raise UserError(f"never_ids has {max(self.never_ids)}, outside the vocabulary of {self.vocab_size}")
+        self.rules.check_ids(self.vocab_size)
 
     @property
     def padded_vocab_size(self) -> int:

@@ -100,7 +100,7 @@ def beam_search(
         longest=max(limits),
         never=never,
         ends=facts.ends,
-        last=facts.rules.forced_last_id,
+        last=facts.forced_last_id,
         rules=processors(how, model, ()),
     )
     cache = model.begin(given, opening.size(1) + how.beam * (max(limits) - 1))

@@ -266,7 +266,7 @@ class _Finder:
         ):
             tokens[row] += [] if token in facts.ends else [token]
             ends[row] = end
-        forced = facts.rules.forced_last_id is not None
+        forced = facts.forced_last_id is not None
         for row, (written, limit) in enumerate(zip(tokens, limits, strict=True)):
             ended = ends[row] == "eos" and not (forced and len(written) + 1 == limit)
             yield Hypothesis(written, math.nan, math.nan, ended)

@@ -1,36 +1,74 @@
 """What may be written next, one class a rule: a logits processor, the same for every model and every way of writing.
 
-Shapes: N texts, T tokens, V vocabulary. A rule is called with scores (N, V), which are logits, or log-probabilities in
-a beam search; with the texts so far, (N, T) ids, -1 before the first of each; and with how many of their tokens were
-written, the same for all. It gives scores back, -inf for what may not follow.
+Shapes: N texts, T tokens, V vocabulary. A new rule is a class in `RULES`, and what people say of it a field of `Rules`.
 """
 
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from transformer_zoo.config import Rules
 from transformer_zoo.errors import UserError
-from transformer_zoo.models import DecodingModel, pad_rows
+from transformer_zoo.models import DecodingFacts, DecodingModel, pad_rows
 
 
-class LogitsProcessor(Protocol):
-    """A rule."""
+class Wanted(NamedTuple):
+    """What rules are made of: what people say, what there is to know of the model, and what is not to be written."""
 
-    def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor: ...
+    how: Rules
+    facts: DecodingFacts
+    never: Sequence[int]
+    device: torch.device
+
+    def value(self, name: str) -> Any:
+        """What people say of a rule; where they say nothing, the model."""
+        given = getattr(self.how, name)
+        return getattr(self.facts.rules, name) if given is None else given
+
+    def ids(self, tokens: Sequence[int]) -> Tensor:
+        """Tokens on the device, (n,)."""
+        return torch.tensor(tokens, dtype=torch.int64, device=self.device)
+
+
+class LogitsProcessor:
+    """A rule. `only_masks`: it leaves the scores of what may be written as they are."""
+
+    only_masks: ClassVar[bool] = True
+
+    @classmethod
+    @abstractmethod
+    def of(cls, wanted: Wanted) -> Self | None:
+        """The rule as it is wanted; None: it is not."""
+
+    @abstractmethod
+    def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
+        """The scores, -inf for what may not follow.
+
+        Args:
+            scores: (N, V), logits, or in a beam log-probabilities.
+            texts: (N, T), the tokens so far, -1 before the first of each.
+            n_written: how many of them were written, the same for all.
+        """
 
 
 @dataclass(frozen=True)
-class RepetitionPenalty:
+class RepetitionPenalty(LogitsProcessor):
     """Tokens that were there before become less likely (Keskar et al. 2019, "CTRL", section 4.1).
 
     Positive scores are divided by the penalty, negative ones multiplied with it, so that both fall.
     """
 
+    only_masks = False
     penalty: float
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Self | None:
+        penalty = wanted.value("repetition_penalty")
+        return None if penalty in (None, 1) else cls(penalty)
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
         seen = _tokens_of(texts, scores)
@@ -38,10 +76,14 @@ class RepetitionPenalty:
 
 
 @dataclass(frozen=True)
-class NoRepeatedNgrams:
+class NoRepeatedNgrams(LogitsProcessor):
     """No run of `size` tokens is written that the text has already (Paulus et al. 2018, section 2.5)."""
 
     size: int
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Self | None:
+        return cls(size) if (size := wanted.value("no_repeat_ngram_size")) else None
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
         length = texts.size(1)
@@ -54,31 +96,68 @@ class NoRepeatedNgrams:
 
 
 @dataclass(frozen=True)
-class NeverThese:
-    """Tokens that are not written, however likely; `only_at`: by the text's token of that number alone, from 0."""
+class NeverThese(LogitsProcessor):
+    """Tokens that are not written, however likely."""
 
     tokens: Tensor
-    only_at: int | None = None
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Self | None:
+        return cls(wanted.ids(wanted.never)) if wanted.never else None
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
-        if self.only_at is not None and n_written != self.only_at:
-            return scores
         return scores.index_fill(-1, self.tokens, -torch.inf)
 
 
 @dataclass(frozen=True)
-class NoEarlyEnd:
-    """No text ends before it has so many tokens; only those that were written count, or with `of_all` all."""
+class MinLength(LogitsProcessor):
+    """No text ends before it has so many tokens in all."""
 
     ends: Tensor
     least: int
-    of_all: bool = False
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Self | None:
+        least = wanted.facts.rules.min_length
+        return cls(wanted.ids(wanted.facts.ends), least) if least and wanted.facts.ends else None
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
-        if not self.of_all:
-            return scores.index_fill(-1, self.ends, -torch.inf) if n_written < self.least else scores
         is_short = (texts >= 0).sum(1, keepdim=True) < self.least  # (N, 1)
         return torch.where(is_short, scores.index_fill(-1, self.ends, -torch.inf), scores)
+
+
+@dataclass(frozen=True)
+class MinNewTokens(LogitsProcessor):
+    """No text ends before so many tokens were written."""
+
+    ends: Tensor
+    least: int
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Self | None:
+        least = wanted.value("min_new_tokens")
+        return cls(wanted.ids(wanted.facts.ends), least) if least and wanted.facts.ends else None
+
+    def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
+        return scores.index_fill(-1, self.ends, -torch.inf) if n_written < self.least else scores
+
+
+@dataclass(frozen=True)
+class NeverFirst(LogitsProcessor):
+    """Tokens that are not the first that is written; the first after one that is forced."""
+
+    tokens: Tensor
+    first: int
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Self | None:
+        rules = wanted.facts.rules
+        if not rules.never_first_ids:
+            return None
+        return cls(wanted.ids(rules.never_first_ids), int(rules.forced_first_id is not None))
+
+    def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
+        return scores.index_fill(-1, self.tokens, -torch.inf) if n_written == self.first else scores
 
 
 def _tokens_of(texts: Tensor, scores: Tensor) -> Tensor:
@@ -88,39 +167,22 @@ def _tokens_of(texts: Tensor, scores: Tensor) -> Tensor:
     return scores.new_zeros(len(texts), n_tokens + 1, dtype=torch.bool).scatter_(1, places, True)[:, :n_tokens]
 
 
+RULES: tuple[type[LogitsProcessor], ...] = (
+    RepetitionPenalty, NoRepeatedNgrams, NeverThese, MinLength, MinNewTokens, NeverFirst,
+)  # fmt: skip
+"""All rules, in transformers' order."""
+
+
 def processors(how: Rules, model: DecodingModel, never: Collection[int] | None = None) -> list[LogitsProcessor]:
-    """The rules for a model, in transformers' order: of `how` those that are given, the others as its configuration
-    has them.
+    """The rules for a model: of `how` those that are given, the others as its configuration has them.
 
     never: tokens that are not written, whatever it says; None: those that it says.
 
     Raises:
         UserError: a token outside the vocabulary.
     """
-    facts, device = model.facts, model.head_weight.device
-    theirs, never = facts.rules, check_never(model, never)
-
-    def ids(tokens: Sequence[int]) -> Tensor:
-        return torch.tensor(tokens, device=device)
-
-    penalty = theirs.repetition_penalty if how.repetition_penalty is None else how.repetition_penalty
-    size = theirs.no_repeat_ngram_size if how.no_repeat_ngram_size is None else how.no_repeat_ngram_size
-    least = theirs.min_new_tokens if how.min_new_tokens is None else how.min_new_tokens
-    after_first = int(theirs.forced_first_id is not None)
-    rules: list[LogitsProcessor] = []
-    if penalty not in (None, 1):
-        rules.append(RepetitionPenalty(penalty))
-    if size:
-        rules.append(NoRepeatedNgrams(size))
-    if never:
-        rules.append(NeverThese(ids(never)))
-    if theirs.min_length and facts.ends:
-        rules.append(NoEarlyEnd(ids(facts.ends), theirs.min_length, of_all=True))
-    if least and facts.ends:
-        rules.append(NoEarlyEnd(ids(facts.ends), least))
-    if theirs.never_first_ids:
-        rules.append(NeverThese(ids(theirs.never_first_ids), only_at=after_first))
-    return rules
+    wanted = Wanted(how, model.facts, check_never(model, never), model.head_weight.device)
+    return [rule for kind in RULES if (rule := kind.of(wanted)) is not None]
 
 
 def check_never(model: DecodingModel, never: Collection[int] | None) -> list[int]:
@@ -134,7 +196,7 @@ def check_never(model: DecodingModel, never: Collection[int] | None) -> list[int
 
 def only_mask(rules: Collection[LogitsProcessor]) -> bool:
     """Whether they leave the scores of what may be written as they are."""
-    return not any(isinstance(rule, RepetitionPenalty) for rule in rules)
+    return all(rule.only_masks for rule in rules)
 
 
 def forced_tokens(
@@ -168,6 +230,6 @@ def forced_tokens(
         if refused := {*never, *facts.ends} & set(tokens):
             raise UserError(f"prefix {i} contains the special id {min(refused)}")
     rows = [list(tokens) or first for tokens in prefix or [()] * len(limits)]
-    if with_last and (last := facts.rules.forced_last_id) is not None:
+    if with_last and (last := facts.forced_last_id) is not None:
         rows = [[*row, *[-1] * (limit - 1 - len(row)), last] for row, limit in zip(rows, limits, strict=True)]
     return pad_rows(rows, -1, device=model.head_weight.device)[0] if any(rows) else None

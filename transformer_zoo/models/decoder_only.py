@@ -178,7 +178,10 @@ class DecoderOnly(nn.Module):
         """What there is to know of the texts that it writes."""
         config = self.config
         ends = [token for token in (config.eos_id, *(config.stop_ids or ())) if token is not None]
-        return DecodingFacts(config.vocab_size, tuple(ends), (), config.max_seq_len, has_source=False)
+        never = config.never_ids or ()
+        return DecodingFacts(
+            config.vocab_size, tuple(ends), never, config.max_seq_len, has_source=False, rules=config.rules
+        )
 
     def opening(self, given: Sequence[int]) -> list[int]:
         """The prompt: what an answer follows."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from transformer_zoo.config import ModelRules
+from transformer_zoo.config import RulesSpec
 from transformer_zoo.errors import UserError
 from transformer_zoo.models.cache import DecoderCache
 
@@ -26,6 +26,7 @@ class DecodingFacts:
         context: Tokens of a text that it can see at once.
         has_source: Texts answer a source that is read apart; else they go on from a prompt, and may outgrow context.
         rules: Those of its configuration.
+        forced_last_id: The last token of an answer that reaches the length limit, at no cost; None: it is cut.
     """
 
     vocab_size: int
@@ -33,7 +34,8 @@ class DecodingFacts:
     never: tuple[int, ...]
     context: int
     has_source: bool
-    rules: ModelRules = ModelRules()
+    rules: RulesSpec
+    forced_last_id: int | None = None
 
 
 class DecodingModel(Protocol):

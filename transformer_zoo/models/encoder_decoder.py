@@ -20,7 +20,7 @@ from transformer_zoo.blocks import (
     token_ids,
 )
 from transformer_zoo.blocks.answers import flops_of_parts
-from transformer_zoo.config import EncoderDecoderConfig, ModelRules
+from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.models.building import build_decoder, build_encoder
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.decoding import DecodingFacts, pad_rows
@@ -227,9 +227,14 @@ class EncoderDecoder(nn.Module):
     def facts(self) -> DecodingFacts:
         """What there is to know of the targets that it writes."""
         config = self.config
-        rules = ModelRules(forced_last_id=config.forced_last_id)
         return DecodingFacts(
-            config.target_size, (config.eos_id,), config.never, config.longest_input, has_source=True, rules=rules
+            config.target_size,
+            (config.eos_id,),
+            config.never,
+            config.longest_input,
+            has_source=True,
+            rules=config.rules,
+            forced_last_id=config.forced_last_id,
         )
 
     def opening(self, given: Sequence[int]) -> list[int]:

@@ -68,9 +68,8 @@ GENERIC_FIELDS = frozenset(name for names in _GENERIC.values() for name in names
 """They change no logit of any family."""
 
 WRITTEN_WITHOUT = MappingProxyType({
-    "min_length": 0, "min_new_tokens": 0, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0,
-    "repetition_penalty": 1, "encoder_repetition_penalty": 1, "exponential_decay_length_penalty": None,
-    "suppress_tokens": None, "begin_suppress_tokens": None, "forced_decoder_ids": None, "bad_words_ids": None,
+    "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1, "exponential_decay_length_penalty": None,
+    "suppress_tokens": None, "forced_decoder_ids": None, "bad_words_ids": None,
     "force_words_ids": None, "constraints": None, "sequence_bias": None, "guidance_scale": 1, "penalty_alpha": 0,
     "diversity_penalty": 0, "watermarking_config": None, "top_h": None, "typical_p": 1, "epsilon_cutoff": 0,
     "eta_cutoff": 0,

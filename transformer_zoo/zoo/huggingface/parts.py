@@ -10,6 +10,7 @@ from transformer_zoo.config import (
     LinearSpec,
     Llama3Spec,
     RotarySpec,
+    RulesSpec,
     ScalingSpec,
     YarnSpec,
 )
@@ -61,12 +62,16 @@ def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded
             "eos_id": ids["eos_token_id"],
             "stop_ids": stops or None,
             "pad_id": pad_id,
+            "never_ids": tuple(sorted(token for token in suppressed(theirs) if token < vocab_size)) or None,
+            "rules": _read_rules(theirs, vocab_size),
         }
 
     def write(config: DecoderConfig) -> dict[str, Any]:
-        return {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
+        never = [[token] for token in config.never_ids or ()]
+        ids = {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
+        return ids | ({"bad_words_ids": never} if never else {})
 
-    types = {**dict.fromkeys(defaults, int | list), "decoder_start_token_id": int, "is_decoder": bool}
+    types = {**dict.fromkeys(defaults, int | list), "decoder_start_token_id": int, "is_decoder": bool, **_OF_RULES}
     return Part(types, read, write)
 
 
@@ -104,6 +109,7 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int) -
             "eos_id": ends[0],
             "forced_last_id": forced[0] if forced else None,
             "never_ids": None if never == {pad_id, bos_id} - {ends[0]} else tuple(sorted(never)),
+            "rules": _read_rules(theirs, ours["vocab_size"], has_source=True),
         }
 
     def write(config: EncoderDecoderConfig) -> dict[str, Any]:
@@ -118,7 +124,42 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int) -
 
     ids = dict.fromkeys(("pad_token_id", "bos_token_id", "decoder_start_token_id"), int)
     ends = dict.fromkeys(("eos_token_id", "forced_eos_token_id"), int | list)
-    return Part({**ids, **ends, "bad_words_ids": list, "suppress_tokens": list}, read, write)
+    return Part({**ids, **ends, **_OF_RULES}, read, write)
+
+
+RULES: dict[str, tuple[str, Any]] = {
+    "repetition_penalty": ("repetition_penalty", float),
+    "no_repeat_ngram_size": ("no_repeat_ngram_size", int),
+    "min_length": ("min_length", int),
+    "min_new_tokens": ("min_new_tokens", int),
+    "begin_suppress_tokens": ("never_first_ids", list),
+    "forced_bos_token_id": ("forced_first_id", int),
+    "stop_strings": ("stop_strings", list | str),
+}
+"""Their rules for `generate` -> the fields of ours, and their types."""
+_OF_RULES = {**{name: kind for name, (_, kind) in RULES.items()}, "bad_words_ids": list, "suppress_tokens": list}
+
+
+def _read_rules(theirs: Fields, vocab_size: int, *, has_source: bool = False) -> RulesSpec:
+    """What is null, 0 or empty, or for tokens that there are not, is no rule; nor is a penalty of 1."""
+    rules: dict[str, Any] = {ours: theirs.get(name) or None for name, (ours, _) in RULES.items()}
+    rules["forced_first_id"] = (
+        theirs.get("forced_bos_token_id") if has_source else None
+    )  # elsewhere a prompt comes first
+    if rules["repetition_penalty"] == 1:
+        rules["repetition_penalty"] = None
+    if rules["stop_strings"] is not None:
+        strings = rules["stop_strings"]
+        rules["stop_strings"] = tuple([strings] if isinstance(strings, str) else strings)
+    never = tuple(token for token in rules["never_first_ids"] or () if 0 <= token < vocab_size)
+    rules["never_first_ids"] = never or None
+    return RulesSpec(**rules)
+
+
+def write_rules(rules: RulesSpec) -> dict[str, Any]:
+    """The fields of generation_config.json for rules that there are."""
+    fields = {name: getattr(rules, ours) for name, (ours, _) in RULES.items()}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def suppressed(theirs: Fields) -> set[int]:

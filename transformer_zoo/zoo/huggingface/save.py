@@ -19,7 +19,7 @@ from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.compare import differences
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.load import join
-from transformer_zoo.zoo.huggingface.parts import end_ids
+from transformer_zoo.zoo.huggingface.parts import end_ids, write_rules
 from transformer_zoo.zoo.huggingface.rewrite import rewrite, unshare
 
 
@@ -124,7 +124,9 @@ def _joined(pieces: list[tuple[Tensor, Weight]], config: Config) -> Tensor:
 def generation_fields(config: Config) -> dict[str, Any]:
     """generation_config.json: the special tokens, and what is not generated or forced."""
     if isinstance(config, DecoderConfig):
-        return {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
+        ids = {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
+        never = [[token] for token in config.never_ids or ()] or None
+        return {**ids, **({"bad_words_ids": never} if never else {}), **write_rules(config.rules)}
     return {
         "bos_token_id": config.bos_id,
         "eos_token_id": config.eos_id,
@@ -133,4 +135,5 @@ def generation_fields(config: Config) -> dict[str, Any]:
         "forced_eos_token_id": config.forced_last_id,
         "bad_words_ids": [[token] for token in sorted(config.never)] or None,
         "max_length": config.max_seq_len,
+        **write_rules(config.rules),
     }

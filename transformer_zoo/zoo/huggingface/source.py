@@ -15,11 +15,11 @@ from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
 from transformer_zoo.zoo.huggingface.common import WRITTEN_WITHOUT
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
-from transformer_zoo.zoo.huggingface.parts import listed, suppressed
+from transformer_zoo.zoo.huggingface.parts import RULES, listed, suppressed
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _OF_A_TARGET = ("decoder_start_token_id", "eos_token_id")
-_RULES_OF_A_TARGET = ("forced_eos_token_id", "bad_words_ids", "suppress_tokens")
+_RULES = (*RULES, "bad_words_ids", "suppress_tokens")
 _EMBEDDINGS = ("embedding", "source_embedding", "target_embedding", "head")
 
 
@@ -27,8 +27,7 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
     """The family of a folder, and config.json's fields; special tokens that it lacks are generation_config.json's.
 
     As `generate` has it, generation_config.json has the last word on what a target starts and ends with, and the only
-    one on what is forced at its length limit and on what is never in it; a decoder-only model ends a text with what
-    either file says.
+    one on what it is written by; a decoder-only model ends a text with what either file says.
 
     Raises:
         UserError: no config.json, or a model_type that is not known.
@@ -40,9 +39,10 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
     if (path := folder / "generation_config.json").is_file():
         generation = read_json(path)
         theirs |= {name: generation[name] for name in _IDS if theirs.get(name) is None and name in generation}
+        theirs |= {name: generation.get(name) for name in _RULES}
         if FAMILIES[kind].config is EncoderDecoderConfig:
             theirs |= {name: generation[name] for name in _OF_A_TARGET if generation.get(name) is not None}
-            theirs |= {name: generation.get(name) for name in _RULES_OF_A_TARGET}
+            theirs["forced_eos_token_id"] = generation.get("forced_eos_token_id")
             return FAMILIES[kind], theirs
         ends = [*listed(theirs.get("eos_token_id")), *listed(generation.get("eos_token_id"))]
         several = [token for i, token in enumerate(ends) if token is not None and token not in ends[:i]]
@@ -60,10 +60,11 @@ def written_without(folder: Path) -> dict[str, Any]:
     family, fields = read_fields(folder)
     path = folder / "generation_config.json"
     theirs = read_json(path if path.is_file() else folder / "config.json")
-    if family.config is EncoderDecoderConfig:  # single tokens a translation here does without too
-        never = suppressed(fields) - {*listed(fields.get("eos_token_id"))}
-        for name in ("bad_words_ids", "suppress_tokens"):
-            theirs[name] = [one for one in theirs.get(name) or () if not {*listed(one)} <= never]
+    never = suppressed(fields)  # single tokens are not written here either
+    if family.config is EncoderDecoderConfig:
+        never -= {*listed(fields.get("eos_token_id"))}
+    for name in ("bad_words_ids", "suppress_tokens"):
+        theirs[name] = [one for one in theirs.get(name) or () if not {*listed(one)} <= never]
     return {
         name: theirs[name]
         for name, neutral in WRITTEN_WITHOUT.items()
