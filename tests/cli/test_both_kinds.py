@@ -88,4 +88,5 @@ def test_the_rules_are_options_of_both(
     ]  # fmt: skip
     changed = [said(capsys, command) != said(capsys, f"{command} {option}") for command in commands]
     assert any(changed[:2])
-    assert any(changed[2:4]) or any(changed[4:])
+    if "new-tokens" not in option:  # no beam of a random model ends early
+        assert any(changed[2:4]) or any(changed[4:])

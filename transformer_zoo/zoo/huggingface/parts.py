@@ -150,8 +150,9 @@ def _read_rules(theirs: Fields, vocab_size: int, *, has_source: bool = False) ->
         rules["repetition_penalty"] = None
     if rules["stop_strings"] is not None:
         strings = rules["stop_strings"]
-        rules["stop_strings"] = tuple([strings] if isinstance(strings, str) else strings)
-    never = tuple(token for token in rules["never_first_ids"] or () if 0 <= token < vocab_size)
+        rules["stop_strings"] = (strings,) if isinstance(strings, str) else tuple(filter(None, strings))
+    tokens = rules["never_first_ids"] or ()
+    never = tuple(token for token in tokens if type(token) is int and 0 <= token < vocab_size)
     rules["never_first_ids"] = never or None
     return RulesSpec(**rules)
 
