@@ -23,7 +23,7 @@ from transformer_zoo.inference import (
     score_ids,
 )
 from transformer_zoo.inference.plain import next_scores
-from transformer_zoo.inference.rules import LogitsProcessor, Wanted
+from transformer_zoo.inference.rules import LogitsProcessor
 
 CASES = ["gpt2", "llama", "t5", "bart", "marian"]
 every_case = pytest.mark.parametrize("case", CASES)
@@ -206,34 +206,42 @@ def test_rules_of_a_model_may_be_left_and_others_taken(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class OnlyEven(LogitsProcessor):
-    """A rule of somebody's own."""
+class Multiples(LogitsProcessor):
+    """A rule of somebody's own: tokens are multiples of a number."""
 
-    @classmethod
-    def of(cls, wanted: Wanted) -> "OnlyEven":
-        return cls()
+    option = "multiples_of"
+    number: int
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
-        return scores.masked_fill(torch.arange(scores.size(1)) % 2 == 1, -torch.inf)
+        return scores.masked_fill(torch.arange(scores.size(1)) % self.number != 0, -torch.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Sampling):
+    multiples_of: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched(BeamSearch):
+    multiples_of: int = 0
 
 
 @every_case
 def test_a_new_rule_is_one_class(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the table it takes effect with every model and in every way of writing."""
+    """In the table, and with a field, it takes effect with every model and in every way of writing."""
     _, ours = pair(case, tmp_path)
     given = prompts(3, ours)
-    monkeypatch.setattr(rules, "RULES", (*rules.RULES, OnlyEven))
-    for way in ({}, {"temperature": 0}):
-        for found in (
-            generate(ours, given, Sampling(**way), max_new_tokens=LIMIT, seed=1),
-            [
-                generate_plainly(ours, row, Sampling(**way), processors(Sampling(**way), ours), max_new_tokens=LIMIT)
-                for row in given
-            ],
-        ):
-            assert not any(token % 2 for row in found for token in row)
+    monkeypatch.setattr(rules, "RULES", (*rules.RULES, Multiples))
+    for temperature in (1, 0):
+        how = Drawn(temperature=temperature, multiples_of=7)
+        written = generate(ours, given, how, max_new_tokens=LIMIT, seed=1)
+        assert any(written)
+        assert not any(token % 7 for row in written for token in row)
+        listed = processors(how, ours)
+        for i, row in enumerate(given):
+            assert written[i] == generate_plainly(ours, row, how, listed, max_new_tokens=LIMIT, seed=1 + i)
     draft = Speculation(draft=tz.quantize(ours))
-    [alone] = generate(ours, given[:1], Sampling(temperature=0), max_new_tokens=LIMIT, speculation=draft)
-    assert [alone] == generate(ours, given[:1], Sampling(temperature=0), max_new_tokens=LIMIT)
-    for hypotheses in beam_search(ours, given, BeamSearch(beam=3, n_best=3, max_length=LIMIT)):
-        assert not any(token % 2 for one in hypotheses for token in one.tokens)
+    for i, row in enumerate(given):
+        assert [written[i]] == generate(ours, [row], how, max_new_tokens=LIMIT, speculation=draft)
+    for hypotheses in beam_search(ours, given, Searched(beam=3, n_best=3, max_length=LIMIT, multiples_of=7)):
+        assert not any(token % 7 for one in hypotheses for token in one.tokens)

@@ -24,10 +24,12 @@ class Wanted(NamedTuple):
     never: Sequence[int]
     device: torch.device
 
-    def value(self, name: str) -> Any:
-        """What people say of a rule; where they say nothing, the model."""
-        given = getattr(self.how, name)
-        return getattr(self.facts.rules, name) if given is None else given
+    def value(self, option: str) -> Any:
+        """What people say of a rule; where they say nothing, the model; None: nobody does."""
+        if option == "never_ids":
+            return self.never
+        given = getattr(self.how, option, None)
+        return getattr(self.facts.rules, option, None) if given is None else given
 
     def ids(self, tokens: Sequence[int]) -> Tensor:
         """Tokens on the device, (n,)."""
@@ -35,14 +37,20 @@ class Wanted(NamedTuple):
 
 
 class LogitsProcessor:
-    """A rule. `only_masks`: it leaves the scores of what may be written as they are."""
+    """A rule.
 
+    `option` is what people say of it, a field of `Rules` or of a model's `RulesSpec`, and `neutral` a value that, as
+    None, 0 and nothing, changes nothing. `only_masks`: it leaves the scores of what may be written as they are.
+    """
+
+    option: ClassVar[str]
+    neutral: ClassVar[Any] = None
     only_masks: ClassVar[bool] = True
 
     @classmethod
-    @abstractmethod
-    def of(cls, wanted: Wanted) -> Self | None:
-        """The rule as it is wanted; None: it is not."""
+    def of(cls, value: Any, wanted: Wanted) -> Self:
+        """The rule with this value of its option."""
+        return cls(value)  # type: ignore[call-arg]
 
     @abstractmethod
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
@@ -62,13 +70,8 @@ class RepetitionPenalty(LogitsProcessor):
     Positive scores are divided by the penalty, negative ones multiplied with it, so that both fall.
     """
 
-    only_masks = False
+    option, neutral, only_masks = "repetition_penalty", 1, False
     penalty: float
-
-    @classmethod
-    def of(cls, wanted: Wanted) -> Self | None:
-        penalty = wanted.value("repetition_penalty")
-        return None if penalty in (None, 1) else cls(penalty)
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
         seen = _tokens_of(texts, scores)
@@ -79,11 +82,8 @@ class RepetitionPenalty(LogitsProcessor):
 class NoRepeatedNgrams(LogitsProcessor):
     """No run of `size` tokens is written that the text has already (Paulus et al. 2018, section 2.5)."""
 
+    option = "no_repeat_ngram_size"
     size: int
-
-    @classmethod
-    def of(cls, wanted: Wanted) -> Self | None:
-        return cls(size) if (size := wanted.value("no_repeat_ngram_size")) else None
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
         length = texts.size(1)
@@ -99,11 +99,12 @@ class NoRepeatedNgrams(LogitsProcessor):
 class NeverThese(LogitsProcessor):
     """Tokens that are not written, however likely."""
 
+    option = "never_ids"
     tokens: Tensor
 
     @classmethod
-    def of(cls, wanted: Wanted) -> Self | None:
-        return cls(wanted.ids(wanted.never)) if wanted.never else None
+    def of(cls, value: Any, wanted: Wanted) -> Self:
+        return cls(wanted.ids(value))
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
         return scores.index_fill(-1, self.tokens, -torch.inf)
@@ -113,13 +114,13 @@ class NeverThese(LogitsProcessor):
 class MinLength(LogitsProcessor):
     """No text ends before it has so many tokens in all."""
 
+    option = "min_length"
     ends: Tensor
     least: int
 
     @classmethod
-    def of(cls, wanted: Wanted) -> Self | None:
-        least = wanted.facts.rules.min_length
-        return cls(wanted.ids(wanted.facts.ends), least) if least and wanted.facts.ends else None
+    def of(cls, value: Any, wanted: Wanted) -> Self:
+        return cls(wanted.ids(wanted.facts.ends), value)
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
         is_short = (texts >= 0).sum(1, keepdim=True) < self.least  # (N, 1)
@@ -127,16 +128,10 @@ class MinLength(LogitsProcessor):
 
 
 @dataclass(frozen=True)
-class MinNewTokens(LogitsProcessor):
+class MinNewTokens(MinLength):
     """No text ends before so many tokens were written."""
 
-    ends: Tensor
-    least: int
-
-    @classmethod
-    def of(cls, wanted: Wanted) -> Self | None:
-        least = wanted.value("min_new_tokens")
-        return cls(wanted.ids(wanted.facts.ends), least) if least and wanted.facts.ends else None
+    option = "min_new_tokens"
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
         return scores.index_fill(-1, self.ends, -torch.inf) if n_written < self.least else scores
@@ -146,15 +141,13 @@ class MinNewTokens(LogitsProcessor):
 class NeverFirst(LogitsProcessor):
     """Tokens that are not the first that is written; the first after one that is forced."""
 
+    option = "never_first_ids"
     tokens: Tensor
     first: int
 
     @classmethod
-    def of(cls, wanted: Wanted) -> Self | None:
-        rules = wanted.facts.rules
-        if not rules.never_first_ids:
-            return None
-        return cls(wanted.ids(rules.never_first_ids), int(rules.forced_first_id is not None))
+    def of(cls, value: Any, wanted: Wanted) -> Self:
+        return cls(wanted.ids(value), int(wanted.facts.rules.forced_first_id is not None))
 
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
         return scores.index_fill(-1, self.tokens, -torch.inf) if n_written == self.first else scores
@@ -182,7 +175,8 @@ def processors(how: Rules, model: DecodingModel, never: Collection[int] | None =
         UserError: a token outside the vocabulary.
     """
     wanted = Wanted(how, model.facts, check_never(model, never), model.head_weight.device)
-    return [rule for kind in RULES if (rule := kind.of(wanted)) is not None]
+    values = ((kind, wanted.value(kind.option)) for kind in RULES)
+    return [kind.of(value, wanted) for kind, value in values if value and value != kind.neutral]
 
 
 def check_never(model: DecodingModel, never: Collection[int] | None) -> list[int]:
