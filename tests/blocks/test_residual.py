@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from transformer_zoo.blocks import residual
+from transformer_zoo.blocks import add_residual
 
 
 def trace(norm_position: str) -> tuple[list[str], Tensor]:
@@ -19,7 +19,7 @@ def trace(norm_position: str) -> tuple[list[str], Tensor]:
         return call
 
     steps = step("sublayer", 2, 1), step("norm", 10), step("dropout", 5)
-    out = residual(torch.ones(1), *steps, norm_position, out_norm=step("out_norm", 7))
+    out = add_residual(torch.ones(1), *steps, norm_position, out_norm=step("out_norm", 7))
     return calls, out
 
 
@@ -49,7 +49,7 @@ def test_what_is_carried_on_may_be_normed() -> None:
 
 def test_both_needs_its_second_norm() -> None:
     with pytest.raises(ValueError, match="needs an out_norm"):
-        residual(torch.ones(1), *[lambda x: x] * 3, "both")
+        add_residual(torch.ones(1), *[lambda x: x] * 3, "both")
 
 
 def test_another_place_is_refused() -> None:

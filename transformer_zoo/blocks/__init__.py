@@ -19,7 +19,7 @@ from transformer_zoo.blocks.norm import LayerNorm, RMSNorm
 from transformer_zoo.blocks.positions import LearnedPositions, Positions, SinusoidalPositions, sinusoids
 from transformer_zoo.blocks.recording import record_weights
 from transformer_zoo.blocks.relative_bias import AlibiBias, RelativeBias
-from transformer_zoo.blocks.residual import residual
+from transformer_zoo.blocks.residual import add_residual
 from transformer_zoo.blocks.rotary import LinearScaling, Llama3Scaling, RotaryPositions, Rotation, YarnScaling
 from transformer_zoo.blocks.view import BaseAttention, View
 
@@ -63,7 +63,7 @@ __all__ = [
     "key_mask",
     "matrices",
     "record_weights",
-    "residual",
+    "add_residual",
     "sinusoids",
     "token_ids",
     "window_mask",

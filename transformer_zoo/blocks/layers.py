@@ -11,7 +11,7 @@ from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.feed_forward import FeedForward
 from transformer_zoo.blocks.norm import LayerNorm
-from transformer_zoo.blocks.residual import check_norm_position, residual
+from transformer_zoo.blocks.residual import add_residual, check_norm_position
 from transformer_zoo.blocks.view import BaseAttention, View
 
 
@@ -22,8 +22,8 @@ class EncoderLayer(nn.Module):
         attention: an `Attention`, or one of your own (`BaseAttention`).
         feed_forward: (B, T, D) -> (B, T, D).
         norm: (B, T, D) -> (B, T, D): for the attention, and copies of it for whatever else has a norm.
-        norm_position: "post" as in the paper, "pre", "both" or "pre_carried", as for `residual`; "parallel": attention
-            and feed-forward both read x, x + Attention(Norm(x)) + FFN(Norm'(x)) (Black et al. 2022, "GPT-NeoX-20B").
+        norm_position: "post" as in the paper, "pre", "both" or "pre_carried", as for `add_residual`; "parallel":
+            attention and feed-forward both read x, x + Attention(Norm(x)) + FFN(Norm'(x)) (Black et al. 2022, "GPT-NeoX-20B").
         dropout: on each sublayer's output, before it is added.
 
     Shapes: (B, T, D) -> (B, T, D).
@@ -103,11 +103,11 @@ class EncoderLayer(nn.Module):
             is_causal = self.is_causal if is_causal is None else is_causal
             view = self.attn.view(x, mask=mask, bias=bias, is_causal=is_causal, cache=cache)
         options = {} if cache is None else {"cache": cache}
-        attended = residual(
+        attended = add_residual(
             x, lambda y: self.attn(y, view=view, **options), self.attn_norm, self.dropout, position, self.attn_out_norm
         )
         if cross_attn is not None and self.cross_attn_norm is not None:
-            attended = residual(
+            attended = add_residual(
                 attended,
                 lambda y: cross_attn(y, memory, view=memory_view),
                 self.cross_attn_norm,
@@ -118,7 +118,7 @@ class EncoderLayer(nn.Module):
         if position == "parallel":
             out: Tensor = attended + self.dropout(self.ffn(self.ffn_norm(x)))
             return out
-        return residual(attended, self.ffn, self.ffn_norm, self.dropout, position, self.ffn_out_norm)
+        return add_residual(attended, self.ffn, self.ffn_norm, self.dropout, position, self.ffn_out_norm)
 
 
 class DecoderLayer(EncoderLayer):

@@ -20,7 +20,7 @@ def check_norm_position(norm_position: str) -> str:
     return norm_position
 
 
-def residual(
+def add_residual(
     x: Tensor,
     sublayer: Function,
     norm: Function,

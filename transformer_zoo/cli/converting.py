@@ -157,7 +157,7 @@ def _compare(ctranslate2: Any, model: EncoderDecoder | DecoderOnly, folder: Path
     usual = [i for i in range(min(n, about.vocab_size)) if i not in special]
     chosen = [usual[len(usual) * i // _N_COMPARED] for i in range(_N_COMPARED)]
     model.to("cpu").eval()
-    if isinstance(model, DecoderOnly):
+    if not model.facts.has_source:
         theirs = torch.tensor(np.array(ctranslate2.Generator(str(folder)).forward_batch([chosen])))  # (1, T, V)
         logits = model(torch.tensor([chosen])).float()
         n = min(theirs.size(-1), logits.size(-1))

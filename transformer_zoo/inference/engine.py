@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from transformer_zoo.blocks import StaticKVCache
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference.modes import look_every
 from transformer_zoo.inference.packing import highest_logits
@@ -209,7 +208,7 @@ class Engine:
 
     def _state(self) -> list[Tensor]:
         """What a step counts up."""
-        lengths = [layer.length for layer in self.cache.layers if isinstance(layer, StaticKVCache)]
+        lengths = [layer.length for layer in self.cache.layers if isinstance(layer.length, Tensor)]
         return [*lengths, *(t for t in (self.positions, self.cache.recent) if t is not None)]
 
 

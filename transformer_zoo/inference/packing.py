@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import Linear
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference.projections import Int8Linear, PackedLinear, ScreenedLinear, Source
 from transformer_zoo.kernels.int8 import has_int8
@@ -87,7 +86,7 @@ def _replace(model: Model, projection: type[Projection], head: type[Projection])
     model.head = None
     for part in [*model.modules()]:
         for name, child in part.named_children():
-            if isinstance(child, Linear):
+            if isinstance(child, nn.Linear):
                 setattr(part, name, projection(child.weight, child.bias))
     module = head(weight.detach()[: model.facts.vocab_size], bias)  # without rows that pad the vocabulary
     module.source = Source(weight)

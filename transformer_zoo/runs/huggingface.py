@@ -26,7 +26,7 @@ def imported_run(model: EncoderDecoder | DecoderOnly, folder: Path) -> Run | Tex
     Raises:
         UserError: there is no tokenizer that can be read, or it does not fit the model.
     """
-    if isinstance(model, EncoderDecoder):
+    if model.facts.has_source:
         tokenizer = import_translation_tokenizer(folder)
         model.config = with_special_ids(model.config, tokenizer)
         check_translation_tokenizer(folder, model.config, tokenizer)

@@ -7,7 +7,8 @@ from transformer_zoo.config import DecoderConfig, RMSNormSpec, value_at
 from transformer_zoo.zoo.families.llama import LLAMA
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers
-from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, alternating_window, rotation, text_ids
+from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, alternating_window, text_ids
+from transformer_zoo.zoo.huggingface.rope import rotation
 
 _TANH_FIRST = {"gelu_pytorch_tanh": "gelu_tanh", **ACTIVATIONS}
 """Of the names for one activation, the first is written."""

@@ -7,14 +7,8 @@ from transformer_zoo.config import DecoderConfig, RMSNormSpec, RotarySpec
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families.gemma import GEMMA, GEMMA2
 from transformer_zoo.zoo.huggingface.family import Field, Fields, Part
-from transformer_zoo.zoo.huggingface.parts import (
-    layer_types,
-    read_rope,
-    read_windows,
-    text_ids,
-    window_of,
-    write_scaling,
-)
+from transformer_zoo.zoo.huggingface.parts import layer_types, read_windows, text_ids, window_of
+from transformer_zoo.zoo.huggingface.rope import read_rope, write_scaling
 
 _BASES = {"full_attention": 1e6, "sliding_attention": 1e4}
 

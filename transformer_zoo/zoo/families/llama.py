@@ -5,7 +5,8 @@ from typing import Any
 from transformer_zoo.config import DecoderConfig, Llama3Spec
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Family, Field, layers
-from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, rotation, text_ids
+from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
+from transformer_zoo.zoo.huggingface.rope import rotation
 
 # Touvron et al. 2023, "Llama 2: Open Foundation and Fine-Tuned Chat Models", Table 1; meta-llama/Llama-2-7b-hf.
 LLAMA2 = {

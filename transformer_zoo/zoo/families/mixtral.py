@@ -8,7 +8,8 @@ from transformer_zoo.config.mixture import MixtureSpec
 from transformer_zoo.zoo.families.llama import LLAMA, LLAMA2
 from transformer_zoo.zoo.families.mistral import MISTRAL
 from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers
-from transformer_zoo.zoo.huggingface.parts import rotation, text_ids
+from transformer_zoo.zoo.huggingface.parts import text_ids
+from transformer_zoo.zoo.huggingface.rope import rotation
 
 _ATTENTION = {name: entry for name, entry in LLAMA.weights.items() if ".ffn." not in name}
 

@@ -5,7 +5,8 @@ from typing import Any
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Family, Field, Weight, layers
-from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, rotation, text_ids
+from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
+from transformer_zoo.zoo.huggingface.rope import rotation
 
 
 def _size(n_layers: int, d_model: int, n_heads: int, vocab_size: int = 50304, **others: Any) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 from transformer_zoo.zoo.families.llama import LLAMA
 from transformer_zoo.zoo.families.mistral import MISTRAL, SHAPE
 from transformer_zoo.zoo.huggingface.family import Field
-from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, WINDOW_FROM_A_LAYER, rotation, text_ids
+from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, WINDOW_FROM_A_LAYER, text_ids
+from transformer_zoo.zoo.huggingface.rope import rotation
 
 _QWEN = {"vocab_size": 151936, "max_seq_len": 131072, "norm.eps": 1e-6, "positions.base": 1e6, "eos_id": 151643}
 

@@ -1,18 +1,12 @@
 """Fields of config.json that a table cannot say: special tokens, shared embeddings, rotation, sliding windows."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from transformer_zoo.config import (
     DecoderConfig,
     EncoderDecoderConfig,
-    LinearSpec,
-    Llama3Spec,
-    RotarySpec,
     RulesSpec,
-    ScalingSpec,
-    YarnSpec,
 )
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, Types, check_types
@@ -180,116 +174,6 @@ def _share_write(config: EncoderDecoderConfig) -> dict[str, Any]:
 
 SHARED_OR_NOT = Part({"tie_word_embeddings": bool}, _share_read, _share_write)
 """Both embeddings and the head are one, or three; the weights may say otherwise, see `Source`."""
-
-
-def rotation(
-    *, base: str = "rope_theta", fraction: str | None = None, default_fraction: float = 1.0, default: float = 10000.0
-) -> Part:
-    """Rotary positions. Where they are in config.json has changed: `rope_theta` and `rope_scaling`, or all of it in
-    `rope_parameters`.
-
-    base, default: their name of the base outside of these, and its value where it is not said.
-    fraction: their name of dim / head_dim outside of these; None: there is none.
-    """
-    types = {"rope_scaling": dict, "rope_parameters": dict, base: float, **({fraction: float} if fraction else {})}
-
-    def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
-        rope = {base: theirs.get(base, default), **(theirs.get("rope_scaling") or theirs.get("rope_parameters") or {})}
-        rope.setdefault("rope_theta", rope.pop(base))
-        if fraction:
-            rope.setdefault("partial_rotary_factor", theirs.get(fraction, default_fraction))
-        elif rope.get("partial_rotary_factor", 1.0) != 1.0:
-            raise UserError(
-                f"config.json: partial_rotary_factor is {rope['partial_rotary_factor']!r}; only 1.0 is supported"
-            )
-        return {"positions": read_rope(rope, ours)}
-
-    def write(config: DecoderConfig) -> dict[str, Any]:
-        if not isinstance(rotary := config.decoder.positions, RotarySpec):
-            return {}
-        theirs: dict[str, Any] = {base: rotary.base, "rope_scaling": write_scaling(rotary.scaling)}
-        if fraction:
-            head_dim = config.decoder.layers[0].attention.width(config.d_model)
-            turned = rotary.dim or head_dim
-            part = turned / head_dim
-            theirs[fraction] = part if int(head_dim * part) == turned else math.nextafter(part, 2)
-        return theirs
-
-    return Part(types, read, write)
-
-
-def read_rope(rope: Fields, ours: Fields) -> RotarySpec:
-    """Rotary positions of the fields that rope_parameters has."""
-    check_types(rope, _ROPE)
-    rope = dict(rope)
-    kind = rope.pop("rope_type", rope.get("type", "default"))
-    rope.pop("type", None)
-    base = float(rope.pop("rope_theta"))
-    head_dim = ours.get("head_dim") or ours["d_model"] // ours["n_heads"]
-    turned = int(head_dim * rope.pop("partial_rotary_factor", 1.0))
-    if turned % 2 and turned < head_dim and kind != "yarn":  # one more turns, at the frequencies of so many
-        base **= (turned + 1) / turned
-        turned += 1
-    return RotarySpec(base=base, dim=turned if turned != head_dim else None, scaling=_read_scaling(kind, rope, ours))
-
-
-_ORIGINAL = "original_max_position_embeddings"
-SCALING: dict[str, tuple[type[ScalingSpec], tuple[str, ...]]] = {
-    "linear": (LinearSpec, ("factor",)),
-    "llama3": (Llama3Spec, ("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL)),
-    "yarn": (YarnSpec, ("factor", _ORIGINAL, "beta_fast", "beta_slow", "truncate", "attention_factor")),
-}
-"""Their kinds of scaling: ours, and what theirs reads. All but one have our names."""
-
-_TYPES: dict[str, type] = {**dict.fromkeys((name for _, names in SCALING.values() for name in names), float)}
-_TYPES |= {_ORIGINAL: int, "truncate": bool}
-_ROPE: Types = {
-    **_TYPES,
-    **dict.fromkeys(("rope_type", "type"), str),
-    **dict.fromkeys(("rope_theta", "partial_rotary_factor", "mscale", "mscale_all_dim"), float),
-}
-
-
-def _read_scaling(kind: str, rope: Fields, ours: Fields) -> ScalingSpec | None:
-    """How frequencies change. What a kind does not use may be there."""
-    if kind not in ("default", *SCALING):
-        known = ", ".join(["default", *SCALING])
-        raise UserError(f"config.json: rope_type is {kind!r}, which is not supported; {known} are")
-    if unknown := sorted(set(rope) - set(_TYPES) - {"mscale", "mscale_all_dim"}):
-        raise UserError(f"config.json: rope_scaling has {', '.join(unknown)}, which is not known")
-    if kind == "default":
-        return None
-    spec, names = SCALING[kind]
-    values = {name: value for name, value in rope.items() if value is not None}
-    if _ORIGINAL in names:
-        values.setdefault(_ORIGINAL, ours["max_seq_len"])
-    if kind == "yarn":
-        values = _complete_yarn(values, ours) | {"truncate": bool(rope.get("truncate", True))}  # null is false
-    if missing := [name for name in names if name not in values]:
-        raise UserError(f"config.json: rope_scaling of type {kind} needs {', '.join(missing)}")
-    ours_of = {_ORIGINAL: "original_max_seq_len"}
-    read = {name: None if values[name] is None else _TYPES[name](values[name]) for name in names}
-    return spec.from_dict({ours_of.get(name, name): value for name, value in read.items()})
-
-
-def _complete_yarn(values: dict[str, Any], ours: Fields) -> dict[str, Any]:
-    """With what theirs takes where nothing is said."""
-    values.setdefault("factor", ours["max_seq_len"] / values[_ORIGINAL])
-    scale, of_all = values.get("mscale"), values.get("mscale_all_dim")
-    if "attention_factor" not in values and scale and of_all:
-        slope = 0.1 * math.log(max(values["factor"], 1.0))
-        values["attention_factor"] = (slope * scale + 1) / (slope * of_all + 1)
-    betas = {name: values.get(name) or default for name, default in {"beta_fast": 32.0, "beta_slow": 1.0}.items()}
-    return {"attention_factor": None, **values, **betas}
-
-
-def write_scaling(scaling: ScalingSpec | None) -> dict[str, Any] | None:
-    """Theirs of it, null for none."""
-    if scaling is None:
-        return None
-    fields = {**scaling.to_dict(), "kind": None, "original_max_seq_len": None}
-    fields[_ORIGINAL] = getattr(scaling, "original_max_seq_len", None)
-    return {"rope_type": scaling.kind(), **{name: value for name, value in fields.items() if value is not None}}
 
 
 def read_windows(types: Sequence[str], window: int | None, n_layers: int) -> dict[str, Any]:
