@@ -23,7 +23,8 @@ class EncoderLayer(nn.Module):
         feed_forward: (B, T, D) -> (B, T, D).
         norm: (B, T, D) -> (B, T, D): for the attention, and copies of it for whatever else has a norm.
         norm_position: "post" as in the paper, "pre", "both" or "pre_carried", as for `add_residual`; "parallel":
-            attention and feed-forward both read x, x + Attention(Norm(x)) + FFN(Norm'(x)) (Black et al. 2022, "GPT-NeoX-20B").
+            attention and feed-forward both read x, x + Attention(Norm(x)) + FFN(Norm'(x)) (Black et al. 2022,
+            "GPT-NeoX-20B").
         dropout: on each sublayer's output, before it is added.
 
     Shapes: (B, T, D) -> (B, T, D).

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -59,11 +58,10 @@ def peaks(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[tuple[st
     """Peak memory over the size of the model: one of 140 MB in several kinds of files, and one that translates."""
     folders = tmp_path_factory.mktemp("large")
     text = DecoderConfig.of(vocab_size=16001, d_model=512, n_heads=8, d_ff=2048, n_layers=6, tie_embeddings=False)
-    bart = replace(
-        get_config("bart-base"), vocab_size=16001, d_model=512, n_heads=8, d_ff=2048, n_encoder_layers=3,
-        n_decoder_layers=3,
-    )  # fmt: skip
-    tiny = replace(text, vocab_size=11, d_model=8, d_ff=8, n_layers=1)
+    bart = get_config(
+        "bart-base", vocab_size=16001, d_model=512, n_heads=8, d_ff=2048, n_encoder_layers=3, n_decoder_layers=3
+    )
+    tiny = DecoderConfig.of(vocab_size=11, d_model=8, n_heads=8, d_ff=8, n_layers=1, tie_embeddings=False)
     for config, kind in ((text, "safetensors"), (bart, "translation"), (tiny, "tiny")):
         model = build_empty(config, dtype=torch.float32)
         with torch.no_grad():
