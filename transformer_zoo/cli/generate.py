@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
@@ -82,7 +82,7 @@ def generate(
         raise UsageError("--prompt and --input, or --whole, exclude each other")
     import torch
 
-    from transformer_zoo.inference import Speculation, Steps, draft_of, pack, write
+    from transformer_zoo.inference import Speculation, Steps, write
     from transformer_zoo.runs.load import load_run
     from transformer_zoo.training.device import choose_device
 
@@ -94,10 +94,7 @@ def generate(
     at_once = num_samples if answering_lines else batch_size
     if isinstance(prompts, list):
         at_once = min(at_once, num_samples * len(prompts))
-    helps = at_once == 1 or writing.is_greedy
-    drafting = draft_of(loaded.model) if helps and not no_draft else None
-    if at_once >= 4 or drafting is not None:
-        pack(loaded.model, in_place=True)
+    drafting = _prepare(loaded.model, at_once, helps=not no_draft and (at_once == 1 or writing.is_greedy))
     first = int(torch.randint(2**62, ())) if seed is None else seed
 
     def answers(prompts: list[str], number: int) -> Iterator["NewText"]:
@@ -163,6 +160,16 @@ def _print_text(answers: Answers) -> None:
         for piece in pieces:
             print(start + piece.text, end="\n" if piece.end else "", flush=True)
             start = ""
+
+
+def _prepare(model: Any, at_once: int, *, helps: bool) -> Any:
+    """A draft of the model, where one `helps` and makes it faster; weights laid out for so many answers `at_once`."""
+    from transformer_zoo.inference import draft_of, pack
+
+    draft = draft_of(model) if helps else None
+    if at_once >= 4 or draft is not None:
+        pack(model, in_place=True)
+    return draft
 
 
 def _print_json(answers: Answers) -> None:

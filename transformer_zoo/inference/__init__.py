@@ -5,8 +5,9 @@ from transformer_zoo.inference.beam import beam_search
 from transformer_zoo.inference.codec import encode_prompt, first_token
 from transformer_zoo.inference.engine import Steps
 from transformer_zoo.inference.generation import NewToken, generate, generate_stream
-from transformer_zoo.inference.lines import Batching, Translation, translate, translate_n_best
+from transformer_zoo.inference.lines import translate, translate_n_best
 from transformer_zoo.inference.packing import draft_of, pack, quantize
+from transformer_zoo.inference.pieces import Batching, Translation
 from transformer_zoo.inference.plain import context_start, generate_plainly
 from transformer_zoo.inference.rules import LogitsProcessor, processors
 from transformer_zoo.inference.scoring import TargetScore, perplexity, score, score_ids

@@ -4,10 +4,8 @@ import functools
 import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
-
-import torch
 
 from transformer_zoo.characters import is_blank
 from transformer_zoo.config import BeamSearch, Rules, Sampling
@@ -18,58 +16,13 @@ from transformer_zoo.inference.engine import Steps
 from transformer_zoo.inference.generation import generate_stream
 from transformer_zoo.inference.modes import evaluating
 from transformer_zoo.inference.notes import Notes
+from transformer_zoo.inference.pieces import Batching, Line, Piece, Translation, join, plan_batches
 from transformer_zoo.inference.scoring import score_ids
 from transformer_zoo.inference.search import Hypothesis
 from transformer_zoo.inference.speculation import Speculation
 from transformer_zoo.inference.splitting import is_long
 from transformer_zoo.models import DecodingModel, check_decoding
 from transformer_zoo.tokenizers.writable import unwritable_characters
-
-
-@dataclass(frozen=True)
-class Translation:
-    """A translated line.
-
-    Of a line that was cut, all numbers are the sums over its pieces; where scores were not asked for, they are nan.
-
-    Args:
-        text: The translation.
-        log_prob: Its log-probability, as `score` gives it; of a continuation as the search counts it.
-        search_log_prob: What the search counted: the log-probability of the pieces by which it got there, which need
-            not be those that the tokenizer makes of the text, and of what follows a prefix only.
-        search_score: That over the length penalty.
-        is_cut: It, or a piece of it, did not end by itself within what `max_extra` allows; see `Hypothesis`.
-    """
-
-    text: str
-    log_prob: float
-    search_log_prob: float
-    search_score: float
-    is_cut: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batching:
-    """How lines become batches. None of it changes an answer, but for what `dtype` rounds.
-
-    Args:
-        batch_tokens: Room for hypotheses in a batch: lines x beam x (longest line + max_extra) stays within it, and
-            memory grows with it. By default 32,768 on a CPU, 262,144 elsewhere.
-        window: Lines that are read ahead and sorted by length; 1 answers every line before the next is read.
-        dtype: Of the matrix products: float32, or bfloat16 or float16 by autocast.
-
-    Raises:
-        UserError: a number below 1.
-    """
-
-    batch_tokens: int | None = None
-    window: int = 2048
-    dtype: torch.dtype = torch.float32
-
-    def __post_init__(self) -> None:
-        for name, value in {"batch_tokens": self.batch_tokens, "window": self.window}.items():
-            if value is not None and value < 1:
-                raise UserError(f"{name} {value} must be at least 1")
 
 
 def translate(
@@ -173,36 +126,16 @@ def _translate(finder: "_Finder", lines: Iterable[str], trained: int, notes: Not
     notes.warn(read)
 
 
-@dataclass
-class _Piece:
-    """A line, or a part of one, that the model takes as a whole."""
-
-    ids: list[int]
-    is_first: bool
-    found: list[Translation] = field(default_factory=list)
-    is_done: bool = False
-
-
-@dataclass
-class _Line:
-    number: int
-    pieces: list[_Piece]
-
-    @property
-    def is_done(self) -> bool:
-        return all(piece.is_done for piece in self.pieces)
-
-
-def _prepare(finder: "_Finder", texts: Sequence[str], first: int, trained: int, notes: Notes) -> list[_Line]:
+def _prepare(finder: "_Finder", texts: Sequence[str], first: int, trained: int, notes: Notes) -> list[Line]:
     """Lines in pieces; none of an empty one. `first`: number of the first line; `trained`: as for `cut_line`."""
-    facts, lines = finder.model.facts, list[_Line]()
+    facts, lines = finder.model.facts, list[Line]()
     holds = min(facts.context, max(finder.model.config.max_seq_len, trained))
     texts = ["" if is_blank(text) else text for text in texts]
     for number, (ids, cut) in enumerate(finder.codec.cut(texts, trained=trained, holds=holds), first):
         if cut and facts.has_source and is_long(len(ids), trained=trained, holds=holds):
             how = "in pieces" if len(cut) > 1 else "as a whole, which is one sentence"
             notes.add(number, f"much longer than max_source_tokens ({min(trained, holds)}); translated {how}")
-        lines.append(_Line(number, [_Piece(piece, i == 0) for i, piece in enumerate(cut)]))
+        lines.append(Line(number, [Piece(piece, i == 0) for i, piece in enumerate(cut)]))
     return lines
 
 
@@ -223,12 +156,12 @@ class _Finder:
     speculation: Speculation
     batching: Batching
 
-    def find(self, pieces: list[_Piece]) -> Iterator[None]:
+    def find(self, pieces: list[Piece]) -> Iterator[None]:
         """Fills in what is found; yields whenever some pieces are done. Where texts come twice, the beam is doubled."""
         how = replace(self.how, beam=max(self.how.beam, self.how.n_best))
         while pieces:
             scarce = []
-            for batch in _plan(pieces, how, self.batching):
+            for batch in plan_batches(pieces, how, self.batching):
                 for piece, hypotheses in zip(batch, self._search(batch, how), strict=True):
                     piece.found = self._different(piece, hypotheses)
                     enough = len(piece.found) == self.how.n_best or len(hypotheses) < how.n_best
@@ -240,7 +173,7 @@ class _Finder:
             how = replace(how, beam=2 * how.beam, n_best=2 * how.beam)
             pieces = scarce
 
-    def _search(self, batch: Sequence[_Piece], how: BeamSearch) -> list[list[Hypothesis]]:
+    def _search(self, batch: Sequence[Piece], how: BeamSearch) -> list[list[Hypothesis]]:
         given, start = [piece.ids for piece in batch], self.codec.start
         prefix = [self.forced if piece.is_first else start for piece in batch] if self.forced else None
         if how.beam == 1 and not self.scored:
@@ -271,7 +204,7 @@ class _Finder:
             ended = ends[row] == "eos" and not (forced and len(written) + 1 == limit)
             yield Hypothesis(written, math.nan, math.nan, ended)
 
-    def _different(self, piece: _Piece, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
+    def _different(self, piece: Piece, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
         """The first `n_best` texts that are more than other spellings, or other spaces, of one before."""
         found: dict[str, Translation] = {}
         for one in hypotheses:
@@ -280,7 +213,7 @@ class _Finder:
             found.setdefault(" ".join(text.split()), new)
         return list(found.values())[: self.how.n_best]
 
-    def _score(self, pieces: Sequence[_Piece]) -> None:
+    def _score(self, pieces: Sequence[Piece]) -> None:
         """Give each translation the log-probability that `score` gives it, and sort by it."""
         if not isinstance(self.codec, TranslationCodec):
             return
@@ -291,13 +224,13 @@ class _Finder:
             scored = [replace(one, log_prob=math.fsum(next(rows)[given:])) for one in piece.found]
             piece.found = sorted(scored, key=lambda one: (math.isnan(one.log_prob), -one.log_prob))
 
-    def join(self, line: _Line, notes: Notes) -> list[Translation]:
+    def join(self, line: Line, notes: Notes) -> list[Translation]:
         """Rank by rank, the pieces' translations in a row. Where a piece has fewer, its last one stands in."""
         if not line.pieces:
             return [Translation("", 0.0, 0.0, 0.0)]
         n = max(len(piece.found) for piece in line.pieces)
         ranks = [[piece.found[min(rank, len(piece.found) - 1)] for piece in line.pieces] for rank in range(n)]
-        joined = [functools.reduce(_after, parts) for parts in ranks]
+        joined = [functools.reduce(join, parts) for parts in ranks]
         if joined[0].is_cut:
             notes.add(
                 line.number,
@@ -307,26 +240,3 @@ class _Finder:
         if len(joined) < self.how.n_best:
             notes.add(line.number, f"fewer than {self.how.n_best} different translations; more were not to be found")
         return joined
-
-
-def _after(first: Translation, then: Translation) -> Translation:
-    return Translation(
-        f"{first.text} {then.text}",
-        first.log_prob + then.log_prob,
-        first.search_log_prob + then.search_log_prob,
-        first.search_score + then.search_score,
-        is_cut=first.is_cut or then.is_cut,
-    )
-
-
-def _plan(pieces: list[_Piece], how: BeamSearch, batching: Batching) -> Iterator[list[_Piece]]:
-    """Batches of similar length, one sentence at least, within `batch_tokens`."""
-    batch: list[_Piece] = []
-    for piece in sorted(pieces, key=lambda piece: len(piece.ids)):
-        room = (len(batch) + 1) * how.beam * (len(piece.ids) + how.max_extra)
-        if batch and batching.batch_tokens is not None and room > batching.batch_tokens:
-            yield batch
-            batch = []
-        batch.append(piece)
-    if batch:
-        yield batch

@@ -1,0 +1,101 @@
+"""Lines that were cut into pieces, what the pieces become, and how they are batched."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from transformer_zoo.config import BeamSearch
+from transformer_zoo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated line.
+
+    Of a line that was cut, all numbers are the sums over its pieces; where scores were not asked for, they are nan.
+
+    Args:
+        text: The translation.
+        log_prob: Its log-probability, as `score` gives it; of a continuation as the search counts it.
+        search_log_prob: What the search counted: the log-probability of the pieces by which it got there, which need
+            not be those that the tokenizer makes of the text, and of what follows a prefix only.
+        search_score: That over the length penalty.
+        is_cut: It, or a piece of it, did not end by itself within what `max_extra` allows; see `Hypothesis`.
+    """
+
+    text: str
+    log_prob: float
+    search_log_prob: float
+    search_score: float
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How lines become batches. None of it changes an answer, but for what `dtype` rounds.
+
+    Args:
+        batch_tokens: Room for hypotheses in a batch: lines x beam x (longest line + max_extra) stays within it, and
+            memory grows with it. By default 32,768 on a CPU, 262,144 elsewhere.
+        window: Lines that are read ahead and sorted by length; 1 answers every line before the next is read.
+        dtype: Of the matrix products: float32, or bfloat16 or float16 by autocast.
+
+    Raises:
+        UserError: a number below 1.
+    """
+
+    batch_tokens: int | None = None
+    window: int = 2048
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        for name, value in {"batch_tokens": self.batch_tokens, "window": self.window}.items():
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value} must be at least 1")
+
+
+@dataclass
+class Piece:
+    """A line, or a part of one, that the model takes as a whole."""
+
+    ids: list[int]
+    is_first: bool
+    found: list[Translation] = field(default_factory=list)
+    is_done: bool = False
+
+
+@dataclass
+class Line:
+    """A line, and what it was cut into."""
+
+    number: int
+    pieces: list[Piece]
+
+    @property
+    def is_done(self) -> bool:
+        return all(piece.is_done for piece in self.pieces)
+
+
+def join(first: Translation, then: Translation) -> Translation:
+    """What two pieces of one line give together."""
+    return Translation(
+        f"{first.text} {then.text}",
+        first.log_prob + then.log_prob,
+        first.search_log_prob + then.search_log_prob,
+        first.search_score + then.search_score,
+        is_cut=first.is_cut or then.is_cut,
+    )
+
+
+def plan_batches(pieces: list[Piece], how: BeamSearch, batching: Batching) -> Iterator[list[Piece]]:
+    """Batches of similar length, one sentence at least, within `batch_tokens`."""
+    batch: list[Piece] = []
+    for piece in sorted(pieces, key=lambda piece: len(piece.ids)):
+        room = (len(batch) + 1) * how.beam * (len(piece.ids) + how.max_extra)
+        if batch and batching.batch_tokens is not None and room > batching.batch_tokens:
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
