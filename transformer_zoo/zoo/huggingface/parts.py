@@ -9,7 +9,7 @@ from transformer_zoo.config import (
     RulesSpec,
 )
 from transformer_zoo.errors import UserError
-from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, Types, check_types
+from transformer_zoo.zoo.huggingface.family import Field, Fields, Part
 
 TEXT_ONLY: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False,),
