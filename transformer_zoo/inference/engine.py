@@ -5,6 +5,7 @@ Shapes: B rows, T tokens of the longest context, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -208,7 +209,7 @@ class Engine:
 
     def _state(self) -> list[Tensor]:
         """What a step counts up."""
-        lengths = [layer.length for layer in self.cache.layers if isinstance(layer.length, Tensor)]
+        lengths: list[Any] = [layer.length for layer in self.cache.layers if isinstance(layer.length, Tensor)]
         return [*lengths, *(t for t in (self.positions, self.cache.recent) if t is not None)]
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from transformer_zoo.errors import UserError, naming
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.runs.load import Run, TextRun
 from transformer_zoo.runs.model_json import check_text_tokenizer, check_translation_tokenizer
 from transformer_zoo.tokenizers import HuggingFaceTokenizer, import_translation_tokenizer
@@ -18,7 +18,7 @@ def read_huggingface(name: str) -> Run | TextRun:
     return imported_run(from_huggingface(folder), folder)
 
 
-def imported_run(model: EncoderDecoder | DecoderOnly, folder: Path) -> Run | TextRun:
+def imported_run(model: Any, folder: Path) -> Run | TextRun:
     """A model that was read from a folder of Hugging Face's, with the tokenizer that lies in it.
 
     What a text starts and ends with is the tokenizer's business: the model's `bos_id` and `eos_id` become what it says.
