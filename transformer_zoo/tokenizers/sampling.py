@@ -32,6 +32,7 @@ class PieceSampler:
         self._unk: int = pieces.unk_id()
         written = [i for i in range(len(pieces)) if not (pieces.is_byte(i) or pieces.is_control(i) or i == self._unk)]
         self.scores = {pieces.id_to_piece(i): pieces.get_score(i) for i in written}
+        self._ids = {pieces.id_to_piece(i): i for i in range(len(pieces))}
         self._candidates = functools.lru_cache(_CACHED_WORDS)(self._unigram_candidates)
         try:
             pieces.nbest_encode("", nbest_size=2)
@@ -88,8 +89,11 @@ class PieceSampler:
     def _to_ids(self, symbols: list[str]) -> list[int]:
         ids: list[int] = []
         for symbol in symbols:
-            found = [symbol] if symbol in self.scores else [f"<0x{byte:02X}>" for byte in symbol.encode()]
-            for i in map(self._pieces.piece_to_id, found):
+            if symbol in self.scores:
+                ids.append(self._ids[symbol])
+                continue
+            for byte in symbol.encode():
+                i = self._ids.get(f"<0x{byte:02X}>", self._unk)
                 if i != self._unk or ids[-1:] != [i]:  # neighbours that are unknown are one unknown piece
                     ids.append(i)
         return ids
