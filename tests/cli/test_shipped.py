@@ -9,7 +9,7 @@ import yaml
 
 from tests.faults.tiny import write_recipe
 from transformer_zoo.cli import main
-from transformer_zoo.training.tasks import kind_of_recipe
+from transformer_zoo.training.tasks.kinds import kind_of_recipe
 
 DECAY = {"translation": [], "gpt": ["--schedule.decay", "1"]}  # within two updates
 SHIPPED = sorted(Path(__file__).resolve().parents[2].glob("recipes/*/*.yaml"))

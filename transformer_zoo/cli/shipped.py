@@ -25,7 +25,7 @@ def train(recipe: str, *options: str) -> None:
     """
     from transformer_zoo.commandline import read_yaml
     from transformer_zoo.training import distributed
-    from transformer_zoo.training.tasks import kind_of_recipe
+    from transformer_zoo.training.tasks.kinds import kind_of_recipe
 
     kind = kind_of_recipe(read_yaml(recipe))
     script = _load(shipped() / kind.recipes / "train.py")

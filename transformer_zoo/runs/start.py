@@ -11,8 +11,8 @@ from transformer_zoo.runs.huggingface import read_huggingface
 from transformer_zoo.runs.load import load_run
 from transformer_zoo.runs.model_json import read_model_json
 from transformer_zoo.training.checkpoint import Checkpoints
-from transformer_zoo.training.tasks import KINDS
 from transformer_zoo.training.tasks.kind import C, Kind, M, R, T
+from transformer_zoo.training.tasks.kinds import KINDS
 from transformer_zoo.training.weights import Weights
 
 

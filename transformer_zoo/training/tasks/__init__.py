@@ -1,17 +1,1 @@
 """What is particular to translation and to language modelling: recipes, objectives, validation."""
-
-from typing import Any
-
-from transformer_zoo.training.tasks.kind import Kind
-from transformer_zoo.training.tasks.language import LANGUAGE
-from transformer_zoo.training.tasks.translation import TRANSLATION
-
-KINDS: tuple[Kind[Any, Any, Any, Any], ...] = (TRANSLATION, LANGUAGE)
-"""All kinds of models that recipes train."""
-
-
-def kind_of_recipe(fields: dict[str, Any]) -> Kind[Any, Any, Any, Any]:
-    """The kind whose recipe these fields are, as YAML has them: the first whose mark is there."""
-    data = fields.get("data")
-    given = data.keys() if isinstance(data, dict) else set()
-    return next(kind for kind in KINDS if not kind.marks or kind.marks & given)
