@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import transformer_zoo as tz
-from transformer_zoo.config import DecoderConfig
+from transformer_zoo.config import DecoderConfig, value_at
 from transformer_zoo.data import TokenBatch
 from transformer_zoo.training.device import peak_flops
 
@@ -120,7 +120,7 @@ def tiny_changes(preset: str, changes: dict[str, Any]) -> dict[str, Any]:
     config = tz.get_config(preset)
     layers = ["n_layers"] if isinstance(config, DecoderConfig) else ["n_encoder_layers", "n_decoder_layers"]
     tiny = {**TINY, **dict.fromkeys(layers, 1)}
-    tiny |= {name: size for name, size in {"head_dim": 8, "n_kv_heads": 2}.items() if getattr(config, name, None)}
+    tiny |= {name: size for name, size in {"head_dim": 8, "n_kv_heads": 2}.items() if value_at(config, name)}
     return {**tiny, "max_seq_len": min(changes.get("max_seq_len", 64), 64)}
 
 
