@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -9,9 +10,17 @@ from typing import Any
 import pytest
 
 from transformer_zoo.config import (
+    DecoderConfig,
     EncoderDecoderConfig,
     FeedForwardSpec,
+    LayerSpec,
+    LearnedSpec,
+    Llama3Spec,
+    RMSNormSpec,
+    RotarySpec,
     SinusoidalSpec,
+    StackSpec,
+    value_at,
 )
 from transformer_zoo.errors import UserError
 
@@ -167,3 +176,59 @@ def test_it_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["['transformer-tiny']", "1024"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("decoder", "positions", "kind"), "os:system", "positions.kind is 'os:system', expected one of learned, "),
+        (("decoder", "positions", "kind"), "sinusodal", "did you mean sinusoidal"),
+        (("decoder", "positions", "module"), "os:system", "SinusoidalSpec has no field 'module'"),
+        (("decoder", "layer", "ffn", "kind"), None, "ffn.kind is None, expected one of feedforward, mixture"),
+        (("decoder", "layer", "ffn", "dff"), 3, "FeedForwardSpec has no field 'dff'; did you mean d_ff"),
+        (("decoder", "layer"), 3, "StackSpec.layer is 3"),
+        (("decoder",), None, "EncoderDecoderConfig.decoder is None"),
+    ],
+)
+def test_a_file_names_a_kind_that_there_is_and_never_code(path: tuple[str, ...], value: Any, message: str) -> None:
+    fields = EncoderDecoderConfig.of(**SMALL).to_dict()
+    inside = fields
+    for name in path[:-1]:
+        inside = inside[name]
+    inside[path[-1]] = value
+    with pytest.raises(UserError, match=re.escape(message)):
+        EncoderDecoderConfig.from_dict(fields)
+
+
+def test_names_of_fields() -> None:
+    """Short, of all stacks and layers, of one of them, and inside of parts."""
+    config = EncoderDecoderConfig.of(
+        **SMALL,
+        positions="rotary",
+        n_layers=2,
+        **{"encoder.positions": "learned", "positions.base": 7.0, "ffn.bias": False},
+    )
+    assert config.encoder.positions == LearnedSpec()
+    assert config.decoder.positions == RotarySpec(base=7.0)
+    assert {value_at(config, f"{stack}.layer.ffn.bias") for stack in ("encoder", "decoder")} == {False}
+    assert config.changed(norm="rmsnorm", **{"norm.eps": 0.1}).decoder.norm == RMSNormSpec(eps=0.1)
+    assert config.changed(positions=RotarySpec(scaling=Llama3Spec(factor=2))).encoder.positions != LearnedSpec()
+    with pytest.raises(UserError, match="no field 'n_head'; did you mean n_heads"):
+        config.changed(n_head=3)
+    with pytest.raises(UserError, match=r"positions\.bse: rotary has no field 'bse'; did you mean base"):
+        config.changed(positions="rotary", **{"positions.bse": 3})
+
+
+def test_layers_that_take_turns() -> None:
+    near = LayerSpec(positions=RotarySpec(base=3.0))
+    stack = StackSpec(n_layers=5, layer=(near, LayerSpec(), near, LayerSpec(), near), positions=RotarySpec())
+    assert stack.layer == (near, LayerSpec())  # as many as differ
+    assert [layer.positions == "stack" for layer in stack.layers] == [False, True, False, True, False]
+    assert StackSpec(n_layers=3, layer=(near, near)).layer == near
+    config = DecoderConfig.of(**SMALL, n_layers=4, positions="rotary", layer=[{}, {"positions": "none"}])
+    assert [layer.positions for layer in config.decoder.layers] == ["stack", None, "stack", None]
+    assert config.changed(n_layers=1).decoder.layer == config.decoder.layers[0]
+    heads = config.changed(n_heads=2)
+    assert {layer.attention.n_heads for layer in heads.decoder.layers} == {2}
+    with pytest.raises(UserError, match="layers with other heads than the first cannot have alibi positions"):
+        config.changed(positions="alibi", layer=[{}, {"attention": {"n_heads": 2}, "positions": "stack"}])

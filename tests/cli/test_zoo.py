@@ -82,6 +82,15 @@ def test_fields_are_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cache of a text of 10 tokens" in table
 
 
+def test_all_other_fields_are_changed_by_their_address(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--change", "decoder.positions.base=5.0e+5", "ffn.gated=true", "--positions", "rotary"]
+    assert main(["describe", "gpt2", "--json", *words]) == 0
+    decoder = json.loads(capsys.readouterr().out)["config"]["decoder"]
+    assert (decoder["positions"]["base"], decoder["layer"]["ffn"]["gated"]) == (5e5, True)
+    assert main(["describe", "gpt2", "--change", "ffn.gated"]) == 2
+    assert "--change ffn.gated: write a field and its value" in capsys.readouterr().err
+
+
 def test_an_encoder_decoder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", "transformer-base", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -95,6 +104,10 @@ def test_an_encoder_decoder(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["describe", "gpt2", "--change", "ffn.gatd=true"],
+            "ffn.gatd: feedforward has no field 'gatd'; did you mean",
+        ),
         (["describe", "gpt9"], "no architecture is called 'gpt9'"),
         (["describe", "gpt2", "--n-heads", "7"], "d_model 768 is not a multiple of n_heads 7"),
         (["describe", "gpt2", "--share-embeddings", "none"], "DecoderConfig has no field 'share_embeddings'"),

@@ -35,7 +35,7 @@ def make_model(vocab_size: int = 23, seed: int = 0, **overrides: object) -> Enco
         "n_decoder_layers": 2,
         **overrides,
     }
-    model = EncoderDecoder(EncoderDecoderConfig.from_dict({"vocab_size": vocab_size, **fields})).eval()
+    model = EncoderDecoder(EncoderDecoderConfig.of(vocab_size=vocab_size, **fields)).eval()
     with torch.no_grad():
         model.head_weight.mul_(1.7)
     return model

@@ -35,8 +35,8 @@ def make_model(**overrides: object) -> EncoderDecoder:
         "n_decoder_layers": 3,
         "dropout": 0.0,
     }
-    config = EncoderDecoderConfig.from_dict(
-        {"vocab_size": 53, "positions.layout": "halves", "max_seq_len": 128, **fields, **overrides}
+    config = EncoderDecoderConfig.of(
+        **{"vocab_size": 53, "positions.layout": "halves", "max_seq_len": 128, **fields, **overrides}
     )
     model = EncoderDecoder(config)
     with torch.no_grad():

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json as jsonlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import yaml
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UsageError, UserError
 from transformer_zoo.training.overrides import overridden, overrides_of
 from transformer_zoo.zoo import get_config, list_models
 from transformer_zoo.zoo.counts import recorded_counts
@@ -38,16 +40,18 @@ def list_(pattern: str = "*", /, json: bool = False) -> None:
 def describe(
     name: str,
     overrides: Overrides,
+    change: Sequence[str] = (),
     context: PositiveInt | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     json: bool = False,
 ) -> None:
     """Say what an architecture is made of: parameters part by part, operations, memory.
 
-    Every field of its configuration can be changed by an option.
+    What is often changed has an option; every other field of its configuration is changed by its address.
 
     Args:
         name: Name of an architecture, as `transformer-zoo list` gives it.
+        change: Fields with their values, such as decoder.positions.base=500000; --json shows which there are.
         context: Tokens of a text, for operations and cache; by default max_seq_len.
         dtype: Type of weights and cache, for memory.
         json: Print JSON instead.
@@ -56,7 +60,7 @@ def describe(
 
     from transformer_zoo.zoo.describe import describe as figures_of
 
-    config = get_config(name, **overridden(overrides))
+    config = get_config(name, **overridden(overrides), **dict(map(_named_value, change)))
     found = figures_of(config, context=context, dtype=getattr(torch, dtype))
     if json:
         print(jsonlib.dumps({"name": name, "config": config.to_dict(), **dataclasses.asdict(found)}, indent=2))
@@ -130,6 +134,17 @@ def _names(pattern: str) -> list[str]:
     if not (names := list_models(pattern)):
         raise UserError(f"no architecture is called {pattern!r}; `transformer-zoo list` names all {len(list_models())}")
     return names
+
+
+def _named_value(word: str) -> tuple[str, Any]:
+    """A field and its value, as YAML writes it."""
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise UsageError(f"--change {word}: write a field and its value, such as decoder.norm.eps=1.0e-6")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--change {word}: {error}") from None
 
 
 def _size(n_bytes: int) -> str:

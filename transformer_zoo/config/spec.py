@@ -87,7 +87,7 @@ class Spec:
         """
         check_field_names(cls, values)
         hints = {field.name: field.type for field in dataclasses.fields(cls)}
-        return cls(**{name: _read(hints[name], value) for name, value in values.items()})
+        return cls(**{name: _read(hints[name], value, name) for name, value in values.items()})
 
 
 def _plain(value: Any) -> Any:
@@ -96,13 +96,13 @@ def _plain(value: Any) -> Any:
     return value.to_dict() if isinstance(value, Spec) else value
 
 
-def _read(hint: Any, value: Any) -> Any:
+def _read(hint: Any, value: Any, name: str) -> Any:
     if isinstance(value, list):
-        return tuple(_read(hint, one) for one in value)
+        return tuple(_read(hint, one, name) for one in value)
     if not isinstance(value, Mapping) or not roles_of(hint):
         return value
     fields = dict(value)
-    return class_of(hint, fields.pop("kind", None)).from_dict(fields)
+    return class_of(hint, fields.pop("kind", None), f"{name}.").from_dict(fields)
 
 
 def roles_of(hint: Any) -> list[type[Spec]]:
@@ -131,14 +131,14 @@ def _family_of(spec: type[Spec]) -> Iterator[type[Spec]]:
         yield from _family_of(child)
 
 
-def class_of(hint: Any, kind: Any) -> type[Spec]:
+def class_of(hint: Any, kind: Any, where: str = "") -> type[Spec]:
     """The spec of this kind, or the only one that there is. UserError: no such kind, or none is given."""
     kinds = kinds_of(hint) or {role.kind(): role for role in roles_of(hint)}
     if kind is None and len(kinds) == 1:
         return next(iter(kinds.values()))
     if not isinstance(kind, str) or kind not in kinds:
         near = did_you_mean(str(kind), kinds)
-        raise UserError(f"kind is {kind!r}, expected one of {', '.join(kinds)}{near}")
+        raise UserError(f"{where}kind is {kind!r}, expected one of {', '.join(kinds)}{near}")
     return kinds[kind]
 
 
