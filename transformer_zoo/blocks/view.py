@@ -59,7 +59,7 @@ class BaseAttention(nn.Module):
         mask: Tensor | None = None,
         bias: Tensor | None = None,
         is_causal: bool = False,
-        start: int | None = None,
+        start: int = 0,
         positions: Tensor | None = None,
         documents: Tensor | None = None,
         cache: KVCache | None = None,
@@ -71,8 +71,7 @@ class BaseAttention(nn.Module):
             mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend; `name` is what an error calls it.
             bias: added to the scores, broadcastable to (B, H, Tq, Tk).
             is_causal: each token sees itself and what came before it, on top of what the mask allows.
-            start, positions: the places of x are start, start + 1, ..., or positions (B, Tq); None: from 0 on, or after
-                what is in the cache.
+            start, positions: places are start (0: the end of the cache), start + 1, ..., or positions (B, Tq).
             documents: (B, Tq) integers: a token sees only those of its own one. Without cache.
             cache: to which x will be appended. Without a mask it is causal; with one and without is_causal each token
                 goes on from a text of its own, whose tokens the mask shows in their order.
@@ -92,27 +91,38 @@ class BaseAttention(nn.Module):
             shape = x.size(0), self.n_heads, n, n_keys
             check_mask(mask, shape, name=name)
             check_bias(bias, shape)
-        rotation = None
-        if self.rotary is not None:
-            if start is None:
-                start, positions = (0, positions) if cache is None else cache.next_places(n)
-            rotation = self.rotary.turn(x, start, positions)
+        if not start and positions is None and cache is not None:
+            start, positions = cache.next_places(n)
+        rotation = None if self.rotary is None else self.rotary.turn(x, start, positions)
         window = None if self.window is None or self.window >= n_keys else self.window
         alone = is_causal and mask is None and bias is None and cache is None and memory is None
-        drops = self.training and self.dropout > 0  # which FlexAttention cannot
-        more = documents is not None or window is not None or self.softcap is not None  # than causality
-        if alone and more and not drops and blocks_are_wanted(x, self.head_dim):
+        special = documents is not None or window is not None or self.softcap is not None
+        if alone and special and not (self.training and self.dropout) and blocks_are_wanted(x, self.head_dim):
             return View(rotation=rotation, blocks=causal_blocks(x, documents, window))
-        if documents is not None:
-            mask = combine_masks(mask, document_mask(documents))  # (B, 1, Tq, Tq)
-        goes_on_alone = cache is not None and mask is not None and not is_causal  # each token from a text of its own
-        if cache is not None and (is_causal or mask is None):  # slots that are not written yet are never seen
-            mask, is_causal = combine_masks(mask, cache.causal_mask(n)), False
-        if window is not None and goes_on_alone and mask is not None:
-            mask = newest(mask, window)
-        elif window is not None:
-            keys = torch.arange(n_keys, device=x.device)
-            mask = combine_masks(mask, window_mask(keys if cache is None else cache.slots(n), keys, window))
-        if is_causal and (mask is not None or n != n_keys):
-            mask, is_causal = combine_masks(mask, causal_mask(n, n_keys, device=x.device)), False
-        return View(mask, bias, is_causal, rotation)
+        if documents is None and window is None and cache is None and (not is_causal or (mask is None and n == n_keys)):
+            return View(mask, bias, is_causal, rotation)
+        return View(_allowed(mask, x, n_keys, is_causal, window, documents, cache), bias, rotation=rotation)
+
+
+def _allowed(
+    mask: Tensor | None,
+    x: Tensor,
+    n_keys: int,
+    is_causal: bool,
+    window: int | None,
+    documents: Tensor | None,
+    cache: KVCache | None,
+) -> Tensor | None:
+    """What the mask allows of what came before a token, is of its own document, and near."""
+    n = x.size(1)
+    is_causal |= cache is not None and mask is None  # slots that are not written yet are never seen
+    if documents is not None:
+        mask = combine_masks(mask, document_mask(documents))  # (B, 1, Tq, Tq)
+    if window is not None and mask is not None and cache is not None and not is_causal:
+        return newest(mask, window)  # each token goes on from a text of its own
+    if is_causal:
+        mask = combine_masks(mask, causal_mask(n, n_keys, device=x.device) if cache is None else cache.causal_mask(n))
+    if window is not None:
+        keys = torch.arange(n_keys, device=x.device)
+        mask = combine_masks(mask, window_mask(keys if cache is None else cache.slots(n), keys, window))
+    return mask
