@@ -53,8 +53,7 @@ def generate(
     >>> model = tz.create_model("gpt-nano")
     >>> [answer] = tz.generate(model, [[5, 7, 7]], tz.Sampling(temperature=0), max_new_tokens=4)
     """
-    answers: list[list[int]] = [[] for _ in prompts]
-    for row, token, end in generate_stream(
+    stream = generate_stream(
         model,
         prompts,
         sampling,
@@ -66,7 +65,9 @@ def generate(
         stop=stop,
         speculation=speculation,
         steps=steps,
-    ):
+    )
+    answers: list[list[int]] = [[] for _ in prompts]
+    for row, token, end in stream:
         if end != "eos":
             answers[row].append(token)
     return answers

@@ -224,13 +224,13 @@ def language_task(
     recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer, train: TokenFile, validation: TokenFile
 ) -> Task:
     """Windows, model, loss and validation: what the trainer needs to know about language models."""
+    objective = GptObjective(model)
     length = recipe.data.length or model.config.max_seq_len
     windows, held_out = (
         Windows(tokens, length, packed_documents=recipe.data.packed_documents) for tokens in (train, validation)
     )
     batch_size = recipe.training.batch_tokens // length
     model.decoder.recompute = recipe.training.recompute
-    objective = GptObjective(model)
     prompt = get_prompt(recipe, model, tokenizer)
     return Task(
         model=model,

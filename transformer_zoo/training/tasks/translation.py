@@ -25,7 +25,7 @@ from transformer_zoo.data.leaks import report_leaks
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.evaluation import corpus_score, unfit_metrics
 from transformer_zoo.inference import Batching, translate
-from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 from transformer_zoo.tokenizers import TranslationTokenizer
 from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, PAD_ID
 from transformer_zoo.tokenizers.writable import report_unwritable
@@ -191,6 +191,7 @@ def translation_task(
 
     `longest_before` is the longest source that the model was trained on before.
     """
+    check_encoder_decoder(model, "translation_task")
     budget, special, fits = recipe.training.batch_tokens, special_ids(model.config), model.config.longest_input
     longest_pair = min(recipe.data.cleaning.max_tokens or budget, budget, fits)
     alpha = recipe.tokenizer.sample_alpha
