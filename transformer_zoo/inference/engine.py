@@ -106,7 +106,9 @@ class Engine:
             self.length += 1 + len(guess)
             ids = torch.tensor([[rows[0][-1], *guess]], device=self.device)
             return self._logits(self.model.step(ids, self.cache))
-        starts = [context_start(len(row), self.context, self.stride) for row in rows]
+        starts = [0] * len(rows)
+        if max(map(len, rows)) > self.context:
+            starts = [context_start(len(row), self.context, self.stride) for row in rows]
         if starts == self.starts and self.length < self.capacity:
             return self.go_on(torch.tensor([row[-1] for row in rows], device=self.device))
         return self._read_all([row[start:] for row, start in zip(rows, starts, strict=True)], starts)

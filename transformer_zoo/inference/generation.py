@@ -163,7 +163,6 @@ class _Writing:
         draft = None if engine.draft_model is None else self._draft
         self.guesser = Guesser(lookup, draft) if draft is not None or lookup.longest else None
 
-    @torch.inference_mode()
     def tokens(self) -> Iterator[NewToken]:
         """All of them, as they come."""
         while self.going:
@@ -179,6 +178,7 @@ class _Writing:
                     break
             self._keep()
 
+    @torch.inference_mode()
     def _columns(self) -> Iterator[list[int]]:
         """The next tokens of the rows that are read, B at a time: as many as are chosen before anybody has to look."""
         engine, choose = self.engine, self.chooser.choose
@@ -224,6 +224,7 @@ class _Writing:
             return NewToken(row, token, "stop")
         return NewToken(row, token, "length" if len(self.rows[row]) == self.limits[row] else None)
 
+    @torch.inference_mode()
     def _keep(self) -> None:
         """Rows that have ended leave the batch, once they are enough. Those at its end fill the gaps before them."""
         n_ended = len(self.batch) - len(self.going)
