@@ -31,7 +31,7 @@ def test_the_tables(benchmark: ModuleType, tmp_path: Path) -> None:
 
 
 def test_another_answer_is_no_race(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(model: object, ids: torch.Tensor, **options: object) -> list[list[int]]:
+    def other(model: object, ids: torch.Tensor, *how: object, **options: object) -> list[list[int]]:
         return [[0]] * len(ids)
 
     monkeypatch.setattr(benchmark, "generate", other)
