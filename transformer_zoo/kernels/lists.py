@@ -59,5 +59,5 @@ def _in_one_call() -> bool:
     return _ARE_THERE and not is_plain()
 
 
-# Gain of `lerp_` over one call for each tensor (Intel Xeon with AMX, torch 2.13, one thread; one machine): 150 vectors
-# of 64 2.6; 150 matrices of 256 x 256 1.0. On a GPU it is one launch in place of as many as there are tensors.
+# `lerp_` of 150 vectors of 64 is 2.6 times as fast as one call for each (Intel Xeon with AMX, torch 2.13, one thread;
+# one machine), of 150 matrices of 256 x 256 as fast. On a GPU it is one launch in place of one for each tensor.
