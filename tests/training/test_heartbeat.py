@@ -169,5 +169,8 @@ def test_strangers_are_not_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
         side.leave(failed=False)
         assert side.gone is None
     for side in (*made, second):
+        side.watcher.join(60)  # it has heard that the other one ends in order
+        assert not side.watcher.is_alive()
+    for side in (*made, second):
         for peer in side.peers:
             peer.close()

@@ -52,7 +52,8 @@ class Heartbeat:
             peer.settimeout(None)
             keep_alive(peer)
         atexit.register(self.leave)
-        threading.Thread(target=self._watch, daemon=True).start()
+        self.watcher = threading.Thread(target=self._watch, daemon=True)
+        self.watcher.start()
 
     def _accept(self, listener: socket.socket, secret: bytes) -> None:
         """Takes the next connection, if it is from a process of this run."""

@@ -1,6 +1,7 @@
 """What is written here, transformers reads without a word, and computes the same."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformer_zoo.config import (
     DecoderConfig,
     EncoderDecoderConfig,
     LayerNormSpec,
+    LearnedSpec,
     NgramSpec,
     RMSNormSpec,
     RotarySpec,
@@ -23,7 +25,7 @@ from transformer_zoo.config import (
 )
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
-from transformer_zoo.zoo import build
+from transformer_zoo.zoo import build, get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 from transformer_zoo.zoo.huggingface.save import choose
 
@@ -95,6 +97,7 @@ WRITER = DecoderConfig.of(vocab_size=97, d_model=24, n_heads=3, d_ff=29, n_layer
 LLAMA = WRITER.changed(
     norm="rmsnorm", gated=True, activation="silu", bias=False, positions=RotarySpec(layout="interleaved")
 )
+T5 = get_config("t5-small", vocab_size=97)
 HALVES = SinusoidalSpec(layout="halves")
 NORMED = {"attention.qk_norm": "rmsnorm"}
 PLAIN = LayerNormSpec(learned="weight")
@@ -137,6 +140,51 @@ def test_our_own_models_have_counterparts(name: str, tmp_path: Path) -> None:
     assert_same_logits(again, read)
 
 
+ONE_SIDE: dict[str, list[Any]] = {
+    "positions": [SinusoidalSpec(), HALVES, LearnedSpec(), RotarySpec(), RotarySpec(layout="interleaved"), None],
+    "norm": [LayerNormSpec(eps=0.1), RMSNormSpec(eps=0.1), PLAIN],
+    "norm_position": ["pre", "post"],
+    "embedding_norm": [True],
+}
+ONE_LAYER: dict[str, list[Any]] = {
+    "positions": [None, RotarySpec(base=50.0), RotarySpec(layout="interleaved"), RotarySpec(dim=4)],
+    "attention": [{"n_heads": 6}, {"window": 2}, {"scale": 0.9}, {"softcap": 1.0}, {"bias": False}],
+    "ffn": [{"activation": "silu"}, {"activation": "relu"}, {"d_ff": 17}, {"bias": False}],
+}
+
+
+def changed_in_part(config: DecoderConfig | EncoderDecoderConfig) -> Iterator[Any]:
+    """A configuration of which one stack or one layer is another, wherever such a model can be built."""
+    for name, stack in config.stacks():
+        first = stack.layers[0]
+        sides = [replace(stack, **{field: value}) for field, values in ONE_SIDE.items() for value in values]
+        for field, values in ONE_LAYER.items():
+            old = getattr(first, field)
+            layers = [replace(old, **value) if isinstance(value, dict) else value for value in values]
+            sides += [replace(stack, layer=(first, replace(first, **{field: value}))) for value in layers]
+        for side in sides:
+            try:
+                yield build(replace(config, **{name: side})).config
+            except (UserError, ValueError):  # a rotation of half of the heads, and so on
+                continue
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_differs_in_one_stack_or_layer_is_the_same_or_refused(name: str, tmp_path: Path) -> None:
+    configs = list(changed_in_part(OURS[name][1]))
+    assert len(configs) > 10
+    refused = 0
+    for i, config in enumerate(configs):
+        model, folder = fresh(config), tmp_path / str(i)
+        try:
+            to_huggingface(model, folder)
+        except UserError:
+            refused += 1
+            continue
+        assert_same_logits(model, theirs(model, folder))
+    assert refused > len(configs) // 2
+
+
 @pytest.mark.parametrize("share", ["inputs", "decoder"])
 @pytest.mark.parametrize("case", ["bart", "mbart", "m2m_100", "marian"])
 def test_what_cannot_be_shared_in_part_is_copied(case: str, share: str, tmp_path: Path) -> None:
@@ -153,6 +201,7 @@ def test_what_cannot_be_shared_in_part_is_copied(case: str, share: str, tmp_path
             TRANSLATOR.changed(**NORMED),
             "marian, which has no counterpart of attention.qk_norm",
         ),
+        (T5.changed(logit_scale=0.5), "nearest is t5, which has no counterpart of logit_scale 0.5"),
         (TRANSLATOR.changed(**{"norm.eps": 1e-3}), "marian, which has no counterpart of .*norm.eps 0.001"),
         (TRANSLATOR.changed(activation="relu", gated=True), "gated True"),
         (WRITER.changed(activation="relu_squared", logit_softcap=15.0), "gpt2, which has no counterpart of logit"),

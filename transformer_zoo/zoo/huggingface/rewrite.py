@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.blocks.answers import residual_axes, turned_weights
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, RotarySpec, SinusoidalSpec, value_at
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, PositionsSpec, RotarySpec, SinusoidalSpec
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo.huggingface.family import Config, spelled_out
 
@@ -22,7 +22,7 @@ def rewrite(model: DecoderOnly | EncoderDecoder) -> tuple[Config, State]:
             if weight in {model.head_weight, getattr(model.embedding, "weight", None)}:  # a row for each token
                 state[name] = state[name][: config.vocab_size]
         config = replace(config, vocab_multiple=1)
-    positions = value_at(config, "positions")
+    positions = _everywhere(config)
     if isinstance(positions, SinusoidalSpec) and positions.layout == "interleaved":
         order = halves(config.d_model)
         for name, axes in residual_axes(model).items():
@@ -38,6 +38,15 @@ def rewrite(model: DecoderOnly | EncoderDecoder) -> tuple[Config, State]:
             state[name] = heads.index_select(1, order.to(heads.device)).flatten(0, 1)
         config = config.changed(**{"positions.layout": "halves"})
     return config, state
+
+
+def _everywhere(config: Config) -> PositionsSpec | None:
+    """The positions of the stacks and of all layers that have any, if they are the same: what is permuted for some of
+    them changes the others."""
+    every = {stack.positions_of(layer) for _, stack in config.stacks() for layer in stack.layers}
+    every |= {stack.positions for _, stack in config.stacks()}
+    found = every - {None}
+    return found.pop() if len(found) == 1 else None
 
 
 def unshare(config: EncoderDecoderConfig, state: State) -> tuple[EncoderDecoderConfig, State]:

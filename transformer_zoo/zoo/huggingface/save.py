@@ -1,5 +1,6 @@
 """From a model of ours to transformers' files."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,14 +64,14 @@ def choose(config: Config, name: str | None = None) -> tuple[Family, Config]:
     """
     if name is not None and name not in FAMILIES:
         raise UserError(f"no family is called {name!r}; there are {', '.join(FAMILIES)}")
-    tried: list[tuple[int, str]] = []
+    tried: list[tuple[float, str]] = []
     for family in FAMILIES.values() if name is None else [FAMILIES[name]]:
         if family.config is not type(config):
             continue
         try:
             theirs = family.read(family.write(config))
         except UserError as error:
-            tried.append((1, f"{family.model_type} ({error})"))
+            tried.append((math.inf, f"{family.model_type} ({error})"))  # how near it is does not show
             continue
         if not (lost := differences(config, theirs)):
             return family, theirs
