@@ -33,6 +33,8 @@ class StackSpec(Spec):
         UserError: a field has a wrong type or an impossible value, or there are more layers described than there are.
     """
 
+    counts = ("n_layers",)
+
     n_layers: int = 6
     """How many layers there are."""
     layer: LayerSpec | tuple[LayerSpec, ...] = LayerSpec()

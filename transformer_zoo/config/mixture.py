@@ -12,7 +12,7 @@ class MixtureSpec(FfnSpec):
     """Feed-forwards of which each position goes through a few (Shazeer et al. 2017; Mixtral, Jiang et al. 2024)."""
 
     module = "transformer_zoo.blocks.mixture:Mixture"
-    takes = ("d_model",)
+    takes, counts = ("d_model",), ("n_experts",)
 
     n_experts: int = 8
     """How many experts there are."""

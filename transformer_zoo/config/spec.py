@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 from transformer_zoo.errors import UserError
 from transformer_zoo.words import did_you_mean, expected
 
-MOST, MOST_LAYERS = 2**31 - 1, 10_000
-"""Of whole numbers: what a kernel can index, and more layers than a computer will ever be asked to put together."""
+MOST, MOST_MODULES = 2**31 - 1, 10_000
+"""Of whole numbers: what a kernel can index, and more modules than a computer will ever be asked to put together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,9 @@ class Spec:
     """Base of all specs.
 
     A subclass that describes a module names it: `module` is "package.file:Class", imported when a model is built, and
-    `takes` are the fields of `Context` that it wants beside those of its spec. Its class is called `...Spec`, and what
-    comes before that is its `kind` in files. Nothing else has to know it.
+    `takes` are the fields of `Context` that it wants beside those of its spec, `counts` the fields of the spec that say
+    how many modules there are. Its class is called `...Spec`, and what comes before that is its `kind` in files.
+    Nothing else has to know it.
 
     Raises:
         UserError: a field has a wrong type or an impossible value.
@@ -47,12 +48,14 @@ class Spec:
 
     module: ClassVar[str] = ""
     takes: ClassVar[tuple[str, ...]] = ()
+    counts: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if isinstance(getattr(self, field.name), list):  # as JSON and YAML have a tuple
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
-            _check_field(f"{type(self).__name__}.{field.name}", field, getattr(self, field.name))
+            most = MOST_MODULES if field.name in self.counts else MOST
+            _check_field(f"{type(self).__name__}.{field.name}", field, getattr(self, field.name), most)
 
     @classmethod
     def kind(cls) -> str:
@@ -156,7 +159,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _check_field(where: str, field: dataclasses.Field[Any], value: Any) -> None:
+def _check_field(where: str, field: dataclasses.Field[Any], value: Any, most: int) -> None:
     """Type and range of one field."""
     if not _is_of(field.type, value):
         kinds = ", ".join([*(kinds_of(field.type) or ()), *choices_of(field.type)])
@@ -172,7 +175,7 @@ def _check_field(where: str, field: dataclasses.Field[Any], value: Any) -> None:
         if not 0 < value < math.inf:
             raise UserError(f"{where} is {value!r}, expected a number above 0")
     elif not field.name.endswith("_id"):  # which the vocabulary bounds
-        least, most = int(field.name != "offset"), MOST_LAYERS if field.name == "n_layers" else MOST
+        least = int(field.name != "offset")
         if value < least:
             raise UserError(f"{where} is {value}, expected at least {least}")
         if value > most:
