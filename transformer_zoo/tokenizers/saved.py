@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from xxhash import xxh3_64_hexdigest
 
 from transformer_zoo.checksums import read_fields, write_fields
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, naming
 from transformer_zoo.files import read_bytes, write_bytes
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.kinds import KINDS, kind_of
@@ -91,7 +91,9 @@ class Saved(ABC):
         folder = Path(folder)
         try:
             fields = read_fields(folder / INDEX, remedy=_AGAIN)
-            found = _made(fields, _read_files(folder, fields.pop("checksums")))
+            files = _read_files(folder, fields.pop("checksums"))
+            with naming(str(folder)):
+                found = _made(fields, files)
         except UserError:
             raise
         except FileNotFoundError as error:
