@@ -337,6 +337,19 @@ def test_what_may_become_a_stop_string_is_held_back() -> None:
     assert streamed("ü€".encode(), "€") == (["", "ü", "", "", ""], True)
 
 
+def test_stop_strings_of_a_configuration_end_an_answer_as_given_ones_do() -> None:
+    torch.manual_seed(0)
+    config = DecoderConfig.of(vocab_size=256, d_model=16, n_heads=2, d_ff=32, n_layers=1, max_seq_len=64)
+    plain = DecoderOnly(config).eval()
+    with_rule = DecoderOnly(config.changed(**{"rules.stop_strings": ("e", "q")})).eval()
+    with_rule.load_state_dict(plain.state_dict())
+    how: dict[str, Any] = {"max_new_tokens": 50, "seed": 3, "never": {*range(256)} - {*b"abcdefghijklmnopqrstuvwxyz"}}
+    given = [*write(plain, Bytes(), ["the"] * 4, stops=["e", "q"], **how)]
+    assert [*write(with_rule, Bytes(), ["the"] * 4, **how)] == given
+    assert {"stop"} <= {text.end for text in given if text.end}
+    assert given != [*write(plain, Bytes(), ["the"] * 4, **how)]
+
+
 @pytest.mark.parametrize(("text", "shown"), [("abcd", "ab"), ("bcd", "b"), ("xbc", "xb"), ("bbcd", "bb")])
 def test_the_stop_string_that_is_complete_first_counts_however_tokens_are_cut(text: str, shown: str) -> None:
     class Whole(Bytes):
