@@ -32,6 +32,7 @@ LONGEST = 1000  # characters of a line that somebody is to read
 NOBODY = 65534
 # How the parser's own types look like, which mean nothing to who wrote a recipe.
 PARSERS = re.compile(r"Union\[|Optional\[|Literal\[|<class|NoneType|Parser key|typing\.|Namespace\(|\bdtype=object")
+NOTICE = re.compile(r"warning: |\d+ threads? instead of \d+: ")  # what may stand before the error
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -132,7 +133,7 @@ def judge(case: Case, ended: Ended) -> list[str]:
         wrong.append(f"status {ended.status}, not {case.status}")
     if "Traceback (most recent call last)" in ended.err:
         return [*wrong, "a traceback: " + " | ".join(ended.err.strip().splitlines()[-3:])]
-    lines = [line for line in ended.err.splitlines() if not line.startswith("warning: ")]
+    lines = [line for line in ended.err.splitlines() if not NOTICE.match(line)]
     if len(lines) != 1 or not lines[0].startswith("error: "):
         wrong.append(f"not one line: {ended.err[:600]!r}")
     line = lines[-1] if lines else ""
