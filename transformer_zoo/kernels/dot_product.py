@@ -130,7 +130,7 @@ def _products(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -
 def _attendable(mask: Tensor) -> Tensor | None:
     """(..., Tq, 1), False for a query that may attend to nothing; None where there is none, if a look is cheap."""
     attendable = mask.any(-1, keepdim=True)
-    if mask.device.type == "cpu" and not is_plain() and bool(attendable.all()):
+    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(attendable.all()):
         return None
     return attendable
 

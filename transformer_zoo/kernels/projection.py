@@ -29,17 +29,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     For a few rows MKL rearranges all of a weight to multiply it once; oneDNN reads it as it lies. Under bfloat16
     autocast, products that gain nothing by it are taken in float32, with the same roundings.
     """
-    if x.device.type != "cpu" or is_plain() or type(weight) not in _TORCHS:
+    if x.device.type != "cpu" or type(weight) not in _TORCHS:
         return formula(x, weight, bias)
     if torch.is_autocast_enabled("cpu"):
         in_bfloat16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
-        slow = in_bfloat16 and float32_is_as_fast(weight.numel())
+        slow = in_bfloat16 and not is_plain() and float32_is_as_fast(weight.numel())
         return _linear_in_float32(x, weight, bias) if slow else formula(x, weight, bias)
     if (
         x.dtype == weight.dtype == torch.float32
-        and weight.numel() >= _BIG_WEIGHT
-        and x.numel() // x.size(-1) in _FEW_ROWS
         and not torch.is_grad_enabled()
+        and weight.numel() >= _BIG_WEIGHT
+        and not is_plain()  # late: for most weights it need not be asked
+        and x.numel() // x.size(-1) in _FEW_ROWS
         and can_pack()
     ):
         return _one_dnn(x, weight, bias)
