@@ -143,8 +143,10 @@ def test_a_pipe_or_a_device_is_written_to_and_never_replaced(run: Path, tmp_path
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    has_a_reader = os.open(pipe, os.O_WRONLY)
     options = ["--input", str(run / "test.en"), "--beam", "1"]
     assert main(["translate", str(run), *options, "--output", str(pipe)]) == 0
+    os.close(has_a_reader)
     assert reader.communicate(timeout=60)[0].count(b"\n") == 6
     assert pipe.is_fifo()
     link = tmp_path / "link"
@@ -152,6 +154,15 @@ def test_a_pipe_or_a_device_is_written_to_and_never_replaced(run: Path, tmp_path
     assert main(["translate", str(run), *options, "--output", str(link)]) == 0
     assert link.is_symlink()
     assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with a name are posix's")
+def test_a_pipe_from_which_nobody_reads_is_not_waited_for(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert main(["translate", str(run), "--input", str(run / "test.en"), "--output", str(pipe)]) == 1
+    assert capsys.readouterr().err == f"error: {pipe}: nobody reads from this pipe; start what reads it first\n"
 
 
 def test_translate_files_and_recipe_settings(run: Path, tmp_path: Path) -> None:

@@ -28,6 +28,11 @@ def check(parts: dict[str, list[tuple[str, str]]]) -> None:
         assert sum(map(len, seen)) == len(set().union(*seen))
 
 
+def test_without_a_file_it_is_a_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["split"]) == 2
+    assert "give the file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_tsv_becomes_three(tmp_path: Path, capsys: pytest.CaptureFixture[str], zipped: bool) -> None:
     text = "".join(f"{source}\t{target}\n" for source, target in PAIRS).encode()

@@ -33,7 +33,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "describe": ("gpt2",),
     "plan": ("transformer-tiny",),
 }
-LISTING = ("recipes", "prepare", "list")  # with nothing after it
+LISTING = ("recipes", "prepare", "list", "plan")  # with nothing after it
 PROMPTED = ("input", "whole")  # do not go with --prompt
 WRONG: dict[str, tuple[str, ...]] = {
     "int": ("many", "1.5", "", "[1]", "nan", HUGE),

@@ -50,6 +50,8 @@ def split(
     """
     held_out = {name: size for name, size in (("test", test), ("validation", validation)) if size}
     _check_sizes(held_out)
+    if not files:
+        raise UsageError("give the file of the pairs or the text, or two files whose lines belong together")
     folder = output or files[0].with_name(files[0].name.partition(".")[0] + "_split")
     if (source_key is None) != (target_key is None):
         raise UsageError("--source-key and --target-key go together")

@@ -1,5 +1,7 @@
 """Text in and out of a command: UTF-8, files that appear when they are whole, progress."""
 
+import errno
+import os
 import shutil
 import sys
 import time
@@ -45,7 +47,7 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
+        with open(path, "w", encoding="utf-8", newline="\n", opener=_open_at_once) as file:
             yield file
         return
     from transformer_zoo.files import temporary_file, write_atomically
@@ -58,6 +60,18 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
     finally:
         if part.exists() and not part.stat().st_size:
             part.unlink()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """As `os.open`, which would wait for whoever reads from a pipe, perhaps for ever."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise UserError(f"{path}: nobody reads from this pipe; start what reads it first") from None
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def with_progress(items: Iterable[T], what: str, total: int | None = None, *, shown: bool = True) -> Iterator[T]:
