@@ -7,7 +7,6 @@ from jsonargparse.typing import NonNegativeInt
 
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.corpora import SEPARATOR, find, find_all, hub_texts, load_hub, run, split_by_hash, write_text
-from transformer_zoo.errors import UserError
 
 VAL_SHARE = 20  # of a folder of books one in so many is val
 
@@ -32,8 +31,6 @@ def prepare(
         splits = load_hub(hub, streaming=True)
         write_text(out / "train.txt", islice(hub_texts(splits, "train"), books or None), separator=SEPARATOR)
         write_text(out / "val.txt", hub_texts(splits, "validation"), separator=SEPARATOR)
-    elif not from_.is_dir():
-        raise UserError(f"{from_}: no such folder")
     elif find(from_, "train.txt"):
         for path in find_all(from_, ["train.txt", "val.txt"]):
             texts = TextFiles(path=str(path), separator=SEPARATOR).documents()

@@ -180,14 +180,22 @@ def write_json_lines(out: Path, rows: Iterable[tuple[str, str]]) -> None:
 def run(prepare: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
     """Calls a script's `prepare` with what the command line says; its docstring and types are the --help.
 
-    A UserError ends in one line on standard error and exit status 1, a bad option in status 2.
+    A UserError ends in one line on standard error and exit status 1, and so does a `from_` that is no folder; a bad
+    option in status 2.
     """
     from transformer_zoo.commandline import parse_call  # only a command line needs its packages
 
     call = parse_call(prepare, sys.argv[1:] if arguments is None else arguments)
     out = Path(call.arguments["out"])
     new = [folder for folder in (out, *out.parents) if not folder.exists()]
-    if status := run_program(lambda: prepare(*call.args, **call.kwargs)):
+
+    def work() -> None:
+        folder = call.arguments.get("from_")
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"--from {folder}: no such folder")
+        prepare(*call.args, **call.kwargs)
+
+    if status := run_program(work):
         for folder in new:  # with nothing in it
             with suppress(OSError):
                 folder.rmdir()
