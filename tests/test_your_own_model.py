@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,13 +38,15 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(source: Path) -> ModuleType:
+def page(source: Path) -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("your_own_model", source)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, spec.name, module)  # a compiler looks a function's module up by its name
+        yield module
 
 
 def model_of(page: ModuleType, name: str) -> nn.Module:
