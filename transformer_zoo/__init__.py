@@ -3,6 +3,9 @@
 >>> import transformer_zoo as tz
 >>> tz.list_models("transformer-*")
 ['transformer-tiny', 'transformer-small', 'transformer-iwslt', 'transformer-base', 'transformer-big']
+
+An example in a docstring goes on from `import numpy as np, torch, transformer_zoo as tz`, from what the room it is in
+exports (`from transformer_zoo.blocks import *`), and from the example at the head of that room.
 """
 
 from importlib import import_module

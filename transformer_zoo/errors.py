@@ -20,6 +20,8 @@ class UserError(ValueError):
     """A mistake in the input. Its message is one line: what is wrong, where, and what to do about it.
 
     `status` is what a command line ends with.
+    >>> issubclass(UserError, ValueError)
+    True
     """
 
     status = 1

@@ -63,6 +63,7 @@ TORCHS: dict[type[nn.Module], Leaf] = {
 
 def check_answers(model: nn.Module) -> None:
     """Whether every part of a model that has weights says what it must.
+    >>> check_answers(EncoderLayer.paper(512, 8, 2048))
 
     Raises:
         ValueError: one does not; it is named, and what it lacks.
@@ -118,6 +119,8 @@ def forward_flops(module: nn.Module, n_keys: int) -> int:
     Two for each number of a matrix, and those of attention's scores and of their product with the values, without
     subtracting what causality or a sliding window masks. Training takes three times as many. Of an encoder-decoder they
     are for one token of the source and one of the target, of which each has `n_keys`.
+    >>> forward_flops(FeedForward(512, 2048), n_keys=1) == 2 * 2 * 512 * 2048
+    True
     """
     own: Callable[[int], int] | None = getattr(module, "flops", None)
     return flops_of_parts(module, n_keys) if own is None else own(n_keys)
@@ -130,7 +133,10 @@ def flops_of_parts(module: nn.Module, n_keys: int) -> int:
 
 
 def matrices(module: nn.Module) -> list[nn.Parameter]:
-    """The matrices (..., R, C) of a module, of a model those of its stacks: what Muon takes."""
+    """The matrices (..., R, C) of a module, of a model those of its stacks: what Muon takes.
+    >>> [tuple(matrix.shape) for matrix in matrices(FeedForward(512, 2048))]
+    [(2048, 512), (512, 2048)]
+    """
     children = [child for name, child in module.named_children() if _among(module, "stacks", name)]
     own = [getattr(module, name) for name in _own(module, "matrices")]
     return own + [matrix for child in children for matrix in matrices(child)]

@@ -28,6 +28,8 @@ class Attention(BaseAttention):
 
     Its W^Q, W^K, W^V and W^O are `q_proj`, `k_proj`, `v_proj` and `out_proj`. One class for self-attention (no memory),
     cross-attention (a memory), one head or many, and grouped key/value heads (Ainslie et al. 2023).
+    >>> Attention(512, 8, n_kv_heads=2)(torch.zeros(2, 5, 512), is_causal=True).shape
+    torch.Size([2, 5, 512])
 
     Args:
         d_model: width of the input and the output.

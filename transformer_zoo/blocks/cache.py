@@ -9,7 +9,10 @@ from transformer_zoo.blocks.arguments import check_sizes
 
 
 class ProjectedMemory(NamedTuple):
-    """Keys and values of a memory that does not change, projected once: both (B, Hkv, Tk, Dh)."""
+    """Keys and values of a memory that does not change, projected once: both (B, Hkv, Tk, Dh).
+    >>> Attention(512, 8).project_memory(torch.zeros(2, 7, 512)).keys.shape
+    torch.Size([2, 8, 7, 64])
+    """
 
     keys: Tensor
     values: Tensor
@@ -22,6 +25,8 @@ class KVCache:
 
     Shapes: `held` are tensors (B, heads, capacity, width), where neither heads nor widths need be the same: keys and
     values, (B, Hkv, capacity, Dh), or what another attention makes of them.
+    >>> KVCache.empty(2, 8, 10, 64).append(torch.zeros(2, 8, 3, 64), torch.zeros(2, 8, 3, 64))[0].shape
+    torch.Size([2, 8, 3, 64])
     """
 
     static: ClassVar[bool] = False
@@ -129,6 +134,8 @@ class StaticKVCache(KVCache):
 
     Shapes and Python's numbers stay the same from step to step: a step is compiled once, or captured. Whoever uses it
     minds its capacity: to look at `length`, () int64, would stall a GPU.
+    >>> StaticKVCache.empty(2, 8, 10, 64).append(torch.zeros(2, 8, 3, 64), torch.zeros(2, 8, 3, 64))[0].shape
+    torch.Size([2, 8, 10, 64])
     """
 
     static = True

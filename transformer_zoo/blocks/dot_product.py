@@ -23,6 +23,9 @@ def attend(
     softcap: float | None = None,
 ) -> Tensor:
     """softmax(Q K^T * scale + bias) V, equation 1.
+    >>> q, k, v = torch.randn(3, 2, 8, 5, 64)
+    >>> torch.allclose(attend(q, k, v), (q @ k.mT / 64**0.5).softmax(-1) @ v, atol=1e-6)
+    True
 
     Args:
         queries: (B, H, Tq, Dh).
@@ -61,7 +64,10 @@ def attention_weights(
     scale: float | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """softmax(Q K^T * scale + bias) itself, (B, H, Tq, Tk); arguments as for `attend`."""
+    """softmax(Q K^T * scale + bias) itself, (B, H, Tq, Tk); arguments as for `attend`.
+    >>> attention_weights(torch.ones(1, 1, 1, 64), torch.ones(1, 1, 4, 64))
+    tensor([[[[0.2500, 0.2500, 0.2500, 0.2500]]]])
+    """
     _check(queries, keys, mask, bias, scale, softcap)
     return weigh(queries, keys, Options(mask, bias, scale=scale, softcap=softcap))
 

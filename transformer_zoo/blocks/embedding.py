@@ -13,6 +13,8 @@ from transformer_zoo.kernels.projection import linear
 
 def token_ids(ids: Any, name: str = "ids", *, dim: int | None = 2) -> Tensor:
     """Ids of any integer type as int64, which is what arithmetic with them and torch's lookup take.
+    >>> token_ids(torch.tensor([[5, 7]], dtype=torch.uint8)).dtype
+    torch.int64
 
     Args:
         ids: (B, T), or of any shape.
@@ -34,6 +36,8 @@ class TokenEmbedding(nn.Module):
 
     Entries are drawn from N(0, 1 / d_model), so that scaled embeddings have unit variance and tied logits too. The pad
     row starts at zero.
+    >>> TokenEmbedding(100, 512)(torch.tensor([[5, 7, 7]])).shape
+    torch.Size([1, 3, 512])
 
     Args:
         vocab_size: V.
@@ -80,6 +84,8 @@ class NgramEmbedding(nn.Module):
 
     N-grams of one length share `rows` vectors by a hash (Huang et al. 2025, "Over-Tokenized Transformer", section 3).
     They start at zero. What takes attention a layer to gather is here looked up, without any matrix product.
+    >>> NgramEmbedding(512, n=3, rows=1000)(torch.tensor([[5, 7, 7]])).shape
+    torch.Size([1, 3, 512])
 
     Args:
         d_model: D.

@@ -41,6 +41,9 @@ class FeedForward(nn.Module):
 
     Gated (Shazeer 2020, "GLU Variants Improve Transformer", equation 6): activation(x W) * (x V), with W `gate_proj`
     and V `up_proj`; "silu" gives SwiGLU, "gelu" GEGLU, "relu" ReGLU.
+    >>> ffn, x = FeedForward(512, 2048), torch.randn(2, 5, 512)
+    >>> torch.equal(ffn(x), ffn.down_proj(ffn.up_proj(x).relu()))
+    True
 
     Args:
         d_model: width of input and output.

@@ -40,13 +40,20 @@ def init_xavier(module: nn.Module) -> None:
 
     The projections of queries, keys and values start smaller, by 1 / sqrt(2): as the rows of one (3D, D) matrix would,
     which is how `nn.Transformer` and fairseq start them, and what post-norm trains well from.
+    >>> init_xavier(linear := Linear(512, 1024))
+    >>> round(linear.weight.max().item(), 3), (6 / (512 + 1024)) ** 0.5
+    (0.062, 0.0625)
     """
     initialise(module, _Xavier())
 
 
 @torch.no_grad()
 def init_normal(module: nn.Module, *, std: float = 0.02) -> None:
-    """BERT's start: every matrix and every embedding from N(0, std^2), biases zero (Devlin et al. 2019)."""
+    """BERT's start: every matrix and every embedding from N(0, std^2), biases zero (Devlin et al. 2019).
+    >>> init_normal(linear := Linear(512, 1024))
+    >>> round(linear.weight.std().item(), 3)
+    0.02
+    """
     check_positive(std=std)
     initialise(module, _Normal(std, of_last=std))
 
@@ -57,6 +64,9 @@ def init_gpt2(module: nn.Module, n_layers: int, *, std: float = 0.02) -> None:
 
     The last projection of each sublayer is 1 / sqrt(2 n_layers) of that, so that the residual stream, to which
     2 n_layers of them add, does not grow with depth.
+    >>> init_gpt2(ffn := FeedForward(512, 2048), n_layers=2)
+    >>> round(ffn.up_proj.weight.std().item(), 3), round(ffn.down_proj.weight.std().item(), 3)
+    (0.02, 0.01)
     """
     check_sizes(n_layers=n_layers)
     check_positive(std=std)
@@ -68,5 +78,8 @@ def init_zero_out(module: nn.Module) -> None:
     """Every sublayer starts by adding nothing: its last projection is zero (Zhang et al. 2019, "Fixup"), biases too.
 
     Other matrices are drawn from N(0, 1 / inputs), which keeps unit variance; embeddings set themselves.
+    >>> init_zero_out(ffn := FeedForward(512, 2048))
+    >>> ffn(torch.randn(5, 512)).any().item()
+    False
     """
     initialise(module, _Normal(None, of_last=0.0))

@@ -17,6 +17,8 @@ from transformer_zoo.blocks.view import BaseAttention, View
 
 class EncoderLayer(nn.Module):
     """Self-attention, then feed-forward, each in a residual with a norm.
+    >>> EncoderLayer.paper(512, 8, 2048)(torch.zeros(2, 5, 512)).shape
+    torch.Size([2, 5, 512])
 
     Args:
         attention: an `Attention`, or one of your own (`BaseAttention`).
@@ -124,6 +126,8 @@ class EncoderLayer(nn.Module):
 
 class DecoderLayer(EncoderLayer):
     """Causal self-attention, attention to the encoder's output, feed-forward, each in a residual with a norm.
+    >>> DecoderLayer.paper(512, 8, 2048)(torch.zeros(2, 5, 512), memory=torch.zeros(2, 7, 512)).shape
+    torch.Size([2, 5, 512])
 
     Args:
         cross_attention: to a memory, whose width it knows; None: a layer of a decoder-only model.

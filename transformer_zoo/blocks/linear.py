@@ -7,7 +7,10 @@ from transformer_zoo.kernels.projection import linear
 
 
 class Linear(nn.Linear):
-    """x W^T + b. Shapes: (..., D) -> (..., E); `weight` (E, D), `bias` (E,)."""
+    """x W^T + b. Shapes: (..., D) -> (..., E); `weight` (E, D), `bias` (E,).
+    >>> Linear(512, 2048)(torch.zeros(2, 5, 512)).shape
+    torch.Size([2, 5, 2048])
+    """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         check_sizes(in_features=in_features, out_features=out_features)

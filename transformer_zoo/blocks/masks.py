@@ -11,6 +11,7 @@ from transformer_zoo.kernels.derivatives import is_traced
 
 def check_mask(mask: Any, shape: Sequence[int] | None = None, *, name: str = "mask") -> None:
     """The one check of masks, at every door that takes one.
+    >>> check_mask(causal_mask(5), (2, 8, 5, 5))
 
     Raises:
         ValueError: it is neither None nor booleans that broadcast to the shape.
@@ -68,6 +69,8 @@ def _broadcasts(given: Sequence[int], shape: Sequence[int]) -> bool:
 
 def key_mask(real: Tensor | None, shape: Sequence[int] | None = None, *, name: str = "a padding mask") -> Tensor | None:
     """Keys that are padding may not be attended to; every query may ask, pad or not.
+    >>> key_mask(torch.tensor([[True, True, False]])).shape
+    torch.Size([1, 1, 1, 3])
 
     Args:
         real: (B, Tk) booleans, True for a real token; None when all are.
@@ -91,6 +94,8 @@ def key_mask(real: Tensor | None, shape: Sequence[int] | None = None, *, name: s
 
 def causal_mask(n_queries: int, n_keys: int | None = None, *, device: torch.device | None = None) -> Tensor:
     """Query i may attend to keys up to its own place; with more keys than queries, the queries are the last ones.
+    >>> causal_mask(2, 3).tolist()
+    [[True, True, False], [True, True, True]]
 
     Returns:
         (Tq, Tk) booleans: the mask of "Attention Is All You Need", section 3.2.3.
@@ -102,6 +107,8 @@ def causal_mask(n_queries: int, n_keys: int | None = None, *, device: torch.devi
 
 def window_mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
     """Keys less than `window` places before the query, and all after it: that is for causality to forbid.
+    >>> window_mask(torch.tensor([3]), torch.arange(4), window=2).tolist()
+    [[False, False, True, True]]
 
     Args:
         queries, keys: places, (Tq,) and (Tk,).
@@ -128,6 +135,8 @@ def newest(mask: Tensor, window: int) -> Tensor:
 
 def combine_masks(*masks: Tensor | None) -> Tensor | None:
     """What every given mask allows; None when none is given. Shapes broadcast.
+    >>> combine_masks(causal_mask(2), torch.tensor([False, True])).tolist()
+    [[False, False], [False, True]]
 
     Raises:
         ValueError: one is not boolean, or shapes do not broadcast.

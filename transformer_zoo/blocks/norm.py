@@ -13,6 +13,8 @@ class LayerNorm(nn.LayerNorm):
     Without `affine` there is neither weight nor bias.
 
     Shapes: (..., D) -> (..., D).
+    >>> LayerNorm(2)(torch.tensor([1.0, 3.0])).round().tolist()
+    [-1.0, 1.0]
     """
 
     def __init__(self, d_model: int, *, eps: float = 1e-5, bias: bool = True, affine: bool = True) -> None:
@@ -28,6 +30,8 @@ class RMSNorm(nn.Module):
     With `unit_offset` it multiplies by 1 + weight, and the weight starts at zero, as in Gemma.
 
     Shapes: (..., D) -> (..., D).
+    >>> RMSNorm(2)(torch.tensor([1.0, 7.0])).detach()  # the mean square is 25
+    tensor([0.2000, 1.4000])
     """
 
     def __init__(self, d_model: int, *, eps: float = 1e-6, unit_offset: bool = False) -> None:

@@ -15,6 +15,8 @@ class Positions(nn.Module):
     """How a stack is told the places of its tokens: by what is added to x, by a bias of all scores, or, as here, not.
 
     A rotation of queries and keys belongs to an attention: `RotaryPositions`.
+    >>> Positions().add(torch.tensor([[[1.0, 2.0]]]), 0, None)
+    tensor([[[1., 2.]]])
     """
 
     scores_by_place = False
@@ -41,6 +43,8 @@ LAYOUTS = ("interleaved", "halves", "halves_inclusive")
 
 def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -> Tensor:
     """PE(pos, 2i) = sin(pos / 10000^(2i / d_model)), PE(pos, 2i + 1) = cos of the same (section 3.5).
+    >>> sinusoids(torch.tensor([1]), 4, layout="halves")
+    tensor([[0.8415, 0.0100, 0.5403, 0.9999]])
 
     Args:
         positions: any shape, integers from 0, of any size.
@@ -69,6 +73,8 @@ class SinusoidalPositions(Tables, _Added):
 
     Shapes: the first n positions -> (n, D), or positions (B, T) -> (B, T, D), to be added to the embedding. A negative
     position is none: zeros.
+    >>> SinusoidalPositions(4)(2)[1]  # sin 1, cos 1, sin 1/100, cos 1/100
+    tensor([0.8415, 0.5403, 0.0100, 0.9999])
     """
 
     table: Tensor
@@ -108,6 +114,8 @@ class LearnedPositions(_Added):
     """One learned vector for each position up to `max_seq_len`, as in GPT and BERT.
 
     The first position has row `offset`; the rows before it are never used, and there because BART and OPT have them.
+    >>> LearnedPositions(1024, 512)(5).shape
+    torch.Size([5, 512])
 
     Raises:
         ValueError: a position past `max_seq_len`; they never wrap. On a GPU, which looking at given positions would

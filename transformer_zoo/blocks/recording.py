@@ -14,6 +14,10 @@ def record_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Within it, whatever the model computes leaves the weights of each attention, (B, H, Tq, Tk), by its name.
 
     They are those of the last call, and by the slow path: without dropout, and without kernels that never hold them.
+    >>> layer = EncoderLayer.paper(512, 8, 2048)
+    >>> with record_weights(layer) as weights: _ = layer(torch.zeros(2, 5, 512))
+    >>> weights["attn"].shape
+    torch.Size([2, 8, 5, 5])
 
     Args:
         model: any module, such as a model, a stack or a layer, whose attentions have an argument `return_weights`.

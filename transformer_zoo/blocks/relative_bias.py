@@ -34,6 +34,8 @@ class AlibiBias(Tables, Positions):
     """-slope * distance, nothing learned: attention with linear biases (Press et al. 2022, "Train Short, Test Long").
 
     Shapes: places (B, Tq) and (B, Tk) -> (B, H, Tq, Tk).
+    >>> AlibiBias(8)(torch.tensor([[3]]), torch.tensor([[1, 2]]))[0, 0]  # the first of 8 slopes is 1/2
+    tensor([[-1.0000, -0.5000]])
     """
 
     slopes: Tensor
@@ -60,6 +62,8 @@ class RelativeBias(Positions):
 
     Half of the buckets are one distance each; the others grow with the logarithm of it, up to `max_distance`, and the
     last takes all beyond.
+    >>> RelativeBias(8).bucket(torch.tensor([-3, 0, 3, 500]))
+    tensor([ 3,  0, 19, 31])
 
     Args:
         n_heads: H.

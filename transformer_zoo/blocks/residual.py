@@ -34,6 +34,8 @@ def add_residual(
     through `out_norm` before it is added (Gemma 2). "pre_carried": as "pre", but what it is added to is Norm(x).
 
     Shapes: x (B, T, D) -> (B, T, D).
+    >>> add_residual(torch.ones(2), sublayer=lambda x: 2 * x, norm=lambda x: x, dropout=lambda x: x)
+    tensor([3., 3.])
 
     Raises:
         ValueError: norm_position is none of these, or there is no out_norm for "both".

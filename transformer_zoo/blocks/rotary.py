@@ -35,6 +35,8 @@ class Llama3Scaling:
 
     Waves longer than original_max_seq_len / low_freq_factor tokens are long, those shorter than
     original_max_seq_len / high_freq_factor short.
+    >>> Llama3Scaling(8.0, 1.0, 4.0, original_max_seq_len=64).scale(torch.tensor([1.0, 0.08]))
+    tensor([1.0000, 0.0100])
     """
 
     factor: float
@@ -60,7 +62,10 @@ class Llama3Scaling:
 
 @dataclass(frozen=True)
 class LinearScaling:
-    """Position interpolation (Chen et al. 2023): every wave turns `factor` times slower."""
+    """Position interpolation (Chen et al. 2023): every wave turns `factor` times slower.
+    >>> LinearScaling(4.0).scale(torch.tensor([1.0, 0.1]))
+    tensor([0.2500, 0.0250])
+    """
 
     factor: float
 
@@ -79,6 +84,8 @@ class YarnScaling:
 
     Often is `beta_fast` turns, slow `beta_slow`. The ramp ends at whole pairs if `truncate`. attention_factor None is
     what the paper found for the factor, 0.1 ln(factor) + 1.
+    >>> YarnScaling(4.0, original_max_seq_len=64).scale(torch.tensor([1.0, 0.1, 0.01]))
+    tensor([1.0000, 0.0625, 0.0025])
     """
 
     factor: float
@@ -120,6 +127,8 @@ Scaling = Llama3Scaling | LinearScaling | YarnScaling
 
 class RotaryPositions(Tables):
     """The rotation of each place: pair i of place m turns by m * base^(-2i / dim).
+    >>> RotaryPositions(4)(1, 2).sin  # of 1 and 1/100
+    tensor([[0.8415, 0.0100]])
 
     Args:
         head_dim: width of a head.

@@ -29,6 +29,11 @@ class BaseAttention(nn.Module):
 
     A class of your own sets `n_heads` and `head_dim`, and has `forward(x, *, view, cache)`, of which a stack gives the
     cache in decoders only; there it also has `new_cache`.
+    >>> class Mean(BaseAttention):
+    ...     n_heads, head_dim = 1, 8
+    ...     def forward(self, x, *, view=None, cache=None): return x.mean(1, keepdim=True).expand_as(x)
+    >>> EncoderLayer(Mean(), FeedForward(8, 32), LayerNorm(8))(torch.zeros(2, 5, 8)).shape
+    torch.Size([2, 5, 8])
     """
 
     n_heads: int

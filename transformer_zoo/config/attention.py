@@ -11,7 +11,10 @@ from transformer_zoo.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class SelfAttentionSpec(Spec):
-    """Base of all that can be a layer's self-attention: (B, T, D) -> (B, T, D)."""
+    """Base of all that can be a layer's self-attention: (B, T, D) -> (B, T, D).
+    >>> "attention" in kinds_of(SelfAttentionSpec)
+    True
+    """
 
     n_heads: int = 8
     """How many heads there are."""
@@ -29,7 +32,9 @@ class SelfAttentionSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSpec(SelfAttentionSpec):
-    """The paper's multi-head attention (section 3.2.2)."""
+    """The paper's multi-head attention (section 3.2.2).
+    >>> config = tz.get_config("gpt-nano", attention=AttentionSpec(n_heads=4, n_kv_heads=2))
+    """
 
     module = "transformer_zoo.blocks.attention:Attention"
     takes = ("d_model", "rotary")

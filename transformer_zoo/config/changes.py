@@ -40,7 +40,10 @@ class _Absent(UserError):
 
 
 def short_names(model: type[Spec]) -> dict[str, tuple[str, ...]]:
-    """Those of `SHORT` that a model has."""
+    """Those of `SHORT` that a model has.
+    >>> short_names(DecoderConfig)["d_ff"]
+    ('*.layer.ffn.d_ff',)
+    """
     stacks = [field.name for field in dataclasses.fields(model) if field.type is StackSpec]
     return {name: paths for name, paths in SHORT.items() if paths[0].partition(".")[0] in ("*", *stacks)}
 
@@ -67,7 +70,10 @@ def addresses_of(model: type[Spec], name: str) -> list[list[str]]:
 
 
 def value_at(config: Spec, name: str) -> Any:
-    """The field of this name; where there are several, the first."""
+    """The field of this name; where there are several, the first.
+    >>> value_at(tz.get_config("transformer-base"), "d_ff")
+    2048
+    """
     value: Any = config
     for part in addresses_of(type(config), name)[0]:
         value = getattr(value[0] if isinstance(value, tuple) else value, part, None)
@@ -166,7 +172,10 @@ def _of_kind(spec: type[Spec], role: type[Spec], old: Any) -> Tree:
 
 
 def hint_of(model: type[Spec], name: str) -> Any:
-    """The type of the field of this name; where several kinds of spec have one, of the first."""
+    """The type of the field of this name; where several kinds of spec have one, of the first.
+    >>> hint_of(DecoderConfig, "d_ff")
+    <class 'int'>
+    """
     hint: Any = model
     for part in addresses_of(model, name)[0]:
         specs = list(kinds_of(hint).values()) or roles_of(hint)

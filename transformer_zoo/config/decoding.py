@@ -36,6 +36,8 @@ _RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 class Rules:
     """What may not be written next, in every way of writing. By default as the model's configuration has it: that of a
     downloaded model follows its generation_config.json.
+    >>> tz.inference.processors(Rules(no_repeat_ngram_size=3), tz.create_model("gpt-nano"))
+    [NoRepeatedNgrams(size=3)]
 
     Args:
         repetition_penalty: Above 1, tokens that were there before become less likely.
@@ -59,7 +61,9 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True)
 class RulesSpec(Spec):
-    """What a model says of its texts by itself: of a downloaded one, what its generation_config.json says."""
+    """What a model says of its texts by itself: of a downloaded one, what its generation_config.json says.
+    >>> config = tz.get_config("gpt-nano", rules=RulesSpec(no_repeat_ngram_size=3))
+    """
 
     repetition_penalty: float | None = None
     """Above 1, tokens that were there before become less likely."""
@@ -86,6 +90,8 @@ class RulesSpec(Spec):
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Rules):
     """How the next token is drawn. What is None, or temperature 1, is not done at all.
+    >>> Sampling(temperature=0).is_greedy
+    True
 
     Args:
         temperature: Logits are divided by it: below 1 likely tokens become likelier; 0 always takes the likeliest.
@@ -108,6 +114,8 @@ class Sampling(Rules):
 @dataclass(frozen=True, kw_only=True)
 class BeamSearch(Rules):
     """How the best answer is searched for.
+    >>> BeamSearch(length_penalty=1.0).divisor(7)  # (5 + 7) / 6
+    2.0
 
     Args:
         beam: Hypotheses kept for each source at each step; 1 is greedy.

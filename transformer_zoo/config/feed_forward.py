@@ -12,12 +12,17 @@ Activation = Literal[
 
 
 class FfnSpec(Spec):
-    """Base of all that can be a layer's feed-forward: (B, T, D) -> (B, T, D)."""
+    """Base of all that can be a layer's feed-forward: (B, T, D) -> (B, T, D).
+    >>> "mixture" in kinds_of(FfnSpec)
+    True
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSpec(FfnSpec):
-    """The paper's (section 3.3), and its gated variants."""
+    """The paper's (section 3.3), and its gated variants.
+    >>> config = tz.get_config("gpt-nano", ffn=FeedForwardSpec(d_ff=256, activation="silu", gated=True))
+    """
 
     module = "transformer_zoo.blocks.feed_forward:FeedForward"
     takes = ("d_model",)

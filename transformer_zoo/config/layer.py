@@ -14,7 +14,10 @@ from transformer_zoo.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec(Spec):
-    """What may differ from one layer of a stack to the next; a decoder's attends to a memory as it does to itself."""
+    """What may differ from one layer of a stack to the next; a decoder's attends to a memory as it does to itself.
+    >>> near, far = (LayerSpec(attention=AttentionSpec(n_heads=4, window=window)) for window in (16, None))
+    >>> config = tz.get_config("gpt-nano", layer=(near, far))
+    """
 
     attention: SelfAttentionSpec = AttentionSpec()
     """Self-attention."""
@@ -28,6 +31,7 @@ class LayerSpec(Spec):
 @dataclass(frozen=True, kw_only=True)
 class StackSpec(Spec):
     """The layers of an encoder or a decoder and what is around them; the defaults are the paper's.
+    >>> config = EncoderDecoderConfig(vocab_size=100, encoder=StackSpec(n_layers=12), decoder=StackSpec(n_layers=2))
 
     Raises:
         UserError: a field has a wrong type or an impossible value, or there are more layers described than there are.

@@ -18,6 +18,7 @@ from transformer_zoo.errors import UserError
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Spec):
     """What all models have.
+    >>> config = tz.get_config("gpt-nano").changed(d_ff=256, positions="rotary")
 
     Raises:
         UserError: a field has a wrong type, an impossible value, or does not fit another.
@@ -93,6 +94,7 @@ class ModelConfig(Spec):
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoderConfig(ModelConfig):
     """The encoder-decoder of "Attention Is All You Need" (Vaswani et al. 2017); the defaults are its base model.
+    >>> config = EncoderDecoderConfig.of(vocab_size=100, d_model=256, n_heads=4, n_decoder_layers=2)
 
     Raises:
         UserError: a field has a wrong type, an impossible value, or does not fit another.
@@ -172,7 +174,9 @@ class EncoderDecoderConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class NgramSpec(Spec):
-    """Vectors for the last tokens together, added to a token's embedding."""
+    """Vectors for the last tokens together, added to a token's embedding.
+    >>> config = tz.get_config("gpt-nano", ngrams=NgramSpec(n=3))
+    """
 
     module = "transformer_zoo.blocks.embedding:NgramEmbedding"
     takes = ("d_model",)
@@ -207,6 +211,7 @@ _BERT = replace(
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(ModelConfig):
     """A decoder-only model; the defaults are GPT-2's smallest (Radford et al. 2019).
+    >>> config = DecoderConfig.of(vocab_size=100, n_layers=2, positions="rotary")
 
     Raises:
         UserError: a field has a wrong type, an impossible value, or does not fit another.
@@ -262,6 +267,7 @@ class DecoderConfig(ModelConfig):
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(ModelConfig):
     """An encoder alone; the defaults are BERT's smallest (Devlin et al. 2019).
+    >>> config = EncoderConfig.of(vocab_size=100, n_layers=2)
 
     Raises:
         UserError: a field has a wrong type, an impossible value, or does not fit another.

@@ -8,7 +8,10 @@ from transformer_zoo.config.spec import Context, Spec
 
 @dataclass(frozen=True, kw_only=True)
 class NormSpec(Spec):
-    """Base of all norms."""
+    """Base of all norms.
+    >>> "rmsnorm" in kinds_of(NormSpec)
+    True
+    """
 
     eps: float = 1e-5
     """Added to the variance under the square root."""
@@ -16,7 +19,9 @@ class NormSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerNormSpec(NormSpec):
-    """LayerNorm, as in the paper (Ba et al. 2016)."""
+    """LayerNorm, as in the paper (Ba et al. 2016).
+    >>> config = tz.get_config("gpt-nano", norm=LayerNormSpec(learned="weight"))
+    """
 
     module = "transformer_zoo.blocks.norm:LayerNorm"
     takes = ("d_model",)
@@ -31,7 +36,9 @@ class LayerNormSpec(NormSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class RMSNormSpec(NormSpec):
-    """RMSNorm, which neither centres nor shifts (Zhang & Sennrich 2019)."""
+    """RMSNorm, which neither centres nor shifts (Zhang & Sennrich 2019).
+    >>> config = tz.get_config("gpt-nano", norm=RMSNormSpec(eps=1e-6))
+    """
 
     module = "transformer_zoo.blocks.norm:RMSNorm"
     takes = ("d_model",)

@@ -14,6 +14,8 @@ class PositionsSpec(Spec):
 
     Some are `added` to the embedding of a token, some `turn` queries and keys; others are scores. Some are `bounded`:
     they end at the model's `max_seq_len`.
+    >>> "alibi" in kinds_of(PositionsSpec)
+    True
     """
 
     added: ClassVar[bool] = False
@@ -27,7 +29,9 @@ def _with_table(arguments: dict[str, Any], context: Context) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedSpec(PositionsSpec):
-    """An embedding learned for each position, added to the token's (GPT, BERT)."""
+    """An embedding learned for each position, added to the token's (GPT, BERT).
+    >>> config = tz.get_config("transformer-tiny", positions=LearnedSpec())
+    """
 
     module = "transformer_zoo.blocks.positions:LearnedPositions"
     takes = ("d_model", "max_seq_len")
@@ -39,7 +43,9 @@ class LearnedSpec(PositionsSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class SinusoidalSpec(PositionsSpec):
-    """Fixed waves, added to the token's embedding (the paper's section 3.5)."""
+    """Fixed waves, added to the token's embedding (the paper's section 3.5).
+    >>> config = tz.get_config("gpt-nano", positions=SinusoidalSpec(layout="halves"))
+    """
 
     module = "transformer_zoo.blocks.positions:SinusoidalPositions"
     takes = ("d_model",)
@@ -57,7 +63,10 @@ class SinusoidalSpec(PositionsSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingSpec(Spec):
-    """Base of all ways to longer inputs than were trained on: they slow rotary frequencies down."""
+    """Base of all ways to longer inputs than were trained on: they slow rotary frequencies down.
+    >>> "yarn" in kinds_of(ScalingSpec)
+    True
+    """
 
     factor: float = 8.0
     """By how much they slow down."""
@@ -65,14 +74,18 @@ class ScalingSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearSpec(ScalingSpec):
-    """All frequencies become slower (Chen et al. 2023)."""
+    """All frequencies become slower (Chen et al. 2023).
+    >>> config = tz.get_config("gpt-nano", positions=RotarySpec(scaling=LinearSpec(factor=4.0)))
+    """
 
     module = "transformer_zoo.blocks.rotary:LinearScaling"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Llama3Spec(ScalingSpec):
-    """Low frequencies become slower, high ones do not, as in Llama 3.1."""
+    """Low frequencies become slower, high ones do not, as in Llama 3.1.
+    >>> config = tz.get_config("gpt-nano", positions=RotarySpec(scaling=Llama3Spec(factor=8.0)))
+    """
 
     module = "transformer_zoo.blocks.rotary:Llama3Scaling"
 
@@ -92,7 +105,9 @@ class Llama3Spec(ScalingSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class YarnSpec(ScalingSpec):
-    """What turns seldom becomes slower, what turns often does not, and the rotated grow (Peng et al. 2023)."""
+    """What turns seldom becomes slower, what turns often does not, and the rotated grow (Peng et al. 2023).
+    >>> config = tz.get_config("gpt-nano", positions=RotarySpec(scaling=YarnSpec(factor=4.0)))
+    """
 
     module = "transformer_zoo.blocks.rotary:YarnScaling"
 
@@ -110,7 +125,9 @@ class YarnSpec(ScalingSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class RotarySpec(PositionsSpec):
-    """Rotated queries and keys (Su et al. 2021)."""
+    """Rotated queries and keys (Su et al. 2021).
+    >>> config = tz.get_config("gpt-nano", positions=RotarySpec(base=5e5))
+    """
 
     module = "transformer_zoo.blocks.rotary:RotaryPositions"
     takes = ("head_dim",)
@@ -141,7 +158,9 @@ class RotarySpec(PositionsSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class AlibiSpec(PositionsSpec):
-    """Scores that fall with the distance (Press et al. 2022)."""
+    """Scores that fall with the distance (Press et al. 2022).
+    >>> config = tz.get_config("gpt-nano", positions=AlibiSpec())
+    """
 
     module = "transformer_zoo.blocks.relative_bias:AlibiBias"
     takes = ("n_heads",)
@@ -149,7 +168,9 @@ class AlibiSpec(PositionsSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeSpec(PositionsSpec):
-    """Scores of each head learned by distance (Raffel et al. 2020, T5)."""
+    """Scores of each head learned by distance (Raffel et al. 2020, T5).
+    >>> config = tz.get_config("transformer-tiny", positions=RelativeSpec(buckets=16))
+    """
 
     module = "transformer_zoo.blocks.relative_bias:RelativeBias"
     takes = ("n_heads", "bidirectional")

@@ -22,6 +22,8 @@ class Context:
 
     n_heads and head_dim are those of the layer's attention, rotary is the module that turns its queries and keys; an
     encoder is bidirectional.
+    >>> RMSNormSpec().build(Context(d_model=512))(torch.zeros(2, 5, 512)).shape
+    torch.Size([2, 5, 512])
     """
 
     d_model: int
@@ -41,6 +43,8 @@ class Spec:
     `takes` are the fields of `Context` that it wants beside those of its spec, `counts` the fields of the spec that say
     how many modules there are. Its class is called `...Spec`, and what comes before that is its `kind` in files.
     Nothing else has to know it.
+    >>> Spec.from_dict({}), NgramSpec(n=3).to_dict()
+    (Spec(), {'kind': 'ngram', 'n': 3, 'rows': 16384})
 
     Raises:
         UserError: a field has a wrong type or an impossible value.
@@ -109,14 +113,20 @@ def _read(hint: Any, value: Any, name: str) -> Any:
 
 
 def roles_of(hint: Any) -> list[type[Spec]]:
-    """The specs among the types of a field."""
+    """The specs among the types of a field.
+    >>> roles_of(RotarySpec | None)
+    [<class 'transformer_zoo.config.positions.RotarySpec'>]
+    """
     if isinstance(hint, type) and issubclass(hint, Spec):
         return [hint]
     return [role for inner in get_args(hint) if get_origin(hint) is not Literal for role in roles_of(inner)]
 
 
 def kinds_of(hint: Any) -> dict[str, type[Spec]]:
-    """The specs that a field may have, by their kind: those of this package, and of code that was imported."""
+    """The specs that a field may have, by their kind: those of this package, and of code that was imported.
+    >>> kinds_of(ScalingSpec)["yarn"]
+    <class 'transformer_zoo.config.positions.YarnSpec'>
+    """
     _import_all()
     return {spec.kind(): spec for role in roles_of(hint) for spec in _family_of(role) if spec.module}
 
@@ -183,7 +193,10 @@ def _check_field(where: str, field: dataclasses.Field[Any], value: Any, most: in
 
 
 def choices_of(hint: Any) -> list[str]:
-    """The words that a field may be, where it is one of some."""
+    """The words that a field may be, where it is one of some.
+    >>> choices_of(Penalty)
+    ['gnmt', 'length']
+    """
     if get_origin(hint) is Literal:
         return list(get_args(hint))
     return [choice for inner in get_args(hint) for choice in choices_of(inner)]

@@ -1,4 +1,12 @@
-"""From raw text to batches: pairs of sentences for translation, tokens and windows for language models."""
+r"""From raw text to batches: pairs of sentences for translation, tokens and windows for language models.
+>>> from pathlib import Path
+>>> from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
+>>> pair = TranslationTokenizer.train(["ja"], ["yes"], TranslationTokenizerSettings(kind="bytes"))
+>>> text = ParallelText(["ja", "nein"], ["yes", "no"])
+>>> corpus = encode_corpus(text, pair)
+>>> tokens = write_tokens(["To be, or not to be."], ByteTokenizer(), "tokens", "train")
+>>> _ = Path("pairs.tsv").write_text("ja\tyes\nnein\tno\n")
+"""
 
 from transformer_zoo.data.batching import (
     Batch,

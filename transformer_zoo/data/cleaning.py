@@ -17,6 +17,8 @@ _RATIO_FROM = 30
 @dataclass(kw_only=True)
 class Cleaning:
     """What to drop before training. Pairs with a blank side, or too long for the model, are always dropped.
+    >>> clean(ParallelText(["ja"] * 3, ["yes"] * 3), Cleaning(drop_duplicates=True))[1].n_dropped
+    2
 
     Args:
         drop_duplicates: Drop a pair that was there before, letter by letter on both sides.
@@ -33,7 +35,10 @@ class Cleaning:
 
 @dataclass
 class CleaningReport:
-    """Which lines were dropped and why: `dropped[reason]` holds their line numbers (from 1)."""
+    """Which lines were dropped and why: `dropped[reason]` holds their line numbers (from 1).
+    >>> print(CleaningReport("text", 1000, {"empty": np.array([7, 9])}))
+    text: kept 998 of 1,000 pairs; dropped 2 empty (lines 7, 9)
+    """
 
     name: str
     n_pairs: int
@@ -59,6 +64,8 @@ def clean(text: ParallelText, cleaning: Cleaning) -> tuple[ParallelText, Cleanin
     """Drop blank, badly matched and repeated pairs. Length in tokens is `drop_overlong`'s part.
 
     A pair is counted under the first reason that applies, in that order.
+    >>> print(clean(ParallelText(["ja", ""], ["yes", "no"]), Cleaning())[1])
+    parallel text: kept 1 of 2 pairs; dropped 1 empty (line 2)
 
     Raises:
         UserError: nothing is left.

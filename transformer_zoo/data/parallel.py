@@ -23,6 +23,8 @@ _LONGEST_LINE = 64 << 20
 @dataclass(kw_only=True)
 class ParallelFiles:
     """Where the pairs are: two aligned files, or a TSV, or JSON lines. Each in UTF-8, plain or .gz.
+    >>> ParallelFiles(source="train.de", target="train.en").paths
+    ['train.de', 'train.en']
 
     Args:
         source: File with one source sentence a line; `target` is its partner.
@@ -85,6 +87,8 @@ class ParallelText:
 
     `line_numbers[i]` (int64, from 1) is the line that pair i came from; it stays with the pair when others
     are dropped. `name` says where the text came from, for messages. `more[k][i]` translates `source[i]` too.
+    >>> ParallelText(["ja", "nein"], ["yes", "no"]).line_numbers.tolist()
+    [1, 2]
     """
 
     source: list[str]
@@ -128,6 +132,8 @@ def read_lines(path: str | Path) -> Iterator[str]:
     r"""The lines of a UTF-8 file, plain or .gz, without their end: `\n` or `\r\n`, and no other character.
 
     A byte order mark at the start is skipped. A last line without an end counts.
+    >>> list(read_lines("pairs.tsv"))
+    ['ja\tyes', 'nein\tno']
 
     Raises:
         UserError: the file is missing, unreadable or a broken gzip; a line is not UTF-8 or longer than any sentence
@@ -174,6 +180,8 @@ def read_parts(path: str | Path, size: int) -> Iterator[tuple[int, str]]:
 
 def read_parallel(files: ParallelFiles) -> ParallelText:
     """Read all pairs. A blank line of a TSV or of JSON lines is an empty pair, for `clean` to drop and count.
+    >>> read_parallel(ParallelFiles(tsv="pairs.tsv")).target
+    ['yes', 'no']
 
     Raises:
         UserError: as `read_lines`; the two files differ in length (it names both counts); a line has too few

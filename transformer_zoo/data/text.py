@@ -23,7 +23,10 @@ _CUT = re.compile(r"[^\W\d_](?=\s)")
 
 
 class Piece(NamedTuple):
-    """A document, or a piece of one: `last` says that it ends here. The text begins in line `line` of `path`."""
+    """A document, or a piece of one: `last` says that it ends here. The text begins in line `line` of `path`.
+    >>> write_tokens([Piece("To be,", last=False), Piece(" or not")], ByteTokenizer(), "tokens", "val").n_documents
+    1
+    """
 
     text: str
     last: bool = True
@@ -34,6 +37,8 @@ class Piece(NamedTuple):
 @dataclass(kw_only=True)
 class TextFiles:
     """Where the text is. Files are in UTF-8, plain or .gz, and may be bigger than memory.
+    >>> TextFiles(path="pairs.tsv").n_bytes()
+    15
 
     Args:
         path: A file; a folder: all files in it and below, hidden ones left out; a pattern such as `books/**/*.txt`;

@@ -22,6 +22,8 @@ _AGAIN = "tokenize the text again"
 
 class TokenFile:
     """A split that `write_tokens` wrote, as one long row of tokens on the disk.
+    >>> TokenFile("tokens", "train").take(np.arange(2)).tolist()  # T, o
+    [84, 111]
 
     Attributes:
         n_tokens: Tokens, those between documents included.

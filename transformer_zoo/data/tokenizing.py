@@ -28,6 +28,8 @@ def prepare_tokens(
     """The tokens of these files: as they lie in `folder` if they were made from the same and are whole, or made now.
 
     Another process that makes them meanwhile is waited for. Damaged ones are named in a warning.
+    >>> prepare_tokens(TextFiles(path="pairs.tsv"), ByteTokenizer(), "tokens", "val").n_bytes
+    15
 
     Raises:
         UserError: as `write_tokens`.
@@ -66,6 +68,8 @@ def write_tokens(
 
     Documents are read as they are needed and encoded by threads, which the subword tokenizers let run side by side.
     An interrupted call leaves what was there before, or nothing that looks finished.
+    >>> write_tokens(["Hi", "you"], ByteTokenizer(), "tokens", "val").n_tokens
+    7
 
     Args:
         documents: Whole documents as strings, or `Piece`s.

@@ -23,6 +23,8 @@ class TokenBatch(Tensors):
 
     With packed documents `documents` numbers those of each window from 0 and `positions` counts from each one's start;
     both are None otherwise. n_tokens counts the targets that are not ignored.
+    >>> next(Windows(tokens, 8).evaluation(batch_size=1)).n_tokens
+    8
     """
 
     ids: torch.Tensor
@@ -38,6 +40,8 @@ class Windows:
     With `packed_documents` attention is to be blocked between documents. An end-of-text token opens the document that
     follows it: position 0, from which the first token is predicted, as when a model writes without a prompt. What a
     window holds of a document that began before it counts as one of its own.
+    >>> next(Windows(tokens, 8).evaluation(batch_size=2)).ids.shape
+    torch.Size([2, 8])
 
     Raises:
         UserError: the split is shorter than one window, or there is no end-of-text to tell documents by.

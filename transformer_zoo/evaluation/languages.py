@@ -18,6 +18,8 @@ _COUNTRIES = {"cn": "zh", "jp": "ja"}
 
 def bleu_tokenizer(language: str | None) -> str:
     """The name of sacreBLEU's tokenizer for text in this language: zh, ja-mecab, ko-mecab, char, or 13a for all others.
+    >>> bleu_tokenizer("zh_CN"), bleu_tokenizer("German")
+    ('zh', '13a')
 
     Args:
         language: In any spelling: ISO 639-1 to -3 (zh, zho, chi, cmn), with script or country (zh_Hans, zh-TW), as
@@ -62,7 +64,10 @@ def _names() -> dict[str, str]:
 
 
 def unfit_metrics(metrics: Sequence[str], language: str | None) -> str | None:
-    """What to say where metrics go by the words between spaces, and the language sets none; None where all is well."""
+    """What to say where metrics go by the words between spaces, and the language sets none; None where all is well.
+    >>> unfit_metrics(["bleu", "chrf"], "zh") is None
+    True
+    """
     unfit = [name for name in metrics if name in ("ter", "chrf++")]
     if not unfit or bleu_tokenizer(language) not in ("zh", "ja-mecab", "char"):
         return None

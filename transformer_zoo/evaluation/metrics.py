@@ -25,7 +25,10 @@ _EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
 
 @dataclass(frozen=True)
 class CorpusScore:
-    """A score over a corpus, 0 to 100 (TER: from 0, lower is better), and sacreBLEU's signature."""
+    """A score over a corpus, 0 to 100 (TER: from 0, lower is better), and sacreBLEU's signature.
+    >>> corpus_score(["a cat"], ["a dog"], ["ter"])[0].score
+    50.0
+    """
 
     metric: str
     score: float
@@ -46,6 +49,8 @@ class Comparison:
     `ci` is half the width of the 95 % interval around `mean` of the resampled scores, and `p_value` how
     likely a difference as large as that of the two scores is by chance. In `ties` of the `n_samples` resamples both
     have the same score; the p-value counts only those with a larger difference, so that many ties make it small.
+    >>> compare(["a cat"], ["a cat"], ["a dog"], n_samples=100)[0].ties
+    100
     """
 
     metric: str
@@ -67,6 +72,8 @@ def corpus_score(
     lowercase: bool = False,
 ) -> list[CorpusScore]:
     """Score translations against their references, in the order of `metrics`.
+    >>> round(corpus_score(["the cat sat on the mat"], ["the cat sat on the mat"])[0].score)
+    100
 
     Args:
         hypotheses: detokenized text, line for line with the references.
@@ -102,6 +109,8 @@ def compare(
 
     Where the two have the same score in every resample, the p-value is 1: nothing that the metric sees is different.
     sacreBLEU, which counts the resamples that are strictly larger, would give its smallest.
+    >>> compare(["a cat"], ["a cat"], ["a dog"], n_samples=100)[0].p_value
+    1.0
 
     Args:
         first, second: the two systems' translations, line for line with the references; the first is the
@@ -186,6 +195,7 @@ def _check_lines(hypotheses: Sequence[str], references: Sequence[Sequence[str]])
 
 def check_scoring(metrics: Sequence[str], tokenize: str) -> None:
     """Whether these metrics can be computed, BLEU with sacreBLEU's tokenizer `tokenize`.
+    >>> check_scoring(["bleu", "chrf"], tokenize="13a")
 
     Raises:
         UserError: a metric or the tokenizer is unknown, or it needs a package or a download that is not there.

@@ -1,4 +1,9 @@
-"""Text out of a trained model: sampling, beam search, translating lines, writing on, scoring what is given."""
+"""Text out of a trained model: sampling, beam search, translating lines, writing on, scoring what is given.
+>>> from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
+>>> gpt, letters = tz.create_model("gpt-nano", vocab_size=257).eval(), ByteTokenizer()
+>>> translator = tz.create_model("transformer-tiny", vocab_size=261).eval()
+>>> pair = TranslationTokenizer.train(["ja"], ["yes"], TranslationTokenizerSettings(kind="bytes"))
+"""
 
 from transformer_zoo.config import BeamSearch, Rules, Sampling
 from transformer_zoo.inference.beam import beam_search

@@ -49,11 +49,7 @@ def beam_search(
 
     With `penalty` "length" an imported model gives what `generate` of transformers gives with `num_beams`,
     `length_penalty` and `early_stopping="never"`.
-
-    >>> import transformer_zoo as tz
-    >>> from transformer_zoo.inference import BeamSearch, beam_search
-    >>> model = tz.create_model("transformer-tiny", vocab_size=50).eval()
-    >>> [[best]] = beam_search(model, [[5, 6, 7, 3]], BeamSearch(beam=2, max_extra=3))
+    >>> [[best]] = beam_search(translator, [[5, 6, 7, 3]], BeamSearch(beam=2, max_extra=3))
 
     Args:
         model: in evaluation mode.

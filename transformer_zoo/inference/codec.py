@@ -95,7 +95,10 @@ def codec_of(model: DecodingModel, tokenizer: Tokenizers) -> Codec:
 
 
 def first_token(model: DecodingModel) -> int | None:
-    """What a text starts with: the model's own token for that, else the end of the text before; None without both."""
+    """What a text starts with: the model's own token for that, else the end of the text before; None without both.
+    >>> first_token(translator) == translator.config.bos_id
+    True
+    """
     check_decoding(model, "first_token")
     config = model.config
     first: int | None = config.eos_id if config.bos_id is None else config.bos_id
@@ -104,6 +107,8 @@ def first_token(model: DecodingModel) -> int | None:
 
 def encode_prompt(model: DecodingModel, tokenizer: Tokenizer, text: str) -> list[int]:
     """Ids of a prompt, after the tokenizer's `start_ids`; of one without any the model's `first_token`.
+    >>> encode_prompt(gpt, letters, "Hi")
+    [72, 105]
 
     Raises:
         UserError: a prompt that the vocabulary cannot spell, or an empty one with nothing to start from.

@@ -23,6 +23,7 @@ CAPACITY = 256
 @dataclass(frozen=True, kw_only=True)
 class Steps:
     """How the steps are taken.
+    >>> [answer] = generate(gpt, [[5, 7]], max_new_tokens=70, steps=Steps(stride=1))
 
     Args:
         stride: A text that goes on from a prompt may outgrow the model's `max_seq_len`. Then the model reads the last

@@ -48,10 +48,7 @@ def generate(
 ) -> list[list[int]]:
     """What follows each prompt, or answers each source, as token ids: without the prompt, and without the end-of-text
     that ended it. Arguments and errors are those of `generate_stream`.
-
-    >>> import transformer_zoo as tz
-    >>> model = tz.create_model("gpt-nano")
-    >>> [answer] = tz.generate(model, [[5, 7, 7]], tz.Sampling(temperature=0), max_new_tokens=4)
+    >>> [answer] = generate(tz.create_model("gpt-nano"), [[5, 7, 7]], tz.Sampling(temperature=0), max_new_tokens=4)
     """
     stream = generate_stream(
         model,
@@ -91,6 +88,8 @@ def generate_stream(
 
     What a row gets does not depend on the others. Where prompt and answer are longer than `max_seq_len`, the model
     reads the last part of them, whatever its positions: see `Steps`.
+    >>> [new.end for new in generate_stream(gpt, [[5, 7]], max_new_tokens=2)]
+    [None, 'length']
 
     Args:
         model: any mode; it is put into evaluation mode while it is used.

@@ -38,7 +38,9 @@ def translate(
     batching: Batching = Batching(),
     name: str = "",
 ) -> Iterator[str]:
-    """The best translation of each line, in order, on the device of the model; see `translate_n_best`."""
+    """The best translation of each line, in order, on the device of the model; see `translate_n_best`.
+    >>> [one, other] = translate(translator, pair, ["ja", "nein"], BeamSearch(beam=2, max_extra=10))
+    """
     found = translate_n_best(
         model,
         tokenizer,
@@ -76,6 +78,7 @@ def translate_n_best(
     the ends of sentences into pieces of no more than those, and their translations are joined by a space. A sentence is
     cut only where the model cannot take it: what it means would be lost. Warnings count such lines, those whose
     translations `max_extra` ended, and those that have fewer different ones.
+    >>> [[best, second]] = translate_n_best(translator, pair, ["ja"], BeamSearch(n_best=2, max_extra=10))
 
     Args:
         model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.

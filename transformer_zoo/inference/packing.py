@@ -24,6 +24,8 @@ def pack(model: Model, *, in_place: bool = False) -> Model:
     Its projections are no parameters: it can be neither trained nor saved, nor moved to another device. All else it
     shares with the model, and it is of the weights as they are now: pack again when they have changed. A tied head gets
     a copy of the embedding's matrix.
+    >>> generate(pack(gpt), [[5]], max_new_tokens=9, seed=1) == generate(gpt, [[5]], max_new_tokens=9, seed=1)
+    True
 
     Args:
         model: in float32 on a CPU; any other comes back as it is, and so does one that is packed.
@@ -61,6 +63,8 @@ def quantize(model: Model) -> Model:
     computed before them, have the model's own highest one (`ScreenedLinear`, or the model's own head). All this is of
     the weights as they are now: when they have changed since, the copy refuses to be used, and it is time to quantize
     again.
+    >>> torch.allclose(quantize(gpt)(torch.tensor([[5, 7]])), gpt(torch.tensor([[5, 7]])), atol=0.05)
+    True
 
     Args:
         model: in float32 on a CPU, not packed yet.
@@ -96,7 +100,10 @@ def _replace(model: Model, projection: type[Projection], head: type[Projection])
 
 
 def draft_of(model: Model) -> Model | None:
-    """`quantize(model)` where a draft makes a single text faster: on a CPU, if reading weights is what takes time."""
+    """`quantize(model)` where a draft makes a single text faster: on a CPU, if reading weights is what takes time.
+    >>> draft_of(gpt) is None  # so small a model writes as fast by itself
+    True
+    """
     check_model(model, "draft_of")
     is_large = sum(weight.numel() for weight in model.parameters()) >= _WORTH_A_DRAFT
     return quantize(model) if is_large and _is_plain(model) and has_int8() else None

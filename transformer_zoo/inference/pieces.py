@@ -14,6 +14,8 @@ class Translation:
     """A translated line.
 
     Of a line that was cut, all numbers are the sums over its pieces; where scores were not asked for, they are nan.
+    >>> next(translate_n_best(translator, pair, ["ja"], BeamSearch(max_extra=3)))[0].log_prob < 0
+    True
 
     Args:
         text: The translation.
@@ -34,6 +36,7 @@ class Translation:
 @dataclass(frozen=True, kw_only=True)
 class Batching:
     """How lines become batches. None of it changes an answer, but for what `dtype` rounds.
+    >>> [answer] = translate(translator, pair, ["ja"], batching=Batching(window=1))
 
     Args:
         batch_tokens: Room for hypotheses in a batch: lines x beam x (longest line + max_extra) stays within it, and

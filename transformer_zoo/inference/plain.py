@@ -16,6 +16,8 @@ def context_start(length: int, context: int, stride: int | None = None) -> int:
 
     At the first token as long as all fit; then at the first multiple of `stride` from which the rest fits. So it moves
     every `stride` tokens only, and the model reads at least context - stride + 1 tokens. None: a quarter of `context`.
+    >>> context_start(1100, context=1024, stride=100)
+    100
     """
     stride = max(context // 4, 1) if stride is None else stride
     return -(-max(length - context, 0) // stride) * stride
@@ -46,6 +48,8 @@ def generate_plainly(
     ignore_eos: bool = False,
 ) -> list[int]:
     """What follows a prompt, or answers a source, as `generate` writes it: token by token, each time reading all.
+    >>> [generate_plainly(gpt, [5], max_new_tokens=9, seed=1)] == generate(gpt, [[5]], max_new_tokens=9, seed=1)
+    True
 
     Args:
         model: on a CPU, in evaluation mode.

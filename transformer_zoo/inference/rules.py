@@ -41,6 +41,10 @@ class LogitsProcessor:
 
     `option` is what people say of it, a field of `Rules` or of a model's `RulesSpec`, and `neutral` a value that, as
     None, 0 and nothing, changes nothing. `only_masks`: it leaves the scores of what may be written as they are.
+    >>> class NoFive(LogitsProcessor):
+    ...     def __call__(self, scores, texts, n_written): return scores.index_fill(-1, torch.tensor(5), -torch.inf)
+    >>> 5 in generate_plainly(gpt, [5], rules=[NoFive()], max_new_tokens=9)
+    False
     """
 
     option: ClassVar[str]
@@ -170,6 +174,8 @@ def processors(how: Rules, model: DecodingModel, never: Collection[int] | None =
     """The rules for a model: of `how` those that are given, the others as its configuration has them.
 
     never: tokens that are not written, whatever it says; None: those that it says.
+    >>> processors(Sampling(repetition_penalty=1.2), gpt)
+    [RepetitionPenalty(penalty=1.2)]
 
     Raises:
         UserError: a token outside the vocabulary.

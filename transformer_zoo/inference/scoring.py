@@ -17,6 +17,8 @@ class TargetScore:
     """log p of each token of a target, eos last, given its source and the tokens before; in nats.
 
     What every target of the language starts with, such as its tag, is given and has none.
+    >>> TargetScore([-0.5, -1.5]).log_prob
+    -2.0
     """
 
     token_log_probs: list[float]
@@ -29,6 +31,8 @@ class TargetScore:
 
 def perplexity(scores: Sequence[TargetScore]) -> float:
     """exp of the mean negative log-probability of a token, over all targets, eos included; nan where they have none.
+    >>> round(perplexity([TargetScore([-1.0, -1.0])]), 3)
+    2.718
 
     Raises:
         UserError: there are none.
@@ -52,6 +56,8 @@ def score(
     dtype: torch.dtype = torch.float32,
 ) -> list[TargetScore]:
     """log p(target | source) for each pair of lines, in order, as the beam search counts one that ended.
+    >>> [len(one.token_log_probs) for one in score(translator, pair, ["ja", "nein"], ["yes", "no"])]
+    [4, 3]
 
     Args:
         model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
@@ -79,7 +85,9 @@ def score_ids(
     model: DecodingModel, pairs: Sequence[Pair], *, batch_tokens: int = 8192, dtype: torch.dtype = torch.float32
 ) -> list[list[float]]:
     """log p of each token of each answer, at most `batch_tokens` of a batch on either side; nan of what is longer than
-    the model takes. A source ends as in training, and so does an answer, if its end is to count."""
+    the model takes. A source ends as in training, and so does an answer, if its end is to count.
+    >>> [[first, second, end]] = score_ids(translator, [([5, 3], [6, 7, 3])])
+    """
     check_decoding(model, "score_ids")
     rows = [[math.nan] * len(answer) for _, answer in pairs]
     for batch in _plan(model, pairs, batch_tokens):

@@ -24,6 +24,8 @@ class Hypothesis:
 
     `ended`: with an end, by itself. One that the length limit cut has none; where the model forces a last token, it
     counts in the length. Either way log p is that of the tokens alone.
+    >>> beam_search(translator, [[5, 3]], BeamSearch(max_extra=3))[0][0].log_prob < 0
+    True
     """
 
     tokens: list[int]

@@ -16,6 +16,9 @@ _LEAST = 1e-3
 class Speculation:
     """Guessing ahead where one row is left and steps are not static. A guess is read in one piece, and what would not
     have been chosen anyway is dropped: nothing but the speed changes.
+    >>> one, other = (generate(gpt, [[5, 7] * 9], Sampling(top_k=1), speculation=Speculation(lookup=n)) for n in (0, 8))
+    >>> one == other
+    True
 
     Args:
         lookup: Guess up to so many tokens: those that followed the last three when they stood there before. The more a

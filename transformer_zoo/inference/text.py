@@ -89,6 +89,8 @@ def write(
     steps: Steps = Steps(),
 ) -> Iterator[NewText]:
     """What follows each prompt, or translates it, piece by piece, those of all prompts in turn.
+    >>> [*write(gpt, letters, ["Once"], max_new_tokens=5)][-1].end
+    'length'
 
     Args:
         model, tokenizer: as `load_run` gives them.

@@ -14,6 +14,8 @@ class DecoderCache:
     `places` are the positions of all slots, (B, capacity) int64, for a model that scores by distance.
     `recent` are the last tokens of each row, (B, n - 1) int64, for a model that embeds n-grams; -1 is none.
     `memory_mask` is (B, 1, 1, Ts) booleans, True for what is real of the memories; None: all.
+    >>> DecoderCache([tz.blocks.KVCache.empty(2, 8, 10, 64)], memories=[None]).capacity
+    10
     """
 
     def __init__(self, layers: Sequence[KVCache], memories: Sequence[ProjectedMemory | None]) -> None:

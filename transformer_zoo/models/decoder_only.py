@@ -28,7 +28,10 @@ from transformer_zoo.models.decoding import DecodingFacts
 
 
 class DecoderOnly(nn.Module):
-    """Tokens in, logits for each next token out; causality is built in."""
+    """Tokens in, logits for each next token out; causality is built in.
+    >>> DecoderOnly(tz.get_config("gpt-nano"))(torch.tensor([[5, 7, 7]])).shape
+    torch.Size([1, 3, 65])
+    """
 
     kind = "a decoder-only model"
     stacks = ("decoder",)

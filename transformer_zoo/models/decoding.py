@@ -18,6 +18,8 @@ from transformer_zoo.models.cache import DecoderCache
 @dataclass(frozen=True)
 class DecodingFacts:
     """What there is to know of the texts that a model writes.
+    >>> tz.create_model("gpt-nano").facts.context
+    64
 
     Args:
         vocab_size: Tokens that it can write.
@@ -90,7 +92,9 @@ class DecodingModel(Protocol):
 
 
 def check_decoding(model: Any, use: str) -> None:
-    """Whether it is a model that writes. UserError: it is none; `use` is what was to be done with it."""
+    """Whether it is a model that writes. UserError: it is none; `use` is what was to be done with it.
+    >>> check_decoding(tz.create_model("transformer-tiny"), "generate")
+    """
     if not all(hasattr(type(model), name) for name in ("facts", "opening", "begin", "step", "logits")):
         raise UserError(f"{use} takes a DecoderOnly or an EncoderDecoder, not a {type(model).__name__}")
 
@@ -99,7 +103,10 @@ def pad_rows(
     rows: Sequence[Sequence[int]], pad_id: int, *, left: bool = False, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Rows of ids as one (B, T) tensor, filled up on one side, and its mask (B, T), True for a real one; None where
-    all are."""
+    all are.
+    >>> pad_rows([[5, 7], [6]], pad_id=0)[0].tolist()
+    [[5, 7], [6, 0]]
+    """
     longest = max(map(len, rows), default=0)
 
     def filled(row: list[Any], fill: Any) -> list[Any]:

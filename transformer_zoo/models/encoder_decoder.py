@@ -30,6 +30,8 @@ class EncoderDecoder(nn.Module):
     """Source and target tokens in, logits for each next target token out.
 
     A target starts with `config.bos_id`; the logits at place t are for the token at place t + 1. Causality is built in.
+    >>> EncoderDecoder(tz.get_config("transformer-tiny"))(torch.tensor([[5, 3]]), torch.tensor([[2, 7, 7]])).shape
+    torch.Size([1, 3, 10000])
     """
 
     kind = "an encoder-decoder"

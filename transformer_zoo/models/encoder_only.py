@@ -20,6 +20,9 @@ class EncoderOnly(nn.Module):
 
     Trained on texts of which some tokens are `config.mask_id` to say what these were (section 3.1). `pool` makes one
     vector of a text.
+    >>> model = EncoderOnly(tz.EncoderConfig.of(vocab_size=100, d_model=64, n_heads=4, n_layers=2))
+    >>> model(torch.tensor([[5, 1, 7]])).shape
+    torch.Size([1, 3, 100])
     """
 
     kind = "an encoder"

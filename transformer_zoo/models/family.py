@@ -12,17 +12,23 @@ _DECODER_ONLY, _ENCODER_DECODER = DecoderOnly.kind, EncoderDecoder.kind
 
 
 def check_decoder_only(model: Any, use: str) -> None:
-    """Whether the model writes on from a text. UserError: it does not; `use` is what was to be done with it."""
+    """Whether the model writes on from a text. UserError: it does not; `use` is what was to be done with it.
+    >>> check_decoder_only(tz.create_model("gpt-nano"), "continue")
+    """
     _check(model, use, _DECODER_ONLY)
 
 
 def check_encoder_decoder(model: Any, use: str) -> None:
-    """Whether the model translates. UserError: it does not; `use` is what was to be done with it."""
+    """Whether the model translates. UserError: it does not; `use` is what was to be done with it.
+    >>> check_encoder_decoder(tz.create_model("transformer-tiny"), "translate")
+    """
     _check(model, use, _ENCODER_DECODER)
 
 
 def check_model(model: Any, use: str) -> None:
-    """Whether it is a model that writes. UserError: it is none."""
+    """Whether it is a model that writes. UserError: it is none.
+    >>> check_model(tz.create_model("gpt-nano"), "pack")
+    """
     if getattr(model, "kind", None) not in (_DECODER_ONLY, _ENCODER_DECODER):
         raise UserError(f"{use} takes a DecoderOnly or an EncoderDecoder, not a {type(model).__name__}")
 
@@ -50,7 +56,10 @@ def build_model(config: EncoderConfig) -> EncoderOnly: ...
 @overload
 def build_model(config: ModelConfig) -> Any: ...
 def build_model(config: ModelConfig) -> Any:
-    """The model of a configuration, with fresh weights."""
+    """The model of a configuration, with fresh weights.
+    >>> build_model(tz.get_config("gpt-nano")).kind
+    'a decoder-only model'
+    """
     return MODELS[type(config)](config)
 
 

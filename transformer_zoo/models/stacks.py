@@ -121,7 +121,11 @@ class _Stack(nn.Module):
 
 
 class Encoder(_Stack):
-    """Encoder layers over embedding + position: every token sees every other. (B, T, D) -> (B, T, D)."""
+    """Encoder layers over embedding + position: every token sees every other. (B, T, D) -> (B, T, D).
+    >>> layers = [tz.blocks.EncoderLayer.paper(512, 8, 2048) for _ in range(2)]
+    >>> Encoder(layers, positions=tz.blocks.SinusoidalPositions(512))(torch.zeros(2, 5, 512)).shape
+    torch.Size([2, 5, 512])
+    """
 
     is_causal = False
 
@@ -156,7 +160,11 @@ def _recompute(layer: nn.Module, *args: Any, **options: Any) -> Tensor:
 
 
 class Decoder(_Stack):
-    """Decoder layers over embedding + position, with cross-attention or without: (B, T, D) -> (B, T, D)."""
+    """Decoder layers over embedding + position, with cross-attention or without: (B, T, D) -> (B, T, D).
+    >>> layers = [tz.blocks.DecoderLayer.paper(512, 8, 2048) for _ in range(2)]
+    >>> Decoder(layers)(torch.zeros(2, 5, 512), torch.zeros(2, 7, 512)).shape
+    torch.Size([2, 5, 512])
+    """
 
     asked = (*_Stack.asked, "new_cache")
     is_causal = True

@@ -1,4 +1,12 @@
-"""A run on disk: its folder, model and tokenizer, what it starts from, and `Session`, in which a recipe trains it."""
+"""A run on disk: its folder, model and tokenizer, what it starts from, and `Session`, in which a recipe trains it.
+>>> from pathlib import Path
+>>> from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
+>>> pair = TranslationTokenizer.train(["ja"], ["yes"], TranslationTokenizerSettings(kind="bytes"))
+>>> translated = Run(tz.create_model("transformer-tiny", vocab_size=261), pair, recipe={}, max_source_tokens=100)
+>>> save_run(translated, Path("runs/de-en"), recipe={})
+>>> written = TextRun(tz.create_model("gpt-nano", vocab_size=257, eos_id=256), ByteTokenizer(), recipe={})
+>>> save_run(written, Path("runs/letters"), recipe={})
+"""
 
 from transformer_zoo.runs.load import Run, TextRun, load_run, load_text_run, load_translation_run, save_run
 

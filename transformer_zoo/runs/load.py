@@ -28,6 +28,8 @@ class Run:
     """A trained translation run: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
 
     `max_source_tokens` is the longest source it was trained on, eos included; of an imported one its `max_seq_len`.
+    >>> load_run("runs/de-en").max_source_tokens
+    100
     """
 
     model: EncoderDecoder
@@ -38,7 +40,10 @@ class Run:
 
 @dataclass(frozen=True)
 class TextRun:
-    """A trained decoder-only run: its model in evaluation mode, its tokenizer, and the recipe it was trained with."""
+    """A trained decoder-only run: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
+    >>> load_run("runs/letters").tokenizer.encode("Hi")
+    [72, 105]
+    """
 
     model: DecoderOnly
     tokenizer: Tokenizer
@@ -47,6 +52,8 @@ class TextRun:
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
     """Model, tokenizer and recipe of the run folder `path`: a `TextRun` if its model is decoder-only.
+    >>> load_run("runs/letters").model.config.vocab_size
+    257
 
     Raises:
         UserError: no such folder, a run that has no weights yet, a damaged file, or files that do not fit together.
@@ -74,7 +81,10 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
 
 
 def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
-    """`load_run` of an encoder-decoder; any other is refused with a UserError."""
+    """`load_run` of an encoder-decoder; any other is refused with a UserError.
+    >>> load_translation_run("runs/de-en").tokenizer.target.decode([125, 105, 119])
+    'yes'
+    """
     run = load_run(path, device=device)
     if isinstance(run, TextRun):
         raise UserError(f"{path} is a decoder-only run, which does not translate: use generate, or evaluate --file")
@@ -82,7 +92,10 @@ def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu"
 
 
 def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> TextRun:
-    """`load_run` of a decoder-only model; any other is refused with a UserError."""
+    """`load_run` of a decoder-only model; any other is refused with a UserError.
+    >>> load_text_run("runs/letters").tokenizer.decode([72, 105])
+    'Hi'
+    """
     run = load_run(path, device=device)
     if isinstance(run, Run):
         raise UserError(f"{path} is a translation run, which translates: use translate, or evaluate")
@@ -102,7 +115,11 @@ def _load_model(model: nn.Module, folder: Path, device: str | torch.device) -> N
 
 
 def save_run(run: Run | TextRun, folder: Path, recipe: dict[str, Any]) -> None:
-    """Writes the files of a run; `recipe` is what config.yaml says."""
+    """Writes the files of a run; `recipe` is what config.yaml says.
+    >>> save_run(load_run("runs/letters"), Path("runs/copy"), recipe={})
+    >>> (Path("runs/copy") / "model.safetensors").exists()
+    True
+    """
     run.tokenizer.save(folder / "tokenizer")
     if isinstance(run, Run):
         about = ModelJson(run.model.config, max_source_tokens=run.max_source_tokens)

@@ -175,6 +175,10 @@ def import_translation_tokenizer(folder: str | Path) -> ImportedTranslationToken
 
     The vocabulary sizes are those of config.json, where there is one: the model may have rows that no token uses. Of a
     multilingual model the languages are those that its files choose, if they do; see `with_languages`.
+    >>> pair = TranslationTokenizer.train(["to be"], ["sein"], TranslationTokenizerSettings(vocab_size=14))
+    >>> pair.export("folder", model_type="marian")
+    >>> import_translation_tokenizer("folder").source.encode("to be") == pair.source.encode("to be")
+    True
 
     Raises:
         UserError: no folder, no tokenizer in it, one of another family, or a damaged file.

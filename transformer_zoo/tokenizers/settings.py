@@ -63,6 +63,8 @@ class KindSettings:
 @dataclass(kw_only=True)
 class TokenizerSettings(KindSettings):
     """How text becomes tokens.
+    >>> make_tokenizer(TokenizerSettings(kind="words", end_of_text=False), ["to be or not to be"]).words
+    ['be', 'to', 'not', 'or']
 
     Args:
         end_of_text: Whether `characters` and `words` have an id for the end of a document. Without it documents
@@ -80,6 +82,8 @@ USUAL = TokenizerSettings()
 @dataclass(kw_only=True)
 class TranslationTokenizerSettings(KindSettings):
     """How the tokenizers of a translation are made, of the source and of the target.
+    >>> TranslationTokenizerSettings(kind="bytes", joint=False, target_kind="characters").kinds
+    ('bytes', 'characters')
 
     Args:
         vocab_size: Number of ids, the four special ones included. Of the joint vocabulary, or the source's.

@@ -43,6 +43,9 @@ class Tokenizer(Saved):
 
     A kind says `make`, one of `encode_array` and `encode_batch`, and `spelling` or `decode_bytes`; all else is the same
     for all, and can be said better.
+    >>> CharacterTokenizer("abc").save("folder")
+    >>> Tokenizer.load("folder").decode([2, 0, 1])
+    'cab'
 
     Attributes:
         reads: Settings that have an effect on this kind.
@@ -192,6 +195,8 @@ class Tokenizer(Saved):
 
 def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokenizer:
     """The tokenizer that the settings describe; `texts` are read by the kinds that learn from them.
+    >>> make_tokenizer(TokenizerSettings(kind="characters"), ["banana"]).encode("nab")
+    [2, 0, 1]
 
     Raises:
         UserError: the settings contradict each other, or the texts are not enough for them.

@@ -75,6 +75,9 @@ class LineTokenizer(Tokenizer):
 class TranslationTokenizer(Saved):
     """The tokenizers of both sides. With a joint vocabulary their pieces are the same, and only what they make of a
     text before differs.
+    >>> pair = TranslationTokenizer.train(["ja"], ["yes"], TranslationTokenizerSettings(kind="bytes"))
+    >>> pair.target.encode("yes")
+    [125, 105, 119]
 
     Args:
         source, target: The sides.

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the architectures that match a shell pattern, such as "transformer-*"."""
+    """Names of the architectures that match a shell pattern, such as "transformer-*".
+    >>> list_models("gpt2-x*")
+    ['gpt2-xl']
+    """
     return [name for name in SIZES if fnmatchcase(name, pattern)]
 
 
@@ -29,6 +32,8 @@ def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderCon
     Special tokens follow a `vocab_size` that is too small for those of the zoo: they become its last ids, in the same
     order. So `get_config("gpt2", vocab_size=65)` ends texts with id 64, as GPT-2 ends them with its last; where that is
     another token, such as the last of 65 characters, say `eos_id=None`, or which id it is.
+    >>> get_config("transformer-base", n_layers=2).d_model
+    512
 
     Raises:
         UserError: no architecture has that name, a field does not exist or does not fit, or the vocabulary has no room
@@ -73,6 +78,8 @@ def _tokens(value: Any) -> tuple[int, ...]:
 
 def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly":
     """An architecture of the zoo with fresh weights: `create_model("transformer-base", vocab_size=37000)`.
+    >>> create_model("transformer-tiny", vocab_size=100)(torch.tensor([[5, 3]]), torch.tensor([[2, 7, 7]])).shape
+    torch.Size([1, 3, 100])
 
     Raises:
         UserError: as `get_config`; or the weights do not fit the memory.
@@ -95,7 +102,10 @@ def build(config: EncoderConfig) -> "EncoderOnly": ...
 @overload
 def build(config: ModelConfig) -> Any: ...
 def build(config: ModelConfig) -> Any:
-    """The model of a configuration, with fresh weights."""
+    """The model of a configuration, with fresh weights.
+    >>> build(get_config("gpt-nano", n_layers=1))(torch.tensor([[5, 7, 7]])).shape
+    torch.Size([1, 3, 65])
+    """
     from transformer_zoo.models import build_model  # torch is loaded only when something is built
 
     return build_model(config)
@@ -104,7 +114,10 @@ def build(config: ModelConfig) -> Any:
 def build_empty(
     config: ModelConfig, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype"
 ) -> "EncoderDecoder | DecoderOnly":
-    """The model of a configuration, its weights to be filled in: their memory is reserved and not written to."""
+    """The model of a configuration, its weights to be filled in: their memory is reserved and not written to.
+    >>> build_empty(get_config("gpt-nano"), dtype=torch.bfloat16).head_weight.dtype
+    torch.bfloat16
+    """
     import torch
 
     from transformer_zoo.models.empty import uninitialised

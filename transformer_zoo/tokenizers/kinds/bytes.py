@@ -13,7 +13,10 @@ from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Spelling, Tok
 
 
 class ByteTokenizer(Tokenizer):
-    """Each byte of the UTF-8 is a token, ids 0 to 255; 256 is the end of text."""
+    """Each byte of the UTF-8 is a token, ids 0 to 255; 256 is the end of text.
+    >>> ByteTokenizer().encode("Hi")
+    [72, 105]
+    """
 
     kind, vocab_size, eos_id = "bytes", 257, 256
 

@@ -15,6 +15,8 @@ from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Tokenizer, ut
 
 class CharacterTokenizer(Tokenizer):
     """Each character is a token.
+    >>> CharacterTokenizer("abc").encode("cab")
+    [2, 0, 1]
 
     Args:
         characters: The vocabulary, in the order of its ids.

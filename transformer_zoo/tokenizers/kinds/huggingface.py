@@ -22,6 +22,9 @@ _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 class HuggingFaceTokenizer(PiecesTokenizer):
     """A tokenizer that came with a model; `read` makes it.
+    >>> ByteTokenizer().export("folder", model_type="gpt2")
+    >>> HuggingFaceTokenizer.read("folder").decode(HuggingFaceTokenizer.read("folder").encode("Hi"))
+    'Hi'
 
     Args:
         files: What it is made of.

@@ -66,6 +66,9 @@ class SentencePieceTokenizer(PiecesTokenizer):
 
     Made for text (`make`), it keeps white space and spells what it does not know in bytes, so that every
     text comes back as it was, but for `▁` (U+2581), which SentencePiece takes for a blank.
+    >>> subwords = SentencePieceTokenizer.train(["to be or not to be"], vocab_size=15)
+    >>> subwords.decode(subwords.encode("not to be"))
+    'not to be'
 
     Args:
         model: A serialized SentencePiece model, as `train` makes it.

@@ -21,6 +21,10 @@ class TiktokenTokenizer(Tokenizer):
     """A byte-level BPE of tiktoken: every text has an encoding, special tokens in a text are plain text.
 
     `TiktokenTokenizer.get("gpt2")` gives the ready-made ones.
+    >>> from tiktoken import Encoding
+    >>> ranks = {bytes([i]): i for i in range(256)}
+    >>> TiktokenTokenizer(Encoding("bytes", pat_str=".", mergeable_ranks=ranks, special_tokens={})).encode("Hi")
+    [72, 105]
     """
 
     kind, reads = "tiktoken", ("encoding",)

@@ -15,6 +15,8 @@ from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Tokenizer, ut
 
 class WordTokenizer(Tokenizer):
     r"""Whatever stands between white space is a token, and so is each line's end. Id 0 is `<unk>`, 1 is `\n`.
+    >>> WordTokenizer(["to", "be"]).encode("to be or")
+    [2, 3, 0]
 
     Args:
         words: The vocabulary without those two, in the order of its ids.

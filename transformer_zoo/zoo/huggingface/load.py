@@ -35,6 +35,9 @@ def from_huggingface(
     run. They are copied piece by piece, so that memory is that of the model and at most a fifth more. But a file of
     `torch.save` from before torch 1.6 has to be read whole: beside a model in another dtype it is in memory too, until
     its tensors are copied. Of several such files, one is at a time.
+    >>> tz.to_huggingface(tz.create_model("gpt2", vocab_size=100, d_model=48), "exported")
+    >>> from_huggingface("exported").config.d_model
+    48
 
     Args:
         path_or_name: a folder with config.json and weights, or the name of a model on the Hugging Face hub.

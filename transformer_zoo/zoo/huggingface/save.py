@@ -28,6 +28,10 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
     """Write a folder that `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM.from_pretrained` loads, with equal logits.
 
     It gets config.json, generation_config.json and model.safetensors; the folder is made if it is not there.
+    >>> model = tz.create_model("gpt2", vocab_size=100, d_model=48)
+    >>> to_huggingface(model, "exported")
+    >>> torch.equal(tz.from_huggingface("exported").head_weight, model.head_weight)
+    True
 
     Args:
         model: of this package.
