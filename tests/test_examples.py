@@ -1,6 +1,6 @@
 """Every public function and class shows its use: an example in its docstring, which is executed here.
 
-An example runs in an empty folder after these lines, and after the example in the docstring of the room itself:
+An example runs in a folder of its own after these lines, and after the example in the docstring of the room itself:
 
     import numpy as np
     import torch
@@ -12,12 +12,16 @@ import dataclasses
 import doctest
 import inspect
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import chdir
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import torch
 
 ROOMS = (
     "blocks", "models", "config", "inference", "evaluation", "tokenizers", "data", "zoo", "kernels", "runs",
@@ -85,20 +89,32 @@ def run(example: list[doctest.Example], names: dict[str, Any], title: str) -> No
     assert not said, "".join(said)
 
 
-def run_in(room: str, text: str | None, title: str) -> None:
-    """The example in a docstring, in a room."""
-    names: dict[str, Any] = {}
-    exec(f"import numpy as np, torch, transformer_zoo as tz\nfrom {room} import *", names)
-    run(example_of(import_module(room).__doc__), names, room)
-    run(example_of(text), names, title)
+Begin = Callable[[str], tuple[Path, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def begin(tmp_path_factory: pytest.TempPathFactory) -> Begin:
+    """What the example of a room leaves, once: its folder, and its names."""
+
+    @cache
+    def begun(room: str) -> tuple[Path, dict[str, Any]]:
+        folder, names = tmp_path_factory.mktemp(room), dict[str, Any]()
+        exec(f"import numpy as np, torch, transformer_zoo as tz\nfrom {room} import *", names)
+        with chdir(folder):
+            run(example_of(import_module(room).__doc__), names, room)
+        return folder, names
+
+    return begun
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_runs(name: str, begin: Begin, tmp_path: Path) -> None:
     room, thing = PUBLIC[name]
     assert not faults(name, thing), f"the example of {room}.{name}: {', '.join(faults(name, thing))}"
-    monkeypatch.chdir(tmp_path)
-    run_in(room, thing.__doc__, f"{room}.{name}")
+    folder, names = begin(room)
+    torch.manual_seed(0)
+    with chdir(shutil.copytree(folder, tmp_path, dirs_exist_ok=True)):
+        run(example_of(thing.__doc__), {**names}, f"{room}.{name}")
 
 
 def test_what_has_no_example_is_seen() -> None:
@@ -121,7 +137,7 @@ def test_what_has_no_example_is_seen() -> None:
 
 def test_a_wrong_example_fails() -> None:
     with pytest.raises(AssertionError, match=r"Expected:\s+3\s+Got:\s+2"):
-        run_in("transformer_zoo.kernels", ">>> 1 + 1\n3", "sum")
+        run(example_of(">>> 1 + 1\n3"), {}, "sum")
 
 
 def test_kinds_that_need_none() -> None:
