@@ -18,6 +18,9 @@ FILES = {
     "mixture": {"config/mixture.py", "blocks/mixture.py", "zoo/families/mixtral.py"},
     "mixtral": {"blocks/mixture.py", "zoo/families/mixtral.py", "config/mixture.py"},
     "gemma3": {"zoo/families/gemma3.py"},
+    "latentattention": {"blocks/latent_attention.py", "config/latent_attention.py"},
+    "latentspec": {"config/latent_attention.py", "zoo/families/deepseek.py"},
+    "deepseek_v3": {"zoo/families/deepseek.py"},
 }
 
 
@@ -28,9 +31,11 @@ def test_no_other_file_of_the_package_knows_it(word: str) -> None:
 
 
 def test_it_is_known_all_the_same() -> None:
-    assert {"mixtral", "gemma3_text"} <= FAMILIES.keys()
+    assert {"mixtral", "gemma3_text", "deepseek_v3"} <= FAMILIES.keys()
     assert {"mixtral-8x7b", "gemma-3-1b"} <= set(tz.list_models())
-    assert {"mixtral", "gemma3"} <= set(TEXT_CASES)  # which every test of what is read and written goes through
+    assert {"mixtral", "gemma3", "deepseek_v3"} <= set(
+        TEXT_CASES
+    )  # which every test of what is read and written goes through
 
 
 def every_other() -> DecoderConfig:

@@ -13,8 +13,8 @@ Activation = Literal[
 
 class FfnSpec(Spec):
     """Base of all that can be a layer's feed-forward: (B, T, D) -> (B, T, D).
-    >>> "mixture" in kinds_of(FfnSpec)
-    True
+    >>> kinds_of(FfnSpec)["feedforward"]
+    <class 'transformer_zoo.config.feed_forward.FeedForwardSpec'>
     """
 
 

@@ -144,9 +144,9 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> T
     if mask is not None and attendable is not None:
         mask = mask | ~attendable
     additive = mask if options.bias is None else _as_bias(mask, options.bias, queries.dtype)
-    width = queries.size(-1)
+    width = values.size(-1)
     if queries.is_cuda:
-        scale = width**-0.5 if scale is None else scale
+        scale = queries.size(-1) ** -0.5 if scale is None else scale
         queries, keys, values = fit_kernels(queries, keys, values, masked=additive is not None)
     out = F.scaled_dot_product_attention(
         queries,

@@ -99,6 +99,17 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_LLAMA, "intermediate_size": 20, "num_local_experts": 3, "num_experts_per_tok": 1, "sliding_window": 4,
          "hidden_act": "relu", "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "rope_parameters": LLAMA3},
     ),
+    "deepseek_v3": (
+        "DeepseekV3",
+        {**_LLAMA, "num_key_value_heads": None, "first_k_dense_replace": 9, "q_lora_rank": 19, "kv_lora_rank": 11,
+         "qk_nope_head_dim": 7, "qk_rope_head_dim": 6, "v_head_dim": 5},
+    ),
+    "deepseek_v3-one-step": (
+        "DeepseekV3",
+        {**_LLAMA, "num_key_value_heads": None, "first_k_dense_replace": 9, "q_lora_rank": None, "kv_lora_rank": 3,
+         "qk_nope_head_dim": 4, "qk_rope_head_dim": 2, "v_head_dim": 9, "rope_interleave": False,
+         "attention_bias": True, "tie_word_embeddings": True, "rms_norm_eps": 1e-2, "hidden_act": "relu"},
+    ),
     "gemma3": ("Gemma3", {**_LLAMA, "head_dim": 10, "num_hidden_layers": 7, "sliding_window": 3}),
     "gemma3-layers": (
         "Gemma3",

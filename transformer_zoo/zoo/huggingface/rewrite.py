@@ -29,7 +29,7 @@ def rewrite(model: DecoderOnly | EncoderDecoder) -> tuple[Config, State]:
             for axis in axes:
                 state[name] = state[name].index_select(axis, order.to(state[name].device))
         config = config.changed(**{"positions.layout": "halves"})
-    if isinstance(positions, RotarySpec) and positions.layout == "interleaved":
+    if isinstance(positions, RotarySpec) and positions.layout == "interleaved" and _says_what_turns(model):
         head_dim = spelled_out(config, "head_dim")
         turned = positions.dim or head_dim
         order = torch.cat([halves(turned), torch.arange(turned, head_dim)])
@@ -38,6 +38,11 @@ def rewrite(model: DecoderOnly | EncoderDecoder) -> tuple[Config, State]:
             state[name] = heads.index_select(1, order.to(heads.device)).flatten(0, 1)
         config = config.changed(**{"positions.layout": "halves"})
     return config, state
+
+
+def _says_what_turns(model: DecoderOnly | EncoderDecoder) -> bool:
+    """Whether all that is given a rotation does: what is not known is left as it is, for the family to say."""
+    return all(hasattr(part, "turns") for part in model.modules() if getattr(part, "rotary", None) is not None)
 
 
 def _everywhere(config: Config) -> PositionsSpec | None:
