@@ -216,13 +216,20 @@ def test_words_without_a_decoder_have_blanks_between(tmp_path: Path) -> None:
     ],
 )
 def test_damage_is_named_in_one_line(
-    kind: str, name: str, content: bytes | None, message: str, hub: Hub, tmp_path: Path
+    kind: str,
+    name: str,
+    content: bytes | None,
+    message: str,
+    hub: Hub,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     folder = edited(hub, tmp_path / "model", kind)
     (folder / name).unlink(missing_ok=True) if content is None else (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
         HuggingFaceTokenizer.read(folder)
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # nor does a library say anything
 
 
 ENDS = {"type": "Strip", "content": " ", "start": 1, "stop": 1}

@@ -171,3 +171,14 @@ def test_weights_that_do_not_fit_the_model_are_refused(run_dir: Path) -> None:
         load_run(run_dir)
     with pytest.raises(UserError, match="no such run"):
         load_run(run_dir / "nothing")
+
+
+def test_kept_weights_are_in_the_order_of_their_updates_and_one_without_a_number_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    names = ["step_000900.safetensors", "step_001000.safetensors", "step_1000000.safetensors"]
+    for name in reversed(names):
+        (tmp_path / "checkpoints" / name).touch()
+    assert [path.name for path in snapshot_paths(tmp_path)] == names
+    (tmp_path / "checkpoints" / "step_x.safetensors").touch()
+    with pytest.raises(UserError, match=r"step_x\.safetensors: named otherwise"):
+        snapshot_paths(tmp_path)

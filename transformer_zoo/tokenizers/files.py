@@ -128,9 +128,8 @@ def _read(path: Path) -> bytes:
 def read_sentencepiece(model: bytes, path: Path) -> spm.SentencePieceProcessor:
     """A serialized SentencePiece model, with whatever special ids. UserError if it is none."""
     try:
-        pieces = spm.SentencePieceProcessor(model_proto=model)
-        if pieces.get_piece_size():  # an empty file is read without complaint
-            return pieces
+        if model:  # of an empty one it says something on standard error, and takes it
+            return spm.SentencePieceProcessor(model_proto=model)
     except RuntimeError:
         pass
     raise UserError(f"{path}: not a SentencePiece model; {_AGAIN}")

@@ -1,7 +1,7 @@
 """Files of weights: safetensors with their checksum, written whole, and their average."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -64,6 +64,9 @@ def wide(value: Tensor) -> Tensor:
 
 
 def snapshot_paths(run_dir: Path) -> list[Path]:
-    """The weights kept for averaging, oldest first."""
-    files: Iterable[Path] = (run_dir / "checkpoints").glob("step_*.safetensors")
-    return sorted(files, key=lambda path: int(re.sub(r"\D", "", path.stem)))
+    """The weights kept for averaging, oldest first. UserError: one whose name does not say after which update."""
+    files = list((run_dir / "checkpoints").glob("step_*.safetensors"))
+    for path in files:
+        if not re.fullmatch(r"step_[0-9]+", path.stem):
+            raise UserError(f"{path}: named otherwise than step_NUMBER.safetensors; move it elsewhere")
+    return sorted(files, key=lambda path: int(path.stem.removeprefix("step_")))

@@ -211,6 +211,17 @@ def test_a_target_starts_with_what_generate_takes() -> None:
     assert FAMILIES["t5"].read({"pad_token_id": 5}).bos_id == 5
 
 
+@pytest.mark.parametrize("name", ["bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"])
+@pytest.mark.parametrize("value", ["many", {"a": 1}, True, 1.5])
+def test_a_wrong_id_is_named_also_where_generation_config_json_has_the_last_word(
+    name: str, value: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "marian", name: value}))
+    (tmp_path / "generation_config.json").write_text(json.dumps({name: 4}))
+    with pytest.raises(UserError, match=f"{name} is "):
+        read_fields(tmp_path)
+
+
 @pytest.mark.parametrize("start", [{}, {"decoder_start_token_id": 5}])
 def test_a_target_starts_and_ends_with_generation_config_json_s_tokens(start: dict[str, int], tmp_path: Path) -> None:
     # `generate` asks that file alone, whatever config.json says.

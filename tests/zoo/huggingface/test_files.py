@@ -248,6 +248,8 @@ class _Runs:
 def test_a_pickle_that_would_run_code_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nowhere = {name: tensor.to("meta") for name, tensor in weights(folder).items()}
     (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    refused(folder, "pytorch_model.bin has no tensors")
     torch.save({"transformer.wte.weight": _Runs()}, folder / "pytorch_model.bin")
     refused(folder, "pytorch_model.bin holds more than tensors")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Runs(), protocol=2))

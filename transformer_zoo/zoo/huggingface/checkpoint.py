@@ -153,6 +153,8 @@ class Checkpoint:
             warnings.warn(f"{folder}: its weights carry no checksum; they are read as they are", UncheckedWarning, 3)
         for path, names in files.items():
             file: _File = (_Pickled if path.suffix == ".bin" else _Safetensors)(path)
+            if not file.entries:
+                raise UserError(f"{path} has no tensors; fetch it again")
             for name in names or file.entries:
                 if name not in file.entries:
                     raise UserError(f"{path} has no tensor {name}, which the index of {folder} says it has")

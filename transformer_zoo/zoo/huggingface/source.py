@@ -14,7 +14,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
 from transformer_zoo.zoo.huggingface.common import WRITTEN_WITHOUT
-from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
+from transformer_zoo.zoo.huggingface.family import Config, Family, Weight, check_types
 from transformer_zoo.zoo.huggingface.parts import RULES, listed, suppressed
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -36,6 +36,7 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
     kind = theirs.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise UserError(f"{folder / 'config.json'}: model_type is {kind!r}; there are {', '.join(FAMILIES)}")
+    check_types(theirs, dict.fromkeys(_IDS, int | list))  # before another file has the last word
     if (path := folder / "generation_config.json").is_file():
         generation = read_json(path)
         theirs |= {name: generation[name] for name in _IDS if theirs.get(name) is None and name in generation}
