@@ -288,3 +288,11 @@ def test_a_ready_made_encoding_where_its_file_is_at_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(tiktoken, "get_encoding", None)  # the folder is enough
     loaded = Tokenizer.load(Path(tmp_path))
     assert np.array_equal(loaded.encode_array(TEXT), gpt2.encode_array(TEXT))
+
+
+@pytest.mark.parametrize("pattern", ["x*", "a|", r"\b", "(?=l)", r"\p{L}+|"])
+def test_a_pattern_that_matches_nothing_is_named_and_no_traceback(pattern):
+    bytes_alone = {bytes([i]): i for i in range(256)}
+    damaged = tiktoken.Encoding("small", pat_str=pattern, mergeable_ranks=bytes_alone, special_tokens={})
+    with pytest.raises(UserError, match="cuts a text into pieces of nothing; the tokenizer is damaged"):
+        TiktokenTokenizer(damaged).encode("hello xx\n")

@@ -63,7 +63,15 @@ class TiktokenTokenizer(Tokenizer):
 
     def encode_array(self, text: str) -> Ids:
         utf8(text)
-        return self.encoding.encode_to_numpy(text, disallowed_special=())
+        try:
+            return self.encoding.encode_to_numpy(text, disallowed_special=())
+        except BaseException as error:  # Rust's panic is no Exception
+            if type(error).__name__ != "PanicException":
+                raise
+            raise UserError(
+                f"tiktoken {self.encoding.name}: its pattern {self.encoding._pat_str!r} cuts a text into pieces of "
+                "nothing; the tokenizer is damaged"
+            ) from None
 
     @cached_property
     def spelling(self) -> Spelling:
