@@ -35,10 +35,10 @@ def _write_rotation(config: DecoderConfig) -> dict[str, Any]:
 
 def _read_layers(theirs: Fields, ours: Fields) -> dict[str, Any]:
     dense = theirs.get("first_k_dense_replace", 3)
-    if dense < ours["n_layers"]:
+    if dense is None or dense < ours["n_layers"]:
         raise UserError(
-            f"config.json: first_k_dense_replace is {dense}: the layers from there on have experts, which is not "
-            "supported for deepseek_v3"
+            f"config.json: first_k_dense_replace is {dense}: the layers from there on have experts, which deepseek_v3 "
+            "cannot have here; only num_hidden_layers and more is supported"
         )
     n_kv_heads = theirs.get("num_key_value_heads", ours["n_heads"])
     if n_kv_heads not in (None, ours["n_heads"]):
