@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import transformer_zoo as tz
-from transformer_zoo.blocks import KVCache, RotaryPositions, StaticKVCache, forward_flops, record_weights
+from transformer_zoo.blocks import Attention, KVCache, RotaryPositions, StaticKVCache, forward_flops, record_weights
 from transformer_zoo.blocks.latent_attention import LatentAttention
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.config.latent_attention import LatentSpec
+from transformer_zoo.inference import generate_plainly, processors
 from transformer_zoo.kernels import plain
 
 B, T, D, H, C, Q, DH, R, DV = 3, 7, 13, 3, 11, 5, 4, 6, 17
@@ -119,3 +120,17 @@ def test_it_answers_for_itself() -> None:
 def test_no_other_familys_form_takes_it(tmp_path: object) -> None:
     with pytest.raises(tz.UserError, match="attention"):
         tz.to_huggingface(small(**{"positions.layout": "interleaved"}), tmp_path, family="llama")
+
+
+def test_a_translator_of_it_attends_to_its_source_as_the_paper_does() -> None:
+    latent = LatentSpec(n_heads=H, kv_rank=C, q_rank=None, head_dim=DH, rotary_dim=R, value_dim=5)
+    config = tz.get_config("transformer-tiny", vocab_size=31, attention=latent)
+    model = tz.create_model("transformer-tiny", vocab_size=31, attention=latent).eval()
+    assert type(config).from_dict(config.to_dict()) == config
+    assert [type(layer.cross_attn) for layer in model.decoder.layers] == [Attention] * config.decoder.n_layers
+    source, greedy = [5, 6, 7, 3], tz.Sampling(temperature=0)
+    [answer] = tz.generate(model, [source], greedy, max_new_tokens=6, ignore_eos=True)
+    rules = processors(greedy, model)
+    assert answer == generate_plainly(model, source, greedy, rules, max_new_tokens=6, ignore_eos=True)
+    [[best]] = tz.beam_search(model, [source], tz.BeamSearch(beam=3, max_extra=2))
+    assert len(best.tokens) <= 6

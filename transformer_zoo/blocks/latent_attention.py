@@ -130,7 +130,7 @@ class LatentAttention(BaseAttention):
         if view.rotation is None:
             return x
         still, turning = x.split([start, self.parts[1]], dim=-1)
-        return torch.cat([still, view.rotation.apply(turning.contiguous())], dim=-1)
+        return torch.cat([still, view.rotation.apply(turning)], dim=-1)
 
     def _expand(self, held: Tensor) -> tuple[Tensor, Tensor]:
         """Keys (B, H, T, Dh + R) and values (B, H, T, Dv) of c and the rotated keys, (B, 1, T, C + R)."""
@@ -155,8 +155,8 @@ class LatentAttention(BaseAttention):
         return Options(*view[:3], self.dropout if self.training else 0.0, self.head_dim**-0.5)
 
     def _is_shorter(self, n: int) -> bool:
-        """Whether n tokens are better asked for C numbers of each token than given all keys and values, which only the
-        matrix itself says, and not what was packed or rounded of it."""
+        """Whether n queries that attend to latents cost less than keys and values of all tokens. It takes the matrix
+        itself, and not what was packed or rounded of it."""
         head_dim, _, value_dim = self.parts
         return 2 * n <= head_dim + value_dim and type(self.kv_up) is Linear
 

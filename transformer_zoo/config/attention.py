@@ -25,7 +25,7 @@ class SelfAttentionSpec(Spec):
         """Width of that part of a head that positions can rotate."""
         return d_model // self.n_heads
 
-    def across(self) -> Self:
+    def across(self) -> "SelfAttentionSpec":
         """The attention to a memory that goes with it."""
         return self
 

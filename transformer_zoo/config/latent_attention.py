@@ -1,10 +1,8 @@
 """Attention that remembers a small vector of each token in place of its keys and values."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from transformer_zoo.config.attention import AttentionSpec, SelfAttentionSpec
-from transformer_zoo.config.spec import Context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +32,6 @@ class LatentSpec(SelfAttentionSpec):
     def width(self, d_model: int) -> int:
         return self.rotary_dim
 
-    def across(self) -> Any:
-        """A memory is projected once, and has no use for it."""
+    def across(self) -> AttentionSpec:
+        """The paper's: a memory is projected once, and has no use for a smaller cache."""
         return AttentionSpec(n_heads=self.n_heads, head_dim=self.head_dim, bias=self.bias, dropout=self.dropout)
-
-    def arguments(self, context: Context) -> dict[str, Any]:
-        return super().arguments(replace(context, head_dim=self.rotary_dim))
