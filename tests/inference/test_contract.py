@@ -127,6 +127,33 @@ def test_beams_find_their_sequences(case: str, options: dict[str, Any], tmp_path
 
 
 @every_case
+def test_what_is_told_to_stop_leaves_the_beam_as_theirs_does(case: str, tmp_path: Path) -> None:
+    theirs, ours = pair(case, tmp_path)
+
+    def stop(tokens: list[int]) -> bool:
+        return tokens[-1] % 3 == 0
+
+    def criterion(ids: Tensor, scores: Any) -> Tensor:
+        return ids[:, -1] % 3 == 0
+
+    how = BeamSearch(beam=4, n_best=3, length_penalty=0.8, penalty="length", max_extra=99, max_length=LIMIT)
+    lengths = set()
+    for row in prompts(3, ours):
+        written = theirs.generate(
+            torch.tensor([row]), do_sample=False, num_beams=4, num_return_sequences=3, length_penalty=0.8,
+            early_stopping="never", max_new_tokens=LIMIT, stopping_criteria=[criterion],
+        )  # fmt: skip
+        expected = []
+        for tokens in written[:, len(ours.opening(row)) :].tolist():
+            stops = [i + 1 for i, token in enumerate(tokens) if stop([token])]
+            expected.append(without_end(tokens[: stops[0] if stops else None], ours))  # filled up after it
+        [best] = beam_search(ours, [row], how, never=(), stop=stop)
+        assert [one.tokens for one in best] == expected
+        lengths |= {len(one.tokens) for one in best if one.ended}
+    assert lengths
+
+
+@every_case
 def test_scores_are_theirs(case: str, tmp_path: Path) -> None:
     theirs, ours = pair(case, tmp_path)
     pairs = [(given, torch.randint(12, 80, (2 + i,)).tolist()) for i, given in enumerate(prompts(4, ours))]

@@ -33,6 +33,9 @@ class Letters:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join("?" if i < FIRST else LETTERS[i - FIRST] for i in ids)
 
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        return self.decode(ids).encode()
+
 
 class Pair:
     source = target = Letters()
@@ -142,6 +145,21 @@ def test_a_translation_at_the_length_limit_is_marked(model: EncoderDecoder) -> N
         ]
         assert any(best.is_cut for best in found)
     assert any(best.text and not best.is_cut for best in found)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_stop_strings_of_a_configuration_end_a_translation_before_them(model: EncoderDecoder, beam: int) -> None:
+    how: dict[str, Any] = {"beam": beam, "max_extra": 6}
+    lines = ["a small house", "the big cat sat."]
+    whole = [*translate(model, Pair(), lines, **how)]
+    stops = tuple({text[2:4] for text in whole})
+    stopping = EncoderDecoder(model.config.changed(**{"rules.stop_strings": stops})).eval()
+    stopping.load_state_dict(model.state_dict())
+    found = [*translate_n_best(stopping, Pair(), lines, **how)]
+    assert not any(stop in best.text or best.is_cut for [best, *_] in found for stop in stops)
+    if beam == 1:
+        first = [min(text.find(stop) for stop in stops if stop in text) for text in whole]
+        assert [best.text for [best] in found] == [text[:n] for text, n in zip(whole, first, strict=True)]
 
 
 def test_tokens_that_are_never_written(model: EncoderDecoder) -> None:

@@ -9,7 +9,7 @@ from a prompt. Which of them are a hypothesis's own past is a boolean mask. Noth
 copied for another choice of beam.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
 
 import torch
@@ -36,6 +36,7 @@ def beam_search(
     source_mask: Tensor | None = None,
     prefix: Sequence[Sequence[int]] | None = None,
     never: Collection[int] | None = None,
+    stop: Callable[[list[int]], bool] | None = None,
 ) -> list[list[Hypothesis]]:
     """The best answers to each source, or continuations of each prompt, by log-probability over length penalty, best
     first.
@@ -61,6 +62,7 @@ def beam_search(
             has a log-probability.
         never: tokens that no answer contains, whatever their probability; no end can be one. None: those of the model's
             configuration.
+        stop: asked with the tokens of an answer; True ends it, as an end does.
 
     Returns:
         For each source its hypotheses.
@@ -98,6 +100,7 @@ def beam_search(
         ends=facts.ends,
         last=facts.forced_last_id,
         rules=processors(how, model, ()),
+        stop=stop,
     )
     cache = model.begin(given, opening.size(1) + how.beam * (max(limits) - 1))
     results = _run(search, cache, _read(model, search, cache, mask), how.beam, penalties, set(limits))

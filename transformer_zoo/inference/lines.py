@@ -3,7 +3,7 @@
 import functools
 import math
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 
@@ -21,6 +21,7 @@ from transformer_zoo.inference.scoring import score_ids
 from transformer_zoo.inference.search import Hypothesis
 from transformer_zoo.inference.speculation import Speculation
 from transformer_zoo.inference.splitting import is_long
+from transformer_zoo.inference.text import before_stop
 from transformer_zoo.models import DecodingModel, check_decoding
 from transformer_zoo.tokenizers.writable import unwritable_characters
 
@@ -182,13 +183,20 @@ class _Finder:
         if how.beam == 1 and not self.scored:
             return [[one] for one in self._write(given, prefix)]
         with evaluating(self.model, self.batching.dtype):
-            return beam_search(self.model, given, how, prefix=prefix, never=self.never)
+            return beam_search(self.model, given, how, prefix=prefix, never=self.never, stop=self.stop)
+
+    @property
+    def stop(self) -> Callable[[list[int]], bool] | None:
+        """Whether an answer of these tokens has a stop string of the model's configuration."""
+        stops = [stop.encode() for stop in self.model.facts.rules.stop_strings or ()]
+        return (lambda tokens: any(stop in self.codec.target.decode_bytes(tokens) for stop in stops)) if stops else None
 
     def _write(self, given: list[list[int]], prefix: list[list[int]] | None) -> Iterator[Hypothesis]:
         """What a beam of 1 finds, which is what is written at temperature 0; without log-probabilities."""
         how, facts = self.how, self.model.facts
         rules = {field.name: getattr(how, field.name) for field in fields(Rules)}
         limits = [min(len(ids) + how.max_extra, how.max_length or sys.maxsize) for ids in given]
+        stop = self.stop
         tokens, ends = [list[int]() for _ in given], dict[int, str | None]()
         for row, token, end in generate_stream(
             self.model,
@@ -197,6 +205,7 @@ class _Finder:
             max_new_tokens=limits,
             never=self.never,
             prefix=prefix,
+            stop=None if stop is None else lambda row, token: stop([*tokens[row], token]),
             speculation=self.speculation,
             steps=Steps(static=False, dtype=self.batching.dtype),
         ):
@@ -204,14 +213,14 @@ class _Finder:
             ends[row] = end
         forced = facts.forced_last_id is not None
         for row, (written, limit) in enumerate(zip(tokens, limits, strict=True)):
-            ended = ends[row] == "eos" and not (forced and len(written) + 1 == limit)
+            ended = ends[row] == "stop" or (ends[row] == "eos" and not (forced and len(written) + 1 == limit))
             yield Hypothesis(written, math.nan, math.nan, ended)
 
     def _different(self, piece: Piece, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
         """The first `n_best` texts that are more than other spellings, or other spaces, of one before."""
-        found: dict[str, Translation] = {}
+        found, stops = dict[str, Translation](), self.model.facts.rules.stop_strings or ()
         for one in hypotheses:
-            text = " ".join(self.codec.decode(piece.ids, one.tokens).splitlines())
+            text = " ".join(before_stop(self.codec.decode(piece.ids, one.tokens), stops).splitlines())
             new = Translation(text, one.log_prob, one.log_prob, one.score, is_cut=not one.ended)
             found.setdefault(" ".join(text.split()), new)
         return list(found.values())[: self.how.n_best]

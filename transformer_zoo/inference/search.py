@@ -6,7 +6,7 @@ tokens that end, V vocabulary, N `n_best`.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,8 +22,8 @@ class Hypothesis:
     """A finished answer: its tokens without the end, log p(tokens, end | source), and that over the length penalty. Of
     a prefix, log p counts what follows it, and the length all.
 
-    `ended`: with an end, by itself. One that the length limit cut has none; where the model forces a last token, it
-    counts in the length. Either way log p is that of the tokens alone.
+    `ended`: with an end, or where it was told to stop. One that the length limit cut has none; where the model forces a
+    last token, it counts in the length. Either way log p is that of the tokens alone.
     >>> beam_search(translator, [[5, 3]], BeamSearch(max_extra=3))[0][0].log_prob < 0
     True
     """
@@ -53,6 +53,7 @@ class Search:
     ends: tuple[int, ...]
     last: int | None  # the token that is forced at the limit
     rules: Sequence[LogitsProcessor]  # more than `special` says
+    stop: Callable[[list[int]], bool] | None  # whether a hypothesis of these tokens is complete
 
     @classmethod
     def start(
@@ -68,6 +69,7 @@ class Search:
         ends: tuple[int, ...],
         last: int | None,
         rules: Sequence[LogitsProcessor],
+        stop: Callable[[list[int]], bool] | None = None,
     ) -> "Search":
         n, device = len(opening), opening.device
         none = torch.full((n, n_best), -math.inf, device=device)
@@ -87,6 +89,7 @@ class Search:
             ends=ends,
             last=last,
             rules=rules,
+            stop=stop,
         )
 
     def texts(self) -> Tensor:
@@ -99,8 +102,9 @@ class Search:
         forced = self.forced[:, n] if self.forced is not None and n < self.forced.size(1) else None
         if self.rules:
             logits = self._ruled(logits, beam)
+        wanted = beam if self.stop is None else 2 * beam  # as many may stop as live on
         ids, log_probs, ending = _continuations(
-            logits, min(beam, logits.size(-1)), self.special, forced, len(self.ends), normalise=not self.rules
+            logits, min(wanted, logits.size(-1)), self.special, forced, len(self.ends), normalise=not self.rules
         )
         if forced is not None:  # what is given was not chosen, and costs nothing
             log_probs = log_probs.masked_fill(ids == forced[:, None, None], 0.0)
@@ -109,13 +113,16 @@ class Search:
         ending = (self.log_probs[:, :, None] + ending).flatten(1)  # (S, W * E)
         # Stable, so that equal ones are ordered by hypothesis and rank, whatever else is in the batch.
         live, order = log_probs.sort(stable=True, descending=True)
-        live, order = live[:, :beam], order[:, :beam]
+        live, order = live[:, :wanted], order[:, :wanted]
         parents, chosen = order // k, ids.flatten(1).gather(1, order)
         # A hypothesis ends where its end is among the `beam` best of all continuations: fewer others are better.
         better = (live[:, None] > ending[:, :, None]).sum(-1)  # (S, W * E)
         better += (ending[:, None] > ending[:, :, None]).sum(-1)
         ending = ending.masked_fill(better >= beam, -math.inf)
-        texts = torch.cat([_children(self.tokens, parents), chosen[:, :, None]], 2)  # (S, beam, n + 1)
+        texts = torch.cat([_children(self.tokens, parents), chosen[:, :, None]], 2)  # (S, wanted, n + 1)
+        if self.stop is not None:
+            live, order = self._stopped(self.stop, texts, live, ending, beam, penalty)
+            texts, parents = _children(texts, order), parents.gather(1, order)  # (S, beam, ...)
         if is_last:
             live, ending = self._cut(texts, live, ending, beam, penalty)
         self._finish(self._ended(), ending, penalty)
@@ -127,6 +134,29 @@ class Search:
         self.tokens = texts
         own = torch.eye(texts.size(1), dtype=torch.bool, device=logits.device).expand(len(texts), -1, -1)
         self.ancestors = torch.cat([_children(self.ancestors, parents), own], 2)
+
+    def _stopped(
+        self,
+        stop: Callable[[list[int]], bool],
+        texts: Tensor,
+        live: Tensor,
+        ending: Tensor,
+        beam: int,
+        penalty: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Finish those of the best continuations that are complete, as with an end.
+
+        Args:
+            texts, live, ending: as for `_cut`, with twice as many continuations.
+
+        Returns:
+            Log-probabilities (S, beam) of the best others, and their places (S, beam).
+        """
+        stopped = torch.tensor([[stop(tokens) for tokens in row] for row in texts.tolist()], device=live.device)
+        better = torch.arange(live.size(1), device=live.device) + (ending[:, None] > live[:, :, None]).sum(-1)
+        self._finish(texts, live.masked_fill(~stopped | (better >= beam), -math.inf), penalty)
+        live, order = live.masked_fill(stopped, -math.inf).sort(stable=True, descending=True)
+        return live[:, :beam], order[:, :beam]
 
     def _ruled(self, logits: Tensor, beam: int) -> Tensor:
         """Log-probabilities (S, W, V) after the rules, which as in transformers are for log-probabilities in a beam,
@@ -193,18 +223,14 @@ class Search:
         """The finished hypotheses of these rows, best first."""
         done = (x[rows].tolist() for x in (self.done_tokens, self.done_log_probs, self.done_scores))
         return [
-            [
-                Hypothesis(
-                    [token for token in tokens if token not in (-1, *self.ends)],
-                    log_prob,
-                    score,
-                    not set(self.ends).isdisjoint(tokens),
-                )
-                for tokens, log_prob, score in zip(*hypotheses, strict=True)
-                if score > -math.inf
-            ]
+            [self._hypothesis(*one) for one in zip(*hypotheses, strict=True) if one[-1] > -math.inf]
             for hypotheses in zip(*done, strict=True)
         ]
+
+    def _hypothesis(self, tokens: list[int], log_prob: float, score: float) -> Hypothesis:
+        answer = [token for token in tokens if token not in (-1, *self.ends)]
+        ended = not set(self.ends).isdisjoint(tokens) or (self.stop is not None and self.stop(answer))
+        return Hypothesis(answer, log_prob, score, ended)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows."""

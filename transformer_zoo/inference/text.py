@@ -61,10 +61,15 @@ class TextStream:
 
     def _look(self, text: str) -> bool:
         self.held += text
-        found = [(self.held.find(stop) + len(stop), self.held.find(stop)) for stop in self.stops if stop in self.held]
-        if found:  # the one that is complete first, so that it does not matter how the text is cut into tokens
-            self.held, self.is_stopped = self.held[: min(found)[1]], True
+        if any(stop in self.held for stop in self.stops):
+            self.held, self.is_stopped = before_stop(self.held, self.stops), True
         return self.is_stopped
+
+
+def before_stop(text: str, stops: Sequence[str]) -> str:
+    """What comes before the stop string that is complete first: how the text is cut into tokens does not matter."""
+    found = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
+    return text[: min(found)[1]] if found else text
 
 
 def _held_back(text: str, stops: Sequence[str]) -> int:
