@@ -89,7 +89,6 @@ def build(family: str, options: Namespace) -> DecoderOnly | EncoderDecoder:
         sizes: dict[str, Any] = {"d_model": 32, "n_heads": 4, "d_ff": 128, "n_layers": 2}
         changes = {**changes, **sizes, "head_dim": 8, "n_kv_heads": None}
         changes |= {"positions.dim": None} if value_at(config, "positions.dim") else {}
-        changes |= {"logit_scale": 32**-0.5} if config.logit_scale else {}
     torch.manual_seed(options.seed)
     model = tz.create_model(preset, **changes).to(options.device).eval()
     with torch.no_grad():

@@ -15,6 +15,7 @@ from transformer_zoo.blocks.cache import KVCache, ProjectedMemory, StaticKVCache
 from transformer_zoo.blocks.dot_product import attention_weights
 from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.blocks.masks import causal_mask
+from transformer_zoo.blocks.positions import Positions
 from transformer_zoo.blocks.rotary import RotaryPositions, Rotation
 from transformer_zoo.blocks.view import BaseAttention, View
 from transformer_zoo.kernels.attention import attend_by_blocks
@@ -44,6 +45,7 @@ class Attention(BaseAttention):
         qk_norm: a norm of head_dim, over each head's queries before rotation, and a copy of it over its keys (Henry et
             al. 2020).
         rotary: turns queries and keys by their places; several layers may have the same. For self-attention.
+        scores: a bias by their places of this attention alone, such as `RelativeBias`. For self-attention.
         window: tokens that each sees, itself included, of those before it (`window_mask`); None: all.
 
     Raises:
@@ -69,6 +71,7 @@ class Attention(BaseAttention):
         softcap: float | None = None,
         qk_norm: nn.Module | None = None,
         rotary: RotaryPositions | None = None,
+        scores: Positions | None = None,
         window: int | None = None,
     ) -> None:
         super().__init__()
@@ -85,6 +88,8 @@ class Attention(BaseAttention):
             raise ValueError(f"n_heads {n_heads} is not a multiple of n_kv_heads {n_kv_heads}")
         if rotary is not None and not hasattr(rotary, "turn"):
             raise ValueError(f"rotary is {rotary!r}, expected RotaryPositions, or a module that has its `turn`")
+        if scores is not None and not getattr(scores, "scores_by_place", False):
+            raise ValueError(f"scores is {scores!r}, expected a module such as RelativeBias, called with places")
         if not isinstance(qk_norm, nn.Module | None):
             raise ValueError(f"qk_norm is {qk_norm!r}, expected a norm of head_dim, or None")
         if not isinstance(bias, bool | Collection) or not (isinstance(bias, bool) or set(bias) <= set(PROJECTIONS)):
@@ -94,7 +99,7 @@ class Attention(BaseAttention):
         self.head_dim = d_model // n_heads if head_dim is None else head_dim
         self.n_heads, self.n_kv_heads, self.dropout = n_heads, n_kv_heads, dropout
         self.scale, self.softcap = scale, softcap
-        self.rotary, self.window = rotary, window
+        self.rotary, self.scores, self.window = rotary, scores, window
         self.q_proj = Linear(d_model, n_heads * self.head_dim, bias="q" in biased)
         self.k_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="k" in biased)
         self.v_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="v" in biased)

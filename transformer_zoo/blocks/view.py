@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.masks import causal_mask, check_bias, check_mask, combine_masks, newest, window_mask
+from transformer_zoo.blocks.positions import Positions
 from transformer_zoo.blocks.rotary import RotaryPositions, Rotation
 from transformer_zoo.kernels.attention import Blocks, blocks_are_wanted, causal_blocks, document_mask
+
+Places = tuple[Tensor, Tensor]
+"""Of queries and of keys, (B or 1, Tq) and (B or 1, Tk) int64."""
 
 
 class View(NamedTuple):
@@ -40,18 +44,20 @@ class BaseAttention(nn.Module):
     head_dim: int
     window: int | None
     rotary: RotaryPositions | None
+    scores: Positions | None
     dropout: float
     softcap: float | None
 
     def __init__(self) -> None:
         super().__init__()
-        self.window, self.rotary, self.dropout, self.softcap = None, None, 0.0, None
+        self.window, self.rotary, self.scores, self.dropout, self.softcap = None, None, None, 0.0, None
 
     def sees_like(self, other: nn.Module) -> bool:
         """Whether `view` gives both the same."""
         return (
             type(self) is type(other)
             and self.rotary is other.rotary
+            and self.scores is other.scores
             and (self.window, self.dropout, self.softcap) == (other.window, other.dropout, other.softcap)
             and (self.n_heads, self.head_dim) == (other.n_heads, other.head_dim)
         )
@@ -68,6 +74,7 @@ class BaseAttention(nn.Module):
         positions: Tensor | None = None,
         documents: Tensor | None = None,
         cache: KVCache | None = None,
+        places: Places | None = None,
         name: str = "mask",
     ) -> View:
         """What the tokens x (B, Tq, D) see of the memory, or of themselves and of what is in the cache.
@@ -80,18 +87,24 @@ class BaseAttention(nn.Module):
             documents: (B, Tq) integers: a token sees only those of its own one. Without cache.
             cache: to which x will be appended. Without a mask it is causal; with one and without is_causal each token
                 goes on from a text of its own, whose tokens the mask shows in their order.
+            places: of queries and keys, (B or 1, Tq) and (B or 1, Tk), for `scores`; None: counted from the start.
 
         Raises:
-            ValueError: a mask that is not boolean, a bias that is, shapes that do not fit, or a memory with rotary, a
-                window or a cache.
+            ValueError: a mask that is not boolean, a bias that is, shapes that do not fit, or a memory with rotary,
+                scores, a window or a cache.
         """
-        if memory is not None and not (self.rotary is None and self.window is None and cache is None):
-            raise ValueError("rotary, window and cache are for self-attention; a memory is projected by project_memory")
+        if memory is not None and any(one is not None for one in (self.rotary, self.scores, self.window, cache)):
+            raise ValueError(
+                "rotary, scores, window and cache are for self-attention; a memory is projected by project_memory"
+            )
         n = n_keys = x.size(1)
         if memory is not None:
             n_keys = memory.size(1) if isinstance(memory, Tensor) else memory.keys.size(2)
         elif cache is not None:
             n_keys = cache.n_visible(n)
+        if self.scores is not None:
+            own = self.scores(*(places or _counted(x, n_keys, cache)))
+            bias = own if bias is None else bias + own
         if mask is not None or bias is not None:  # before the cache takes anything
             shape = x.size(0), self.n_heads, n, n_keys
             check_mask(mask, shape, name=name)
@@ -107,6 +120,12 @@ class BaseAttention(nn.Module):
         if documents is None and window is None and cache is None and (not is_causal or (mask is None and n == n_keys)):
             return View(mask, bias, is_causal, rotation)
         return View(_allowed(mask, x, n_keys, is_causal, window, documents, cache), bias, rotation=rotation)
+
+
+def _counted(x: Tensor, n_keys: int, cache: KVCache | None) -> Places:
+    """The places of x and of all keys, where nothing is padding."""
+    keys = torch.arange(n_keys, device=x.device)[None]
+    return (keys if cache is None else cache.slots(x.size(1))[None]), keys
 
 
 def _allowed(

@@ -37,7 +37,7 @@ class AttentionSpec(SelfAttentionSpec):
     """
 
     module = "transformer_zoo.blocks.attention:Attention"
-    takes = ("d_model", "rotary")
+    takes = ("d_model", "rotary", "scores")
 
     n_kv_heads: int | None = None
     """Key/value heads; None: as many as `n_heads`. Fewer share each among n_heads / n_kv_heads queries."""

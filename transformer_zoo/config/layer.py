@@ -7,7 +7,7 @@ from typing import Literal
 from transformer_zoo.config.attention import AttentionSpec, SelfAttentionSpec
 from transformer_zoo.config.feed_forward import FeedForwardSpec, FfnSpec
 from transformer_zoo.config.norm import LayerNormSpec, NormSpec
-from transformer_zoo.config.positions import PositionsSpec, RotarySpec, SinusoidalSpec
+from transformer_zoo.config.positions import PositionsSpec, RelativeSpec, RotarySpec, SinusoidalSpec
 from transformer_zoo.config.spec import Context, Spec
 from transformer_zoo.errors import UserError
 
@@ -23,9 +23,9 @@ class LayerSpec(Spec):
     """Self-attention."""
     ffn: FfnSpec = FeedForwardSpec()
     """Feed-forward."""
-    positions: RotarySpec | Literal["stack"] | None = "stack"
+    positions: RotarySpec | RelativeSpec | Literal["stack"] | None = "stack"
     """What rotates this layer's queries and keys, or tells its attention nothing of positions, in place of what the
-    stack has."""
+    stack has; or scores of its own, as in umT5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,8 @@ class StackSpec(Spec):
         turns = self.layer if isinstance(self.layer, tuple) else (self.layer,)
         if not 1 <= len(turns) <= self.n_layers:
             raise UserError(f"layer describes {len(turns)} layers, and there are {self.n_layers}")
-        same = [replace(turn, positions="stack") if turn.positions == self.positions else turn for turn in turns]
+        shared = self.positions if self.positions is None or self.positions.turns else "stack"
+        same = [replace(turn, positions="stack") if turn.positions == shared else turn for turn in turns]
         turns = next(tuple(same[:n]) for n in range(1, len(turns) + 1) if _take_turns(same, n))
         object.__setattr__(self, "layer", turns if len(turns) > 1 else turns[0])
 
@@ -94,6 +95,8 @@ class StackSpec(Spec):
                 has_others = (around.n_heads, around.head_dim) != (context.n_heads, context.head_dim)
                 if has_others and positions is self.positions and "n_heads" in positions.takes:
                     raise UserError(f"layers with other heads than the first cannot have {positions.kind()} positions")
+            if isinstance(layer.positions, RelativeSpec) and "scores" not in layer.attention.takes:
+                raise UserError(f"{layer.attention.kind()} takes no scores of a layer's own: set layer.positions")
             if layer.positions is None and (self.positions is None or not self.positions.turns):
                 raise UserError("layer.positions is none, and has no effect where no other layer has rotary ones")
 

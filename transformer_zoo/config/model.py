@@ -35,8 +35,8 @@ class ModelConfig(Spec):
     """On embedding + position and on each sublayer's output, before it is added (section 5.4)."""
     scale_embeddings: bool = True
     """Multiply embeddings by sqrt(d_model) (section 3.4)."""
-    logit_scale: float | None = None
-    """Multiplies the logits; None: 1. T5 with a tied head has d_model^-0.5."""
+    logit_scale: float | Literal["d_model"] | None = None
+    """Multiplies the logits; "d_model": d_model^-0.5, as in T5 with a tied head; None: 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +57,11 @@ class ModelConfig(Spec):
             bidirectional=stack == "encoder",
         )
         return spec.around(spec.layers[0], around)
+
+    @property
+    def logit_factor(self) -> float:
+        """What multiplies the logits."""
+        return self.d_model**-0.5 if self.logit_scale == "d_model" else self.logit_scale or 1.0
 
     @property
     def longest_input(self) -> int:

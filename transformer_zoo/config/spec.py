@@ -20,8 +20,8 @@ MOST, MOST_MODULES = 2**31 - 1, 10_000
 class Context:
     """The numbers of a model around the module that a spec builds.
 
-    n_heads and head_dim are those of the layer's attention, rotary is the module that turns its queries and keys; an
-    encoder is bidirectional.
+    n_heads and head_dim are those of the layer's attention, rotary is the module that turns its queries and keys,
+    scores one that adds to its scores alone; an encoder is bidirectional.
     >>> RMSNormSpec().build(Context(d_model=512))(torch.zeros(2, 5, 512)).shape
     torch.Size([2, 5, 512])
     """
@@ -33,6 +33,7 @@ class Context:
     bidirectional: bool = False
     dropout: float = 0.0
     rotary: Any = None
+    scores: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from transformer_zoo.blocks import DecoderLayer, EncoderLayer
-from transformer_zoo.config import Context, ModelConfig, PositionsSpec, StackSpec
+from transformer_zoo.config import Context, ModelConfig, PositionsSpec, RelativeSpec, StackSpec
 from transformer_zoo.models.stacks import Decoder, Encoder
 
 
@@ -36,7 +36,8 @@ def _parts(spec: StackSpec, context: Context) -> Iterator[tuple[tuple[Any, Any, 
         key = positions, around.head_dim
         if key not in rotations:  # layers that turn alike share their tables
             rotations[key] = positions.build(around) if positions is not None and positions.turns else None
-        attention = layer.attention.build(replace(around, rotary=rotations[key]))
+        scores = layer.positions.build(around) if isinstance(layer.positions, RelativeSpec) else None
+        attention = layer.attention.build(replace(around, rotary=rotations[key], scores=scores))
         yield (attention, layer.ffn.build(around), spec.norm.build(around)), layer.attention.across()
 
 

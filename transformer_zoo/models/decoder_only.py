@@ -135,8 +135,8 @@ class DecoderOnly(nn.Module):
         )
         if self.embedding_out is not None:
             out = self.embedding_out(out)  # (B, T, d_embedding)
-        scale = self.config.logit_scale
-        return out if scale is None else out * scale
+        scale = self.config.logit_factor
+        return out if scale == 1 else out * scale
 
     def _embed_ngrams(
         self,

@@ -207,8 +207,8 @@ class EncoderDecoder(nn.Module):
             is_causal=attention_mask is None,
             cache=cache,
         )
-        scale = config.logit_scale
-        return out if scale is None else out * scale
+        scale = config.logit_factor
+        return out if scale == 1 else out * scale
 
     def _memory_mask(
         self, mask: Tensor | None, batch: int, memory: Tensor | None, cache: DecoderCache | None

@@ -58,6 +58,12 @@ class _Stack(nn.Module):
                     f"{type(self).__name__} asks for: see blocks.BaseAttention"
                 )
 
+    @property
+    def scores_by_place(self) -> bool:
+        """Whether there are scores by places, of all layers or of one: a cache then keeps places."""
+        own = (getattr(layer.attn, "scores", None) for layer in self.layers)
+        return self.positions.scores_by_place or any(scores is not None for scores in own)
+
     def forward(
         self,
         x: Tensor,
@@ -85,17 +91,19 @@ class _Stack(nn.Module):
         start = 0
         if positions is None and cache is not None:
             start, positions = cache.layers[0].next_places(x.size(1))
-        bias = None
-        if self.positions.scores_by_place:
-            places = _places(x, start, positions)
-            bias = self.positions(places, places if cache is None else cache.place(places))
+        bias = places = None
+        if self.scores_by_place:
+            queries = _places(x, start, positions)
+            places = queries, queries if cache is None else cache.place(queries)
+            bias = self.positions(*places) if self.positions.scores_by_place else None
         x = self.dropout(self.embedding_norm(self.positions.add(x, start, positions)))
         caches = [None] * len(self.layers) if cache is None else cache.layers
         kept = [None] * len(self.layers) if cache is None else cache.memories
         is_causal = self.is_causal if is_causal is None else is_causal
         views = self._views(
-            x, caches, mask=mask, bias=bias, is_causal=is_causal, start=start, positions=positions, documents=documents
-        )
+            x, caches, mask=mask, bias=bias, is_causal=is_causal, start=start, positions=positions,
+            documents=documents, places=places,
+        )  # fmt: skip
         recompute = self.recompute and self.training and cache is None and not is_transformed()
         for layer, view, held, projected in zip(self.layers, views, caches, kept, strict=True):
             given = x, memory if projected is None else projected
@@ -196,6 +204,6 @@ class Decoder(_Stack):
             caches.append(attention.new_cache(batch, capacity, static=static, device=device, dtype=dtype))
             memories.append(projected)
         made = DecoderCache(caches, memories)
-        if self.positions.scores_by_place:
+        if self.scores_by_place:
             made.places = torch.zeros(batch, capacity, dtype=torch.int64, device=device)
         return made

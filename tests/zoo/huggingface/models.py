@@ -210,6 +210,18 @@ TRANSLATION_CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "t5-silu": ("T5", {**_T5, "feed_forward_proj": "gated-silu", "d_kv": 8, "decoder_start_token_id": 3}),
     "flan-t5": ("T5", {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "mt5": ("MT5", {**_T5, "layer_norm_epsilon": 1e-2, "pad_token_id": 2, "eos_token_id": 5}),
+    "mt5-relu": (
+        "MT5",
+        {**_T5, "feed_forward_proj": "relu", "relative_attention_num_buckets": 12, "decoder_start_token_id": 3,
+         "relative_attention_max_distance": 17, "num_decoder_layers": None},
+    ),
+    "umt5": ("UMT5", _T5),
+    "umt5-relu": (
+        "UMT5",
+        {**_T5, "feed_forward_proj": "relu", "relative_attention_num_buckets": 12, "layer_norm_epsilon": 1e-2,
+         "relative_attention_max_distance": 17, "pad_token_id": 2, "eos_token_id": 5, "decoder_start_token_id": 3},
+    ),
 }  # fmt: skip
 
 _CLASSES = {"Marian": "MarianMTModel"}
@@ -237,7 +249,7 @@ def make(case: str, **changes: Any) -> PreTrainedModel:
 @torch.no_grad()
 def randomize(model: PreTrainedModel) -> None:
     """Noise on every weight that is learned, and on the bias of logits."""
-    noise = 0.1 if model.config.model_type == "t5" else 0.3  # T5 does not scale its attention, which soon is one-sided
+    noise = 0.1 if "t5" in model.config.model_type else 0.3  # T5 does not scale its attention, which soon is one-sided
     for weight in model.parameters():
         if weight.requires_grad:
             weight += noise * torch.randn_like(weight)

@@ -109,7 +109,8 @@ def make_it_end(theirs: PreTrainedModel, strength: float) -> None:
     else:  # no bias anywhere: what all embeddings have in common, the end has more of
         common = torch.linspace(-1, 1, head.size(1))
         theirs.shared.weight += common
-        head[end] += strength * common / (1 if theirs.config.scale_decoder_outputs else 10)
+        scaled = getattr(theirs.config, "scale_decoder_outputs", theirs.config.model_type == "umt5")
+        head[end] += strength * common / (1 if scaled else 10)
 
 
 def make_searched(case: str) -> PreTrainedModel:

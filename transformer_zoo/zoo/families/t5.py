@@ -1,6 +1,5 @@
-"""T5, T5 v1.1 and Flan-T5."""
+"""T5, T5 v1.1, Flan-T5 and Flan-UL2, ByT5 and MADLAD-400."""
 
-import math
 from typing import Any
 
 from transformer_zoo.config import EncoderDecoderConfig, value_at
@@ -10,14 +9,18 @@ from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, 
 from transformer_zoo.zoo.huggingface.parts import ENCODER_DECODER, translation_ids
 
 
-def _read_ffn(theirs: Fields, ours: Fields) -> dict[str, Any]:
+def feed_forward(default: str) -> Part:
     """feed_forward_proj is "relu" or "gated-gelu"; what is saved beside it has the last word."""
-    words = theirs.get("feed_forward_proj", "relu").split("-")
-    if len(words) > 2 or (len(words) == 2 and words[0] != "gated"):
-        raise UserError(f"config.json: feed_forward_proj is {'-'.join(words)!r}, expected one such as 'gated-gelu'")
-    name = "gelu_new" if words == ["gated", "gelu"] else words[-1]
-    activation = Field("dense_act_fn", name, ACTIVATIONS).read(theirs)
-    return {"gated": theirs.get("is_gated_act", words[0] == "gated"), "activation": activation}
+
+    def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        words = theirs.get("feed_forward_proj", default).split("-")
+        if len(words) > 2 or (len(words) == 2 and words[0] != "gated"):
+            raise UserError(f"config.json: feed_forward_proj is {'-'.join(words)!r}, expected one such as 'gated-gelu'")
+        name = "gelu_new" if words == ["gated", "gelu"] else words[-1]
+        activation = Field("dense_act_fn", name, ACTIVATIONS).read(theirs)
+        return {"gated": theirs.get("is_gated_act", words[0] == "gated"), "activation": activation}
+
+    return Part({"feed_forward_proj": str, "dense_act_fn": str, "is_gated_act": bool}, read, _write_ffn)
 
 
 def _write_ffn(config: EncoderDecoderConfig) -> dict[str, Any]:
@@ -35,15 +38,14 @@ def _read_head(theirs: Fields, ours: Fields) -> dict[str, Any]:
     scaled = theirs.get("scale_decoder_outputs", tied)
     return {
         "share_embeddings": "all" if tied else "inputs",
-        "logit_scale": ours["d_model"] ** -0.5 if scaled else None,
+        "logit_scale": "d_model" if scaled else None,
     }
 
 
 def _write_head(config: EncoderDecoderConfig) -> dict[str, Any]:
-    scale = config.logit_scale or 1.0
     return {
         "tie_word_embeddings": config.share_embeddings == "all",
-        "scale_decoder_outputs": math.isclose(scale, config.d_model**-0.5),
+        "scale_decoder_outputs": config.logit_scale is not None,
     }
 
 
@@ -62,6 +64,7 @@ def _read_dropout(theirs: Fields, ours: Fields) -> dict[str, Any]:
 
 _SELF = {
     "attn_norm": "layer.0.layer_norm",
+    "attn.scores": "layer.0.SelfAttention.relative_attention_bias",
     "attn.q_proj": "layer.0.SelfAttention.q",
     "attn.k_proj": "layer.0.SelfAttention.k",
     "attn.v_proj": "layer.0.SelfAttention.v",
@@ -91,7 +94,7 @@ def _size(n_layers: int, d_model: int, d_ff: int, n_heads: int, head_dim: int) -
     shape = {"n_layers": n_layers, "d_model": d_model, "d_ff": d_ff, "n_heads": n_heads, "head_dim": head_dim}
     some_dropout = {"attention_dropout": 0.1, "activation_dropout": 0.1}
     ids = {"bos_id": 0, "eos_id": 1, "never_ids": ()}
-    numbers = {"vocab_size": 32128, "max_seq_len": 512, "norm.eps": 1e-6, "logit_scale": d_model**-0.5}
+    numbers = {"vocab_size": 32128, "max_seq_len": 512, "norm.eps": 1e-6, "logit_scale": "d_model"}
     return {**shape, **some_dropout, **ids, **numbers}
 
 
@@ -101,13 +104,22 @@ def _size_v1_1(n_layers: int, d_model: int, d_ff: int, n_heads: int) -> dict[str
     return {**_size(n_layers, d_model, d_ff, n_heads, 64), **gated}
 
 
-_V1_1 = {
+V1_1 = {
     "small": _size_v1_1(8, 512, 1024, 6),
     "base": _size_v1_1(12, 768, 2048, 12),
     "large": _size_v1_1(24, 1024, 2816, 16),
     "xl": _size_v1_1(24, 2048, 5120, 32),
     "xxl": _size_v1_1(24, 4096, 10240, 64),
 }
+
+
+def _size_byt5(n_encoder_layers: int, n_decoder_layers: int, d_model: int, d_ff: int, n_heads: int) -> dict[str, Any]:
+    """Xue et al. 2021, "ByT5: Towards a token-free future with pre-trained byte-to-byte models", Table 1."""
+    layers = {"encoder.n_layers": n_encoder_layers, "decoder.n_layers": n_decoder_layers}
+    return {**_size_v1_1(n_encoder_layers, d_model, d_ff, n_heads), **layers, "vocab_size": 384}
+
+
+_MADLAD = {"vocab_size": 256000, "head_dim": 128}
 
 T5 = Family(
     model_type="t5",
@@ -119,9 +131,18 @@ T5 = Family(
         "t5-large": _size(24, 1024, 4096, 16, 64),
         "t5-3b": _size(24, 1024, 16384, 32, 128),
         "t5-11b": _size(24, 1024, 65536, 128, 128),
-        **{f"t5-v1.1-{size}": fields for size, fields in _V1_1.items()},
+        **{f"t5-v1.1-{size}": fields for size, fields in V1_1.items()},
         # Chung et al. 2022, "Scaling Instruction-Finetuned Language Models", from the same shapes.
-        **{f"flan-t5-{size}": fields for size, fields in _V1_1.items()},
+        **{f"flan-t5-{size}": fields for size, fields in V1_1.items()},
+        # Tay et al. 2022, "UL2: Unifying Language Learning Paradigms".
+        "flan-ul2": {**_size_v1_1(32, 4096, 16384, 16), "head_dim": 256, "activation": "silu", "max_seq_len": 2048},
+        "byt5-small": _size_byt5(12, 4, 1472, 3584, 6),
+        "byt5-base": _size_byt5(18, 6, 1536, 3968, 12),
+        "byt5-large": _size_byt5(36, 12, 1536, 3840, 16),
+        "byt5-xl": _size_byt5(36, 12, 2560, 6720, 32),
+        "byt5-xxl": _size_byt5(36, 12, 4672, 12352, 64),
+        # Kudugunta et al. 2023, "MADLAD-400: A Multilingual And Document-Level Large Audited Dataset".
+        "madlad400-3b": {**_size_v1_1(32, 1024, 8192, 16), **_MADLAD},
     },
     fields={
         "vocab_size": Field("vocab_size", 32128),
@@ -139,7 +160,7 @@ T5 = Family(
     parts=(
         Part({"num_decoder_layers": int}, _read_layers, _write_layers),
         Part({}, _read_dropout, lambda config: {}),
-        Part({"feed_forward_proj": str, "dense_act_fn": str, "is_gated_act": bool}, _read_ffn, _write_ffn),
+        feed_forward("relu"),
         Part({"tie_word_embeddings": bool, "scale_decoder_outputs": bool}, _read_head, _write_head),
         translation_ids(start=None, bos=None, eos=1, pad=0),
     ),

@@ -23,7 +23,7 @@ _NO_MATTER = ("dropout", "init", "zero_pad", "rows", "source_end_id", "kind")
 def spelling(config: ModelConfig) -> dict[str, Any]:
     """The fields that decide what a model computes by their address, each in one way; "kind" is that of a spec."""
     fields = {**config.to_dict(), **{name: _spelled_stack(stack, config) for name, stack in config.stacks()}}
-    fields["logit_scale"] = config.logit_scale or 1.0
+    fields["logit_scale"] = config.logit_factor
     fields.pop("rules", None)
     if config.longest_input > config.max_seq_len:
         del fields["max_seq_len"]
