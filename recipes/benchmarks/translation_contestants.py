@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recipes.benchmarks.speed import OURS, Contestant
-from recipes.benchmarks.translation_peers import made_up_tokens, save_ctranslate2, to_marian, to_torch
+from recipes.benchmarks.translation_peers import made_up_tokens, to_marian, to_torch
 from transformer_zoo.config import BeamSearch
 from transformer_zoo.data import Batch, EncodedCorpus, TokenArrays, collate
 from transformer_zoo.errors import UserError
@@ -167,17 +167,18 @@ def load_ctranslate2(model: EncoderDecoder, compute_type: str, device: torch.dev
     """
     try:
         import ctranslate2
+
+        from transformer_zoo.zoo.ctranslate2.write import to_ctranslate2
     except ImportError:
         raise UserError(
             "ctranslate2 is not installed: pip install ctranslate2, or leave it out with --ctranslate2"
         ) from None
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
-        save_ctranslate2(model, path)
+        to_ctranslate2(model, Path(folder), [made_up_tokens(model.config)] * 2)
         threads = torch.get_num_threads()
         return ctranslate2.Translator(
-            str(path), device=device.type, compute_type=compute_type, inter_threads=1, intra_threads=threads
+            folder, device=device.type, compute_type=compute_type, inter_threads=1, intra_threads=threads
         )
 
 

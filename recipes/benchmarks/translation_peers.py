@@ -4,7 +4,6 @@ They compute what `EncoderDecoder` computes (tests/recipes/test_benchmark.py), s
 The model is post-norm, with relu, one shared vocabulary and sinusoids in "halves": what all three have.
 """
 
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -118,62 +117,6 @@ def made_up_tokens(config: EncoderDecoderConfig) -> list[str]:
     words = [special.get(i, f"t{i}") for i in range(config.vocab_size)]
     words[words.index("t1")] = "<unk>"
     return words
-
-
-def save_ctranslate2(model: EncoderDecoder, folder: Path) -> None:
-    """Write a CTranslate2 model with these weights in float32, of words `made_up_tokens`, to a new folder.
-
-    Sources end in eos already. Other types are made of it on loading (`compute_type`).
-    """
-    from ctranslate2.specs import TransformerSpec
-
-    c = model.config
-    n_layers = c.encoder.n_layers, c.decoder.n_layers
-    spec = TransformerSpec.from_config(n_layers, value_at(c, "n_heads"), pre_norm=False)
-    embedding = model.head_weight.detach().cpu()
-    table = sinusoids(torch.arange(c.max_seq_len), c.d_model, layout=value_at(c, "positions.layout"))
-    spec.encoder.embeddings[0].weight = spec.decoder.embeddings.weight = embedding
-    spec.decoder.projection.weight = embedding
-    spec.encoder.position_encodings.encodings = spec.decoder.position_encodings.encodings = table
-    for ours, theirs in ((model.encoder, spec.encoder), (model.decoder, spec.decoder)):
-        for layer, layer_spec in zip(ours.layers, theirs.layer, strict=True):
-            _fill_layer(layer_spec, layer)
-    words = made_up_tokens(c)
-    spec.register_source_vocabulary(words)
-    spec.register_target_vocabulary(words)
-    spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = "<unk>", "<s>", "</s>"
-    spec.config.decoder_start_token = "<s>"
-    spec.config.layer_norm_epsilon = c.decoder.norm.eps
-    spec.validate()
-    spec.optimize()
-    folder.mkdir()
-    spec.save(str(folder))
-
-
-def _fill_layer(spec: Any, layer: Any) -> None:
-    """One layer of a CTranslate2 specification."""
-    _fill_attention(spec.self_attention, layer.attn, "qkv")
-    _fill_norm(spec.self_attention.layer_norm, layer.attn_norm)
-    if layer.cross_attn is not None:
-        _fill_attention(spec.attention, layer.cross_attn, "q", "kv")
-        _fill_norm(spec.attention.layer_norm, layer.cross_attn_norm)
-    for linear, ours in ((spec.ffn.linear_0, layer.ffn.up_proj), (spec.ffn.linear_1, layer.ffn.down_proj)):
-        linear.weight, linear.bias = ours.weight.detach().cpu(), ours.bias.detach().cpu()
-    _fill_norm(spec.ffn.layer_norm, layer.ffn_norm)
-
-
-def _fill_attention(spec: Any, attention: nn.Module, *fused: str) -> None:
-    """Projections in groups that CTranslate2 multiplies at once, such as "q" and "kv"; then the output's."""
-    state = attention.state_dict()
-    groups = [_fused(attention, names) for names in fused]
-    for linear, (weight, bias) in zip(
-        spec.linear, [*groups, (state["out_proj.weight"], state["out_proj.bias"])], strict=True
-    ):
-        linear.weight, linear.bias = weight.cpu(), bias.cpu()
-
-
-def _fill_norm(spec: Any, norm: Any) -> None:
-    spec.gamma, spec.beta = norm.weight.detach().cpu(), norm.bias.detach().cpu()
 
 
 def _layer_pairs(model: EncoderDecoder, peer: Any) -> list[tuple[Any, Any]]:

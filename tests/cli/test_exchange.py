@@ -16,7 +16,7 @@ from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 import transformer_zoo as tz
-from tests.flat import beam_search
+from tests.flat import beam_search, generate
 from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.cli import main
 from transformer_zoo.data import ParallelText, collate, encode_corpus
@@ -26,6 +26,7 @@ from transformer_zoo.tokenizers import CharacterTokenizer, TranslationTokenizer,
 from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
 from transformer_zoo.training.tasks.objectives import TranslationObjective
 from transformer_zoo.training.tasks.translation import special_ids
+from transformer_zoo.zoo.ctranslate2.said import ACTIVATIONS
 
 from .. import hub
 
@@ -330,15 +331,8 @@ def write_run(folder: Path, preset: str, **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("preset", "fields", "format", "message"),
     [
-        (
-            "gpt2",
-            {"layer": [{"attention": {"scale": 8**-0.5}}, {"attention": {"scale": 8**-0.5 / 2}}]},
-            "ctranslate2",
-            "computes something else than this gpt2",
-        ),
-        ("opt-125m", {"bos_id": None, "pad_id": None}, "ctranslate2", "ctranslate2 does not convert this opt (Vocab"),
-        ("gpt-modern", {}, "huggingface", "transformers has no such model"),
-        ("gpt-modern", {}, "ctranslate2", "transformers has no such model"),
+        ("gpt2", {"sliding_window": 4}, "ctranslate2", "ctranslate2 has no counterpart of attention.window 4"),
+        ("gpt2", {"ngrams": {"n": 3}}, "huggingface", "transformers has no such model"),
     ],
 )
 def test_what_has_no_counterpart_is_named_and_leaves_nothing(
@@ -352,12 +346,59 @@ def test_what_has_no_counterpart_is_named_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_what_ctranslate2_would_compute_otherwise_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "run", "gpt2")
+    monkeypatch.setitem(ACTIVATIONS, "gelu_tanh", "RELU")
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--format", "ctranslate2"]) == 1
+    assert "ctranslate2 computes something else than this model" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("preset", ["gpt-modern", "gpt-char", "opt-125m"])
+def test_ctranslate2_of_texts_without_a_counterpart_in_transformers(preset: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", preset, bos_id=None, pad_id=None)
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--format", "ctranslate2"]) == 0
+    run = tz.load_run(tmp_path / "run")
+    assert isinstance(run, TextRun)
+    generator, tokenizer = ctranslate2.Generator(str(tmp_path / "out")), AutoTokenizer.from_pretrained(tmp_path / "out")
+    words = tokenizer.convert_ids_to_tokens(run.tokenizer.encode("badge"))
+    how = {"max_length": 9, "sampling_topk": 1, "include_prompt_in_result": False}
+    [theirs] = generator.generate_batch([words], **how)
+    assert theirs.sequences_ids == generate(run.model, [run.tokenizer.encode("badge")], temperature=0, max_new_tokens=9)
+
+
+def test_ctranslate2_of_a_translation_by_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    english, german = hub.pairs(200, 0)
+    tokenizer = TranslationTokenizer.train(english, german, TranslationTokenizerSettings(kind="bytes"))
+    shape = {"d_model": 24, "n_heads": 3, "d_ff": 29, "n_layers": 1, "norm_position": "pre"}
+    torch.manual_seed(0)
+    model = tz.create_model("transformer-tiny", vocab_size=tokenizer.source.vocab_size, **shape)
+    assert isinstance(model, EncoderDecoder)
+    run = Run(model.eval(), tokenizer, {}, 64)
+    (tmp_path / "run").mkdir()
+    save_run(run, tmp_path / "run", {})
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--format", "ctranslate2"]) == 0
+    assert "transformers has no counterpart" in capsys.readouterr().out
+    assert TranslationTokenizer.load(tmp_path / "out" / "tokenizer").fingerprint == tokenizer.fingerprint
+    names = json.loads((tmp_path / "out" / "shared_vocabulary.json").read_text())
+    source = [*tokenizer.source.encode(LINES[0]), model.config.eos_id]
+    [[ours]] = beam_search(model, torch.tensor([source]), beam=1)
+    translator = ctranslate2.Translator(str(tmp_path / "out"))
+    [found] = translator.translate_batch(
+        [[names[i] for i in source]], beam_size=1, max_decoding_length=len(ours.tokens)
+    )
+    assert found.hypotheses[0] == [names[i] for i in ours.tokens]
+
+
 def test_a_missing_package_is_asked_for(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    monkeypatch.delitem(sys.modules, "transformer_zoo.zoo.ctranslate2.write", raising=False)
     assert main(["export", str(trained), str(tmp_path / "out"), "--format", "ctranslate2"]) == 1
-    assert capsys.readouterr().err.endswith("pip install ctranslate2 transformers\n")
+    assert capsys.readouterr().err.endswith("pip install ctranslate2\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -182,13 +182,15 @@ class RotaryPositions(Tables):
         cos, sin = self._waves(torch.arange(self.table_size, device=device))
         return {"cos": cos, "sin": sin}
 
+    def frequencies(self, device: torch.device | None = None, *, scaled: bool = True) -> Tensor:
+        """Radians per token of each pair, (R/2,) float64."""
+        exponents = torch.arange(0, self.dim, 2, device=device, dtype=torch.float64) / self.dim
+        frequencies = self.base**-exponents
+        return self.scaling.scale(frequencies) if scaled and self.scaling is not None else frequencies
+
     def _waves(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(..., ) integers -> cosines and sines, (..., R/2) float32; angles are taken in float64."""
-        exponents = torch.arange(0, self.dim, 2, device=positions.device, dtype=torch.float64) / self.dim  # (R/2,)
-        frequencies = self.base**-exponents
-        if self.scaling is not None:
-            frequencies = self.scaling.scale(frequencies)
-        angles = positions[..., None].double() * frequencies
+        angles = positions[..., None].double() * self.frequencies(positions.device)
         growth = self.scaling.growth if isinstance(self.scaling, YarnScaling) else 1.0
         return (angles.cos() * growth).float(), (angles.sin() * growth).float()
 

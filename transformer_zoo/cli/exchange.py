@@ -67,7 +67,7 @@ def export(
     Args:
         run: Folder of a run, trained here or imported.
         folder: Where to write; it must not be there yet, or be empty.
-        format: huggingface, or ctranslate2 by that package's own converter, which needs it and transformers.
+        format: huggingface, or ctranslate2, which needs that package.
         quantization: Of the weights, for ctranslate2; by default as they are.
     """
     from transformer_zoo.cli.converting import write_ctranslate2, write_huggingface
@@ -79,11 +79,18 @@ def export(
     with new_folder(folder) as part:
         loaded = load_run(run)
         if format == "huggingface":
-            model_type = write_huggingface(loaded, part)
+            kind = write_huggingface(loaded, part)
         else:
-            model_type = write_ctranslate2(loaded, part, quantization)
-    print(f"{folder}: {model_type}, for {format}")
+            kind = write_ctranslate2(loaded, part, quantization)
+    print(f"{folder}: {kind}, for {format}")
     tokenizer = loaded.tokenizer
-    if isinstance(tokenizer, TranslationTokenizer) and not tokenizer.takes_source and tokenizer.target_language:
+    if (folder / "tokenizer").is_dir():
+        print(f"{folder / 'tokenizer'}: for {type(tokenizer).__name__}.load; transformers has no counterpart of it")
+    if not isinstance(tokenizer, TranslationTokenizer):
+        return
+    if format == "ctranslate2" and tokenizer.first_id is not None:
+        tag = tokenizer.target.pieces[tokenizer.first_id]
+        print(f"{folder}: give each text target_prefix [{tag!r}]; ctranslate2 has no field for what comes first")
+    if not tokenizer.takes_source and tokenizer.target_language:
         tag = f">>{tokenizer.target_language}<<"
-        print(f"{folder}: begin each text with {tag}; a {model_type}'s files have no field for the target language")
+        print(f"{folder}: begin each text with {tag}; a {kind}'s files have no field for the target language")

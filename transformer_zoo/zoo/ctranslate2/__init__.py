@@ -1,0 +1,5 @@
+"""Models of ours in CTranslate2's own specification."""
+
+from transformer_zoo.zoo.ctranslate2.said import check_ctranslate2
+
+__all__ = ["check_ctranslate2"]

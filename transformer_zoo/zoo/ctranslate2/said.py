@@ -1,0 +1,135 @@
+"""What CTranslate2 can say of a model: plain data, which needs neither torch nor that package."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from transformer_zoo.config import (
+    AlibiSpec,
+    AttentionSpec,
+    DecoderConfig,
+    EncoderDecoderConfig,
+    FeedForwardSpec,
+    LayerNormSpec,
+    LayerSpec,
+    LearnedSpec,
+    ModelConfig,
+    RelativeSpec,
+    RMSNormSpec,
+    RotarySpec,
+    SinusoidalSpec,
+    Spec,
+    StackSpec,
+    YarnSpec,
+)
+from transformer_zoo.errors import UserError
+
+ACTIVATIONS = {
+    "relu": "RELU", "gelu": "GELU", "gelu_tanh": "GELUTanh", "quick_gelu": "GELUSigmoid", "silu": "SWISH",
+    "tanh": "Tanh", "sigmoid": "Sigmoid",
+    "relu_squared": "RELU",  # which gates what it is of: relu(x) x
+}  # fmt: skip
+"""Ours -> those of its enumeration."""
+
+
+def _any(*names: str) -> dict[str, Collection[Any] | None]:
+    return dict.fromkeys(names)
+
+
+# The fields of each spec that it has, with the values where it has only some; it has others as they are by default. A
+# spec without a row it does not have.
+_SAID: dict[type[Spec], Mapping[str, Collection[Any] | None]] = {
+    EncoderDecoderConfig: _any(
+        "vocab_size", "d_model", "max_seq_len", "scale_embeddings", "logit_scale", "encoder", "decoder",
+        "target_vocab_size", "share_embeddings", "logit_bias", "count_padding",
+    ),
+    DecoderConfig: _any(
+        "vocab_size", "d_model", "max_seq_len", "scale_embeddings", "logit_scale", "decoder", "tie_embeddings",
+        "d_embedding", "logit_softcap", "vocab_multiple",
+    ),
+    StackSpec: {
+        **_any("n_layers", "layer", "positions", "norm", "final_norm", "embedding_norm"),
+        "norm_position": ("post", "pre", "both", "parallel"),
+    },
+    LayerSpec: _any("attention", "ffn", "positions"),
+    AttentionSpec: _any("n_heads", "n_kv_heads", "head_dim", "bias", "qkv_bias", "scale", "qk_norm"),
+    FeedForwardSpec: {**_any("d_ff", "gated", "bias"), "activation": ACTIVATIONS},
+    LayerNormSpec: _any("eps", "learned"),
+    RMSNormSpec: _any("eps", "unit_offset"),
+    SinusoidalSpec: _any("layout", "offset"),
+    LearnedSpec: _any("offset"),
+    RotarySpec: _any("base", "dim", "layout", "scaling"),
+    RelativeSpec: _any("buckets", "max_distance"),
+    AlibiSpec: {},
+}  # fmt: skip
+_NO_MATTER = ("dropout", "init", "zero_pad", "rules")  # they change training, or are options of its own
+_AROUND = ("encoder", "decoder", "layer")
+
+
+def check_ctranslate2(config: ModelConfig) -> None:
+    """Whether CTranslate2 has such a model.
+    >>> check_ctranslate2(tz.get_config("transformer-base", norm_position="pre"))
+
+    Raises:
+        UserError: it has not; the message names the fields.
+    """
+    found: dict[str, Any] = {}
+    for address, value in [*_unsaid(config), *_unsaid_together(config)]:
+        found.setdefault(".".join(word for word in address.split(".") if word not in _AROUND), value)
+    if found:
+        named = ", ".join(f"{name} {value!r}" for name, value in found.items())
+        raise UserError(f"ctranslate2 has no counterpart of {named}")
+
+
+def _unsaid(spec: Spec, where: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields that it does not have, by their addresses, and their values."""
+    if (known := _SAID.get(type(spec))) is None:
+        yield where, spec.kind()
+        return
+    for field in fields(spec):
+        value, address = getattr(spec, field.name), f"{where}.{field.name}".lstrip(".")
+        if field.name in _NO_MATTER or field.name.endswith(("_id", "_ids")):
+            continue
+        allowed = known.get(field.name, (field.default,))
+        if allowed is not None and value not in allowed:
+            yield address, value
+        if field.name in known and field.name != "scaling":  # of which it has any
+            for part in dict.fromkeys(value if isinstance(value, tuple) else (value,)):
+                if isinstance(part, Spec):
+                    yield from _unsaid(part, address)
+
+
+def _unsaid_together(config: ModelConfig) -> Iterator[tuple[str, Any]]:
+    """What it has, but not of several parts at once, or not there."""
+    stacks = dict(config.stacks())
+    eps = next(iter(stacks.values())).norm.eps
+    if getattr(config, "logit_softcap", None) and getattr(config, "never_ids", None):
+        yield "never_ids", "beside logit_softcap"
+    for name, stack in stacks.items():
+        if stack.norm.eps != eps:
+            yield "norm.eps", stack.norm.eps
+        if len(stacks) > 1 and stack.norm_position == "both":
+            yield "norm_position", "both"
+        if name == "encoder" and isinstance(stack.positions, AlibiSpec):
+            yield "encoder.positions", "alibi"
+        for layer in dict.fromkeys(stack.layers):
+            yield from _unsaid_of(layer, stack, config)
+
+
+def _unsaid_of(layer: LayerSpec, stack: StackSpec, config: ModelConfig) -> Iterator[tuple[str, Any]]:
+    attention, ffn, first = layer.attention, layer.ffn, stack.layers[0]
+    if attention.n_heads != first.attention.n_heads:
+        yield "attention.n_heads", attention.n_heads
+    if isinstance(attention, AttentionSpec) and attention.qk_norm and attention.qk_norm.eps != stack.norm.eps:
+        yield "attention.qk_norm.eps", attention.qk_norm.eps
+    if isinstance(ffn, FeedForwardSpec):
+        if isinstance(first.ffn, FeedForwardSpec) and ffn.activation != first.ffn.activation:
+            yield "ffn.activation", ffn.activation
+        if ffn.gated and ffn.activation == "relu_squared":
+            yield "ffn.gated", True
+    if isinstance(layer.positions, RelativeSpec):  # it computes those of the first layer for all
+        yield "layer.positions", "relative"
+    rotary = stack.positions_of(layer)
+    is_yarn = isinstance(rotary, RotarySpec) and isinstance(rotary.scaling, YarnSpec)
+    if is_yarn and getattr(rotary, "dim", None) not in (None, attention.width(config.d_model)):
+        yield "positions.dim", getattr(rotary, "dim", None)  # scores grow as a whole

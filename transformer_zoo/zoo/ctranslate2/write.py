@@ -1,0 +1,234 @@
+"""The weights of a model of ours under the names of CTranslate2's specification, and its files."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from ctranslate2 import specs
+from ctranslate2.specs import attention_spec, common_spec, transformer_spec
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transformer_zoo.blocks.rotary import RotaryPositions
+from transformer_zoo.config import ModelConfig, StackSpec
+from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.zoo.ctranslate2.said import ACTIVATIONS
+
+_NEVER = -1e4
+"""Added to the logit of a token that is not written: a number in all of its types."""
+
+
+@torch.no_grad()
+def to_ctranslate2(
+    model: EncoderDecoder | DecoderOnly,
+    folder: Path,
+    tokens: Sequence[Sequence[str]],
+    *,
+    quantization: str | None = None,
+) -> list[list[str]]:
+    """Writes what `ctranslate2.Translator` or `Generator` loads; returns its vocabularies, in the order of the ids.
+
+    What the model never writes has next to no probability there. Texts without an end get a token for one, which is
+    never written either.
+
+    Args:
+        model: one whose configuration `check_ctranslate2` lets pass.
+        folder: that is there.
+        tokens: how the ids of the source and of the target are called, or those of a text; those that are alike, or
+            "", get a name.
+        quantization: of the weights; None: as they are.
+    """
+    config: Any = model.config
+    spare = int(config.eos_id is None)
+    names = [_unlike([*side, *["</s>"] * spare]) for side in tokens]
+    target = names[-1]
+    decoder = _decoder(model, spare)
+    if model.facts.has_source:
+        made = specs.TransformerSpec(_encoder(model), decoder)
+        made.register_source_vocabulary(names[0])
+        made.register_target_vocabulary(target)
+        made.config.decoder_start_token = target[config.bos_id]
+    else:
+        made = specs.TransformerDecoderModelSpec(decoder)
+        made.register_vocabulary(target)
+    end = target[-1 if spare else config.eos_id]
+    made.config.eos_token = end
+    made.config.bos_token = end if config.bos_id is None else target[config.bos_id]
+    # A vocabulary without a token for the unknown knows everything; CTranslate2 wants one nevertheless.
+    made.config.unk_token = "<unk>" if all("<unk>" in side for side in names) else end
+    made.config.layer_norm_epsilon = config.decoder.norm.eps
+    made.validate()
+    made.optimize(quantization=quantization)
+    made.save(str(folder))
+    return names
+
+
+def _unlike(tokens: Iterable[str]) -> list[str]:
+    """The tokens, each under a name of its own."""
+    named: dict[str, None] = {}
+    for i, token in enumerate(tokens):
+        named[f"<{i}>" if token in named or not token else token] = None
+    return list(named)
+
+
+def _encoder(model: Any) -> Any:
+    spec = model.config.encoder
+    made = transformer_spec.TransformerEncoderSpec(0, spec.layers[0].attention.n_heads, **_around(spec))
+    _fill_stack(made, model.encoder, spec, model.config)
+    embedding = model.embedding or model.source_embedding
+    made.embeddings[0].weight = _array(embedding.weight)
+    made.scale_embeddings = float(embedding.scale)
+    return made
+
+
+def _decoder(model: Any, spare: int) -> Any:
+    """spare: tokens beyond the vocabulary that are not written."""
+    config, spec = model.config, model.config.decoder
+    n_heads, n_tokens = spec.layers[0].attention.n_heads, model.facts.vocab_size
+    made = transformer_spec.TransformerDecoderSpec(
+        0,
+        n_heads,
+        alibi=spec.positions is not None and spec.positions.kind() == "alibi",
+        project_in_out=getattr(config, "d_embedding", None) is not None,
+        with_encoder_attention=model.facts.has_source,
+        num_heads_kv=n_heads,
+        **_around(spec),
+    )
+    _fill_stack(made, model.decoder, spec, config)
+    embedding = model.embedding or model.target_embedding
+    made.embeddings.weight = _array(F.pad(embedding.weight[:n_tokens], (0, 0, 0, spare)))
+    made.scale_embeddings = float(embedding.scale)
+    made.projection.weight = _array(F.pad(model.head_weight[:n_tokens], (0, 0, 0, spare)))
+    if (projection := getattr(model, "embedding_in", None)) is not None:
+        _fill_linear(made.project_in, projection)
+        _fill_linear(made.project_out, model.embedding_out)
+    if (cap := getattr(config, "logit_softcap", None)) is not None:
+        made.final_logit_softcapping = float(cap)
+    constant = getattr(model, "logit_bias", None)
+    bias = torch.zeros(n_tokens) if constant is None else constant.float().cpu().clone()
+    bias[list(model.facts.never)] = _NEVER
+    bias = F.pad(bias, (0, spare), value=_NEVER)
+    if bias.any():
+        made.projection.bias = _array(bias)
+    if config.logit_factor != 1:
+        made.scale_outputs = float(config.logit_factor)
+    return made
+
+
+def _around(spec: StackSpec) -> dict[str, Any]:
+    """What is around the layers; that there is a norm at the end is not tied to where the others are."""
+    ffn: Any = spec.layers[0].ffn
+    return {
+        "no_final_norm": not spec.ends_in_norm,
+        "layernorm_embedding": spec.embedding_norm,
+        "activation": common_spec.Activation[ACTIVATIONS[ffn.activation]],
+        "relative_attention_bias": spec.positions is not None and spec.positions.kind() == "relative",
+    }
+
+
+def _fill_stack(made: Any, stack: Any, spec: StackSpec, config: ModelConfig) -> None:
+    made.pre_norm = spec.norm_position != "post"
+    if spec.ends_in_norm:
+        made.layer_norm = _norm(stack.final_norm)
+    if spec.embedding_norm:
+        made.layernorm_embedding = _norm(stack.embedding_norm)
+    positions = spec.positions
+    if positions is not None and positions.added:
+        n = config.max_seq_len * (1 if positions.bounded else 2)  # without a bound of their own, it has to have one
+        made.position_encodings.encodings = _array(stack.positions(n))
+    elif hasattr(made, "position_encodings"):  # where it has none it adds its own
+        made.position_encodings.encodings = np.zeros((2 * config.max_seq_len, config.d_model), np.float32)
+    made.layer = [_layer(layer, stack.positions) for layer in stack.layers]
+
+
+def _layer(layer: Any, bias: Any) -> Any:
+    has_memory, position = layer.cross_attn is not None, layer.norm_position
+    squared = layer.ffn.activation.__name__ == "relu_squared"
+    how = {"ffn_glu": layer.ffn.gate_proj is not None or squared, "pre_post_layer_norm": position == "both"}
+    if layer.is_causal:
+        kind, how = transformer_spec.TransformerDecoderLayerSpec, {**how, "parallel_residual": position == "parallel"}
+        how["with_encoder_attention"] = has_memory
+    else:
+        kind = transformer_spec.TransformerEncoderLayerSpec
+    made = kind(**how)
+    inner = position in ("post", "pre")  # then each sublayer has its norm
+    made.self_attention = _attention(layer.attn, layer.attn_norm if inner else None, bias=bias)
+    if has_memory:
+        made.attention = _attention(layer.cross_attn, layer.cross_attn_norm, has_memory=True)
+    _fill_linear(made.ffn.linear_0, layer.ffn.gate_proj or layer.ffn.up_proj)
+    if how["ffn_glu"]:
+        _fill_linear(made.ffn.linear_0_noact, layer.ffn.up_proj)
+    _fill_linear(made.ffn.linear_1, layer.ffn.down_proj)
+    if inner:
+        made.ffn.layer_norm = _norm(layer.ffn_norm)
+    elif position == "parallel":
+        made.input_layer_norm, made.post_attention_layer_norm = _norm(layer.attn_norm), _norm(layer.ffn_norm)
+    else:
+        made.input_layer_norm, made.post_attention_layer_norm = _norm(layer.attn_norm), _norm(layer.attn_out_norm)
+        made.pre_feedforward_layer_norm = _norm(layer.ffn_norm)
+        made.post_feedforward_layer_norm = _norm(layer.ffn_out_norm)
+    return made
+
+
+def _attention(attn: Any, norm: Any, *, bias: Any = None, has_memory: bool = False) -> Any:
+    """bias: the module that gives the scores of a stack, which may be learned by distance."""
+    rotary: RotaryPositions | None = attn.rotary
+    is_learned = hasattr(bias, "buckets")
+    scaled = rotary is not None and rotary.scaling is not None
+    made = attention_spec.MultiHeadAttentionSpec(
+        self_attention=not has_memory,
+        has_norm=norm is not None,
+        relative_attention_bias=is_learned,
+        num_heads_kv=attn.n_kv_heads,
+        head_dim=attn.head_dim,
+        qk_norm=attn.q_norm is not None,
+        rotary_dim=None if rotary is None else rotary.dim,
+        rotary_interleave=rotary is not None and rotary.layout == "interleaved",
+        rotary_base=1 if rotary is None else rotary.base,
+        rotary_scaling_type=attention_spec.RotaryScalingType.Su if scaled else None,
+    )
+    if norm is not None:
+        made.layer_norm = _norm(norm)
+    if attn.q_norm is not None:
+        made.q_norm, made.k_norm = _norm(attn.q_norm), _norm(attn.k_norm)
+    if is_learned:
+        made.relative_attention_bias = _array(bias.weight)
+        made.relative_attention_max_distance = np.int32(bias.max_distance)
+    scale = attn.head_dim**-0.5 if attn.scale is None else attn.scale
+    if rotary is not None and rotary.scaling is not None:
+        slower = rotary.frequencies(scaled=False) / rotary.frequencies()
+        made.rotary_scaling_long_factor = made.rotary_scaling_short_factor = _array(slower)
+        scale *= getattr(rotary.scaling, "growth", 1.0) ** 2
+    made.queries_scale = float(scale)
+    projections = (attn.q_proj, attn.k_proj, attn.v_proj)
+    cuts = (projections[:1], projections[1:]) if has_memory else (projections,)
+    for linear, parts in zip(made.linear, (*cuts, (attn.out_proj,)), strict=True):
+        _fill_linear(linear, *parts)
+    return made
+
+
+def _fill_linear(made: Any, *projections: Any) -> None:
+    """One matrix of several, under each other."""
+    made.weight = _array(torch.cat([part.weight for part in projections]))
+    if any(part.bias is not None for part in projections):
+        biases = [part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in projections]
+        made.bias = _array(torch.cat(biases))
+
+
+def _norm(norm: Any) -> Any:
+    centres = hasattr(norm, "bias")  # which may be None
+    made = common_spec.LayerNormSpec(rms_norm=not centres)
+    weight = torch.ones(norm.normalized_shape) if norm.weight is None else norm.weight
+    made.gamma = _array(1 + weight if getattr(norm, "unit_offset", False) else weight)
+    if centres:
+        made.beta = _array(torch.zeros_like(weight) if norm.bias is None else norm.bias)
+    return made
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    """A copy, for what quantises the weights writes in place."""
+    copied: NDArray[np.float32] = tensor.detach().float().cpu().numpy().copy()
+    return copied
