@@ -441,3 +441,17 @@ def test_bfloat16_stays_near_the_formula(kernel: str) -> None:
     got = attend(*inputs, mask=mask)
     assert got.dtype == torch.bfloat16
     assert_close(got.double(), naive_attention(*inputs, mask=mask), rtol=0.05, atol=0.05)
+
+
+def test_clip_bounds_queries_keys_and_values() -> None:
+    attention, bounded = Attention(12, 3), Attention(12, 3, clip=0.4)
+    bounded.load_state_dict(attention.state_dict())
+    x = torch.randn(2, 5, 12)
+    queries, keys, values = (
+        projection(x).clamp(-0.4, 0.4).view(2, 5, 3, 4).transpose(1, 2)
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    heads = attend(queries, keys, values)
+    wanted = attention.out_proj(heads.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(bounded(x), wanted)
+    assert not torch.allclose(attention(x), wanted)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 import transformer_zoo as tz
-from tests.zoo.huggingface.models import imported, make
+from tests.zoo.huggingface.models import TEXT_CASES, imported, make
 from transformer_zoo import BeamSearch, DecoderOnly, Sampling
 from transformer_zoo.config import RulesSpec
 from transformer_zoo.inference import (
@@ -26,6 +26,8 @@ from transformer_zoo.inference.plain import next_scores
 from transformer_zoo.inference.rules import LogitsProcessor
 
 CASES = ["gpt2", "llama", "t5", "bart", "marian"]
+FIRST = {name: case for case, (name, _) in reversed(TEXT_CASES.items())}
+"""One of each family of decoder-only models."""
 every_case = pytest.mark.parametrize("case", CASES)
 LIMIT = 12
 
@@ -103,6 +105,12 @@ def test_greedy_writing_is_theirs(case: str, options: dict[str, Any], tmp_path: 
     for one, row in zip(found, given, strict=True):
         written = theirs.generate(torch.tensor([row]), do_sample=False, max_new_tokens=LIMIT, **options)[0].tolist()
         assert one == without_end(written[len(ours.opening(row)) :], ours)
+
+
+@pytest.mark.parametrize("case", sorted(set(FIRST.values()) - set(CASES)))
+def test_every_family_writes_as_theirs(case: str, tmp_path: Path) -> None:
+    test_greedy_writing_is_theirs(case, {}, tmp_path)
+    test_the_next_tokens_distribution_is_theirs(case, {"temperature": 0.7, "top_k": 9}, tmp_path)
 
 
 def without_end(tokens: list[int], ours: Any) -> list[int]:

@@ -42,6 +42,7 @@ class Attention(BaseAttention):
         dropout: on the attention weights, 0 in the paper.
         scale: of the scores; None: head_dim^-0.5.
         softcap: of the scores, as for `attend`.
+        clip: what queries, keys and values are projected to is bounded: to -clip below, clip above; None: it is not.
         qk_norm: a norm of head_dim, over each head's queries before rotation, and a copy of it over its keys (Henry et
             al. 2020).
         rotary: turns queries and keys by their places; several layers may have the same. For self-attention.
@@ -69,6 +70,7 @@ class Attention(BaseAttention):
         dropout: float = 0.0,
         scale: float | None = None,
         softcap: float | None = None,
+        clip: float | None = None,
         qk_norm: nn.Module | None = None,
         rotary: RotaryPositions | None = None,
         scores: Positions | None = None,
@@ -78,7 +80,7 @@ class Attention(BaseAttention):
         check_sizes(d_model=d_model, n_heads=n_heads)
         check_sizes(n_kv_heads=n_kv_heads, head_dim=head_dim, d_memory=d_memory, window=window, optional=True)
         check_probabilities(dropout=dropout)
-        check_positive(scale=scale, softcap=softcap, optional=True)
+        check_positive(scale=scale, softcap=softcap, clip=clip, optional=True)
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
         if head_dim is None and d_model % n_heads:
             raise ValueError(
@@ -98,7 +100,7 @@ class Attention(BaseAttention):
         d_memory = d_model if d_memory is None else d_memory
         self.head_dim = d_model // n_heads if head_dim is None else head_dim
         self.n_heads, self.n_kv_heads, self.dropout = n_heads, n_kv_heads, dropout
-        self.scale, self.softcap = scale, softcap
+        self.scale, self.softcap, self.clip = scale, softcap, clip
         self.rotary, self.scores, self.window = rotary, scores, window
         self.q_proj = Linear(d_model, n_heads * self.head_dim, bias="q" in biased)
         self.k_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="k" in biased)
@@ -176,6 +178,8 @@ class Attention(BaseAttention):
         return ProjectedMemory(keys if rotation is None else rotation.apply(keys), values)
 
     def _split_heads(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        if self.clip is not None:
+            x = x.clamp(-self.clip, self.clip)
         heads = x.view(*x.shape[:2], x.size(-1) // self.head_dim, self.head_dim)  # (B, T, H, Dh)
         if norm is not None:
             heads = norm(heads)

@@ -53,6 +53,8 @@ class AttentionSpec(SelfAttentionSpec):
     """Multiplies the scores; None: head_dim^-0.5. T5 has 1."""
     softcap: float | None = None
     """Bounds the scores: cap * tanh(score / cap)."""
+    clip: float | None = None
+    """Bounds what queries, keys and values are projected to: to -clip below, clip above."""
     qk_norm: RMSNormSpec | None = None
     """A norm over each head's queries and one over its keys, before rotation."""
 
@@ -61,7 +63,7 @@ class AttentionSpec(SelfAttentionSpec):
 
     def across(self) -> Self:
         """Without what is for self-attention only."""
-        return dataclasses.replace(self, window=None, softcap=None, qk_norm=None)
+        return dataclasses.replace(self, window=None, softcap=None, clip=None, qk_norm=None)
 
     def check(self, context: Context) -> None:
         if self.head_dim is None and context.d_model % self.n_heads:

@@ -39,6 +39,11 @@ _NEOX = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 3, "num_at
 _NEOX |= {"intermediate_size": 29, "max_position_embeddings": 41}
 _OPT = {"vocab_size": VOCAB, "hidden_size": 21, "num_hidden_layers": 3, "num_attention_heads": 3, "ffn_dim": 29}
 _OPT |= {"max_position_embeddings": 31, "dropout": 0.0}
+_NEO = {"vocab_size": VOCAB, "hidden_size": 21, "num_layers": 3, "num_heads": 3, "max_position_embeddings": 31}
+_NEO |= {"attention_types": [[["global", "local"], 1], [["local"], 1]], "window_size": 4}
+_GPT1 = {"vocab_size": VOCAB, "n_embd": 21, "n_layer": 3, "n_head": 3, "n_positions": 31, "resid_pdrop": 0.0}
+_GPT1 |= {"embd_pdrop": 0.0, "attn_pdrop": 0.0}
+_MPT = {"vocab_size": VOCAB, "d_model": 21, "n_heads": 3, "n_layers": 3, "max_seq_len": 31}
 _BLOOM = {"vocab_size": VOCAB, "hidden_size": 21, "n_layer": 3, "n_head": 3}
 _LLAMA = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
 _LLAMA |= {"num_key_value_heads": 2, "intermediate_size": 29, "max_position_embeddings": 41}
@@ -87,6 +92,66 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
          "pad_token_id": 0},
     ),
     "llama-linear": ("Llama", {**_LLAMA, "rope_parameters": LINEAR}),
+    "gpt_neo": ("GPTNeo", _NEO),
+    "gpt_neo-untied": (
+        "GPTNeo",
+        {**_NEO, "attention_types": [[["global"], 3]], "intermediate_size": 29, "activation_function": "relu",
+         "layer_norm_epsilon": 1e-2, "tie_word_embeddings": False},
+    ),
+    "openai-gpt": ("OpenAIGPT", _GPT1),
+    "openai-gpt-silu": (
+        "OpenAIGPT", {**_GPT1, "n_head": 7, "afn": "swish", "layer_norm_epsilon": 1e-2, "tie_word_embeddings": False},
+    ),
+    "mpt": ("Mpt", _MPT),
+    "mpt-bounded": (
+        "Mpt",
+        {**_MPT, "d_model": 35, "n_heads": 5, "layer_norm_epsilon": 1e-2, "tie_word_embeddings": False,
+         "attn_config": {"clip_qkv": 0.7, "softmax_scale": 0.3}},
+    ),
+    "olmo": ("Olmo", _LLAMA),
+    "olmo-bounded": (
+        "Olmo",
+        {**_LLAMA, "num_key_value_heads": 1, "attention_bias": True, "clip_qkv": 0.7, "hidden_act": "gelu",
+         "tie_word_embeddings": True, "rope_parameters": LLAMA3},
+    ),
+    "arcee": ("Arcee", _LLAMA),
+    "arcee-biased": (
+        "Arcee",
+        {**_LLAMA, "head_dim": 10, "attention_bias": True, "mlp_bias": True, "hidden_act": "relu",
+         "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "rope_parameters": YARN},
+    ),
+    "seed_oss": ("SeedOss", {**_LLAMA, "head_dim": 10, "attention_dropout": 0.0, "residual_dropout": 0.0}),
+    "seed_oss-biased": (
+        "SeedOss",
+        {**_LLAMA, "head_dim": None, "attention_dropout": 0.0, "residual_dropout": 0.0, "attention_bias": False,
+         "attention_out_bias": True, "mlp_bias": True, "hidden_act": "gelu", "rms_norm_eps": 1e-2,
+         "tie_word_embeddings": True, "rope_parameters": LINEAR},
+    ),
+    "stablelm": ("StableLm", {**_LLAMA, "hidden_size": 40, "num_attention_heads": 4}),
+    "stablelm-biased": (
+        "StableLm",
+        {**_LLAMA, "hidden_size": 40, "num_attention_heads": 5, "num_key_value_heads": 1, "use_qkv_bias": True,
+         "layer_norm_eps": 1e-2, "tie_word_embeddings": True, "hidden_act": "relu",
+         "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}},
+    ),
+    "ernie4_5": ("Ernie4_5", {**_LLAMA, "head_dim": 10}),
+    "ernie4_5-biased": (
+        "Ernie4_5",
+        {**_LLAMA, "head_dim": None, "use_bias": True, "hidden_act": "gelu", "rms_norm_eps": 1e-2,
+         "tie_word_embeddings": False, "rope_parameters": YARN},
+    ),
+    "helium": ("Helium", {**_LLAMA, "head_dim": 6}),
+    "helium-biased": (
+        "Helium",
+        {**_LLAMA, "head_dim": 6, "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True,
+         "hidden_act": "gelu", "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "rope_parameters": LLAMA3},
+    ),
+    "starcoder2": ("Starcoder2", _LLAMA),
+    "starcoder2-window": (
+        "Starcoder2",
+        {**_LLAMA, "num_key_value_heads": 1, "sliding_window": 4, "use_bias": False, "hidden_act": "relu",
+         "norm_epsilon": 1e-2, "tie_word_embeddings": False, "rope_parameters": LINEAR},
+    ),
     "mistral": ("Mistral", _LLAMA),
     "mistral-window": (
         "Mistral",
@@ -237,7 +302,7 @@ def make(case: str, **changes: Any) -> PreTrainedModel:
     """The model of a case, with random weights and eager attention, in evaluation mode."""
     name, fields = {**TEXT_CASES, **TRANSLATION_CASES}[case]
     head = "ForCausalLM" if case in TEXT_CASES else "ForConditionalGeneration"
-    default = {"GPT2": "GPT2LMHeadModel"}.get(name, name + head)
+    default = {"GPT2": "GPT2LMHeadModel", "OpenAIGPT": "OpenAIGPTLMHeadModel"}.get(name, name + head)
     config = their_config(name, **{**fields, **changes}, attn_implementation="eager")
     model = getattr(transformers, _CLASSES.get(name, default))(config)
     if case == "flan-t5":  # whose head transformers ties until its weights are found to differ

@@ -42,7 +42,7 @@ def theirs(model: DecoderOnly | EncoderDecoder, folder: Path, *, family: str | N
 
 def text_logits(model: DecoderOnly, read: PreTrainedModel) -> tuple[Tensor, Tensor]:
     ids, mask = padded(3, 13, pad=1)
-    given = {} if read.config.model_type in ("bloom", "opt") else {"position_ids": places(mask)}
+    given = {} if read.config.model_type in ("bloom", "opt", "mpt") else {"position_ids": places(mask)}
     with torch.no_grad():
         expected = read(ids, attention_mask=mask, **given).logits
         got = model(ids, mask.bool())

@@ -1,5 +1,6 @@
 """GPT-1, GPT-2, GPT-3, and small ones of our own."""
 
+from dataclasses import replace
 from typing import Any
 
 from transformer_zoo.config import DecoderConfig, RotarySpec
@@ -124,8 +125,6 @@ OURS = Family(
     sizes={
         "gpt-nano": {**_CHARACTERS, **_shape(4, 128, 4), "max_seq_len": 64, **_STILL},
         "gpt-char": {**_CHARACTERS, **_shape(6, 384, 6), **_LITTLE},
-        # Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training", section 4.1.
-        "gpt1": {"vocab_size": 40478, "max_seq_len": 512, "norm_position": "post"},
         # docs/results.md has the ablation of each choice.
         "gpt-modern": {
             **_GPT2,
@@ -140,4 +139,30 @@ OURS = Family(
 )
 """Without a counterpart in transformers, or with one that only few of them have."""
 
-FAMILIES = (OURS, GPT2)
+GPT1 = replace(
+    GPT2,
+    model_type="openai-gpt",
+    architecture="OpenAIGPTLMHeadModel",
+    constants={"norm_position": "post", "positions": "learned"},
+    # Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training", section 4.1.
+    sizes={"gpt1": {"vocab_size": 40478, "max_seq_len": 512}},
+    fields={
+        **GPT2.fields,
+        "vocab_size": Field("vocab_size", 40478),
+        "max_seq_len": Field("n_positions", 512),
+        "activation": Field("afn", "gelu", {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}),
+    },
+    parts=(
+        Part({}, _read_inner, lambda config: {"embd_pdrop": config.dropout}),
+        text_ids(bos=None, eos=None, padded=False),
+    ),
+    weights={
+        **{name: entry for name, entry in GPT2.weights.items() if name != "decoder.final_norm"},
+        "embedding": "transformer.tokens_embed",
+        "decoder.positions": "transformer.positions_embed",
+    },
+    unused=("transformer.h.{i}.attn.bias",),
+)
+"""Radford et al. 2018."""
+
+FAMILIES = (OURS, GPT1, GPT2)

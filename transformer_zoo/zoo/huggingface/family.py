@@ -205,7 +205,7 @@ class Family:
         """Refuses what is not known and what is not supported."""
         known = {entry.name for entry in self.fields.values()}.union(*(part.names for part in self.parts))
         for name, value in theirs.items():
-            if name in REFUSED:
+            if name in REFUSED and name not in self.ignored:
                 if value:
                     raise UserError(f"config.json: {name}: {REFUSED[name]}")
             elif name in self.required:

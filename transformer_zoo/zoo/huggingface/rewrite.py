@@ -6,15 +6,25 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.blocks.answers import residual_axes, turned_weights
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, PositionsSpec, RotarySpec, SinusoidalSpec
+from transformer_zoo.config import (
+    DecoderConfig,
+    EncoderDecoderConfig,
+    PositionsSpec,
+    RotarySpec,
+    SinusoidalSpec,
+    value_at,
+)
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo.huggingface.family import Config, spelled_out
 
 State = dict[str, Tensor]
 
 
-def rewrite(model: DecoderOnly | EncoderDecoder) -> tuple[Config, State]:
-    """Configuration and weights with sinusoids and rotation in halves, and no rows beyond the vocabulary."""
+def rewrite(model: DecoderOnly | EncoderDecoder, *, keep_rotation: bool = False) -> tuple[Config, State]:
+    """Configuration and weights with sinusoids and rotation in halves, and no rows beyond the vocabulary.
+
+    keep_rotation: which dimensions turn together stays as it is.
+    """
     config: Config = model.config
     state: State = dict(model.state_dict())
     if isinstance(config, DecoderConfig) and config.vocab_multiple > 1:
@@ -29,9 +39,10 @@ def rewrite(model: DecoderOnly | EncoderDecoder) -> tuple[Config, State]:
             for axis in axes:
                 state[name] = state[name].index_select(axis, order.to(state[name].device))
         config = config.changed(**{"positions.layout": "halves"})
-    if isinstance(positions, RotarySpec) and positions.layout == "interleaved" and _says_what_turns(model):
+    interleaved = isinstance(positions, RotarySpec) and positions.layout == "interleaved"
+    if interleaved and not keep_rotation and _says_what_turns(model):
         head_dim = spelled_out(config, "head_dim")
-        turned = positions.dim or head_dim
+        turned = value_at(config, "positions.dim") or head_dim
         order = torch.cat([halves(turned), torch.arange(turned, head_dim)])
         for name in turned_weights(model):  # queries and keys alike, so that their products are as before
             heads = state[name].unflatten(0, (-1, len(order)))  # (H, Dh, ...)

@@ -1,7 +1,8 @@
 """Rotary positions in config.json: rope_theta, rope_scaling and their many forms."""
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from transformer_zoo.config import (
     DecoderConfig,
@@ -16,13 +17,19 @@ from transformer_zoo.zoo.huggingface.family import Fields, Part, Types, check_ty
 
 
 def rotation(
-    *, base: str = "rope_theta", fraction: str | None = None, default_fraction: float = 1.0, default: float = 10000.0
+    *,
+    base: str = "rope_theta",
+    fraction: str | None = None,
+    default_fraction: float = 1.0,
+    default: float = 10000.0,
+    layout: Literal["halves", "interleaved"] = "halves",
 ) -> Part:
     """Rotary positions. Where they are in config.json has changed: `rope_theta` and `rope_scaling`, or all of it in
     `rope_parameters`.
 
     base, default: their name of the base outside of these, and its value where it is not said.
     fraction: their name of dim / head_dim outside of these; None: there is none.
+    layout: which dimensions turn together.
     """
     types = {"rope_scaling": dict, "rope_parameters": dict, base: float, **({fraction: float} if fraction else {})}
 
@@ -35,7 +42,7 @@ def rotation(
             raise UserError(
                 f"config.json: partial_rotary_factor is {rope['partial_rotary_factor']!r}; only 1.0 is supported"
             )
-        return {"positions": read_rope(rope, ours)}
+        return {"positions": replace(read_rope(rope, ours), layout=layout)}
 
     def write(config: DecoderConfig) -> dict[str, Any]:
         if not isinstance(rotary := config.decoder.positions, RotarySpec):

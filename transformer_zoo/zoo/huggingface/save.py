@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from transformer_zoo.zoo.huggingface.compare import differences
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.load import join
 from transformer_zoo.zoo.huggingface.parts import end_ids, write_rules
-from transformer_zoo.zoo.huggingface.rewrite import rewrite, unshare
+from transformer_zoo.zoo.huggingface.rewrite import State, rewrite, unshare
 
 
 def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, family: str | None = None) -> None:
@@ -42,14 +42,7 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
         UserError: no family, or not the wanted one, has a counterpart of some of the configuration's fields, named.
     """
     check_model(model, "to_huggingface")
-    config, state = rewrite(model)
-    try:
-        chosen, theirs = choose(config, family)
-    except UserError:
-        if not isinstance(config, EncoderDecoderConfig) or config.share_embeddings not in ("inputs", "decoder"):
-            raise
-        config, state = unshare(config, state)  # few families can share only some of the three matrices
-        chosen, theirs = choose(config, family)
+    config, state, chosen, theirs = _in_their_form(model, family)
     tensors = their_tensors(chosen, theirs, state)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +51,30 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     write_json(folder / "generation_config.json", generation_fields(config))
     write_json(folder / "config.json", {**chosen.write(config), "torch_dtype": dtype})
+
+
+def _in_their_form(model: DecoderOnly | EncoderDecoder, name: str | None) -> tuple[Config, State, Family, Config]:
+    """The model in the first of its forms that a family has, and what `choose` says of that one.
+
+    Raises:
+        UserError: as `choose`, of the first.
+    """
+    refusals = []
+    for config, state in _forms(model):
+        try:
+            return config, state, *choose(config, name)
+        except UserError as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
+
+
+def _forms(model: DecoderOnly | EncoderDecoder) -> Iterator[tuple[Config, State]]:
+    config, state = rewrite(model)
+    yield config, state
+    if isinstance(config, EncoderDecoderConfig) and config.share_embeddings in ("inputs", "decoder"):
+        yield unshare(config, state)  # few families can share only some of the three matrices
+    if (as_it_turns := rewrite(model, keep_rotation=True))[0] != config:
+        yield as_it_turns  # few turn neighbours together
 
 
 def choose(config: Config, name: str | None = None) -> tuple[Family, Config]:

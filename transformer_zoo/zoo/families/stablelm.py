@@ -1,0 +1,39 @@
+"""StableLM: Llama with LayerNorm, biases on queries, keys and values, and a rotation of part of each head."""
+
+from dataclasses import replace
+
+from transformer_zoo.zoo.families.llama import LLAMA, LLAMA2
+from transformer_zoo.zoo.families.mistral import SHAPE
+from transformer_zoo.zoo.huggingface.family import Field
+from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
+from transformer_zoo.zoo.huggingface.rope import rotation
+
+STABLELM = replace(
+    LLAMA,
+    model_type="stablelm",
+    architecture="StableLmForCausalLM",
+    constants={**LLAMA.constants, "norm": "layernorm"},
+    sizes={
+        # Tow et al. 2023, stabilityai/stablelm-3b-4e1t.
+        "stablelm-3b": {
+            **LLAMA2, "vocab_size": 50304, "d_model": 2560, "d_ff": 6912, "positions.dim": 20, "bos_id": 0, "eos_id": 0,
+        },
+    },
+    fields={
+        **{name: entry for name, entry in SHAPE.items() if name != "head_dim"},
+        "vocab_size": Field("vocab_size", 50304),
+        "d_model": Field("hidden_size", 2560),
+        "n_kv_heads": Field("num_key_value_heads", 32),
+        "d_ff": Field("intermediate_size", 6912),
+        "max_seq_len": Field("max_position_embeddings", 4096),
+        "norm.eps": Field("layer_norm_eps", 1e-5),
+        "attention.qkv_bias": Field("use_qkv_bias", False),
+        "dropout": Field("hidden_dropout", 0.0),
+    },
+    parts=(rotation(fraction="partial_rotary_factor", default_fraction=0.25), text_ids(bos=0, eos=0)),
+    required={**TEXT_ONLY, "qk_layernorm": (False,), "use_parallel_residual": (False,)},
+    ignored=(),
+)  # fmt: skip
+"""Bellagente et al. 2024, "Stable LM 2 1.6B Technical Report"."""
+
+FAMILIES = (STABLELM,)
