@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from sentencepiece import SentencePieceProcessor
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
 import transformer_zoo as tz
 from tests.flat import beam_search, generate
@@ -27,6 +27,8 @@ from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
 from transformer_zoo.training.tasks.objectives import TranslationObjective
 from transformer_zoo.training.tasks.translation import special_ids
 from transformer_zoo.zoo.ctranslate2.said import ACTIVATIONS
+from transformer_zoo.zoo.huggingface.common import DRAWN, FOLLOWED, TEXT_STAYS, WRITTEN_WITHOUT
+from transformer_zoo.zoo.huggingface.generation import drawn_by, written_without
 
 from .. import hub
 
@@ -122,8 +124,63 @@ def test_rules_that_nothing_here_follows_are_named(
     for number, (more, named) in enumerate(cases):
         (folder / file).write_text(json.dumps(fields | more))
         assert main(["import", str(folder), str(tmp_path / f"run{number}")]) == 0
-        said = capsys.readouterr().out.splitlines()[1:]
+        said = [line for line in capsys.readouterr().out.splitlines()[1:] if line.endswith("here it writes without")]
         assert [line.partition(" with ")[2].partition(";")[0] for line in said] == named
+
+
+NEUTRAL: dict[str, Any] = {**WRITTEN_WITHOUT, **DRAWN}
+
+
+def test_every_field_of_their_generation_is_followed_or_named(models: Models, tmp_path: Path) -> None:
+    folder = shutil.copytree(models["gpt2"][0], tmp_path / "hub")
+    config = folder / "generation_config.json"
+    fields = json.loads(config.read_text())
+    theirs = {name for name in vars(GenerationConfig()) if name[0] != "_"} - {"transformers_version"}
+    silent = theirs & {*TEXT_STAYS, "use_cache", "output_attentions", "output_hidden_states", "output_scores"}
+    assert theirs - silent == (theirs & {*DRAWN, *WRITTEN_WITHOUT}) | {*FOLLOWED}
+    for name in [*sorted(theirs - {*FOLLOWED}), "not_there_yet"]:
+        value = 7 if NEUTRAL.get(name) is None else NEUTRAL[name] + 0.5
+        config.write_text(json.dumps({**fields, "do_sample": True, name: value}))
+        named = {**written_without(folder), **drawn_by(folder)[0]}
+        assert (name in named) == (name not in silent), name
+    config.write_text(json.dumps({**fields, **{name: NEUTRAL[name] for name in NEUTRAL}}))
+    assert not written_without(folder)
+    assert not drawn_by(folder)[0]
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+def test_the_options_that_import_names_write_as_transformers_does(
+    models: Models, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(models["marian"][0], tmp_path / "hub")
+    config = folder / "generation_config.json"
+    own = {"num_beams": 4, "early_stopping": "never", "max_length": 12}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **own}))
+    assert main(["import", str(folder), str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "num_beams 4, early_stopping 'never', max_length 12; here" in said
+    options = said.partition("which say ")[2].split()
+    assert options == ["--beam", "4", "--penalty", "length", "--length-penalty", "1.0"]
+    tokenizer, theirs = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
+    wanted = []
+    for line in LINES:
+        ids = tokenizer(line, return_tensors="pt")["input_ids"]
+        [found] = theirs.generate(input_ids=ids, max_new_tokens=ids.size(1) + 9)
+        wanted.append(tokenizer.decode(found, skip_special_tokens=True).strip())
+    assert translated(tmp_path / "run", text, *options) == wanted
+
+
+def test_a_model_that_draws_says_with_what(models: Models, tmp_path: Path) -> None:
+    folder = shutil.copytree(models["gpt2"][0], tmp_path / "hub")
+    config = folder / "generation_config.json"
+    config.write_text(json.dumps({"do_sample": True, "top_p": 0.9, "top_k": 40, "max_new_tokens": 9}))
+    own, options = drawn_by(folder)
+    assert own == {"do_sample": True, "top_k": 40, "top_p": 0.9, "max_new_tokens": 9}
+    assert options == "--temperature 1.0 --top-k 40 --top-p 0.9 --max-new-tokens 9"
+    config.write_text(json.dumps({"do_sample": False, "top_p": 0.9}))
+    assert drawn_by(folder) == ({"do_sample": False}, "--temperature 0")
+    assert main(["import", str(folder), str(tmp_path / "run")]) == 0
+    assert main(["generate", str(tmp_path / "run"), "--prompt", "a", *options.split()]) == 0
 
 
 def test_languages_of_a_multilingual_run(

@@ -1,7 +1,7 @@
 """`transformer-zoo import` and `export`: models from elsewhere and for elsewhere."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from transformer_zoo.cli.streams import new_folder
 from transformer_zoo.errors import UsageError
@@ -17,8 +17,8 @@ def import_(
     """Make a run of a model that was trained elsewhere, with its tokenizer.
 
     It is used like one that was trained here: by translate, generate, score, evaluate, export and model.init_from.
-    How the model's own files would search or draw (generation_config.json) does not count: that is said by options.
-    Rules of theirs that nothing here follows by itself, such as no_repeat_ngram_size, are named.
+    Its own rules for what is written (generation_config.json) are followed. Those that nothing here follows are named,
+    and how it would draw or search, with the options that say so here.
 
     Args:
         model: Folder with config.json, weights and tokenizer as Hugging Face's transformers has them, or the name of a
@@ -35,7 +35,7 @@ def import_(
     from transformer_zoo.runs.huggingface import imported_run, translating
     from transformer_zoo.runs.load import Run, save_run
     from transformer_zoo.zoo.huggingface import from_huggingface, resolve
-    from transformer_zoo.zoo.huggingface.source import written_without
+    from transformer_zoo.zoo.huggingface.generation import drawn_by, written_without
 
     with new_folder(run) as part:
         folder = resolve(model)
@@ -49,8 +49,15 @@ def import_(
     use = f"transformer-zoo {'translate' if isinstance(loaded, Run) else 'generate'} {run}"
     print(f"{run}: {size:,} parameters, {dtype}, from {model}; use it with: {use}")
     if without := written_without(folder):
-        rules = ", ".join(f"{name} {value!r}" for name, value in without.items())
-        print(f"{run}: transformers would write with {rules}; here it writes without, unless an option says so")
+        print(f"{run}: transformers would write with {_listed(without)}; here it writes without")
+    own, options = drawn_by(folder)
+    if own:
+        said = f", which say {options}" if options else ""
+        print(f"{run}: transformers would write with {_listed(own)}; here options say how{said}")
+
+
+def _listed(fields: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value!r}" for name, value in fields.items())
 
 
 def export(

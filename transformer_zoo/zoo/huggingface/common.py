@@ -50,28 +50,43 @@ _GENERIC: dict[str, tuple[str, ...]] = {
     "special tokens that say nothing about the model itself": (
         "unk_token_id", "sep_token_id", "cls_token_id", "mask_token_id",
     ),
-    "how text is generated": (
-        "max_length", "max_new_tokens", "min_length", "min_new_tokens", "do_sample", "early_stopping", "max_time",
-        "stop_strings", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "top_h",
-        "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "encoder_repetition_penalty",
-        "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "force_words_ids",
-        "renormalize_logits", "constraints", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
-        "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "forced_decoder_ids",
-        "sequence_bias", "guidance_scale", "watermarking_config", "num_return_sequences", "output_logits",
-        "return_dict_in_generate", "penalty_alpha", "cache_implementation", "cache_config", "max_cache_len",
-        "low_memory", "force_bos_token_to_be_generated", "assistant_confidence_threshold", "assistant_lookbehind",
-        "num_assistant_tokens", "num_assistant_tokens_schedule", "target_lookbehind",
-    ),
 }  # fmt: skip
 
-GENERIC_FIELDS = frozenset(name for names in _GENERIC.values() for name in names)
-"""They change no logit of any family."""
+DRAWN = MappingProxyType({
+    "do_sample": None, "temperature": None, "top_k": 0, "top_p": 1, "min_p": 0, "num_beams": 1, "length_penalty": None,
+    "early_stopping": False, "num_return_sequences": 1, "max_new_tokens": None, "max_length": 20,
+})  # fmt: skip
+"""How `generate` of transformers draws or searches, which options say here, with values that, as null, say nothing."""
 
 WRITTEN_WITHOUT = MappingProxyType({
     "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1, "exponential_decay_length_penalty": None,
     "suppress_tokens": None, "forced_decoder_ids": None, "bad_words_ids": None,
     "force_words_ids": None, "constraints": None, "sequence_bias": None, "guidance_scale": 1, "penalty_alpha": 0,
     "diversity_penalty": 0, "watermarking_config": None, "top_h": None, "typical_p": 1, "epsilon_cutoff": 0,
-    "eta_cutoff": 0,
+    "eta_cutoff": 0, "max_time": None, "renormalize_logits": False, "token_healing": False, "dola_layers": None,
+    "assistant_ensemble_weight": None,
 })  # fmt: skip
 """What `generate` of transformers does and nothing here does by itself, with values that, as null, do nothing."""
+
+FOLLOWED = (
+    "repetition_penalty", "no_repeat_ngram_size", "min_length", "min_new_tokens", "stop_strings", "bad_words_ids",
+    "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "bos_token_id",
+    "eos_token_id", "pad_token_id", "decoder_start_token_id",
+)  # fmt: skip
+"""What a model writes by here too."""
+
+TEXT_STAYS = (
+    "num_beam_groups", "remove_invalid_values", "output_logits", "return_dict_in_generate", "cache_implementation",
+    "cache_config", "max_cache_len", "low_memory", "force_bos_token_to_be_generated", "assistant_confidence_threshold",
+    "assistant_early_exit", "assistant_lookbehind", "num_assistant_tokens", "num_assistant_tokens_schedule",
+    "target_lookbehind", "is_assistant", "prompt_lookup_num_tokens", "max_matching_ngram_size", "speculation_type",
+    "use_mtp", "compile_config", "disable_compile", "continuous_batching_config", "prefill_chunk_size",
+)  # fmt: skip
+"""Of `generate` of transformers, what changes no text."""
+
+_TOKENS = frozenset(name for name in FOLLOWED if name.endswith("_token_id") and not name.startswith("forced"))
+GENERIC_FIELDS = (
+    frozenset(name for names in _GENERIC.values() for name in names).union(DRAWN, WRITTEN_WITHOUT, TEXT_STAYS, FOLLOWED)
+    - _TOKENS
+)
+"""They change no logit of any family."""

@@ -13,9 +13,8 @@ from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, Sinusoid
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
-from transformer_zoo.zoo.huggingface.common import WRITTEN_WITHOUT
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight, check_types
-from transformer_zoo.zoo.huggingface.parts import RULES, listed, suppressed
+from transformer_zoo.zoo.huggingface.parts import RULES, listed
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _OF_A_TARGET = ("decoder_start_token_id", "eos_token_id")
@@ -50,27 +49,6 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
         if len(several) > 1:  # `generate` ends at each
             theirs["eos_token_id"] = several
     return FAMILIES[kind], theirs
-
-
-def written_without(folder: Path) -> dict[str, Any]:
-    """What a folder tells `generate` of transformers to do and nothing here does.
-
-    Raises:
-        UserError: as `read_fields`.
-    """
-    family, fields = read_fields(folder)
-    path = folder / "generation_config.json"
-    theirs = read_json(path if path.is_file() else folder / "config.json")
-    never = suppressed(fields)  # single tokens are not written here either
-    if family.config is EncoderDecoderConfig:
-        never -= {*listed(fields.get("eos_token_id"))}
-    for name in ("bad_words_ids", "suppress_tokens"):
-        theirs[name] = [one for one in theirs.get(name) or () if not {*listed(one)} <= never]
-    return {
-        name: theirs[name]
-        for name, neutral in WRITTEN_WITHOUT.items()
-        if theirs.get(name) not in (None, neutral, [], {})
-    }
 
 
 def read_config(folder: Path) -> Config:
