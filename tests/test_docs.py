@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"(?:^<!-- (?P<mark>\w+) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
 BRIEFLY = "--training.max_updates 2 --training.batch_tokens 512 --validation.bleu_sentences 2"
-BRIEFLY_GPT = "--training.max_updates 2 --training.batch_tokens 256 --validation.sample_tokens 5"
+BRIEFLY_GPT = "--training.max_updates 2 --training.batch_tokens 256"
 SOURCE_BYTES = 60_000  # of the corpus of Python source
 SHORT_SOURCE = f"""
 import argparse

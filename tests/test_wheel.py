@@ -56,7 +56,7 @@ def environment(folder: Path, *install: object) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["wheel", "editable"])
-def test_it_trains_both_kinds(how: str, source: Path, wheel: Path, tmp_path: Path) -> None:
+def test_it_trains_all_kinds(how: str, source: Path, wheel: Path, tmp_path: Path) -> None:
     commands = environment(tmp_path / "env", *([wheel] if how == "wheel" else ["-e", source]))
     place = tmp_path / "place"
     place.mkdir()
@@ -68,11 +68,11 @@ def test_it_trains_both_kinds(how: str, source: Path, wheel: Path, tmp_path: Pat
     (place / "input.txt").write_text("To be, or not to be.\n" * 20, "utf-8")
     run(commands / "transformer-zoo", "prepare", "tinyshakespeare", "--from", ".", cwd=place)
     assert (place / "data" / "tinyshakespeare" / "val.txt").is_file()
-    for kind in ("translation", "gpt"):
+    for kind in ("translation", "gpt", "masked"):
         recipe = write_recipe(place, kind)
         out = place / f"run_{kind}"
         options = ["--run_dir", out, "--training.max_updates", 2, "--validation.every", 2]
-        options += ["--schedule.decay", 1] if kind == "gpt" else []
+        options += ["--schedule.decay", 1] if kind != "translation" else []
         run(commands / "transformer-zoo", "train", recipe, *options, cwd=place)
         assert json.loads((out / "results.json").read_text())["step"] == 2
 

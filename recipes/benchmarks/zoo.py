@@ -90,7 +90,8 @@ def build(family: str, options: Namespace) -> DecoderOnly | EncoderDecoder:
         changes = {**changes, **sizes, "head_dim": 8, "n_kv_heads": None}
         changes |= {"positions.dim": None} if value_at(config, "positions.dim") else {}
     torch.manual_seed(options.seed)
-    model = tz.create_model(preset, **changes).to(options.device).eval()
+    made: Any = tz.create_model(preset, **changes)
+    model: DecoderOnly | EncoderDecoder = made.to(options.device).eval()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() == 1:  # biases of 0 and norms of 1 are special

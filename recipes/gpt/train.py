@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from transformer_zoo.runs.session import Session
 from transformer_zoo.training import distributed
-from transformer_zoo.training.tasks.language import LANGUAGE, language_task, read_tokens, train_tokenizer
+from transformer_zoo.training.tasks.language import LANGUAGE, language_task
+from transformer_zoo.training.tasks.text import read_tokens, train_tokenizer
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from tests.faults.tiny import write_recipe
 from transformer_zoo.cli import main
 from transformer_zoo.training.tasks.kinds import kind_of_recipe
 
-DECAY = {"translation": [], "gpt": ["--schedule.decay", "1"]}  # within two updates
+DECAY = {"translation": [], "gpt": ["--schedule.decay", "1"], "masked": ["--schedule.decay", "1"]}  # within two updates
 SHIPPED = sorted(Path(__file__).resolve().parents[2].glob("recipes/*/*.yaml"))
 
 
@@ -23,8 +23,8 @@ def status(*words: str) -> int:
         return int(left.code or 0)
 
 
-@pytest.mark.parametrize("kind", ["translation", "gpt"])
-def test_a_recipe_of_either_kind_is_trained(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", DECAY)
+def test_a_recipe_of_any_kind_is_trained(kind: str, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, kind)
     assert status("train", str(recipe), "--training.max_updates", "2", "--seed=7", *DECAY[kind]) == 0
     assert json.loads((tmp_path / "run" / "results.json").read_text())["step"] == 2
@@ -92,5 +92,6 @@ def test_each_recipe_s_program_exists_once(root: Path) -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.split()
     assert sorted(name for name in listed if name.endswith("/train.py")) == [
         "recipes/gpt/train.py",
+        "recipes/masked/train.py",
         "recipes/translation/train.py",
     ]

@@ -1,4 +1,4 @@
-"""Both recipes on corpora so small that a whole run takes a second."""
+"""All recipes on corpora so small that a whole run takes a second."""
 
 import importlib.util
 import random
@@ -14,7 +14,7 @@ VERSE = "the cat sat on the mat, and the dog lay by the door.\n"
 
 
 def main_of(recipe: str) -> Callable[[list[str]], None]:
-    """`main` of the recipe `translation` or `gpt`."""
+    """`main` of the recipe `translation`, `gpt` or `masked`."""
     spec = importlib.util.spec_from_file_location(f"train_{recipe}", ROOT / "recipes" / recipe / "train.py")
     assert spec is not None
     assert spec.loader is not None
@@ -36,7 +36,7 @@ def write_pairs(folder: Path, name: str, n: int, seed: int) -> dict[str, str]:
 
 def write_recipe(folder: Path, recipe: str) -> Path:
     """The texts and the YAML of a tiny run in `folder`/run."""
-    fields = {"translation": translation, "gpt": gpt}[recipe](folder)
+    fields = {"translation": translation, "gpt": gpt, "masked": masked}[recipe](folder)
     path = folder / f"{recipe}.yaml"
     common = {"run_dir": str(folder / "run"), "device": "cpu", "precision": "float32"}
     path.write_text(yaml.safe_dump({**common, **fields}), "utf-8")
@@ -77,4 +77,16 @@ def gpt(folder: Path) -> dict[str, Any]:
         "training": {"batch_tokens": 64, "update_tokens": 128, "max_updates": 12, "log_every": 5, "ema_decay": 0.5},
         "validation": {"every": 6, "sample_tokens": 7},
         "checkpoint": {"every": 4, "average_last": 1, "final_weights": "last"},
+    }
+
+
+def masked(folder: Path) -> dict[str, Any]:
+    """The verse of `gpt`, of which some pieces are hidden from an encoder."""
+    fields = gpt(folder)
+    sizes = {"preset": "bert-tiny", "d_model": 32, "d_ff": 64, "n_heads": 2, "max_seq_len": 16}
+    return {
+        **fields,
+        "data": {**fields["data"], "masked": 0.15},
+        "model": sizes,
+        "validation": {"every": 6},
     }

@@ -193,7 +193,8 @@ def test_a_preset_can_be_given_any_positions_and_norm(name: str) -> None:
     cls = type(get_config(name))
     for field in ("positions", "norm"):
         for choice in set(choices(cls, field)) - {"none"}:
-            assert getattr(get_config(name, **{field: choice}).decoder, field).kind() == choice
+            for _, stack in get_config(name, **{field: choice}).stacks():
+                assert getattr(stack, field).kind() == choice
     if cls is DecoderConfig:
         with pytest.raises(UserError, match=r"positions\.base: learned has no field 'base'"):
             get_config(name, positions="learned", **{"positions.base": 7.0})

@@ -83,10 +83,10 @@ def generate(
     import torch
 
     from transformer_zoo.inference import Speculation, Steps, write
-    from transformer_zoo.runs.load import load_run
+    from transformer_zoo.runs.load import load_writer
     from transformer_zoo.training.device import choose_device
 
-    loaded = load_run(run, device=choose_device(device))
+    loaded = load_writer(run, device=choose_device(device))
     loaded.model.to(getattr(torch, dtype))
     prompts = ["\n".join(input_lines(input))] if whole else prompt or input_lines(input)
     wanted = ((text, sample) for text in prompts for sample in range(num_samples))

@@ -10,7 +10,6 @@ from jsonargparse.typing import PositiveInt
 
 from transformer_zoo.commandline import optional
 from transformer_zoo.config import BeamSearch
-from transformer_zoo.errors import UserError
 
 if TYPE_CHECKING:
     from transformer_zoo.inference import Translation
@@ -55,23 +54,20 @@ class SearchOptions(BeamOptions):
     def load(self, run: Path, languages: "Languages") -> "Run | TextRun":
         """The run, on the device, for these languages."""
         from transformer_zoo.runs.huggingface import translating
-        from transformer_zoo.runs.load import Run, load_run
+        from transformer_zoo.runs.load import Run, load_writer
         from transformer_zoo.training.device import choose_device
         from transformer_zoo.training.tasks.translation_recipe import check_recipe
 
-        loaded, chosen = load_run(run, device=choose_device(self.device)), vars(languages).values()
+        loaded, chosen = load_writer(run, device=choose_device(self.device)), vars(languages).values()
         if isinstance(loaded, Run):
             check_recipe(run, loaded.recipe)
         return translating(loaded, *chosen, of=str(run)) if any(chosen) else loaded
 
     def load_translation(self, run: Path, languages: "Languages") -> "Run":
         """The same of a run that translates; any other is refused with a UserError."""
-        from transformer_zoo.runs.load import Run
+        from transformer_zoo.runs.load import Run, of_kind
 
-        loaded = self.load(run, languages)
-        if not isinstance(loaded, Run):
-            raise UserError(f"{run} is a decoder-only run, which does not translate: use generate, or evaluate --file")
-        return loaded
+        return of_kind(self.load(run, languages), run, Run)
 
     def translator(
         self, run: "Run | TextRun", *, window: int = 2048, scored: bool = False, n_best: int = 1, **how: Any

@@ -14,7 +14,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def train(recipe: str, *options: str) -> None:
-    """Train a translator or a GPT as a recipe says, from text to a run with weights and scores.
+    """Train a translator, a GPT or an encoder as a recipe says, from text to a run with weights and scores.
 
     The same command goes on with a run that was stopped. `transformer-zoo recipes` has some to start from. On N GPUs:
     torchrun --nproc-per-node N -m transformer_zoo train RECIPE.yaml

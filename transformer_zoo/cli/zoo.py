@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UsageError, UserError
 from transformer_zoo.training.overrides import overridden, overrides_of
 from transformer_zoo.zoo import get_config, list_models
@@ -17,7 +17,7 @@ from transformer_zoo.zoo.counts import recorded_counts
 if TYPE_CHECKING:
     Overrides = Any
 else:
-    Overrides = overrides_of(EncoderDecoderConfig, DecoderConfig, nested=False)
+    Overrides = overrides_of(EncoderDecoderConfig, DecoderConfig, EncoderConfig, nested=False)
 
 
 def list_(pattern: str = "*", /, json: bool = False) -> None:
@@ -88,7 +88,7 @@ class PlannedTraining:
         optimizer: As in a recipe.
         length: Tokens of a window, by default 2,048, or of a sentence on either side, by default 64; at most
             max_seq_len.
-        recompute: As training.recompute of a GPT.
+        recompute: As training.recompute of a GPT or an encoder.
     """
 
     memory: list[PositiveFloat] = dataclasses.field(default_factory=lambda: [24, 40, 80, 141])
@@ -121,7 +121,7 @@ def plan(pattern: str = "*", /, *, training: PlannedTraining, json: bool = False
         config = get_config(name)
         usual = 64 if isinstance(config, EncoderDecoderConfig) else 2048
         length = min(training.length or usual, config.max_seq_len)
-        recompute = training.recompute and isinstance(config, DecoderConfig)
+        recompute = training.recompute and not isinstance(config, EncoderDecoderConfig)
         most = most_tokens(config, run, training.memory, length=length, recompute=recompute)
         found[name] = {"length": length, **dict(zip(sizes, most, strict=True))}
         if not json:

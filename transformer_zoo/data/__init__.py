@@ -17,6 +17,7 @@ from transformer_zoo.data.batching import (
 )
 from transformer_zoo.data.cleaning import Cleaning, CleaningReport, clean
 from transformer_zoo.data.encoding import EncodedCorpus, EpochCorpus, TokenArrays, drop_overlong, encode_corpus
+from transformer_zoo.data.masking import MaskedWindows
 from transformer_zoo.data.parallel import (
     ParallelFiles,
     ParallelText,
@@ -35,6 +36,7 @@ __all__ = [
     "EncodedCorpus",
     "EpochCorpus",
     "IGNORED",
+    "MaskedWindows",
     "ParallelFiles",
     "ParallelText",
     "Piece",

@@ -74,12 +74,16 @@ class Windows:
 
     def load(self, place: Place, *, batch_size: int, seed: int) -> TokenBatch:
         """One batch of `plan`: a pure function of the arguments."""
+        places = self.places(place, batch_size=batch_size, seed=seed)
+        return self._batch(self.tokens.take(places).astype(np.int64))
+
+    def places(self, place: Place, *, batch_size: int, seed: int) -> NDArray[np.int64]:
+        """Where the tokens of a batch's windows and the one after each are, (B, length + 1)."""
         epoch, number = place
         offset = _draw(seed, epoch, self.tokens.n_tokens)
         numbers = np.arange(number * batch_size, min((number + 1) * batch_size, len(self)))
         starts = offset + permute(numbers, len(self), seed=seed, epoch=epoch) * self.length
-        places = starts[:, None] + np.arange(self.length + 1)
-        return self._batch(self.tokens.take(places % self.tokens.n_tokens).astype(np.int64))
+        return (starts[:, None] + np.arange(self.length + 1)) % self.tokens.n_tokens
 
     def evaluation(self, *, batch_size: int) -> Iterator[TokenBatch]:
         """The whole split in order: every token but the first is a target once; the last window is padded.
@@ -130,6 +134,13 @@ def permute(numbers: NDArray[np.int64], n: int, *, seed: int, epoch: int) -> NDA
     while (outside := values >= n).any():
         values[outside] = once(values[outside])
     return values.astype(np.int64)
+
+
+def uniform(places: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.float64]:
+    """A number in [0, 1) for each place of a text, in their shape: draw number `place` of a SplitMix64."""
+    start = _random(seed, epoch, 2).integers(1 << 63, dtype=np.uint64)
+    bits = _mix(start + places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

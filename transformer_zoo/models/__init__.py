@@ -5,7 +5,13 @@ from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.decoding import DecodingFacts, DecodingModel, check_decoding, pad_rows
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
 from transformer_zoo.models.encoder_only import EncoderOnly
-from transformer_zoo.models.family import build_model, check_decoder_only, check_encoder_decoder, check_model
+from transformer_zoo.models.family import (
+    build_model,
+    check_decoder_only,
+    check_encoder_decoder,
+    check_encoder_only,
+    check_model,
+)
 from transformer_zoo.models.stacks import Decoder, Encoder
 
 __all__ = [
@@ -21,6 +27,7 @@ __all__ = [
     "check_decoder_only",
     "check_decoding",
     "check_encoder_decoder",
+    "check_encoder_only",
     "check_model",
     "pad_rows",
 ]

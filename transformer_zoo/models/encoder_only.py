@@ -75,9 +75,14 @@ class EncoderOnly(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        x = self.head_norm(F.gelu(self.head_proj(hidden)))  # (..., D)
+        x = self.guesses(hidden)
         logits: Tensor = self.embedding.logits(x) if self.head is None else self.head(x)
         return logits + self.logit_bias
+
+    def guesses(self, hidden: Tensor) -> Tensor:
+        """What the output projection takes of `hidden`: (..., D) -> (..., D)."""
+        out: Tensor = self.head_norm(F.gelu(self.head_proj(hidden)))
+        return out
 
     def pool(self, hidden: Tensor, mask: Tensor | None = None, how: Literal["mean", "first"] = "mean") -> Tensor:
         """One vector a text, (B, D), of `hidden` (B, T, D): the mean over its real tokens, or its first one's.

@@ -8,7 +8,7 @@ from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
 from transformer_zoo.models.encoder_only import EncoderOnly
 
-_DECODER_ONLY, _ENCODER_DECODER = DecoderOnly.kind, EncoderDecoder.kind
+_DECODER_ONLY, _ENCODER_DECODER, _ENCODER = DecoderOnly.kind, EncoderDecoder.kind, EncoderOnly.kind
 
 
 def check_decoder_only(model: Any, use: str) -> None:
@@ -23,6 +23,13 @@ def check_encoder_decoder(model: Any, use: str) -> None:
     >>> check_encoder_decoder(tz.create_model("transformer-tiny"), "translate")
     """
     _check(model, use, _ENCODER_DECODER)
+
+
+def check_encoder_only(model: Any, use: str) -> None:
+    """Whether the model reads only. UserError: it does not; `use` is what was to be done with it.
+    >>> check_encoder_only(tz.create_model("bert-tiny", vocab_size=100), "embed")
+    """
+    _check(model, use, _ENCODER)
 
 
 def check_model(model: Any, use: str) -> None:

@@ -6,8 +6,28 @@
 >>> save_run(translated, Path("runs/de-en"), recipe={})
 >>> written = TextRun(tz.create_model("gpt-nano", vocab_size=257, eos_id=256), ByteTokenizer(), recipe={})
 >>> save_run(written, Path("runs/letters"), recipe={})
+>>> hidden = EncoderRun(tz.create_model("bert-tiny", vocab_size=259, mask_id=258), ByteTokenizer(), recipe={})
+>>> save_run(hidden, Path("runs/hidden"), recipe={})
 """
 
-from transformer_zoo.runs.load import Run, TextRun, load_run, load_text_run, load_translation_run, save_run
+from transformer_zoo.runs.load import (
+    EncoderRun,
+    Run,
+    TextRun,
+    load_encoder_run,
+    load_run,
+    load_text_run,
+    load_translation_run,
+    save_run,
+)
 
-__all__ = ["Run", "TextRun", "load_run", "load_text_run", "load_translation_run", "save_run"]
+__all__ = [
+    "EncoderRun",
+    "Run",
+    "TextRun",
+    "load_encoder_run",
+    "load_run",
+    "load_text_run",
+    "load_translation_run",
+    "save_run",
+]

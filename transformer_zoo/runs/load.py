@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
 
-from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config import EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
 from transformer_zoo.models.memory import check_weights
 from transformer_zoo.runs.model_json import (
     ModelJson,
@@ -36,6 +36,7 @@ class Run:
     tokenizer: TranslationTokenizer
     recipe: dict[str, Any]
     max_source_tokens: int
+    about: ClassVar = "a translation run, which translates: use translate, or evaluate"
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,28 @@ class TextRun:
     model: DecoderOnly
     tokenizer: Tokenizer
     recipe: dict[str, Any]
+    about: ClassVar = "a decoder-only run, which does not translate: use generate, or evaluate --file"
 
 
-def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
-    """Model, tokenizer and recipe of the run folder `path`: a `TextRun` if its model is decoder-only.
+@dataclass(frozen=True)
+class EncoderRun:
+    """A trained encoder alone: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
+    >>> load_encoder_run("runs/hidden").tokenizer.encode("Hi")
+    [72, 105]
+    """
+
+    model: EncoderOnly
+    tokenizer: Tokenizer
+    recipe: dict[str, Any]
+    about: ClassVar = "a run of an encoder, which writes no text: use it in Python"
+
+
+R = TypeVar("R", bound=Run | TextRun | EncoderRun)
+M = TypeVar("M", bound=nn.Module)
+
+
+def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun | EncoderRun:
+    """Model, tokenizer and recipe of the run folder `path`, by the kind of its model.
     >>> load_run("runs/letters").model.config.vocab_size
     257
 
@@ -65,45 +84,23 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")
     about = read_model_json(folder)
-    recipe = load_recipe(folder / "config.yaml")
-    check_weights(about.config, torch.device(device))
-    if isinstance(about.config, EncoderDecoderConfig):
-        model = EncoderDecoder(about.config)
-        _load_model(model, folder, device)
+    recipe, config = load_recipe(folder / "config.yaml"), about.config
+    check_weights(config, torch.device(device))
+    if isinstance(config, EncoderDecoderConfig):
+        model = _filled(EncoderDecoder(config), folder, device)
         tokenizer = TranslationTokenizer.load(folder / "tokenizer")
-        check_translation_tokenizer(folder, about.config, tokenizer)
-        return Run(model, tokenizer, recipe, about.max_source_tokens or model.config.max_seq_len)
+        check_translation_tokenizer(folder, config, tokenizer)
+        return Run(model, tokenizer, recipe, about.max_source_tokens or config.max_seq_len)
     text_tokenizer = Tokenizer.load(folder / "tokenizer")
-    check_text_tokenizer(folder, about.config, text_tokenizer, about.tokenizer)
-    writer = DecoderOnly(replace(about.config, eos_id=text_tokenizer.eos_id))
-    _load_model(writer, folder, device)
-    return TextRun(writer, text_tokenizer, recipe)
+    check_text_tokenizer(folder, config, text_tokenizer, about.tokenizer)
+    if isinstance(config, EncoderConfig):
+        return EncoderRun(_filled(EncoderOnly(config), folder, device), text_tokenizer, recipe)
+    writer = DecoderOnly(replace(config, eos_id=text_tokenizer.eos_id))
+    return TextRun(_filled(writer, folder, device), text_tokenizer, recipe)
 
 
-def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
-    """`load_run` of an encoder-decoder; any other is refused with a UserError.
-    >>> load_translation_run("runs/de-en").tokenizer.target.decode([125, 105, 119])
-    'yes'
-    """
-    run = load_run(path, device=device)
-    if isinstance(run, TextRun):
-        raise UserError(f"{path} is a decoder-only run, which does not translate: use generate, or evaluate --file")
-    return run
-
-
-def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> TextRun:
-    """`load_run` of a decoder-only model; any other is refused with a UserError.
-    >>> load_text_run("runs/letters").tokenizer.decode([72, 105])
-    'Hi'
-    """
-    run = load_run(path, device=device)
-    if isinstance(run, Run):
-        raise UserError(f"{path} is a translation run, which translates: use translate, or evaluate")
-    return run
-
-
-def _load_model(model: nn.Module, folder: Path, device: str | torch.device) -> None:
-    """The run's weights into its model, in evaluation mode, on the device."""
+def _filled(model: M, folder: Path, device: str | torch.device) -> M:
+    """The model with the run's weights, in evaluation mode, on the device."""
     try:
         model.load_state_dict(load_weights(folder / "model.safetensors"))
     except RuntimeError as error:
@@ -111,10 +108,47 @@ def _load_model(model: nn.Module, folder: Path, device: str | torch.device) -> N
         raise UserError(
             f"{folder / 'model.safetensors'} does not fit model.json ({which}); put back the weights it was saved with"
         ) from None
-    model.to(device).eval()
+    return model.to(device).eval()
 
 
-def save_run(run: Run | TextRun, folder: Path, recipe: dict[str, Any]) -> None:
+def of_kind(run: Run | TextRun | EncoderRun, path: str | Path, kind: type[R]) -> R:
+    """The run, if it is of this kind. UserError: it is another, and what that is used with."""
+    if not isinstance(run, kind):
+        raise UserError(f"{path} is {run.about}")
+    return run
+
+
+def load_writer(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
+    """`load_run` of a model that writes; an encoder alone is refused with a UserError."""
+    run = load_run(path, device=device)
+    return run if isinstance(run, Run) else of_kind(run, path, TextRun)
+
+
+def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
+    """`load_run` of an encoder-decoder; any other is refused with a UserError.
+    >>> load_translation_run("runs/de-en").tokenizer.target.decode([125, 105, 119])
+    'yes'
+    """
+    return of_kind(load_run(path, device=device), path, Run)
+
+
+def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> TextRun:
+    """`load_run` of a decoder-only model; any other is refused with a UserError.
+    >>> load_text_run("runs/letters").tokenizer.decode([72, 105])
+    'Hi'
+    """
+    return of_kind(load_run(path, device=device), path, TextRun)
+
+
+def load_encoder_run(path: str | Path, *, device: str | torch.device = "cpu") -> EncoderRun:
+    """`load_run` of an encoder alone; any other is refused with a UserError.
+    >>> load_encoder_run("runs/hidden").model.config.mask_id
+    258
+    """
+    return of_kind(load_run(path, device=device), path, EncoderRun)
+
+
+def save_run(run: Run | TextRun | EncoderRun, folder: Path, recipe: dict[str, Any]) -> None:
     """Writes the files of a run; `recipe` is what config.yaml says.
     >>> save_run(load_run("runs/letters"), Path("runs/copy"), recipe={})
     >>> (Path("runs/copy") / "model.safetensors").exists()

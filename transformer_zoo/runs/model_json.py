@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transformer_zoo.checksums import read_fields, write_fields
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError, first_line
 from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
 
-FAMILIES = {"encoder-decoder": EncoderDecoderConfig, "decoder-only": DecoderConfig}
+FAMILIES = {"encoder-decoder": EncoderDecoderConfig, "decoder-only": DecoderConfig, "encoder-only": EncoderConfig}
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ModelJson:
         tokenizer: fingerprint of the text tokenizer that the model is trained with; another one is then refused.
     """
 
-    config: EncoderDecoderConfig | DecoderConfig
+    config: EncoderDecoderConfig | DecoderConfig | EncoderConfig
     max_source_tokens: int | None = None
     tokenizer: str | None = None
 
@@ -58,13 +58,16 @@ def check_translation_tokenizer(folder: Path, config: EncoderDecoderConfig, toke
         raise UserError(f"{folder}: {wrong}")
 
 
-def check_text_tokenizer(folder: Path, config: DecoderConfig, tokenizer: Tokenizer, fingerprint: str | None) -> None:
+def check_text_tokenizer(
+    folder: Path, config: DecoderConfig | EncoderConfig, tokenizer: Tokenizer, fingerprint: str | None
+) -> None:
     """Whether the model was trained with this tokenizer, as far as can be told. UserError if not."""
     differs = []
-    if tokenizer.vocab_size != config.vocab_size:
+    spare = config.vocab_size - tokenizer.vocab_size
+    if spare < 0 or (spare and isinstance(config, DecoderConfig)):  # an encoder's pad and mask are no tokens of texts
         differs.append(f"{tokenizer.vocab_size} tokens for a vocabulary of {config.vocab_size}")
-    if config.eos_id not in (None, tokenizer.eos_id):
-        differs.append(f"end of text {tokenizer.eos_id} for {config.eos_id}")
+    if (eos_id := getattr(config, "eos_id", None)) not in (None, tokenizer.eos_id):
+        differs.append(f"end of text {tokenizer.eos_id} for {eos_id}")
     if fingerprint not in (None, tokenizer.fingerprint):
         differs.append("other tokens than the model was trained with")
     if differs:

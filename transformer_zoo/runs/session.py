@@ -9,9 +9,10 @@ from typing import Any, Generic, Self
 import torch
 
 from transformer_zoo.commandline import parse_recipe
+from transformer_zoo.errors import naming
 from transformer_zoo.runs.folder import check_run, is_finished, mark_finished, open_run
 from transformer_zoo.runs.model_json import ModelJson, write_model_json
-from transformer_zoo.runs.start import Start, is_going_on, start_from
+from transformer_zoo.runs.start import Start, check_kind, is_going_on, start_from
 from transformer_zoo.training import distributed
 from transformer_zoo.training.device import choose_device
 from transformer_zoo.training.fields import defaults_of, plain_fields
@@ -20,6 +21,7 @@ from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.memory import check_training
 from transformer_zoo.training.task import Task
 from transformer_zoo.training.tasks.kind import C, Kind, M, R, T
+from transformer_zoo.zoo import get_config
 
 
 class Session(Generic[R, C, T, M]):
@@ -46,7 +48,10 @@ class Session(Generic[R, C, T, M]):
         self._plain, self._held = plain_fields(self.recipe), ExitStack()
         self.recipe.validate()
         # Is there such a preset, do the fields fit it?
-        is_new = self.recipe.model.init_from is None
+        if is_new := self.recipe.model.init_from is None:
+            with naming("model.preset"):
+                preset = self.recipe.model.preset
+                check_kind(kind, get_config(preset), preset)
         self._expected: C | None = kind.model_config(self.recipe, None, None) if is_new else None
         self.device = choose_device(self.recipe.device, self.world.local_rank)
         check_run(self.run_dir, self._plain, defaults_of(kind.recipe))
@@ -134,5 +139,4 @@ class Session(Generic[R, C, T, M]):
         """Writes results.json, in the first process: how training ended, and `more`."""
         if self.main:
             mark_finished(self.run_dir, self._plain, self._texts, {**self.results, **more()})
-            what, command = self.kind.use
-            self.say(f"{what} with: transformer-zoo {command} {self.run_dir}")
+            self.say(self.kind.use.format(self.run_dir))

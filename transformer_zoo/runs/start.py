@@ -6,6 +6,7 @@ from typing import Any, Generic
 
 from torch import nn
 
+from transformer_zoo.config import ModelConfig
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.runs.huggingface import read_huggingface
 from transformer_zoo.runs.load import load_run
@@ -40,6 +41,13 @@ def is_going_on(run_dir: Path) -> bool:
     return Checkpoints(run_dir).exist
 
 
+def check_kind(kind: Kind[R, C, T, M], config: ModelConfig, name: str) -> None:
+    """UserError: what is called `name` is of another kind, which another recipe trains."""
+    if not isinstance(config, kind.config):
+        other = next(one for one in KINDS if isinstance(config, one.config))
+        raise UserError(f"{name} is {other.name}; train it with {other.recipes}/train.py")
+
+
 def start_from(kind: Kind[R, C, T, M], recipe: R, run_dir: Path) -> Start[C, T] | None:
     """The model that `model.init_from` names; None where training starts from scratch.
 
@@ -56,12 +64,10 @@ def start_from(kind: Kind[R, C, T, M], recipe: R, run_dir: Path) -> Start[C, T] 
         assert isinstance(about.config, kind.config)  # the folder is this recipe's
         tokenizer = kind.load_tokenizer(run_dir / "tokenizer")
         return Start(about.config, tokenizer, None, about.max_source_tokens or 0)
-    run: Any  # of either kind; its tokenizer is that of its configuration
+    run: Any  # of any kind; its tokenizer is that of its configuration
     with naming("model.init_from"):
         run = load_run(init_from) if (Path(init_from) / "model.json").is_file() else read_huggingface(init_from)
-        if not isinstance(run.model.config, kind.config):
-            other = next(one for one in KINDS if isinstance(run.model.config, one.config))
-            raise UserError(f"{init_from} is {other.name}; train it with {other.recipes}/train.py")
+        check_kind(kind, run.model.config, init_from)
     config, tokenizer = kind.adapt(recipe, run.model.config, run.tokenizer)
     kind.model_config(recipe, tokenizer, config)  # do the fields fit?
     return Start(config, tokenizer, run.model.state_dict(), getattr(run, "max_source_tokens", 0))

@@ -189,7 +189,7 @@ class Trainer:
         done, config = self.progress, self.config
         done.step += 1
         n_tokens = sum(batch.n_tokens for batch in micro_batches)
-        tokens = distributed.all_sum(torch.full((), float(n_tokens), device=self.device))
+        tokens = distributed.all_sum(torch.full((), float(n_tokens), device=self.device)).clamp_min(1)
         for index, batch in enumerate(micro_batches):
             # The dropout of each micro-batch has a seed of its own, so there is no generator state to save.
             seed_all(config.seed, done.step, index * self.world.size + self.world.rank)

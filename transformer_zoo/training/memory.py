@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import ModelConfig
 from transformer_zoo.kernels.cross_entropy import number_of_chunks, rows_at_once
 from transformer_zoo.models import build_model
 from transformer_zoo.models.empty import n_parameters
@@ -17,22 +17,22 @@ from transformer_zoo.models.memory import check_memory
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.optimizer import muon_matrices
 
-Config = EncoderDecoderConfig | DecoderConfig
 _FLOAT = 4  # bytes: weights, gradients and what optimizers keep are float32 in mixed precision too
 _BFLOAT16 = 2
 _FEW = 8  # rows to count with
 
 
-def check_training(config: Config, run: RunConfig, device: torch.device) -> None:
+def check_training(config: ModelConfig, run: RunConfig, device: torch.device) -> None:
     """Raises a UserError where a run needs more memory than is free, whatever its text.
 
     It counts weights, gradients, what the optimizer keeps (Muon one number for a weight, Adam two), a moving average,
     and the logits of a micro-batch as far as the loss has them at once; activations come on top.
     """
     weights = n_parameters(config)
-    rows = min(run.training.batch_tokens, rows_at_once(_vocabulary(config), device))
+    vocabulary = getattr(config, "target_size", config.vocab_size)
+    rows = min(run.training.batch_tokens, rows_at_once(vocabulary, device))
     needs = held(run, weights, weights if run.optimizer.name == "muon" else 0)
-    needs["logits"] = rows * _vocabulary(config) * _FLOAT
+    needs["logits"] = rows * vocabulary * _FLOAT
     check_memory(needs, device, smaller="make the model, its vocabulary or training.batch_tokens smaller")
 
 
@@ -47,7 +47,7 @@ def held(run: RunConfig, weights: int, by_muon: int) -> dict[str, int]:
 
 
 def most_tokens(
-    config: Config, run: RunConfig, memory: Sequence[float], *, length: int, recompute: bool = False
+    config: ModelConfig, run: RunConfig, memory: Sequence[float], *, length: int, recompute: bool = False
 ) -> list[int]:
     """The largest `training.batch_tokens` for GPUs with so many GB, 10^9 bytes; 0: the model cannot be trained on one.
 
@@ -71,21 +71,22 @@ class StepMemory:
         config: the model.
         run: optimizer and moving average.
         length: tokens of a window, or of a sentence on either side.
-        recompute: as `GptTraining.recompute`.
+        recompute: as `TextTraining.recompute`.
     """
 
-    def __init__(self, config: Config, run: RunConfig, *, length: int, recompute: bool = False) -> None:
-        self.length, self.vocabulary = length, _vocabulary(config)
+    def __init__(self, config: ModelConfig, run: RunConfig, *, length: int, recompute: bool = False) -> None:
         with torch.device("meta"):
             self.model = build_model(config)
         matrices = muon_matrices(self.model) if run.optimizer.name == "muon" else []
         weights, by_muon = (sum(p.numel() for p in some) for some in (self.model.parameters(), matrices))
-        self.held, self.width = held(run, weights, by_muon), self.model.head_weight.size(1)
+        self.held, self.length = held(run, weights, by_muon), length
+        self.vocabulary, self.width = self.model.head_weight.shape
         self.of_row, self.of_all = self._count()
         self.again = 0  # of a row, in the layer that is computed again
         if recompute:
-            self.model.decoder.recompute = True
-            self.again = self.of_row // len(self.model.decoder.layers)
+            stack = getattr(self.model, self.model.stacks[-1])
+            stack.recompute = True
+            self.again = self.of_row // len(stack.layers)
             self.of_row, self.of_all = self._count()
 
     def __call__(self, rows: int) -> dict[str, int]:
@@ -127,7 +128,7 @@ class StepMemory:
         ids = torch.zeros(rows, self.length, dtype=torch.int64, device="meta")
         mask = torch.ones_like(ids, dtype=torch.bool)
         with _AsOnGpu(), saved_tensors_hooks(pack, lambda tensor: tensor):
-            given = (ids, ids, mask) if self.model.facts.has_source else (ids,)  # as the objectives do
+            given = (ids, ids, mask) if len(self.model.stacks) > 1 else (ids,)  # as the objectives do
             self.model.hidden(*given)
         return sum(storage.nbytes() for storage in storages.values())
 
@@ -171,7 +172,3 @@ class _Attention(torch.autograd.Function):
         log_z = queries.new_empty(queries.shape[:-1], dtype=torch.float32)
         ctx.save_for_backward(queries, keys, values, mask, out, log_z)
         return out
-
-
-def _vocabulary(config: Config) -> int:
-    return config.target_size if isinstance(config, EncoderDecoderConfig) else config.padded_vocab_size

@@ -7,8 +7,6 @@ from typing import Any, Literal, TypeVar, get_args
 from transformer_zoo.config import (
     PROBABILITIES,
     SHORT,
-    DecoderConfig,
-    EncoderDecoderConfig,
     ModelConfig,
     Spec,
     choices_of,
@@ -19,7 +17,7 @@ from transformer_zoo.config import (
 )
 from transformer_zoo.errors import UserError
 
-Config = TypeVar("Config", EncoderDecoderConfig, DecoderConfig)
+Config = TypeVar("Config", bound=ModelConfig)
 
 AS_PRESET = "preset"
 Hints = dict[str, tuple[Any, str]]
@@ -41,7 +39,7 @@ def overrides_of(
         hints["init_from"] = (
             str | None,
             "Go on from this model, with its tokenizer: a run trained here or imported, a folder of Hugging Face's, or "
-            "a name on its hub. Beside it only dropouts can be given (of a decoder-only model also max_seq_len), and "
+            "a name on its hub. Beside it only dropouts can be given (of a model of plain text also max_seq_len), and "
             "nothing that makes a tokenizer.",
         )
     for config in configs:

@@ -23,7 +23,7 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in SIZES if fnmatchcase(name, pattern)]
 
 
-def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderConfig:
+def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderConfig | EncoderConfig:
     """The configuration of an architecture of the zoo, with some of its fields replaced.
 
     Names of fields are those of `ModelConfig.changed`: `get_config("gpt2", d_model=64, n_heads=4, positions="rotary")`,
@@ -48,7 +48,7 @@ def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderCon
     if given := [size for size in sizes if type(size) is int and size > 0]:
         overrides |= _moved_ids(config, overrides, min(given))
     made = config.changed(**overrides)
-    assert isinstance(made, EncoderDecoderConfig | DecoderConfig)
+    assert isinstance(made, EncoderDecoderConfig | DecoderConfig | EncoderConfig)
     return made
 
 
@@ -76,7 +76,7 @@ def _tokens(value: Any) -> tuple[int, ...]:
     return tuple(token for token in several if type(token) is int)
 
 
-def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly":
+def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly | EncoderOnly":
     """An architecture of the zoo with fresh weights: `create_model("transformer-base", vocab_size=37000)`.
     >>> create_model("transformer-tiny", vocab_size=100)(torch.tensor([[5, 3]]), torch.tensor([[2, 7, 7]])).shape
     torch.Size([1, 3, 100])

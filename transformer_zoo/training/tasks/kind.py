@@ -7,12 +7,12 @@ from typing import Generic, TypeVar
 
 from torch import nn
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
 from transformer_zoo.training.config import RunConfig
 
 R = TypeVar("R", bound=RunConfig)
-C = TypeVar("C", EncoderDecoderConfig, DecoderConfig)
+C = TypeVar("C", EncoderDecoderConfig, DecoderConfig, EncoderConfig)
 T = TypeVar("T", TranslationTokenizer, Tokenizer)
 M = TypeVar("M", bound=nn.Module)
 
@@ -25,7 +25,7 @@ class Kind(Generic[R, C, T, M]):
         name: What such a model is, for people.
         recipes: Folder of its recipes.
         marks: Fields of `data` by which its recipes are known; none: what no other knows.
-        use: What is done with a run of it, and the command for that.
+        use: What is done with a run of it, and how; {} is its folder.
         recipe: The dataclass of its recipes.
         config: That of the model.
         load_tokenizer: Reads its tokenizer from a folder.
@@ -38,7 +38,7 @@ class Kind(Generic[R, C, T, M]):
     name: str
     recipes: str
     marks: frozenset[str] = frozenset()
-    use: tuple[str, str]
+    use: str
     recipe: type[R]
     config: type[C]
     load_tokenizer: Callable[[Path], T]

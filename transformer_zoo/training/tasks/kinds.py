@@ -4,9 +4,10 @@ from typing import Any
 
 from transformer_zoo.training.tasks.kind import Kind
 from transformer_zoo.training.tasks.language import LANGUAGE
+from transformer_zoo.training.tasks.masked import MASKED
 from transformer_zoo.training.tasks.translation import TRANSLATION
 
-KINDS: tuple[Kind[Any, Any, Any, Any], ...] = (TRANSLATION, LANGUAGE)
+KINDS: tuple[Kind[Any, Any, Any, Any], ...] = (TRANSLATION, MASKED, LANGUAGE)
 """All kinds of models that recipes train."""
 
 

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.data import Batch, TokenBatch
-from transformer_zoo.models import DecoderOnly, EncoderDecoder, check_decoder_only, check_encoder_decoder
+from transformer_zoo.models import (
+    DecoderOnly,
+    EncoderDecoder,
+    EncoderOnly,
+    check_decoder_only,
+    check_encoder_decoder,
+    check_encoder_only,
+)
 from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy
 
 
@@ -68,16 +75,14 @@ def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tenso
     return batch.source, batch.target_in, batch.target_out, batch.source_mask, batch.target_mask
 
 
-class GptObjective(nn.Module):
-    """Cross-entropy of a batch's next tokens, a sum.
+class TextObjective(nn.Module):
+    """Cross-entropy of a batch's targets, a sum.
 
     `forward(batch)` gives it twice, () float32 in nats: as the loss, and as the plain NLL, without gradient.
     """
 
-    def __init__(self, model: DecoderOnly) -> None:
-        check_decoder_only(model, "GptObjective")
+    def __init__(self) -> None:
         super().__init__()
-        self.model = model
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
 
     def compile(self, *args: Any, **options: Any) -> None:
@@ -94,6 +99,20 @@ class GptObjective(nn.Module):
     def _loss(
         self, ids: Tensor, targets: Tensor, positions: Tensor | None, documents: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class GptObjective(TextObjective):
+    """Cross-entropy of a batch's next tokens."""
+
+    def __init__(self, model: DecoderOnly) -> None:
+        check_decoder_only(model, "GptObjective")
+        super().__init__()
+        self.model = model
+
+    def _loss(
+        self, ids: Tensor, targets: Tensor, positions: Tensor | None, documents: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         hidden = self.model.hidden(ids, positions=positions, documents=documents)  # (B, T, D)
         hidden, targets = flat_tokens(hidden, targets)
         config = self.model.config
@@ -104,3 +123,19 @@ class GptObjective(nn.Module):
             softcap=config.logit_softcap,
             vocab_size=config.vocab_size,
         )
+
+
+class MaskedObjective(TextObjective):
+    """Cross-entropy of a batch's tokens that were chosen to be guessed (Devlin et al. 2019, section 3.1)."""
+
+    def __init__(self, model: EncoderOnly) -> None:
+        check_encoder_only(model, "MaskedObjective")
+        super().__init__()
+        self.model = model
+
+    def _loss(
+        self, ids: Tensor, targets: Tensor, positions: Tensor | None, documents: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        hidden = self.model.guesses(self.model.hidden(ids, positions=positions))  # (B, T, D)
+        hidden, targets = flat_tokens(hidden, targets)
+        return linear_cross_entropy(hidden, self.model.head_weight, targets, bias=self.model.logit_bias)

@@ -106,10 +106,7 @@ def model_config(
             raise UserError("tokenizer.sample_alpha: the tokenizer of this model draws no pieces; set it to 0")
         return without_special(keep_config(start, recipe.model), tokenizer)
     changes, preset = overridden(recipe.model), recipe.model.preset
-    with naming("model.preset"):
-        base = get_config(preset)
-    if not isinstance(base, EncoderDecoderConfig):
-        raise UserError(f"model.preset: {preset} is decoder-only; train it with recipes/gpt/train.py")
+    base = cast(EncoderDecoderConfig, get_config(preset))  # a preset of another kind is refused before
     if not recipe.tokenizer.joint:
         changes.setdefault("share_embeddings", "decoder")
     if tokenizer is None:
@@ -286,7 +283,7 @@ TRANSLATION = Kind(
     name="an encoder-decoder",
     recipes="recipes/translation",
     marks=frozenset({"source_lang", "target_lang"}),
-    use=("translate", "translate"),
+    use="translate with: transformer-zoo translate {}",
     recipe=TranslationRecipe,
     config=EncoderDecoderConfig,
     load_tokenizer=TranslationTokenizer.load,

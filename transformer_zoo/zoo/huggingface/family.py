@@ -6,9 +6,9 @@ Words: "ours" are the names of this package, "theirs" those of `transformers` an
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, hint_of, value_at
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig, hint_of, value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS, REFUSED
 
@@ -115,7 +115,7 @@ class Family:
         spare_embedding: a name that must be in a file, though it is only a copy where nothing is shared.
     """
 
-    config: type[DecoderConfig] | type[EncoderDecoderConfig]
+    config: type[DecoderConfig] | type[EncoderDecoderConfig] | type[EncoderConfig]
     constants: Fields = field(default_factory=dict)
     sizes: Mapping[str, Fields] = field(default_factory=dict)
     model_type: str = ""
@@ -132,7 +132,7 @@ class Family:
     renamed: Mapping[str, str] = field(default_factory=dict)
     spare_embedding: str | None = None
 
-    def preset(self, name: str) -> Config:
+    def preset(self, name: str) -> ModelConfig:
         """The configuration of one of its sizes."""
         return self.config.of(**{**self.constants, **self.sizes[name]})
 
@@ -158,7 +158,7 @@ class Family:
             except (TypeError, AttributeError, ArithmeticError, ValueError) as error:  # a null, 0 or NaN for a number
                 raise UserError(f"config.json: {', '.join(part.names)} cannot be understood ({error})") from None
         try:
-            return self.config.of(**_shortened(ours))
+            return cast(Config, self.config.of(**_shortened(ours)))
         except UserError as error:
             raise UserError(f"config.json of a {self.model_type} model: {error}") from None
 

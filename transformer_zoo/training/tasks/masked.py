@@ -1,0 +1,154 @@
+"""Masked language modelling, BERT's (Devlin et al. 2019, section 3.1): the recipe, and what the trainer needs."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from transformer_zoo.config import EncoderConfig
+from transformer_zoo.data import IGNORED, MaskedWindows, TokenBatch, TokenFile
+from transformer_zoo.errors import UserError
+from transformer_zoo.models import EncoderOnly
+from transformer_zoo.threads import adapt
+from transformer_zoo.tokenizers import Tokenizer
+from transformer_zoo.training.overrides import overrides_of
+from transformer_zoo.training.task import Task
+from transformer_zoo.training.tasks.kind import Kind
+from transformer_zoo.training.tasks.objectives import MaskedObjective
+from transformer_zoo.training.tasks.text import ROOM_FOR_SPECIAL, TextData, TextRecipe, text_model_config, text_task
+
+ROWS = 1024  # whose logits are held at once
+SHOWN = 100  # tokens of a sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedText(TextData):
+    """The text.
+
+    Args:
+        masked: Share of the tokens that are to be guessed; BERT has 0.15. Of these 80 % are hidden, 10 % are another
+            token, 10 % stay.
+    """
+
+    masked: float
+
+
+if TYPE_CHECKING:
+    ModelOverrides = Any
+else:
+    # The tokenizer decides the rest.
+    ModelOverrides = overrides_of(EncoderConfig, preset="bert-base", skip=("vocab_size", "pad_id", "mask_id"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedRecipe(TextRecipe):
+    """A run of an encoder alone, from raw text to the accuracy of its guesses.
+
+    Args:
+        data: Files of text.
+        model: A preset of the zoo and fields to change in it.
+    """
+
+    data: MaskedText
+    model: ModelOverrides = field(default_factory=ModelOverrides)
+
+    def validate(self) -> None:
+        """As `TextRecipe`, and the share of what is guessed."""
+        super().validate()
+        if not 0 < self.data.masked < 1:
+            raise UserError(f"data.masked is {self.data.masked}, expected a share between 0 and 1, such as 0.15")
+
+
+def model_config(
+    recipe: MaskedRecipe, tokenizer: Tokenizer | None = None, start: EncoderConfig | None = None
+) -> EncoderConfig:
+    """The preset with the recipe's changes; its vocabulary is the tokenizer's, and behind it pad and mask."""
+    n = tokenizer.vocab_size if tokenizer else recipe.tokenizer.vocab_size or ROOM_FOR_SPECIAL
+    return text_model_config(recipe, EncoderConfig, {"vocab_size": n + 2, "pad_id": n, "mask_id": n + 1}, start)
+
+
+def masked_task(
+    recipe: MaskedRecipe, model: EncoderOnly, tokenizer: Tokenizer, train: TokenFile, validation: TokenFile
+) -> Task:
+    """Windows with masks, model, loss and validation: what the trainer needs to know about encoders."""
+    config = model.config
+    ends = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+    windows, held_out = (
+        MaskedWindows(
+            tokens,
+            recipe.data.length or config.max_seq_len,
+            share=recipe.data.masked,
+            mask_id=config.mask_id,
+            vocab_size=tokenizer.vocab_size,
+            special={*tokenizer.special_ids, *tokenizer.start_ids, *ends},
+        )
+        for tokens in (train, validation)
+    )
+    if not any(batch.n_tokens for batch in held_out.evaluation(batch_size=1)):
+        raise UserError(f"data.validation: of its {validation.n_tokens:,} tokens none is to be guessed; give more text")
+    samples = partial(guessed_samples, recipe.validation.samples, model, tokenizer, held_out)
+    return text_task(
+        recipe, MaskedObjective(model), tokenizer, (windows, held_out), metrics=masked_metrics, samples=samples
+    )
+
+
+@torch.no_grad()
+def masked_metrics(objective: MaskedObjective, batches: Iterable[TokenBatch]) -> dict[str, int | float]:
+    """Mean NLL per guessed token in nats ("loss"), perplexity, and the share of guesses that are right."""
+    model, nats, right, n_tokens = objective.eval().model, 0.0, 0, 0
+    for batch in batches:
+        adapt()
+        chosen = batch.targets != IGNORED
+        hidden = model.hidden(batch.ids.to(model.head_weight.device))[chosen]  # (N, D)
+        targets = batch.targets[chosen].to(hidden.device)
+        for rows, right_ids in zip(hidden.split(ROWS), targets.split(ROWS), strict=True):
+            logits = model.logits(rows).float()
+            nats += F.cross_entropy(logits, right_ids, reduction="sum").item()
+            right += int((logits.argmax(-1) == right_ids).sum())
+        n_tokens += batch.n_tokens
+    nll = nats / n_tokens
+    return {"loss": nll, "perplexity": math.exp(min(nll, 700)), "accuracy": right / n_tokens}
+
+
+@torch.no_grad()
+def guessed_samples(n: int, model: EncoderOnly, tokenizer: Tokenizer, held_out: MaskedWindows) -> list[str]:
+    """Beginnings of the first n windows; of each token that is to be guessed, what it is and what it is taken for."""
+    if not n:
+        return []
+    batch = next(held_out.evaluation(batch_size=n))
+    guesses = model.eval()(batch.ids.to(model.head_weight.device)).argmax(-1).cpu()  # (B, T)
+    chosen = batch.targets != IGNORED
+    texts = torch.where(chosen, batch.targets, batch.ids)
+    samples = []
+    for rows in zip(texts[:, :SHOWN].tolist(), guesses.tolist(), chosen.tolist(), strict=True):
+        before: list[int] = []
+        text = ""
+        for token, guessed, is_chosen in zip(*rows, strict=False):
+            right, other = (spelled(tokenizer, before, one) for one in (token, guessed))
+            text += f"[{right}: {other}]" if is_chosen else right
+            before = [token]
+        samples.append(text + "\n")
+    return samples
+
+
+def spelled(tokenizer: Tokenizer, before: list[int], token: int) -> str:
+    """What a token adds to the text of the one before it, if there is one."""
+    start, whole = (tokenizer.decode_bytes(ids) for ids in (before, [*before, token]))
+    return whole[len(start) :].decode("utf-8", "replace")
+
+
+MASKED = Kind(
+    name="an encoder",
+    recipes="recipes/masked",
+    marks=frozenset({"masked"}),
+    use="use it in Python: transformer_zoo.runs.load_encoder_run('{}')",
+    recipe=MaskedRecipe,
+    config=EncoderConfig,
+    load_tokenizer=Tokenizer.load,
+    model=EncoderOnly,
+    model_config=model_config,
+)
