@@ -16,6 +16,7 @@ from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
 import transformer_zoo as tz
+from tests import gguf_files
 from tests.flat import beam_search, generate
 from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.cli import main
@@ -539,3 +540,26 @@ def test_a_tokenizer_that_does_not_fit_is_refused(name: str, models: Models, tmp
             path.rename(run / name / path.name)
         with pytest.raises(tz.UserError, match=r"tokenizer does not fit the model: \d+ tokens for \d+"):
             tz.load_run(run)
+
+
+def test_a_gguf_file_is_imported_with_its_tokenizer_and_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = hub.gpt2(tmp_path / "theirs", n_embd=32, n_head=4)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    fast = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    keys = {"model": "gpt2", "pre": "gpt-2", "tokens": list(fast["vocab"]), "merges": [*map(" ".join, fast["merges"])]}
+    keys |= {"token_type": [3] + [1] * (len(fast["vocab"]) - 1), "eos_token_id": 0, "bos_token_id": 0}
+    gguf_files.write(tmp_path / "m.gguf", theirs, "Q8_0", **keys)
+    assert main(["import", str(tmp_path / "m.gguf"), str(tmp_path / "run")]) == 0
+    assert "from " + str(tmp_path / "m.gguf") in capsys.readouterr().out
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    again, ids = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval(), tokenizer("a red dog and")["input_ids"]
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("a red dog and")["input_ids"] == ids
+    with torch.no_grad():
+        torch.testing.assert_close(again(torch.tensor([ids])).logits, theirs(torch.tensor([ids])).logits)
+    capsys.readouterr()
+    words = ["--prompt", "a red dog and", "--temperature", "0", "--max-new-tokens", "8"]
+    assert main(["generate", str(tmp_path / "run"), *words]) == 0
+    wanted = theirs.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=8, pad_token_id=0)[0]
+    assert capsys.readouterr().out == tokenizer.decode(wanted, skip_special_tokens=True) + "\n"

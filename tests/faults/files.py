@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from transformer_zoo.zoo.families import FAMILIES
-from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS
 
 from . import damages
 from .damages import Damage, changed, content, field
@@ -288,7 +287,7 @@ def imported_folders(place: Path) -> Iterator[Case]:
             yield case(name, f"{folder}/model.safetensors", damage)
         config: dict[str, Any] = json.loads((place / folder / "config.json").read_text("utf-8"))
         for name, value in config.items():
-            if name in GENERIC_FIELDS or name in FAMILIES[config["model_type"]].ignored:
+            if FAMILIES[config["model_type"]].ignores(name):
                 continue
             wrong: list[Any] = ["many", [1], {"a": 1}]
             if type(value) is int:

@@ -21,8 +21,9 @@ def import_(
     and how it would draw or search, with the options that say so here.
 
     Args:
-        model: Folder with config.json, weights and tokenizer as Hugging Face's transformers has them, or the name of a
-            model on its hub, such as Helsinki-NLP/opus-mt-en-de.
+        model: Folder with config.json, weights and tokenizer as Hugging Face's transformers has them; a GGUF file, as
+            llama.cpp has it, quantised or not; package:NAME for either of them inside an installed Python package; or
+            the name of a model on Hugging Face's hub, such as Helsinki-NLP/opus-mt-en-de.
         run: Folder of the run, which must not be there yet, or be empty.
         source_lang: Of a multilingual model: the language to translate from, where no option says another. In the
             model's own codes, such as eng_Latn (NLLB), en_XX (mBART), en (M2M-100).

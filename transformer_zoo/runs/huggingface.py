@@ -8,8 +8,12 @@ from transformer_zoo.errors import UserError, naming
 from transformer_zoo.runs.load import Run, TextRun
 from transformer_zoo.runs.model_json import check_text_tokenizer, check_translation_tokenizer
 from transformer_zoo.tokenizers import HuggingFaceTokenizer, import_translation_tokenizer
+from transformer_zoo.tokenizers.files import TokenizerFiles
+from transformer_zoo.tokenizers.gguf import read_gguf_tokenizer
 from transformer_zoo.training.tasks.translation import with_special_ids
 from transformer_zoo.zoo.huggingface import from_huggingface, resolve
+from transformer_zoo.zoo.huggingface.gguf import read_gguf
+from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 
 
 def read_huggingface(name: str) -> Run | TextRun:
@@ -31,13 +35,21 @@ def imported_run(model: Any, folder: Path) -> Run | TextRun:
         model.config = with_special_ids(model.config, tokenizer)
         check_translation_tokenizer(folder, model.config, tokenizer)
         return Run(model.eval(), tokenizer, {}, model.config.max_seq_len)
-    text_tokenizer = HuggingFaceTokenizer.read(folder)
+    text_tokenizer = HuggingFaceTokenizer.of(_tokenizer_files(folder))
     bos_id = text_tokenizer.start_ids[0] if text_tokenizer.start_ids else None
     ends = dict.fromkeys([text_tokenizer.eos_id, model.config.eos_id, *(model.config.stop_ids or ())])
     stops = tuple(token for token in ends if token not in (None, text_tokenizer.eos_id))
     model.config = replace(model.config, bos_id=bos_id, eos_id=text_tokenizer.eos_id, stop_ids=stops or None)
     check_text_tokenizer(folder, model.config, text_tokenizer, None)
     return TextRun(model.eval(), text_tokenizer, {})
+
+
+def _tokenizer_files(folder: Path) -> TokenizerFiles:
+    """Those of a folder, or such as there would be for a GGUF file."""
+    if not is_gguf(folder):
+        return TokenizerFiles.read(folder)
+    file = read_gguf(folder)
+    return read_gguf_tokenizer(folder, file.metadata, file.fields)
 
 
 def translating(run: Run | TextRun, source: str | None, target: str | None, *, of: str) -> Run:

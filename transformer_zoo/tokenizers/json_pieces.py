@@ -16,10 +16,11 @@ from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.pieces import Pieces
 from transformer_zoo.tokenizers.tokenizer import Spelling, check_unicode
 
-_QWEN2 = (
+QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+"""How Qwen's tokenizers cut a text before bytes are merged; Llama 3's take up to three digits at a time."""
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -85,7 +86,7 @@ def _read_byte_level(files: TokenizerFiles) -> FastTokenizer:
     vocabulary, merges = files.vocabulary("vocab.json"), [(left, right) for left, _, right in rules]
     is_qwen2, blank = files.tokenizer_class == "Qwen2Tokenizer", bool(files.settings.get("add_prefix_space", False))
     try:
-        tokenizer = byte_level(vocabulary, merges, pattern=_QWEN2 if is_qwen2 else "", add_prefix_space=blank)
+        tokenizer = byte_level(vocabulary, merges, pattern=QWEN2 if is_qwen2 else "", add_prefix_space=blank)
     except Exception as error:
         path = files.folder / "merges.txt"
         raise UserError(f"{path}: damaged, or not of this vocab.json ({_one_line(error)})") from None

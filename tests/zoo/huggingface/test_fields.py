@@ -11,7 +11,6 @@ from transformers import AutoConfig, GenerationConfig
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families import FAMILIES
-from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS
 from transformer_zoo.zoo.huggingface.parts import RULES
 from transformer_zoo.zoo.huggingface.source import read_config, read_fields
 
@@ -62,7 +61,7 @@ def test_no_field_is_lost(family: str) -> None:
     config = known.read(defaults)
     silent = []
     for name, value in defaults.items():
-        if name in GENERIC_FIELDS or name in known.ignored:
+        if known.ignores(name):
             continue
         try:
             changed = known.read({**defaults, name: other(value)})
@@ -323,3 +322,14 @@ def test_a_kind_or_an_end_of_another_type_is_refused(tmp_path: Path, fields: dic
         (tmp_path / "generation_config.json").write_text('{"eos_token_id": 3}')
     with pytest.raises(UserError, match=named):
         read_config(tmp_path)
+
+
+def test_a_field_that_begins_with_an_underscore_is_about_the_file() -> None:
+    about = {"_model_name_or_path": "x", "_attn_implementation": "eager", "_anything_new": {"a": 1}}
+    for family in FAMILIES.values():
+        fields = {"model_type": family.model_type, **NEEDED.get(family.model_type, {})}
+        assert family.read({**fields, **about}) == family.read(fields)
+    opt = FAMILIES["opt"]  # which reads one
+    assert opt.read({"_remove_final_layer_norm": True, **about}) != opt.read(about)
+    with pytest.raises(UserError, match="anything_new is not known for opt"):
+        opt.read({"anything_new": 1})

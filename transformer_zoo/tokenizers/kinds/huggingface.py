@@ -72,7 +72,11 @@ class HuggingFaceTokenizer(PiecesTokenizer):
         Raises:
             UserError: no folder, no tokenizer in it, or a file that is damaged or of a kind that is not read.
         """
-        files = TokenizerFiles.read(Path(folder))
+        return cls.of(TokenizerFiles.read(Path(folder)))
+
+    @classmethod
+    def of(cls, files: TokenizerFiles) -> Self:
+        """The same, of files that were read already."""
         pieces = read_pieces(files)
         size, eos_id = files.model.get("vocab_size"), _special_id(files, pieces, "eos")
         vocab_size = size if type(size) is int and size > 0 else pieces.n_ids

@@ -86,7 +86,6 @@ GEMMA3 = replace(
         text_ids(bos=2, eos=1, pad=0),
     ),
     required={**GEMMA2.required, "attn_logit_softcapping": (None,)},  # which transformers reads and does not use
-    ignored=("_sliding_window_pattern",),
 )  # fmt: skip
 """Gemma Team 2025, "Gemma 3 Technical Report"."""
 

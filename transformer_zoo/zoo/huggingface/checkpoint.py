@@ -8,7 +8,7 @@ import json
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +20,7 @@ from torch import Tensor
 from transformer_zoo.checksums import UncheckedWarning, verify
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import read_bytes
+from transformer_zoo.zoo.huggingface.gguf import read_gguf
 
 PIECE = 4 << 20
 """Bytes that are copied at a time: what is in memory beside the model."""
@@ -135,8 +136,29 @@ class _Pickled:
         return tensor if whole and not self._mapped else None
 
 
+class _Gguf:
+    """A GGUF file, of which as much is in memory as is copied at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._file = path, read_gguf(path)
+        self.entries = {name: Entry(*about) for name, about in self._file.tensors.items()}
+
+    def copy(self, name: str, start: int, into: Tensor) -> None:
+        into.copy_(torch.from_numpy(self._file.rows(name, start, start + len(into))))
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Nothing of it is in memory anyway."""
+
+    def take(self, name: str) -> Tensor | None:
+        return None
+
+
+_KINDS: dict[str, Callable[[Path], _File]] = {".bin": _Pickled, ".safetensors": _Safetensors}
+
+
 class Checkpoint:
-    """All tensors of a folder with model.safetensors or pytorch_model.bin, whole or in parts with an index.
+    """All tensors of a folder with model.safetensors or pytorch_model.bin, whole or in parts with an index, or of a
+    GGUF file.
 
     `entries` says what each is; a tensor that the folder has in several files is that of the index.
 
@@ -152,7 +174,7 @@ class Checkpoint:
         if not all([verify(path, warn=False) for path in files]):
             warnings.warn(f"{folder}: its weights carry no checksum; they are read as they are", UncheckedWarning, 3)
         for path, names in files.items():
-            file: _File = (_Pickled if path.suffix == ".bin" else _Safetensors)(path)
+            file: _File = _Gguf(path) if path == folder else _KINDS[path.suffix](path)
             if not file.entries:
                 raise UserError(f"{path} has no tensors; fetch it again")
             for name in names or file.entries:
@@ -166,6 +188,9 @@ class Checkpoint:
 
     def _files(self) -> Iterator[tuple[Path, list[str]]]:
         """Each file, and the tensors to take from it; none named: all."""
+        if self.folder.is_file():
+            yield self.folder, []
+            return
         for name in ("model.safetensors", "pytorch_model.bin"):
             if (path := self.folder / name).is_file():
                 yield path, []
@@ -181,7 +206,7 @@ class Checkpoint:
             raise UserError(f"{index} has no weight_map, which says what is in which file")
         for file in dict.fromkeys(places.values()):
             path = self.folder / file
-            if path.parent != self.folder or path.suffix not in (".safetensors", ".bin"):
+            if path.parent != self.folder or path.suffix not in _KINDS:
                 raise UserError(f"{index} names {file!r}, which is no weight file beside it")
             if not path.is_file():
                 raise UserError(f"{index} names {file}, which is not there")

@@ -29,10 +29,8 @@ REFUSED = MappingProxyType({
 
 _GENERIC: dict[str, tuple[str, ...]] = {
     "what the file is about, and how it was made": (
-        "architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path",
-        "name_or_path", "_commit_hash", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
-        "_attn_implementation_internal", "_experts_implementation_internal", "_flash_attn_2_enabled",
-        "tokenizer_class", "prefix", "language", "languages", "transformers.js_config",
+        "architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "name_or_path",
+        "attn_implementation", "tokenizer_class", "prefix", "language", "languages", "transformers.js_config",
         "unsloth_version", "unsloth_fixed", "author", "custom_pipelines",
     ),
     "how results are returned, and how they are computed": (
@@ -41,7 +39,7 @@ _GENERIC: dict[str, tuple[str, ...]] = {
         "chunk_size_feed_forward", "gradient_checkpointing", "pretraining_tp", "tie_last_hidden_states",
     ),
     "other tasks than language modelling": (
-        "id2label", "label2id", "num_labels", "_num_labels", "problem_type", "finetuning_task",
+        "id2label", "label2id", "num_labels", "problem_type", "finetuning_task",
         "task_specific_params", "classifier_dropout", "classif_dropout",
     ),
     "how weights start": (
@@ -89,4 +87,5 @@ GENERIC_FIELDS = (
     frozenset(name for names in _GENERIC.values() for name in names).union(DRAWN, WRITTEN_WITHOUT, TEXT_STAYS, FOLLOWED)
     - _TOKENS
 )
-"""They change no logit of any family."""
+"""They change no logit of any family, nor does a field that begins with _, which is about the file, unless a family
+reads it."""

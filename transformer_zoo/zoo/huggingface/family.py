@@ -201,9 +201,18 @@ class Family:
                 )
         return renamed
 
+    @property
+    def _known(self) -> set[str]:
+        return {entry.name for entry in self.fields.values()}.union(*(part.names for part in self.parts))
+
+    def ignores(self, name: str) -> bool:
+        """Whether a field of theirs changes nothing. What begins with _ is about the file, if no table has it."""
+        about_the_file = name.startswith("_") and name not in self._known
+        return about_the_file or name in GENERIC_FIELDS or name in self.ignored
+
     def _check(self, theirs: Fields) -> None:
         """Refuses what is not known and what is not supported."""
-        known = {entry.name for entry in self.fields.values()}.union(*(part.names for part in self.parts))
+        known = self._known
         for name, value in theirs.items():
             if name in REFUSED and name not in self.ignored:
                 if value:
@@ -212,7 +221,7 @@ class Family:
                 if value not in self.required[name]:
                     supported = " or ".join(repr(v) for v in self.required[name])
                     raise UserError(f"config.json: {name} is {value!r}; only {supported} is supported")
-            elif value is not None and name not in known and name not in GENERIC_FIELDS and name not in self.ignored:
+            elif value is not None and name not in known and not self.ignores(name):
                 raise UserError(
                     f"config.json: {name} is not known for {self.model_type} and may change the result; "
                     "if it does not, remove it there (a hub model: in what `hf download NAME --local-dir DIR` fetches)"

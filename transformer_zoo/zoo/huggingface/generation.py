@@ -6,6 +6,7 @@ from typing import Any
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.zoo.huggingface.checkpoint import read_json
 from transformer_zoo.zoo.huggingface.common import DRAWN, FOLLOWED, GENERIC_FIELDS, WRITTEN_WITHOUT
+from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 from transformer_zoo.zoo.huggingface.parts import listed, suppressed
 from transformer_zoo.zoo.huggingface.source import read_fields
 
@@ -19,6 +20,8 @@ _SEARCH = {
 
 
 def _own(folder: Path) -> dict[str, Any]:
+    if is_gguf(folder):  # which says nothing of it
+        return {}
     path = folder / "generation_config.json"
     return read_json(path if path.is_file() else folder / "config.json")
 

