@@ -121,6 +121,11 @@ CASES: dict[str, Callable[[], Case]] = {
         lambda x, w: x / (x.square().mean(-1, keepdim=True) + 0.1).sqrt() * w,
         (numbers(B, T, DH), numbers(DH)),
     ),
+    "rms_norm_without_weight": lambda: (
+        lambda x: rms_norm(x, None, 0.1),
+        lambda x: x / (x.square().mean(-1, keepdim=True) + 0.1).sqrt(),
+        (numbers(B, T, DH),),
+    ),
     "rms_norm_of_one_row": lambda: (
         lambda x: rms_norm(x, torch.ones_like(x), 0.1),
         lambda x: F.rms_norm(x, (DH,), None, 0.1),

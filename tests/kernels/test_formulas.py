@@ -70,6 +70,12 @@ CASES: dict[str, tuple[ModuleType, str, tuple[tuple[int, ...], ...], Callable[..
         ROWS,
         lambda shape, dtype: (numbers(*shape, dtype=dtype), numbers(shape[-1], dtype=dtype), 1e-3),
     ),
+    "rms_norm without weight": (
+        norm,
+        "rms_norm",
+        ROWS,
+        lambda shape, dtype: (numbers(*shape, dtype=dtype), None, 1e-3),
+    ),
     **{
         f"attention, {part}": (dot_product, "scaled_dot_product", ((2, 3, 5, 6), (1, 2, 40, 64)), attending(part))
         for part in ("nothing", "mask", "bias", "mask and bias", "causal", "soft-cap")

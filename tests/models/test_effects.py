@@ -173,7 +173,11 @@ def refused(config: Config, address: str, value: Any) -> str | None:
     ("cls", "fields", "message"),
     [
         (DecoderConfig, {"norm.unit_offset": True}, "norm.unit_offset: layernorm has no field 'unit_offset'"),
-        (DecoderConfig, {"norm": "rmsnorm", "norm.learned": "nothing"}, "rmsnorm has no field 'learned'"),
+        (
+            DecoderConfig,
+            {"norm": "rmsnorm", "norm.unit_offset": True, "norm.learned": "nothing"},
+            "norm.unit_offset has no effect where norm.learned is nothing",
+        ),
         (EncoderDecoderConfig, {"positions.base": 9.0}, "positions.base: sinusoidal has no field 'base'"),
         (DecoderConfig, {"positions.ofset": 9}, "learned has no field 'ofset'; did you mean offset"),
         (DecoderConfig, {"positions": "none", "positions.offset": 1}, "positions.offset: "),

@@ -27,31 +27,38 @@ class LayerNorm(nn.LayerNorm):
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, equation 4 of the paper.
 
-    With `unit_offset` it multiplies by 1 + weight, and the weight starts at zero, as in Gemma.
+    With `unit_offset` it multiplies by 1 + weight, and the weight starts at zero, as in Gemma; without `affine` there
+    is no weight.
 
     Shapes: (..., D) -> (..., D).
     >>> RMSNorm(2)(torch.tensor([1.0, 7.0])).detach()  # the mean square is 25
     tensor([0.2000, 1.4000])
     """
 
-    def __init__(self, d_model: int, *, eps: float = 1e-6, unit_offset: bool = False) -> None:
+    weight: nn.Parameter | None
+
+    def __init__(self, d_model: int, *, eps: float = 1e-6, unit_offset: bool = False, affine: bool = True) -> None:
         super().__init__()
         check_sizes(d_model=d_model)
         check_positive(eps=eps)
-        check_flags(unit_offset=unit_offset)
-        self.eps, self.unit_offset = eps, unit_offset
-        self.weight = nn.Parameter(torch.zeros(d_model) if unit_offset else torch.ones(d_model))
+        check_flags(unit_offset=unit_offset, affine=affine)
+        if unit_offset and not affine:
+            raise ValueError("unit_offset is for a weight, and without affine there is none")
+        self.normalized_shape, self.eps, self.unit_offset = (d_model,), eps, unit_offset
+        self.weight = nn.Parameter(torch.empty(d_model)) if affine else None
+        self.init_weights()
 
     def init_weights(self) -> None:
         """Scales by 1 at first."""
-        nn.init.constant_(self.weight, 0.0 if self.unit_offset else 1.0)
+        if self.weight is not None:
+            nn.init.constant_(self.weight, 0.0 if self.unit_offset else 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.unit_offset:
+        if self.weight is None or not self.unit_offset:
             return rms_norm(x, self.weight, self.eps)
         # In 16 bits 1 + weight would lose what the weight has: wider there.
         wide = torch.promote_types(x.dtype, torch.float32)
         return rms_norm(x.to(wide), 1 + self.weight.to(wide), self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.weight.numel()}, eps={self.eps}"
+        return f"{self.normalized_shape[0]}, eps={self.eps}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from transformer_zoo.config.spec import Context, Spec
+from transformer_zoo.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,5 +44,16 @@ class RMSNormSpec(NormSpec):
     module = "transformer_zoo.blocks.norm:RMSNorm"
     takes = ("d_model",)
 
+    learned: Literal["weight", "nothing"] = "weight"
+    """What it scales by."""
     unit_offset: bool = False
     """It multiplies by 1 + weight, and the weight starts at zero, as in Gemma."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unit_offset and self.learned == "nothing":
+            raise UserError("norm.unit_offset has no effect where norm.learned is nothing: leave it out")
+
+    def arguments(self, context: Context) -> dict[str, Any]:
+        affine = self.learned == "weight"
+        return {"d_model": context.d_model, "eps": self.eps, "affine": affine, "unit_offset": self.unit_offset}

@@ -11,14 +11,14 @@ from transformer_zoo.kernels.cpu import is_there
 from transformer_zoo.kernels.derivatives import differentiate, is_more_asked, is_plain
 
 
-def formula(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension: x (..., D), weight (D,) -> (..., D)."""
-    return F.rms_norm(x, weight.shape, weight, eps)
+def formula(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension: x (..., D), weight (D,) or none -> (..., D)."""
+    return F.rms_norm(x, x.shape[-1:], weight, eps)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """`formula`. Where autocast gives x in 16 bits to a weight in 32, it is computed in 32."""
-    if x.dtype != weight.dtype:
+    if weight is not None and x.dtype != weight.dtype:
         wide = torch.promote_types(x.dtype, weight.dtype)
         return rms_norm(x.to(wide), weight.to(wide), eps).to(x.dtype)
     if x.device.type != "cpu" or x.dtype.itemsize < 4 or not torch.is_grad_enabled() or is_plain():
@@ -34,13 +34,13 @@ class _RMSNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
         mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.size(-1))
         scale = mean_square.add_(eps).rsqrt_()  # (..., 1)
         ctx.save_for_backward(x, weight, scale)
         ctx.eps = eps
         out: Tensor = x * scale
-        return out.mul_(weight)
+        return out if weight is None else out.mul_(weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -50,16 +50,16 @@ class _RMSNorm(torch.autograd.Function):
             of_x, of_weight = differentiate(partial(formula, eps=ctx.eps), (x, weight), ctx.needs_input_grad[:2], grad)
             return of_x, of_weight, None
         of_x, of_weight = _layer_norm_backward(grad, x, weight, scale)
-        mean = (grad.reshape(-1, x.size(-1)) @ weight).view_as(scale).div_(x.size(-1))  # (..., 1), of w g
+        rows = grad.reshape(-1, x.size(-1))
+        sums = rows.sum(-1) if weight is None else rows @ weight
+        mean = sums.view_as(scale).div_(x.size(-1))  # (..., 1), of w g
         return of_x.add_(mean.mul_(scale)), of_weight, None
 
 
-def _layer_norm_backward(grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    mean, wanted = torch.zeros_like(scale), (True, True, False)
-    of_x, of_weight, _ = torch.ops.aten.native_layer_norm_backward(
-        grad, x, weight.shape, mean, scale, weight, None, wanted
-    )
-    return of_x, of_weight
+def _layer_norm_backward(grad: Tensor, x: Tensor, weight: Tensor | None, scale: Tensor) -> Any:
+    mean, wanted = torch.zeros_like(scale), (True, weight is not None, False)
+    shape = x.shape[-1:]
+    return torch.ops.aten.native_layer_norm_backward(grad, x, shape, mean, scale, weight, None, wanted)[:2]
 
 
 @cache

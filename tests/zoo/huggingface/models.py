@@ -205,6 +205,12 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_LLAMA, "use_sliding_window": True, "sliding_window": 3, "layer_types": WINDOWS, "head_dim": 10,
          "attention_bias": True, "rms_norm_eps": 1e-2, "tie_word_embeddings": True},
     ),
+    "nanochat": ("NanoChat", {**_LLAMA, "pad_token_id": 5}),
+    "nanochat-everything": (
+        "NanoChat",
+        {**_LLAMA, "num_key_value_heads": 1, "attention_bias": True, "hidden_act": "gelu", "rms_norm_eps": 1e-2,
+         "final_logit_softcapping": None, "tie_word_embeddings": True, "rope_parameters": LLAMA3},
+    ),
     "gemma": ("Gemma", {**_LLAMA, "head_dim": 10}),
     "gemma-untied": (
         "Gemma",

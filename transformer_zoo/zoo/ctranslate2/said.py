@@ -55,7 +55,7 @@ _SAID: dict[type[Spec], Mapping[str, Collection[Any] | None]] = {
     AttentionSpec: _any("n_heads", "n_kv_heads", "head_dim", "bias", "qkv_bias", "scale", "qk_norm"),
     FeedForwardSpec: {**_any("d_ff", "gated", "bias"), "activation": ACTIVATIONS},
     LayerNormSpec: _any("eps", "learned"),
-    RMSNormSpec: _any("eps", "unit_offset"),
+    RMSNormSpec: _any("eps", "learned", "unit_offset"),
     SinusoidalSpec: _any("layout", "offset"),
     LearnedSpec: _any("offset"),
     RotarySpec: _any("base", "dim", "layout", "scaling"),

@@ -4,7 +4,7 @@ Words: "ours" are the names of this package, "theirs" those of `transformers` an
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import NoneType, UnionType
 from typing import Any, cast, get_args
 
@@ -81,6 +81,7 @@ class Weight:
     by_head: they lie there head by head, each with its query, key and value; otherwise in thirds.
     transposed: the matrix is (inputs, outputs).
     row: a single name, not a module: a vector that is one row (1, V) there.
+    mirrored: each head has its second half first, as where rotary positions turn the other way round.
     """
 
     module: str
@@ -88,6 +89,7 @@ class Weight:
     by_head: bool = False
     transposed: bool = False
     row: bool = False
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,10 +251,6 @@ def layers(ours: str, theirs: str, table: Mapping[str, str | Weight]) -> dict[st
     """The table of one stack's layers, with `ours` and `theirs` before each name."""
     full: dict[str, str | Weight] = {}
     for name, entry in table.items():
-        if isinstance(entry, str):
-            full[f"{ours}.{name}"] = f"{theirs}.{entry}"
-        else:
-            full[f"{ours}.{name}"] = Weight(
-                f"{theirs}.{entry.module}", entry.part, entry.by_head, entry.transposed, entry.row
-            )
+        module = f"{theirs}.{entry if isinstance(entry, str) else entry.module}"
+        full[f"{ours}.{name}"] = module if isinstance(entry, str) else replace(entry, module=module)
     return full

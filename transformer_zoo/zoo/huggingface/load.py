@@ -11,7 +11,7 @@ from transformer_zoo.config import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo import build_empty
-from transformer_zoo.zoo.huggingface.family import Config, Weight
+from transformer_zoo.zoo.huggingface.family import Config, Weight, spelled_out
 from transformer_zoo.zoo.huggingface.hub import resolve
 from transformer_zoo.zoo.huggingface.source import Source
 
@@ -122,11 +122,20 @@ def _copy(source: Source, theirs: str, parts: list[Target]) -> None:
     if form.part is None:
         there = tensor.T if form.transposed and tensor.dim() == 2 else tensor
         source.checkpoint.copy(name, there[None] if form.row else there)
+        if form.mirrored:
+            tensor.copy_(mirror(tensor, source.config))
         return
     held = source.checkpoint.read(name, tensor.dtype)
     held = held.T if form.transposed and held.dim() == 2 else held
     for tensor, form in parts:
         tensor.copy_(cut(held, form, source.config))
+
+
+def mirror(heads: Tensor, config: Config) -> Tensor:
+    """(H Dh, D) or (H Dh,) with the halves of each head the other way round."""
+    half: int = spelled_out(config, "head_dim") // 2
+    mirrored: Tensor = heads.unflatten(0, (-1, 2, half)).flip(1)
+    return mirrored.flatten(0, 2)
 
 
 def cut(fused: Tensor, form: Weight, config: Config) -> Tensor:

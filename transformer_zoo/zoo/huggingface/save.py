@@ -19,7 +19,7 @@ from transformer_zoo.zoo import build_empty
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.compare import differences
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
-from transformer_zoo.zoo.huggingface.load import join
+from transformer_zoo.zoo.huggingface.load import join, mirror
 from transformer_zoo.zoo.huggingface.parts import end_ids, write_rules
 from transformer_zoo.zoo.huggingface.rewrite import State, rewrite, unshare
 
@@ -138,6 +138,8 @@ def _joined(pieces: list[tuple[Tensor, Weight]], config: Config) -> Tensor:
     tensor, form = pieces[0]
     if form.part is not None:
         tensor = join([piece for piece, _ in sorted(pieces, key=lambda one: one[1].part or 0)], form, config)
+    if form.mirrored:
+        tensor = mirror(tensor, config)
     if form.transposed and tensor.dim() == 2:
         tensor = tensor.T
     return (tensor[None] if form.row else tensor).contiguous()
