@@ -172,7 +172,7 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v3-one-step": (
         "DeepseekV3",
         {**_LLAMA, "num_key_value_heads": None, "first_k_dense_replace": 9, "q_lora_rank": None, "kv_lora_rank": 3,
-         "qk_nope_head_dim": 4, "qk_rope_head_dim": 2, "v_head_dim": 9, "rope_interleave": False,
+         "qk_nope_head_dim": 6, "qk_rope_head_dim": 2, "v_head_dim": 9, "rope_interleave": False,
          "attention_bias": True, "tie_word_embeddings": True, "rms_norm_eps": 1e-2, "hidden_act": "relu"},
     ),
     "gemma3": ("Gemma3", {**_LLAMA, "head_dim": 10, "num_hidden_layers": 7, "sliding_window": 3}),
@@ -348,3 +348,30 @@ def padded(rows: int, width: int, *, pad: int, avoid: tuple[int, ...] = (), left
 def places(mask: Tensor) -> Tensor:
     """Positions that do not count padding."""
     return (mask.cumsum(1) - 1).clamp_min(0)
+
+
+WITHOUT_POSITIONS = ("bloom", "opt", "mpt")
+"""Most models must be given them, these work them out."""
+
+
+def text_logits(model: DecoderOnly, read: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """Ours and theirs of rows padded left and right, (N, V) each."""
+    ids, mask = padded(3, 13, pad=1)
+    given = {} if read.config.model_type in WITHOUT_POSITIONS else {"position_ids": places(mask)}
+    with torch.no_grad():
+        expected = read(ids, attention_mask=mask, **given).logits
+        got = model(ids, mask.bool())
+    return got[mask.bool()], expected[mask.bool()]
+
+
+def translation_logits(model: EncoderDecoder, read: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """Ours and theirs of sources and targets padded left and right, (N, V) each."""
+    config = model.config
+    source, source_mask = padded(3, 11, pad=config.pad_id)
+    target, mask = padded(3, 9, pad=config.pad_id, avoid=(config.bos_id,))
+    with torch.no_grad():
+        expected = read(
+            input_ids=source, attention_mask=source_mask, decoder_input_ids=target, decoder_attention_mask=mask
+        ).logits
+        got = model(source, target, source_mask.bool(), mask.bool())
+    return got[mask.bool()], expected[mask.bool()]

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from tests.flat import beam_search
-from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, imported, make, padded, places
+from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, imported, make, text_logits, translation_logits
 from transformer_zoo.config import (
     DecoderConfig,
     EncoderDecoderConfig,
@@ -38,27 +37,6 @@ def theirs(model: DecoderOnly | EncoderDecoder, folder: Path, *, family: str | N
     assert not any(report.values()), report
     read: PreTrainedModel = loaded
     return read
-
-
-def text_logits(model: DecoderOnly, read: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    ids, mask = padded(3, 13, pad=1)
-    given = {} if read.config.model_type in ("bloom", "opt", "mpt") else {"position_ids": places(mask)}
-    with torch.no_grad():
-        expected = read(ids, attention_mask=mask, **given).logits
-        got = model(ids, mask.bool())
-    return got[mask.bool()], expected[mask.bool()]
-
-
-def translation_logits(model: EncoderDecoder, read: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    config = model.config
-    source, source_mask = padded(3, 11, pad=config.pad_id)
-    target, mask = padded(3, 9, pad=config.pad_id, avoid=(config.bos_id,))
-    with torch.no_grad():
-        expected = read(
-            input_ids=source, attention_mask=source_mask, decoder_input_ids=target, decoder_attention_mask=mask
-        ).logits
-        got = model(source, target, source_mask.bool(), mask.bool())
-    return got[mask.bool()], expected[mask.bool()]
 
 
 def assert_same_logits(model: DecoderOnly | EncoderDecoder, read: PreTrainedModel) -> None:

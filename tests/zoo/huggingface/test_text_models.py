@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tests.zoo.huggingface.models import TEXT_CASES, imported, make, padded, places
+from tests.zoo.huggingface.models import TEXT_CASES, WITHOUT_POSITIONS, imported, make, padded, places
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.save import their_tensors
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.parametrize("case", TEXT_CASES)
 
 def their_positions(model: PreTrainedModel, mask: Tensor) -> dict[str, Any]:
     """What most models must be given, and some work out."""
-    return {} if model.config.model_type in ("bloom", "opt", "mpt") else {"position_ids": places(mask)}
+    return {} if model.config.model_type in WITHOUT_POSITIONS else {"position_ids": places(mask)}
 
 
 def pair(case: str, folder: Path) -> tuple[PreTrainedModel, DecoderOnly]:

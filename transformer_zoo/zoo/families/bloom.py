@@ -49,7 +49,12 @@ BLOOM = Family(
         "attention_dropout": Field("attention_dropout", 0.0),
     },
     parts=(
-        Part({"seq_length": int, "slow_but_exact": bool, "pretraining_tp": int}, _read_sizes, _write_sizes),
+        Part(
+            {"seq_length": int, "slow_but_exact": bool, "pretraining_tp": int},
+            _read_sizes,
+            _write_sizes,
+            limits=("slow_but_exact",),
+        ),
         text_ids(bos=1, eos=2, padded=False),
     ),
     required=TEXT_ONLY,

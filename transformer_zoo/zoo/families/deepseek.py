@@ -33,6 +33,9 @@ def _write_rotation(config: DecoderConfig) -> dict[str, Any]:
     return {**_ROTATION.write(config), "rope_interleave": interleaved}
 
 
+_OF_LAYERS = {"first_k_dense_replace": int, "num_key_value_heads": int}
+
+
 def _read_layers(theirs: Fields, ours: Fields) -> dict[str, Any]:
     dense = theirs.get("first_k_dense_replace", 3)
     if dense is None or dense < ours["n_layers"]:
@@ -71,15 +74,15 @@ DEEPSEEK_V3 = replace(
         "max_seq_len": Field("max_position_embeddings", 4096),
         "attention.kv_rank": Field("kv_lora_rank", 512),
         "attention.q_rank": Field("q_lora_rank", 1536),
-        "head_dim": Field("qk_nope_head_dim", 128),
+        "attention.head_dim": Field("qk_nope_head_dim", 128),
         "attention.rotary_dim": Field("qk_rope_head_dim", 64),
         "attention.value_dim": Field("v_head_dim", 128),
         "attention.bias": Field("attention_bias", False),
         "attention.dropout": Field("attention_dropout", 0.0),
     },
     parts=(
-        Part({**_ROTATION.names, "rope_interleave": bool}, _read_rotation, _write_rotation),
-        Part({"first_k_dense_replace": int, "num_key_value_heads": int}, _read_layers, _write_layers),
+        Part({**_ROTATION.names, "rope_interleave": bool}, _read_rotation, _write_rotation, limits=("rope_scaling",)),
+        Part(_OF_LAYERS, _read_layers, _write_layers, limits=tuple(_OF_LAYERS)),
         text_ids(bos=0, eos=1),
     ),
     required=TEXT_ONLY,

@@ -47,7 +47,7 @@ HELIUM = replace(
         "attention.qkv_bias": Field("attention_bias", False),
     },
     parts=(
-        Part({"head_dim": int}, _read_head_dim, _write_head_dim),
+        Part({"head_dim": int}, _read_head_dim, _write_head_dim, limits=("head_dim",)),
         rotation(default=1e5, layout="interleaved"),
         text_ids(bos=1, eos=2, pad=3),
     ),

@@ -53,7 +53,7 @@ M2M_100 = replace(
     parts=(
         SHARED_OR_NOT,
         translation_ids(start=2, bos=0, eos=2, pad=1),
-        Part({}, _read_first_place, lambda config: {}),
+        Part({}, _read_first_place, lambda config: {}, limits=("decoder_start_token_id",)),
     ),
     unused=(*BART.unused, "model.encoder.embed_positions.weights", "model.decoder.embed_positions.weights"),
 )

@@ -67,7 +67,7 @@ MPT = Family(
         "tie_embeddings": Field("tie_word_embeddings", True),
     },
     parts=(
-        Part({"attn_config": dict}, _read_attention, _write_attention),
+        Part({"attn_config": dict}, _read_attention, _write_attention, limits=tuple(_ONLY)),
         text_ids(bos=None, eos=None, padded=False),
     ),
     required={**TEXT_ONLY, "expansion_ratio": (4,), "no_bias": (True,), "logit_scale": (None,)},

@@ -66,11 +66,13 @@ class Part:
     names: the fields of theirs that it reads, and their types.
     read: (theirs, what is read of ours so far) -> more of ours.
     write: our configuration -> theirs.
+    limits: the fields of theirs of which it refuses some values.
     """
 
     names: Types
     read: Callable[[Fields, Fields], dict[str, Any]]
     write: Callable[[Any], dict[str, Any]]
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,12 @@ class Family:
     def preset(self, name: str) -> ModelConfig:
         """The configuration of one of its sizes."""
         return self.config.of(**{**self.constants, **self.sizes[name]})
+
+    @property
+    def limits(self) -> frozenset[str]:
+        """The fields of theirs of which some values are refused."""
+        chosen = {entry.name for entry in self.fields.values() if entry.values is not None}
+        return frozenset(chosen.union(self.required, REFUSED, *(part.limits for part in self.parts)))
 
     def read(self, theirs: Fields) -> Config:
         """Our configuration for config.json's fields.

@@ -118,7 +118,7 @@ def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int) -
 
     ids = dict.fromkeys(("pad_token_id", "bos_token_id", "decoder_start_token_id"), int)
     ends = dict.fromkeys(("eos_token_id", "forced_eos_token_id"), int | list)
-    return Part({**ids, **ends, **_OF_RULES}, read, write)
+    return Part({**ids, **ends, **_OF_RULES}, read, write, limits=tuple(ends))
 
 
 RULES: dict[str, tuple[str, Any]] = {

@@ -55,7 +55,7 @@ def rotation(
             theirs[fraction] = part if int(head_dim * part) == turned else math.nextafter(part, 2)
         return theirs
 
-    return Part(types, read, write)
+    return Part(types, read, write, limits=("rope_type", *(() if fraction else ("partial_rotary_factor",))))
 
 
 def read_rope(rope: Fields, ours: Fields) -> RotarySpec:
