@@ -57,8 +57,9 @@ def their_count(name: str) -> int:
     if fields.get("tie_word_embeddings") is False and "t5" in model_type(name):
         # A new T5 1.1 shares its head's matrix, one that is read from a file with two does not.
         model.lm_head.weight = nn.Parameter(model.lm_head.weight.clone())
-    # Marian's sinusoids are parameters there that are not trained.
-    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    # Marian's sinusoids are parameters there that are not trained, and FSMT's are, though they are in no file.
+    waves = "embed_positions" if fields["model_type"] == "fsmt" else "none are"
+    return sum(w.numel() for name, w in model.named_parameters() if w.requires_grad and waves not in name)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -74,7 +75,8 @@ def test_their_fields_lose_nothing(name: str) -> None:
 
 
 def test_a_published_configuration_of_each_family() -> None:
-    assert {fields["model_type"] for fields in HUB.values()} == set(map(model_type, PUBLISHED))
+    # Of FSMT's no file lies in a public repository.
+    assert {fields["model_type"] for fields in HUB.values()} == set(map(model_type, PUBLISHED)) - {"fsmt"}
 
 
 @pytest.mark.parametrize("name", HUB)

@@ -71,6 +71,8 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
 class SinusoidalPositions(Tables, _Added):
     """The paper's fixed positional encoding, `sinusoids`, for any length. The first position has place `offset`.
 
+    The position `blank`, if there is one, has none.
+
     Shapes: the first n positions -> (n, D), or positions (B, T) -> (B, T, D), to be added to the embedding. A negative
     position is none: zeros.
     >>> SinusoidalPositions(4)(2)[1]  # sin 1, cos 1, sin 1/100, cos 1/100
@@ -80,11 +82,20 @@ class SinusoidalPositions(Tables, _Added):
     table: Tensor
     may_be_none = True
 
-    def __init__(self, d_model: int, *, layout: str = "interleaved", offset: int = 0, table_size: int = 1024) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        layout: str = "interleaved",
+        offset: int = 0,
+        blank: int | None = None,
+        table_size: int = 1024,
+    ) -> None:
         super().__init__()
         check_sizes(d_model=d_model)
         check_sizes(offset=offset, table_size=table_size, least=0)
-        self.d_model, self.layout, self.offset = d_model, layout, offset
+        check_sizes(blank=blank, least=0, optional=True)
+        self.d_model, self.layout, self.offset, self.blank = d_model, layout, offset, blank
         self.table_size = table_size
         self.compute_tables()
 
@@ -98,7 +109,8 @@ class SinusoidalPositions(Tables, _Added):
         return super().add(x, start, positions)
 
     def _waves(self, positions: Tensor) -> Tensor:
-        return sinusoids(positions.double() + self.offset, self.d_model, layout=self.layout)
+        waves = sinusoids(positions.double() + self.offset, self.d_model, layout=self.layout)
+        return waves if self.blank is None else waves.masked_fill(positions[..., None] == self.blank, 0)
 
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:
         """Encodings of positions 0 to n - 1, (n, D); or of the given `positions`, any shape -> (*shape, D)."""

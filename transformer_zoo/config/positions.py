@@ -56,6 +56,8 @@ class SinusoidalSpec(PositionsSpec):
     last wave exactly 10000 times slower than the first, as in fairseq."""
     offset: int = 0
     """The first token has this place."""
+    blank: int | None = None
+    """The place, from 0, that has no waves, as in XGLM with a pad other than 1; None: all have."""
 
     def arguments(self, context: Context) -> dict[str, Any]:
         return _with_table(super().arguments(context), context)

@@ -186,7 +186,7 @@ def _check_field(where: str, field: dataclasses.Field[Any], value: Any, most: in
         if not 0 < value < math.inf:
             raise UserError(f"{where} is {value!r}, expected a number above 0")
     elif not field.name.endswith("_id"):  # which the vocabulary bounds
-        least = int(field.name != "offset")
+        least = int(field.name not in ("offset", "blank"))
         if value < least:
             raise UserError(f"{where} is {value}, expected at least {least}")
         if value > most:

@@ -86,6 +86,7 @@ OURS: dict[str, tuple[str, DecoderConfig | EncoderDecoderConfig]] = {
     "recipe": ("marian", TRANSLATOR),
     "two vocabularies": ("marian", TRANSLATOR.changed(target_vocab_size=89, share_embeddings="decoder")),
     "nothing shared": ("marian", TRANSLATOR.changed(share_embeddings="none", positions=HALVES)),
+    "pre-norm": ("pegasus", TRANSLATOR.changed(norm_position="pre")),
     "no biases": ("marian", TRANSLATOR.changed(bias=False, norm=PLAIN, **DECODER)),
     "gpt-2": ("gpt2", WRITER),
     "padded vocabulary": ("gpt2", WRITER.changed(vocab_multiple=64, tie_embeddings=False, bias=False)),
@@ -174,7 +175,6 @@ def test_what_cannot_be_shared_in_part_is_copied(case: str, share: str, tmp_path
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        (TRANSLATOR.changed(norm_position="pre"), "m2m_100|marian"),
         (
             TRANSLATOR.changed(**NORMED),
             "marian, which has no counterpart of attention.qk_norm",

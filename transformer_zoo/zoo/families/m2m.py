@@ -14,9 +14,13 @@ from transformer_zoo.zoo.huggingface.parts import SHARED_OR_NOT, translation_ids
 def _read_first_place(theirs: Fields, ours: Fields) -> dict[str, Any]:
     if ours["bos_id"] == ours["pad_id"]:
         raise UserError(
-            "config.json: decoder_start_token_id is pad_token_id, to which m2m_100 gives no place: not supported"
+            "config.json: decoder_start_token_id is pad_token_id, to which such a model gives no place: not supported"
         )
     return {"positions.offset": ours["pad_id"] + 1}
+
+
+PLACE_AFTER_PAD = Part({}, _read_first_place, lambda config: {}, limits=("decoder_start_token_id",))
+"""Places begin after the id of pad, as in fairseq, where pad has none."""
 
 
 _SHAPE = {
@@ -53,7 +57,7 @@ M2M_100 = replace(
     parts=(
         SHARED_OR_NOT,
         translation_ids(start=2, bos=0, eos=2, pad=1),
-        Part({}, _read_first_place, lambda config: {}, limits=("decoder_start_token_id",)),
+        PLACE_AFTER_PAD,
     ),
     unused=(*BART.unused, "model.encoder.embed_positions.weights", "model.decoder.embed_positions.weights"),
 )

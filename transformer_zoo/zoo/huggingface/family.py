@@ -117,6 +117,7 @@ class Family:
         unused: weights that may be in a file and are not needed.
         renamed: what some files call a weight -> its name.
         spare_embedding: a name that must be in a file, though it is only a copy where nothing is shared.
+        has_waves: sinusoids are among the weights that must be in a file.
     """
 
     config: type[DecoderConfig] | type[EncoderDecoderConfig] | type[EncoderConfig]
@@ -135,6 +136,7 @@ class Family:
     unused: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     spare_embedding: str | None = None
+    has_waves: bool = False
 
     def preset(self, name: str) -> ModelConfig:
         """The configuration of one of its sizes."""

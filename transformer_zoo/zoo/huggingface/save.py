@@ -22,6 +22,7 @@ from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.load import join, mirror
 from transformer_zoo.zoo.huggingface.parts import end_ids, write_rules
 from transformer_zoo.zoo.huggingface.rewrite import State, rewrite, unshare
+from transformer_zoo.zoo.huggingface.source import waves_of
 
 
 def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, family: str | None = None) -> None:
@@ -44,6 +45,8 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
     check_model(model, "to_huggingface")
     config, state, chosen, theirs = _in_their_form(model, family)
     tensors = their_tensors(chosen, theirs, state)
+    if chosen.has_waves:
+        tensors |= {name: waves.to(_dtype(state)) for name, waves in waves_of(chosen, theirs).items()}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", "checksum": MARK}  # transformers wants to know what wrote them

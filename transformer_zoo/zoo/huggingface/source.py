@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from transformer_zoo.blocks import sinusoids
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, SinusoidalSpec
@@ -192,18 +193,11 @@ class Source:
         }
 
     def _check_sinusoids(self) -> set[str]:
-        """Files of Marian models have their sinusoids, which must be those that are computed here."""
-        fixed = {
-            f"{self.family.weights[f'{name}.positions']}.weight": stack.positions
-            for name, stack in self.config.stacks()
-            if isinstance(stack.positions, SinusoidalSpec)
-        }
-        for name, spec in fixed.items():
-            if name not in self._files:
-                continue
+        """Files of some families have their sinusoids, which must be those that are computed here."""
+        fixed = waves_of(self.family, self.config)
+        for name in fixed.keys() & self._files.keys():
             held = self.checkpoint.read(self._files[name])
-            places = torch.arange(len(held)) + spec.offset
-            waves = sinusoids(places, self.config.d_model, layout=spec.layout)
+            waves = waves_of(self.family, self.config, len(held))[name]
             if held.shape != waves.shape or not torch.allclose(held.float(), waves, atol=1e-3, rtol=0):
                 raise UserError(f"{self.checkpoint.folder}: {name} holds other waves than its family has")
         return set(fixed)
@@ -212,6 +206,18 @@ class Source:
         """The error for tensors that are not there."""
         lack = f"{_some(set(names))} missing"
         return UserError(f"{self.checkpoint.folder}: {lack}; put the weights of this config.json there")
+
+
+def waves_of(family: Family, config: Config, n: int | None = None) -> dict[str, Tensor]:
+    """The sinusoids of a family's models by their name, of the first n places or of as many as there are."""
+    found = {}
+    for name, stack in config.stacks():
+        spec = stack.positions
+        if isinstance(spec, SinusoidalSpec) and (module := family.weights.get(f"{name}.positions")):
+            places = torch.arange(config.max_seq_len + spec.offset if n is None else n)
+            found[f"{module}.weight"] = sinusoids(places, config.d_model, layout=spec.layout)
+            found[f"{module}.weight"][: spec.offset][-1:] = 0  # of padding
+    return found
 
 
 def _some(names: set[str]) -> str:
