@@ -96,6 +96,7 @@ _LONGEST: Range = lambda rng, shape: rng.randint(37, 64)  # noqa: E731
 
 RANGES: dict[str, Range] = {
     "vocab_size": _one_of(97, 101, 103, 107),
+    "src_vocab_size": _one_of(97, 101, 103, 107),
     "hidden_size": lambda rng, shape: shape.d_model,
     "num_attention_heads": lambda rng, shape: shape.n_heads,
     "encoder_attention_heads": lambda rng, shape: shape.n_heads,
@@ -157,6 +158,11 @@ def _marian(rng: Random, drawn: Fields) -> None:
         drawn["decoder_vocab_size"] = rng.choice((89, drawn["vocab_size"]))
 
 
+def _fsmt(rng: Random, drawn: Fields) -> None:
+    if drawn["tie_word_embeddings"]:
+        drawn["tgt_vocab_size"] = drawn["src_vocab_size"]
+
+
 def _mixtral(rng: Random, drawn: Fields) -> None:
     """Its kernel takes multiples of 16 bytes."""
     drawn["intermediate_size"] = rng.choice((20, 24, 28))
@@ -193,7 +199,7 @@ def _partial(rng: Random, drawn: Fields) -> None:
 
 TOGETHER: dict[str, Callable[[Random, Fields], None]] = {
     "gpt_neo": _gpt_neo, "marian": _marian, "mixtral": _mixtral, "gemma3_text": _gemma3, "deepseek_v3": _deepseek,
-    "helium": _helium, "qwen2": _qwen, "qwen3": _qwen, "gpt_neox": _partial, "stablelm": _partial,
+    "fsmt": _fsmt, "helium": _helium, "qwen2": _qwen, "qwen3": _qwen, "gpt_neox": _partial, "stablelm": _partial,
 }  # fmt: skip
 """Fields of a family that depend on each other in a way of its own."""
 

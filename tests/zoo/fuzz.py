@@ -65,7 +65,10 @@ def cached_step(model: DecoderOnly | EncoderDecoder, theirs: PreTrainedModel) ->
         after = model.decode(target, source_mask=mask.bool(), cache=cache)[:, -1:].argmax(-1)  # (3, 1)
         got = model.decode(after, source_mask=mask.bool(), cache=cache)
         both = torch.cat([target, after], 1)
-        wanted = theirs(input_ids=source, attention_mask=mask, decoder_input_ids=both).logits
+        wanted = theirs(
+            input_ids=source, attention_mask=mask, decoder_input_ids=both, use_cache=False,
+            decoder_attention_mask=torch.ones_like(both),
+        ).logits  # fmt: skip
     else:
         ids, mask = padded(3, 9, pad=1)
         mask[1], ids[1] = 1, ids[2]

@@ -53,7 +53,12 @@ FSMT = replace(
         "scale_embeddings": Field("scale_embedding", True),
     },
     parts=(
-        Part({"tgt_vocab_size": int, "tie_word_embeddings": bool}, _read_sharing, _write_sharing, limits=("tie_word_embeddings",)),
+        Part(
+            {"tgt_vocab_size": int, "tie_word_embeddings": bool},
+            _read_sharing,
+            _write_sharing,
+            limits=("tie_word_embeddings",),
+        ),
         translation_ids(start=2, bos=0, eos=2, pad=1),
         PLACE_AFTER_PAD,
     ),
