@@ -90,7 +90,7 @@ BELOW: dict[str, set[str]] = {
 # The lowest rooms also say what they take from outside; a room that is not named here is free to choose.
 OUTSIDE: dict[str, set[str]] = {
     "errors": set(),
-    "characters": set(),
+    "characters": {"regex"},
     "files": set(),
     "checksums": {"xxhash"},
     "threads": {"torch", "tqdm"},

@@ -13,12 +13,13 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from xxhash import xxh3_64, xxh3_64_hexdigest
+from xxhash import xxh3_64
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import json_object, refuse_pointer, replacing, write_bytes
@@ -41,9 +42,8 @@ class UncheckedWarning(UserWarning):
 
 def seal(content: bytes) -> bytes:
     """`content`, which holds MARK, with its checksum."""
-    at = _find(content[:_HEAD], content[-_TAIL:], len(content))
-    assert at is not None
-    return content[:at] + xxh3_64_hexdigest(content).encode() + content[at + _DIGITS :]
+    at, _, digits = _measure(io.BytesIO(content))
+    return content[:at] + digits.encode() + content[at + _DIGITS :]
 
 
 def seal_file(path: Path) -> str:
@@ -76,9 +76,9 @@ def verify(path: Path, *, remedy: str = "put it back from a copy", warn: bool = 
         UserError: the file is not what was written, cannot be read, or is no file. `remedy`: what can be done.
     """
     try:
-        with _open(path) as file:
+        with _opened(path) as file:
             _, written, measured = _measure(file)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if written is not None or warn:
         _judge(path, written, measured, remedy)
@@ -92,13 +92,8 @@ def read_sealed(path: Path, *, remedy: str = "put it back from a copy") -> bytes
         UserError: as `verify`.
         FileNotFoundError: there is no such file.
     """
-    try:
-        with _open(path) as file:
-            content = file.read()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with _opened(path) as file:
+        content = file.read()
     _, written, measured = _measure(io.BytesIO(content))
     _judge(path, written, measured, remedy)
     return content
@@ -122,33 +117,31 @@ def read_fields(path: Path, *, remedy: str = "put it back from a copy") -> dict[
     return fields
 
 
-def _open(path: Path) -> IO[bytes]:
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     """The file without a buffer. What is no regular file, such as a pipe that nobody writes to, would never end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise UserError(f"{path}: no regular file; put the file there")
-    refuse_pointer(path)
-    return open(path, "rb", buffering=0)
-
-
-def _find(head: bytes, tail: bytes, size: int) -> int | None:
-    """Where the digits of a file of so many bytes begin."""
-    if found := _FOUND.search(head):
-        return found.start(1)
-    if found := _FOUND.search(tail):
-        return size - len(tail) + found.start(1)
-    return None
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f"{path}: no regular file; put the file there")
+        refuse_pointer(path)
+        with open(path, "rb", buffering=0) as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _measure(file: IO[bytes]) -> tuple[int, str | None, str]:
     """Where the digits of an open file begin, which they are (None: it has none), and which they should be."""
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _TAIL))
-    tail = file.read(_TAIL)
-    file.seek(0)
-    head = file.read(_HEAD)
-    at = _find(head, tail, size)
-    if at is None:
+    for start, length in ((0, _HEAD), (max(0, size - _TAIL), _TAIL)):
+        file.seek(start)
+        if found := _FOUND.search(file.read(length)):
+            break
+    else:
         return 0, None, ""
+    at = start + found.start(1)
     total, buffer = xxh3_64(), memoryview(bytearray(_CHUNK))
     for start, end in ((0, at), (at + _DIGITS, size)):
         file.seek(start)
@@ -157,8 +150,7 @@ def _measure(file: IO[bytes]) -> tuple[int, str | None, str]:
             start += n
         if end == at:
             total.update(b"0" * _DIGITS)
-    file.seek(at)
-    return at, file.read(_DIGITS).decode("ascii"), total.hexdigest()
+    return at, found[1].decode(), total.hexdigest()
 
 
 def _judge(path: Path, written: str | None, measured: str, remedy: str) -> None:

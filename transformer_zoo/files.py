@@ -7,7 +7,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -81,12 +81,6 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
     sync_folder(path.parent)
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with the name of the new file of `replacing`."""
-    with replacing(path) as part:
-        write(part)
 
 
 def make_folder(parent: Path, *names: str) -> Path:
@@ -216,7 +210,8 @@ def json_object(content: bytes, path: Path, remedy: str) -> dict[str, Any]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes bytes atomically."""
-    write_atomically(path, lambda part: part.write_bytes(content))
+    with replacing(path) as part:
+        part.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:

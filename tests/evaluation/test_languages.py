@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from transformer_zoo.evaluation import bleu_tokenizer, unfit_metrics
+from transformer_zoo.evaluation.languages import bleu_tokenizer, unfit_metrics
 from transformer_zoo.tokenizers.families import LANGUAGES
 
 SPELLINGS = {

@@ -8,8 +8,9 @@ import torch
 
 from transformer_zoo import UserError
 from transformer_zoo.config import DecoderConfig
-from transformer_zoo.evaluation import TextScore, sliding_windows, text_score
 from transformer_zoo.evaluation import perplexity as module
+from transformer_zoo.evaluation import text_score
+from transformer_zoo.evaluation.perplexity import TextScore, sliding_windows
 from transformer_zoo.models import DecoderOnly
 
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 
 from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_atomically, write_text
+from transformer_zoo.files import replacing, write_text
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.runs.load import load_run
 from transformer_zoo.runs.model_json import ModelJson, write_model_json
@@ -28,12 +28,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
 
-    def fail(part: Path) -> None:
-        part.write_text("half of the n")
-        raise OSError("disk full")
+    def write_half() -> None:
+        with replacing(path) as part:
+            part.write_text("half of the n")
+            raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
+        write_half()
     assert path.read_text() == "old"
     write_text(path, "new")
     assert path.read_text() == "new"
@@ -42,11 +43,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("[enforce fail] unexpected pos 22144"), SafetensorError("No space")])
 def test_a_disk_that_is_full_is_one_line_whoever_finds_it(tmp_path: Path, error: Exception) -> None:
-    def fail(part: Path) -> None:
+    message = r"cannot be written; is the disk full\? \("
+    with pytest.raises(OSError, match=message) as refused, replacing(tmp_path / "last.pt"):
         raise error
-
-    with pytest.raises(OSError, match=r"cannot be written; is the disk full\? \(") as refused:
-        write_atomically(tmp_path / "last.pt", fail)
     assert refused.value.filename == str(tmp_path / "last.pt")
 
 

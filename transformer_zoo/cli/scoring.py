@@ -107,7 +107,8 @@ class ScoreOptions:
         Raises:
             UserError: such scores cannot be computed here.
         """
-        from transformer_zoo.evaluation import bleu_tokenizer, check_scoring, unfit_metrics
+        from transformer_zoo.evaluation.languages import bleu_tokenizer, unfit_metrics
+        from transformer_zoo.evaluation.metrics import check_scoring
 
         metrics = list(dict.fromkeys(self.metrics))
         tokenize = self.tokenize or (recipe.get("test") or {}).get("bleu_tokenize")

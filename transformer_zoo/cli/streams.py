@@ -50,13 +50,14 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
         with open(path, "w", encoding="utf-8", newline="\n", opener=_open_at_once) as file:
             yield file
         return
-    from transformer_zoo.files import temporary_file, write_atomically
+    from transformer_zoo.files import replacing, temporary_file
 
     part = temporary_file(path.parent, f"{path.name[:50]}.")
     try:
         with open(part, "w", encoding="utf-8", newline="\n") as file:
             yield file
-        write_atomically(path, part.replace)
+        with replacing(path) as new:
+            part.replace(new)
     finally:
         if part.exists() and not part.stat().st_size:
             part.unlink()

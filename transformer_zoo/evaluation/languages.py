@@ -64,10 +64,7 @@ def _names() -> dict[str, str]:
 
 
 def unfit_metrics(metrics: Sequence[str], language: str | None) -> str | None:
-    """What to say where metrics go by the words between spaces, and the language sets none; None where all is well.
-    >>> unfit_metrics(["bleu", "chrf"], "zh") is None
-    True
-    """
+    """What to say where metrics go by the words between spaces, and the language sets none; None where all is well."""
     unfit = [name for name in metrics if name in ("ter", "chrf++")]
     if not unfit or bleu_tokenizer(language) not in ("zh", "ja-mecab", "char"):
         return None

@@ -1,16 +1,16 @@
 """BLEU, chrF and TER by sacreBLEU (Post 2018), with the signature that says how each was computed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
+from sacrebleu.significance import estimate_ci
 
 from transformer_zoo.characters import is_blank
 from transformer_zoo.errors import UserError
@@ -25,10 +25,7 @@ _EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
 
 @dataclass(frozen=True)
 class CorpusScore:
-    """A score over a corpus, 0 to 100 (TER: from 0, lower is better), and sacreBLEU's signature.
-    >>> corpus_score(["a cat"], ["a dog"], ["ter"])[0].score
-    50.0
-    """
+    """A score over a corpus, 0 to 100 (TER: from 0, lower is better), and sacreBLEU's signature."""
 
     metric: str
     score: float
@@ -49,8 +46,6 @@ class Comparison:
     `ci` is half the width of the 95 % interval around `mean` of the resampled scores, and `p_value` how
     likely a difference as large as that of the two scores is by chance. In `ties` of the `n_samples` resamples both
     have the same score; the p-value counts only those with a larger difference, so that many ties make it small.
-    >>> compare(["a cat"], ["a cat"], ["a dog"], n_samples=100)[0].ties
-    100
     """
 
     metric: str
@@ -86,8 +81,7 @@ def corpus_score(
     Raises:
         UserError: an unknown metric or unusable tokenizer, no lines, or numbers of lines that differ.
     """
-    several = _lists(references)
-    _check_lines(hypotheses, several)
+    several = _lists(references, hypotheses)
     scores = []
     for name, metric in _build(metrics, tokenize, lowercase).items():
         result = metric.corpus_score(hypotheses, several)
@@ -119,9 +113,7 @@ def compare(
 
     The other arguments and errors are those of `corpus_score`.
     """
-    several, systems = _lists(references), (first, second)
-    for hypotheses in systems:
-        _check_lines(hypotheses, several)
+    several, systems = _lists(references, first, second), (first, second)
     if n_samples < 1:
         raise UserError(f"n_samples is {n_samples}, expected at least 1")
     return [
@@ -148,7 +140,7 @@ def _compare(
     differences = np.abs(others - ones)
     ties = int(np.sum(differences == 0))
     larger = int(np.sum(differences - differences.mean() > abs(one - other)))
-    means, ci = zip(_interval(ones), _interval(others), strict=True)
+    means, ci = zip(*(map(float, estimate_ci(scores)) for scores in (ones, others)), strict=True)
     signature = metric.get_signature()
     signature.update("seed", seed)
     signature.update("bs", n_samples)
@@ -164,38 +156,28 @@ def _compare(
     )
 
 
-def _interval(scores: NDArray[np.floating]) -> tuple[float, float]:
-    """The mean of scores, and half the width of the interval that holds 95 % of them."""
-    ordered, outside = np.sort(scores), len(scores) // 40
-    return float(ordered.mean()), float(0.5 * (ordered[len(scores) - outside - 1] - ordered[outside]))
-
-
-def _lists(references: References) -> list[list[str]]:
-    """The references as sacreBLEU takes them: None where a line has fewer than others."""
-    if not references or isinstance(references[0], str):
-        return [cast(list[str], list(references))]
-    if any(len(column) != len(references[0]) for column in references):
-        counts = ", ".join(str(len(column)) for column in references)
+def _lists(references: References, *systems: Sequence[str]) -> list[list[str]]:
+    """The references of some systems as sacreBLEU takes them: None where a line has fewer than others."""
+    is_one = not references or isinstance(references[0], str)
+    columns = cast(list[Sequence[str]], [references] if is_one else list(references))
+    n, counts = len(columns[0]), ", ".join(str(len(column)) for column in columns)
+    if any(len(column) != n for column in columns):
         raise UserError(f"the references have {counts} lines: they must match line for line")
-    if len(references) == 1:
-        return [list(references[0])]
-    rows = [[None if is_blank(text) else text for text in row] for row in zip(*references, strict=True)]
-    filled = [row if any(row) else ["", *row[1:]] for row in rows]
-    # sacreBLEU's types do not say that None will do.
-    return cast(list[list[str]], [[row[k] for row in filled] for k in range(len(references))])
-
-
-def _check_lines(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    n = len(references[0])
-    if len(hypotheses) != n:
-        raise UserError(f"{len(hypotheses)} translations and {n} references: they must match line for line")
+    for hypotheses in systems:
+        if len(hypotheses) != n:
+            raise UserError(f"{len(hypotheses)} translations and {n} references: they must match line for line")
     if not n:
         raise UserError("there are no lines to score")
+    if len(columns) == 1:
+        return [list(columns[0])]
+    rows = [[None if is_blank(text) else text for text in row] for row in zip(*columns, strict=True)]
+    filled = [row if any(row) else ["", *row[1:]] for row in rows]
+    # sacreBLEU's types do not say that None will do.
+    return cast(list[list[str]], [list(column) for column in zip(*filled, strict=True)])
 
 
 def check_scoring(metrics: Sequence[str], tokenize: str) -> None:
     """Whether these metrics can be computed, BLEU with sacreBLEU's tokenizer `tokenize`.
-    >>> check_scoring(["bleu", "chrf"], tokenize="13a")
 
     Raises:
         UserError: a metric or the tokenizer is unknown, or it needs a package or a download that is not there.
@@ -204,19 +186,17 @@ def check_scoring(metrics: Sequence[str], tokenize: str) -> None:
 
 
 def _build(metrics: Sequence[str], tokenize: str, lowercase: bool) -> dict[str, Metric]:
-    made: dict[str, Metric] = {}
-    for name in metrics:
-        if name == "bleu":
-            made[name] = _build_bleu(tokenize, lowercase)
-        elif name in ("chrf", "chrf++"):
-            made[name] = CHRF(lowercase=lowercase, word_order=2 if name == "chrf++" else 0)
-        elif name == "ter":
-            made[name] = TER()
-        else:
-            raise UserError(f"metric {name!r} is unknown: take {', '.join(METRICS)}")
-    if not made:
+    builders: dict[str, Callable[[], Metric]] = {
+        "bleu": lambda: _build_bleu(tokenize, lowercase),
+        "chrf": lambda: CHRF(lowercase=lowercase),
+        "chrf++": lambda: CHRF(lowercase=lowercase, word_order=2),
+        "ter": TER,
+    }
+    if unknown := [name for name in metrics if name not in builders]:
+        raise UserError(f"metric {unknown[0]!r} is unknown: take {', '.join(METRICS)}")
+    if not metrics:
         raise UserError(f"there is no metric to score by: take {', '.join(METRICS)}")
-    return made
+    return {name: builders[name]() for name in metrics}
 
 
 def _build_bleu(tokenize: str, lowercase: bool) -> BLEU:

@@ -19,10 +19,7 @@ _LOGITS = 1 << 24  # computed at once: 64 MiB of float32
 
 @dataclass(frozen=True)
 class TextScore:
-    """What a text costs a model: `nats` for `tokens` tokens, which spell `bytes` bytes.
-    >>> TextScore(nats=3.0, tokens=2, bytes=6).nats_per_token
-    1.5
-    """
+    """What a text costs a model: `nats` for `tokens` tokens, which spell `bytes` bytes."""
 
     nats: float
     tokens: int
@@ -56,8 +53,6 @@ def sliding_windows(ids: Sequence[int], length: int, stride: int, *, given: int 
 
     They have `length` tokens (the only one of a short text has fewer) and move by `stride`: from the second one on a
     target is foretold from length - stride + 1 tokens at least.
-    >>> [window.targets for window in sliding_windows([0, 1, 2, 3, 4, 5, 6], length=4, stride=2)]
-    [[1, 2, 3, 4], [5, 6]]
     """
     start, n = given - 1, len(ids) - 1  # tokens before the first target's, and before the last one's
     done = start

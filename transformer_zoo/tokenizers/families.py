@@ -5,26 +5,15 @@ Each family is a row of `FAMILIES`, which is called as its class is in `transfor
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, TypeVar
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import JsonPieces
 from transformer_zoo.tokenizers.pieces import Pieces, SentencePieces
-
-Side = Literal["source", "target"]
-T = TypeVar("T")
-
-
-def by_side(values: Iterable[T]) -> dict[Side, T]:
-    """That of the source, and that of the target."""
-    source, target = values
-    return {"source": source, "target": target}
-
 
 _CODES = json.loads(Path(__file__).with_name("languages.json").read_text("utf-8"))
 LANGUAGES: dict[str, tuple[str, ...]] = {name: tuple(codes.split()) for name, codes in _CODES.items()}
@@ -65,15 +54,11 @@ class Family:
     bos: str = ""
     tag: str = "{}"
 
-    def around(self, side: Side) -> tuple[list[str], list[str], str]:
-        """What stands before the tokens, after them, and at the end, which generation and training append."""
-        before, _, after = (self.source if side == "source" else self.target).partition("A ")
+    def around(self, side: str) -> tuple[list[str], list[str], str]:
+        """What stands before the tokens of a side, after them, and at the end, which generation and training append."""
+        before, _, after = getattr(self, side).partition("A ")
         *between, end = after.split()
         return before.split(), between, end
-
-    def needs(self, side: Side) -> set[str]:
-        """All marks of a side."""
-        return {*self.source.split()} if side == "source" else {*self.target.split(), self.bos}
 
 
 class MarianPieces(SentencePieces):
@@ -87,7 +72,6 @@ class MarianPieces(SentencePieces):
         return match[0] if match else ""
 
     def id_of_mark(self, mark: str) -> int:
-        """Id of a code. UserError for one that is none of `codes`."""
         if self.codes and mark not in self.codes:
             raise UserError(unknown_language(mark, self.codes))
         return super().id_of_mark(mark)

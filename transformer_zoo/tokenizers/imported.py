@@ -3,27 +3,27 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from transformer_zoo.characters import is_blank
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
-from transformer_zoo.tokenizers.families import FAMILIES, Side, Vocabulary, by_side, family_of, unknown_language
+from transformer_zoo.tokenizers.families import FAMILIES, Vocabulary, family_of, unknown_language
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.kinds.huggingface import HuggingFaceTokenizer
 from transformer_zoo.tokenizers.saved import write_files
 from transformer_zoo.tokenizers.tokenizer import Spelling
 from transformer_zoo.tokenizers.translation import TranslationTokenizer
 
+_SIDES = "source", "target"
 _USUAL = {"pad": "<pad>", "unk": "<unk>", "bos": "<s>", "eos": "</s>", "sep": "", "cls": "", "mask": ""}
 
 
 class ImportedSide(HuggingFaceTokenizer):
     """The tokenizer of one side of a translation: ids with the tags that the model expects, but for the last one."""
 
-    def __init__(self, of: "ImportedTranslationTokenizer", side: Side) -> None:
-        pieces, marks = by_side((of.vocabulary.source, of.vocabulary.target))[side], of.marks
-        super().__init__(of.files, vocab_size=by_side(of.vocab_sizes)[side], eos_id=marks["eos"], pieces=pieces)
+    def __init__(self, of: "ImportedTranslationTokenizer", side: str) -> None:
+        pieces, marks, size = getattr(of.vocabulary, side), of.marks, of.vocab_sizes[_SIDES.index(side)]
+        super().__init__(of.files, vocab_size=size, eos_id=marks["eos"], pieces=pieces)
         before, after, _ = of.row.around(side)
         self.before, self._after = [marks[mark] for mark in before if mark in marks], [marks[mark] for mark in after]
         self._refusal, self._tags = of.refusal(side), of.vocabulary.languages
@@ -37,8 +37,7 @@ class ImportedSide(HuggingFaceTokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of many lines: tags and tokens, without the token that ends a sentence.
 
-        Raises:
-            UserError: no language is chosen; a text that is not Unicode, or has a token that the model does not know.
+        A code that a line for a Marian brings along counts, whatever is chosen. UserError where there is none at all.
         """
         if self._refusal is not None and not all(self.tag_of(text) or is_blank(text) for text in texts):
             raise UserError(self._refusal)
@@ -47,12 +46,7 @@ class ImportedSide(HuggingFaceTokenizer):
             for text, row in zip(texts, super().encode_batch(texts), strict=True)
         ]
 
-    def tag_of(self, text: str) -> str:
-        """The code that a line for a Marian may bring along, which then counts, whatever is chosen; "" for none."""
-        return self.vocabulary.tag_of(text)
-
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; special tokens and tags give nothing."""
         return super().decode(ids).replace("▁", " ").strip()
 
     @cached_property
@@ -62,8 +56,7 @@ class ImportedSide(HuggingFaceTokenizer):
 
     @cached_property
     def pieces(self) -> list[str]:
-        """The tokens as the files have them, and the languages, which the files may leave unsaid."""
-        languages = {i: code for code, i in self._tags.items()}
+        languages = {i: code for code, i in self._tags.items()}  # which the files may leave unsaid
         return [piece or languages.get(i, "") for i, piece in enumerate(super().pieces)]
 
 
@@ -111,7 +104,7 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         self.first_id = next(iter(target.before), None)
 
     @property
-    def language_of_target(self) -> str | None:
+    def language_of_target(self) -> str | None:  # type: ignore[override]
         # A Marian of two languages has no tags, but says what it was made for.
         said = self.target_language or self.files.settings.get("target_lang")
         return said if isinstance(said, str) else None
@@ -119,9 +112,8 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
     def _marks(self) -> dict[str, int]:
         """Ids of what may stand around a text."""
         ids, languages = self.vocabulary.source.ids, self.vocabulary.languages
-        marks: dict[str, int] = {
-            side: languages[code] for side, code in by_side(self.chosen).items() if code is not None
-        }
+        chosen = zip(_SIDES, self.chosen, strict=True)
+        marks: dict[str, int] = {side: languages[code] for side, code in chosen if code is not None}
         bos = self.files.token("cls_token") or self.files.token("bos_token") or "<s>"
         for mark, token in {"bos": bos, "eos": self.files.token("eos_token") or "</s>"}.items():
             if token in ids:
@@ -130,9 +122,10 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
                 raise UserError(f"{self.files.folder}: the tokenizer's vocabulary has no {token}; fetch it again")
         return marks
 
-    def refusal(self, side: Side) -> str | None:
+    def refusal(self, side: str) -> str | None:
         """What to say when a language that a side needs has not been chosen."""
-        missing = [name for name, code in by_side(self.chosen).items() if name in self.row.needs(side) and code is None]
+        needs = (self.row.source if side == "source" else f"{self.row.target} {self.row.bos}").split()
+        missing = [name for name, code in zip(_SIDES, self.chosen, strict=True) if name in needs and code is None]
         if not missing or len(self.languages) < 2:
             return None
         tag = self.row.tag.format(self.languages[0])
@@ -155,9 +148,13 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
             super().with_languages()
         if source is not None and not self.takes_source:
             raise UserError(f"source language {source!r}: this model is told the target language only; leave it out")
-        chosen = (source or self.source_language, target or self.target_language)
-        how: dict[str, Any] = {"vocab_sizes": self.vocab_sizes, "chosen": chosen, "vocabulary": self.vocabulary}
-        return ImportedTranslationTokenizer(self.files, self.family, **how)
+        return ImportedTranslationTokenizer(
+            self.files,
+            self.family,
+            vocab_sizes=self.vocab_sizes,
+            chosen=(source or self.source_language, target or self.target_language),
+            vocabulary=self.vocabulary,
+        )
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
         """Write the files as they came, but for the languages that are chosen now."""

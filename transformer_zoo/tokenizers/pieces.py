@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import sentencepiece as spm
@@ -14,10 +14,8 @@ from transformer_zoo.tokenizers.tokenizer import Spelling, Tokenizer, check_unic
 class Pieces(ABC):
     """Text to ids, without the special tokens around it, and what the ids are as text.
 
-    Args:
-        ids: Id of each token.
-
     Attributes:
+        ids: Id of each token.
         stand_ins: What some characters of a decoded text stand for.
     """
 
@@ -33,20 +31,11 @@ class Pieces(ABC):
     @cached_property
     @abstractmethod
     def spelling(self) -> Spelling:
-        """Bytes of each id that stands for text, and what becomes of the blanks around it.
-
-        Raises:
-            UserError: the decoder is none that gives each token its own bytes.
-        """
+        """As a tokenizer's. UserError: the decoder is none that gives each token its own bytes."""
 
     def tag_of(self, text: str) -> str:
         """The code of a language that a text begins with; mostly ""."""
         return ""
-
-    @cached_property
-    def tokens(self) -> dict[int, str]:
-        """Token of each id."""
-        return {i: token for token, i in self.ids.items()}
 
 
 class SentencePieces(Pieces):
@@ -58,10 +47,10 @@ class SentencePieces(Pieces):
         unk: The piece for what the list does not have.
 
     Attributes:
-        marks: Finds, as its only group, what is not cut into pieces but is a token of `ids`; None: nothing.
+        marks: Finds, as its only group, what is not cut into pieces but is a token of `ids`; here nothing.
     """
 
-    marks: re.Pattern[str] | None = None
+    marks = re.compile("((?!))")
 
     def __init__(
         self, model: spm.SentencePieceProcessor, *, ids: Mapping[str, int] | None = None, unk: str = "<unk>"
@@ -71,14 +60,12 @@ class SentencePieces(Pieces):
         self.stand_ins = stand_ins(model)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        if self.marks is None:
-            return self._encode(texts)
         cut = [self.marks.split(text) for text in texts]  # text, mark, text, ...
         rows = iter(self._encode([text for parts in cut for text in parts[::2]]))
-        return [next(rows) if len(parts) == 1 else self._with_marks(parts, rows) for parts in cut]
-
-    def _with_marks(self, parts: Sequence[str], rows: Iterator[list[int]]) -> list[int]:
-        return [i for n, part in enumerate(parts) for i in ([self.id_of_mark(part)] if n % 2 else next(rows))]
+        return [
+            [i for n, part in enumerate(parts) for i in ([self.id_of_mark(part)] if n % 2 else next(rows))]
+            for parts in cut
+        ]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         try:
@@ -91,22 +78,19 @@ class SentencePieces(Pieces):
         known, unk = self.ids.get, self._unk_id
         return [[known(piece, unk) for piece in row] for row in rows]
 
-    def _is_mark(self, token: str) -> bool:
-        return self.marks is not None and self.marks.fullmatch(token) is not None
-
     def id_of_mark(self, mark: str) -> int:
         """Id of what `marks` found."""
         return self.ids.get(mark, self._unk_id)
 
     @cached_property
     def spelling(self) -> Spelling:
-        model, spelled = self.model, {}
+        model, spelled = self.model, dict[int, bytes]()
         unknown = model.id_to_piece(model.unk_id())
         for token, i in self.ids.items():
             own = model.piece_to_id(token)
             if model.is_byte(own):
                 spelled[i] = bytes([int(token[3:5], 16)])  # <0x0A>
-            elif not (model.is_control(own) or model.is_unused(own) or token == unknown or self._is_mark(token)):
+            elif not (model.is_control(own) or model.is_unused(own) or token == unknown or self.marks.fullmatch(token)):
                 spelled[i] = token.replace("▁", " ").encode()
         return spelled, "first dropped" if str(model.normalize("a")).startswith("▁") else "kept"
 
@@ -122,6 +106,9 @@ class PiecesTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         return super().decode(ids).translate(self.vocabulary.stand_ins)
 
+    def tag_of(self, text: str) -> str:
+        return self.vocabulary.tag_of(text)
+
     @cached_property
     def spelling(self) -> Spelling:
         return self.vocabulary.spelling
@@ -129,4 +116,5 @@ class PiecesTokenizer(Tokenizer):
     @cached_property
     def pieces(self) -> list[str]:
         """The tokens, as the vocabulary has them; in SentencePiece ▁ is a blank."""
-        return [self.vocabulary.tokens.get(i, "") for i in range(self.vocab_size)]
+        tokens = {i: token for token, i in self.vocabulary.ids.items()}
+        return [tokens.get(i, "") for i in range(self.vocab_size)]

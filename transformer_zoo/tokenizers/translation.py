@@ -89,6 +89,7 @@ class TranslationTokenizer(Saved):
         language_of_target: The code of the language that is written, if the tokenizer is made for one.
         bos_id: What a target starts with, where the tokenizer has more to say of it than the model; else None.
         source_end_id: What ends a source, likewise.
+        eos_id: What ends a sentence.
         first_id: What each target has before its text, such as its language's tag; None: nothing, or none is chosen.
         has_spare_rows: Whether a model may have more embeddings than it has ids.
         text_bos_id: The token that the files of a downloaded model call bos; None: they have none.
@@ -99,6 +100,8 @@ class TranslationTokenizer(Saved):
     languages: tuple[str, ...] = ()
     source_language: str | None = None
     target_language: str | None = None
+    language_of_target: str | None = None
+    eos_id: int | None
     takes_source: bool = False
     bos_id: int | None = None
     source_end_id: int | None = None
@@ -109,21 +112,12 @@ class TranslationTokenizer(Saved):
     def __init__(self, source: Tokenizer, target: Tokenizer) -> None:
         if not (isinstance(source, Tokenizer) and isinstance(target, Tokenizer)):
             raise TypeError("source and target of a translation are tokenizers")
-        self.source, self.target = source, target
+        self.source, self.target, self.eos_id = source, target, target.eos_id
 
     @cached_property
     def joint(self) -> bool:
         """Whether both sides have the same pieces."""
         return self.source.pieces == self.target.pieces
-
-    @property
-    def eos_id(self) -> int | None:
-        """What ends a sentence."""
-        return self.target.eos_id
-
-    @property
-    def language_of_target(self) -> str | None:
-        return None
 
     def fits(self, n_source: int, n_target: int) -> str | None:
         """What is wrong with a model of so many embeddings; None: it has one for each id."""

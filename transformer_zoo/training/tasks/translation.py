@@ -23,7 +23,8 @@ from transformer_zoo.data import (
 )
 from transformer_zoo.data.leaks import report_leaks
 from transformer_zoo.errors import UserError, naming
-from transformer_zoo.evaluation import corpus_score, unfit_metrics
+from transformer_zoo.evaluation import corpus_score
+from transformer_zoo.evaluation.languages import unfit_metrics
 from transformer_zoo.inference import Batching, translate
 from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 from transformer_zoo.tokenizers import TranslationTokenizer

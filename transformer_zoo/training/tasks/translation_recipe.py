@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from transformer_zoo.config import PROBABILITIES, BeamSearch, EncoderDecoderConfig
 from transformer_zoo.data import Cleaning, ParallelFiles
 from transformer_zoo.errors import UserError
-from transformer_zoo.evaluation import bleu_tokenizer, check_scoring
+from transformer_zoo.evaluation import bleu_tokenizer
+from transformer_zoo.evaluation.metrics import check_scoring
 from transformer_zoo.files import is_file_name
 from transformer_zoo.tokenizers import TranslationTokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
