@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sentencepiece as spm
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 WORDS = [
@@ -116,6 +117,17 @@ def t5_files(folder: Path) -> None:
     ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
     sentencepiece(folder / "spiece.model", vocab_size=61, model_type="unigram", **ids)
     write_json(folder / "config.json", {"model_type": "t5", "vocab_size": 192})
+
+
+def byt5_files(folder: Path) -> None:
+    transformers.ByT5Tokenizer().save_pretrained(folder)
+    write_json(folder / "config.json", {"model_type": "t5", "vocab_size": 384})
+
+
+def pegasus_files(folder: Path) -> None:
+    ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    sentencepiece(folder / "spiece.model", vocab_size=61, model_type="unigram", **ids)
+    write_json(folder / "config.json", {"model_type": "pegasus", "vocab_size": 61 + 103})
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,39 @@ def test_models_of_one_language(family: str, form: str, hub: Hub, tmp_path: Path
         assert ours.source.vocab_size == {"bart": 311, "t5": 192}[family]
 
 
+BYTES = ["<extra_id_0>", " a <extra_id_124>  b", "a </s> b<pad>c", "<extra_id_125>", "\n\t ", "", "caf\u00e9 \u20ac"]
+
+
+def test_byt5(hub: Hub) -> None:
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(hub("byt5")), import_translation_tokenizer(hub("byt5"))
+    assert ours.family == "byt5"
+    assert ours.source.vocab_size == 384
+    compare(ours, theirs, TEXTS)
+    for text in BYTES:
+        assert [*ours.source.encode(text), 1] == theirs(text)["input_ids"], text
+    for row in ([], [3], [258], [200, 70], [70, 259, 71], [0, 71, 1, 2]):
+        assert ours.target.decode(row) == theirs.decode(row, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("form", ["files", "json"])
+def test_pegasus(form: str, hub: Hub, tmp_path: Path) -> None:
+    folder = hub("pegasus")
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    if form == "json":
+        theirs.save_pretrained(tmp_path)
+        folder = tmp_path
+    ours = import_translation_tokenizer(folder)
+    assert ours.family == "pegasus"
+    compare(ours, theirs)
+
+
+def test_fsmts_tokenizer_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    settings = {"tokenizer_class": "FSMTTokenizer", "langs": ["en", "de"]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"cuts text by Moses' rules.*`tz.from_huggingface` reads the model"):
+        import_translation_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize("form", ["files", "json"])
 @pytest.mark.parametrize("family", FAIRSEQ)
 def test_models_with_tags(family: str, form: str, hub: Hub, tmp_path: Path) -> None:
@@ -189,7 +222,7 @@ def test_the_models_configuration_may_choose_the_target_language(hub: Hub, tmp_p
         assert import_translation_tokenizer(folder).target_language == "ro_RO"  # as `generate` has it
 
 
-@pytest.mark.parametrize("kind", ["marian", "bart", "t5", "m2m", "fairseq"])
+@pytest.mark.parametrize("kind", ["marian", "bart", "t5", "m2m", "fairseq", "byt5", "pegasus"])
 def test_a_run_keeps_the_files_and_the_choice(kind: str, hub: Hub, tmp_path: Path) -> None:
     folder = hub(kind, "MBartTokenizer") if kind == "fairseq" else hub(kind)
     imported = import_translation_tokenizer(folder)
@@ -330,6 +363,8 @@ def test_a_strangers_file_is_read_or_refused(wrong: Any, kind: str, hub: Hub, tm
     [
         (["source.spm", "vocab.json"], {}, "marian"),
         (["spiece.model"], {}, "t5"),
+        (["spiece.model"], {"model_type": "umt5"}, "umt5"),
+        (["spiece.model"], {"model_type": "mt5", "tokenizer_class": "T5Tokenizer"}, "t5"),
         (["vocab.json", "merges.txt"], {"model_type": "bart"}, "bart"),
         (["vocab.json", "sentencepiece.bpe.model"], {"model_type": "m2m_100"}, "m2m100"),
         (["sentencepiece.bpe.model"], {"model_type": "m2m_100"}, "nllb"),

@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import JsonPieces
 from transformer_zoo.tokenizers.pieces import Pieces, SentencePieces
+from transformer_zoo.tokenizers.tokenizer import Spelling, check_unicode
 
 _CODES = json.loads(Path(__file__).with_name("languages.json").read_text("utf-8"))
 LANGUAGES: dict[str, tuple[str, ...]] = {name: tuple(codes.split()) for name, codes in _CODES.items()}
@@ -89,6 +91,40 @@ class SentinelPieces(SentencePieces):
             self.marks = re.compile(f"({'|'.join(sentinels)})")
 
 
+class BytePieces(Pieces):
+    """ByT5's: each byte of the UTF-8 is a token, ids from 3 on; special tokens in a text are themselves.
+
+    Blanks around pad, eos and unk belong to them, and bytes that are no UTF-8 give no text.
+    """
+
+    def __init__(self, files: TokenizerFiles) -> None:
+        first = [files.token(f"{role}_token") or usual for role, usual in _OF_BYT5.items()]
+        extra = [f"<extra_id_{i}>" for i in range(int(files.settings.get("extra_ids") or 125))]
+        tokens = [*first, *map(chr, range(256)), *extra]
+        super().__init__({token: i for i, token in enumerate(tokens)} | files.added)
+        self.stand_ins = {0xFFFD: ""}
+        self._special = [token for token in self.ids if len(token) > 1]
+        own, every = ("|".join(map(re.escape, tokens)) for tokens in (first, self._special))
+        after = "|".join(f"(?<={re.escape(token)})" for token in first)
+        self._marks = re.compile(rf"(?:\s*(?=(?:{own})))?({every})(?:(?:{after})\s*)?")
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        check_unicode(texts)
+        return [self._encode(text) for text in texts]
+
+    def _encode(self, text: str) -> list[int]:
+        parts = self._marks.split(text)  # text, mark, text, ...
+        cut = ([self.ids[part]] if n % 2 else [3 + byte for byte in part.encode()] for n, part in enumerate(parts))
+        return [i for ids in cut for i in ids]
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        return {3 + byte: bytes([byte]) for byte in range(256)}, "kept"
+
+
+_OF_BYT5 = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
+
+
 def unknown_language(code: str, codes: Sequence[str]) -> str:
     """What to say of a code that is none of the codes."""
     longer = [known for known in codes if known.lower().startswith(code.lower())]
@@ -112,6 +148,21 @@ def _marian(files: TokenizerFiles) -> Vocabulary:
 def _one(files: TokenizerFiles) -> Vocabulary:
     is_json = "tokenizer.json" in files or "spiece.model" not in files
     pieces = JsonPieces(files) if is_json else SentinelPieces(files, "spiece.model")
+    return Vocabulary(pieces, pieces)
+
+
+def _byt5(files: TokenizerFiles) -> Vocabulary:
+    pieces = BytePieces(files)
+    return Vocabulary(pieces, pieces)
+
+
+def _pegasus(files: TokenizerFiles) -> Vocabulary:
+    if "tokenizer.json" in files:
+        return _one(files)
+    model = files.sentencepiece("spiece.model")
+    first = ["<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in range(2, 103))]
+    tokens = [*first, *(model.id_to_piece(i) for i in range(2, len(model)))]
+    pieces = SentencePieces(model, ids={token: i for i, token in enumerate(tokens)})
     return Vocabulary(pieces, pieces)
 
 
@@ -154,8 +205,16 @@ FAMILIES: dict[str, Family] = {
     "nllb": Family(_FLORES, source="source A eos", target="target A eos"),
     # Its first tokenizer had the language behind the sentence; models that were trained so say `legacy_behaviour`.
     "nllb-legacy": Family(_FLORES, source="A eos source", target="target A eos"),
-    "t5": Family(_one),
+    **dict.fromkeys(("t5", "mt5", "umt5"), Family(_one)),
+    "byt5": Family(_byt5),
+    "pegasus": Family(_pegasus),
 }
+
+_REFUSED = {
+    "fsmt": "cuts text by Moses' rules and then by BPE, which is not read: `tz.from_huggingface` reads the model, "
+    "which takes and gives the ids that transformers' FSMTTokenizer has",
+}
+"""Tokenizers of models that are read, and why they are not."""
 
 
 def family_of(files: TokenizerFiles) -> str:
@@ -172,9 +231,11 @@ def family_of(files: TokenizerFiles) -> str:
     if by_type == "mbart" and "tokenizer.json" in files and "sl_SI" in JsonPieces(files).ids:
         by_type = "mbart50"
     by_file = next((name for file, name in (("source.spm", "marian"), ("spiece.model", "t5")) if file in files), "")
-    found = by_class if by_class in FAMILIES else by_type or by_file
+    found = by_class if by_class in (*FAMILIES, *_REFUSED) else by_type or by_file
     if found == "nllb" and files.settings.get("legacy_behaviour"):
         found = "nllb-legacy"
+    if found in _REFUSED:
+        raise UserError(f"{files.folder}: the tokenizer {_REFUSED[found]}")
     if found not in FAMILIES:
         said = f"{files.tokenizer_class or 'no tokenizer_class'}, model_type {model_type or 'not given'}"
         raise UserError(

@@ -1,4 +1,4 @@
-"""Tokenizers of downloaded encoder-decoders: Marian, BART, mBART, M2M-100, NLLB, T5, with their languages."""
+"""Tokenizers of downloaded encoder-decoders: Marian, BART, mBART, M2M-100, NLLB, T5, ByT5, Pegasus."""
 
 from collections.abc import Sequence
 from functools import cached_property
