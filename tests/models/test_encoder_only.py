@@ -168,7 +168,7 @@ def test_masked_words_can_be_learned() -> None:
     for _ in range(150):
         texts = torch.arange(T) + torch.randint(2, V - T, (32, 1))
         hidden = torch.rand(texts.shape) < 0.2
-        logits = model(texts.masked_fill(hidden, config.mask_id))
+        logits = model(texts.masked_fill(hidden, 1))
         loss = nn.functional.cross_entropy(logits[hidden], texts[hidden])
         optimizer.zero_grad()
         loss.backward()

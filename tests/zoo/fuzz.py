@@ -19,7 +19,13 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+)
 
 from tests.zoo.drawing import Fields, draw
 from tests.zoo.huggingface.models import (
@@ -31,8 +37,10 @@ from tests.zoo.huggingface.models import (
     text_logits,
     translation_logits,
 )
+from tests.zoo.huggingface.test_encoders import masked_logits
+from transformer_zoo.config import EncoderConfig
 from transformer_zoo.errors import UserError
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import AnyModel, DecoderOnly, EncoderDecoder, EncoderOnly
 from transformer_zoo.zoo.families import FAMILIES
 
 TOLERANCE = 1e-4
@@ -48,7 +56,9 @@ class Outcome(NamedTuple):
 def their_model(kind: str, fields: Fields) -> PreTrainedModel:
     """With random weights. Whatever they raise: there is no such model."""
     config = AutoConfig.for_model(kind, **fields, attn_implementation="eager")
-    maker = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    is_encoder = FAMILIES[kind].config is EncoderConfig
+    writer = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    maker = AutoModelForMaskedLM if is_encoder else writer
     model: PreTrainedModel = maker.from_config(config)
     randomize(model)
     model.eval()
@@ -94,8 +104,11 @@ def compare(kind: str, theirs: PreTrainedModel, folder: Path) -> Outcome:
     return Outcome("equal" if gap < TOLERANCE else "differs", f"{gap:.1e}")
 
 
-def largest_gap(ours: DecoderOnly | EncoderDecoder, theirs: PreTrainedModel) -> float:
+def largest_gap(ours: AnyModel, theirs: PreTrainedModel) -> float:
     """Between logits, of rows padded left and right and of a cached step."""
+    if isinstance(ours, EncoderOnly):
+        got, wanted = masked_logits(ours, theirs)
+        return float((got - wanted).abs().max())
     logits = translation_logits(ours, theirs) if isinstance(ours, EncoderDecoder) else text_logits(ours, theirs)
     return max(float((got - wanted).abs().max()) for got, wanted in (logits, cached_step(ours, theirs)))
 

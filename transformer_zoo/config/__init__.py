@@ -3,9 +3,10 @@
 from transformer_zoo.config.attention import AttentionSpec, SelfAttentionSpec
 from transformer_zoo.config.changes import PROBABILITIES, SHORT, hint_of, short_names, value_at
 from transformer_zoo.config.decoding import BeamSearch, Penalty, Rules, RulesSpec, Sampling
+from transformer_zoo.config.encoder import EncoderConfig
 from transformer_zoo.config.feed_forward import FeedForwardSpec, FfnSpec
 from transformer_zoo.config.layer import LayerSpec, StackSpec
-from transformer_zoo.config.model import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig, NgramSpec
+from transformer_zoo.config.model import DecoderConfig, EncoderDecoderConfig, ModelConfig, NgramSpec
 from transformer_zoo.config.norm import LayerNormSpec, NormSpec, RMSNormSpec
 from transformer_zoo.config.positions import (
     AlibiSpec,

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
 from transformer_zoo.config.attention import AttentionSpec
@@ -205,12 +205,6 @@ _GPT2 = StackSpec(
     positions=LearnedSpec(),
     norm_position="pre",
 )
-_BERT = replace(
-    _GPT2,
-    layer=replace(_GPT2.layers[0], ffn=FeedForwardSpec(d_ff=3072, activation="gelu")),
-    norm_position="post",
-    embedding_norm=True,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,32 +261,3 @@ class DecoderConfig(ModelConfig):
     def padded_vocab_size(self) -> int:
         """Rows of the embedding and of the output projection."""
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderConfig(ModelConfig):
-    """An encoder alone; the defaults are BERT's smallest (Devlin et al. 2019).
-    >>> config = EncoderConfig.of(vocab_size=100, n_layers=2)
-
-    Raises:
-        UserError: a field has a wrong type, an impossible value, or does not fit another.
-    """
-
-    d_model: int = 768
-    """Width of the residual stream."""
-    max_seq_len: int = 512
-    """Tokens of the longest text. Learned positions end there."""
-    scale_embeddings: bool = False
-    """Multiply embeddings by sqrt(d_model)."""
-    encoder: StackSpec = _BERT
-    """The layers."""
-    tie_embeddings: bool = True
-    """The output projection of the masked-language head is the token embedding's matrix."""
-    pad_id: int = 0
-    """The token that fills up short rows of a batch."""
-    mask_id: int = 1
-    """The token that stands for one to be guessed."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_ids(self.vocab_size, "pad_id", "mask_id")

@@ -6,6 +6,7 @@ from transformer_zoo.models.decoding import DecodingFacts, DecodingModel, check_
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
 from transformer_zoo.models.encoder_only import EncoderOnly
 from transformer_zoo.models.family import (
+    AnyModel,
     build_model,
     check_decoder_only,
     check_encoder_decoder,
@@ -15,6 +16,7 @@ from transformer_zoo.models.family import (
 from transformer_zoo.models.stacks import Decoder, Encoder
 
 __all__ = [
+    "AnyModel",
     "Decoder",
     "DecoderCache",
     "DecoderOnly",

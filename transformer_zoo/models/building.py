@@ -4,16 +4,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from transformer_zoo.blocks import DecoderLayer, EncoderLayer
+from transformer_zoo.blocks import DecoderLayer, EncoderLayer, Linear
 from transformer_zoo.config import Context, ModelConfig, PositionsSpec, RelativeSpec, StackSpec
 from transformer_zoo.models.stacks import Decoder, Encoder
 
 
-def build_encoder(config: ModelConfig, spec: StackSpec) -> Encoder:
-    """The encoder of a configuration."""
+def build_encoder(config: ModelConfig, spec: StackSpec, *, d_embedding: int | None = None) -> Encoder:
+    """The encoder of a configuration, of embeddings that may be narrower than its layers."""
     context = config.context_of("encoder")
     layers = (EncoderLayer(*parts, **_options(spec, context)) for parts, _ in _parts(spec, context))
-    return Encoder(layers, **_around(spec, context))
+    around = _around(spec, replace(context, d_model=d_embedding or context.d_model))
+    wider = None if d_embedding is None else Linear(d_embedding, context.d_model)
+    final_norm = spec.norm.build(context) if spec.ends_in_norm else None
+    return Encoder(layers, embedding_proj=wider, final_norm=final_norm, **around)
 
 
 def build_decoder(config: ModelConfig, spec: StackSpec, *, cross_attention: bool) -> Decoder:
@@ -25,7 +28,8 @@ def build_decoder(config: ModelConfig, spec: StackSpec, *, cross_attention: bool
         )
         for parts, across in _parts(spec, context)
     )
-    return Decoder(layers, **_around(spec, context))
+    final_norm = spec.norm.build(context) if spec.ends_in_norm else None
+    return Decoder(layers, final_norm=final_norm, **_around(spec, context))
 
 
 def _parts(spec: StackSpec, context: Context) -> Iterator[tuple[tuple[Any, Any, Any], Any]]:
@@ -51,6 +55,5 @@ def _around(spec: StackSpec, context: Context) -> dict[str, Any]:
     return {
         "positions": positions,
         "embedding_norm": spec.norm.build(context) if spec.embedding_norm else None,
-        "final_norm": spec.norm.build(context) if spec.ends_in_norm else None,
         "dropout": context.dropout,
     }

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, D width (`d_model`), V vocabulary.
 """
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks import Linear, TokenEmbedding, check_answers, init_normal, key_mask, token_ids
 from transformer_zoo.blocks.answers import flops_of_parts
+from transformer_zoo.blocks.feed_forward import ACTIVATIONS
 from transformer_zoo.config import EncoderConfig
 from transformer_zoo.models.building import build_encoder
 
@@ -27,77 +29,111 @@ class EncoderOnly(nn.Module):
 
     kind = "an encoder"
     stacks = ("encoder",)
-    reads, writes = ("encoder", "embedding", "head_proj", "head"), ("encoder", "head_proj", "head_norm")
+    reads: tuple[str, ...] = ("encoder", "embedding", "segments", "head_proj", "head")
+    writes: tuple[str, ...] = ("encoder", "head_proj", "head_norm")
     labels: ClassVar[dict[str, str]] = {
-        "embedding": "token embedding", "head_proj": "head's projection", "head_norm": "head's norm", "head": "head",
-        "logit_bias": "head's bias",
+        "embedding": "token embedding", "segments": "segment embedding", "head_proj": "head's projection",
+        "head_norm": "head's norm", "head": "head", "logit_bias": "head's bias",
     }  # fmt: skip
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.d_model
+        width = config.d_embedding or config.d_model
         self.embedding = TokenEmbedding(config.vocab_size, width, pad_id=config.pad_id, scale=config.scale_embeddings)
-        self.encoder = build_encoder(config, config.encoder)
-        self.head_proj = Linear(width, width)
-        self.head_norm: nn.Module = config.encoder.norm.build(config.context_of("encoder"))
+        self.segments = TokenEmbedding(config.n_segments, width, scale=False) if config.n_segments else None
+        self.encoder = build_encoder(config, config.encoder, d_embedding=config.d_embedding)
+        self.head_proj: Linear | None = None
+        self.head_norm: nn.Module | None = None
+        self.logit_bias: nn.Parameter | None = None
+        if config.head == "words":
+            self.head_proj, self.head_activation = Linear(config.d_model, width), ACTIVATIONS[config.head_activation]
+            self.head_norm = config.encoder.norm.build(replace(config.context_of("encoder"), d_model=width))
+            self.logit_bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.head = None if config.tie_embeddings else Linear(width, config.vocab_size, bias=False)
-        self.logit_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        # Embeddings narrower than the layers do not meet the residual stream, nor does the head after its first matrix.
+        if config.d_embedding is not None:
+            self.reads, self.writes = ("encoder", "head_proj"), ("encoder",)
         check_answers(self)
         init_normal(self)
 
     def init_weights(self) -> None:
         """Every token is as likely as another at first."""
-        nn.init.zeros_(self.logit_bias)
+        if self.logit_bias is not None:
+            nn.init.zeros_(self.logit_bias)
 
-    def forward(self, ids: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
         """Logits (B, T, V) for the token that stands, or is hidden, at each place.
 
         Args:
             ids: (B, T) token ids, integers of any type.
             mask: (B, T) booleans, True for a real token; None: all are real.
             positions: (B, T); None: the number of real tokens of the row before each.
+            segments: (B, T), which part of the input each token is of, from 0; None: all are of the first.
 
         Raises:
-            ValueError: ids that are no (B, T) whole numbers, a mask that is not boolean or not of the tokens, or
-                learned positions past `max_seq_len`.
+            ValueError: ids that are no (B, T) whole numbers, a mask that is not boolean or not of the tokens, learned
+                positions past `max_seq_len`, or a model without a head for words.
         """
-        return self.logits(self.hidden(ids, mask, positions))
+        return self.logits(self.hidden(ids, mask, positions, segments))
 
-    def hidden(self, ids: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
         """The output of the last layer, (B, T, D)."""
         ids = token_ids(ids)
         allowed = None if mask is None else key_mask(mask, ids.shape, name="mask")  # (B, 1, 1, T)
         if positions is None and mask is not None:
             positions = (mask.long().cumsum(1) - 1).clamp_min(0)  # (B, T)
-        out: Tensor = self.encoder(self.embedding(ids), mask=allowed, positions=positions)
+        x = self.embedding(ids)  # (B, T, D or d_embedding)
+        if self.segments is not None:
+            x = x + self.segments(torch.zeros_like(ids) if segments is None else segments)
+        elif segments is not None:
+            raise ValueError("segments are given, and this model has no n_segments")
+        out: Tensor = self.encoder(x, mask=allowed, positions=positions)
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
         x = self.guesses(hidden)
         logits: Tensor = self.embedding.logits(x) if self.head is None else self.head(x)
-        return logits + self.logit_bias
+        return logits if self.logit_bias is None else logits + self.logit_bias
 
     def guesses(self, hidden: Tensor) -> Tensor:
-        """What the output projection takes of `hidden`: (..., D) -> (..., D)."""
-        out: Tensor = self.head_norm(F.gelu(self.head_proj(hidden)))
+        """What the output projection takes of `hidden`: (..., D) -> (..., D or d_embedding)."""
+        if self.head_proj is None or self.head_norm is None:
+            raise ValueError("this encoder has no head for words, only hidden states: `hidden` and `pool`")
+        out: Tensor = self.head_norm(self.head_activation(self.head_proj(hidden)))
         return out
 
-    def pool(self, hidden: Tensor, mask: Tensor | None = None, how: Literal["mean", "first"] = "mean") -> Tensor:
+    def pool(self, hidden: Tensor, mask: Tensor | None = None, how: Literal["mean", "first"] | None = None) -> Tensor:
         """One vector a text, (B, D), of `hidden` (B, T, D): the mean over its real tokens, or its first one's.
+
+        None: as `config.pooling` has it. It has length 1 if `config.normalize`.
 
         Raises:
             ValueError: another way, or a mask that is not boolean or not of the tokens.
         """
+        how = self.config.pooling if how is None else how
         if how not in ("mean", "first"):
             raise ValueError(f"how is {how!r}, expected one of mean, first")
         key_mask(mask, hidden.shape[:2], name="mask")
-        if mask is None:
-            return hidden.mean(1) if how == "mean" else hidden[:, 0]
+        real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
         if how == "first":
-            return hidden[torch.arange(len(hidden), device=hidden.device), mask.int().argmax(1)]
-        return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+            vectors = hidden[torch.arange(len(hidden), device=hidden.device), real.int().argmax(1)]
+        else:
+            vectors = (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
+        return F.normalize(vectors, dim=-1) if self.config.normalize else vectors
 
     @property
     def head_weight(self) -> Tensor:
@@ -106,5 +142,5 @@ class EncoderOnly(nn.Module):
 
     def flops(self, n_keys: int) -> int:
         """Operations for one token among `n_keys`, its logits included."""
-        tied = 2 * self.head_weight.numel() if self.head is None else 0
+        tied = 2 * self.head_weight.numel() if self.head is None and self.head_proj is not None else 0
         return flops_of_parts(self, n_keys) + tied

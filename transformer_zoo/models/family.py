@@ -8,6 +8,7 @@ from transformer_zoo.models.decoder_only import DecoderOnly
 from transformer_zoo.models.encoder_decoder import EncoderDecoder
 from transformer_zoo.models.encoder_only import EncoderOnly
 
+AnyModel = DecoderOnly | EncoderDecoder | EncoderOnly
 _DECODER_ONLY, _ENCODER_DECODER, _ENCODER = DecoderOnly.kind, EncoderDecoder.kind, EncoderOnly.kind
 
 
@@ -32,11 +33,12 @@ def check_encoder_only(model: Any, use: str) -> None:
     _check(model, use, _ENCODER)
 
 
-def check_model(model: Any, use: str) -> None:
-    """Whether it is a model that writes. UserError: it is none.
+def check_model(model: Any, use: str, *, writes: bool = True) -> None:
+    """Whether it is a model of this package, by default one that writes. UserError: it is none.
     >>> check_model(tz.create_model("gpt-nano"), "pack")
     """
-    if getattr(model, "kind", None) not in (_DECODER_ONLY, _ENCODER_DECODER):
+    kind = getattr(model, "kind", None)
+    if kind not in (_DECODER_ONLY, _ENCODER_DECODER) and (writes or kind != _ENCODER):
         raise UserError(f"{use} takes a DecoderOnly or an EncoderDecoder, not a {type(model).__name__}")
 
 

@@ -22,6 +22,7 @@ class _Stack(nn.Module):
         layers: each with its attention, `attn`; they may differ in everything but their width.
         positions: what is added to x, or to the scores of all layers; None: nothing.
         embedding_norm, final_norm: before the first layer and after the last; None: none.
+        embedding_proj: from narrower embeddings, their positions and norm to the width of the layers; None: nothing.
         dropout: on embedding + position.
 
     Raises:
@@ -29,7 +30,8 @@ class _Stack(nn.Module):
     """
 
     labels: ClassVar[dict[str, str]] = {
-        "positions": "position embedding", "embedding_norm": "embedding norm", "final_norm": "final norm",
+        "positions": "position embedding", "embedding_norm": "embedding norm",
+        "embedding_proj": "embedding to d_model", "final_norm": "final norm",
     }  # fmt: skip
     asked: ClassVar[tuple[str, ...]] = ("view", "sees_like")
     is_causal: ClassVar[bool]
@@ -41,13 +43,16 @@ class _Stack(nn.Module):
         *,
         positions: Positions | None = None,
         embedding_norm: nn.Module | None = None,
+        embedding_proj: nn.Module | None = None,
         final_norm: nn.Module | None = None,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.positions = Positions() if positions is None else positions
         self.embedding_norm = nn.Identity() if embedding_norm is None else embedding_norm
-        self.dropout = Dropout(dropout)
+        self.dropout, self.embedding_proj = Dropout(dropout), embedding_proj
+        if embedding_proj is not None:  # what is before it does not meet the residual stream
+            self.reads, self.writes = ("layers", "final_norm"), ("embedding_proj", "layers", "final_norm")
         self.layers = nn.ModuleList(layers)
         self.final_norm = nn.Identity() if final_norm is None else final_norm
         for i, layer in enumerate(self.layers):
@@ -97,6 +102,8 @@ class _Stack(nn.Module):
             places = queries, queries if cache is None else cache.place(queries)
             bias = self.positions(*places) if self.positions.scores_by_place else None
         x = self.dropout(self.embedding_norm(self.positions.add(x, start, positions)))
+        if self.embedding_proj is not None:
+            x = self.embedding_proj(x)
         caches = [None] * len(self.layers) if cache is None else cache.layers
         kept = [None] * len(self.layers) if cache is None else cache.memories
         is_causal = self.is_causal if is_causal is None else is_causal

@@ -12,7 +12,7 @@ from transformer_zoo.zoo.families import SIZES
 if TYPE_CHECKING:
     import torch
 
-    from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
+    from transformer_zoo.models import AnyModel, DecoderOnly, EncoderDecoder, EncoderOnly
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -76,7 +76,7 @@ def _tokens(value: Any) -> tuple[int, ...]:
     return tuple(token for token in several if type(token) is int)
 
 
-def create_model(name: str, **overrides: Any) -> "EncoderDecoder | DecoderOnly | EncoderOnly":
+def create_model(name: str, **overrides: Any) -> "AnyModel":
     """An architecture of the zoo with fresh weights: `create_model("transformer-base", vocab_size=37000)`.
     >>> create_model("transformer-tiny", vocab_size=100)(torch.tensor([[5, 3]]), torch.tensor([[2, 7, 7]])).shape
     torch.Size([1, 3, 100])
@@ -111,9 +111,7 @@ def build(config: ModelConfig) -> Any:
     return build_model(config)
 
 
-def build_empty(
-    config: ModelConfig, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype"
-) -> "EncoderDecoder | DecoderOnly":
+def build_empty(config: ModelConfig, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype") -> "AnyModel":
     """The model of a configuration, its weights to be filled in: their memory is reserved and not written to.
     >>> build_empty(get_config("gpt-nano"), dtype=torch.bfloat16).head_weight.dtype
     torch.bfloat16
@@ -126,7 +124,7 @@ def build_empty(
     check_weights(config, torch.device(device), dtype)
     with uninitialised(device, dtype):
         model = build(config)
-    empty: EncoderDecoder | DecoderOnly = model.to(dtype)
+    empty: AnyModel = model.to(dtype)
     return empty  # what is computed at once, such as sinusoids, comes in float32
 
 

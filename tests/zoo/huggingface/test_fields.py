@@ -309,7 +309,7 @@ def test_a_target_ends_with_one_token(file: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"model_type": "bert"}, "model_type is 'bert'"),
+        ({"model_type": "mamba"}, "model_type is 'mamba'"),
         ({"model_type": ["llama"]}, "model_type is \\['llama'\\]"),
         ({"model_type": "llama", "eos_token_id": {}}, "eos_token_id"),
         ({"model_type": "llama", "eos_token_id": [[2]]}, "eos_token_id"),

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, make
+from tests.zoo.huggingface.test_encoders import CASES as ENCODER_CASES
+from tests.zoo.huggingface.test_encoders import make as make_encoder
 from transformer_zoo.config import value_at
 from transformer_zoo.zoo import build_empty
 from transformer_zoo.zoo.families import FAMILIES
@@ -18,8 +20,8 @@ COMMITTED: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("weig
 def names_by_family() -> dict[str, dict[str, str]]:
     """What the tables make of all cases together."""
     found: dict[str, dict[str, str]] = {}
-    for case in (*TEXT_CASES, *TRANSLATION_CASES):
-        theirs = make(case).config
+    for case in (*TEXT_CASES, *TRANSLATION_CASES, *ENCODER_CASES):
+        theirs = (make_encoder if case in ENCODER_CASES else make)(case).config
         family = FAMILIES[theirs.model_type]
         config = family.read(json.loads(json.dumps(theirs.to_dict())))
         gated = value_at(config, "ffn.gated") and bool(family.gated_weights)

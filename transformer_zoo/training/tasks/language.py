@@ -111,11 +111,12 @@ def language_task(
     recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer, train: TokenFile, validation: TokenFile
 ) -> Task:
     """Windows, model, loss and validation: what the trainer needs to know about language models."""
+    objective = GptObjective(model)
     length, packed = recipe.data.length or model.config.max_seq_len, recipe.data.packed_documents
     prompt = get_prompt(recipe, model, tokenizer)
     return text_task(
         recipe,
-        GptObjective(model),
+        objective,
         tokenizer,
         [Windows(tokens, length, packed_documents=packed) for tokens in (train, validation)],
         metrics=partial(text_metrics, n_bytes=validation.n_bytes),

@@ -68,21 +68,28 @@ def model_config(
 ) -> EncoderConfig:
     """The preset with the recipe's changes; its vocabulary is the tokenizer's, and behind it pad and mask."""
     n = tokenizer.vocab_size if tokenizer else recipe.tokenizer.vocab_size or ROOM_FOR_SPECIAL
-    return text_model_config(recipe, EncoderConfig, {"vocab_size": n + 2, "pad_id": n, "mask_id": n + 1}, start)
+    ids = {"vocab_size": n + 2, "pad_id": n, "mask_id": n + 1}
+    config = text_model_config(recipe, EncoderConfig, ids, start)
+    if config.head != "words" or config.mask_id is None:
+        lack = "head that guesses words" if config.mask_id is not None else "token that stands for one to be guessed"
+        raise UserError(f"model: {recipe.model.init_from or recipe.model.preset} has no {lack}")
+    return config
 
 
 def masked_task(
     recipe: MaskedRecipe, model: EncoderOnly, tokenizer: Tokenizer, train: TokenFile, validation: TokenFile
 ) -> Task:
     """Windows with masks, model, loss and validation: what the trainer needs to know about encoders."""
-    config = model.config
+    objective, config = MaskedObjective(model), model.config
     ends = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+    mask_id = config.mask_id
+    assert mask_id is not None  # such a model is refused before
     windows, held_out = (
         MaskedWindows(
             tokens,
             recipe.data.length or config.max_seq_len,
             share=recipe.data.masked,
-            mask_id=config.mask_id,
+            mask_id=mask_id,
             vocab_size=tokenizer.vocab_size,
             special={*tokenizer.special_ids, *tokenizer.start_ids, *ends},
         )
@@ -91,9 +98,7 @@ def masked_task(
     if not any(batch.n_tokens for batch in held_out.evaluation(batch_size=1)):
         raise UserError(f"data.validation: of its {validation.n_tokens:,} tokens none is to be guessed; give more text")
     samples = partial(guessed_samples, recipe.validation.samples, model, tokenizer, held_out)
-    return text_task(
-        recipe, MaskedObjective(model), tokenizer, (windows, held_out), metrics=masked_metrics, samples=samples
-    )
+    return text_task(recipe, objective, tokenizer, (windows, held_out), metrics=masked_metrics, samples=samples)
 
 
 @torch.no_grad()

@@ -17,7 +17,18 @@ from transformer_zoo.config import (
 )
 
 # They change training only, or how a model starts, or are the business of the tokenizer.
-_NO_MATTER = ("dropout", "init", "zero_pad", "rows", "source_end_id", "kind")
+_NO_MATTER = (
+    "dropout",
+    "init",
+    "zero_pad",
+    "rows",
+    "source_end_id",
+    "kind",
+    "mask_id",
+    "pooling",
+    "normalize",
+    "cut_at",
+)
 
 
 def spelling(config: ModelConfig) -> dict[str, Any]:

@@ -6,13 +6,13 @@ Words: "ours" are the names of this package, "theirs" those of `transformers` an
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import NoneType, UnionType
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig, hint_of, value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS, REFUSED
 
-Config = DecoderConfig | EncoderDecoderConfig
+Config = DecoderConfig | EncoderDecoderConfig | EncoderConfig
 Fields = Mapping[str, Any]
 Types = Mapping[str, type | UnionType]
 
@@ -82,7 +82,7 @@ class Weight:
     part: of a projection of queries, keys and values together: 0, 1 or 2.
     by_head: they lie there head by head, each with its query, key and value; otherwise in thirds.
     transposed: the matrix is (inputs, outputs).
-    row: a single name, not a module: a vector that is one row (1, V) there.
+    row: a vector that is one row (1, V) there.
     mirrored: each head has its second half first, as where rotary positions turn the other way round.
     """
 
@@ -115,7 +115,8 @@ class Family:
         gated_weights: what replaces `weights` where the feed-forward is gated.
         prefix: what the names of weights lack in a file of the model without its head.
         unused: weights that may be in a file and are not needed.
-        renamed: what some files call a weight -> its name.
+        renamed: what some files call a weight -> its name; where both are there and the former is `unused`, the latter
+            counts.
         spare_embedding: a name that must be in a file, though it is only a copy where nothing is shared.
         has_waves: sinusoids are among the weights that must be in a file.
     """
@@ -170,7 +171,7 @@ class Family:
             except (TypeError, AttributeError, ArithmeticError, ValueError) as error:  # a null, 0 or NaN for a number
                 raise UserError(f"config.json: {', '.join(part.names)} cannot be understood ({error})") from None
         try:
-            return cast(Config, self.config.of(**_shortened(ours)))
+            return self.config.of(**_shortened(ours))
         except UserError as error:
             raise UserError(f"config.json of a {self.model_type} model: {error}") from None
 
@@ -198,7 +199,7 @@ class Family:
         entry = table[".".join(words) if module else name]
         entry = Weight(entry) if isinstance(entry, str) else entry
         theirs = entry.module.replace("{i}", numbers["i"]).replace("{j}", numbers["j"])
-        return (theirs if entry.row else f"{theirs}.{kind}"), entry
+        return (f"{theirs}.{kind}" if module else theirs), entry
 
     def _may_be_none(self, name: str) -> bool:
         return NoneType in get_args(hint_of(self.config, name))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transformer_zoo.config import value_at
 from transformer_zoo.errors import UserError
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import AnyModel
 from transformer_zoo.zoo import build_empty
 from transformer_zoo.zoo.huggingface.family import Config, Weight, spelled_out
 from transformer_zoo.zoo.huggingface.hub import resolve
@@ -28,7 +28,7 @@ def from_huggingface(
     *,
     dtype: torch.dtype | None = torch.float32,
     device: str | torch.device = "cpu",
-) -> DecoderOnly | EncoderDecoder:
+) -> AnyModel:
     """A model with the weights of a folder in transformers' format, or of a model on the hub, in evaluation mode.
 
     The weights are read from safetensors, or from `torch.save`'s files as tensors only; nothing that a file holds is
@@ -64,7 +64,7 @@ def _dtype(source: Source) -> torch.dtype:
 
 
 @torch.no_grad()
-def fill(model: DecoderOnly | EncoderDecoder, source: Source) -> None:
+def fill(model: AnyModel, source: Source) -> None:
     """Copies every tensor into the model, after all names and shapes have been checked.
 
     Raises:

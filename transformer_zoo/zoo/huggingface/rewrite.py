@@ -14,13 +14,13 @@ from transformer_zoo.config import (
     SinusoidalSpec,
     value_at,
 )
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import AnyModel
 from transformer_zoo.zoo.huggingface.family import Config, spelled_out
 
 State = dict[str, Tensor]
 
 
-def rewrite(model: DecoderOnly | EncoderDecoder, *, keep_rotation: bool = False) -> tuple[Config, State]:
+def rewrite(model: AnyModel, *, keep_rotation: bool = False) -> tuple[Config, State]:
     """Configuration and weights with sinusoids and rotation in halves, and no rows beyond the vocabulary.
 
     keep_rotation: which dimensions turn together stays as it is.
@@ -51,7 +51,7 @@ def rewrite(model: DecoderOnly | EncoderDecoder, *, keep_rotation: bool = False)
     return config, state
 
 
-def _says_what_turns(model: DecoderOnly | EncoderDecoder) -> bool:
+def _says_what_turns(model: AnyModel) -> bool:
     """Whether all that is given a rotation does: what is not known is left as it is, for the family to say."""
     return all(hasattr(part, "turns") for part in model.modules() if getattr(part, "rotary", None) is not None)
 

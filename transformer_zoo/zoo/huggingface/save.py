@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from transformer_zoo.checksums import MARK, write_sealed
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
-from transformer_zoo.models import DecoderOnly, EncoderDecoder, check_model
+from transformer_zoo.models import AnyModel, check_model
 from transformer_zoo.zoo import build_empty
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.compare import differences
@@ -25,10 +25,12 @@ from transformer_zoo.zoo.huggingface.rewrite import State, rewrite, unshare
 from transformer_zoo.zoo.huggingface.source import waves_of
 
 
-def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, family: str | None = None) -> None:
-    """Write a folder that `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM.from_pretrained` loads, with equal logits.
+def to_huggingface(model: AnyModel, folder: str | Path, *, family: str | None = None) -> None:
+    """Write a folder that the `from_pretrained` of transformers' `AutoModelForCausalLM`, `AutoModelForSeq2SeqLM` or
+    `AutoModelForMaskedLM` loads, with equal logits.
 
-    It gets config.json, generation_config.json and model.safetensors; the folder is made if it is not there.
+    It gets config.json, model.safetensors and, of a model that writes, generation_config.json; the folder is made if it
+    is not there.
     >>> model = tz.create_model("gpt2", vocab_size=100, d_model=48)
     >>> to_huggingface(model, "exported")
     >>> torch.equal(tz.from_huggingface("exported").head_weight, model.head_weight)
@@ -42,7 +44,7 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
     Raises:
         UserError: no family, or not the wanted one, has a counterpart of some of the configuration's fields, named.
     """
-    check_model(model, "to_huggingface")
+    check_model(model, "to_huggingface", writes=False)
     config, state, chosen, theirs = _in_their_form(model, family)
     tensors = their_tensors(chosen, theirs, state)
     if chosen.has_waves:
@@ -52,11 +54,12 @@ def to_huggingface(model: DecoderOnly | EncoderDecoder, folder: str | Path, *, f
     metadata = {"format": "pt", "checksum": MARK}  # transformers wants to know what wrote them
     write_sealed(folder / "model.safetensors", lambda part: save_file(tensors, part, metadata=metadata))
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    write_json(folder / "generation_config.json", generation_fields(config))
+    if not isinstance(config, EncoderConfig):
+        write_json(folder / "generation_config.json", generation_fields(config))
     write_json(folder / "config.json", {**chosen.write(config), "torch_dtype": dtype})
 
 
-def _in_their_form(model: DecoderOnly | EncoderDecoder, name: str | None) -> tuple[Config, State, Family, Config]:
+def _in_their_form(model: AnyModel, name: str | None) -> tuple[Config, State, Family, Config]:
     """The model in the first of its forms that a family has, and what `choose` says of that one.
 
     Raises:
@@ -71,7 +74,7 @@ def _in_their_form(model: DecoderOnly | EncoderDecoder, name: str | None) -> tup
     raise refusals[0]
 
 
-def _forms(model: DecoderOnly | EncoderDecoder) -> Iterator[tuple[Config, State]]:
+def _forms(model: AnyModel) -> Iterator[tuple[Config, State]]:
     config, state = rewrite(model)
     yield config, state
     if isinstance(config, EncoderDecoderConfig) and config.share_embeddings in ("inputs", "decoder"):
@@ -127,6 +130,8 @@ def their_tensors(family: Family, config: Config, state: Mapping[str, Tensor]) -
         tensor = state[name] if name in state else torch.zeros_like(like)
         parts[theirs].append((tensor.detach().cpu(), form))
     tensors = {theirs: _joined(pieces, config) for theirs, pieces in parts.items()}
+    both = {old: new for old, new in family.renamed.items() if old in family.unused and new in tensors}
+    tensors |= {old: tensors[new].clone() for old, new in both.items()}  # some readers ask for the one, some for both
     if family.spare_embedding is not None and "source_embedding.weight" in wanted:
         tensors[f"{family.spare_embedding}.weight"] = state["source_embedding.weight"].detach().cpu().clone()
     return tensors
@@ -148,7 +153,7 @@ def _joined(pieces: list[tuple[Tensor, Weight]], config: Config) -> Tensor:
     return (tensor[None] if form.row else tensor).contiguous()
 
 
-def generation_fields(config: Config) -> dict[str, Any]:
+def generation_fields(config: DecoderConfig | EncoderDecoderConfig) -> dict[str, Any]:
     """generation_config.json: the special tokens, and what is not generated or forced."""
     if isinstance(config, DecoderConfig):
         ids = {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from transformer_zoo.blocks import sinusoids
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, SinusoidalSpec
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, SinusoidalSpec
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
@@ -22,6 +22,10 @@ from transformer_zoo.zoo.huggingface.parts import RULES, listed
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _OF_A_TARGET = ("decoder_start_token_id", "eos_token_id")
 _RULES = (*RULES, "bad_words_ids", "suppress_tokens")
+_NO_HEAD: dict[str, Any] = {"head": "none", "tie_embeddings": True, "head_activation": "gelu"}
+C = TypeVar("C", DecoderConfig, EncoderConfig)
+_NEW = {".gamma": ".weight", ".beta": ".bias"}
+_OF_BEFORE = re.compile(r"(?<=LayerNorm)\.(gamma|beta)$")  # as the first BERT was written
 _EMBEDDINGS = ("embedding", "source_embedding", "target_embedding", "head")
 
 
@@ -80,8 +84,11 @@ class Source:
         self._files = self._full_names()
         self._embeddings: dict[str, str] = {}
         self._copies: set[str] = set()  # embeddings that need not be used: others are
-        if isinstance(declared, DecoderConfig):
-            self.config: Config = self._share_head(declared)
+        if isinstance(declared, EncoderConfig):
+            has_head = self.family.weights["logit_bias"] in self._files
+            self.config: Config = self._share_head(declared if has_head else declared.changed(**_NO_HEAD))
+        elif isinstance(declared, DecoderConfig):
+            self.config = self._share_head(declared)
         else:
             self.config = self._share(declared)
             if declared.share_embeddings == "none" and theirs.get("share_encoder_decoder_embeddings", True):
@@ -96,6 +103,9 @@ class Source:
         names: dict[str, str] = {}
         for name in entries:
             full = family.renamed.get(name, name)
+            if full in entries and name in family.unused:
+                full = name
+            full = _OF_BEFORE.sub(lambda found: _NEW[found[0]], full)
             if is_base and full not in outside and full.rpartition(".")[0] not in outside:
                 full = family.prefix + full
             if full in names:
@@ -117,7 +127,7 @@ class Source:
         self._copies.add(own)
         return shared
 
-    def _share_head(self, config: DecoderConfig) -> DecoderConfig:
+    def _share_head(self, config: C) -> C:
         """With a head of its own where the files have one; where it is said to be tied, only if it differs."""
         embedding, head = self._their("embedding"), self._their("head")
         if not config.tie_embeddings:

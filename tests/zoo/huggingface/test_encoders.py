@@ -1,0 +1,182 @@
+"""BERT and its relatives against transformers: logits and hidden states, padded rows, gradients, in and out again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.testing import assert_close
+
+import transformer_zoo as tz
+from tests.zoo.huggingface.models import VOCAB, padded, places, randomize
+from transformer_zoo import EncoderOnly, UserError
+from transformer_zoo.files import json_object, write_json
+
+_BERT: dict[str, Any] = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
+_BERT |= {"intermediate_size": 29, "max_position_embeddings": 31, "hidden_dropout_prob": 0.0}
+_BERT |= {"attention_probs_dropout_prob": 0.0}
+_OTHER = {"hidden_act": "gelu_new", "layer_norm_eps": 1e-2, "type_vocab_size": 3, "tie_word_embeddings": False}
+_DISTIL = {"vocab_size": VOCAB, "dim": 24, "n_layers": 3, "n_heads": 4, "hidden_dim": 29, "max_position_embeddings": 31}
+_DISTIL |= {"dropout": 0.0, "attention_dropout": 0.0}
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("Bert", _BERT),
+    "bert-other": ("Bert", {**_BERT, **_OTHER, "pad_token_id": 5}),
+    "roberta": ("Roberta", _BERT),
+    "roberta-other": ("Roberta", {**_BERT, **_OTHER, "pad_token_id": 5, "hidden_act": "relu"}),
+    "xlm-roberta": ("XLMRoberta", _BERT),
+    "xlm-roberta-other": ("XLMRoberta", {**_BERT, **_OTHER, "pad_token_id": 0}),
+    "distilbert": ("DistilBert", _DISTIL),
+    "distilbert-other": (
+        "DistilBert",
+        {
+            **_DISTIL,
+            "activation": "relu",
+            "tie_word_embeddings": False,
+            "pad_token_id": 5,
+            "sinusoidal_pos_embds": True,
+        },
+    ),
+    "electra": ("Electra", {**_BERT, "embedding_size": 16}),
+    "electra-other": ("Electra", {**_BERT, **_OTHER, "embedding_size": 24, "hidden_act": "silu"}),
+}
+cases = pytest.mark.parametrize("case", CASES)
+
+
+def make(case: str, head: str = "ForMaskedLM") -> Any:
+    name, fields = CASES[case]
+    config = getattr(transformers, f"{name}Config")(**fields, attn_implementation="eager")
+    model = getattr(transformers, name + head)(config)
+    randomize(model)
+    return model.eval()
+
+
+def imported(model: Any, folder: Path) -> EncoderOnly:
+    model.save_pretrained(folder)
+    ours = tz.from_huggingface(folder)
+    assert isinstance(ours, EncoderOnly)
+    return ours
+
+
+def batch(model: Any) -> tuple[Tensor, Tensor]:
+    return padded(3, 11, pad=model.config.pad_token_id)
+
+
+def theirs(model: Any, ids: Tensor, mask: Tensor) -> Any:
+    """What transformers gives where padding has no places."""
+    offset = model.config.pad_token_id + 1 if "roberta" in model.config.model_type else 0
+    return model(ids, attention_mask=mask, position_ids=places(mask) + offset)
+
+
+def masked_logits(ours: EncoderOnly, model: Any) -> tuple[Tensor, Tensor]:
+    """Logits of real tokens, ours and theirs, of rows padded left and right."""
+    ids, mask = batch(model)
+    real = mask.bool()
+    return ours(ids, real)[real], theirs(model, ids, mask).logits[real]
+
+
+@cases
+def test_logits_and_gradients(case: str, tmp_path: Path) -> None:
+    model = make(case)
+    ours = imported(model, tmp_path)
+    got, wanted = masked_logits(ours, model)
+    assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    wanted.square().mean().backward()
+    got.square().mean().backward()
+    embedding = model.get_input_embeddings().weight
+    assert_close(ours.embedding.weight.grad, embedding.grad, rtol=1e-4, atol=1e-5)
+
+
+@cases
+@torch.no_grad()
+def test_out_again(case: str, tmp_path: Path) -> None:
+    model = make(case)
+    ours = imported(model, tmp_path / "in")
+    tz.to_huggingface(ours, tmp_path / "out", family=model.config.model_type)
+    again, problems = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(problems.values()), problems
+    assert_close(*masked_logits(ours, again.eval()), rtol=1e-4, atol=1e-4)
+    assert not (tmp_path / "out" / "generation_config.json").exists()
+    assert tz.from_huggingface(tmp_path / "out").config == ours.config
+
+
+@cases
+@torch.no_grad()
+def test_without_a_head(case: str, tmp_path: Path) -> None:
+    model = make(case, "Model")
+    ours = imported(model, tmp_path / "in")
+    assert (ours.config.head, ours.head_proj) == ("none", None)
+    ids, mask = batch(model)
+    real = mask.bool()
+    wanted = theirs(model, ids, mask).last_hidden_state
+    assert_close(ours.hidden(ids, real)[real], wanted[real], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="this encoder has no head for words"):
+        ours(ids)
+    tz.to_huggingface(ours, tmp_path / "out", family=model.config.model_type)
+    again = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
+    assert_close(theirs(again, ids, mask).last_hidden_state[real], wanted[real], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not case.startswith(("distilbert", "roberta", "xlm-roberta"))]
+)
+def test_two_texts_in_one_input(case: str, tmp_path: Path) -> None:
+    model = make(case)
+    ours = imported(model, tmp_path)
+    ids = batch(model)[0]
+    segments = (torch.arange(11) > 4).long().expand(3, -1)
+    wanted = model(ids, token_type_ids=segments).logits
+    assert_close(ours(ids, segments=segments), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_what_has_no_segments_is_given_none(tmp_path: Path) -> None:
+    ids = torch.ones(1, 3, dtype=torch.long)
+    with pytest.raises(ValueError, match="segments are given, and this model has no n_segments"):
+        imported(make("distilbert"), tmp_path)(ids, segments=ids)
+
+
+@torch.no_grad()
+def test_names_of_before(tmp_path: Path) -> None:
+    """gamma and beta of a norm, buffers, and heads for other tasks than words."""
+    model = make("bert", "ForPreTraining")
+    ours = imported(model, tmp_path)
+    wanted = ours.state_dict()
+    held = load_file(tmp_path / "model.safetensors")
+    assert "cls.seq_relationship.weight" in held
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): weight
+        for name, weight in held.items()
+    }
+    old["bert.embeddings.position_ids"] = torch.arange(31.0)[None]
+    old["cls.predictions.decoder.bias"] = old["cls.predictions.bias"].clone()
+    save_file(old, tmp_path / "model.safetensors")
+    again = tz.from_huggingface(tmp_path).state_dict()
+    assert all(torch.equal(wanted[name], again[name]) for name in wanted)
+
+
+@cases
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("relative_attention", True, "relative_attention is not known for {} and may change the result"),
+        ("is_encoder_decoder", True, "is_encoder_decoder is True; only False is supported"),
+        ("pad_token_id", None, "pad_token_id is null"),
+    ],
+)
+def test_fields_that_are_refused(case: str, field: str, value: Any, said: str, tmp_path: Path) -> None:
+    model = make(case)
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    write_json(path, {**json_object(path.read_bytes(), path, ""), field: value})
+    with pytest.raises(UserError, match=said.format(model.config.model_type)):
+        tz.from_huggingface(tmp_path)
+
+
+def test_a_head_for_another_task_is_named(tmp_path: Path) -> None:
+    make("bert", "ForTokenClassification").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"classifier\.bias, classifier\.weight are not expected in a bert model"):
+        tz.from_huggingface(tmp_path)
