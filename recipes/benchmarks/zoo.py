@@ -28,11 +28,14 @@ if not __package__:  # in place of this folder, whose kernels.py others would ta
 import transformer_zoo as tz
 from recipes.benchmarks.speed import OURS, Contestant, Row, Table, compete, machine, report
 from transformer_zoo import BeamSearch, DecoderOnly, EncoderDecoder, Sampling
-from transformer_zoo.config import value_at
+from transformer_zoo.config import DecoderConfig, EncoderConfig, value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import Speculation, beam_search, draft_of, generate
+from transformer_zoo.models.empty import n_parameters
 from transformer_zoo.training.device import choose_device, tune_malloc
 from transformer_zoo.zoo import get_config
+from transformer_zoo.zoo.counts import recorded_counts
+from transformer_zoo.zoo.families import FAMILIES as SUPPORTED
 
 try:
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -40,24 +43,26 @@ except ImportError as missing:
     sys.exit(f"error: {missing}: the peer is installed by pip install -e '.[benchmark]'")
 
 HUGGING_FACE = "Hugging Face"
-# The smallest preset of each family; of those that are large all the same, a few layers.
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt2": ("gpt2", {}),
-    "gpt_neox": ("pythia-70m", {}),
-    "opt": ("opt-125m", {}),
-    "bloom": ("bloom-560m", {"n_layers": 6}),
-    "llama": ("llama-3.2-1b", {"n_layers": 4}),
-    "mistral": ("mistral-7b-v0.1", {"n_layers": 1}),
-    "qwen2": ("qwen2-0.5b", {"n_layers": 6}),
-    "qwen3": ("qwen3-0.6b", {"n_layers": 6}),
-    "gemma": ("gemma-2b", {"n_layers": 1}),
-    "gemma2": ("gemma-2-2b", {"n_layers": 2}),
-    "marian": ("opus-mt", {}),
-    "bart": ("bart-base", {}),
-    "mbart": ("mbart-large-50", {"n_layers": 4}),
-    "m2m_100": ("nllb-600m", {"n_layers": 4}),
-    "t5": ("t5-small", {}),
+LARGE = 500_000_000  # parameters; such a model has fewer layers here
+FAMILIES = {
+    name: min(family.sizes, key=recorded_counts().get)  # type: ignore[arg-type]
+    for name, family in SUPPORTED.items()
+    if family.sizes and family.config is not EncoderConfig
 }
+"""The smallest preset of each family."""
+
+
+def shape(family: str) -> dict[str, Any]:
+    """Of a large preset, a few layers; where one layer is large too, fewer tokens or half of the experts."""
+    config, changes = get_config(FAMILIES[family]), dict[str, Any]()
+    n_layers = n_written = max(len(stack.layers) for _, stack in config.stacks())
+    while n_parameters(config.changed(**changes)) > LARGE and n_layers > 1:
+        n_layers //= 2
+        changes = {"n_layers": n_layers}
+    if n_parameters(config.changed(**changes)) > 2 * LARGE:
+        n_experts = next((getattr(stack.layers[0].ffn, "n_experts", None) for _, stack in config.stacks()), None)
+        changes |= {"vocab_size": 32_000} if n_experts is None else {"ffn.n_experts": n_experts // 2}
+    return changes if n_layers < n_written else {}
 
 
 def parse_options(arguments: Sequence[str]) -> Namespace:
@@ -66,7 +71,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add: Callable[..., Any] = parser.add_argument
     add("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES), help="which families")
     add("--batches", nargs="+", type=int, default=[1, 16], help="texts at once")
-    add("--beams", nargs="+", type=int, default=[1, 4], help="of the encoder-decoders; the others are greedy")
+    add("--beams", nargs="+", type=int, default=[1, 4], help="widths of the search; 1 is greedy")
     add("--input-tokens", type=int, default=26, help="tokens of a prompt, or of a source")
     add("--new-tokens", type=int, default=32, help="tokens written")
     add("--rounds", type=int, default=5, help="rounds of each table")
@@ -83,12 +88,14 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 def build(family: str, options: Namespace) -> DecoderOnly | EncoderDecoder:
     """The family's model with random weights, of which no translation ends before its limit."""
-    preset, changes = FAMILIES[family]
+    preset, changes = FAMILIES[family], shape(family)
+    config = get_config(preset)
     if options.small:
-        config = get_config(preset)
         sizes: dict[str, Any] = {"d_model": 32, "n_heads": 4, "d_ff": 128, "n_layers": 2}
         changes = {**changes, **sizes, "head_dim": 8, "n_kv_heads": None}
         changes |= {"positions.dim": None} if value_at(config, "positions.dim") else {}
+    if isinstance(config, DecoderConfig):  # no text ends before its limit
+        changes |= {"eos_id": None, "stop_ids": None}
     torch.manual_seed(options.seed)
     made: Any = tz.create_model(preset, **changes)
     model: DecoderOnly | EncoderDecoder = made.to(options.device).eval()
@@ -114,46 +121,29 @@ def load_theirs(model: DecoderOnly | EncoderDecoder, family: str) -> Any:
 Run = Callable[[], list[list[int]]]
 
 
-def writers(
-    model: DecoderOnly, peer: Any, ids: Tensor, draft: DecoderOnly | None, options: Namespace
-) -> tuple[Run, Run]:
-    """Greedy writing after prompts (B, T): ours and theirs."""
-    n = options.new_tokens
-
-    def theirs() -> list[list[int]]:
-        written = peer.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=n, eos_token_id=None,
-            pad_token_id=0,
-        )  # fmt: skip
-        return [row[ids.size(1) :] for row in written.tolist()]
-
-    # Random weights repeat themselves, which a lookup would gain from more than on any text.
-    guess = Speculation(lookup=0, draft=draft)
-    how: Any = {"max_new_tokens": n, "ignore_eos": True, "speculation": guess}
-    return lambda: generate(model, ids, Sampling(temperature=0), **how), theirs
-
-
-def translators(
-    model: EncoderDecoder, peer: Any, ids: Tensor, beam: int, draft: EncoderDecoder | None, options: Namespace
-) -> tuple[Run, Run]:
-    """Translation of sources (B, Ts), all of them up to the length limit: ours and theirs."""
-    end, n = model.config.eos_id, options.new_tokens
+def writers(model: Any, peer: Any, ids: Tensor, beam: int, draft: Any, options: Namespace) -> tuple[Run, Run]:
+    """Answers to (B, T) prompts or sources, all of them up to the length limit: ours and theirs."""
+    n, has_source, end = options.new_tokens, model.facts.has_source, model.config.eos_id
+    start = 1 if has_source else ids.size(1)
     how = BeamSearch(beam=beam, length_penalty=1.0, penalty="length", max_length=n, max_extra=n)
-    guess = Speculation(lookup=0, draft=draft)
+    # Random weights repeat themselves, which a lookup would gain from more than on any text.
+    guess, none = Speculation(lookup=0, draft=draft), dict[str, Any]()
+    if not has_source:
+        none = {"eos_token_id": None, "pad_token_id": 0}
 
     def ours() -> list[list[int]]:
         if beam == 1:
             return generate(model, ids, Sampling(temperature=0), max_new_tokens=n, never=(), speculation=guess)
-        found = beam_search(model, ids, how, never=())
-        return [hypotheses[0].tokens for hypotheses in found]
+        return [hypotheses[0].tokens for hypotheses in beam_search(model, ids, how, never=())]
 
     def theirs() -> list[list[int]]:
         written = peer.generate(
             ids, attention_mask=torch.ones_like(ids), num_beams=beam, do_sample=False, max_new_tokens=n,
             length_penalty=1.0, early_stopping="never" if beam > 1 else False, forced_bos_token_id=None,
             max_length=None, bad_words_ids=None, no_repeat_ngram_size=0,
+            **none,
         )  # fmt: skip
-        rows = written[:, 1:].tolist()  # without the start
+        rows = written[:, start:].tolist()
         return [row[: row.index(end)] if end in row else row for row in rows]
 
     return ours, theirs
@@ -163,8 +153,7 @@ def table(family: str, options: Namespace) -> Table:
     """Tokens a second of one family, for every batch and beam."""
     model = build(family, options)
     peer, rows = load_theirs(model, family), []
-    beams = [1] if isinstance(model, DecoderOnly) else options.beams
-    sizes = sorted(((batch, beam) for batch in options.batches for beam in beams), key=math.prod)
+    sizes = sorted(((batch, beam) for batch in options.batches for beam in options.beams), key=math.prod)
     parameters = sum(p.numel() for p in model.parameters())
     helper: Any = None if options.no_draft else draft_of(model)
     for batch, beam in sizes:
@@ -173,14 +162,11 @@ def table(family: str, options: Namespace) -> Table:
             model = tz.pack(model)
         torch.manual_seed(options.seed + 1)
         ids = torch.randint(10, model.config.vocab_size, (batch, options.input_tokens), device=options.device)
-        if isinstance(model, DecoderOnly):
-            pair = writers(model, peer, ids, draft, options)
-        else:
-            ids[:, -1] = model.config.eos_id
-            pair = translators(model, peer, ids, beam, draft, options)
-        rows += _race(family, batch, beam, pair, options)
+        if model.facts.has_source:
+            ids[:, -1] = model.config.eos_id or 0
+        rows += _race(family, batch, beam, writers(model, peer, ids, beam, draft, options), options)
     notes = [
-        f"{FAMILIES[family][0]} {FAMILIES[family][1] or ''}, {parameters:,} parameters, float32, random weights",
+        f"{FAMILIES[family]} {shape(family) or ''}, {parameters:,} parameters, float32, random weights",
         f"{options.rounds} rounds; {options.new_tokens} tokens after {options.input_tokens}, greedy or beam search",
     ]
     return Table(family, "tokens/s", notes, rows)
