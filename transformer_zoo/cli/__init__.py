@@ -9,6 +9,7 @@ from transformer_zoo.errors import run_program
 def all_commands() -> tuple[Callable[..., None], ...]:
     """The functions behind the commands, in the order of --help."""
     from transformer_zoo.cli import commands, exchange, shipped, zoo
+    from transformer_zoo.cli.chat import chat
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.split import split
     from transformer_zoo.cli.tokenize import tokenize
@@ -16,7 +17,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     training = (shipped.train, shipped.recipes, shipped.prepare)
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     exchanging = (exchange.import_, exchange.export)
-    return (*training, *translating, generate, tokenize, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
+    return (*training, *translating, generate, chat, tokenize, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,8 +47,8 @@ def import_(
         chosen = {name: code for name, code in languages.items() if code is not None}
         save_run(loaded, part, {"imported": model, "data": chosen})
     size = sum(p.numel() for p in loaded.model.parameters())
-    use = f"transformer-zoo {'translate' if isinstance(loaded, Run) else 'generate'} {run}"
-    print(f"{run}: {size:,} parameters, {dtype}, from {model}; use it with: {use}")
+    writes = "translate" if isinstance(loaded, Run) else "chat" if loaded.tokenizer.chat_template else "generate"
+    print(f"{run}: {size:,} parameters, {dtype}, from {model}; use it with: transformer-zoo {writes} {run}")
     if without := written_without(folder):
         print(f"{run}: transformers would write with {_listed(without)}; here it writes without")
     own, options = drawn_by(folder)

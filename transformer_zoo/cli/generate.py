@@ -94,7 +94,7 @@ def generate(
     at_once = num_samples if answering_lines else batch_size
     if isinstance(prompts, list):
         at_once = min(at_once, num_samples * len(prompts))
-    drafting = _prepare(loaded.model, at_once, helps=not no_draft and (at_once == 1 or writing.is_greedy))
+    drafting = prepare(loaded.model, at_once, helps=not no_draft and (at_once == 1 or writing.is_greedy))
     first = int(torch.randint(2**62, ())) if seed is None else seed
 
     def answers(prompts: list[str], number: int) -> Iterator["NewText"]:
@@ -162,7 +162,7 @@ def _print_text(answers: Answers) -> None:
             start = ""
 
 
-def _prepare(model: Any, at_once: int, *, helps: bool) -> Any:
+def prepare(model: Any, at_once: int, *, helps: bool) -> Any:
     """A draft of the model, where one `helps` and makes it faster; weights laid out for so many answers `at_once`."""
     from transformer_zoo.inference import draft_of, pack
 

@@ -1,12 +1,15 @@
 """Text out of a trained model: sampling, beam search, translating lines, writing on, scoring what is given.
 >>> from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
 >>> gpt, letters = tz.create_model("gpt-nano", vocab_size=257).eval(), ByteTokenizer()
+>>> talker = ByteTokenizer()
+>>> talker.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
 >>> translator = tz.create_model("transformer-tiny", vocab_size=261).eval()
 >>> pair = TranslationTokenizer.train(["ja"], ["yes"], TranslationTokenizerSettings(kind="bytes"))
 """
 
 from transformer_zoo.config import BeamSearch, Rules, Sampling
 from transformer_zoo.inference.beam import beam_search
+from transformer_zoo.inference.chat import Chat, render_chat
 from transformer_zoo.inference.codec import encode_prompt, first_token
 from transformer_zoo.inference.engine import Steps
 from transformer_zoo.inference.generation import NewToken, generate, generate_stream
@@ -27,6 +30,7 @@ __all__ = [
     "Translation", "translate", "translate_n_best",
     "TargetScore", "perplexity", "score", "score_ids",
     "NewText", "encode_prompt", "first_token", "write",
+    "Chat", "render_chat",
     "LogitsProcessor", "processors",
     "draft_of", "pack", "quantize",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from transformer_zoo.config import Sampling
 from transformer_zoo.errors import UserError
-from transformer_zoo.inference.codec import Tokenizers, codec_of
+from transformer_zoo.inference.codec import Codec, Tokenizers, codec_of
 from transformer_zoo.inference.engine import Steps
 from transformer_zoo.inference.generation import End, generate_stream
 from transformer_zoo.inference.speculation import Speculation
@@ -110,11 +110,41 @@ def write(
         UserError: as `generate_stream`, and for a prompt that the vocabulary cannot spell.
     """
     check_decoding(model, "write")
+    codec = codec_of(model, tokenizer)
+    yield from answer(
+        model,
+        codec,
+        codec.encode(prompts),
+        sampling,
+        stops=stops,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        never=never,
+        ignore_eos=ignore_eos,
+        speculation=speculation,
+        steps=steps,
+    )
+
+
+def answer(
+    model: DecodingModel,
+    codec: Codec,
+    given: Sequence[list[int]],
+    sampling: Sampling,
+    *,
+    stops: Sequence[str] = (),
+    max_new_tokens: int = 200,
+    seed: int | None = None,
+    never: Collection[int] | None = None,
+    ignore_eos: bool = False,
+    speculation: Speculation = Speculation(),
+    steps: Steps = Steps(),
+) -> Iterator[NewText]:
+    """`write` of what is ids already, such as `codec` gives them."""
     stops = [*stops, *(model.facts.rules.stop_strings or ())]
     if "" in stops:
         raise UserError("a stop string is empty: it would stop before the first token")
-    codec = codec_of(model, tokenizer)
-    given, has_source = codec.encode(prompts), model.facts.has_source
+    has_source = model.facts.has_source
     texts = [TextStream(codec.target, None if has_source else row[-1], stops, skip=len(codec.start)) for row in given]
     if never is None and not has_source:
         never = {*model.facts.never, *codec.target.special_ids}

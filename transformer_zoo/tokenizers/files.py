@@ -98,6 +98,18 @@ class TokenizerFiles:
             token = token.get("content")
         return token if isinstance(token, str) else None
 
+    @property
+    def chat_template(self) -> str | None:
+        """How a conversation is written, in Jinja: in a file of its own, or among the settings, by name or the only."""
+        said = self.settings.get("chat_template")
+        if "chat_template.jinja" in self:
+            said = self.contents["chat_template.jinja"].decode("utf-8", "replace")
+        if isinstance(said, list):  # of several the one for everything
+            said = next(
+                (one.get("template") for one in said if isinstance(one, dict) and one.get("name") == "default"), None
+            )
+        return said if isinstance(said, str) else None
+
     @cached_property
     def added(self) -> dict[str, int]:
         """Tokens beside the vocabulary, with their ids, from whichever file has them."""

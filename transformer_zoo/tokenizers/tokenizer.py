@@ -58,6 +58,8 @@ class Tokenizer(Saved):
         start_ids: What a prompt begins with; nothing, but in some models that were trained elsewhere.
         special_ids: What no text is made of, but for its end: unknown, padding, begin. Imported tokenizers name none:
             their models write as they did elsewhere.
+        chat_template: How a conversation is written for the model, in Jinja; None: nothing says so.
+        named_tokens: Special tokens by their roles, such as "eos_token", as a template calls them.
     """
 
     reads: ClassVar[Collection[str]] = ()
@@ -70,6 +72,8 @@ class Tokenizer(Saved):
     bos_id: int | None = None
     start_ids: tuple[int, ...] = ()
     special_ids: Collection[int] = ()
+    chat_template: str | None = None
+    named_tokens: Mapping[str, str] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

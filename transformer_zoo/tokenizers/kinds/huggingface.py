@@ -17,6 +17,7 @@ from transformer_zoo.tokenizers.pieces import Pieces, PiecesTokenizer, SentenceP
 from transformer_zoo.tokenizers.saved import write_files
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
 
+_ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -96,6 +97,14 @@ class HuggingFaceTokenizer(PiecesTokenizer):
     @cached_property
     def starts(self) -> Collection[int | None]:
         return {*self.start_ids, self.special_id("bos_token")}
+
+    @property
+    def chat_template(self) -> str | None:  # type: ignore[override]
+        return self.files.chat_template
+
+    @property
+    def named_tokens(self) -> dict[str, str]:  # type: ignore[override]
+        return {role: token for role in _ROLES if (token := self.files.token(role)) is not None}
 
     def special_id(self, role: str) -> int | None:
         """The token of a role, such as "pad_token"; None where the files name none."""

@@ -1,0 +1,151 @@
+"""Conversations: what was said as the one text that a model was taught to read, and its answers."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformer_zoo.config import Sampling
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference.codec import codec_of
+from transformer_zoo.inference.speculation import Speculation
+from transformer_zoo.inference.text import answer
+from transformer_zoo.models import DecodingModel, check_decoding
+from transformer_zoo.tokenizers.tokenizer import Tokenizer
+
+Message = Mapping[str, Any]
+"""What was said: `role` (system, user or assistant) and `content`."""
+
+SECONDS, BYTES, CHARACTERS = 5, 1 << 30, 4_000_000
+"""What rendering a template may take, of time and memory, and how long its text may be."""
+
+
+def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, to_answer: bool = True, **values: Any) -> str:
+    """A conversation as the model of this tokenizer reads it, by the chat template that came with it.
+
+    The template is a stranger's program: it runs in jinja2's sandbox, in a process of its own that is stopped after
+    `SECONDS`, and has no more than `BYTES`.
+    >>> render_chat(talker, [{"role": "user", "content": "Hi"}])
+    '<|user|>Hi<|end|><|assistant|>'
+
+    Args:
+        tokenizer: as `load_run` gives it.
+        messages: what was said, in order.
+        to_answer: with what the model's answer follows.
+        values: what else the template may ask for, such as `enable_thinking` or `tools`; what JSON can hold.
+
+    Raises:
+        UserError: there is no template, or it cannot be followed, or refuses the conversation.
+    """
+    if tokenizer.chat_template is None:
+        raise UserError(f"{tokenizer.name}: it has no chat template, so its model was not taught to talk")
+    known = {"tools": None, "documents": None, "add_generation_prompt": to_answer, **tokenizer.named_tokens}
+    request = {"template": tokenizer.chat_template, "values": {**known, **values, "messages": [*map(dict, messages)]}}
+    limits = {"seconds": SECONDS, "bytes": BYTES, "longest": CHARACTERS}
+    command = [sys.executable, "-P", str(Path(__file__).with_name("sandbox.py"))]
+    try:
+        done = subprocess.run(
+            command, input=json.dumps({**request, **limits}), capture_output=True, text=True, timeout=12 * SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"the chat template takes more than {SECONDS} s: it is not followed") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the chat template is given values that are no JSON ({error})") from None
+    if done.returncode:
+        raise UserError(f"the chat template takes more than {SECONDS} s or {BYTES >> 20} MiB: it is not followed")
+    answer = json.loads(done.stdout)
+    if "error" in answer:
+        raise UserError(f"the chat template cannot be followed here: {answer['error']}")
+    return str(answer["text"])
+
+
+class Chat:
+    """A conversation with a model, which remembers what was said as far as the model's context reaches.
+
+    Where it does not reach, the oldest turns are forgotten, but for what the system says.
+    >>> chat = Chat(gpt, talker, system="Sing.")
+    >>> reply = "".join(chat.say("Hello", max_new_tokens=8))
+    >>> [message["role"] for message in chat.messages]
+    ['system', 'user', 'assistant']
+
+    Args:
+        model, tokenizer: as `load_run` gives them.
+        system: what the model is told before anything is said.
+
+    Attributes:
+        messages: what is remembered.
+        forgotten: how many messages no longer are.
+
+    Raises:
+        UserError: there is no chat template, or the tokenizer does not know its tokens.
+    """
+
+    def __init__(self, model: DecodingModel, tokenizer: Tokenizer, *, system: str | None = None) -> None:
+        check_decoding(model, "Chat")
+        self.model, self.tokenizer, self.forgotten = model, tokenizer, 0
+        self.messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        self._n_system = len(self.messages)
+        if tokenizer.chat_template is None:
+            raise UserError(f"{tokenizer.name}: it has no chat template, so its model was not taught to talk")
+        for role, token in tokenizer.named_tokens.items():
+            if role in tokenizer.chat_template and len(tokenizer.encode(token)) > 1:
+                raise UserError(
+                    f"{token} of the chat template is text to this tokenizer, not a token: save it once with "
+                    "transformers' AutoTokenizer, which writes a tokenizer.json"
+                )
+
+    def say(
+        self,
+        text: str,
+        sampling: Sampling = Sampling(),
+        *,
+        stops: Sequence[str] = (),
+        max_new_tokens: int = 512,
+        seed: int | None = None,
+        speculation: Speculation = Speculation(),
+    ) -> Generator[str, None, None]:
+        """What the model answers, piece by piece. What was read of it when somebody stops reading is remembered.
+
+        Args:
+            text: the user's turn.
+            sampling, stops, max_new_tokens, seed, speculation: as for `write`.
+
+        Raises:
+            UserError: as `render_chat` and `write`, or the turn alone is longer than the context; nothing is
+                remembered of it then.
+        """
+        turns, ids = self._fitting([*self.messages, {"role": "user", "content": text}], max_new_tokens)
+        self.forgotten += len(self.messages) + 1 - len(turns)
+        self.messages = turns
+        pieces = answer(
+            self.model,
+            codec_of(self.model, self.tokenizer),
+            [ids],
+            sampling,
+            stops=stops,
+            max_new_tokens=min(max_new_tokens, self.model.facts.context - len(ids)),
+            seed=seed,
+            speculation=speculation,
+        )
+        said = ""
+        try:
+            for piece in pieces:
+                said += piece.text
+                yield piece.text
+        finally:
+            self.messages.append({"role": "assistant", "content": said})
+
+    def _fitting(self, messages: list[Message], max_new_tokens: int) -> tuple[list[Message], list[int]]:
+        """The conversation, and its ids, without the oldest turns if there would be no room for an answer."""
+        context = self.model.facts.context
+        room = context - min(max_new_tokens, context // 2)
+        while True:
+            ids = self.tokenizer.encode(render_chat(self.tokenizer, messages))
+            is_alone = len(messages) < self._n_system + 3
+            if is_alone and len(ids) >= context:
+                raise UserError(f"this turn has {len(ids):,} tokens, and the model's context holds {context:,}")
+            if is_alone or len(ids) <= room:
+                return messages, ids
+            messages = [*messages[: self._n_system], *messages[self._n_system + 2 :]]

@@ -1,0 +1,79 @@
+"""Renders a chat template that a stranger wrote, as a program of its own which can be stopped whatever it does.
+
+A request comes as JSON on standard input: template, values, and limits of seconds, bytes and characters. The answer
+goes as JSON to standard output: text, or error. Nothing of this package is imported: it is to start at once.
+"""
+
+import json
+import sys
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+
+class Generation(Extension):
+    """`{% generation %}`, around what a model is to write, which gives what is inside."""
+
+    tags = {"generation"}  # noqa: RUF012  (as the base has it)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Its body, in a scope of its own."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("inside"), [], [], body).set_lineno(line)
+
+    def inside(self, caller: Macro) -> str:
+        """The text of the body."""
+        return str(caller())
+
+
+def refuse(message: str) -> None:
+    """`raise_exception` of templates."""
+    raise TemplateError(message)
+
+
+def as_json(value: Any, ensure_ascii: bool = False, **how: Any) -> str:
+    """`tojson` of templates: unlike jinja2's own it escapes nothing for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, **how)
+
+
+def render(template: str, values: dict[str, Any], longest: int) -> str:
+    """The text of a template, of at most so many characters."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = as_json
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    parts, length = [], 0
+    for part in environment.from_string(template).generate(**values):
+        parts.append(part)
+        length += len(part)
+        if length > longest:
+            raise TemplateError(f"it writes more than {longest:,} characters")
+    return "".join(parts)
+
+
+def main() -> None:
+    """One request."""
+    request = json.load(sys.stdin)
+    with suppress(ImportError, ValueError, OSError):  # not on Windows; nor above a limit that there is already
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (request["seconds"], request["seconds"] + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (request["bytes"], request["bytes"]))
+    try:
+        answer = {"text": render(request["template"], request["values"], request["longest"])}
+    except Exception as error:  # whatever a template makes wrong
+        answer = {"error": str(error)[:500] or type(error).__name__}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
