@@ -7,9 +7,10 @@ import torch
 
 import transformer_zoo as tz
 from tests.models.helpers import GPT, GPT_VARIANTS, VARIANTS
-from transformer_zoo.config import PROBABILITIES, DecoderConfig, EncoderConfig, EncoderDecoderConfig
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.data import Batch, TokenBatch
 from transformer_zoo.data.windows import IGNORED
+from transformer_zoo.training.overrides import PROBABILITIES
 
 Config = EncoderDecoderConfig | DecoderConfig
 DROPOUT = dict.fromkeys(PROBABILITIES, 0.1)

@@ -20,8 +20,8 @@ from transformer_zoo.config import (
     RotarySpec,
     SinusoidalSpec,
     StackSpec,
-    value_at,
 )
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 
 SMALL: dict[str, Any] = {"vocab_size": 50, "d_model": 16, "n_heads": 4}
@@ -121,10 +121,10 @@ def test_a_wrong_type_is_refused(field: str, value: object, expected: str) -> No
         ({"n_kv_heads": 0}, "n_kv_heads is 0, expected at least 1"),
         ({"n_decoder_layers": 0}, "n_layers is 0"),
         ({"max_seq_len": 0}, "max_seq_len is 0"),
-        ({"dropout": 1.0}, "dropout is 1.0, expected a probability"),
-        ({"attention_dropout": -0.1}, "AttentionSpec.dropout is -0.1, expected a probability"),
+        ({"dropout": 1.0}, "dropout is 1.0, expected at least 0 and less than 1"),
+        ({"attention_dropout": -0.1}, "AttentionSpec.dropout is -0.1, expected at least 0 and less than 1"),
         ({"activation_dropout": float("nan")}, "FeedForwardSpec.dropout is nan"),
-        ({"norm.eps": 0}, "LayerNormSpec.eps is 0, expected a number above 0"),
+        ({"norm.eps": 0}, "LayerNormSpec.eps is 0, expected more than 0 and finite"),
         ({"norm.eps": -1e-5}, "LayerNormSpec.eps is -1e-05"),
         ({"norm.eps": float("nan")}, "LayerNormSpec.eps is nan"),
         ({"activation": "cos"}, "activation is 'cos', expected one of relu, relu_squared, gelu, gelu_tanh, quick_gelu"),
@@ -138,7 +138,7 @@ def test_a_wrong_type_is_refused(field: str, value: object, expected: str) -> No
         ({"share_embeddings": "encoder"}, "one of all, inputs, decoder, none"),
         ({"d_model": 18}, "d_model 18 is not a multiple of n_heads 4"),
         ({"n_kv_heads": 3}, "n_heads 4 is not a multiple of n_kv_heads 3"),
-        ({"never_ids": (50,)}, "never_ids has 50, outside the target vocabulary of 50"),
+        ({"never_ids": (50,)}, "never_ids 50 is outside the vocabulary of 50"),
         ({"never_ids": (4, 3)}, "never_ids has eos_id, 3, without which no translation ends"),
         ({"pad_id": -1}, "pad_id -1 is outside the vocabulary of 50"),
         ({"eos_id": 50}, "eos_id 50 is outside the vocabulary of 50: ids run from 0 to 49"),

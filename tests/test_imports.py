@@ -16,7 +16,8 @@ BELOW: dict[str, set[str]] = {
     "files": {"errors"},
     "checksums": {"errors", "files"},
     "words": set(),
-    "commandline": {"errors", "words", "files", "checksums"},
+    "lent": {"errors"},
+    "commandline": {"errors", "words", "lent", "files", "checksums"},
     "threads": set(),
     "config": {"errors", "words"},
     "kernels": set(),
@@ -40,6 +41,7 @@ BELOW: dict[str, set[str]] = {
     },
     "training": {
         "errors",
+        "lent",
         "threads",
         "words",
         "files",
@@ -70,6 +72,7 @@ BELOW: dict[str, set[str]] = {
     },
     "cli": {
         "errors",
+        "lent",
         "words",
         "characters",
         "commandline",

@@ -22,7 +22,7 @@ from transformer_zoo.inference.search import Search
 from transformer_zoo.training import loop
 from transformer_zoo.training.config import RunConfig, TrainingConfig
 from transformer_zoo.training.loop import Trainer
-from transformer_zoo.training.rates import Rates
+from transformer_zoo.training.schedule import Rates
 from transformer_zoo.training.task import Task
 from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 from transformer_zoo.training.window import Window

@@ -19,6 +19,13 @@ _NUMBERS = {
 }
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 _LARGEST = 2**63 - 1
+
+Range = tuple[float, float, str]
+"""Least, most, and which of the two belong to it: "[]", "[)", "(]" or "()"."""
+
+COUNT: Range = (1, 2**63, "[)")
+ABOVE_0: Range = (0, math.inf, "()")
+SHARE: Range = (0, 1, "[)")
 _LEFT_OUT = ("preset",)  # how a recipe says that it says nothing
 _show = reprlib.Repr()  # of values that contain themselves, or thousands of others
 _show.maxlevel, _show.maxdict, _show.maxlist, _show.maxstring, _show.maxother = 2, 3, 4, 60, 60
@@ -141,6 +148,18 @@ def _is_number(kind: type, value: Any) -> bool:
     except (ValueError, OverflowError):
         return False
     return abs(number) <= _LARGEST if isinstance(number, int) else math.isfinite(number)
+
+
+def outside(number: float, limits: Range) -> str | None:
+    """What a number was to be that is out of a range; None: it is in it."""
+    least, most, ends = limits
+    above = number >= least if ends[0] == "[" else number > least
+    if above and (number <= most if ends[1] == "]" else number < most):
+        return None
+    start = f"expected {'at least' if ends[0] == '[' else 'more than'} {least}"
+    if most == math.inf:
+        return f"{start} and finite"
+    return f"{start} and {'at most' if ends[1] == ']' else 'less than'} {'2^63' if most == 2**63 else f'{most:,}'}"
 
 
 def _members(hint: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from transformer_zoo.config import value_at
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.zoo.huggingface import to_huggingface

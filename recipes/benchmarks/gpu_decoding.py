@@ -15,7 +15,7 @@ from recipes.benchmarks.speed import OURS, Contestant, compete
 from recipes.benchmarks.translation_contestants import MARIAN, discourage_specials, search_marian, search_ours
 from recipes.benchmarks.translation_peers import to_marian
 from transformer_zoo import DecoderOnly, Sampling
-from transformer_zoo.config import value_at
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import Speculation, generate_stream
 from transformer_zoo.inference import Steps as How

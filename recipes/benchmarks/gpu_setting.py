@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import transformer_zoo as tz
-from transformer_zoo.config import DecoderConfig, value_at
+from transformer_zoo.config import DecoderConfig
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.data import TokenBatch
 from transformer_zoo.training.device import peak_flops
 

@@ -19,7 +19,7 @@ from recipes.benchmarks.gpu_setting import NotHere, Setting, update
 from recipes.benchmarks.speed import OURS, Contestant, compete
 from recipes.benchmarks.translation_contestants import MARIAN, make_corpus, training_loss
 from transformer_zoo.blocks import forward_flops
-from transformer_zoo.config import value_at
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.data import batch_indices, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.config import OptimizerConfig, RunConfig, TrainingConfig

@@ -25,7 +25,8 @@ from recipes.benchmarks.translation_contestants import (
     make_corpus,
     training_contestants,
 )
-from transformer_zoo.config import EncoderDecoderConfig, value_at
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.data import Batch, batch_indices, collate
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder

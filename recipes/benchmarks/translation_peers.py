@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.positions import sinusoids
-from transformer_zoo.config import EncoderDecoderConfig, value_at
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderDecoder
 from transformer_zoo.zoo.huggingface import to_huggingface

@@ -28,7 +28,8 @@ if not __package__:  # in place of this folder, whose kernels.py others would ta
 import transformer_zoo as tz
 from recipes.benchmarks.speed import OURS, Contestant, Row, Table, compete, machine, report
 from transformer_zoo import BeamSearch, DecoderOnly, EncoderDecoder, Sampling
-from transformer_zoo.config import DecoderConfig, EncoderConfig, value_at
+from transformer_zoo.config import DecoderConfig, EncoderConfig
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import Speculation, beam_search, draft_of, generate
 from transformer_zoo.models.empty import n_parameters

@@ -13,16 +13,12 @@ import torch
 
 from transformer_zoo import blocks
 from transformer_zoo.blocks import Attention, DecoderLayer, EncoderLayer, FeedForward, KVCache, RotaryPositions
-from transformer_zoo.config import (
-    FfnSpec,
-    NgramSpec,
-    NormSpec,
-    PositionsSpec,
-    ScalingSpec,
-    SelfAttentionSpec,
-    Spec,
-    kinds_of,
-)
+from transformer_zoo.config import NgramSpec, Spec
+from transformer_zoo.config.attention import SelfAttentionSpec
+from transformer_zoo.config.feed_forward import FfnSpec
+from transformer_zoo.config.norm import NormSpec
+from transformer_zoo.config.positions import PositionsSpec, ScalingSpec
+from transformer_zoo.config.spec import kinds_of
 from transformer_zoo.errors import UserError
 
 RIGHT: dict[Callable[..., Any], dict[str, Any]] = {

@@ -326,7 +326,7 @@ def test_weights_are_packed_for_several_answers_at_once(
         ("generate RUN --prompt a --top-p 1.5", 2, "--top-p"),
         ("generate RUN --prompt a --input b", 2, "--prompt and --input"),
         ("generate RUN --prompt a --whole", 2, "exclude each other"),
-        ("generate RUN --prompt a --top-p 0", 2, "--top-p 0.0 is out of range"),
+        ("generate RUN --prompt a --top-p 0", 2, "--top-p is 0.0, expected more than 0 and at most 1"),
         ("generate RUN --prompt a --stride 17", 1, "stride 17 must be from 1 to the context of 16"),
         ("generate RUN --prompt A", 1, "character 'A'"),
         ("generate RUN --input nofile", 1, "nofile: no such file"),

@@ -268,7 +268,7 @@ def test_length_penalty_at_known_lengths() -> None:
     assert length_penalty_at(9, 0.5, "length") == 3.0
     assert length_penalty_at(9, 0.0, "length") == 1.0
     for alpha in (1000.0, -100000.0, math.nan, math.inf):
-        with pytest.raises(UserError, match=r"length_penalty .* is out of range"):
+        with pytest.raises(UserError, match=r"length_penalty is .*, expected at least -10 and at most 10"):
             length_penalty_at(9, alpha)
     with pytest.raises(UserError, match="'wu'"):
         length_penalty_at(3, 0.6, "wu")
@@ -310,10 +310,10 @@ def test_a_prefix_is_kept_and_continued_as_the_model_would(beam: int) -> None:
         ({"never": [23]}, "never contains 23, outside the vocabulary of 23"),
         ({"never": [5], "prefix": [[5], []]}, "special id 5"),
         ({"beam": 2, "n_best": 3}, "n_best 3"),
-        ({"beam": 0}, "beam 0"),
+        ({"beam": 0}, "beam is 0"),
         ({"max_extra": 0}, "max_extra"),
         ({"penalty": "none"}, "'none'"),
-        ({"length_penalty": math.nan}, "length_penalty nan"),
+        ({"length_penalty": math.nan}, "length_penalty is nan"),
         ({"prefix": [[5]]}, "1 prefixes for 2 sources"),
         ({"prefix": [[5], [EOS]]}, "special id 3"),
         ({"prefix": [[5], [6] * 90]}, "prefix 1 has 90 tokens"),

@@ -187,5 +187,5 @@ def test_the_penalty_comes_before_the_choice_of_the_likeliest() -> None:
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_named(option: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"^{option} {value} is out of range"):
+    with pytest.raises(UserError, match=f"^{option} is {value}, expected"):
         Sampling(**{option: value})

@@ -40,7 +40,7 @@ def test_what_counts_modules_is_bounded(found: tuple[str, type[Spec], str]) -> N
     except (UserError, ValueError):
         counts = False  # such as a rotation that does not fit its heads
     if counts:
-        with pytest.raises(UserError, match=f"{field} is {HUGE}, expected at most 10,000"):
+        with pytest.raises(UserError, match=f"{field} is {HUGE}, expected at least 1 and at most 10,000"):
             spec(**{field: HUGE})
 
 

@@ -10,15 +10,9 @@ import torch
 from torch import Tensor
 
 from tests.flat import beam_search, generate
-from transformer_zoo.config import (
-    DecoderConfig,
-    EncoderDecoderConfig,
-    Spec,
-    choices_of,
-    hint_of,
-    kinds_of,
-    roles_of,
-)
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, Spec
+from transformer_zoo.config.changes import hint_of
+from transformer_zoo.config.spec import choices_of, kinds_of
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.zoo import build, get_config, list_models
@@ -58,7 +52,7 @@ def bases(cls: type[Config]) -> list[dict[str, Any]]:
 def choices(cls: type[Config], name: str) -> list[str]:
     """The words that a field may be given."""
     hint = hint_of(cls, name)
-    return [*kinds_of(hint), *choices_of(hint), *(["none"] if roles_of(hint) and not isinstance(hint, type) else [])]
+    return [*kinds_of(hint), *choices_of(hint), *(["none"] if kinds_of(hint) and not isinstance(hint, type) else [])]
 
 
 def is_allowed(cls: type[Config], fields: dict[str, Any]) -> bool:
@@ -86,14 +80,14 @@ def others(cls: type[Config], config: Config) -> list[tuple[str, Any]]:
         if address.startswith("rules."):  # tests/inference/test_contract.py has a text by each
             continue
         last = address.rpartition(".")[2]
-        words = choices(cls, address) if roles_of(hint) and kinds_of(hint) else choices_of(hint)
+        words = choices(cls, address) if kinds_of(hint) else choices_of(hint)
         if words:
             kind = now.kind() if isinstance(now, Spec) else "none" if now is None else now
             same = ("relu6", kind) if kind == "relu" else (kind,)  # of what is below 6
             found += [(address, word) for word in words if word not in same]
         elif hint is bool or isinstance(now, bool) or last in ("final_norm", "qkv_bias"):
             found.append((address, not meant(config, address, now)))
-        elif not roles_of(hint) and last != "max_seq_len":
+        elif not kinds_of(hint) and last != "max_seq_len":
             other = next(OTHER[name] for name in (".".join(address.split(".")[-2:]), last) if name in OTHER)
             found += [(address, other)] if now != other else []
     return found

@@ -16,7 +16,7 @@ from tests.blocks.naive import Pairs, assert_same_gradients, copy_from, layer_pa
 from tests.models.helpers import VARIANTS, real, small_model, tokens
 from transformer_zoo import EncoderDecoder
 from transformer_zoo.blocks import sinusoids
-from transformer_zoo.config import value_at
+from transformer_zoo.config.changes import value_at
 
 variants = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 

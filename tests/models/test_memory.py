@@ -118,7 +118,7 @@ def test_a_model_of_billions_is_refused_before_it_is_built() -> None:
     for fields in ({"n_decoder_layers": 10_000, "d_ff": 10**9}, {"vocab_size": 2 * 10**9, "d_model": 10**5}):
         with pytest.raises(UserError, match="bytes of memory are needed"):
             tz.create_model("transformer-base", **fields)
-    with pytest.raises(UserError, match="n_layers is 1000000000, expected at most 10,000"):
+    with pytest.raises(UserError, match="n_layers is 1000000000, expected at least 1 and at most 10,000"):
         tz.get_config("gpt2", n_layers=10**9)
     with torch.device("meta"):
         assert tz.create_model("gpt2", n_layers=1, d_model=12_000, n_heads=12).config.d_model == 12_000

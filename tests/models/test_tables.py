@@ -15,7 +15,8 @@ from torch.distributed.fsdp import fully_shard
 from tests.models.helpers import small_gpt, small_model
 from transformer_zoo.blocks import AlibiBias, RotaryPositions, SinusoidalPositions
 from transformer_zoo.blocks.tables import Tables
-from transformer_zoo.config import PositionsSpec, ScalingSpec, choices_of, kinds_of
+from transformer_zoo.config.positions import PositionsSpec, ScalingSpec
+from transformer_zoo.config.spec import choices_of, kinds_of
 from transformer_zoo.zoo import build
 
 SCALINGS: dict[str, dict[str, Any]] = {

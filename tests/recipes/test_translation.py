@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from transformer_zoo.cli.converting import write_huggingface
-from transformer_zoo.config import value_at
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from transformer_zoo import DecoderConfig, DecoderOnly, EncoderDecoder, EncoderDecoderConfig
 from transformer_zoo.data import Batch, TokenBatch
 from transformer_zoo.models.decoder_only import restarting_positions
-from transformer_zoo.training.compiling import use_compile
+from transformer_zoo.training.device import use_compile
 from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 
 # Torch's own, of its compiler.

@@ -254,5 +254,5 @@ def test_how_a_run_writes_is_declared_once_and_lent_to_its_recipe(
     lent = {field.name for field in dataclasses.fields(kind)} - {"n_best", "max_length"}
     assert lent <= {field.name for field in dataclasses.fields(getattr(recipe, section))}
     having(recipe, f"{section}.no_repeat_ngram_size", 3).validate()
-    with pytest.raises(UserError, match=rf"^{section}\.repetition_penalty 0\.0 is out of range"):
+    with pytest.raises(UserError, match=rf"^{section}\.repetition_penalty is 0\.0, expected more than 0"):
         having(recipe, f"{section}.repetition_penalty", 0.0).validate()

@@ -12,7 +12,8 @@ import yaml
 from tests.having import having
 from transformer_zoo.checksums import UncheckedWarning
 from transformer_zoo.commandline import parse_recipe
-from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, RotarySpec, YarnSpec, short_names
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, RotarySpec, YarnSpec
+from transformer_zoo.config.changes import short_names
 from transformer_zoo.data import ParallelFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.runs.recipe import load_recipe

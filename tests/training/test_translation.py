@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from tests.architectures import TRANSLATION
-from transformer_zoo.config import PROBABILITIES, EncoderDecoderConfig
+from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch
 from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.training.overrides import PROBABILITIES
 from transformer_zoo.training.tasks.objectives import TranslationObjective
 from transformer_zoo.training.tasks.translation import mean_nll
 from transformer_zoo.zoo import build

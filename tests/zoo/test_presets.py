@@ -13,7 +13,7 @@ import transformers
 from torch import nn
 
 import transformer_zoo as tz
-from transformer_zoo.config import value_at
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.zoo.counts import recorded_counts
 from transformer_zoo.zoo.describe import outline
 from transformer_zoo.zoo.families import FAMILIES, SIZES

@@ -1,16 +1,16 @@
 """What `transformer-zoo evaluate` does: translate, score, keep, compare, print."""
 
-import dataclasses
 import json
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from transformer_zoo.cli.scoring import PredictionOptions, ScoreOptions, TextOptions, warn
+from transformer_zoo.cli.search import Languages, SearchOptions
 from transformer_zoo.cli.streams import input_lines, with_progress
 from transformer_zoo.cli.tables import print_table
 from transformer_zoo.data import TextFiles
@@ -20,14 +20,9 @@ from transformer_zoo.evaluation import compare, corpus_score, text_score
 from transformer_zoo.files import make_folder, write_json, write_text
 from transformer_zoo.inference import first_token
 from transformer_zoo.runs.folder import read_results, trained_on
-from transformer_zoo.runs.load import load_text_run
+from transformer_zoo.runs.load import Run, load_text_run
 from transformer_zoo.training.device import choose_device
 from transformer_zoo.training.fields import flatten
-
-if TYPE_CHECKING:
-    from transformer_zoo.cli.scoring import PredictionOptions, ScoreOptions, TextOptions
-    from transformer_zoo.cli.search import Languages, SearchOptions, Translator
-    from transformer_zoo.runs.load import Run
 
 _SHOWN = 5  # fields in which two recipes differ
 
@@ -41,7 +36,7 @@ class Evaluated:
 
 
 def evaluate_file(
-    texts: "TextOptions", scoring: "ScoreOptions", language: str | None, compare: Path | None
+    texts: TextOptions, scoring: ScoreOptions, language: str | None, compare: Path | None
 ) -> dict[str, Any]:
     """The report on a file of translations into `language`, of whatever system, and on a second one."""
     references = read_aligned(texts.reference)
@@ -63,10 +58,10 @@ def read_hypotheses(path: Path, reference: str | Path, lines: Sequence[str]) -> 
 def evaluate_runs(
     runs: Sequence[Path],
     compare: Path | None,
-    texts: "TextOptions",
-    scoring: "ScoreOptions",
-    search: "SearchOptions",
-    languages: "Languages",
+    texts: TextOptions,
+    scoring: ScoreOptions,
+    search: SearchOptions,
+    languages: Languages,
 ) -> dict[str, Any]:
     """The report on a run, on a second one or a file to compare with, or on several runs of one recipe.
 
@@ -111,7 +106,7 @@ def report_on(
     systems: Sequence[Path],
     results: Sequence[list[Evaluated]],
     references: Mapping[str, list[list[str]]],
-    how: "ScoreOptions",
+    how: ScoreOptions,
     *,
     compared: bool,
 ) -> dict[str, Any]:
@@ -129,44 +124,26 @@ def report_on(
 
 
 def evaluate_run(
-    folder: Path,
-    run: "Run",
-    texts: Mapping[str, ParallelText],
-    search: "SearchOptions",
-    scoring: "ScoreOptions",
+    folder: Path, run: Run, texts: Mapping[str, ParallelText], search: SearchOptions, scoring: ScoreOptions
 ) -> list[Evaluated]:
-    """Translate each text and score it."""
-    find = search.translator(run)
-    return [_evaluate(folder, run, name, text, find, search, scoring) for name, text in texts.items()]
-
-
-def _evaluate(
-    folder: Path,
-    run: "Run",
-    name: str,
-    text: ParallelText,
-    find: "Translator",
-    search: "SearchOptions",
-    scoring: "ScoreOptions",
-) -> Evaluated:
-    """Translate, score, and write RUN/evaluation/NAME.hyp with NAME.json beside it: settings and scores."""
-    lines = (best.text for [best] in find(text.source, name=name))
-    hypotheses = list(with_progress(lines, f"{folder}, {name}", len(text)))
-    done = evaluate_lines(name, text.name, hypotheses, text.references, scoring)
-    report = {**done.report, "search": {**search.settings(run), "dtype": search.dtype}}
-    kept = make_folder(folder, "evaluation")
-    write_text(kept / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
-    write_json(kept / f"{name}.json", {**report, "tokenize": scoring.tokenizer, "lowercase": scoring.lowercase})
-    return Evaluated(hypotheses, report)
+    """Translate each text, score it, and write RUN/evaluation/NAME.hyp, and NAME.json with settings and scores."""
+    find, kept, results = search.translator(run), make_folder(folder, "evaluation"), []
+    for name, text in texts.items():
+        lines = (best.text for [best] in find(text.source, name=name))
+        hypotheses = list(with_progress(lines, f"{folder}, {name}", len(text)))
+        done = evaluate_lines(name, text.name, hypotheses, text.references, scoring)
+        report = {**done.report, "search": {**search.settings(run), "dtype": search.dtype}}
+        write_text(kept / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
+        write_json(kept / f"{name}.json", {**report, **scoring.how})
+        results.append(Evaluated(hypotheses, report))
+    return results
 
 
 def evaluate_lines(
-    name: str, of: str, hypotheses: list[str], references: list[list[str]], scoring: "ScoreOptions"
+    name: str, of: str, hypotheses: list[str], references: list[list[str]], scoring: ScoreOptions
 ) -> Evaluated:
     """Score the translations, by whatever system, of the split `name`; `of` says where its text came from."""
-    tokenize, lowercase = scoring.tokenizer, scoring.lowercase
-    found = corpus_score(hypotheses, references, scoring.metrics, tokenize=tokenize, lowercase=lowercase)
-    scores = [dataclasses.asdict(score) for score in found]
+    scores = [asdict(score) for score in corpus_score(hypotheses, references, scoring.metrics, **scoring.how)]
     return Evaluated(hypotheses, {"split": name, "text": of, "sentences": len(hypotheses), "scores": scores})
 
 
@@ -174,20 +151,13 @@ def compare_systems(
     first: Sequence[Evaluated],
     second: Sequence[Evaluated],
     references: Mapping[str, list[list[str]]],
-    scoring: "ScoreOptions",
+    scoring: ScoreOptions,
 ) -> list[dict[str, Any]]:
     """Paired bootstrap of two systems on every text."""
     return [
-        {"split": name, **dataclasses.asdict(comparison)}
+        {"split": name, **asdict(comparison)}
         for one, other, (name, lines) in zip(first, second, references.items(), strict=True)
-        for comparison in compare(
-            one.hypotheses,
-            other.hypotheses,
-            lines,
-            scoring.metrics,
-            tokenize=scoring.tokenizer,
-            lowercase=scoring.lowercase,
-        )
+        for comparison in compare(one.hypotheses, other.hypotheses, lines, scoring.metrics, **scoring.how)
     ]
 
 
@@ -238,12 +208,12 @@ def check_same_text(
             raise UserError(f"--mean: the text of {name} is not the same in {folder} and {other}: give --source")
 
 
-def target_language(run: "Run") -> str | None:
+def target_language(run: Run) -> str | None:
     """The code of the language that a run translates into, as far as is known."""
     return run.tokenizer.language_of_target or (run.recipe.get("data") or {}).get("target_lang")
 
 
-def evaluate_text(run: Path, prediction: "PredictionOptions", search: "SearchOptions", as_json: bool) -> None:
+def evaluate_text(run: Path, prediction: PredictionOptions, search: SearchOptions, as_json: bool) -> None:
     """Nats per token, perplexity and bits per byte of a text under a decoder-only run, printed."""
     file, separator = prediction.file, prediction.separator
     assert file is not None
@@ -264,11 +234,10 @@ def evaluate_text(run: Path, prediction: "PredictionOptions", search: "SearchOpt
     how = {"start_ids": tokenizer.start_ids, "stride": prediction.stride, "dtype": getattr(torch, search.dtype)}
     score = text_score(loaded.model, documents(), **how)
     if lossy:
-        print("warning: the tokenizer loses a part of the text, which the bits per byte leave out", file=sys.stderr)
+        warn("the tokenizer loses a part of the text, which the bits per byte leave out")
     numbers = {name: getattr(score, name) for name in ("nats_per_token", "perplexity", "bits_per_byte")}
     if as_json:
-        print(json.dumps({"run": str(run), "file": str(file), **dataclasses.asdict(score), **numbers}, indent=2))
+        print(json.dumps({"run": str(run), "file": str(file), **asdict(score), **numbers}, indent=2))
         return
-    counts = {"tokens": f"{score.tokens:,}", "bytes": f"{score.bytes:,}"}
-    shown = {**counts, **{name: f"{value:.4f}" for name, value in numbers.items()}}
-    print_table([(name.replace("_", " "), value) for name, value in shown.items()])
+    counts = [("tokens", f"{score.tokens:,}"), ("bytes", f"{score.bytes:,}")]
+    print_table([*counts, *((name.replace("_", " "), f"{value:.4f}") for name, value in numbers.items())])

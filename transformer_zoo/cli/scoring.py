@@ -95,9 +95,9 @@ class ScoreOptions:
     lowercase: bool = False
 
     @property
-    def tokenizer(self) -> str:
-        """sacreBLEU's tokenizer, where the language does not matter or has been asked for."""
-        return self.tokenize or "13a"
+    def how(self) -> dict[str, Any]:
+        """Options of what scores, where the language does not matter or has been asked for."""
+        return {"tokenize": self.tokenize or "13a", "lowercase": self.lowercase}
 
     def settle(self, language: str | None, recipe: Mapping[str, Any], *, more: str = "") -> "ScoreOptions":
         """With the tokenizer for translations into this language, by a run of this recipe, and each metric once.

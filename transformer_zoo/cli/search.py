@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.commandline import optional
 from transformer_zoo.config import BeamSearch
+from transformer_zoo.lent import lent
 
 if TYPE_CHECKING:
     from transformer_zoo.inference import Translation
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Translator = Callable[..., Iterator[list[Translation]]]
     BeamOptions = BeamSearch
 else:  # what is not given is the recipe's, or the paper's
-    BeamOptions = optional(BeamSearch, without=("n_best", "max_length"))
+    BeamOptions = lent(BeamSearch, without=("n_best", "max_length"), optional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,10 @@ class SearchOptions(BeamOptions):
     batch_tokens: PositiveInt | None = None
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        given = {field.name: getattr(self, field.name, None) for field in fields(BeamSearch)}
+        BeamSearch(**{name: value for name, value in given.items() if value is not None})
 
     def settings(self, run: "Run | TextRun") -> dict[str, Any]:
         """The search as it is written beside translations: options, then the recipe, then the paper."""

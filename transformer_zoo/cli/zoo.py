@@ -149,9 +149,5 @@ def _named_value(word: str) -> tuple[str, Any]:
 
 def _size(n_bytes: int) -> str:
     """Bytes, for people."""
-    size = float(n_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, {"B": "KiB", "KiB": "MiB", "MiB": "GiB", "GiB": "TiB"}[unit]
-    return f"{size:,.1f} {unit}"
+    power = min((max(n_bytes, 1).bit_length() - 1) // 10, 4)
+    return f"{n_bytes / 1024**power:,.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

@@ -11,6 +11,7 @@ import docstring_parser
 
 from transformer_zoo.commandline.parser import Parser
 from transformer_zoo.errors import UsageError, UserError
+from transformer_zoo.lent import described
 
 Call = Callable[..., Any]
 _METAVARS = {"from_": "DIR"}
@@ -79,31 +80,6 @@ def _add_options(parser: Parser, owner: Call) -> None:
             _add_options(parser, hints[name])
         else:
             _add_option(parser, parameter, hints[name], helps[name])
-
-
-def described(owner: Call) -> dict[str, str]:
-    """What a function says of its parameters, or a dataclass and its bases of their fields."""
-    owners = reversed(owner.__mro__) if inspect.isclass(owner) else [owner]
-    docs = [docstring_parser.parse(inspect.cleandoc(one.__doc__ or "")) for one in owners]
-    return {p.arg_name: " ".join((p.description or "").split()) for doc in docs for p in doc.params}
-
-
-def optional(kind: type, *, without: Sequence[str] = ()) -> Any:
-    """A dataclass with the fields of another, of which none need be given: None."""
-    kept = [field for field in dataclasses.fields(kind) if field.name not in without]
-    hints, helps = get_type_hints(kind), described(kind)
-
-    def check(self: Any) -> None:
-        kind(**{f.name: getattr(self, f.name) for f in kept if getattr(self, f.name) is not None})
-
-    fields = [(f.name, hints[f.name] | None, None) for f in kept]
-    namespace = {"__post_init__": check}
-    made = dataclasses.make_dataclass(kind.__name__, fields, namespace=namespace, frozen=True, kw_only=True)
-    shown = {f.name: "" if f.default is None else f" By default {f.default}." for f in kept}
-    made.__doc__ = f"{kind.__name__}.\n\nArgs:\n" + "\n".join(
-        f"    {f.name}: {helps[f.name]}{shown[f.name]}" for f in kept
-    )
-    return made
 
 
 def _add_option(parser: Parser, parameter: inspect.Parameter, kind: Any, about: str) -> None:

@@ -21,7 +21,7 @@ def refuse(message: str) -> NoReturn:
 class Parser(ArgumentParser):
     """Says what is wrong with an option in one line that names it as it is written, and exits with status 2."""
 
-    dashes = "--"  # before the name of an option in a message
+    dashes = True  # before the name of an option in a message
     words: Sequence[str] = ()  # of the command line
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -39,17 +39,20 @@ class Parser(ArgumentParser):
     def shown(self, action: Any) -> str:
         """The name of an option as it is written."""
         flag = next((flag for flag in action.option_strings if flag.startswith("--")), action.dest)
-        return str(flag) if self.dashes else str(flag).lstrip("-")
+        return self.bare(str(flag))
+
+    def bare(self, flag: str) -> str:
+        """A word of the command line as it is in a message."""
+        return flag if self.dashes else flag.removeprefix("--")
 
     def explain(self, message: str) -> str:
         """The parser's message in other words."""
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        names = [flag if self.dashes else flag.lstrip("-") for flag in flags]
+        names = [self.bare(flag) for action in self._actions for flag in action.option_strings]
         if found := re.search(r"unrecognized arguments: (\S+)", message):
             word = found[1].partition("=")[0]
             if not word.startswith("-"):
                 return f"{word} is one too many; --help lists what there is"
-            shown = word if self.dashes or not word.startswith("--") else word.lstrip("-")
+            shown = self.bare(word)
             return f"{shown}: no such option{did_you_mean(shown, names, '; --help lists them')}"
         if found := re.search(r"ption '([^']+)' is not accepted|does not accept option '([^']+)'", message):
             shown = found[1] or found[2]
@@ -61,8 +64,7 @@ class Parser(ArgumentParser):
                 return f"{found[1]}: no such command{near}"
             return f"{message.partition(':')[0].removeprefix('argument ')} {found[1]}: no such choice{near}"
         if found := re.search(r"arguments? (\S+?):? (?:expected .*argument|ignored explicit argument (.*))", message):
-            shown = found[1].rstrip(":").rpartition("/")[2]
-            shown = shown if self.dashes else shown.lstrip("-")
+            shown = self.bare(found[1].rstrip(":").rpartition("/")[2])
             return f"{shown} takes no value" if found[2] else f"{shown} needs a value"
         if found := re.search(r"arguments are required: (.*)", message):
             missing = [name.rpartition(".")[2] if self.dashes else name for name in found[1].split(", ")]

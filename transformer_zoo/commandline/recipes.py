@@ -36,7 +36,7 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> T:
         description=f"Usage: RUN.yaml [--section.field value ...]. {(recipe.__doc__ or '').splitlines()[0]}",
         allow_abbrev=False,
     )
-    parser.dashes = ""
+    parser.dashes = False
     parser.add_argument("--config", action="config", help="The YAML file; `RUN.yaml` alone means the same.")
     parser.add_class_arguments(recipe)
     words = list(arguments)

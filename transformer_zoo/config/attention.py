@@ -11,10 +11,7 @@ from transformer_zoo.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class SelfAttentionSpec(Spec):
-    """Base of all that can be a layer's self-attention: (B, T, D) -> (B, T, D).
-    >>> "attention" in kinds_of(SelfAttentionSpec)
-    True
-    """
+    """Base of all that can be a layer's self-attention: (B, T, D) -> (B, T, D)."""
 
     n_heads: int = 8
     """How many heads there are."""

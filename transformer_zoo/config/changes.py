@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformer_zoo.config.layer import LayerSpec, StackSpec
-from transformer_zoo.config.spec import Spec, class_of, kinds_of, roles_of
+from transformer_zoo.config.spec import Spec, choices_of, class_of, kinds_of
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.words import did_you_mean
 
@@ -29,8 +29,6 @@ SHORT: dict[str, tuple[str, ...]] = {
 }
 """What is often changed, and where it is: "*" is each stack."""
 
-PROBABILITIES = ("dropout", "attention_dropout", "activation_dropout")
-
 Tree = dict[str, Any]
 """A spec as `to_dict` gives it."""
 
@@ -39,41 +37,31 @@ class _Absent(UserError):
     """There is no such field."""
 
 
+def stacks_of(model: type[Spec]) -> list[str]:
+    """The fields of a model that are stacks of layers."""
+    return [name for name, hint in model.hints().items() if hint is StackSpec]
+
+
 def short_names(model: type[Spec]) -> dict[str, tuple[str, ...]]:
-    """Those of `SHORT` that a model has.
-    >>> short_names(DecoderConfig)["d_ff"]
-    ('*.layer.ffn.d_ff',)
-    """
-    stacks = [field.name for field in dataclasses.fields(model) if field.type is StackSpec]
-    return {name: paths for name, paths in SHORT.items() if paths[0].partition(".")[0] in ("*", *stacks)}
+    """Those of `SHORT` that a model has."""
+    return {name: paths for name, paths in SHORT.items() if paths[0].partition(".")[0] in ("*", *stacks_of(model))}
 
 
 def addresses_of(model: type[Spec], name: str) -> list[list[str]]:
     """Where the fields of this name are in a model's configuration. UserError: there is none."""
-    own = {field.name: field.type for field in dataclasses.fields(model)}
-    in_stack, in_layer = ([field.name for field in dataclasses.fields(spec)] for spec in (StackSpec, LayerSpec))
     head, dot, rest = name.partition(".")
-    short = short_names(model)
-    if head in own:
-        return [name.split(".")]
-    if head in short:
-        paths = tuple(path + dot + rest for path in short[head])
-    elif head in in_stack or head in in_layer:
-        paths = (f"*.{'' if head in in_stack else 'layer.'}{name}",)
-    else:
-        known = [*own, *short, *in_stack, *in_layer]
-        near = did_you_mean(name, known, f"; there are {', '.join(dict.fromkeys(known))}")
+    places: dict[str, tuple[str, ...]] = {field: (f"*.layer.{field}",) for field in LayerSpec.hints()}
+    places |= {field: (f"*.{field}",) for field in StackSpec.hints()} | short_names(model)
+    places |= {field: (field,) for field in model.hints()}
+    if head not in places:
+        near = did_you_mean(name, places, f"; there are {', '.join(reversed(places))}")
         raise UserError(f"{model.__name__} has no field {name!r}{near}")
-    stacks = [field for field, hint in own.items() if hint is StackSpec]
-    every = [path.replace("*", stack, 1) for path in paths for stack in (stacks if path[0] == "*" else [""])]
-    return [path.split(".") for path in every]
+    every = [path.replace("*", stack) for path in places[head] for stack in (stacks_of(model) if "*" in path else [""])]
+    return [(path + dot + rest).split(".") for path in every]
 
 
 def value_at(config: Spec, name: str) -> Any:
-    """The field of this name; where there are several, the first.
-    >>> value_at(tz.get_config("transformer-base"), "d_ff")
-    2048
-    """
+    """The field of this name; where there are several, the first."""
     value: Any = config
     for part in addresses_of(type(config), name)[0]:
         value = getattr(value[0] if isinstance(value, tuple) else value, part, None)
@@ -104,7 +92,7 @@ def changed_fields(model: type[Spec], tree: Tree, changes: Mapping[str, Any]) ->
             raise absent
     if any(name.rpartition(".")[2] == "layer" for name in changes):
         return tree
-    for stack in (field.name for field in dataclasses.fields(model) if field.type is StackSpec):
+    for stack in stacks_of(model):
         layer, n_layers = tree[stack]["layer"], tree[stack]["n_layers"]
         if isinstance(layer, list) and isinstance(n_layers, int):  # fewer layers than took turns
             tree = {**tree, stack: {**tree[stack], "layer": layer[: max(n_layers, 1)]}}
@@ -125,10 +113,9 @@ def _set(hint: Any, tree: Any, address: list[str], value: Any) -> Any:
     if not isinstance(tree, Mapping):
         raise _Absent(f"{tree!r} has no field {head!r}")
     spec = class_of(hint, tree.get("kind"))
-    fields = {field.name: field.type for field in dataclasses.fields(spec)}
-    if head not in fields:
-        raise _Absent(f"{spec.kind()} has no field {head!r}{did_you_mean(head, fields)}")
-    return {**tree, head: _set(fields[head], tree.get(head), rest, value)}
+    if head not in (hints := spec.hints()):
+        raise _Absent(f"{spec.kind()} has no field {head!r}{did_you_mean(head, hints)}")
+    return {**tree, head: _set(hints[head], tree.get(head), rest, value)}
 
 
 def _set_in_all(hint: Any, trees: list[Any] | tuple[Any, ...], address: list[str], value: Any) -> list[Any]:
@@ -149,7 +136,7 @@ def _new(hint: Any, old: Any, value: Any) -> Any:
     """What is given for a field, as plain data."""
     if isinstance(value, Spec):
         return value.to_dict()
-    if not (roles := roles_of(hint)):
+    if not kinds_of(hint) or value in choices_of(hint):
         return value
     if isinstance(value, tuple | list):
         turns = old if isinstance(old, list) else [old]  # each becomes what it was, with these changes
@@ -158,28 +145,18 @@ def _new(hint: Any, old: Any, value: Any) -> Any:
         for name in sorted(value, key=lambda name: name != "kind"):
             old = _set(hint, old, [name], value[name])
         return old
-    if value == "none":
-        return None
-    if isinstance(value, str) and (value in kinds_of(hint) or roles[0].module == ""):
-        return _of_kind(class_of(hint, value), roles[0], old)
-    return value
-
-
-def _of_kind(spec: type[Spec], role: type[Spec], old: Any) -> Tree:
-    """A spec with what an old one has that all kinds have."""
-    kept = {field.name for field in dataclasses.fields(role)} & set(old or ()) if role is not spec else set()
-    return spec.from_dict({name: old[name] for name in kept}).to_dict()
+    if value == "none" or not isinstance(value, str):
+        return None if value == "none" else value
+    spec = class_of(hint, value)
+    kept = [field.name for field in dataclasses.fields(spec.__base__)]  # type: ignore[arg-type]  # what all kinds have
+    return spec.from_dict({name: old[name] for name in kept if name in (old or ())}).to_dict()
 
 
 def hint_of(model: type[Spec], name: str) -> Any:
-    """The type of the field of this name; where several kinds of spec have one, of the first.
-    >>> hint_of(DecoderConfig, "d_ff")
-    <class 'int'>
-    """
+    """The type of the field of this name; where several kinds of spec have one, of the first."""
     hint: Any = model
     for part in addresses_of(model, name)[0]:
-        specs = list(kinds_of(hint).values()) or roles_of(hint)
-        found = [field.type for spec in specs for field in dataclasses.fields(spec) if field.name == part]
+        found = [spec.hints()[part] for spec in kinds_of(hint).values() if part in spec.hints()]
         if not found:
             raise UserError(f"{name}: there is no field {part!r}")
         hint = found[0]

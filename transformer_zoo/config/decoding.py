@@ -1,35 +1,21 @@
 """How a model writes, as frozen data that Python, the commands and recipes share."""
 
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
 from transformer_zoo.config.spec import Spec
 from transformer_zoo.errors import UserError
+from transformer_zoo.words import ABOVE_0, COUNT, Range, outside
 
 Penalty = Literal["gnmt", "length"]
 
 
-def _up_from(least: float) -> tuple[Callable[[Any], bool], str]:
-    return lambda x: least <= x < math.inf, f"from {least} up"
-
-
-_ABOVE_0 = (lambda x: 0 < x < math.inf), "above 0"
-_ANY = (lambda _: True), ""
-_RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "repetition_penalty": _ABOVE_0,
-    "no_repeat_ngram_size": _up_from(0),
-    "min_new_tokens": _up_from(0),
-    "temperature": _up_from(0),
-    "top_k": _up_from(1),
-    "top_p": ((lambda x: 0 < x <= 1), "above 0, at most 1"),
-    "min_p": ((lambda x: 0 <= x <= 1), "from 0 to 1"),
-    "beam": _up_from(1),
-    "n_best": _up_from(1),
-    "max_extra": _up_from(1),
-    "max_length": _up_from(1),
-}
+_RANGES: dict[str, Range] = {
+    "repetition_penalty": ABOVE_0, "temperature": (0, 1000, "[]"), "top_k": COUNT, "top_p": (0, 1, "(]"),
+    "min_p": (0, 1, "[]"), "beam": (1, 1000, "[]"), "n_best": COUNT, "max_extra": (1, 1_000_000, "[]"),
+    "max_length": COUNT, "length_penalty": (-10, 10, "[]"),
+}  # fmt: skip
+"""Of the numbers here; others are at least 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +40,9 @@ class Rules:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, (fits, wanted) = getattr(self, field.name), _RANGES.get(field.name, _ANY)
-            if value is not None and not fits(value):
-                raise UserError(f"{field.name} {value} is out of range: it is a number {wanted}")
+            value, limits = getattr(self, field.name), _RANGES.get(field.name, (0, 2**63, "[)"))
+            if isinstance(value, int | float) and (wrong := outside(value, limits)):
+                raise UserError(f"{field.name} is {value}, {wrong}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +65,6 @@ class RulesSpec(Spec):
     """The token that is written first, where nothing else must be, such as the tag of a language."""
     stop_strings: tuple[str, ...] | None = None
     """Texts at which what is written ends."""
-
-    def check_ids(self, vocab_size: int) -> None:
-        """UserError: a token is outside the vocabulary."""
-        first = () if self.forced_first_id is None else (self.forced_first_id,)
-        if outside := [token for token in (*first, *(self.never_first_ids or ())) if not 0 <= token < vocab_size]:
-            raise UserError(f"rules has token {outside[0]}, outside the vocabulary of {vocab_size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,23 +117,13 @@ class BeamSearch(Rules):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.divisor(2)
+        if self.penalty not in ("gnmt", "length"):
+            raise UserError(f"penalty {self.penalty!r} is unknown: take 'gnmt' or 'length'")
 
     def divisor(self, length: int) -> float:
         """What the log-probability of a hypothesis is divided by; its length counts eos, not bos.
 
         "gnmt": ((5 + length) / 6)^alpha, Wu et al. 2016, equation 14 (the Transformer paper's, alpha 0.6);
         "length": length^alpha.
-
-        Raises:
-            UserError: an unknown penalty, or an alpha so large that there is no number for it.
         """
-        if self.penalty not in ("gnmt", "length"):
-            raise UserError(f"penalty {self.penalty!r} is unknown: take 'gnmt' or 'length'")
-        try:
-            value = float(((5 + length) / 6 if self.penalty == "gnmt" else length) ** self.length_penalty)
-        except OverflowError:
-            value = math.inf
-        if not 0 < value < math.inf:
-            raise UserError(f"length_penalty {self.length_penalty} is out of range: common ones are from 0 to 2")
-        return value
+        return float(((5 + length) / 6 if self.penalty == "gnmt" else length) ** self.length_penalty)

@@ -24,9 +24,6 @@ _BERT = StackSpec(
 class EncoderConfig(ModelConfig):
     """An encoder alone; the defaults are BERT's smallest (Devlin et al. 2019).
     >>> config = EncoderConfig.of(vocab_size=100, n_layers=2)
-
-    Raises:
-        UserError: a field has a wrong type, an impossible value, or does not fit another.
     """
 
     d_model: int = 768
@@ -61,7 +58,7 @@ class EncoderConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_ids(self.vocab_size, "pad_id", "mask_id")
+        self.check_ids(self.vocab_size, "pad_id", "mask_id")
         if self.head == "none" and not (self.tie_embeddings and self.head_activation == "gelu"):
             raise UserError("head is none, where tie_embeddings and head_activation have no effect: leave them out")
         if self.d_embedding is not None and not self.encoder.embedding_norm:

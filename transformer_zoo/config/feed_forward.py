@@ -12,10 +12,7 @@ Activation = Literal[
 
 
 class FfnSpec(Spec):
-    """Base of all that can be a layer's feed-forward: (B, T, D) -> (B, T, D).
-    >>> kinds_of(FfnSpec)["feedforward"]
-    <class 'transformer_zoo.config.feed_forward.FeedForwardSpec'>
-    """
+    """Base of all that can be a layer's feed-forward: (B, T, D) -> (B, T, D)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,19 +58,24 @@ class StackSpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        turns = self.layer if isinstance(self.layer, tuple) else (self.layer,)
+        turns = self.turns
         if not 1 <= len(turns) <= self.n_layers:
             raise UserError(f"layer describes {len(turns)} layers, and there are {self.n_layers}")
         shared = self.positions if self.positions is None or self.positions.turns else "stack"
         same = [replace(turn, positions="stack") if turn.positions == shared else turn for turn in turns]
-        turns = next(tuple(same[:n]) for n in range(1, len(turns) + 1) if _take_turns(same, n))
-        object.__setattr__(self, "layer", turns if len(turns) > 1 else turns[0])
+        repeats = (n for n in range(1, len(same) + 1) if all(turn == same[i % n] for i, turn in enumerate(same)))
+        n = next(repeats)  # of which the first n are all that there are
+        object.__setattr__(self, "layer", tuple(same[:n]) if n > 1 else same[0])
+
+    @property
+    def turns(self) -> tuple[LayerSpec, ...]:
+        """The layers that take turns."""
+        return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
     @cached_property
     def layers(self) -> tuple[LayerSpec, ...]:
         """Each layer's, in order."""
-        turns = self.layer if isinstance(self.layer, tuple) else (self.layer,)
-        return tuple(turns[i % len(turns)] for i in range(self.n_layers))
+        return tuple(self.turns[i % len(self.turns)] for i in range(self.n_layers))
 
     @property
     def ends_in_norm(self) -> bool:
@@ -99,8 +104,3 @@ class StackSpec(Spec):
                 raise UserError(f"{layer.attention.kind()} takes no scores of a layer's own: set layer.positions")
             if layer.positions is None and (self.positions is None or not self.positions.turns):
                 raise UserError("layer.positions is none, and has no effect where no other layer has rotary ones")
-
-
-def _take_turns(layers: list[LayerSpec], n: int) -> bool:
-    """Whether the first n are all that there are."""
-    return all(layer == layers[i % n] for i, layer in enumerate(layers))

@@ -50,13 +50,8 @@ class ModelConfig(Spec):
     def context_of(self, stack: str) -> Context:
         """What is around the modules of one of the stacks; positions are for heads like those of its first layer."""
         spec: StackSpec = getattr(self, stack)
-        around = Context(
-            d_model=self.d_model,
-            max_seq_len=self.max_seq_len,
-            dropout=self.dropout,
-            bidirectional=stack == "encoder",
-        )
-        return spec.around(spec.layers[0], around)
+        numbers = {name: getattr(self, name) for name in ("d_model", "max_seq_len", "dropout")}
+        return spec.around(spec.layers[0], Context(**numbers, bidirectional=stack == "encoder"))
 
     @property
     def logit_factor(self) -> float:
@@ -87,22 +82,11 @@ class ModelConfig(Spec):
         """
         return self.from_dict(changed_fields(type(self), self.to_dict(), given))
 
-    def _check_ids(self, vocab_size: int, *names: str) -> None:
-        for name in names:
-            token = getattr(self, name)
-            if token is not None and not 0 <= token < vocab_size:
-                raise UserError(
-                    f"{name} {token} is outside the vocabulary of {vocab_size}: ids run from 0 to {vocab_size - 1}"
-                )
-
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoderConfig(ModelConfig):
     """The encoder-decoder of "Attention Is All You Need" (Vaswani et al. 2017); the defaults are its base model.
     >>> config = EncoderDecoderConfig.of(vocab_size=100, d_model=256, n_heads=4, n_decoder_layers=2)
-
-    Raises:
-        UserError: a field has a wrong type, an impossible value, or does not fit another.
     """
 
     encoder: StackSpec = StackSpec()
@@ -141,11 +125,10 @@ class EncoderDecoderConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.rules.check_ids(self.target_size)
+        self.rules.check_ids(self.target_size, "forced_first_id", "never_first_ids")
         smaller = min(self.vocab_size, self.target_size)
-        self._check_ids(smaller, "pad_id", "bos_id", "eos_id", "source_end_id", "forced_last_id")
-        if outside := [token for token in self.never if token >= self.target_size]:
-            raise UserError(f"never_ids has {outside[0]}, outside the target vocabulary of {self.target_size}")
+        self.check_ids(smaller, "pad_id", "bos_id", "eos_id", "source_end_id", "forced_last_id")
+        self.check_ids(self.target_size, "never_ids")
         if self.eos_id in self.never:
             raise UserError(f"never_ids has eos_id, {self.eos_id}, without which no translation ends")
         for name, stack in self.stacks():
@@ -211,9 +194,6 @@ _GPT2 = StackSpec(
 class DecoderConfig(ModelConfig):
     """A decoder-only model; the defaults are GPT-2's smallest (Radford et al. 2019).
     >>> config = DecoderConfig.of(vocab_size=100, n_layers=2, positions="rotary")
-
-    Raises:
-        UserError: a field has a wrong type, an impossible value, or does not fit another.
     """
 
     d_model: int = 768
@@ -250,12 +230,8 @@ class DecoderConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_ids(self.vocab_size, "pad_id", "bos_id", "eos_id")
-        if self.stop_ids and max(self.stop_ids) >= self.vocab_size:
-            raise UserError(f"stop_ids has {max(self.stop_ids)}, outside the vocabulary of {self.vocab_size}")
-        if self.never_ids and max(self.never_ids) >= self.vocab_size:
-            raise UserError(f"never_ids has {max(self.never_ids)}, outside the vocabulary of {self.vocab_size}")
-        self.rules.check_ids(self.vocab_size)
+        self.check_ids(self.vocab_size, "pad_id", "bos_id", "eos_id", "stop_ids", "never_ids")
+        self.rules.check_ids(self.vocab_size, "forced_first_id", "never_first_ids")
 
     @property
     def padded_vocab_size(self) -> int:

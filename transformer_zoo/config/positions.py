@@ -1,12 +1,10 @@
 """How a model knows where a token stands."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from transformer_zoo.config.spec import Context, Spec
 from transformer_zoo.errors import UserError
-
-_LONGEST_TABLE = 8192  # places of fixed positions beyond are computed when they are asked for
 
 
 class PositionsSpec(Spec):
@@ -14,17 +12,11 @@ class PositionsSpec(Spec):
 
     Some are `added` to the embedding of a token, some `turn` queries and keys; others are scores. Some are `bounded`:
     they end at the model's `max_seq_len`.
-    >>> "alibi" in kinds_of(PositionsSpec)
-    True
     """
 
     added: ClassVar[bool] = False
     turns: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
-
-
-def _with_table(arguments: dict[str, Any], context: Context) -> dict[str, Any]:
-    return {**arguments, "table_size": min(context.max_seq_len, _LONGEST_TABLE)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +40,7 @@ class SinusoidalSpec(PositionsSpec):
     """
 
     module = "transformer_zoo.blocks.positions:SinusoidalPositions"
-    takes = ("d_model",)
+    takes = ("d_model", "table_size")
     added = True
 
     layout: Literal["interleaved", "halves", "halves_inclusive"] = "interleaved"
@@ -59,16 +51,10 @@ class SinusoidalSpec(PositionsSpec):
     blank: int | None = None
     """The place, from 0, that has no waves, as in XGLM with a pad other than 1; None: all have."""
 
-    def arguments(self, context: Context) -> dict[str, Any]:
-        return _with_table(super().arguments(context), context)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingSpec(Spec):
-    """Base of all ways to longer inputs than were trained on: they slow rotary frequencies down.
-    >>> "yarn" in kinds_of(ScalingSpec)
-    True
-    """
+    """Base of all ways to longer inputs than were trained on: they slow rotary frequencies down."""
 
     factor: float = 8.0
     """By how much they slow down."""
@@ -132,7 +118,7 @@ class RotarySpec(PositionsSpec):
     """
 
     module = "transformer_zoo.blocks.rotary:RotaryPositions"
-    takes = ("head_dim",)
+    takes = ("head_dim", "table_size")
     turns = True
 
     base: float = 10000.0
@@ -153,9 +139,6 @@ class RotarySpec(PositionsSpec):
             raise UserError("yarn needs 4 dimensions of a head that rotate, or more")
         if isinstance(self.scaling, YarnSpec) and self.base <= 1:
             raise UserError(f"positions.base {self.base} must be above 1 for yarn")
-
-    def arguments(self, context: Context) -> dict[str, Any]:
-        return _with_table(super().arguments(context), context)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What a spec is: frozen plain data that describes a module, is checked field by field, and becomes JSON and back."""
 
 import dataclasses
-import math
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from importlib import import_module
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.words import did_you_mean, expected
+from transformer_zoo.words import ABOVE_0, SHARE, Range, did_you_mean, expected, outside
 
 MOST, MOST_MODULES = 2**31 - 1, 10_000
 """Of whole numbers: what a kernel can index, and more modules than a computer will ever be asked to put together."""
@@ -22,8 +21,6 @@ class Context:
 
     n_heads and head_dim are those of the layer's attention, rotary is the module that turns its queries and keys,
     scores one that adds to its scores alone; an encoder is bidirectional.
-    >>> RMSNormSpec().build(Context(d_model=512))(torch.zeros(2, 5, 512)).shape
-    torch.Size([2, 5, 512])
     """
 
     d_model: int
@@ -34,6 +31,11 @@ class Context:
     dropout: float = 0.0
     rotary: Any = None
     scores: Any = None
+
+    @property
+    def table_size(self) -> int:
+        """Places of fixed positions in a table; those beyond are computed when they are asked for."""
+        return min(self.max_seq_len, 8192)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +95,28 @@ class Spec:
         Raises:
             UserError: a field is unknown or missing, named in the message.
         """
-        check_field_names(cls, values)
-        hints = {field.name: field.type for field in dataclasses.fields(cls)}
+        hints = cls.hints()
+        if unknown := sorted(set(values) - set(hints), key=str):
+            near = did_you_mean(str(unknown[0]), hints, f"; its fields are {', '.join(hints)}")
+            raise UserError(f"{cls.__name__} has no field {', '.join(map(repr, unknown))}{near}")
+        needed = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory]  # both are missing
+        if missing := [name for name in needed if name not in values]:
+            raise UserError(f"{cls.__name__} needs the field {', '.join(map(repr, missing))}")
         return cls(**{name: _read(hints[name], value, name) for name, value in values.items()})
+
+    @classmethod
+    def hints(cls) -> dict[str, Any]:
+        """The types of its fields."""
+        return {field.name: field.type for field in dataclasses.fields(cls)}
+
+    def check_ids(self, vocab_size: int, *names: str) -> None:
+        """UserError: a token of one of these fields is outside the vocabulary."""
+        for name in names:
+            given = getattr(self, name)
+            for token in given if isinstance(given, tuple) else () if given is None else (given,):
+                if not 0 <= token < vocab_size:
+                    ids = f"ids run from 0 to {vocab_size - 1}"
+                    raise UserError(f"{name} {token} is outside the vocabulary of {vocab_size}: {ids}")
 
 
 def _plain(value: Any) -> Any:
@@ -107,29 +128,19 @@ def _plain(value: Any) -> Any:
 def _read(hint: Any, value: Any, name: str) -> Any:
     if isinstance(value, list):
         return tuple(_read(hint, one, name) for one in value)
-    if not isinstance(value, Mapping) or not roles_of(hint):
+    if not isinstance(value, Mapping) or not kinds_of(hint):
         return value
     fields = dict(value)
     return class_of(hint, fields.pop("kind", None), f"{name}.").from_dict(fields)
 
 
-def roles_of(hint: Any) -> list[type[Spec]]:
-    """The specs among the types of a field.
-    >>> roles_of(RotarySpec | None)
-    [<class 'transformer_zoo.config.positions.RotarySpec'>]
-    """
-    if isinstance(hint, type) and issubclass(hint, Spec):
-        return [hint]
-    return [role for inner in get_args(hint) if get_origin(hint) is not Literal for role in roles_of(inner)]
-
-
 def kinds_of(hint: Any) -> dict[str, type[Spec]]:
-    """The specs that a field may have, by their kind: those of this package, and of code that was imported.
-    >>> kinds_of(ScalingSpec)["yarn"]
-    <class 'transformer_zoo.config.positions.YarnSpec'>
-    """
+    """The specs that a field may have, by their kind: those of this package, and of code that was imported."""
     _import_all()
-    return {spec.kind(): spec for role in roles_of(hint) for spec in _family_of(role) if spec.module}
+    if isinstance(hint, type) and issubclass(hint, Spec):
+        return {spec.kind(): spec for spec in _family_of(hint) if spec.module or not spec.__subclasses__()}
+    inner = () if get_origin(hint) is Literal else get_args(hint)
+    return {kind: spec for one in inner for kind, spec in kinds_of(one).items()}
 
 
 @cache
@@ -147,7 +158,7 @@ def _family_of(spec: type[Spec]) -> Iterator[type[Spec]]:
 
 def class_of(hint: Any, kind: Any, where: str = "") -> type[Spec]:
     """The spec of this kind, or the only one that there is. UserError: no such kind, or none is given."""
-    kinds = kinds_of(hint) or {role.kind(): role for role in roles_of(hint)}
+    kinds = kinds_of(hint)
     if kind is None and len(kinds) == 1:
         return next(iter(kinds.values()))
     if not isinstance(kind, str) or kind not in kinds:
@@ -156,68 +167,38 @@ def class_of(hint: Any, kind: Any, where: str = "") -> type[Spec]:
     return kinds[kind]
 
 
-def check_field_names(cls: type[Spec], values: Mapping[str, Any]) -> None:
-    """Refuse keys of `values` that are no field of `cls`, and missing ones that have to be given."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := sorted(set(values) - set(fields), key=str):
-        near = did_you_mean(str(unknown[0]), fields, f"; its fields are {', '.join(fields)}")
-        raise UserError(f"{cls.__name__} has no field {', '.join(map(repr, unknown))}{near}")
-    if missing := [name for name, field in fields.items() if name not in values and _is_required(field)]:
-        raise UserError(f"{cls.__name__} needs the field {', '.join(map(repr, missing))}")
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _check_field(where: str, field: dataclasses.Field[Any], value: Any, most: int) -> None:
-    """Type and range of one field."""
-    if not _is_of(field.type, value):
-        kinds = ", ".join([*(kinds_of(field.type) or ()), *choices_of(field.type)])
-        wanted = f"one of {kinds}" if kinds else expected(field.type)
-        near = did_you_mean(value, choices_of(field.type)) if isinstance(value, str) else ""
-        raise UserError(f"{where} is {value!r}, expected {wanted}{near}")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return
-    if field.name.endswith("dropout"):
-        if not 0 <= value < 1:
-            raise UserError(f"{where} is {value!r}, expected a probability from 0 up to, not including, 1")
-    elif float in (get_args(field.type) or (field.type,)):
-        if not 0 < value < math.inf:
-            raise UserError(f"{where} is {value!r}, expected a number above 0")
-    elif not field.name.endswith("_id"):  # which the vocabulary bounds
-        least = int(field.name not in ("offset", "blank"))
-        if value < least:
-            raise UserError(f"{where} is {value}, expected at least {least}")
-        if value > most:
-            raise UserError(f"{where} is {value}, expected at most {most:,}")
-
-
 def choices_of(hint: Any) -> list[str]:
-    """The words that a field may be, where it is one of some.
-    >>> choices_of(Penalty)
-    ['gnmt', 'length']
-    """
+    """The words that a field may be, where it is one of some."""
     if get_origin(hint) is Literal:
         return list(get_args(hint))
     return [choice for inner in get_args(hint) for choice in choices_of(inner)]
 
 
+def _check_field(where: str, field: dataclasses.Field[Any], value: Any, most: int) -> None:
+    """Type and range of one field."""
+    if not _is_of(field.type, value):
+        choices = choices_of(field.type)
+        kinds = [*kinds_of(field.type), *choices]
+        near = did_you_mean(value, choices) if isinstance(value, str) else ""
+        wanted = f"one of {', '.join(kinds)}" if kinds else expected(field.type)
+        raise UserError(f"{where} is {value!r}, expected {wanted}{near}")
+    if type(value) not in (int, float) or field.name.endswith("_id"):  # which the vocabulary bounds
+        return
+    limits: Range = (int(field.name not in ("offset", "blank")), most, "[]")
+    if float in (get_args(field.type) or (field.type,)):
+        limits = SHARE if field.name.endswith("dropout") else ABOVE_0
+    if wrong := outside(value, limits):
+        raise UserError(f"{where} is {value!r}, {wrong}")
+
+
 def _is_of(hint: Any, value: Any) -> bool:
     """Whether a value has a type of a field; a number may be a whole one, and ids are from 0 on."""
     inside = get_args(hint)
-    match get_origin(hint):
-        case origin if origin is Literal:
-            return isinstance(value, str) and value in inside
-        case origin if origin is tuple:
-            return isinstance(value, tuple) and all(_is_of(inside[0], one) and not _is_negative(one) for one in value)
-        case None:
-            whole = type(value) is int
-            return (
-                whole if hint is int else (whole or type(value) is float) if hint is float else isinstance(value, hint)
-            )
-    return any(_is_of(member, value) for member in inside)
-
-
-def _is_negative(value: Any) -> bool:
-    return isinstance(value, int) and value < 0
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in inside
+    if get_origin(hint) is tuple:
+        whole = isinstance(value, tuple) and all(_is_of(inside[0], one) for one in value)
+        return whole and not any(isinstance(one, int) and one < 0 for one in value)
+    if inside:
+        return any(_is_of(member, value) for member in inside)
+    return type(value) in (int, hint) if hint in (int, float) else isinstance(value, hint)

@@ -5,14 +5,17 @@ from dataclasses import replace
 from typing import Any
 
 from transformer_zoo.blocks import DecoderLayer, EncoderLayer, Linear
-from transformer_zoo.config import Context, ModelConfig, PositionsSpec, RelativeSpec, StackSpec
+from transformer_zoo.config import ModelConfig, RelativeSpec, StackSpec
+from transformer_zoo.config.positions import PositionsSpec
+from transformer_zoo.config.spec import Context
 from transformer_zoo.models.stacks import Decoder, Encoder
 
 
 def build_encoder(config: ModelConfig, spec: StackSpec, *, d_embedding: int | None = None) -> Encoder:
     """The encoder of a configuration, of embeddings that may be narrower than its layers."""
     context = config.context_of("encoder")
-    layers = (EncoderLayer(*parts, **_options(spec, context)) for parts, _ in _parts(spec, context))
+    how: dict[str, Any] = {"norm_position": spec.norm_position, "dropout": context.dropout}
+    layers = (EncoderLayer(*parts, **how) for parts, _ in _parts(spec, context))
     around = _around(spec, replace(context, d_model=d_embedding or context.d_model))
     wider = None if d_embedding is None else Linear(d_embedding, context.d_model)
     final_norm = spec.norm.build(context) if spec.ends_in_norm else None
@@ -22,10 +25,9 @@ def build_encoder(config: ModelConfig, spec: StackSpec, *, d_embedding: int | No
 def build_decoder(config: ModelConfig, spec: StackSpec, *, cross_attention: bool) -> Decoder:
     """The decoder of a configuration."""
     context = config.context_of("decoder")
+    how: dict[str, Any] = {"norm_position": spec.norm_position, "dropout": context.dropout}
     layers = (
-        DecoderLayer(
-            *parts, cross_attention=across.build(context) if cross_attention else None, **_options(spec, context)
-        )
+        DecoderLayer(*parts, cross_attention=across.build(context) if cross_attention else None, **how)
         for parts, across in _parts(spec, context)
     )
     final_norm = spec.norm.build(context) if spec.ends_in_norm else None
@@ -43,10 +45,6 @@ def _parts(spec: StackSpec, context: Context) -> Iterator[tuple[tuple[Any, Any, 
         scores = layer.positions.build(around) if isinstance(layer.positions, RelativeSpec) else None
         attention = layer.attention.build(replace(around, rotary=rotations[key], scores=scores))
         yield (attention, layer.ffn.build(around), spec.norm.build(around)), layer.attention.across()
-
-
-def _options(spec: StackSpec, context: Context) -> dict[str, Any]:
-    return {"norm_position": spec.norm_position, "dropout": context.dropout}
 
 
 def _around(spec: StackSpec, context: Context) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,9 +44,9 @@ def n_parameters(config: ModelConfig) -> int:
 
     Layers that are alike are built once, on torch's meta device.
     """
-    turns = {name: len(stack.layer) if isinstance(stack.layer, tuple) else 1 for name, stack in config.stacks()}
+    turns = {name: replace(stack, n_layers=len(stack.turns)) for name, stack in config.stacks()}
     with uninitialised("meta", torch.float32):
-        model: nn.Module = build_model(config.changed(**{f"{name}.n_layers": n for name, n in turns.items()}))
+        model: nn.Module = build_model(replace(config, **turns))  # type: ignore[arg-type]
     total: int = sum(weight.numel() for weight in model.parameters())
     for name, stack in config.stacks():
         layers = [sum(w.numel() for w in layer.parameters()) for layer in getattr(model, name).layers]

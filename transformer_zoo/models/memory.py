@@ -22,8 +22,9 @@ def free_memory(device: torch.device, *, root: Path = Path("/")) -> float:
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "meta":
         return math.inf
-    limits = [_available(root), _address_space(root), *_control_groups(root)]
-    return max(0.0, min(limits))
+    memory = _numbers(root / "proc/meminfo")
+    available = 1024 * (memory.get("MemAvailable", math.inf) + memory.get("SwapFree", 0))
+    return max(0.0, min(available, _address_space(root), *_control_groups(root)))
 
 
 def check_memory(needs: Mapping[str, int], device: torch.device, *, smaller: str) -> None:
@@ -49,25 +50,13 @@ def check_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype 
 
 
 def _numbers(path: Path) -> dict[str, int]:
-    """Lines such as `MemAvailable: 123 kB` or `inactive_file 123`; none where there is no such file."""
+    """Lines such as `MemAvailable: 123 kB` or `inactive_file 123`, by their names; a number alone is called ""."""
     try:
         lines = [line.replace(":", " ").split() for line in path.read_text().splitlines()]
     except OSError:
         return {}
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdecimal()}
-
-
-def _number(path: Path) -> float:
-    """The one number of a file; infinity for `max`, for none, and for a file that is not there."""
-    try:
-        return float(path.read_text())
-    except (OSError, ValueError):
-        return math.inf
-
-
-def _available(root: Path) -> float:
-    found = _numbers(root / "proc/meminfo")
-    return 1024 * (found["MemAvailable"] + found.get("SwapFree", 0)) if "MemAvailable" in found else math.inf
+    named = [["", *words] if len(words) == 1 else words for words in lines if words]
+    return {words[0]: int(words[1]) for words in named if words[1].isdecimal()}
 
 
 def _address_space(root: Path) -> float:
@@ -101,6 +90,6 @@ def _control_groups(root: Path) -> Iterator[float]:
         folder = top / name.lstrip("/")
         # Inside a container the group's own name may not be there: its files are at the top then.
         for group in (folder, *(parent for parent in folder.parents if parent.is_relative_to(top))):
-            most, used = _number(group / limit), _number(group / usage)
-            if math.isfinite(most) and math.isfinite(used):
-                yield most - used + _numbers(group / "memory.stat").get(cached, 0)
+            most, used = _numbers(group / limit), _numbers(group / usage)
+            if most and used:
+                yield most[""] - used[""] + _numbers(group / "memory.stat").get(cached, 0)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import torch
@@ -73,19 +73,15 @@ class Progress:
 
 def _is_a(value: object, kind: Any) -> bool:
     """Whether a value is what a field of `Progress` may be: no count is below zero, no number endless."""
+    inside = get_args(kind)
     if isinstance(kind, UnionType):
-        return any(_is_a(value, one) for one in get_args(kind))
-    if kind is NoneType:
-        return value is None
+        return any(_is_a(value, one) for one in inside)
     if get_origin(kind) is list:
-        return isinstance(value, list) and all(_is_a(one, get_args(kind)[0]) for one in value)
+        return isinstance(value, list) and all(_is_a(one, inside[0]) for one in value)
     if get_origin(kind) is dict:
-        of_key, of_value = get_args(kind)
-        return isinstance(value, dict) and all(_is_a(k, of_key) and _is_a(v, of_value) for k, v in value.items())
-    if kind is int:
-        return type(value) is int and 0 <= value < 1 << 63
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+        return isinstance(value, dict) and all(all(map(_is_a, item, inside)) for item in value.items())
+    if kind in (int, float) and type(value) in (int, kind):
+        return math.isfinite(value) and (kind is float or 0 <= value < 1 << 63)  # type: ignore[arg-type,operator]
     return type(value) is kind
 
 

@@ -23,8 +23,8 @@ class OptimizerConfig:
             by default as `lr`.
         betas: Decay rates of the first and the second moment.
         eps: Added to the denominator.
-        momentum: `muon`: decay of its momentum; by default 0.95.
-        ns_steps: `muon`: Newton-Schulz steps that make an update orthogonal, fewer are faster, rougher; by default 5.
+        momentum: `muon`: decay of its momentum.
+        ns_steps: `muon`: Newton-Schulz steps that make an update orthogonal, fewer are faster, rougher.
         weight_decay: Decoupled weight decay of matrices, never of norms and biases; needs `adamw` or `muon`.
     """
 
@@ -33,8 +33,8 @@ class OptimizerConfig:
     adam_lr: float | None = None
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
-    momentum: float | None = None
-    ns_steps: int | None = None
+    momentum: float = 0.95
+    ns_steps: int = 5
     weight_decay: float = 0.0
 
 
@@ -49,16 +49,16 @@ class ScheduleConfig:
         warmup: Updates of linear warmup; by default a twentieth of those that are planned, from 10 to 4,000. Under
             `training.max_minutes` that is the share of time that has passed. With `noam` a warmup that is given sets
             the peak too: the paper's curve has that at (d_model * warmup)^-0.5.
-        factor: `noam`: factor of its curve; by default 1.
+        factor: `noam`: factor of its curve.
         decay: `wsd`: how many of the last updates decay; by default a fifth of them.
-        final_ratio: `linear`, `cosine`, `wsd`: learning rate at the end as a fraction of the peak; by default 0.
+        final_ratio: `linear`, `cosine`, `wsd`: learning rate at the end as a fraction of the peak.
     """
 
     name: Literal["noam", "inverse_sqrt", "constant", "linear", "cosine", "wsd"] = "linear"
     warmup: int | None = None
-    factor: float | None = None
+    factor: float = 1.0
     decay: int | None = None
-    final_ratio: float | None = None
+    final_ratio: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,9 @@
 """Where and how precisely a run computes."""
 
 import ctypes
+import importlib.util
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -57,9 +59,17 @@ def use_tf32(device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
 
 
-def choose_compile(name: str, device: torch.device) -> bool:
-    """Whether to use torch.compile; `auto` does on CUDA only."""
-    return name == "always" or (name == "auto" and device.type == "cuda")
+def use_compile(name: str, device: torch.device, *, say: bool = True) -> bool:
+    """Whether to use torch.compile; `auto` does on CUDA where nothing is missing, and (if `say`) prints what is."""
+    if name != "auto" or device.type != "cuda":
+        return name == "always"
+    # Triton writes the kernels, and builds their launchers with a C compiler.
+    missing = [] if importlib.util.find_spec("triton") else ["the package triton"]
+    if not any(shutil.which(name) for name in (os.environ.get("CC"), "gcc", "clang") if name):
+        missing.append("a C compiler")
+    if missing and say:
+        print(f"compile: auto: without torch.compile, which needs {' and '.join(missing)}", flush=True)
+    return not missing
 
 
 def tune_malloc() -> bool:

@@ -8,32 +8,23 @@ from typing import Any
 
 from transformer_zoo.config import Sampling
 from transformer_zoo.errors import UserError
+from transformer_zoo.words import ABOVE_0, COUNT, SHARE, Range, outside
 
 Effects = Mapping[str, Mapping[str, Container[Any]]]
 """Field -> for each other field that can take its effect away, the values that do."""
-Range = tuple[float, float, str]
-"""Least, most, and which of the two belong to it: "[]", "[)", "(]" or "()"."""
-
-_WHOLE = 2**63  # more than any count needs, and what a 64-bit number holds
-ANYTHING: Range = (0, _WHOLE, "[)")
-_COUNT: Range = (1, _WHOLE, "[)")
-_ABOVE_0: Range = (0, math.inf, "()")
-_SHARE: Range = (0, 1, "[)")
-_BEAM: Range = (1, 1000, "[]")
 RANGES: dict[str, Range] = {
-    "optimizer.lr": _ABOVE_0, "optimizer.adam_lr": _ABOVE_0, "optimizer.betas": _SHARE, "optimizer.eps": _ABOVE_0,
-    "optimizer.momentum": _SHARE, "optimizer.ns_steps": (1, 100, "[]"), "schedule.factor": _ABOVE_0,
-    "schedule.decay": _COUNT, "schedule.final_ratio": (0, 1, "[]"), "training.batch_tokens": _COUNT,
-    "training.accumulate": _COUNT, "training.max_updates": _COUNT, "training.max_epochs": _COUNT,
-    "training.max_minutes": _ABOVE_0, "training.ema_decay": _SHARE, "training.log_every": _COUNT,
-    "training.label_smoothing": _SHARE, "validation.every": _COUNT, "validation.beam": _BEAM,
+    "optimizer.lr": ABOVE_0, "optimizer.adam_lr": ABOVE_0, "optimizer.betas": SHARE, "optimizer.eps": ABOVE_0,
+    "optimizer.momentum": SHARE, "optimizer.ns_steps": (1, 100, "[]"), "schedule.factor": ABOVE_0,
+    "schedule.decay": COUNT, "schedule.final_ratio": (0, 1, "[]"), "training.batch_tokens": COUNT,
+    "training.accumulate": COUNT, "training.max_updates": COUNT, "training.max_epochs": COUNT,
+    "training.max_minutes": ABOVE_0, "training.ema_decay": SHARE, "training.log_every": COUNT,
+    "training.label_smoothing": SHARE, "validation.every": COUNT, "validation.beam": (1, 1000, "[]"),
     "validation.samples": (0, 10_000, "[]"), "validation.sample_tokens": (1, 1_000_000, "[]"),
-    "validation.temperature": (0, 1000, "[]"), "validation.top_k": _COUNT,
-    "checkpoint.every": _COUNT, "checkpoint.average_last": _COUNT,
-    "test.beam": _BEAM, "test.length_penalty": (-10, 10, "[]"), "test.max_extra": (1, 1_000_000, "[]"),
-    "test.max_source_tokens": _COUNT, "data.workers": (0, 1000, "[]"), "data.length": _COUNT,
+    "checkpoint.every": COUNT, "checkpoint.average_last": COUNT,
+    "test.length_penalty": (-math.inf, math.inf, "()"),
+    "test.max_source_tokens": COUNT, "data.workers": (0, 1000, "[]"), "data.length": COUNT,
     "tokenizer.character_coverage": (0.98, 1, "[]"), "tokenizer.sample_alpha": (0, 1, "[]"),
-    "tokenizer.training_characters": _COUNT,
+    "tokenizer.training_characters": COUNT,
 }  # fmt: skip
 """Of the numbers in a recipe; others are at least 0. Those of a model are its configuration's affair."""
 
@@ -49,7 +40,7 @@ EFFECTS: Effects = {
     "schedule.factor": {"schedule.name": ("inverse_sqrt", "constant", "linear", "cosine", "wsd")},
     "schedule.decay": {"schedule.name": ("noam", "inverse_sqrt", "constant", "linear", "cosine")},
     "schedule.final_ratio": {"schedule.name": ("noam", "inverse_sqrt", "constant")},
-    "training.accumulate": {"training.update_tokens": range(1, _WHOLE)},
+    "training.accumulate": {"training.update_tokens": range(1, 2**63)},
     "validation.prompt": _SAMPLED,
     "validation.sample_tokens": _SAMPLED,
     "validation.write_special": _SAMPLED,
@@ -95,10 +86,11 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def check_ranges(fields: Mapping[str, Any]) -> None:
     """Raises a UserError that names a number of a recipe that is out of its range; `fields` are flat."""
     for name, value in fields.items():
+        limits = RANGES.get(name, (0, 2**63, "[)"))
         for number in value if isinstance(value, list | tuple) else (value,):
             is_number = isinstance(number, int | float) and not isinstance(number, bool)
-            if is_number and not name.startswith("model.") and not _is_in(number, limits := RANGES.get(name, ANYTHING)):
-                raise UserError(f"{name} is {number}, expected {_in_words(limits)}")
+            if is_number and not name.startswith("model.") and (wrong := outside(number, limits)):
+                raise UserError(f"{name} is {number}, {wrong}")
 
 
 def check_effects(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -111,19 +103,3 @@ def check_effects(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> Non
             if is_given and other in values and values[other] in values_of_other:
                 value = values[other]
                 raise UserError(f"{name} is {values[name]}, and has no effect where {other} is {value}: leave it out")
-
-
-def _is_in(number: float, limits: Range) -> bool:
-    least, most, ends = limits
-    above = number >= least if ends[0] == "[" else number > least
-    return above and (number <= most if ends[1] == "]" else number < most)
-
-
-def _in_words(limits: Range) -> str:
-    least, most, ends = limits
-    start = f"at least {least}" if ends[0] == "[" else f"more than {least}"
-    if most == math.inf:
-        return f"{start} and finite"
-    if most == _WHOLE:
-        return f"{start} and less than 2^63"
-    return f"{start} and {'at most' if ends[1] == ']' else 'less than'} {most:,}"

@@ -21,7 +21,6 @@ from transformer_zoo.training import distributed
 from transformer_zoo.training.averaging import MovingAverage
 from transformer_zoo.training.captured import Captured, captured
 from transformer_zoo.training.checkpoint import Checkpoints, Progress, check_texts
-from transformer_zoo.training.compiling import use_compile
 from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.device import (
     choose_device,
@@ -29,19 +28,17 @@ from transformer_zoo.training.device import (
     peak_flops,
     seed_all,
     tune_malloc,
+    use_compile,
     use_tf32,
 )
-from transformer_zoo.training.divergence import Divergence
 from transformer_zoo.training.feed import Batch, Feed, Update
-from transformer_zoo.training.limits import limit_reached
 from transformer_zoo.training.logging import Number, RunLog
 from transformer_zoo.training.optimizer import make_optimizer
-from transformer_zoo.training.rates import Rates
-from transformer_zoo.training.schedule import peak_rate
+from transformer_zoo.training.schedule import Rates, limit_reached, peak_rate
 from transformer_zoo.training.signals import StopSignals
 from transformer_zoo.training.task import Task
 from transformer_zoo.training.weights import average_checkpoints, copy_weights, load_weights, save_weights
-from transformer_zoo.training.window import Window, all_finite
+from transformer_zoo.training.window import Divergence, Window, all_finite
 
 
 class Trainer:

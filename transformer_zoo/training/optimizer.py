@@ -10,7 +10,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from transformer_zoo.blocks import matrices
 from transformer_zoo.kernels import lists
 from transformer_zoo.training.config import OptimizerConfig
-from transformer_zoo.training.muon import MOMENTUM, NS_STEPS, Muon
+from transformer_zoo.training.muon import Muon
 
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
 # What each keeps for a parameter.
@@ -53,14 +53,9 @@ class Optimizers:
             ValueError: it is not of these parameters (and what torch raises for that).
         """
         for part, its_state in zip(self.parts, state["parts"], strict=True):
-            settings = [
-                {name: value for name, value in group.items() if name != "params"} for group in part.param_groups
-            ]
-            part.load_state_dict(its_state)
-            for group, known in zip(part.param_groups, settings, strict=True):
-                parameters = group["params"]
-                group.clear()
-                group.update(known, params=parameters)
+            groups = zip(part.state_dict()["param_groups"], its_state["param_groups"], strict=True)
+            settings = [{**ours, "params": theirs["params"]} for ours, theirs in groups]
+            part.load_state_dict({**its_state, "param_groups": settings})
             for parameter, held in part.state.items():
                 if held.keys() != _STATE[type(part)]:
                     raise ValueError(f"the optimizer has {', '.join(map(str, held)) or 'nothing'} for a parameter")
@@ -102,8 +97,8 @@ def make_optimizer(
             Muon(
                 muon,
                 lr=lr,
-                momentum=MOMENTUM if config.momentum is None else config.momentum,
-                ns_steps=NS_STEPS if config.ns_steps is None else config.ns_steps,
+                momentum=config.momentum,
+                ns_steps=config.ns_steps,
                 weight_decay=config.weight_decay,
                 dtype=dtype,
             )

@@ -1,25 +1,19 @@
 """Options for the fields of a model: typed and documented by its configuration, by default as the preset has them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
-from transformer_zoo.config import (
-    PROBABILITIES,
-    SHORT,
-    ModelConfig,
-    Spec,
-    choices_of,
-    hint_of,
-    kinds_of,
-    roles_of,
-    short_names,
-)
+from transformer_zoo.config import ModelConfig
+from transformer_zoo.config.changes import SHORT, hint_of, short_names
+from transformer_zoo.config.spec import choices_of, kinds_of
 from transformer_zoo.errors import UserError
+from transformer_zoo.lent import dataclass_of, described
 
 Config = TypeVar("Config", bound=ModelConfig)
 
 AS_PRESET = "preset"
+PROBABILITIES = ("dropout", "attention_dropout", "activation_dropout")
 Hints = dict[str, tuple[Any, str]]
 """Fields of options: their types and what they are about."""
 
@@ -44,23 +38,21 @@ def overrides_of(
         )
     for config in configs:
         own = _fields_of([config])
-        hints |= {name: hint for name, hint in own.items() if not roles_of(hint[0])}
+        hints |= {name: hint for name, hint in own.items() if not kinds_of(hint[0])}
         hints |= {name: _short(config, name) for name in short_names(config)}
-        hints |= {name: hint for name, hint in own.items() if nested and roles_of(hint[0])}
+        hints |= {name: hint for name, hint in own.items() if nested and kinds_of(hint[0])}
     kept = {name: hint for name, hint in hints.items() if name not in skip}
     return _section("ModelOverrides", "Model.", kept, {"preset": preset, "init_from": None})
 
 
-def _fields_of(specs: Sequence[type[Spec]]) -> Hints:
+def _fields_of(specs: Iterable[Any]) -> Hints:
     """All fields of these, by name; what a subclass says of its own comes last and counts."""
-    classes = [c for spec in specs for c in reversed(spec.__mro__) if dataclasses.is_dataclass(c)]
-    said = _described(classes)
-    return {f.name: (f.type, said.get(f.name, "")) for spec in specs for f in dataclasses.fields(spec)}
+    return {name: (hint, described(spec).get(name, "")) for spec in specs for name, hint in spec.hints().items()}
 
 
 def _short(config: type[ModelConfig], name: str) -> tuple[Any, str]:
     hint, place = hint_of(config, name), " and ".join(SHORT[name]).replace("*.", "")
-    return (_kinds(hint) if roles_of(hint) else hint), f"Short for {place} in every stack."
+    return (_kinds(hint) if kinds_of(hint) else hint), f"Short for {place} in every stack."
 
 
 def _kinds(hint: Any) -> Any:
@@ -71,31 +63,19 @@ def _kinds(hint: Any) -> Any:
 
 def _section(title: str, about: str, hints: Hints, defaults: Mapping[str, Any]) -> Any:
     """A dataclass whose fields are all optional, those with specs sections of their own."""
-    fields: list[Any] = []
+    fields: dict[str, tuple[Any, Any, str]] = {}
     for name, (hint, said) in hints.items():
         if name in defaults:
-            fields.append((name, hint, defaults[name]))
-        elif specs := list(kinds_of(hint).values()) or list(dict.fromkeys(roles_of(hint))):
-            kinds = get_args(_kinds(hint))
-            inside: Hints = {"kind": (_kinds(hint), "Which of these it is.")} if len(kinds) > 1 else {}
-            made = _section(f"{title}{name.title()}", said or "Part of a model.", inside | _fields_of(specs), {})
-            fields.append((name, made, dataclasses.field(default_factory=made)))
+            fields[name] = hint, defaults[name], said
+        elif specs := kinds_of(hint):
+            kinds = _kinds(hint)
+            inside: Hints = {"kind": (kinds, "Which of these it is.")} if len(get_args(kinds)) > 1 else {}
+            inside |= _fields_of(specs.values())
+            made = _section(f"{title}{name.title()}", said or "Part of a model.", inside, {})
+            fields[name] = made, dataclasses.field(default_factory=made), said
         else:
-            fields.append((name, hint | Literal["preset"], AS_PRESET))
-    section = dataclasses.make_dataclass(title, fields, kw_only=True)
-    lines = [f"    {name}: {said}" for name, (_, said) in hints.items()]
-    section.__doc__ = "\n".join([about, "", "Args:", *lines])
-    return section
-
-
-def _described(classes: Sequence[type]) -> dict[str, str]:
-    """What dataclasses say of their fields; nothing on a machine that has no command line for it."""
-    try:
-        import docstring_parser
-    except ImportError:
-        return {}
-    parameters = [p for c in classes for p in docstring_parser.parse_from_object(c).params]
-    return {p.arg_name: " ".join((p.description or "").split()) for p in parameters}
+            fields[name] = hint | Literal["preset"], AS_PRESET, said
+    return dataclass_of(title, about, fields)
 
 
 def overridden(overrides: Any, prefix: str = "") -> dict[str, Any]:

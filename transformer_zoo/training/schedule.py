@@ -1,13 +1,18 @@
-"""Learning rate as a pure function of the update number, and of where the run is expected to end.
+"""Learning rate as a pure function of the update number and of where the run is expected to end; and when it ends.
 
 `step` counts optimizer updates from 1, so that no update is made at learning rate 0. Nothing is remembered
 between calls: a resumed run needs the number of its next update, the length of its warmup, and no more.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.training.config import OptimizerConfig, ScheduleConfig
+from transformer_zoo.training import distributed
+from transformer_zoo.training.checkpoint import Progress
+from transformer_zoo.training.config import OptimizerConfig, RunConfig, ScheduleConfig
+from transformer_zoo.training.feed import cut
 
 PAPERS_WARMUP, LEAST_WARMUP = 4000, 10
 WARMUP_SHARE, DECAY_SHARE = 1 / 20, 1 / 5
@@ -25,7 +30,7 @@ def peak_rate(
     """
     if schedule.name == "noam":
         warmup = PAPERS_WARMUP if schedule.warmup is None else max(schedule.warmup, 1)
-        return (1.0 if schedule.factor is None else schedule.factor) / math.sqrt(d_model * warmup)
+        return schedule.factor / math.sqrt(d_model * warmup)
     if optimizer.lr is not None:
         return optimizer.lr
     ratio = (MUON_RATIO if optimizer.name == "muon" else 1.0) * (FINE_TUNING_RATIO if fine_tuning else 1.0)
@@ -90,7 +95,7 @@ def learning_rate(step: int, config: ScheduleConfig, *, peak: float, warmup: flo
     decay = last * DECAY_SHARE if config.decay is None else config.decay
     start = last - decay if config.name == "wsd" else warmup
     shape = "cosine" if config.name == "cosine" else "linear"
-    return warm * decay_to(step, start=start, end=last, final_ratio=config.final_ratio or 0.0, shape=shape)
+    return warm * decay_to(step, start=start, end=last, final_ratio=config.final_ratio, shape=shape)
 
 
 def describe_schedule(
@@ -119,3 +124,66 @@ def describe_schedule(
     if config.name in ("noam", "inverse_sqrt"):
         return f"{words} lower as step^-0.5 until the end of {clock}"
     return f"{words} {end:.3g} at the end of {clock}, or at update {last:,}"
+
+
+class Rates:
+    """The learning rates of a run's updates.
+
+    Args:
+        plan: Epoch -> its micro-batches, as in `Task`.
+        config: Its settings.
+        world: The processes that share its micro-batches.
+        peak: The highest rate.
+    """
+
+    def __init__(
+        self, plan: Callable[[int], Sequence[Any]], config: RunConfig, world: distributed.World, *, peak: float
+    ) -> None:
+        self.config, self.peak = config, peak
+        limits = config.training
+        self.last = limits.max_updates  # the last update that is planned
+        if limits.max_epochs is not None:
+            an_epoch = len(cut(plan(0), limits.micro_batches(world.size), world))
+            self.last = min(self.last, limits.max_epochs * an_epoch)
+
+    def advance(self, done: Progress) -> float:
+        """The rate of update `done.step`; `done` remembers its `warmup` and its share of the peak.
+
+        All processes must ask together, and once: those that go by the clock agree here.
+        """
+        schedule, minutes = self.config.schedule, self.config.training.max_minutes
+        last = float(self.last)
+        if minutes is not None:
+            share = max(done.step / last, done.seconds / (60 * minutes), 1e-9)
+            share = distributed.broadcast(share)  # clocks differ between processes
+            done.warmup = warmup_by_clock(done.step, before=done.warmup or 1.0, share=share)
+            last = done.step / share
+        elif not done.warmup:
+            done.warmup = warmup_of(last)
+        warmup = done.warmup if schedule.warmup is None else schedule.warmup
+        rate = learning_rate(done.step, schedule, peak=self.peak, warmup=warmup, last=last)
+        done.rate = rate / self.peak
+        return rate
+
+    def in_words(self, done: Progress) -> str:
+        """One line on what the rate will do in a run that has come to `done`."""
+        schedule, minutes = self.config.schedule, self.config.training.max_minutes
+        warmup = schedule.warmup if schedule.warmup is not None else done.warmup or None
+        words = describe_schedule(schedule, peak=self.peak, warmup=warmup, last=self.last, minutes=minutes)
+        ratio = self.config.optimizer.adam_lr
+        return words if ratio is None else f"{words}; what Adam updates goes up to {ratio:.3g}"
+
+
+def limit_reached(done: Progress, config: RunConfig) -> str:
+    """The name of the limit that a run has reached, or an empty string. All processes must ask together."""
+    limits, patience = config.training, config.validation.patience
+    if done.step >= limits.max_updates:
+        return "max_updates"
+    if limits.max_epochs is not None and done.epoch >= limits.max_epochs:
+        return "max_epochs"
+    if patience and done.bad_validations >= patience:
+        return "patience"
+    # Clocks differ between processes, which must all stop at the same update.
+    if limits.max_minutes is not None and distributed.any_of(done.seconds >= 60 * limits.max_minutes):
+        return "max_minutes"
+    return ""

@@ -1,13 +1,17 @@
-"""Sums over the updates since the last line of metrics, kept on the device so that reading them is rare."""
+"""What is seen of a run: sums since the last line of metrics, kept on the device, and whether it diverges."""
 
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from transformer_zoo.errors import UserError
 from transformer_zoo.training import distributed
+from transformer_zoo.training.checkpoint import Progress
+from transformer_zoo.training.config import RunConfig
 
 
 def all_finite(tensors: Sequence[Tensor]) -> bool:
@@ -25,20 +29,18 @@ class Window:
 
     def reset(self) -> None:
         """Starts an empty window now."""
-        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss, plain NLL: this process's
-        self.tokens = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.norms = torch.zeros((), dtype=torch.float64, device=self.device)
+        # Of this process loss and plain NLL, of all tokens and norms of gradients.
+        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.updates = 0
         self.started = time.monotonic()
 
     def add_loss(self, loss: Tensor, nll: Tensor) -> None:
         """Adds a micro-batch."""
-        self.sums += torch.stack([loss, nll])
+        self.sums[:2] += torch.stack([loss, nll])
 
     def add_update(self, tokens: Tensor, norm: Tensor) -> None:
         """Adds an update: its global token count and the norm of its gradient."""
-        self.tokens += tokens
-        self.norms += norm.detach()
+        self.sums[2:] += torch.stack([tokens, norm.detach()])
         self.updates += 1
 
     def pause(self, seconds: float) -> None:
@@ -47,13 +49,61 @@ class Window:
 
     def finite(self) -> bool:
         """Whether every loss and every gradient since the last `reset` was finite."""
-        return math.isfinite(float(self.sums.sum() + self.norms))
+        return math.isfinite(float(self.sums.sum()))
 
     def close(self) -> dict[str, float]:
         """Means per token and per update, tokens, and tokens per second; then starts again."""
-        loss, nll = distributed.all_sum(self.sums).tolist()
-        tokens, norm = self.tokens.item(), self.norms.item() / self.updates
+        loss, nll = distributed.all_sum(self.sums[:2]).tolist()
+        tokens, norms = self.sums[2:].tolist()
+        means = {"loss": loss / tokens, "nll": nll / tokens, "grad_norm": norms / self.updates}
         speed = tokens / max(time.monotonic() - self.started, 1e-9)
         self.reset()
-        means = {"loss": loss / tokens, "nll": nll / tokens, "grad_norm": norm}
         return {**means, "tokens": tokens, "tokens_per_second": speed}
+
+
+class Divergence:
+    """Knows what to do about a run that diverges.
+
+    Args:
+        config: Its settings.
+        folder: That of its checkpoints.
+        peak: Its highest learning rate.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path, *, peak: float) -> None:
+        self.config, self.folder, self.peak = config, folder, peak
+        self.kept: int | None = None  # the update of the last checkpoint
+        self.warned = False
+
+    def check(self, finite: bool, what: str) -> None:
+        """UserError, which says what to do, unless `what` ("the weights are") is finite."""
+        if not finite:
+            raise UserError(f"{what} not finite; {self._remedy()}")
+
+    def rising(self, loss: float, done: Progress) -> str:
+        """A warning where `loss` explodes without being infinite: once, until it has come down again; or nothing.
+
+        `done` remembers the lowest.
+        """
+        lowest, warned = done.lowest, self.warned
+        self.warned, done.lowest = loss > lowest + max(1.0, lowest / 2), min(lowest, loss)
+        if warned or not self.warned:
+            return ""
+        return (
+            f"warning: update {done.step}: the loss has risen from {lowest:.3g} to {loss:.3g}; if it stays "
+            "so, the run has diverged: give a lower optimizer.lr and another run_dir"
+        )
+
+    def _remedy(self) -> str:
+        lower = f"--optimizer.lr {self.peak / 3:.2g}"
+        if self.config.schedule.name == "noam":
+            lower = f"--schedule.factor {self.config.schedule.factor / 3:.2g}"
+        if self.config.optimizer.adam_lr is not None:
+            lower += f" --optimizer.adam_lr {self.config.optimizer.adam_lr / 3:.2g}"
+        if self.kept is None:
+            first = self.config.checkpoint.every
+            return f"nothing is kept, the first checkpoint comes after update {first}. Start again with {lower}"
+        return (
+            f"update {self.kept} is kept in {self.folder}. The same command goes on from there with "
+            f"{lower} --allow_change true"
+        )

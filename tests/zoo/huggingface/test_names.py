@@ -9,7 +9,7 @@ import torch
 from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, make
 from tests.zoo.huggingface.test_encoders import CASES as ENCODER_CASES
 from tests.zoo.huggingface.test_encoders import make as make_encoder
-from transformer_zoo.config import value_at
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.zoo import build_empty
 from transformer_zoo.zoo.families import FAMILIES
 

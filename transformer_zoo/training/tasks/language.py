@@ -10,10 +10,10 @@ from transformer_zoo.config import DecoderConfig, Sampling
 from transformer_zoo.data import TokenBatch, TokenFile, Windows
 from transformer_zoo.errors import naming
 from transformer_zoo.inference import encode_prompt, generate
+from transformer_zoo.lent import lent, taken
 from transformer_zoo.models import DecoderOnly
 from transformer_zoo.tokenizers import Tokenizer
 from transformer_zoo.training.config import ValidationConfig
-from transformer_zoo.training.lent import lent, taken
 from transformer_zoo.training.loss import total_nll
 from transformer_zoo.training.overrides import overrides_of
 from transformer_zoo.training.task import Task

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from transformer_zoo.blocks import forward_flops
-from transformer_zoo.config import PROBABILITIES, ModelConfig
+from transformer_zoo.config import ModelConfig
 from transformer_zoo.data import TextFiles, TokenBatch, TokenFile, Windows, prepare_tokens
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.files import check_folder
 from transformer_zoo.tokenizers import Tokenizer, TokenizerSettings, kind_of, make_tokenizer
 from transformer_zoo.training import distributed
 from transformer_zoo.training.config import RunConfig, TrainingConfig
-from transformer_zoo.training.overrides import check_init_from, keep_config, overridden
+from transformer_zoo.training.overrides import PROBABILITIES, check_init_from, keep_config, overridden
 from transformer_zoo.training.task import Task
 from transformer_zoo.training.tasks.objectives import GptObjective, MaskedObjective
 from transformer_zoo.zoo import get_config

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from transformer_zoo.config import PROBABILITIES, BeamSearch, EncoderDecoderConfig
+from transformer_zoo.config import BeamSearch, EncoderDecoderConfig
 from transformer_zoo.data import Cleaning, ParallelFiles
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import bleu_tokenizer
 from transformer_zoo.evaluation.metrics import check_scoring
 from transformer_zoo.files import is_file_name
+from transformer_zoo.lent import lent, taken
 from transformer_zoo.tokenizers import TranslationTokenizerSettings
 from transformer_zoo.training.config import RunConfig, TrainingConfig, ValidationConfig
-from transformer_zoo.training.lent import lent, taken
-from transformer_zoo.training.overrides import check_init_from, overrides_of
+from transformer_zoo.training.overrides import PROBABILITIES, check_init_from, overrides_of
 from transformer_zoo.words import unfit
 
 LEAST_PIECES = 5  # the four special ones, and one to write with

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from transformer_zoo.config import DecoderConfig, RMSNormSpec, value_at
+from transformer_zoo.config import DecoderConfig, RMSNormSpec
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.zoo.families.llama import LLAMA
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from transformer_zoo.config import DecoderConfig, LayerNormSpec, value_at
+from transformer_zoo.config import DecoderConfig, LayerNormSpec
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS
 from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, Weight, check_types, layers

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from transformer_zoo.config import EncoderDecoderConfig, value_at
+from transformer_zoo.config import EncoderDecoderConfig
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, layers

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import NoneType, UnionType
 from typing import Any, get_args
 
-from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig, hint_of, value_at
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
+from transformer_zoo.config.changes import hint_of, value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import GENERIC_FIELDS, REFUSED
 

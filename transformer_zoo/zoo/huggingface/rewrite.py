@@ -6,14 +6,9 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.blocks.answers import residual_axes, turned_weights
-from transformer_zoo.config import (
-    DecoderConfig,
-    EncoderDecoderConfig,
-    PositionsSpec,
-    RotarySpec,
-    SinusoidalSpec,
-    value_at,
-)
+from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig, RotarySpec, SinusoidalSpec
+from transformer_zoo.config.changes import value_at
+from transformer_zoo.config.positions import PositionsSpec
 from transformer_zoo.models import AnyModel
 from transformer_zoo.zoo.huggingface.family import Config, spelled_out
 

@@ -4,14 +4,8 @@ import math
 from dataclasses import replace
 from typing import Any, Literal
 
-from transformer_zoo.config import (
-    DecoderConfig,
-    LinearSpec,
-    Llama3Spec,
-    RotarySpec,
-    ScalingSpec,
-    YarnSpec,
-)
+from transformer_zoo.config import DecoderConfig, LinearSpec, Llama3Spec, RotarySpec, YarnSpec
+from transformer_zoo.config.positions import ScalingSpec
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.family import Fields, Part, Types, check_types
 
