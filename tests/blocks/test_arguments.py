@@ -57,7 +57,7 @@ def arguments() -> Iterator[tuple[Callable[..., Any], str, Any]]:
         init = block.__init__ if inspect.isclass(block) else block
         hints = typing.get_type_hints(init, vars(inspect.getmodule(block)))
         for name, kind in hints.items():
-            if name not in ("return", "device", "dtype", "scaling", "rotary", "qk_norm"):
+            if name not in ("return", "device", "dtype", "scaling", "rotary", "scores", "qk_norm"):
                 yield block, name, kind
         assert right.keys() <= hints.keys()
 

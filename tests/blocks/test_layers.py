@@ -180,5 +180,9 @@ def test_attention_and_feed_forward_side_by_side() -> None:
         torch.nn.init.normal_(weight, std=0.3)
     wanted = x + layer.attn(layer.attn_norm(x)) + layer.ffn(layer.ffn_norm(x))
     assert_close(layer(x), wanted)
-    with pytest.raises(ValueError, match="no place for cross-attention"):
-        DecoderLayer.paper(12, 3, 17, norm_position="parallel")
+    shared = EncoderLayer.paper(12, 3, 17, norm_position="parallel_shared", dropout=0.0)
+    shared.load_state_dict({name: w for name, w in layer.state_dict().items() if not name.startswith("ffn_norm")})
+    assert_close(shared(x), x + layer.attn(layer.attn_norm(x)) + layer.ffn(layer.attn_norm(x)))
+    for side_by_side in ("parallel", "parallel_shared"):
+        with pytest.raises(ValueError, match="no place for cross-attention"):
+            DecoderLayer.paper(12, 3, 17, norm_position=side_by_side)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from transformer_zoo.blocks import LayerNorm, RMSNorm
+from transformer_zoo.blocks.norm import HeadNorms, NormOfHeads
 
 
 def randomized(module: nn.Module) -> nn.Module:
@@ -101,3 +102,16 @@ def test_a_layer_norm_without_weights() -> None:
     norm, x = LayerNorm(7, affine=False), torch.randn(3, 7)
     assert not list(norm.parameters())
     assert_close(norm(x), nn.LayerNorm(7, elementwise_affine=False)(x))
+
+
+def test_each_head_has_a_norm_of_its_own() -> None:
+    norms, x = HeadNorms(LayerNorm(5), 3), torch.randn(2, 7, 3, 5)
+    randomized(norms)
+    wanted = torch.stack([norm(x[:, :, i]) for i, norm in enumerate(norms.norms)], 2)
+    assert_close(norms(x), wanted)
+
+
+def test_a_norm_over_all_heads() -> None:
+    norm, x = NormOfHeads(RMSNorm(15), 3), torch.randn(2, 7, 3, 5)
+    randomized(norm)
+    assert_close(norm(x), norm.norm(x.reshape(2, 7, 15)).view(2, 7, 3, 5))

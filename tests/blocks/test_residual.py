@@ -41,6 +41,11 @@ def test_norms_on_both_sides() -> None:
     assert out.item() == 1 + 5 * 7 * (2 * 10 + 1)
 
 
+def test_norms_of_outputs() -> None:
+    calls, _ = trace("out")
+    assert calls == ["sublayer", "norm", "dropout"]
+
+
 def test_what_is_carried_on_may_be_normed() -> None:
     calls, out = trace("pre_carried")
     assert calls == ["norm", "sublayer", "dropout"]

@@ -128,6 +128,7 @@ RANGES: dict[str, Range] = {
     "query_pre_attn_scalar": _one_of(3, 8, 17),
     "attn_logit_softcapping": _one_of(None, 2.0, 5.0),
     "final_logit_softcapping": _one_of(None, 3.0, 7.0),
+    "logit_scale": _between(0.1, 2.0),
     "clip_qkv": _one_of(None, 0.5, 1.5),
     "attn_config": lambda rng, shape: {
         "clip_qkv": rng.choice((None, 0.5, 1.5)), "softmax_scale": rng.choice((None, 0.2, 0.7)),
@@ -180,7 +181,22 @@ def _gemma3(rng: Random, drawn: Fields) -> None:
 def _deepseek(rng: Random, drawn: Fields) -> None:
     drawn["first_k_dense_replace"] = drawn["num_hidden_layers"] + rng.randint(0, 2)
     drawn["num_key_value_heads"] = drawn["num_attention_heads"]
+    _default(rng, drawn)
+
+
+def _default(rng: Random, drawn: Fields) -> None:
+    """Frequencies as they are."""
     drawn["rope_parameters"] = {"rope_type": "default", "rope_theta": drawn["rope_parameters"]["rope_theta"]}
+
+
+def _phi3(rng: Random, drawn: Fields) -> None:
+    _default(rng, drawn)
+    _partial(rng, drawn)
+
+
+def _nanochat(rng: Random, drawn: Fields) -> None:
+    if drawn["rope_parameters"]["rope_type"] == "yarn":
+        _default(rng, drawn)
 
 
 def _qwen(rng: Random, drawn: Fields) -> None:
@@ -202,7 +218,8 @@ def _partial(rng: Random, drawn: Fields) -> None:
 
 TOGETHER: dict[str, Callable[[Random, Fields], None]] = {
     "gpt_neo": _gpt_neo, "marian": _marian, "mixtral": _mixtral, "gemma3_text": _gemma3, "deepseek_v3": _deepseek,
-    "fsmt": _fsmt, "helium": _helium, "qwen2": _qwen, "qwen3": _qwen, "gpt_neox": _partial, "stablelm": _partial,
+    "fsmt": _fsmt, "helium": _helium, "qwen2": _qwen, "qwen3": _qwen, "gpt_neox": _partial, "stablelm": _partial, "phi3": _phi3,
+    "nanochat": _nanochat,
 }  # fmt: skip
 """Fields of a family that depend on each other in a way of its own."""
 

@@ -124,7 +124,7 @@ def outcomes(kind: str, n: int, seed: int) -> Iterator[Outcome]:
             warnings.simplefilter("ignore")
             try:
                 theirs = their_model(kind, fields)
-                theirs(**_example(theirs))
+                assert theirs(**_example(theirs)).logits.isfinite().all(), "logits that are no numbers"
             except Exception as error:  # whatever it is, they have no such model
                 yield Outcome("impossible", f"{type(error).__name__}: {error}")
                 continue

@@ -14,6 +14,9 @@ from transformer_zoo.blocks.norm import LayerNorm
 from transformer_zoo.blocks.residual import add_residual, check_norm_position
 from transformer_zoo.blocks.view import BaseAttention, View
 
+PARALLEL = ("parallel", "parallel_shared")
+"""Where norms are in layers whose attention and feed-forward stand side by side."""
+
 
 class EncoderLayer(nn.Module):
     """Self-attention, then feed-forward, each in a residual with a norm.
@@ -24,9 +27,9 @@ class EncoderLayer(nn.Module):
         attention: an `Attention`, or one of your own (`BaseAttention`).
         feed_forward: (B, T, D) -> (B, T, D).
         norm: (B, T, D) -> (B, T, D): for the attention, and copies of it for whatever else has a norm.
-        norm_position: "post" as in the paper, "pre", "both" or "pre_carried", as for `add_residual`; "parallel":
+        norm_position: "post" as in the paper, "pre", "both", "out" or "pre_carried", as for `add_residual`; "parallel":
             attention and feed-forward both read x, x + Attention(Norm(x)) + FFN(Norm'(x)) (Black et al. 2022,
-            "GPT-NeoX-20B").
+            "GPT-NeoX-20B"); "parallel_shared": with one norm for both (Wang & Komatsuzaki 2021, "GPT-J-6B").
         dropout: on each sublayer's output, before it is added.
 
     Shapes: (B, T, D) -> (B, T, D).
@@ -57,7 +60,7 @@ class EncoderLayer(nn.Module):
         self.norm_position = check_norm_position(norm_position)
         has_out_norms = norm_position == "both"
         self.attn, self.attn_norm = attention, norm
-        self.ffn, self.ffn_norm = feed_forward, deepcopy(norm)
+        self.ffn, self.ffn_norm = feed_forward, None if norm_position == "parallel_shared" else deepcopy(norm)
         self.attn_out_norm = deepcopy(norm) if has_out_norms else None
         self.ffn_out_norm = deepcopy(norm) if has_out_norms else None
         self.dropout = Dropout(dropout)
@@ -118,10 +121,11 @@ class EncoderLayer(nn.Module):
                 position,
                 self.cross_attn_out_norm,
             )
-        if position == "parallel":
-            out: Tensor = attended + self.dropout(self.ffn(self.ffn_norm(x)))
+        norm = self.attn_norm if self.ffn_norm is None else self.ffn_norm
+        if position in PARALLEL:
+            out: Tensor = attended + self.dropout(self.ffn(norm(x)))
             return out
-        return add_residual(attended, self.ffn, self.ffn_norm, self.dropout, position, self.ffn_out_norm)
+        return add_residual(attended, self.ffn, norm, self.dropout, position, self.ffn_out_norm)
 
 
 class DecoderLayer(EncoderLayer):
@@ -136,7 +140,7 @@ class DecoderLayer(EncoderLayer):
     Shapes: (B, T, D) -> (B, T, D).
 
     Raises:
-        ValueError: as `EncoderLayer`, or "parallel" with cross-attention.
+        ValueError: as `EncoderLayer`, or one of `PARALLEL` with cross-attention.
     """
 
     is_causal = True
@@ -154,8 +158,8 @@ class DecoderLayer(EncoderLayer):
         super().__init__(attention, feed_forward, norm, norm_position=norm_position, dropout=dropout)
         if cross_attention is None:
             return
-        if norm_position == "parallel":
-            raise ValueError("norm_position 'parallel' has no place for cross-attention")
+        if norm_position in PARALLEL:
+            raise ValueError(f"norm_position {norm_position!r} has no place for cross-attention")
         self.cross_attn, self.cross_attn_norm = cross_attention, deepcopy(norm)
         self.cross_attn_out_norm = deepcopy(norm) if norm_position == "both" else None
 

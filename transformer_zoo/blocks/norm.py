@@ -1,4 +1,6 @@
-"""LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019)."""
+"""LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019), and norms over the heads of attention."""
+
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -62,3 +64,32 @@ class RMSNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape[0]}, eps={self.eps}"
+
+
+class HeadNorms(nn.Module):
+    """A norm for each head, with weights of its own: copies of one of the heads' width.
+
+    Shapes: (..., H, Dh) -> (..., H, Dh).
+    """
+
+    def __init__(self, norm: nn.Module, n_heads: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(deepcopy(norm) for _ in range(n_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([norm(head) for norm, head in zip(self.norms, x.unbind(-2), strict=True)], dim=-2)
+
+
+class NormOfHeads(nn.Module):
+    """A norm over all heads of a token together, H * Dh wide.
+
+    Shapes: (..., H, Dh) -> (..., H, Dh).
+    """
+
+    def __init__(self, norm: nn.Module, n_heads: int) -> None:
+        super().__init__()
+        self.norm, self.n_heads = norm, n_heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(x.flatten(-2)).unflatten(-1, (self.n_heads, -1))
+        return out

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-POSITIONS = ("post", "pre", "both", "parallel", "pre_carried")
+POSITIONS = ("post", "pre", "both", "out", "parallel", "parallel_shared", "pre_carried")
 
 Function = Callable[[Tensor], Tensor]
 
@@ -30,8 +30,9 @@ def add_residual(
 ) -> Tensor:
     """Post-norm: LayerNorm(x + Dropout(Sublayer(x))), sections 3.1 and 5.4 of the paper.
 
-    "pre": x + Dropout(Sublayer(Norm(x))); "parallel" as well, see `EncoderLayer`. "both": the sublayer's output goes
-    through `out_norm` before it is added (Gemma 2). "pre_carried": as "pre", but what it is added to is Norm(x).
+    "pre": x + Dropout(Sublayer(Norm(x))); "parallel" and "parallel_shared" as well, see `EncoderLayer`. "both": the
+    sublayer's output goes through `out_norm` before it is added (Gemma 2). "out": only its output is normalised, x +
+    Dropout(Norm(Sublayer(x))) (OLMo 2). "pre_carried": as "pre", but what it is added to is Norm(x).
 
     Shapes: x (B, T, D) -> (B, T, D).
     >>> add_residual(torch.ones(2), sublayer=lambda x: 2 * x, norm=lambda x: x, dropout=lambda x: x)
@@ -42,8 +43,10 @@ def add_residual(
     """
     if norm_position == "post":
         return norm(x + dropout(sublayer(x)))
+    if norm_position == "out":
+        return x + dropout(norm(sublayer(x)))
     normed = norm(x)
-    if norm_position in ("pre", "parallel"):
+    if norm_position in ("pre", "parallel", "parallel_shared"):
         return x + dropout(sublayer(normed))
     if check_norm_position(norm_position) == "pre_carried":
         return normed + dropout(sublayer(normed))

@@ -2,11 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from transformer_zoo.config.norm import RMSNormSpec
+from transformer_zoo.config.norm import NormSpec
 from transformer_zoo.config.spec import Context, Spec
 from transformer_zoo.errors import UserError
+
+QkNormOver = Literal["head", "own_head", "all_heads"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +54,18 @@ class AttentionSpec(SelfAttentionSpec):
     """Bounds the scores: cap * tanh(score / cap)."""
     clip: float | None = None
     """Bounds what queries, keys and values are projected to: to -clip below, clip above."""
-    qk_norm: RMSNormSpec | None = None
-    """A norm over each head's queries and one over its keys, before rotation."""
+    qk_norm: NormSpec | None = None
+    """A norm over queries and one over keys, before rotation."""
+    qk_norm_over: QkNormOver = "head"
+    """What it is over: each "head", with weights that all heads share; each "own_head", with weights of its own; or
+    "all_heads" together, as in OLMo 2."""
 
     def width(self, d_model: int) -> int:
         return self.head_dim or super().width(d_model)
 
     def across(self) -> Self:
         """Without what is for self-attention only."""
-        return dataclasses.replace(self, window=None, softcap=None, clip=None, qk_norm=None)
+        return dataclasses.replace(self, window=None, softcap=None, clip=None, qk_norm=None, qk_norm_over="head")
 
     def check(self, context: Context) -> None:
         if self.head_dim is None and context.d_model % self.n_heads:
@@ -70,8 +75,15 @@ class AttentionSpec(SelfAttentionSpec):
         if self.n_kv_heads is not None and self.n_heads % self.n_kv_heads:
             raise UserError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
 
+        if self.qk_norm is None and self.qk_norm_over != "head":
+            raise UserError(f"qk_norm_over {self.qk_norm_over!r} has no effect where qk_norm is none: leave it out")
+
     def arguments(self, context: Context) -> dict[str, Any]:
-        given = super().arguments(dataclasses.replace(context, d_model=self.width(context.d_model)))
+        width = self.width(context.d_model)
+        given = super().arguments(dataclasses.replace(context, d_model=width))
+        if self.qk_norm is not None and self.qk_norm_over == "all_heads":
+            widths = (n * width for n in (self.n_heads, self.n_kv_heads or self.n_heads))
+            given["qk_norm"] = tuple(self.qk_norm.build(dataclasses.replace(context, d_model=w)) for w in widths)
         qkv_bias = given.pop("qkv_bias")
         biased = ("q", "k", "v") * (self.bias if qkv_bias is None else qkv_bias) + ("out",) * self.bias
         return {**given, "d_model": context.d_model, "bias": biased}

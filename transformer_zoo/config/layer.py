@@ -47,10 +47,11 @@ class StackSpec(Spec):
     """How tokens are told where they stand."""
     norm: NormSpec = LayerNormSpec()
     """The norms of all layers and around them."""
-    norm_position: Literal["post", "pre", "both", "parallel", "pre_carried"] = "post"
+    norm_position: Literal["post", "pre", "both", "out", "parallel", "parallel_shared", "pre_carried"] = "post"
     """"post": LayerNorm(x + Sublayer(x)) as in the paper; "pre": x + Sublayer(LayerNorm(x)), and a norm at the end.
-    "both": x + Norm'(Sublayer(Norm(x))), as in Gemma 2; "parallel": x + Attention(Norm(x)) + FFN(Norm'(x)), as in
-    GPT-NeoX; "pre_carried": Norm(x) + Sublayer(Norm(x)), as BLOOM may. These three have a norm at the end too."""
+    "both": x + Norm'(Sublayer(Norm(x))), as in Gemma 2; "out": x + Norm(Sublayer(x)), as in OLMo 2; "parallel":
+    x + Attention(Norm(x)) + FFN(Norm'(x)), as in GPT-NeoX; "parallel_shared": with one norm for both, as StableLM may;
+    "pre_carried": Norm(x) + Sublayer(Norm(x)), as BLOOM may. These have a norm at the end too."""
     final_norm: bool | None = None
     """A norm after the last layer; None: unless `norm_position` is "post"."""
     embedding_norm: bool = False

@@ -134,8 +134,8 @@ class EncoderDecoderConfig(ModelConfig):
         for name, stack in self.stacks():
             if any(layer.attention.window is not None for layer in stack.layers):
                 raise UserError(f"{name}: a window is for decoder-only models")
-            if stack.norm_position == "parallel":
-                raise UserError(f"{name}: norm_position 'parallel' is for decoder-only models")
+            if stack.norm_position.startswith("parallel"):
+                raise UserError(f"{name}: norm_position {stack.norm_position!r} is for decoder-only models")
         if not self.count_padding and self.encoder.positions is self.decoder.positions is None:
             raise UserError("count_padding is False, and has no effect where positions are none: leave it out")
         if self.share_embeddings in ("all", "inputs") and self.target_vocab_size not in (None, self.vocab_size):

@@ -142,6 +142,30 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
          "layer_norm_eps": 1e-2, "tie_word_embeddings": True, "hidden_act": "relu",
          "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}},
     ),
+    "stablelm-parallel": (
+        "StableLm",
+        {**_LLAMA, "hidden_size": 40, "use_parallel_residual": True, "qk_layernorm": True, "layer_norm_eps": 1e-2},
+    ),
+    "stablelm-normed": ("StableLm", {**_LLAMA, "hidden_size": 40, "num_key_value_heads": 1, "qk_layernorm": True}),
+    "olmo2": ("Olmo2", _LLAMA),
+    "olmo2-biased": (
+        "Olmo2",
+        {**_LLAMA, "num_key_value_heads": 1, "head_dim": 10, "attention_bias": True, "hidden_act": "gelu",
+         "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "rope_parameters": LLAMA3},
+    ),
+    "phi3": ("Phi3", {**_LLAMA, "pad_token_id": 1}),
+    "phi3-window": (
+        "Phi3",
+        {**_LLAMA, "num_key_value_heads": None, "pad_token_id": None, "sliding_window": 4, "hidden_act": "gelu",
+         "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "hidden_size": 32,
+         "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}},
+    ),
+    "cohere": ("Cohere", {**_LLAMA, "head_dim": 10, "logit_scale": 0.5}),
+    "cohere-biased": (
+        "Cohere",
+        {**_LLAMA, "num_key_value_heads": None, "attention_bias": True, "hidden_act": "relu", "layer_norm_eps": 1e-2,
+         "logit_scale": 0.7, "tie_word_embeddings": False, "rope_parameters": YARN},
+    ),
     "ernie4_5": ("Ernie4_5", {**_LLAMA, "head_dim": 10}),
     "ernie4_5-biased": (
         "Ernie4_5",
@@ -189,6 +213,11 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_LLAMA, "head_dim": 10, "sliding_window": 3, "layer_types": WINDOWS, "query_pre_attn_scalar": 17,
          "final_logit_softcapping": 3.0, "attention_bias": True,
          "rope_parameters": {"full_attention": LINEAR, "sliding_attention": NEAR}},
+    ),
+    "gemma3-yarn": (
+        "Gemma3",
+        {**_LLAMA, "head_dim": 10, "sliding_window": 3, "layer_types": WINDOWS,
+         "rope_parameters": {"full_attention": NEAR, "sliding_attention": YARN}},
     ),
     "qwen2": ("Qwen2", _LLAMA),
     "qwen2-yarn": ("Qwen2", {**_LLAMA, "rope_parameters": YARN}),

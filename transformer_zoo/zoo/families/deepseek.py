@@ -12,17 +12,12 @@ from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 from transformer_zoo.zoo.huggingface.rope import rotation
 
-_ROTATION = rotation()
+_ROTATION = rotation(scalings=())  # theirs would scale the scores too
 _REST = {name: entry for name, entry in LLAMA.weights.items() if ".attn." not in name}
 
 
 def _read_rotation(theirs: Fields, ours: Fields) -> dict[str, Any]:
     rotary = _ROTATION.read(theirs, ours)["positions"]
-    if rotary.scaling is not None:
-        raise UserError(
-            f"config.json: rope_scaling of type {rotary.scaling.kind()} is not supported for deepseek_v3, whose scores "
-            "it scales too; only none is"
-        )
     is_interleaved = theirs.get("rope_interleave", True)
     return {"positions": replace(rotary, layout="interleaved" if is_interleaved else "halves")}
 
@@ -81,7 +76,7 @@ DEEPSEEK_V3 = replace(
         "attention.dropout": Field("attention_dropout", 0.0),
     },
     parts=(
-        Part({**_ROTATION.names, "rope_interleave": bool}, _read_rotation, _write_rotation, limits=("rope_scaling",)),
+        Part({**_ROTATION.names, "rope_interleave": bool}, _read_rotation, _write_rotation, limits=_ROTATION.limits),
         Part(_OF_LAYERS, _read_layers, _write_layers, limits=tuple(_OF_LAYERS)),
         text_ids(bos=0, eos=1),
     ),

@@ -21,7 +21,10 @@ def _read_rotary(theirs: Fields, ours: Fields) -> dict[str, RotarySpec]:
     }
     if ropes.keys() != _BASES.keys():
         raise UserError(f"config.json: rope_parameters has {', '.join(ropes)}, expected {', '.join(_BASES)}")
-    return {kind: read_rope({"rope_theta": _BASES[kind], **rope}, ours) for kind, rope in ropes.items()}
+    # Of yarn transformers does not read `truncate` where there are several kinds: it is true.
+    return {
+        kind: read_rope({"rope_theta": _BASES[kind], **rope, "truncate": True}, ours) for kind, rope in ropes.items()
+    }
 
 
 def _read_layers(theirs: Fields, ours: Fields) -> dict[str, Any]:

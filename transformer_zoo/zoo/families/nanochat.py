@@ -10,7 +10,8 @@ from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 from transformer_zoo.zoo.huggingface.rope import rotation
 
 _STILL = RMSNormSpec(learned="nothing")
-# Theirs norms queries and keys after it has turned them, which changes nothing where the norm has no weight.
+# Theirs norms queries and keys after it has turned them, which changes nothing where the norm has no weight and they do
+# not grow, as they do with yarn.
 _LAYER: dict[str, str | Weight] = {
     "attn.q_proj": Weight("self_attn.q_proj", mirrored=True),
     "attn.k_proj": Weight("self_attn.k_proj", mirrored=True),
@@ -44,7 +45,7 @@ NANOCHAT = replace(
         "attention.qk_norm.eps": Field("rms_norm_eps", 1e-6),
         "logit_softcap": Field("final_logit_softcapping", 15.0),
     },
-    parts=(rotation(), text_ids(bos=0, eos=1, pad=1)),
+    parts=(rotation(scalings=("linear", "llama3")), text_ids(bos=0, eos=1, pad=1)),
     required=TEXT_ONLY,
     ignored=(),
     weights={

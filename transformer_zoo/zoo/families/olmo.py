@@ -1,10 +1,10 @@
-"""OLMo: Llama with a LayerNorm that learns nothing, and bounded queries, keys and values."""
+"""OLMo, Llama with a LayerNorm that learns nothing, and OLMo 2, with norms after its sublayers."""
 
 from dataclasses import replace
 
 from transformer_zoo.config import LayerNormSpec
 from transformer_zoo.zoo.families.llama import LLAMA
-from transformer_zoo.zoo.huggingface.family import Field
+from transformer_zoo.zoo.huggingface.family import Field, layers
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 from transformer_zoo.zoo.huggingface.rope import rotation
 
@@ -31,4 +31,45 @@ OLMO = replace(
 )
 """Groeneveld et al. 2024."""
 
-FAMILIES = (OLMO,)
+_2 = {
+    "vocab_size": 100352, "max_seq_len": 4096, "norm.eps": 1e-6, "attention.qk_norm.eps": 1e-6, "positions.base": 5e5,
+    "pad_id": 100277, "eos_id": 100257,
+}  # fmt: skip
+
+OLMO2 = replace(
+    OLMO,
+    model_type="olmo2",
+    architecture="Olmo2ForCausalLM",
+    constants={
+        **LLAMA.constants,
+        "norm_position": "out",
+        "attention.qk_norm": "rmsnorm",
+        "attention.qk_norm_over": "all_heads",
+    },
+    # OLMo Team 2025, "2 OLMo 2 Furious", Table 3; allenai/OLMo-2-1124-7B, -13B.
+    sizes={
+        "olmo-2-7b": {**_2, "d_model": 4096, "n_heads": 32, "d_ff": 11008, "n_layers": 32},
+        "olmo-2-13b": {**_2, "d_model": 5120, "n_heads": 40, "d_ff": 13824, "n_layers": 40},
+    },
+    fields={
+        **{name: entry for name, entry in OLMO.fields.items() if name != "attention.clip"},
+        "norm.eps": Field("rms_norm_eps", 1e-5),
+        "attention.qk_norm.eps": Field("rms_norm_eps", 1e-5),
+    },
+    weights={
+        **LLAMA.weights,
+        **layers(
+            "decoder.layers.{i}",
+            "model.layers.{i}",
+            {
+                "attn_norm": "post_attention_layernorm",
+                "attn.q_norm.norm": "self_attn.q_norm",
+                "attn.k_norm.norm": "self_attn.k_norm",
+                "ffn_norm": "post_feedforward_layernorm",
+            },
+        ),
+    },
+)
+"""OLMo Team 2025."""
+
+FAMILIES = (OLMO, OLMO2)

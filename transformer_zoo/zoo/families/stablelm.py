@@ -1,12 +1,27 @@
 """StableLM: Llama with LayerNorm, biases on queries, keys and values, and a rotation of part of each head."""
 
 from dataclasses import replace
+from typing import Any
 
+from transformer_zoo.config import AttentionSpec, DecoderConfig, LayerNormSpec
 from transformer_zoo.zoo.families.llama import LLAMA, LLAMA2
 from transformer_zoo.zoo.families.mistral import SHAPE
-from transformer_zoo.zoo.huggingface.family import Field
+from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 from transformer_zoo.zoo.huggingface.rope import rotation
+
+
+def _read_qk_norm(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    if not theirs.get("qk_layernorm", False):
+        return {}
+    norm = LayerNormSpec(learned="weight", eps=ours["norm.eps"])
+    return {"attention.qk_norm": norm, "attention.qk_norm_over": "own_head"}
+
+
+def _write_qk_norm(config: DecoderConfig) -> dict[str, Any]:
+    attention = config.decoder.layers[0].attention
+    return {"qk_layernorm": isinstance(attention, AttentionSpec) and attention.qk_norm is not None}
+
 
 STABLELM = replace(
     LLAMA,
@@ -28,11 +43,24 @@ STABLELM = replace(
         "max_seq_len": Field("max_position_embeddings", 4096),
         "norm.eps": Field("layer_norm_eps", 1e-5),
         "attention.qkv_bias": Field("use_qkv_bias", False),
+        "norm_position": Field("use_parallel_residual", False, {False: "pre", True: "parallel_shared"}),
         "dropout": Field("hidden_dropout", 0.0),
     },
-    parts=(rotation(fraction="partial_rotary_factor", default_fraction=0.25), text_ids(bos=0, eos=0)),
-    required={**TEXT_ONLY, "qk_layernorm": (False,), "use_parallel_residual": (False,)},
+    parts=(
+        rotation(fraction="partial_rotary_factor", default_fraction=0.25),
+        Part({"qk_layernorm": bool}, _read_qk_norm, _write_qk_norm),
+        text_ids(bos=0, eos=0),
+    ),
+    required=TEXT_ONLY,
     ignored=(),
+    weights={
+        **LLAMA.weights,
+        **layers(
+            "decoder.layers.{i}.attn",
+            "model.layers.{i}.self_attn",
+            {"q_norm.norms.{j}": "q_layernorm.norms.{j}", "k_norm.norms.{j}": "k_layernorm.norms.{j}"},
+        ),
+    },
 )  # fmt: skip
 """Bellagente et al. 2024, "Stable LM 2 1.6B Technical Report"."""
 

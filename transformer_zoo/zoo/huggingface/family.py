@@ -80,8 +80,8 @@ class Part:
 class Weight:
     """A module of theirs whose weight (and bias) are ours in another form.
 
-    part: of a projection of queries, keys and values together: 0, 1 or 2.
-    by_head: they lie there head by head, each with its query, key and value; otherwise in thirds.
+    part: of several projections in one, such as queries, keys and values: which of them, from 0.
+    by_head: they lie there head by head, each with its query, key and value; otherwise one after the other.
     transposed: the matrix is (inputs, outputs).
     row: a vector that is one row (1, V) there.
     mirrored: each head has its second half first, as where rotary positions turn the other way round.

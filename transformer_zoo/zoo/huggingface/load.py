@@ -127,8 +127,9 @@ def _copy(source: Source, theirs: str, parts: list[Target]) -> None:
         return
     held = source.checkpoint.read(name, tensor.dtype)
     held = held.T if form.transposed and held.dim() == 2 else held
-    for tensor, form in parts:
-        tensor.copy_(cut(held, form, source.config))
+    ours = [tensor for tensor, _ in sorted(parts, key=lambda part: part.form.part or 0)]
+    for tensor, piece in zip(ours, cut(held, [len(tensor) for tensor in ours], form, source.config), strict=True):
+        tensor.copy_(piece)
 
 
 def mirror(heads: Tensor, config: Config) -> Tensor:
@@ -138,17 +139,16 @@ def mirror(heads: Tensor, config: Config) -> Tensor:
     return mirrored.flatten(0, 2)
 
 
-def cut(fused: Tensor, form: Weight, config: Config) -> Tensor:
-    """The projection of queries, keys or values out of one of all three, (3 H Dh, D) or (3 H Dh,)."""
-    assert form.part is not None
+def cut(fused: Tensor, widths: list[int], form: Weight, config: Config) -> list[Tensor]:
+    """Projections, such as those of queries, keys and values, out of one (sum of their widths, D), or their biases."""
     if form.by_head:
-        heads: Tensor = fused.unflatten(0, (value_at(config, "n_heads"), 3, -1))  # (H, 3, Dh, ...)
-        return heads[:, form.part].flatten(0, 1)  # (H Dh, ...)
-    return fused.chunk(3)[form.part]
+        heads: Tensor = fused.unflatten(0, (value_at(config, "n_heads"), len(widths), -1))  # (H, 3, Dh, ...)
+        return [part.flatten(0, 1) for part in heads.unbind(1)]  # (H Dh, ...)
+    return list(fused.split(widths))
 
 
 def join(parts: list[Tensor], form: Weight, config: Config) -> Tensor:
-    """The reverse of `cut` for queries, keys and values together."""
+    """The reverse of `cut`."""
     if form.by_head:
         heads = [part.unflatten(0, (value_at(config, "n_heads"), -1)) for part in parts]  # (H, Dh, ...)
         return torch.stack(heads, dim=1).flatten(0, 2)

@@ -17,6 +17,7 @@ def rotation(
     default_fraction: float = 1.0,
     default: float = 10000.0,
     layout: Literal["halves", "interleaved"] = "halves",
+    scalings: tuple[str, ...] = ("linear", "llama3", "yarn"),
 ) -> Part:
     """Rotary positions. Where they are in config.json has changed: `rope_theta` and `rope_scaling`, or all of it in
     `rope_parameters`.
@@ -24,6 +25,7 @@ def rotation(
     base, default: their name of the base outside of these, and its value where it is not said.
     fraction: their name of dim / head_dim outside of these; None: there is none.
     layout: which dimensions turn together.
+    scalings: the ways to longer inputs that it has.
     """
     types = {"rope_scaling": dict, "rope_parameters": dict, base: float, **({fraction: float} if fraction else {})}
 
@@ -36,7 +38,11 @@ def rotation(
             raise UserError(
                 f"config.json: partial_rotary_factor is {rope['partial_rotary_factor']!r}; only 1.0 is supported"
             )
-        return {"positions": replace(read_rope(rope, ours), layout=layout)}
+        rotary = replace(read_rope(rope, ours), layout=layout)
+        if rotary.scaling is not None and (kind := rotary.scaling.kind()) not in scalings:
+            known = ", ".join(["default", *scalings])
+            raise UserError(f"config.json: rope_type is {kind!r}, which is not supported for this family; {known} are")
+        return {"positions": rotary}
 
     def write(config: DecoderConfig) -> dict[str, Any]:
         if not isinstance(rotary := config.decoder.positions, RotarySpec):
