@@ -218,8 +218,8 @@ def _partial(rng: Random, drawn: Fields) -> None:
 
 TOGETHER: dict[str, Callable[[Random, Fields], None]] = {
     "gpt_neo": _gpt_neo, "marian": _marian, "mixtral": _mixtral, "gemma3_text": _gemma3, "deepseek_v3": _deepseek,
-    "fsmt": _fsmt, "helium": _helium, "qwen2": _qwen, "qwen3": _qwen, "gpt_neox": _partial, "stablelm": _partial, "phi3": _phi3,
-    "nanochat": _nanochat,
+    "fsmt": _fsmt, "helium": _helium, "qwen2": _qwen, "qwen3": _qwen, "gpt_neox": _partial, "stablelm": _partial,
+    "phi3": _phi3, "nanochat": _nanochat,
 }  # fmt: skip
 """Fields of a family that depend on each other in a way of its own."""
 
