@@ -141,9 +141,9 @@ def test_a_wrong_example_fails() -> None:
 
 
 def test_kinds_that_need_none() -> None:
-    from transformer_zoo import data, inference, models
+    from transformer_zoo import data, evaluation, inference, models
 
     assert not has_use(models.DecodingModel, set())
     assert not has_use(inference.NewToken, {"Batch"})
     assert has_use(data.Piece, {"Piece"})
-    assert not has_use(data.IGNORED, set())
+    assert not has_use(evaluation.METRICS, set())

@@ -15,7 +15,8 @@ from torch import Tensor
 from recipes.benchmarks.speed import OURS, Contestant
 from recipes.benchmarks.translation_peers import made_up_tokens, to_marian, to_torch
 from transformer_zoo.config import BeamSearch
-from transformer_zoo.data import Batch, EncodedCorpus, TokenArrays, collate
+from transformer_zoo.data import Batch, collate
+from transformer_zoo.data.encoding import EncodedCorpus, TokenArrays
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import beam_search
 from transformer_zoo.models import EncoderDecoder

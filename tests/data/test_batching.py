@@ -8,19 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from transformer_zoo.data import (
-    Batch,
-    EncodedCorpus,
-    ParallelText,
-    SpecialIds,
-    TokenArrays,
-    batch_indices,
-    collate,
-    drop_overlong,
-    encode_corpus,
-    evaluation_indices,
-)
-from transformer_zoo.data.encoding import _CHUNK
+from transformer_zoo.data import Batch, ParallelText, batch_indices, collate, encode_corpus
+from transformer_zoo.data.batching import SpecialIds, sorted_indices
+from transformer_zoo.data.encoding import _CHUNK, EncodedCorpus, TokenArrays, drop_overlong
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
 
@@ -48,7 +38,7 @@ def corpus(n: int, seed: int = 0) -> EncodedCorpus:
 def test_every_pair_once_within_the_budget(n, batch_tokens):
     source, target = lengths(n, seed=n)
     plans = [batch_indices(source, target, batch_tokens=batch_tokens, seed=3, epoch=e) for e in (0, 1, 7)]
-    plans.append(evaluation_indices(source, target, batch_tokens=batch_tokens))
+    plans.append(sorted_indices(source, target, batch_tokens=batch_tokens))
     for batches in plans:
         assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(n))
         for batch in batches:
@@ -93,8 +83,8 @@ def test_another_process_plans_the_same(root):
 
 def test_evaluation_goes_from_short_to_long_and_never_changes():
     source, target = lengths(1009, seed=0)
-    batches = evaluation_indices(source, target, batch_tokens=509)
-    again = evaluation_indices(source, target, batch_tokens=509)
+    batches = sorted_indices(source, target, batch_tokens=509)
+    again = sorted_indices(source, target, batch_tokens=509)
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
     middles = [np.median(target[batch]) for batch in batches]
     assert np.corrcoef(middles, np.arange(len(middles)))[0, 1] > 0.9
@@ -143,7 +133,7 @@ def test_a_pair_longer_than_the_budget_is_named_and_the_field(side):
     both[side][4] = 211
     for plan in (
         lambda: batch_indices(*both, batch_tokens=97, seed=0, epoch=0),
-        lambda: evaluation_indices(*both, batch_tokens=97),
+        lambda: sorted_indices(*both, batch_tokens=97),
     ):
         with pytest.raises(UserError, match=r"^batch_tokens: pair 5 has 211 tokens, .* budget of 97;"):
             plan()

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transformer_zoo.data import Cleaning, ParallelFiles, ParallelText, clean, parallel, read_lines, read_parallel
-from transformer_zoo.data.parallel import read_parts
+from transformer_zoo.data import Cleaning, ParallelFiles, ParallelText, clean, parallel, read_parallel
+from transformer_zoo.data.parallel import read_lines, read_parts
 from transformer_zoo.errors import UserError
 
 SOURCE = ["a cat", "two dogs", "", "the end"]

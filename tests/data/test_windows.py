@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from transformer_zoo.data import IGNORED, TokenBatch, Windows, write_tokens
-from transformer_zoo.data.windows import permute
+from transformer_zoo.data import TokenBatch, Windows, write_tokens
+from transformer_zoo.data.windows import IGNORED, permute
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import ByteTokenizer, CharacterTokenizer
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from transformer_zoo import DecoderConfig, DecoderOnly
-from transformer_zoo.data import IGNORED, TextFiles, TokenBatch
+from transformer_zoo.data import TextFiles, TokenBatch
+from transformer_zoo.data.windows import IGNORED
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.tasks.language import GptRecipe, TextConfig, text_metrics
 from transformer_zoo.training.tasks.objectives import GptObjective

@@ -19,7 +19,8 @@ from tests.faults.tiny import main_of, write_recipe
 from transformer_zoo import EncoderConfig, EncoderOnly, UserError
 from transformer_zoo.cli import main
 from transformer_zoo.commandline import parse_recipe
-from transformer_zoo.data import IGNORED, MaskedWindows, TokenBatch, TokenFile, write_tokens
+from transformer_zoo.data import MaskedWindows, TokenBatch, TokenFile, write_tokens
+from transformer_zoo.data.windows import IGNORED
 from transformer_zoo.runs import load_encoder_run, load_run, load_text_run
 from transformer_zoo.tokenizers import CharacterTokenizer
 from transformer_zoo.training.tasks.masked import MaskedRecipe, masked_metrics, model_config

@@ -8,52 +8,32 @@ r"""From raw text to batches: pairs of sentences for translation, tokens and win
 >>> _ = Path("pairs.tsv").write_text("ja\tyes\nnein\tno\n")
 """
 
-from transformer_zoo.data.batching import (
-    Batch,
-    SpecialIds,
-    batch_indices,
-    collate,
-    evaluation_indices,
-)
-from transformer_zoo.data.cleaning import Cleaning, CleaningReport, clean
-from transformer_zoo.data.encoding import EncodedCorpus, EpochCorpus, TokenArrays, drop_overlong, encode_corpus
+from transformer_zoo.data.batching import Batch, batch_indices, collate
+from transformer_zoo.data.cleaning import Cleaning, clean
+from transformer_zoo.data.encoding import encode_corpus
 from transformer_zoo.data.masking import MaskedWindows
-from transformer_zoo.data.parallel import (
-    ParallelFiles,
-    ParallelText,
-    read_lines,
-    read_parallel,
-)
+from transformer_zoo.data.parallel import ParallelFiles, ParallelText, read_parallel
 from transformer_zoo.data.text import Piece, TextFiles
 from transformer_zoo.data.token_file import TokenFile
 from transformer_zoo.data.tokenizing import prepare_tokens, write_tokens
-from transformer_zoo.data.windows import IGNORED, TokenBatch, Windows
+from transformer_zoo.data.windows import TokenBatch, Windows
 
 __all__ = [
     "Batch",
     "Cleaning",
-    "CleaningReport",
-    "EncodedCorpus",
-    "EpochCorpus",
-    "IGNORED",
     "MaskedWindows",
     "ParallelFiles",
     "ParallelText",
     "Piece",
-    "SpecialIds",
     "TextFiles",
-    "TokenArrays",
     "TokenBatch",
     "TokenFile",
     "Windows",
     "batch_indices",
     "clean",
     "collate",
-    "drop_overlong",
     "encode_corpus",
-    "evaluation_indices",
     "prepare_tokens",
-    "read_lines",
     "read_parallel",
     "write_tokens",
 ]

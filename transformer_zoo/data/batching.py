@@ -12,17 +12,12 @@ from transformer_zoo.data.encoding import EncodedCorpus, Indices
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, PAD_ID
 
-# Batches in one strip of `_plan`, by trial: fewer pad the source, more the target, whose tokens cost more.
+# Batches in one strip of `sorted_indices`, by trial: fewer pad the source, more the target, whose tokens cost more.
 _STRIP = 3
 
 
 def batch_indices(
-    source_lengths: Indices,
-    target_lengths: Indices,
-    *,
-    batch_tokens: int,
-    seed: int,
-    epoch: int,
+    source_lengths: Indices, target_lengths: Indices, *, batch_tokens: int, seed: int, epoch: int
 ) -> list[Indices]:
     """Batches of one training epoch, in random order: a pure function of the arguments.
 
@@ -34,40 +29,26 @@ def batch_indices(
     2
 
     Args:
-        source_lengths: Source tokens of each pair, (N,).
-        target_lengths: Target tokens of each pair, (N,).
+        source_lengths, target_lengths: Tokens of each pair, (N,).
         batch_tokens: The budget.
-        seed: Seed of the run.
-        epoch: Number of the epoch, from 0.
+        seed, epoch: Seed of the run, and number of the epoch, from 0.
 
     Raises:
         UserError: a pair is longer than the budget.
     """
     random = np.random.default_rng([seed % (1 << 32), epoch])
-    batches = _plan(source_lengths, target_lengths, batch_tokens, random)
+    batches = sorted_indices(source_lengths, target_lengths, batch_tokens=batch_tokens, random=random)
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def evaluation_indices(
+def sorted_indices(
     source_lengths: Indices,
     target_lengths: Indices,
     *,
     batch_tokens: int,
+    random: np.random.Generator | None = None,
 ) -> list[Indices]:
-    """As `batch_indices`, but in one fixed order, from short to long.
-    >>> evaluation_indices(np.array([3, 5]), np.array([4, 3]), batch_tokens=5)
-    [array([0]), array([1])]
-    """
-    return _plan(source_lengths, target_lengths, batch_tokens, random=None)
-
-
-def _plan(
-    source_lengths: Indices,
-    target_lengths: Indices,
-    batch_tokens: int,
-    random: np.random.Generator | None,
-) -> list[Indices]:
-    """Sort pairs by length, then cut where the budget is full. `random` shuffles equals and moves the cuts.
+    """As `batch_indices`, but from short to long. `random` shuffles equals and moves the cuts; None: one fixed order.
 
     Sorting by one side alone pads the other. So the target lengths are grouped into strips of some batches
     each, and a strip is sorted by source length, upwards and downwards in turn: a batch across the border of
@@ -106,10 +87,7 @@ def _cut(order: Indices, lengths: Indices, batch_tokens: int, *, first: int) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialIds:
-    """The ids that `collate` puts around the tokens of a pair; those of a vocabulary that is trained here.
-    >>> collate(corpus, np.array([1]), SpecialIds(bos_id=9)).target_in.tolist()
-    [[9, 114, 115]]
-    """
+    """The ids that `collate` puts around the tokens of a pair; those of a vocabulary that is trained here."""
 
     pad_id: int = PAD_ID
     bos_id: int = BOS_ID
@@ -184,24 +162,20 @@ class Batch(Tensors):
         return self._padded(pad_id, rows, length, length)
 
     def _padded(self, pad_id: int, n: int, n_source: int, n_target: int) -> "Batch":
-        """So many pairs, source tokens and target tokens, none fewer than there are; and masks."""
-
         def pad(x: torch.Tensor, width: int, value: int = 0) -> torch.Tensor:
             missing = (0, width - x.size(1), 0, n - len(x))
             assert min(missing) >= 0, "a batch is never cut"
             return F.pad(x, missing, value=value) if any(missing) else x
 
-        masks = (
-            torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-            for ids, mask in ((self.source, self.source_mask), (self.target_in, self.target_mask))
-        )
-        source_mask, target_mask = masks
+        def real(ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+            return torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+
         return Batch(
             source=pad(self.source, n_source, pad_id),
-            source_mask=pad(source_mask, n_source),
+            source_mask=pad(real(self.source, self.source_mask), n_source),
             target_in=pad(self.target_in, n_target, pad_id),
             target_out=pad(self.target_out, n_target, pad_id),
-            target_mask=pad(target_mask, n_target),
+            target_mask=pad(real(self.target_in, self.target_mask), n_target),
             n_tokens=self.n_tokens,
         )
 

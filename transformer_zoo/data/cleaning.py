@@ -35,10 +35,7 @@ class Cleaning:
 
 @dataclass
 class CleaningReport:
-    """Which lines were dropped and why: `dropped[reason]` holds their line numbers (from 1).
-    >>> print(CleaningReport("text", 1000, {"empty": np.array([7, 9])}))
-    text: kept 998 of 1,000 pairs; dropped 2 empty (lines 7, 9)
-    """
+    """Which lines were dropped and why: `dropped[reason]` holds their line numbers (from 1)."""
 
     name: str
     n_pairs: int
@@ -46,7 +43,6 @@ class CleaningReport:
 
     @property
     def n_dropped(self) -> int:
-        """Number of dropped pairs."""
         return sum(map(len, self.dropped.values()))
 
     def __str__(self) -> str:

@@ -30,23 +30,17 @@ def find_all(folder: Path, names: Iterable[str]) -> list[Path]:
     """One file for each name, plain or .gz. UserError names the first that is not there."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    paths = []
-    for name in names:
-        path = find(folder, name)
-        if path is None:
-            raise UserError(f"{folder}: neither {name} nor {name}.gz is there")
-        paths.append(path)
-    return paths
+    paths = {name: find(folder, name) for name in names}
+    if missing := [name for name, path in paths.items() if path is None]:
+        raise UserError(f"{folder}: neither {missing[0]} nor {missing[0]}.gz is there")
+    return list(filter(None, paths.values()))
 
 
 def aligned_lines(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
     """Line n of every file, together. UserError names the file that ends first, and where."""
     for number, row in enumerate(zip_longest(*map(read_lines, paths)), start=1):
         if None in row:
-            short, long = (
-                paths[row.index(None)],
-                next(p for p, s in zip(paths, row, strict=True) if s is not None),
-            )
+            short, long = paths[row.index(None)], next(p for p, s in zip(paths, row, strict=True) if s is not None)
             raise UserError(f"{short}: ends after line {number - 1} but {long} goes on; line n must translate line n")
         yield row
 

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import chain
 
@@ -26,8 +26,6 @@ class TokenArrays:
     """Many sequences of token ids in one flat array: sequence i is `flat[offsets[i] : offsets[i + 1]]`.
 
     uint16 (vocabularies of up to 65,536) or uint32: 4.5 million pairs of 30 tokens take 0.6 GB.
-    >>> TokenArrays.encode(["ab", "c"], ByteTokenizer())[0]
-    [97, 98]
     """
 
     flat: NDArray[np.uint16] | NDArray[np.uint32]
@@ -73,18 +71,9 @@ class TokenArrays:
 
     @classmethod
     def encode(
-        cls,
-        texts: Sequence[str],
-        tokenizer: Tokenizer,
-        *,
-        sample_alpha: float = 0.0,
-        seed: Sequence[int] = (),
+        cls, texts: Sequence[str], tokenizer: Tokenizer, *, sample_alpha: float = 0.0, seed: Sequence[int] = ()
     ) -> "TokenArrays":
-        """Encode all texts; `seed` matters only where `sample_alpha` is above 0.
-
-        Raises:
-            UserError: pieces are to be drawn by a tokenizer of one way.
-        """
+        """Encode all texts; `seed` matters only where `sample_alpha` is above 0. UserError: none can be drawn."""
         dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
         flats, lengths = [np.empty(0, dtype)], [np.zeros(1, np.int64)]
         for start in range(0, len(texts), _CHUNK):
@@ -101,10 +90,7 @@ class TokenArrays:
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """Encoded pairs, without special tokens: `collate` adds them. `line_numbers` as in `ParallelText`.
-    >>> corpus.source_lengths.tolist()
-    [3, 5]
-    """
+    """Encoded pairs, without special tokens: `collate` adds them. `line_numbers` as in `ParallelText`."""
 
     source: TokenArrays
     target: TokenArrays
@@ -138,12 +124,7 @@ class EncodedCorpus:
 
 
 def encode_corpus(
-    text: ParallelText,
-    tokenizer: TranslationTokenizer,
-    *,
-    sample_alpha: float = 0.0,
-    seed: int = 0,
-    epoch: int = 0,
+    text: ParallelText, tokenizer: TranslationTokenizer, *, sample_alpha: float = 0.0, seed: int = 0, epoch: int = 0
 ) -> EncodedCorpus:
     """Encode both sides.
 
@@ -162,8 +143,6 @@ def encode_corpus(
 
 def drop_overlong(corpus: EncodedCorpus, max_tokens: int) -> tuple[EncodedCorpus, CleaningReport]:
     """Drop pairs with a side of more than `max_tokens` tokens, its one special token included.
-    >>> len(drop_overlong(corpus, max_tokens=4)[0])
-    1
 
     Raises:
         UserError: nothing is left.
@@ -176,36 +155,26 @@ def drop_overlong(corpus: EncodedCorpus, max_tokens: int) -> tuple[EncodedCorpus
     return (corpus if keep.all() else corpus.select(np.flatnonzero(keep))), report
 
 
-@dataclass(frozen=True, eq=False)
-class EpochCorpus:
-    """Epoch -> its training text, encoded; with subword sampling each epoch's is another.
-    >>> epoch = EpochCorpus(text, pair, max_tokens=4, sample_alpha=0.0, seed=1, say=print)(0)
-    parallel text: kept 1 of 2 pairs; dropped 1 of more than 4 tokens (line 2)
+def each_epoch(
+    text: ParallelText,
+    tokenizer: TranslationTokenizer,
+    *,
+    max_tokens: int,
+    sample_alpha: float,
+    seed: int,
+    say: Callable[[CleaningReport], object],
+) -> Callable[[int], EncodedCorpus]:
+    """Epoch -> its training text, encoded as by `encode_corpus`; with subword sampling each epoch's is another.
 
-    Args:
-        text: Cleaned pairs.
-        tokenizer: Of both sides.
-        max_tokens: Longer pairs are dropped (`drop_overlong`).
-        sample_alpha: As for `encode_corpus`.
-        seed: As for `encode_corpus`.
-        say: Takes the report of what was dropped, once.
+    Longer pairs than `max_tokens` are dropped, which is said once.
     """
 
-    text: ParallelText
-    tokenizer: TranslationTokenizer
-    _: KW_ONLY
-    max_tokens: int
-    sample_alpha: float
-    seed: int
-    say: Callable[[CleaningReport], object]
-
-    def __call__(self, epoch: int) -> EncodedCorpus:
-        return self._encode(epoch if self.sample_alpha else 0)
-
-    @lru_cache(maxsize=1)  # noqa: B019  (there is one corpus, as long as the process lives)
-    def _encode(self, epoch: int) -> EncodedCorpus:
-        whole = encode_corpus(self.text, self.tokenizer, sample_alpha=self.sample_alpha, seed=self.seed, epoch=epoch)
-        encoded, report = drop_overlong(whole, self.max_tokens)
+    @lru_cache(maxsize=1)
+    def encode(epoch: int) -> EncodedCorpus:
+        whole = encode_corpus(text, tokenizer, sample_alpha=sample_alpha, seed=seed, epoch=epoch)
+        encoded, report = drop_overlong(whole, max_tokens)
         if report.n_dropped and epoch == 0:
-            self.say(report)
+            say(report)
         return encoded
+
+    return lambda epoch: encode(epoch if sample_alpha else 0)

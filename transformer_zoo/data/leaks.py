@@ -36,20 +36,14 @@ class Leaks:
         return self.near != Shared(0, 0, 0)
 
     def __str__(self) -> str:
-        """One line."""
         if not self:
             return f"none of its {self.of:,} pairs shares a side with the training text"
-        near = (
-            "" if self.near == self.exact else f"; {self.near} but for case, punctuation, white space and form (NFKC)"
-        )
+        near = f"; {self.near} but for case, punctuation, white space and form (NFKC)" * (self.near != self.exact)
         return f"of its {self.of:,} pairs {self.exact} stand in the training text too{near}"
 
 
 def find_leaks(train: ParallelText, held_out: Mapping[str, ParallelText]) -> dict[str, Leaks]:
-    """What each of the texts shares with `train`. Blank sides are not counted.
-
-    Lines of the held-out texts are counted, so one that stands there twice counts twice.
-    """
+    """How many lines of each text, but for blank sides, stand in `train` too."""
     exact, near = (_shared(train, held_out, form) for form in (str, bare))
     return {name: Leaks(len(text), exact[name], near[name]) for name, text in held_out.items()}
 

@@ -30,14 +30,7 @@ class MaskedWindows(Windows):
     """
 
     def __init__(
-        self,
-        tokens: TokenFile,
-        length: int,
-        *,
-        share: float,
-        mask_id: int,
-        vocab_size: int,
-        special: Collection[int],
+        self, tokens: TokenFile, length: int, *, share: float, mask_id: int, vocab_size: int, special: Collection[int]
     ) -> None:
         super().__init__(tokens, length)
         self.share, self.mask_id = share, mask_id

@@ -15,6 +15,7 @@ from xxhash import xxh3_128
 from transformer_zoo.characters import is_blank
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import check_readable
+from transformer_zoo.tokenizers.tokenizer import utf8
 
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_LINE = 64 << 20
@@ -57,20 +58,18 @@ class ParallelFiles:
         """
         two_files = self.source is not None or self.target is not None
         forms = {"source and target": two_files, "tsv": self.tsv is not None, "jsonl": self.jsonl is not None}
-        given = [name for name, there in forms.items() if there]
-        if len(given) != 1:
-            have = " and ".join(given) if given else "nothing"
+        if sum(forms.values()) != 1:
+            have = " and ".join(name for name, there in forms.items() if there) or "nothing"
             raise UserError(f"parallel text: give source and target, or tsv, or jsonl; here is {have}")
         if two_files and (self.source is None or self.target is None):
             missing = "source" if self.source is None else "target"
             raise UserError(f"parallel text: {missing} is missing; source and target go together")
-        for name in ("source_column", "target_column"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} is no column; columns count from 1")
-        for form, fields in {"tsv": ("source_column", "target_column"), "jsonl": ("source_key", "target_key")}.items():
-            for name in fields if getattr(self, form) is None else ():
-                if getattr(self, name) != getattr(ParallelFiles, name):
-                    raise UserError(f"{name} is {getattr(self, name)}, and has no effect without {form}: leave it out")
+        for name in ("source_column", "target_column", "source_key", "target_key"):
+            value, form = getattr(self, name), "jsonl" if name.endswith("key") else "tsv"
+            if form == "tsv" and value < 1:
+                raise UserError(f"{name}: {value} is no column; columns count from 1")
+            if getattr(self, form) is None and value != getattr(ParallelFiles, name):
+                raise UserError(f"{name} is {value}, and has no effect without {form}: leave it out")
 
     @property
     def paths(self) -> list[str]:
@@ -132,8 +131,6 @@ def read_lines(path: str | Path) -> Iterator[str]:
     r"""The lines of a UTF-8 file, plain or .gz, without their end: `\n` or `\r\n`, and no other character.
 
     A byte order mark at the start is skipped. A last line without an end counts.
-    >>> list(read_lines("pairs.tsv"))
-    ['ja\tyes', 'nein\tno']
 
     Raises:
         UserError: the file is missing, unreadable or a broken gzip; a line is not UTF-8 or longer than any sentence
@@ -193,9 +190,7 @@ def read_parallel(files: ParallelFiles) -> ParallelText:
     elif files.jsonl is not None:
         source, target = _read_jsonl(files, files.jsonl)
     else:
-        assert files.source is not None  # validate() made sure
-        assert files.target is not None
-        source, target = read_aligned([files.source, files.target])
+        source, target = read_aligned(files.paths[:2])  # validate() made sure of both
     if not source:
         raise UserError(f"{files}: empty, no sentence pairs")
     more = read_aligned(files.references)
@@ -205,22 +200,14 @@ def read_parallel(files: ParallelFiles) -> ParallelText:
 
 
 def read_aligned(paths: Sequence[str | Path]) -> list[list[str]]:
-    """The lines of files that translate each other line by line.
-
-    Raises:
-        UserError: as `read_lines` and `check_aligned`.
-    """
+    """The lines of files that translate each other line by line. UserError as `read_lines` and `check_aligned`."""
     columns = [list(read_lines(path)) for path in paths]
     check_aligned({str(path): lines for path, lines in zip(paths, columns, strict=True)})
     return columns
 
 
 def check_aligned(columns: Mapping[str, Sequence[str]]) -> None:
-    """Whether all columns have as many lines as the first; they are named by their files.
-
-    Raises:
-        UserError: one has not (it names both counts).
-    """
+    """Whether the columns, named by their files, have as many lines as the first. UserError: one has not."""
     (first, lines), *others = columns.items() or [("", "")]
     for name, other in others:
         if len(other) != len(lines):
@@ -243,12 +230,10 @@ def _read_tsv(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
 
 
 def _read_jsonl(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
+    rows = list(read_json_lines(path, (files.source_key, files.target_key)))
     # A sentence is a line wherever it is written out later.
-    rows = [
-        [text.replace("\r\n", " ").replace("\n", " ") for text in texts]
-        for texts in read_json_lines(path, (files.source_key, files.target_key))
-    ]
-    return [row[0] for row in rows], [row[1] for row in rows]
+    source, target = ([row[n].replace("\r\n", " ").replace("\n", " ") for row in rows] for n in range(2))
+    return source, target
 
 
 def read_json_lines(path: str | Path, keys: Sequence[str]) -> Iterator[list[str]]:
@@ -281,8 +266,5 @@ def _value(row: object, key: str, where: str) -> str:
         value = value[part]
     if not isinstance(value, str):
         raise UserError(f"{where}: {key!r} holds {_KINDS.get(type(value), 'a number')}, not text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{where}: {key!r} is not valid Unicode (a lone surrogate)") from None
+    utf8(value, f"{where}: {key!r}")
     return value

@@ -65,12 +65,7 @@ def split_pairs(
 ) -> tuple[dict[str, list[tuple[str, str]]], dict[str, int]]:
     """The pairs of each split in an order that has nothing to do with theirs, and how many were dropped for what.
 
-    Args:
-        pairs: source and target. One with a blank side is dropped, and so is a repeated one.
-        held_out: as for `assign`.
-
-    Raises:
-        UserError: as `assign`.
+    One with a blank side is dropped, and so is a repeated one. `held_out` and errors are those of `assign`.
     """
     dropped = {"blank": 0, "repeated": 0, "with a side that is held out": 0}
     kept: dict[tuple[str, str], None] = {}

@@ -1,6 +1,7 @@
 """Plain text as a stream of documents, from files, folders and JSON lines; bigger than memory."""
 
 import glob
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -130,15 +131,12 @@ class TextFiles:
 
 def _content(path: Path) -> str:
     """A hash of a file as it lies on the disk."""
-    total, buffer = xxh3_128(), memoryview(bytearray(1 << 18))
     try:
         check_readable(path)
         with path.open("rb", buffering=0) as file:
-            while n := file.readinto(buffer):
-                total.update(buffer[:n])
+            return hashlib.file_digest(file, xxh3_128).hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return total.hexdigest()
 
 
 def _files(name: str) -> list[Path]:

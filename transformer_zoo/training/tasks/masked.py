@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from transformer_zoo.config import EncoderConfig
-from transformer_zoo.data import IGNORED, MaskedWindows, TokenBatch, TokenFile
+from transformer_zoo.data import MaskedWindows, TokenBatch, TokenFile
+from transformer_zoo.data.windows import IGNORED
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import EncoderOnly
 from transformer_zoo.threads import adapt

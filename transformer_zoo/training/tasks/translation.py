@@ -10,17 +10,15 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import (
     Batch,
     Cleaning,
-    EpochCorpus,
     ParallelText,
-    SpecialIds,
     batch_indices,
     clean,
     collate,
-    drop_overlong,
     encode_corpus,
-    evaluation_indices,
     read_parallel,
 )
+from transformer_zoo.data.batching import SpecialIds, sorted_indices
+from transformer_zoo.data.encoding import drop_overlong, each_epoch
 from transformer_zoo.data.leaks import report_leaks
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.evaluation import corpus_score
@@ -193,7 +191,7 @@ def translation_task(
     budget, special, fits = recipe.training.batch_tokens, special_ids(model.config), model.config.longest_input
     longest_pair = min(recipe.data.cleaning.max_tokens or budget, budget, fits)
     alpha = recipe.tokenizer.sample_alpha
-    corpus = EpochCorpus(texts.train, tokenizer, max_tokens=longest_pair, sample_alpha=alpha, seed=recipe.seed, say=say)
+    corpus = each_epoch(texts.train, tokenizer, max_tokens=longest_pair, sample_alpha=alpha, seed=recipe.seed, say=say)
     longest = max(int(corpus(0).source_lengths.max()), longest_before)
 
     def plan(epoch: int) -> list[Any]:
@@ -239,7 +237,7 @@ class Validator:
             say(f"validation loss: {report}")
         lengths = self.corpus.source_lengths, self.corpus.target_lengths
         budget = max(recipe.training.batch_tokens, *(int(side.max()) for side in lengths))
-        self.batches = evaluation_indices(*lengths, batch_tokens=budget)
+        self.batches = sorted_indices(*lengths, batch_tokens=budget)
         self.hypotheses: list[str] = []
 
     def validate(self) -> dict[str, int | float]:
