@@ -29,7 +29,7 @@ _CROSS = {
 _OLD = (
     "normalize_before", "normalize_embedding", "add_final_layer_norm", "add_bias_logits", "static_position_embeddings",
     "extra_pos_embeddings", "do_blenderbot_90_layernorm", "encoder_layerdrop", "decoder_layerdrop",
-    "replacing_rate", "save_step", "student_encoder_layers", "student_decoder_layers", "kobart_version",
+    "replacing_rate", "save_step", "student_encoder_layers", "student_decoder_layers",
 )  # fmt: skip
 
 _IDS = {"pad_id": 1, "bos_id": 2, "eos_id": 2, "forced_last_id": 2, "never_ids": ()}  # a target starts with an end

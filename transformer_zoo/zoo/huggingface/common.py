@@ -1,6 +1,9 @@
 """What all families' config.json have in common: fields that change no logit, and how activations are called."""
 
+import re
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 ACTIVATIONS = MappingProxyType({
     "relu": "relu",
@@ -27,11 +30,38 @@ REFUSED = MappingProxyType({
 })  # fmt: skip
 """What no family can have, and why."""
 
+_OTHER_KINDS: dict[str, tuple[str, str]] = {
+    "it has a vision tower, and only what reads text alone is supported": (
+        "(vision|image|video|visual|mm_vision)_.*", ".*(llava|vision|_vl|pix2struct|ocr|blip).*",
+    ),
+    "it has a sound front end, and only what reads text alone is supported": (
+        "(audio|speech|codec)_.*|num_mel_bins|input_feat_per_channel|enable_audio_output",
+        ".*(whisper|speech|audio|_asr|wav2vec|moonshine|music).*",
+    ),
+    "some of its layers are linear attention with a state that a delta rule or a decay changes: not supported": (
+        "linear_(num|key|value|conv|attn).*", "rwkv.*|xlstm",
+    ),
+    "its layers keep a state (a state space, a recurrence or a convolution) in place of attention: not supported": (
+        ".*mamba_.*|ssm_.*|state_size|lru_width|conv_L_cache", ".*(mamba|jamba).*",
+    ),
+}  # fmt: skip
+"""What no model here has: the fields of config.json, or the model_type, that tell of it."""
+
+
+def other_kind(theirs: Mapping[str, Any]) -> str | None:
+    """Why there is no family for a model of these fields, in words; None: nothing that they tell of."""
+    kind = str(theirs.get("model_type"))
+    for why, (names, kinds) in _OTHER_KINDS.items():
+        if re.fullmatch(kinds, kind) or any(re.fullmatch(names, name) for name in theirs):
+            return why
+    return None
+
+
 _GENERIC: dict[str, tuple[str, ...]] = {
     "what the file is about, and how it was made": (
-        "architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "name_or_path",
+        "architectures", "model_type", "torch_dtype", "dtype", "name_or_path",
         "attn_implementation", "tokenizer_class", "prefix", "language", "languages", "transformers.js_config",
-        "unsloth_version", "unsloth_fixed", "author", "custom_pipelines",
+        "unsloth_fixed", "author", "custom_pipelines",
     ),
     "how results are returned, and how they are computed": (
         "return_dict", "use_return_dict", "output_hidden_states", "output_attentions", "output_past", "output_scores",
@@ -87,5 +117,5 @@ GENERIC_FIELDS = (
     frozenset(name for names in _GENERIC.values() for name in names).union(DRAWN, WRITTEN_WITHOUT, TEXT_STAYS, FOLLOWED)
     - _TOKENS
 )
-"""They change no logit of any family, nor does a field that begins with _, which is about the file, unless a family
-reads it."""
+"""They change no logit of any family, nor does a field that begins with _ or is a version, which is about the file,
+unless a family reads it."""

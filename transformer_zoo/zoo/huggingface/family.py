@@ -3,6 +3,7 @@
 Words: "ours" are the names of this package, "theirs" those of `transformers` and of the files on the hub.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import NoneType, UnionType
@@ -220,16 +221,25 @@ class Family:
         return {entry.name for entry in self.fields.values()}.union(*(part.names for part in self.parts))
 
     def ignores(self, name: str) -> bool:
-        """Whether a field of theirs changes nothing. What begins with _ is about the file, if no table has it."""
-        about_the_file = name.startswith("_") and name not in self._known
+        """Whether a field of theirs changes nothing. What begins with _ or is a version is about the file, if no table
+        has it."""
+        about_the_file = (name.startswith("_") or name.endswith("_version")) and name not in self._known
         return about_the_file or name in GENERIC_FIELDS or name in self.ignored
+
+    def _has_class(self, auto_map: Any) -> bool:
+        """Whether the code that a file names is of the class that transformers has of this family."""
+        named = auto_map.items() if isinstance(auto_map, Mapping) else ()
+        heads = [
+            str(where).rpartition(".")[2] for name, where in named if re.search("CausalLM|Seq2SeqLM|MaskedLM", name)
+        ]
+        return set(heads) == {self.architecture}
 
     def _check(self, theirs: Fields) -> None:
         """Refuses what is not known and what is not supported."""
         known = self._known
         for name, value in theirs.items():
             if name in REFUSED and name not in self.ignored:
-                if value:
+                if value and not (name == "auto_map" and self._has_class(value)):
                     raise UserError(f"config.json: {name}: {REFUSED[name]}")
             elif name in self.required:
                 if value not in self.required[name]:

@@ -14,7 +14,8 @@ from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderC
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
-from transformer_zoo.zoo.huggingface.family import Config, Family, Weight, check_types
+from transformer_zoo.zoo.huggingface.common import other_kind
+from transformer_zoo.zoo.huggingface.family import Config, Family, Fields, Weight, check_types
 from transformer_zoo.zoo.huggingface.gguf import read_gguf
 from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 from transformer_zoo.zoo.huggingface.parts import RULES, listed
@@ -43,23 +44,35 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
         file = read_gguf(folder)
         return file.family, dict(file.fields)
     theirs = read_json(folder / "config.json")
-    kind = theirs.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise UserError(f"{folder / 'config.json'}: model_type is {kind!r}; there are {', '.join(FAMILIES)}")
+    family = family_of(theirs, folder / "config.json")
     check_types(theirs, dict.fromkeys(_IDS, int | list))  # before another file has the last word
     if (path := folder / "generation_config.json").is_file():
         generation = read_json(path)
         theirs |= {name: generation[name] for name in _IDS if theirs.get(name) is None and name in generation}
         theirs |= {name: generation.get(name) for name in _RULES}
-        if FAMILIES[kind].config is EncoderDecoderConfig:
+        if family.config is EncoderDecoderConfig:
             theirs |= {name: generation[name] for name in _OF_A_TARGET if generation.get(name) is not None}
             theirs["forced_eos_token_id"] = generation.get("forced_eos_token_id")
-            return FAMILIES[kind], theirs
+            return family, theirs
         ends = [*listed(theirs.get("eos_token_id")), *listed(generation.get("eos_token_id"))]
         several = [token for i, token in enumerate(ends) if token is not None and token not in ends[:i]]
         if len(several) > 1:  # `generate` ends at each
             theirs["eos_token_id"] = several
-    return FAMILIES[kind], theirs
+    return family, theirs
+
+
+def family_of(theirs: Fields, path: Path) -> Family:
+    """The family that the fields of this config.json name; the first files have no model_type, and an architecture.
+
+    Raises:
+        UserError: there is no such family; why, where it has what none here can have.
+    """
+    named = [family for family in FAMILIES.values() if [family.architecture] == theirs.get("architectures")]
+    kind = theirs.get("model_type", named[0].model_type if named else None)
+    if isinstance(kind, str) and kind in FAMILIES:
+        return FAMILIES[kind]
+    why = other_kind(theirs)
+    raise UserError(f"{path}: model_type is {kind!r}: " + (why or f"not one of {', '.join(FAMILIES)}"))
 
 
 def read_config(folder: Path) -> Config:
