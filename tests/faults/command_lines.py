@@ -25,6 +25,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "score": ("runs/mt", "--source", "texts/val.en", "--target", "texts/val.de"),
     "average": ("runs/mt",),
     "generate": ("runs/gpt", "--prompt", "the cat"),
+    "chat": ("runs/gpt",),
     "tokenize": ("runs/gpt", "the cat"),
     "import": ("hf/gpt2", "new/run"),
     "export": ("runs/gpt", "new/folder"),
@@ -181,6 +182,8 @@ def _refused_combinations() -> Iterator[Case]:
         ("import nobody/nothing-at-all new/x", "nobody/nothing-at-all"), ("import runs/gpt new/x", "config.json"),
         ("import hf/gpt2 runs/gpt", "runs/gpt"), ("export runs/gpt runs/mt", "runs/mt"),
         ("generate runs/gpt --prompt é", "é"), ("translate runs/mt --source-lang en", "runs/mt"),
+        ("chat runs/gpt", "no chat template"), ("chat runs/mt", "runs/mt"),
+        ("import package:none_such new/x", "package:none_such"),
         ("import hf/gpt2 new/x --target-lang de", "hf/gpt2"), ("evaluate runs/mt --compare runs/gpt", "runs/gpt"),
         ("evaluate runs/mt --compare runs/none", "runs/none"), ("describe gpt2 --d-model 1000000000000", "d_model"),
         ("translate runs/mt --input texts/val.en --beam 1000000000", ""),
@@ -205,7 +208,7 @@ def _paths() -> Iterator[Case]:
         path = "texts/train.en"
         change = damages.changed(path, damage)
         yield Case("command line", f"{name} of {kind}", ZOO, (*words, path), change, names=path)
-    for name in ("translate", "evaluate", "score", "average", "generate", "tokenize", "export"):
+    for name in ("translate", "evaluate", "score", "average", "generate", "chat", "tokenize", "export"):
         words = tuple(word.replace("runs/gpt", "runs/none").replace("runs/mt", "runs/none") for word in STARTS[name])
         yield Case("command line", f"{name} of no run", ZOO, (name, *words), names="runs/none")
         words = tuple(word.replace("runs/gpt", "mt.yaml").replace("runs/mt", "mt.yaml") for word in STARTS[name])

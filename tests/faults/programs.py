@@ -14,8 +14,8 @@ PREPARING = tuple(f"data/{path.parent.name}/prepare.py" for path in sorted(ROOT.
 LATE = (
     "datasets", "huggingface_hub", "jsonargparse", "sacrebleu", "safetensors.torch", "tensorboard", "tokenizers",
     "torch._dynamo", "torch.utils.tensorboard", "transformer_zoo.cli.commands", "transformer_zoo.cli.evaluate",
-    "transformer_zoo.cli.exchange", "transformer_zoo.cli.generate", "transformer_zoo.cli.zoo",
-    "transformer_zoo.inference", "transformer_zoo.models", "transformer_zoo.runs.session",
+    "transformer_zoo.cli.chat", "transformer_zoo.cli.exchange", "transformer_zoo.cli.generate",
+    "transformer_zoo.cli.zoo", "transformer_zoo.inference", "transformer_zoo.models", "transformer_zoo.runs.session",
     "transformer_zoo.runs.huggingface", "transformer_zoo.zoo.describe", "transformer_zoo.zoo.huggingface",
 )  # fmt: skip
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
+from tests import gguf_files
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.zoo import build_empty, get_config
 from transformer_zoo.zoo.huggingface import to_huggingface
@@ -38,7 +40,7 @@ for folder, dtype in zip(sys.argv[2::2], sys.argv[3::2]):
 """
 
 save_old = partial(torch.save, _use_new_zipfile_serialization=False)
-KINDS = ["safetensors", "half", "pickled", "old", "pickled-parts", "old-parts", "translation"]
+KINDS = ["safetensors", "half", "pickled", "old", "pickled-parts", "old-parts", "translation", "quantised.gguf"]
 # A file from before torch 1.6 can only be read as a whole, which is twice the model in half the precision.
 CASES = [(kind, dtype) for kind in KINDS for dtype in ("float32", "bfloat16") if (kind, dtype) != ("old", "bfloat16")]
 
@@ -69,7 +71,9 @@ def peaks(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[tuple[st
                 weight.fill_(0.5)
         to_huggingface(model, folders / kind)
     held = load_file(folders / "safetensors" / "model.safetensors")
-    for kind in KINDS[1:-1]:
+    theirs = AutoModelForCausalLM.from_pretrained(folders / "safetensors")
+    gguf_files.write(folders / "quantised.gguf", theirs, "Q8_0")
+    for kind in KINDS[1:-2]:
         (folders / kind).mkdir()
         (folders / kind / "config.json").write_bytes((folders / "safetensors" / "config.json").read_bytes())
     save_file({name: tensor.half() for name, tensor in held.items()}, folders / "half" / "model.safetensors")

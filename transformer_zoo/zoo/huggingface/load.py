@@ -29,7 +29,8 @@ def from_huggingface(
     dtype: torch.dtype | None = torch.float32,
     device: str | torch.device = "cpu",
 ) -> AnyModel:
-    """A model with the weights of a folder in transformers' format, or of a model on the hub, in evaluation mode.
+    """A model with the weights of a folder in transformers' format, a GGUF file or a model on the hub, in evaluation
+    mode.
 
     The weights are read from safetensors, or from `torch.save`'s files as tensors only; nothing that a file holds is
     run. They are copied piece by piece, so that memory is that of the model and at most a fifth more. But a file of
@@ -40,7 +41,8 @@ def from_huggingface(
     48
 
     Args:
-        path_or_name: a folder with config.json and weights, or the name of a model on the Hugging Face hub.
+        path_or_name: a folder with config.json and weights, a GGUF file, `package:NAME` for either of them inside an
+            installed package, or the name of a model on the Hugging Face hub.
         dtype: of the model; None: that of most of the weights in the file.
         device: where the model is.
 
