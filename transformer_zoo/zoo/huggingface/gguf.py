@@ -80,16 +80,16 @@ _SCALING = {
     "rope.scaling.yarn_beta_fast": "beta_fast",
     "rope.scaling.yarn_beta_slow": "beta_slow",
 }
-_FIXED = {"attention.causal": True, "expert_count": 0, "expert_used_count": 0}  # what may have one value only
+_FIXED = {"attention.causal": True, "expert_count": 0, "expert_used_count": 0, "rope.scaling.yarn_ext_factor": 1}
+"""What may have one value only."""
 _IGNORED = ("vocab_size", "rope.scaling.finetuned", "tensor_data_layout")
 _BIASES = {"attention_bias": "blk.0.attn_q.bias", "mlp_bias": "blk.0.ffn_up.bias"}
 _FREQUENCIES = "rope_freqs.weight"
 
-# What ends a turn or a text, where the file has it as a token of control and may name it nowhere: as llama.cpp has it.
+# What ends a turn or a text where it is a token, though the file may name it nowhere: as llama.cpp has it.
 _ENDS = (
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "<|end_of_text|>",
 )  # fmt: skip
-_CONTROL = 3  # a token's type
 
 
 class GGUF:
@@ -180,9 +180,8 @@ class GGUF:
     def _ids(self) -> dict[str, Any]:
         """Special tokens; a text ends at the end of a turn too."""
         ids = {name: self.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "eot", "eom")}
-        tokens, types = (self.metadata.get(f"tokenizer.ggml.{name}", ()) for name in ("tokens", "token_type"))
-        of_control = (i for i, kind in enumerate(types) if kind == _CONTROL and i < len(tokens) and tokens[i] in _ENDS)
-        ends = [i for i in dict.fromkeys([ids["eos"], ids["eot"], ids["eom"], *of_control]) if i is not None]
+        by_look = [i for i, token in enumerate(self.metadata.get("tokenizer.ggml.tokens", ())) if token in _ENDS]
+        ends = [i for i in dict.fromkeys([ids["eos"], ids["eot"], ids["eom"], *by_look]) if i is not None]
         pad = self.metadata.get("tokenizer.ggml.padding_token_id")
         return {"bos_token_id": ids["bos"], "eos_token_id": ends or None, "pad_token_id": pad}
 
