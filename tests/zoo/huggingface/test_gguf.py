@@ -18,6 +18,7 @@ from tests import gguf_files
 from tests.test_lfs_pointers import POINTER
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint
+from transformer_zoo.zoo.huggingface.compare import differences
 from transformer_zoo.zoo.huggingface.gguf import ARCHITECTURES, read_gguf
 from transformer_zoo.zoo.huggingface.hub import resolve
 from transformer_zoo.zoo.huggingface.source import Source
@@ -83,7 +84,11 @@ def difference(ours: Any, theirs: Any) -> float:
 @pytest.mark.parametrize("case", CASES)
 def test_every_architecture_gives_their_logits(case: str, tmp_path: Path) -> None:
     theirs = make(case)
-    assert difference(tz.from_huggingface(gguf_files.write(tmp_path / "m.gguf", theirs)), theirs) < 1e-4
+    ours = tz.from_huggingface(gguf_files.write(tmp_path / "m.gguf", theirs))
+    assert difference(ours, theirs) < 1e-4
+    theirs.save_pretrained(tmp_path)
+    # The same configuration, but for the special tokens, of which this file says nothing.
+    assert differences(ours.config, tz.from_huggingface(tmp_path).config).keys() <= {"bos_id", "eos_id"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -64,7 +64,12 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Place]]:
     for one in reader.tensors:
         shape = tuple(map(int, reversed(one.shape)))
         places[one.name] = Place(path, one.data_offset, shape, _blocks(path, one), one.tensor_type)
-    return {name: value.contents() for name, value in reader.fields.items()}, places
+    return {name: _shortest(value.contents()) for name, value in reader.fields.items()}, places
+
+
+def _shortest(value: Any) -> Any:
+    """A number that was rounded to float32 as it was written: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _reader(path: Path) -> "GGUFReader":
