@@ -53,20 +53,16 @@ def expected(hint: Any) -> str:
     if len(members) > 1:
         return " or ".join(map(expected, members))
     [kind] = members or [hint]
-    inside = get_args(kind)
-    match get_origin(kind):
-        case _ if dataclasses.is_dataclass(kind):
-            return "fields"
-        case origin if origin is Literal:
-            return f"one of {', '.join(map(str, inside))}"
-        case origin if origin is list:
-            return f"a list, each {expected(inside[0])}"
-        case origin if origin is tuple and inside[-1] is not Ellipsis:
-            return f"a list of {len(inside)}, each {expected(inside[0])}"
-        case origin if origin is tuple:
-            return f"a list, each {expected(inside[0])}"
-        case origin if origin is dict:
-            return "names with fields below each"
+    origin, inside = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return "fields"
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inside))}"
+    if origin in (list, tuple):
+        size = f" of {len(inside)}" if origin is tuple and inside[-1] is not Ellipsis else ""
+        return f"a list{size}, each {expected(inside[0])}"
+    if origin is dict:
+        return "names with fields below each"
     return _NUMBERS.get(getattr(kind, "__name__", ""), _WORDS.get(kind, "another value"))
 
 
@@ -121,15 +117,13 @@ def fits(hint: Any, value: Any) -> bool:
     members = _members(hint)
     if len(members) > 1:
         return any(fits(member, value) for member in members)
-    inside = get_args(hint)
-    match get_origin(hint):
-        case origin if origin is Literal:
-            return value in inside if isinstance(value, str | int) else False
-        case origin if origin is list:
-            return isinstance(value, list) and all(fits(inside[0], one) for one in value)
-        case origin if origin is tuple:
-            many = inside[-1] is Ellipsis or (isinstance(value, list | tuple) and len(value) == len(inside))
-            return isinstance(value, list | tuple) and many and all(fits(inside[0], one) for one in value)
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str | int) and value in inside
+    if origin in (list, tuple):
+        is_list = isinstance(value, list if origin is list else list | tuple)
+        is_long_enough = origin is list or inside[-1] is Ellipsis or (is_list and len(value) == len(inside))
+        return is_list and is_long_enough and all(fits(inside[0], one) for one in value)
     if hint is Any or hint is type(None):
         return hint is Any or value is None
     if hint is bool:

@@ -16,7 +16,6 @@ from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import (
     HuggingFaceTokenizer,
-    Saved,
     Tokenizer,
     TranslationTokenizer,
     TranslationTokenizerSettings,
@@ -25,6 +24,7 @@ from transformer_zoo.tokenizers import (
 from transformer_zoo.tokenizers.families import LANGUAGES, family_of
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
+from transformer_zoo.tokenizers.saved import Saved
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended")  # pip install sacremoses, which it does not use
 

@@ -15,7 +15,6 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import (
     ByteTokenizer,
     CharacterTokenizer,
-    Saved,
     SentencePieceTokenizer,
     TiktokenTokenizer,
     Tokenizer,
@@ -24,6 +23,7 @@ from transformer_zoo.tokenizers import (
     WordTokenizer,
     make_tokenizer,
 )
+from transformer_zoo.tokenizers.saved import Saved
 from transformer_zoo.tokenizers.translation import LineTokenizer
 
 TEXT = "def f(x):\n    return  x + 1  # größer\n\n\tTo be, or not to be: that is the question.\r\n 漢字 🎉 end\n"

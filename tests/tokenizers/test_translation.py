@@ -12,7 +12,6 @@ from transformer_zoo.data import encode_corpus
 from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import (
-    KINDS,
     ByteTokenizer,
     CharacterTokenizer,
     Tokenizer,
@@ -20,6 +19,7 @@ from transformer_zoo.tokenizers import (
     TranslationTokenizerSettings,
     WordTokenizer,
 )
+from transformer_zoo.tokenizers.kinds import KINDS
 from transformer_zoo.tokenizers.translation import LineTokenizer
 from transformer_zoo.tokenizers.writable import check_writable, unwritable_characters
 

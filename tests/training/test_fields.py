@@ -14,7 +14,8 @@ from tests.having import having
 from transformer_zoo.config import BeamSearch, Sampling
 from transformer_zoo.data import ParallelFiles, TextFiles
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers import KINDS, TokenizerSettings, TranslationTokenizerSettings
+from transformer_zoo.tokenizers import TokenizerSettings, TranslationTokenizerSettings
+from transformer_zoo.tokenizers.kinds import KINDS
 from transformer_zoo.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from transformer_zoo.training.optimizer import make_optimizer
 from transformer_zoo.training.schedule import learning_rate, peak_rate, warmup_of

@@ -18,7 +18,8 @@ def tokenize(run: Path, text: str, target: bool = False, json: bool = False) -> 
         target: As what is translated to, not from.
         json: Print JSON instead: ids, pieces, and the text that the ids give.
     """
-    from transformer_zoo.tokenizers import Saved, Tokenizer, TranslationTokenizer
+    from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
+    from transformer_zoo.tokenizers.saved import Saved
 
     tokenizer = Saved.load(run / "tokenizer")
     if isinstance(tokenizer, TranslationTokenizer):

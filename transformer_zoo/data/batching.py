@@ -99,7 +99,6 @@ class Tensors:
     """What a dataclass can do that holds tensors, and may hold other things."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """The same on another device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
@@ -145,14 +144,9 @@ class Batch(Tensors):
         """The same pairs in one of few shapes: 64 for texts of up to 1,024 tokens, 8 more for twice that.
 
         Both sides get the next of these lengths: 1, 2, ... 16, 18, ... 32, 36, ... 64, 72, ..., eight from one power of
-        two to the next. Each length has one number of rows, the most that a batch of it can have; those that are
-        missing are all padding. With 1,024 tokens a tenth of Multi30k's batches is padding then instead of 2%, with
-        8,192 tokens 19% instead of 7%.
-
-        Args:
-            pad_id: The padding's.
-            batch_tokens: What the batch was made with.
-            longest: No side gets longer than that.
+        two to the next, none above `longest`. Each length has one number of rows, the most that a batch of it can have
+        within `batch_tokens`; those that are missing are all padding. With 1,024 tokens a tenth of Multi30k's batches
+        is padding then instead of 2%, with 8,192 tokens 19% instead of 7%.
         """
         needed = max(self.source.size(1), self.target_in.size(1))
         step = 1 << max((needed - 1).bit_length() - 4, 0)

@@ -46,9 +46,9 @@ def aligned_lines(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
 
 
 def load_hub(name: str, config: str | None = None, **options: Any) -> Mapping[str, Any]:
-    """All splits of a dataset of the hub, or of a local folder of the same form. UserError if not found.
+    """All splits of a dataset of the hub, or of a local folder of the same form, by `datasets.load_dataset`.
 
-    `options` go to `datasets.load_dataset`, such as `streaming=True` to read while it downloads.
+    UserError: it is not found.
     """
     print(f"reading {name} from the hub", flush=True)
     import datasets  # here because it takes seconds, and who has local files does not need it
@@ -106,9 +106,7 @@ def writing(paths: Iterable[Path]) -> Iterator[list[IO[bytes]]]:
 def write_split(out: Path, name: str, languages: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
     r"""Writes `name`.`language`, one sentence a line (UTF-8, \n): line n of each translates line n of all.
 
-    A line break inside a sentence becomes a space and is reported. Returns the number of rows.
-
-    Raises UserError if there are none.
+    A line break inside a sentence becomes a space and is reported. Returns the number of rows; UserError: none.
     """
     out.mkdir(parents=True, exist_ok=True)
     n_rows = n_broken = 0
@@ -132,10 +130,7 @@ def write_text(path: Path, texts: Iterable[str], *, separator: str | None = None
     r"""Writes documents into one UTF-8 file.
 
     With `separator` each is followed by that line, and a document that does not end in a line's end gets one. A
-    document that holds the separator as a line of its own cannot be told from two.
-
-    Raises:
-        UserError: there is no text.
+    document that holds the separator as a line of its own cannot be told from two. UserError: there is no text.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     n_documents = n_bytes = 0
@@ -154,8 +149,7 @@ def write_text(path: Path, texts: Iterable[str], *, separator: str | None = None
 def write_json_lines(out: Path, rows: Iterable[tuple[str, str]]) -> None:
     """Writes (split, text) of a corpus bigger than memory into train.jsonl and val.jsonl: a line `{"text": ...}` each.
 
-    Raises:
-        UserError: train or val got nothing.
+    UserError: train or val got nothing.
     """
     out.mkdir(parents=True, exist_ok=True)
     paths = {split: out / f"{split}.jsonl" for split in ("train", "val")}

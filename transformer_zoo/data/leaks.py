@@ -1,5 +1,6 @@
 """Leaks: sentences that are held out, and stand in the training text all the same."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from tqdm import tqdm
 from transformer_zoo.characters import bare, is_blank
 from transformer_zoo.data.parallel import ParallelText
 
-Key = str | tuple[str, str] | None
+Key = tuple[str, object]
 
 
 @dataclass(frozen=True)
@@ -64,21 +65,18 @@ def report_leaks(
 
 
 def _shared(train: ParallelText, held_out: Mapping[str, ParallelText], form: Callable[[str], str]) -> dict[str, Shared]:
-    """By source, by target and by both; of these there are three of each kind below."""
-    rows = {name: list(_keys(text, form)) for name, text in held_out.items()}
-    wanted = [{row[k] for part in rows.values() for row in part} - {None} for k in range(3)]
-    found: list[set[Key]] = [set(), set(), set()]
-    lines = zip(train.source, train.target, strict=True)
-    for line in tqdm(lines, desc="leaks", total=len(train), unit=" pairs", disable=None, leave=False):
-        source, target = form(line[0]), form(line[1])
-        for key, of, there in zip((source, target, (source, target)), wanted, found, strict=True):
-            if key in of:
-                there.add(key)
-    return {name: Shared(*(sum(row[k] in found[k] for row in part) for k in range(3))) for name, part in rows.items()}
+    rows = {name: [*_keys(text, form)] for name, text in held_out.items()}
+    lines = tqdm(_keys(train, form), desc="leaks", total=len(train), unit=" pairs", disable=None, leave=False)
+    wanted = set[Key]().union(*(row for part in rows.values() for row in part))
+    found = wanted.intersection(key for row in lines for key in row)
+    counts = {name: Counter(what for row in part for what, _ in row & found) for name, part in rows.items()}
+    return {name: Shared(count["source"], count["target"], count["pair"]) for name, count in counts.items()}
 
 
-def _keys(text: ParallelText, form: Callable[[str], str]) -> Iterator[tuple[Key, Key, Key]]:
-    """What source, target and pair are compared by; None where something is blank."""
-    for pair in zip(text.source, text.target, strict=True):
-        source, target = (None if is_blank(side) else form(side) for side in pair)
-        yield source, target, None if source is None or target is None else (source, target)
+def _keys(text: ParallelText, form: Callable[[str], str]) -> Iterator[set[Key]]:
+    """What source, target and pair are compared by, but for what is blank."""
+    for source, target in zip(text.source, text.target, strict=True):
+        sides: set[Key] = {
+            (what, form(side)) for what, side in (("source", source), ("target", target)) if not is_blank(side)
+        }
+        yield {*sides, ("pair", frozenset(sides))} if len(sides) == 2 else sides

@@ -17,6 +17,7 @@ from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
 FORMAT, HEADER_BYTES = "transformer_zoo tokens 3", 1024
 DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
+COUNTS = ("n_tokens", "n_bytes", "n_documents")
 _AGAIN = "tokenize the text again"
 
 
@@ -39,12 +40,9 @@ class TokenFile:
     def __init__(self, folder: str | Path, split: str, tokenizer: Tokenizer | None = None) -> None:
         self.path, self.split = Path(folder) / f"{split}.bin", split
         header = _read_header(self.path, split)
-        self.fingerprint: str = header["tokenizer"]
-        self.n_tokens: int = header["n_tokens"]
-        self.n_bytes: int = header["n_bytes"]
-        self.n_documents: int = header["n_documents"]
+        self.n_tokens, self.n_bytes, self.n_documents = (int(header[name]) for name in COUNTS)
         self.eos_id: int | None = header["eos_id"]
-        self.stamp: str = header["stamp"]
+        self.fingerprint, self.stamp = str(header["tokenizer"]), str(header["stamp"])
         if tokenizer is not None and tokenizer.fingerprint != self.fingerprint:
             raise UserError(
                 f"{self.path}: tokenized with {header['tokenizer_name']}, {self.fingerprint[:8]}, but the tokenizer is "
@@ -66,7 +64,7 @@ def _read_header(path: Path, split: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             header = json.loads(file.read(HEADER_BYTES))
-        counts = [header[name] for name in ("n_tokens", "n_bytes", "n_documents")]
+        counts = [header[name] for name in COUNTS]
         texts = [header[name] for name in ("tokenizer", "tokenizer_name", "stamp", "checksum")]
         eos_id, size = header["eos_id"], HEADER_BYTES + header["n_tokens"] * DTYPES[header["dtype"]].itemsize
         fits = (header["format"], path.stat().st_size) == (FORMAT, size)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from transformer_zoo.checksums import MARK, write_sealed
 from transformer_zoo.data.text import Piece, TextFiles
-from transformer_zoo.data.token_file import DTYPES, FORMAT, HEADER_BYTES, TokenFile
+from transformer_zoo.data.token_file import COUNTS, DTYPES, FORMAT, HEADER_BYTES, TokenFile
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import lock, remove_leftovers
 from transformer_zoo.tokenizers.tokenizer import Ids, Tokenizer
@@ -64,18 +64,15 @@ def write_tokens(
 ) -> TokenFile:
     """Tokenize documents and write them as a split.
 
-    Each begins with the tokenizer's `start_ids` and is followed by end-of-text where there is one.
-
-    Documents are read as they are needed and encoded by threads, which the subword tokenizers let run side by side.
-    An interrupted call leaves what was there before, or nothing that looks finished.
+    Each begins with the tokenizer's `start_ids` and is followed by end-of-text where there is one. They are read as
+    they are needed and encoded by threads, which the subword tokenizers let run side by side. An interrupted call
+    leaves what was there before, or nothing that looks finished.
     >>> write_tokens(["Hi", "you"], ByteTokenizer(), "tokens", "val").n_tokens
     7
 
     Args:
         documents: Whole documents as strings, or `Piece`s.
-        tokenizer: What encodes them; its fingerprint is kept.
-        folder: Where the split goes.
-        split: Its name, such as `train`.
+        folder, split: Where the split goes, and its name, such as `train`.
         workers: Threads; 0 for one a core.
         stamp: Says what the text was made from; kept for `TokenFile.stamp`.
         total: Bytes of text to come, if known, for the progress bar.
@@ -104,7 +101,7 @@ def write_tokens(
 
 def _write(part: Path, groups: Iterable["_Encoded"], split: str, about: dict[str, Any], total: int | None) -> None:
     """The tokens of all groups, behind a header that says what they are, and how many."""
-    counts = dict.fromkeys(("n_tokens", "n_bytes", "n_documents"), 0)
+    counts = dict.fromkeys(COUNTS, 0)
     bar = tqdm(desc=f"tokenizing {split}", total=total, unit="B", unit_scale=True, disable=None, leave=False)
     with bar, part.open("rb+") as file:
         file.write(b" " * HEADER_BYTES)

@@ -1,9 +1,9 @@
-"""Byte-level BPE (Radford et al. 2019) in the `tokenizers` library: each byte is a character, pairs are merged."""
+"""BPE in the `tokenizers` library: of bytes (Radford et al. 2019), each a character, or of SentencePiece's pieces."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
 
@@ -26,6 +26,21 @@ def byte_level(
         fast.pre_tokenizer = pre_tokenizers.Sequence([split, fast.pre_tokenizer])
     fast.decoder = decoders.ByteLevel()
     return fast
+
+
+def piece_level(model: models.Model, *, blank_first: bool = False) -> FastTokenizer:
+    """A model of SentencePiece's pieces, in which ▁ is a blank, and bytes spell what is no piece."""
+    first, strip = ([normalizers.Prepend("▁")], [decoders.Strip(" ", 1, 0)]) if blank_first else ([], [])
+    fast = FastTokenizer(model)
+    fast.normalizer = normalizers.Sequence([*first, normalizers.Replace(" ", "▁")])
+    fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
+    return fast
+
+
+def piece_bpe(pieces: Sequence[str], ranks: Mapping[str, float], unk: str) -> models.BPE:
+    """SentencePiece's BPE: of all neighbours that are a piece those with the lowest rank are joined first."""
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    return models.BPE(vocab=vocabulary, merges=all_merges(ranks), unk_token=unk, fuse_unk=True, byte_fallback=True)
 
 
 def all_merges(ranks: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -53,7 +68,7 @@ _BYTES = {character: byte for byte, character in enumerate(ALPHABET)}
 
 def in_alphabet(piece: bytes) -> str:
     """Bytes in GPT-2's characters."""
-    return "".join(ALPHABET[byte] for byte in piece)
+    return piece.decode("latin-1").translate(ALPHABET)
 
 
 def bytes_of(token: str) -> bytes:

@@ -44,7 +44,6 @@ class Family:
     """What a family's tokenizer makes of a sentence.
 
     Args:
-        read: The vocabulary.
         source, target: What stands around the tokens, A: the tags of the languages "source" and "target", bos and eos.
         bos: What a target follows, where it is not the model's own.
         tag: How a language's tag is written.
@@ -218,11 +217,7 @@ _REFUSED = {
 
 
 def family_of(files: TokenizerFiles) -> str:
-    """Which row of `FAMILIES`: by the class of the tokenizer, by the type of the model, by the files.
-
-    Raises:
-        UserError: none of them.
-    """
+    """Which row of `FAMILIES`: by the class of the tokenizer, the type of the model, the files. UserError: none."""
     by_class = files.tokenizer_class.removesuffix("Tokenizer").lower().replace("roberta", "bart")  # the same
     model_type = str(files.model.get("model_type", ""))
     by_type = model_type.replace("_", "")

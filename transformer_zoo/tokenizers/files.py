@@ -43,13 +43,17 @@ class TokenizerFiles:
         """
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
-        contents = {name: _read(folder / name) for name in _NAMES if (folder / name).is_file()}
+        names = (*_NAMES, "config.json", "generation_config.json")
+        try:
+            contents = {name: read_bytes(folder / name) for name in names if (folder / name).is_file()}
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot read the tokenizer ({error.strerror})") from None
+        about = (json_object(contents.pop(name, b"{}"), folder / name, _AGAIN) for name in names[-2:])
+        model, generation = about
         if not contents:
             raise UserError(
                 f"{folder}: no tokenizer here (tokenizer.json, vocab.json with merges.txt, or a SentencePiece model)"
             )
-        paths = folder / "config.json", folder / "generation_config.json"
-        model, generation = (json_object(_read(path), path, _AGAIN) if path.is_file() else {} for path in paths)
         starts = {name: generation[name] for name in _STARTS if generation.get(name) is not None}
         return cls(folder, contents, generation | model | starts)
 
@@ -128,13 +132,6 @@ class TokenizerFiles:
         if isinstance(value, list):
             value = value[0] if value else None
         return value if type(value) is int and value >= 0 else None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_bytes(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the tokenizer ({error.strerror})") from None
 
 
 def read_sentencepiece(model: bytes, path: Path) -> spm.SentencePieceProcessor:

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers.byte_level import all_merges, byte_level
+from transformer_zoo.tokenizers.byte_level import byte_level, piece_bpe, piece_level
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import QWEN2
 from transformer_zoo.tokenizers.tokenizer import PLAIN
@@ -111,22 +111,9 @@ def _of_pieces(told: Mapping[str, Any], tokens: Sequence[str], types: Sequence[i
     """SentencePiece's kind: the two neighbours whose piece has the best score are merged; what is left are bytes."""
     normal = [i for i, kind in enumerate(types) if kind == _NORMAL]
     best = sorted(normal, key=lambda i: (-told["scores"][i], i))
-    merges = all_merges({tokens[i]: rank for rank, i in enumerate(best)})
-    unknown = told.get("unknown_token_id", 0)
-    fast = FastTokenizer(
-        models.BPE(
-            vocab={token: i for i, token in enumerate(tokens)},
-            merges=merges,
-            unk_token=tokens[unknown],
-            fuse_unk=True,
-            byte_fallback=True,
-        )
-    )
-    prefix = bool(told.get("add_space_prefix", True))
-    first, strip = ([normalizers.Prepend("▁")], [decoders.Strip(" ", 1, 0)]) if prefix else ([], [])
-    fast.normalizer = normalizers.Sequence([*first, normalizers.Replace(" ", "▁")])
-    fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
-    return fast, True
+    ranks = {tokens[i]: rank for rank, i in enumerate(best)}
+    model = piece_bpe(tokens, ranks, tokens[told.get("unknown_token_id", 0)])
+    return piece_level(model, blank_first=bool(told.get("add_space_prefix", True))), True
 
 
 _KINDS = {"gpt2": _of_bytes, "llama": _of_pieces}

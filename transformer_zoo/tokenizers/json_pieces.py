@@ -80,7 +80,6 @@ def _read(files: TokenizerFiles) -> FastTokenizer:
 
 
 def _read_byte_level(files: TokenizerFiles) -> FastTokenizer:
-    """From vocab.json and merges.txt, with the tokens that are added."""
     lines = files.bytes_of("merges.txt").decode("utf-8", "replace").split("\n")
     rules = (line.rstrip("\r").partition(" ") for line in lines if line.strip() and not line.startswith("#version"))
     vocabulary, merges = files.vocabulary("vocab.json"), [(left, right) for left, _, right in rules]
@@ -102,7 +101,6 @@ def _read_byte_level(files: TokenizerFiles) -> FastTokenizer:
 
 
 def _special_tokens(files: TokenizerFiles) -> list[str]:
-    """Those that the files name, else those that the model's family has."""
     roles = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
     named = [token for role in roles if (token := files.token(f"{role}_token"))]
     usual = {"opt": ["</s>", "<pad>"], "bart": ["<s>", "</s>", "<unk>", "<pad>", "<mask>"]}

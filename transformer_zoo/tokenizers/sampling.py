@@ -43,12 +43,8 @@ class PieceSampler:
     def encode(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
         """Ids of every text, drawn: a pure function of the arguments. Words are drawn apart from each other.
 
-        Args:
-            texts: The lines.
-            alpha: BPE: probability of leaving out each merge at each step (Provilkov et al. 2020, algorithm
-                1). Unigram: a segmentation is drawn in proportion to its probability to the power alpha (Kudo
-                2018, section 3.3).
-            seed: Seed of the draws.
+        By BPE each merge is left out with probability alpha at each step (Provilkov et al. 2020, algorithm 1). By
+        unigram a segmentation is drawn in proportion to its probability to the power alpha (Kudo 2018, section 3.3).
         """
         dice = random.Random(seed)
         draw = self._draw_unigram if self.is_unigram else functools.partial(self._draw_bpe, drawn={})
@@ -75,7 +71,6 @@ class PieceSampler:
         return pool[-1]
 
     def _merge(self, symbols: list[str], alpha: float, dice: random.Random) -> list[str]:
-        """Join the best pair until none is left, each time leaving out a share `alpha` of the pairs."""
         while True:
             best, place = -math.inf, -1
             for i, pair in enumerate(itertools.pairwise(symbols)):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from abc import ABC
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +19,8 @@ INDEX = "tokenizer_kind.json"
 _AGAIN = "save the tokenizer again"
 
 
-class Saved(ABC):
-    """What a folder keeps: `tokenizer_kind.json` says what it is and has its checksums, its files lie beside.
-    >>> CharacterTokenizer("abc").save("folder")
-    >>> Saved.load("folder").kind
-    'characters'
-    """
+class Saved:
+    """What a folder keeps: `tokenizer_kind.json` says what it is and has its checksums, its files lie beside."""
 
     classes: ClassVar[dict[str, "type[Saved]"]] = {}
     kind: ClassVar[str]
@@ -87,11 +82,7 @@ class Saved(ABC):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """What `save` wrote.
-
-        Raises:
-            UserError: there is no tokenizer, or it is none of this class, or damaged.
-        """
+        """What `save` wrote. UserError: there is no tokenizer, or it is none of this class, or damaged."""
         folder = Path(folder)
         try:
             fields = read_fields(folder / INDEX, remedy=_AGAIN)
@@ -104,7 +95,7 @@ class Saved(ABC):
             raise UserError(f"{folder}: no tokenizer here ({Path(error.filename).name})") from None
         except OSError as error:
             raise UserError(f"{folder}: cannot read the tokenizer ({error.strerror})") from None
-        except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RecursionError):
+        except Exception:  # a stranger's fields may hold anything
             raise UserError(f"{folder / INDEX} is damaged, or from a newer version: {_AGAIN}") from None
         if not isinstance(found, cls):
             raise UserError(f"{folder}: a tokenizer of kind {found.kind!r}, which is none for this model")
@@ -120,13 +111,11 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _made(fields: dict[str, Any], files: dict[str, bytes]) -> Saved:
     """What has this content; one of the fields is its kind."""
-    kind = fields["kind"]
-    made = kind_of(kind) if kind in KINDS else Saved.classes[kind]
-    return made.from_content({name: value for name, value in fields.items() if name != "kind"}, files)
+    kind, rest = fields["kind"], {name: value for name, value in fields.items() if name != "kind"}
+    return (kind_of(kind) if kind in KINDS else Saved.classes[kind]).from_content(rest, files)
 
 
 def _read_files(folder: Path, sums: Mapping[str, str]) -> dict[str, bytes]:
-    """The files of these names, as they were."""
     if any(Path(name).name != name for name in sums):
         raise ValueError
     files = {name: read_bytes(folder / name) for name in sums}

@@ -1,7 +1,7 @@
 """How a recipe says which tokenizer it wants."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from transformer_zoo.errors import UserError
@@ -46,12 +46,11 @@ class KindSettings:
 
     def check(self) -> None:
         """UserError for a field without an effect on these kinds, or that one of them needs."""
-        usual = type(self)()
-        for name in (field.name for field in fields(self)):
+        for name, usual in vars(type(self)()).items():
             value, kinds = getattr(self, name), self.kinds[-1:] if name.startswith("target_") else self.kinds
             setting = name.removeprefix("target_")
-            is_given = setting not in ("kind", "joint") and value != getattr(usual, name)
-            if is_given and not any(setting in kind_of(kind).reads for kind in kinds):
+            has_effect = setting in ("kind", "joint") or any(setting in kind_of(kind).reads for kind in kinds)
+            if value != usual and not has_effect:
                 where = f"tokenizer.kind is {' and '.join(dict.fromkeys(kinds))}"
                 raise UserError(f"tokenizer.{name} is {value}, and has no effect where {where}: leave it out")
         for kind in self.kinds:

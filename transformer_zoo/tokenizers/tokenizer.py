@@ -26,9 +26,6 @@ Ids = NDArray[Any]
 Blanks = Literal["kept", "first dropped", "between"]
 Spelling = tuple[Mapping[int, bytes], Blanks]
 
-# `transformers` builds the tokenizer of such a model by itself, whatever tokenizer.json says.
-_OWN_PRE_TOKENIZER = ("qwen2",)
-
 
 class SideLines(NamedTuple):
     """Lines of one language; of those of a target every character is to be writable."""
@@ -84,8 +81,7 @@ class Tokenizer(Saved):
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
         """The one that the settings describe; it may learn from the texts, all that it is to read or parts of them.
 
-        Raises:
-            UserError: the texts are not enough for the settings, or something is not there.
+        UserError: the texts are not enough for the settings, or something is not there.
         """
         raise NotImplementedError(f"{cls.__name__} is made of other tokenizers")
 
@@ -98,11 +94,7 @@ class Tokenizer(Saved):
         return [cls.make(texts, settings.of_kind(cls.kind, vocab_size))] * len(sides)
 
     def encode_array(self, text: str) -> Ids:
-        """Ids of a text, (N,), without end-of-text.
-
-        Raises:
-            UserError: the vocabulary cannot spell the text, or the text is not Unicode.
-        """
+        """Ids of a text, (N,), without end-of-text. UserError: the vocabulary cannot spell it, or it is not Unicode."""
         return np.array(self.encode_batch([text])[0], np.int32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -148,11 +140,7 @@ class Tokenizer(Saved):
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def draw(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
-        """Ids of several texts, drawn among the ways to cut them: a pure function of the arguments.
-
-        Raises:
-            UserError: the kind has one way only.
-        """
+        """Ids of several texts, drawn among the ways to cut them by these arguments alone. UserError: there is one."""
         raise UserError(f"tokenizer.sample_alpha: {self.name} draws no pieces; set 0")
 
     def tag_of(self, text: str) -> str:
@@ -182,7 +170,7 @@ class Tokenizer(Saved):
         Raises:
             UserError: `transformers` has no counterpart of the tokenizer, or none in a model of this type.
         """
-        if model_type in _OWN_PRE_TOKENIZER:
+        if model_type == "qwen2":
             raise UserError(
                 f"model_type {model_type}: transformers takes its own tokenizer for such a model and would ignore this "
                 f"one ({self.name})"

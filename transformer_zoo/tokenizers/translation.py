@@ -49,7 +49,7 @@ class LineTokenizer(Tokenizer):
             return [self._spell(text) for text in texts]
 
     def _spell(self, text: str) -> list[int]:
-        """Ids of a text, character by character where it cannot be spelled as a whole."""
+        """Character by character where it cannot be spelled as a whole."""
         try:
             return [N_SPECIAL + i for i in self.inner.encode(text)]
         except UserError:
@@ -57,7 +57,6 @@ class LineTokenizer(Tokenizer):
             return [UNK_ID] if len(text) == 1 else [i for character in text for i in self._spell(character)]
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """UTF-8 of the line; pad, bos and eos give nothing, unk gives " ⁇ "."""
         parts, run = [], []
         for i in ids:
             if i >= N_SPECIAL and i - N_SPECIAL != self.inner.eos_id:
@@ -139,11 +138,7 @@ class TranslationTokenizer(Saved):
     def train(
         cls, source: Iterable[str], target: Iterable[str], settings: TranslationTokenizerSettings, *, seed: int = 0
     ) -> "TranslationTokenizer":
-        """Make both as `settings` says, on the lines of both sides.
-
-        Raises:
-            UserError: the settings contradict each other, or the lines are not enough for them.
-        """
+        """As `settings` says, of the lines. UserError: the settings contradict each other, or ask for more lines."""
         settings.check()
         both = [
             SideLines(list(source), settings.normalization, is_target=False),

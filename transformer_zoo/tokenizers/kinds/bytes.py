@@ -22,7 +22,6 @@ class ByteTokenizer(Tokenizer):
 
     @classmethod
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
-        """The one there is."""
         return cls()
 
     def encode_array(self, text: str) -> Ids:
@@ -33,6 +32,5 @@ class ByteTokenizer(Tokenizer):
         return {**{i: bytes([i]) for i in range(256)}, 256: END_OF_TEXT.encode()}, "kept"
 
     def fast(self) -> FastTokenizer:
-        """A byte-level BPE without merges."""
         vocabulary = {character: byte for byte, character in enumerate(ALPHABET)}
         return byte_level({**vocabulary, END_OF_TEXT: 256}, [])

@@ -40,8 +40,7 @@ class CharacterTokenizer(Tokenizer):
 
     @classmethod
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
-        """All characters of the texts, in the order of their numbers."""
-        characters: set[str] = set()
+        characters = set[str]()
         for text in texts:
             characters.update(text)
         return cls("".join(sorted(characters)), end_of_text=settings.end_of_text)
@@ -58,7 +57,6 @@ class CharacterTokenizer(Tokenizer):
         return ids
 
     def fast(self) -> FastTokenizer:
-        """Words of one character."""
         words = {character: i for i, character in enumerate(self.characters)}
         if self.eos_id is not None:
             words[END_OF_TEXT] = self.eos_id

@@ -55,7 +55,6 @@ class HuggingFaceTokenizer(PiecesTokenizer):
 
     @classmethod
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
-        """From the files in a folder."""
         assert settings.folder is not None  # it is needed
         with naming("tokenizer.folder"):
             return cls.read(Path(settings.folder).expanduser())
@@ -86,7 +85,6 @@ class HuggingFaceTokenizer(PiecesTokenizer):
         return made
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of several texts, without `start_ids`."""
         rows = super().encode_batch(texts)
         if self.vocabulary.n_ids > self.vocab_size and (
             over := [i for row in rows for i in row if i >= self.vocab_size]
@@ -112,7 +110,6 @@ class HuggingFaceTokenizer(PiecesTokenizer):
         return None if token is None else self.vocabulary.ids.get(token)
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
-        """Write the files as they came."""
         write_files(Path(folder), self.files.contents)
 
 
@@ -137,7 +134,6 @@ def read_pieces(files: TokenizerFiles) -> JsonPieces | SentencePieces:
 
 
 def _special_id(files: TokenizerFiles, pieces: Pieces, role: str) -> int | None:
-    """Id of the bos or eos token: by its text, by the model's configuration, by SentencePiece."""
     token = files.token(f"{role}_token")
     if token is not None and (i := pieces.ids.get(token)) is not None:
         return i

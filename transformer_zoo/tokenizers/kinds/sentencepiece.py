@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import sentencepiece as spm
-from tokenizers import AddedToken, decoders, models, normalizers
+from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers.byte_level import all_merges
+from transformer_zoo.tokenizers.byte_level import piece_bpe, piece_level
 from transformer_zoo.tokenizers.files import read_sentencepiece
 from transformer_zoo.tokenizers.normalization import Normalization, normalized, normalizing
 from transformer_zoo.tokenizers.pieces import PiecesTokenizer, SentencePieces
@@ -93,7 +93,6 @@ class SentencePieceTokenizer(PiecesTokenizer):
 
     @classmethod
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
-        """Trained on the lines of the start of the texts, white space included. UserError as `train`."""
         assert settings.vocab_size is not None  # it is needed
         starts = _first(texts, settings.training_characters)
         parts = [part for text in starts for line in text.split("\n") for part in _PARTS.findall(line)]
@@ -103,7 +102,6 @@ class SentencePieceTokenizer(PiecesTokenizer):
     def make_sides(
         cls, settings: TranslationTokenizerSettings, vocab_size: int, sides: Sequence[SideLines], *, seed: int
     ) -> list[Tokenizer]:
-        """The same pieces, but what each side makes of a text before, which differs."""
         complete = settings.character_coverage == 1.0 and not settings.byte_fallback
         required = (
             character
@@ -144,8 +142,7 @@ class SentencePieceTokenizer(PiecesTokenizer):
         `TranslationTokenizerSettings`; `options` go to SentencePiece's trainer as they are.
 
         Raises:
-            UserError: `vocab_size` is more than the text has pieces or less than it has characters (it names
-                the limit), or there is no text.
+            UserError: `vocab_size` is more than the text has pieces or less than it has characters, or there is none.
         """
         if vocab_size <= len(_SPECIAL):
             raise UserError(f"vocab_size: {vocab_size} leaves no room for pieces beside the four special ones")
@@ -179,7 +176,6 @@ class SentencePieceTokenizer(PiecesTokenizer):
         return type(self)(model.serialized_model_proto())
 
     def draw(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
-        """As `PieceSampler` has it."""
         try:
             return self._sampler.encode(texts, alpha=alpha, seed=seed)
         except (RuntimeError, TypeError):
@@ -197,18 +193,13 @@ class SentencePieceTokenizer(PiecesTokenizer):
         return {**spelled, **({EOS_ID: END_OF_TEXT.encode()} if blanks == "kept" else {UNK_ID: UNKNOWN})}, blanks
 
     def fast(self) -> FastTokenizer:
-        """The same pieces, of a tokenizer for text."""
         pieces, sampler = self.pieces, self._sampler
         if sampler.is_unigram:
             scores = [(piece, self._model.get_score(i)) for i, piece in enumerate(pieces)]
-            made: Any = models.Unigram(scores, unk_id=UNK_ID, byte_fallback=True)
+            fast = piece_level(models.Unigram(scores, unk_id=UNK_ID, byte_fallback=True))
         else:
-            merges = all_merges({piece: -score for piece, score in sampler.scores.items()})
-            how = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
-            made = models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges, **how)
-        fast = FastTokenizer(made)
-        fast.normalizer = normalizers.Replace(" ", "▁")
-        fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+            ranks = {piece: -score for piece, score in sampler.scores.items()}
+            fast = piece_level(piece_bpe(pieces, ranks, "<unk>"))
         fast.add_special_tokens([piece for i, piece in enumerate(pieces) if self._model.is_control(i)])
         fast.add_tokens([AddedToken("\n", normalized=False, special=False)])
         return fast
@@ -223,7 +214,6 @@ def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
 
 
 def _training_error(message: str, vocab_size: int) -> UserError:
-    """SentencePiece's complaint in words a person can act on."""
     for pattern, words in _MISTAKES.items():
         if found := re.search(pattern, message):
             return UserError(words.format(size=vocab_size, limit=found[found.re.groups]))

@@ -39,16 +39,11 @@ class TiktokenTokenizer(Tokenizer):
 
     @classmethod
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
-        """A ready-made one."""
         return cls.get(settings.encoding)
 
     @classmethod
     def get(cls, encoding: str) -> Self:
-        """One of tiktoken's own, from its cache or from the network.
-
-        Raises:
-            UserError: there is none of this name, or neither cache nor network has its file.
-        """
+        """One of tiktoken's own, from its cache or from the network. UserError: neither has its file, or no such."""
         if encoding not in (names := tiktoken.list_encoding_names()):
             raise UserError(f"encoding: tiktoken has no {encoding!r}; it has {', '.join(names)}")
         try:
@@ -80,7 +75,6 @@ class TiktokenTokenizer(Tokenizer):
         return {rank: piece for piece, rank in self.encoding._mergeable_ranks.items()} | special, "kept"
 
     def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Name, pattern and special tokens; the merges in tiktoken's own format."""
         of = self.encoding
         ranks = sorted(of._mergeable_ranks.items(), key=lambda item: item[1])
         lines = b"".join(base64.b64encode(piece) + b" %d\n" % rank for piece, rank in ranks)
@@ -88,7 +82,6 @@ class TiktokenTokenizer(Tokenizer):
 
     @classmethod
     def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        """What `content` was taken from; needs neither cache nor network."""
         if not fields["pattern"]:
             raise ValueError("a pattern that matches nothing")
         pairs = (line.split() for line in files[_MERGES].splitlines())

@@ -59,7 +59,6 @@ class WordTokenizer(Tokenizer):
         return np.array(ids[:-1], np.int32)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """UTF-8 of the words, a blank between two of them in a line."""
         text, blank = [], ""
         for piece in (self.pieces[i] for i in ids):
             text.append(piece if piece == "\n" else blank + piece)
@@ -67,7 +66,6 @@ class WordTokenizer(Tokenizer):
         return "".join(text).encode()
 
     def fast(self) -> FastTokenizer:
-        """Words, and a blank before each but the first of a line."""
         fast = FastTokenizer(models.WordLevel({piece: i for i, piece in enumerate(self.pieces)}, unk_token="<unk>"))
         blanks = "".join(map(chr, filter(lambda i: chr(i).isspace() and chr(i) != "\n", range(0x3001))))
         fast.pre_tokenizer = pre_tokenizers.Sequence(

@@ -12,7 +12,8 @@ from transformer_zoo.config import ModelConfig
 from transformer_zoo.data import TextFiles, TokenBatch, TokenFile, Windows, prepare_tokens
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.files import check_folder
-from transformer_zoo.tokenizers import Tokenizer, TokenizerSettings, kind_of, make_tokenizer
+from transformer_zoo.tokenizers import Tokenizer, TokenizerSettings, make_tokenizer
+from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.training import distributed
 from transformer_zoo.training.config import RunConfig, TrainingConfig
 from transformer_zoo.training.overrides import PROBABILITIES, check_init_from, keep_config, overridden
