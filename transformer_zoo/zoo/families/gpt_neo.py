@@ -54,8 +54,12 @@ GPT_NEO = replace(
     model_type="gpt_neo",
     architecture="GPTNeoForCausalLM",
     constants={**GPT2.constants, "attention.scale": 1.0, "attention.qkv_bias": False},
-    # Black et al. 2021; EleutherAI/gpt-neo-125m and -1.3B.
-    sizes={"gpt-neo-125m": _size(12, 768, 12), "gpt-neo-1.3b": _size(24, 2048, 16)},
+    # Black et al. 2021; EleutherAI/gpt-neo-125m, -1.3B and -2.7B.
+    sizes={
+        "gpt-neo-125m": _size(12, 768, 12),
+        "gpt-neo-1.3b": _size(24, 2048, 16),
+        "gpt-neo-2.7b": _size(32, 2560, 20),
+    },
     fields={
         "vocab_size": Field("vocab_size", 50257),
         "d_model": Field("hidden_size", 2048),

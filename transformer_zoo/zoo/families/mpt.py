@@ -43,6 +43,8 @@ def _write_attention(config: DecoderConfig) -> dict[str, Any]:
     return {"attn_config": attention}
 
 
+_STILL = {"vocab_size": 50432, "dropout": 0.0, "attention_dropout": 0.0}
+
 MPT = Family(
     model_type="mpt",
     architecture="MptForCausalLM",
@@ -52,11 +54,9 @@ MPT = Family(
         "activation": "gelu",
     },
     sizes={
-        # MosaicML 2023, mosaicml/mpt-7b.
-        "mpt-7b": {
-            "vocab_size": 50432, "d_model": 4096, "n_heads": 32, "d_ff": 16384, "n_layers": 32, "max_seq_len": 2048,
-            "dropout": 0.0, "attention_dropout": 0.0,
-        },
+        # MosaicML 2023, mosaicml/mpt-7b and -30b.
+        "mpt-7b": {**_STILL, "d_model": 4096, "n_heads": 32, "d_ff": 16384, "n_layers": 32, "max_seq_len": 2048},
+        "mpt-30b": {**_STILL, "d_model": 7168, "n_heads": 64, "d_ff": 28672, "n_layers": 48, "max_seq_len": 8192},
     },
     fields={
         "vocab_size": Field("vocab_size", 50368),

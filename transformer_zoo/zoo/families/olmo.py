@@ -46,10 +46,12 @@ OLMO2 = replace(
         "attention.qk_norm": "rmsnorm",
         "attention.qk_norm_over": "all_heads",
     },
-    # OLMo Team 2025, "2 OLMo 2 Furious", Table 3; allenai/OLMo-2-1124-7B, -13B.
+    # OLMo Team 2025, "2 OLMo 2 Furious", Table 3; allenai/OLMo-2-0425-1B, -1124-7B, -1124-13B and -0325-32B.
     sizes={
+        "olmo-2-1b": {**_2, "d_model": 2048, "n_heads": 16, "d_ff": 8192, "n_layers": 16},
         "olmo-2-7b": {**_2, "d_model": 4096, "n_heads": 32, "d_ff": 11008, "n_layers": 32},
         "olmo-2-13b": {**_2, "d_model": 5120, "n_heads": 40, "d_ff": 13824, "n_layers": 40},
+        "olmo-2-32b": {**_2, "d_model": 5120, "n_heads": 40, "n_kv_heads": 8, "d_ff": 27648, "n_layers": 64},
     },
     fields={
         **{name: entry for name, entry in OLMO.fields.items() if name != "attention.clip"},

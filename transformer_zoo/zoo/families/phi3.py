@@ -8,16 +8,18 @@ from transformer_zoo.zoo.huggingface.family import Field, Weight, layers
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 from transformer_zoo.zoo.huggingface.rope import rotation
 
+_3 = {
+    "vocab_size": 32064, "max_seq_len": 4096, "sliding_window": 2047, "pad_id": 32000, "bos_id": 1, "eos_id": 32000,
+}  # fmt: skip
+
 PHI3 = replace(
     MISTRAL,
     model_type="phi3",
     architecture="Phi3ForCausalLM",
     sizes={
-        # Abdin et al. 2024, "Phi-3 Technical Report"; microsoft/Phi-3-mini-4k-instruct.
-        "phi-3-mini-4k": {
-            "vocab_size": 32064, "d_model": 3072, "n_heads": 32, "d_ff": 8192, "n_layers": 32, "max_seq_len": 4096,
-            "sliding_window": 2047, "pad_id": 32000, "bos_id": 1, "eos_id": 32000,
-        },
+        # Abdin et al. 2024, "Phi-3 Technical Report"; microsoft/Phi-3-mini-4k-instruct and -medium-4k-instruct.
+        "phi-3-mini-4k": {**_3, "d_model": 3072, "n_heads": 32, "d_ff": 8192, "n_layers": 32},
+        "phi-3-medium-4k": {**_3, "d_model": 5120, "n_heads": 40, "n_kv_heads": 10, "d_ff": 17920, "n_layers": 40},
         # Abdin et al. 2024, "Phi-4 Technical Report".
         "phi-4": {
             "vocab_size": 100352, "d_model": 5120, "n_heads": 40, "n_kv_heads": 10, "d_ff": 17920, "n_layers": 40,

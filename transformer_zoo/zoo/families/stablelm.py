@@ -23,6 +23,8 @@ def _write_qk_norm(config: DecoderConfig) -> dict[str, Any]:
     return {"qk_layernorm": isinstance(attention, AttentionSpec) and attention.qk_norm is not None}
 
 
+_2 = {**LLAMA2, "vocab_size": 100352, "bos_id": 100257, "eos_id": 100257}
+
 STABLELM = replace(
     LLAMA,
     model_type="stablelm",
@@ -32,6 +34,15 @@ STABLELM = replace(
         # Tow et al. 2023, stabilityai/stablelm-3b-4e1t.
         "stablelm-3b": {
             **LLAMA2, "vocab_size": 50304, "d_model": 2560, "d_ff": 6912, "positions.dim": 20, "bos_id": 0, "eos_id": 0,
+        },
+        # Bellagente et al. 2024; stabilityai/stablelm-2-1_6b and -12b, whose cards have these numbers.
+        "stablelm-2-1.6b": {
+            **_2, "d_model": 2048, "d_ff": 5632, "n_layers": 24, "positions.dim": 16, "attention.qkv_bias": True,
+        },
+        "stablelm-2-12b": {
+            **_2, "d_model": 5120, "n_kv_heads": 8, "d_ff": 13824, "n_layers": 40, "positions.dim": 40,
+            "norm_position": "parallel_shared", "attention.qk_norm": LayerNormSpec(learned="weight"),
+            "attention.qk_norm_over": "own_head",
         },
     },
     fields={
