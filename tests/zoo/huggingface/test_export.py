@@ -30,8 +30,13 @@ from transformer_zoo.zoo.huggingface.save import choose
 
 
 def theirs(model: DecoderOnly | EncoderDecoder, folder: Path, *, family: str | None = None) -> PreTrainedModel:
-    """Written here, read by transformers, which must find every tensor it wants and no other."""
+    """Written here, read by transformers."""
     to_huggingface(model, folder, family=family)
+    return read_theirs(model, folder)
+
+
+def read_theirs(model: DecoderOnly | EncoderDecoder, folder: Path) -> PreTrainedModel:
+    """Read by transformers, which must find every tensor it wants and no other."""
     kind = AutoModelForCausalLM if isinstance(model, DecoderOnly) else AutoModelForSeq2SeqLM
     loaded, report = kind.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
     assert not any(report.values()), report
