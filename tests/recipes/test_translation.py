@@ -20,11 +20,11 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from transformer_zoo.cli.converting import write_huggingface
 from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.models import EncoderDecoder
+from transformer_zoo.runs.exporting import write_huggingface
 from transformer_zoo.runs.load import Run, load_run
 from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
 from transformer_zoo.training.config import RunConfig

@@ -23,10 +23,10 @@ from tests import hub
 from tests.tokenizers.test_kinds import small_bpe
 from tests.zoo.huggingface.test_export import assert_same_logits, read_theirs
 from tests.zoo.test_ctranslate2 import assert_same_text, assert_same_translations
-from transformer_zoo.cli.converting import write_huggingface
 from transformer_zoo.commandline import parse_recipe
 from transformer_zoo.config import ModelConfig, value_at
 from transformer_zoo.errors import UserError
+from transformer_zoo.runs.exporting import write_huggingface
 from transformer_zoo.runs.huggingface import imported_run
 from transformer_zoo.runs.load import Run, TextRun
 from transformer_zoo.tokenizers import TranslationTokenizer, make_tokenizer
@@ -133,9 +133,7 @@ def _downloaded(name: str, folder: Path) -> Any:
     return imported_run(from_huggingface(folder), folder)
 
 
-def _row(
-    name: str, model: Any, folder: Path, write: Callable[[Path], object], *checks: Callable[[Path], None]
-) -> Row:
+def _row(name: str, model: Any, folder: Path, write: Callable[[Path], object], *checks: Callable[[Path], None]) -> Row:
     found: dict[str, Any] = {}
     place = folder / "theirs"
 

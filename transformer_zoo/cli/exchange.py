@@ -78,7 +78,7 @@ def export(
         format: huggingface, or ctranslate2, which needs that package.
         quantization: Of the weights, for ctranslate2; by default as they are.
     """
-    from transformer_zoo.cli.converting import write_ctranslate2, write_huggingface
+    from transformer_zoo.runs.exporting import write_ctranslate2, write_huggingface
     from transformer_zoo.runs.load import load_writer
     from transformer_zoo.tokenizers import TranslationTokenizer
 

@@ -19,10 +19,10 @@ from transformer_zoo.training.logging import FILES
 # What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
 # tested; and where its texts are, which are known by what is in them (`check_texts`).
 MAY_CHANGE = (
-    "run_dir", "device", "compile", "cuda_graphs", "allow_change", "training.max_updates", "training.max_epochs",
-    "training.max_minutes", "training.log_every", "validation.patience", "validation.samples", "validation.prompt",
-    "validation.sample_tokens", "validation.write_special", *(f"validation.{field.name}" for field in fields(Sampling)),
-    "checkpoint.final_weights",
+    "run_dir", "device", "compile", "cuda_graphs", "allow_change", "export", "training.max_updates",
+    "training.max_epochs", "training.max_minutes", "training.log_every", "validation.patience", "validation.samples",
+    "validation.prompt", "validation.sample_tokens", "validation.write_special",
+    *(f"validation.{field.name}" for field in fields(Sampling)), "checkpoint.final_weights",
     "data.train", "data.validation", "data.tests", "data.tokens", "data.workers", "test",
 )  # fmt: skip
 # What else may, where `allow_change` says so.
@@ -32,7 +32,7 @@ MUST_STAY = ("test.bleu_tokenize",)
 # What a finished run has settled: when to stop, which weights to end with, and how they are tested (on which texts
 # too, by their content).
 SETTLED = (
-    "training.max_updates", "training.max_epochs", "training.max_minutes", "validation.patience",
+    "export", "training.max_updates", "training.max_epochs", "training.max_minutes", "validation.patience",
     "checkpoint.final_weights", "test",
 )  # fmt: skip
 

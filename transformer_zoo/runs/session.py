@@ -10,6 +10,7 @@ import torch
 
 from transformer_zoo.commandline import parse_recipe
 from transformer_zoo.errors import naming
+from transformer_zoo.runs.exporting import check_export, export_run
 from transformer_zoo.runs.folder import check_run, is_finished, mark_finished, open_run
 from transformer_zoo.runs.model_json import ModelJson, write_model_json
 from transformer_zoo.runs.start import Start, check_kind, is_going_on, start_from
@@ -53,6 +54,8 @@ class Session(Generic[R, C, T, M]):
                 preset = self.recipe.model.preset
                 check_kind(kind, get_config(preset), preset)
         self._expected: C | None = kind.model_config(self.recipe, None, None) if is_new else None
+        recipe: Any = self.recipe  # each kind's has one of its own
+        self._check_export(self._expected, recipe.tokenizer)
         self.device = choose_device(self.recipe.device, self.world.local_rank)
         check_run(self.run_dir, self._plain, defaults_of(kind.recipe))
 
@@ -86,7 +89,14 @@ class Session(Generic[R, C, T, M]):
             check_training(self._expected, self.recipe, self.device)
         distributed.start(self.world, self.device)
         self.start = start_from(self.kind, self.recipe, self.run_dir)
+        if self.start is not None:
+            self._check_export(self.start.config, self.start.tokenizer)
         return True
+
+    def _check_export(self, config: C | None, tokenizer: Any) -> None:
+        if self.recipe.export is not None and config is not None:
+            with naming("export"):
+                check_export(self.recipe.export, config, tokenizer)
 
     def open(self, texts: Callable[[], dict[str, str]]) -> None:
         """Makes the folder, or opens it, and locks it; `texts` gives the checksums of its texts, by their fields."""
@@ -138,5 +148,8 @@ class Session(Generic[R, C, T, M]):
     def finish(self, more: Callable[[], dict[str, Any]] = dict) -> None:
         """Writes results.json, in the first process: how training ended, and `more`."""
         if self.main:
-            mark_finished(self.run_dir, self._plain, self._texts, {**self.results, **more()})
+            more_results = more()
+            if self.recipe.export is not None:
+                self.say(f"for {self.recipe.export}: {export_run(self.run_dir, self.recipe.export)}")
+            mark_finished(self.run_dir, self._plain, self._texts, {**self.results, **more_results})
             self.say(self.kind.use.format(self.run_dir))

@@ -161,6 +161,17 @@ class Tokenizer(Saved):
         """The same in the `tokenizers` library, but for its special tokens. UserError where there is none."""
         raise UserError(f"{self.name}: transformers has no counterpart of this tokenizer")
 
+    @classmethod
+    def check_export(cls, model_type: str) -> None:
+        """Whether `transformers` has a counterpart of this kind in a model of this type. UserError: it has none."""
+        if model_type == "qwen2":
+            raise UserError(
+                f"model_type {model_type}: transformers takes its own tokenizer for such a model and would ignore this "
+                f"one ({cls.kind})"
+            )
+        if cls.fast is Tokenizer.fast:
+            raise UserError(f"{cls.kind}: transformers has no counterpart of this tokenizer")
+
     def export(self, folder: str | Path, *, model_type: str) -> None:
         """Write the files that `transformers.AutoTokenizer` reads, beside the config.json of a model of this type.
 
@@ -170,11 +181,7 @@ class Tokenizer(Saved):
         Raises:
             UserError: `transformers` has no counterpart of the tokenizer, or none in a model of this type.
         """
-        if model_type == "qwen2":
-            raise UserError(
-                f"model_type {model_type}: transformers takes its own tokenizer for such a model and would ignore this "
-                f"one ({self.name})"
-            )
+        self.check_export(model_type)
         fast, folder = self.fast(), Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         token = None if self.eos_id is None else fast.id_to_token(self.eos_id)

@@ -148,6 +148,8 @@ class RunConfig:
         allow_change: Go on with the run in the folder though `optimizer` (but for its name), `schedule`, `training`,
             `validation`, `checkpoint` or `precision` are not what they were: after a loss that was not finite, say. It
             is not kept in the run.
+        export: The other program that the finished run is written for too, to `export` in its folder. A model or a
+            tokenizer that it has no counterpart of is refused before training.
         optimizer: Optimizer.
         schedule: Learning rate.
         training: Updates and limits.
@@ -163,6 +165,7 @@ class RunConfig:
     compile: Literal["auto", "always", "never"] = "auto"
     cuda_graphs: Literal["auto", "never"] = "auto"
     allow_change: bool = False
+    export: Literal["huggingface", "ctranslate2"] | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

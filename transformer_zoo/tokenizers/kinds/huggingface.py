@@ -109,6 +109,10 @@ class HuggingFaceTokenizer(PiecesTokenizer):
         token = self.files.token(role)
         return None if token is None else self.vocabulary.ids.get(token)
 
+    @classmethod
+    def check_export(cls, model_type: str) -> None:
+        """It came from there."""
+
     def export(self, folder: str | Path, *, model_type: str) -> None:
         write_files(Path(folder), self.files.contents)
 

@@ -73,6 +73,8 @@ def check_ctranslate2(config: ModelConfig) -> None:
     Raises:
         UserError: it has not; the message names the fields.
     """
+    if type(config) not in (EncoderDecoderConfig, DecoderConfig):
+        raise UserError("ctranslate2 has counterparts of encoder-decoders and of decoder-only models here, of no other")
     found: dict[str, Any] = {}
     for address, value in [*_unsaid(config), *_unsaid_together(config)]:
         found.setdefault(".".join(word for word in address.split(".") if word not in _AROUND), value)

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformer_zoo.zoo.huggingface.hub import resolve
     from transformer_zoo.zoo.huggingface.load import from_huggingface
-    from transformer_zoo.zoo.huggingface.save import to_huggingface
+    from transformer_zoo.zoo.huggingface.save import check_huggingface, to_huggingface
     from transformer_zoo.zoo.huggingface.source import read_config
 
-__all__ = ["from_huggingface", "read_config", "resolve", "to_huggingface"]
+__all__ = ["check_huggingface", "from_huggingface", "read_config", "resolve", "to_huggingface"]
 
 # Families' tables are data and need no torch, which these do.
-_LAZY = {"from_huggingface": "load", "read_config": "source", "resolve": "hub", "to_huggingface": "save"}
+_LAZY = {
+    "check_huggingface": "save", "from_huggingface": "load", "read_config": "source", "resolve": "hub",
+    "to_huggingface": "save",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

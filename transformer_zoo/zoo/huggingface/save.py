@@ -16,6 +16,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json
 from transformer_zoo.models import AnyModel, check_model
 from transformer_zoo.zoo import build_empty
+from transformer_zoo.zoo.describe import outline
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.compare import differences
 from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
@@ -57,6 +58,18 @@ def to_huggingface(model: AnyModel, folder: str | Path, *, family: str | None = 
     if not isinstance(config, EncoderConfig):
         write_json(folder / "generation_config.json", generation_fields(config))
     write_json(folder / "config.json", {**chosen.write(config), "torch_dtype": dtype})
+
+
+def check_huggingface(config: Config) -> str:
+    """Whether transformers has such a model; its `model_type`.
+    >>> check_huggingface(tz.get_config("transformer-base"))
+    'marian'
+
+    Raises:
+        UserError: as `to_huggingface`.
+    """
+    _, _, family, _ = _in_their_form(outline(config), None)
+    return family.model_type
 
 
 def _in_their_form(model: AnyModel, name: str | None) -> tuple[Config, State, Family, Config]:
@@ -102,7 +115,7 @@ def choose(config: Config, name: str | None = None) -> tuple[Family, Config]:
             continue
         if not (lost := differences(config, theirs)):
             return family, theirs
-        fields = ", ".join(f"{field} {ours!r}" for field, (ours, _) in lost.items())
+        fields = ", ".join(f"{field} {ours!r} (it has {other!r})" for field, (ours, other) in lost.items())
         tried.append((len(lost), f"{family.model_type}, which has no counterpart of {fields}"))
     if not tried:
         raise UserError(f"{name} is a family of another kind than this model")

@@ -1,24 +1,82 @@
-"""Runs as files for transformers and for ctranslate2."""
+"""Runs as files for transformers and for ctranslate2, and whether they can be, before anything is trained."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import write_json
-from transformer_zoo.runs.load import Run, TextRun
-from transformer_zoo.tokenizers import HuggingFaceTokenizer, Tokenizer, TranslationTokenizer
+from transformer_zoo.files import temporary_folder, umask, write_json
+from transformer_zoo.runs.load import Run, TextRun, load_run
+from transformer_zoo.tokenizers import (
+    HuggingFaceTokenizer,
+    Tokenizer,
+    TokenizerSettings,
+    TranslationTokenizer,
+    TranslationTokenizerSettings,
+    kind_of,
+)
 from transformer_zoo.zoo.ctranslate2 import check_ctranslate2
-from transformer_zoo.zoo.huggingface import to_huggingface
+from transformer_zoo.zoo.huggingface import check_huggingface, to_huggingface
 
 _TOLERANCE = 1e-3  # of a log-probability in float32
 _N_COMPARED = 7  # tokens
 _PAD_IS_ANY_TOKEN = ("gpt2", "gpt_neox", "bloom")  # its embedding learns, so that the model has no use for it
+
+
+Format = Literal["huggingface", "ctranslate2"]
+
+
+def check_export(form: Format, config: Any, tokenizer: Any) -> None:
+    """Whether a run of such a model, with a tokenizer like this, can be written for another program.
+
+    Args:
+        form: that of the other program.
+        config: of the model.
+        tokenizer: the tokenizer, or the settings by which one will be made.
+
+    Raises:
+        UserError: it cannot; the message names what would have to be another.
+    """
+    if form == "ctranslate2":
+        check_ctranslate2(config)
+        return
+    model_type = check_huggingface(config)
+    if isinstance(tokenizer, TranslationTokenizerSettings):
+        if other := [kind for kind in tokenizer.kinds if kind != "sentencepiece"]:
+            raise UserError(
+                f"transformers has no counterpart of a translation's tokenizer of kind {other[0]}: take sentencepiece"
+            )
+    elif isinstance(tokenizer, TokenizerSettings):
+        kind_of(tokenizer.kind).check_export(model_type)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer.export(folder, model_type=model_type)
+
+
+def export_run(run_dir: Path, form: Format) -> Path:
+    """Writes a finished run for another program, to `export` in its folder, in place of what was there.
+
+    Raises:
+        UserError: as `write_huggingface` and `write_ctranslate2`.
+    """
+    part, folder = temporary_folder(run_dir), run_dir / "export"
+    try:
+        run: Any = load_run(run_dir)  # of a kind that `check_export` lets pass
+        (write_huggingface if form == "huggingface" else write_ctranslate2)(run, part)
+        part.chmod(0o777 & ~umask())  # temporary folders are made for their owner alone
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return folder
 
 
 def write_huggingface(run: Run | TextRun, folder: Path) -> str:
