@@ -28,12 +28,14 @@ from transformer_zoo.config import ModelConfig, value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.runs.exporting import write_huggingface
 from transformer_zoo.runs.huggingface import imported_run
-from transformer_zoo.runs.load import Run, TextRun
+from transformer_zoo.runs.load import EncoderRun, Run, TextRun
 from transformer_zoo.tokenizers import TranslationTokenizer, make_tokenizer
 from transformer_zoo.tokenizers.kinds.tiktoken import TiktokenTokenizer
 from transformer_zoo.training.tasks.kinds import kind_of_recipe
+from transformer_zoo.training.tasks.masked import MASKED
 from transformer_zoo.training.tasks.translation import TRANSLATION
 from transformer_zoo.zoo import build, get_config
+from transformer_zoo.zoo.ctranslate2 import check_ctranslate2
 from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
 ROOT = Path(__file__).parents[2]
@@ -96,10 +98,10 @@ def recipe_row(name: str, folder: Path) -> Row:
     def same_ids(place: Path) -> None:
         again = AutoTokenizer.from_pretrained(place)
         for line in LINES[:20]:
-            ids = run.tokenizer.source.encode(line) if run.model.facts.has_source else run.tokenizer.encode(line)
+            ids = getattr(run.tokenizer, "source", run.tokenizer).encode(line)
             found = again(line)["input_ids"]
             assert found == [*ids, *found[len(ids) :]], f"ids {found}, not {ids}"
-            assert set(found[len(ids) :]) <= {run.model.config.eos_id}
+            assert len(found) == len(ids) or found[len(ids) :] == [run.model.config.eos_id]
 
     return _row(name, run.model, folder, lambda place: write_huggingface(run, place), same_ids)
 
@@ -121,7 +123,9 @@ def recipe_run(name: str, folder: Path) -> Any:
         tokenizer = TiktokenTokenizer(small_bpe()) if is_ready else make_tokenizer(settings, [*LINES, printable])
     config = kind.model_config(recipe, tokenizer, None)
     model = with_noise(config.changed(**small(config)))
-    return Run(model, tokenizer, {}, 64) if kind is TRANSLATION else TextRun(model, tokenizer, {})
+    if kind is TRANSLATION:
+        return Run(model, tokenizer, {}, 64)
+    return (EncoderRun if kind is MASKED else TextRun)(model, tokenizer, {})
 
 
 def _downloaded(name: str, folder: Path) -> Any:
@@ -146,6 +150,7 @@ def _row(name: str, model: Any, folder: Path, write: Callable[[Path], object], *
             check(place)
 
     def to_ctranslate2() -> None:
+        check_ctranslate2(model.config)
         assert_same = assert_same_translations if model.facts.has_source else assert_same_text
         assert_same(model, folder / "ctranslate2")
 

@@ -79,13 +79,13 @@ def export(
         quantization: Of the weights, for ctranslate2; by default as they are.
     """
     from transformer_zoo.runs.exporting import write_ctranslate2, write_huggingface
-    from transformer_zoo.runs.load import load_writer
+    from transformer_zoo.runs.load import load_run
     from transformer_zoo.tokenizers import TranslationTokenizer
 
     if quantization is not None and format != "ctranslate2":
         raise UsageError("--quantization is for --format ctranslate2")
     with new_folder(folder) as part:
-        loaded = load_writer(run)
+        loaded = load_run(run)
         if format == "huggingface":
             kind = write_huggingface(loaded, part)
         else:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import temporary_folder, umask, write_json
-from transformer_zoo.runs.load import Run, TextRun, load_run
+from transformer_zoo.runs.load import EncoderRun, Run, TextRun, load_run
 from transformer_zoo.tokenizers import (
     HuggingFaceTokenizer,
     Tokenizer,
@@ -30,6 +30,7 @@ _N_COMPARED = 7  # tokens
 _PAD_IS_ANY_TOKEN = ("gpt2", "gpt_neox", "bloom")  # its embedding learns, so that the model has no use for it
 
 
+AnyRun = Run | TextRun | EncoderRun
 Format = Literal["huggingface", "ctranslate2"]
 
 
@@ -68,8 +69,7 @@ def export_run(run_dir: Path, form: Format) -> Path:
     """
     part, folder = temporary_folder(run_dir), run_dir / "export"
     try:
-        run: Any = load_run(run_dir)  # of a kind that `check_export` lets pass
-        (write_huggingface if form == "huggingface" else write_ctranslate2)(run, part)
+        (write_huggingface if form == "huggingface" else write_ctranslate2)(load_run(run_dir), part)
         part.chmod(0o777 & ~umask())  # temporary folders are made for their owner alone
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
@@ -79,7 +79,7 @@ def export_run(run_dir: Path, form: Format) -> Path:
     return folder
 
 
-def write_huggingface(run: Run | TextRun, folder: Path) -> str:
+def write_huggingface(run: AnyRun, folder: Path) -> str:
     """Model and tokenizer as transformers reads them; returns the model's type.
 
     Raises:
@@ -97,14 +97,14 @@ def write_huggingface(run: Run | TextRun, folder: Path) -> str:
     return model_type
 
 
-def _add_ids(paths: list[Path], run: Run | TextRun, **ids: int | None) -> None:
+def _add_ids(paths: list[Path], run: AnyRun, **ids: int | None) -> None:
     """Tokens that the tokenizer knows of and the model's configuration here does not; None: nor does the tokenizer."""
     known = {name: i for name, i in ids.items() if i is not None and i < run.model.config.vocab_size}
     for path in paths if known else []:
         write_json(path, {**json.loads(path.read_text("utf-8")), **known})
 
 
-def write_ctranslate2(run: Run | TextRun, folder: Path, quantization: str | None = None) -> str:
+def write_ctranslate2(run: AnyRun, folder: Path, quantization: str | None = None) -> str:
     """The model as ctranslate2 reads it, and the tokenizer's files; returns the name of the class that loads it.
 
     Where transformers has no counterpart of the tokenizer, it lies in a folder of its own. In float32 the model's
@@ -120,6 +120,7 @@ def write_ctranslate2(run: Run | TextRun, folder: Path, quantization: str | None
     except ImportError:
         raise UserError("for ctranslate2 its package is needed: pip install ctranslate2") from None
     check_ctranslate2(run.model.config)
+    assert not isinstance(run, EncoderRun)
     tokens = _tokens(run)
     names = to_ctranslate2(run.model, folder, tokens)
     far = _distance(ctranslate2, run.model, folder, names)

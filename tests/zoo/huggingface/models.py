@@ -242,6 +242,12 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_LLAMA, "use_sliding_window": True, "sliding_window": 3, "layer_types": WINDOWS, "head_dim": 10,
          "attention_bias": True, "rms_norm_eps": 1e-2, "tie_word_embeddings": True},
     ),
+    "apertus": ("Apertus", {**_LLAMA, "hidden_act": "relu2"}),
+    "apertus-everything": (
+        "Apertus",
+        {**_LLAMA, "num_key_value_heads": 1, "attention_bias": True, "hidden_act": "silu", "rms_norm_eps": 1e-2,
+         "tie_word_embeddings": True, "rope_parameters": LINEAR},
+    ),
     "nanochat": ("NanoChat", {**_LLAMA, "pad_token_id": 5}),
     "nanochat-everything": (
         "NanoChat",

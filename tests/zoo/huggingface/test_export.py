@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from tests.flat import beam_search
 from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, imported, make, text_logits, translation_logits
+from tests.zoo.huggingface.test_encoders import masked_logits
 from transformer_zoo.config import (
     DecoderConfig,
     EncoderDecoderConfig,
@@ -23,7 +24,7 @@ from transformer_zoo.config import (
     SinusoidalSpec,
 )
 from transformer_zoo.errors import UserError
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import AnyModel, DecoderOnly, EncoderDecoder, EncoderOnly
 from transformer_zoo.zoo import build, get_config
 from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 from transformer_zoo.zoo.huggingface.save import choose
@@ -35,17 +36,24 @@ def theirs(model: DecoderOnly | EncoderDecoder, folder: Path, *, family: str | N
     return read_theirs(model, folder)
 
 
-def read_theirs(model: DecoderOnly | EncoderDecoder, folder: Path) -> PreTrainedModel:
+READERS = {
+    DecoderOnly: AutoModelForCausalLM, EncoderDecoder: AutoModelForSeq2SeqLM, EncoderOnly: AutoModelForMaskedLM,
+}  # fmt: skip
+
+
+def read_theirs(model: AnyModel, folder: Path) -> PreTrainedModel:
     """Read by transformers, which must find every tensor it wants and no other."""
-    kind = AutoModelForCausalLM if isinstance(model, DecoderOnly) else AutoModelForSeq2SeqLM
+    kind = READERS[type(model)]
     loaded, report = kind.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
     assert not any(report.values()), report
     read: PreTrainedModel = loaded
     return read
 
 
-def assert_same_logits(model: DecoderOnly | EncoderDecoder, read: PreTrainedModel) -> None:
-    got, expected = (text_logits if isinstance(model, DecoderOnly) else translation_logits)(model, read)  # type: ignore[operator]
+@torch.no_grad()
+def assert_same_logits(model: AnyModel, read: PreTrainedModel) -> None:
+    compute = {DecoderOnly: text_logits, EncoderDecoder: translation_logits, EncoderOnly: masked_logits}[type(model)]
+    got, expected = compute(model, read)  # type: ignore[operator]
     assert got.std() > 0.01
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 

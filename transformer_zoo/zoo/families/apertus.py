@@ -1,0 +1,63 @@
+"""Apertus, those of its models whose activation learns nothing: Llama with norms of heads and without a gate."""
+
+from dataclasses import replace
+from typing import Any
+
+from transformer_zoo.config import DecoderConfig
+from transformer_zoo.zoo.families.llama import LLAMA
+from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
+from transformer_zoo.zoo.huggingface.family import Field, Fields, layers
+from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
+from transformer_zoo.zoo.huggingface.rope import rotation
+
+_ROTATION = rotation(default=12000000.0)
+_USUAL = {
+    "rope_type": "llama3", "rope_theta": 12000000.0, "factor": 8.0, "original_max_position_embeddings": 8192,
+    "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+}  # fmt: skip
+
+
+def _read_rotation(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    said = theirs.get("rope_scaling") or theirs.get("rope_parameters")
+    return _ROTATION.read({**theirs, "rope_scaling": None, "rope_parameters": said or _USUAL}, ours)
+
+
+def _write_rotation(config: DecoderConfig) -> dict[str, Any]:
+    found = _ROTATION.write(config)  # as one field, for what is not said is not the usual
+    scaling = found.pop("rope_scaling", None) or {"rope_type": "default"}
+    return {"rope_parameters": {**found, **scaling}} if found else {}
+
+
+APERTUS = replace(
+    LLAMA,
+    model_type="apertus",
+    architecture="ApertusForCausalLM",
+    constants={
+        **{name: value for name, value in LLAMA.constants.items() if name != "gated"},
+        "attention.qk_norm": "rmsnorm",
+    },
+    sizes={},
+    fields={
+        **{name: entry for name, entry in LLAMA.fields.items() if name != "ffn.bias"},
+        "vocab_size": Field("vocab_size", 131072),
+        "d_ff": Field("intermediate_size", 14336),
+        "max_seq_len": Field("max_position_embeddings", 65536),
+        "activation": Field("hidden_act", "xielu", ACTIVATIONS),
+        "norm.eps": Field("rms_norm_eps", 1e-5),
+        "attention.qk_norm.eps": Field("rms_norm_eps", 1e-5),
+    },
+    parts=(replace(_ROTATION, read=_read_rotation, write=_write_rotation), text_ids(bos=1, eos=2, pad=3)),
+    required=TEXT_ONLY,
+    ignored=(),
+    weights={
+        **LLAMA.weights,
+        **layers(
+            "decoder.layers.{i}",
+            "model.layers.{i}",
+            {"attn_norm": "attention_layernorm", "ffn_norm": "feedforward_layernorm"},
+        ),
+    },
+)
+"""Hernández-Cano et al. 2025, "Apertus: Democratizing Open and Compliant LLMs for Global Language Environments"."""
+
+FAMILIES = (APERTUS,)
