@@ -70,7 +70,12 @@ def test_a_run_that_is_finished_is_written_when_it_is_asked_for(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("make", "model", "export", "named"),
     [
-        (gpt, {"ngrams": {"n": 3}}, "huggingface", "nearest is gpt2, which has no counterpart of ngrams NgramSpec"),
+        (
+            gpt,
+            {"ngrams": {"n": 3}},
+            "huggingface",
+            "nearest is gpt2, which has no counterpart of ngrams 'ngram' (it has None)",
+        ),
         (gpt, {"sliding_window": 4}, "huggingface", "attention.window 4 (it has None)"),
         (gpt, {"sliding_window": 4}, "ctranslate2", "ctranslate2 has no counterpart of attention.window 4"),
         (gpt, {"preset": "qwen2-0.5b", "n_kv_heads": None}, "huggingface", "transformers takes its own tokenizer"),

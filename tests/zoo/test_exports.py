@@ -7,6 +7,7 @@ import pytest
 import transformer_zoo as tz
 from tests.zoo.exports import RECIPES, preset_row, recipe_row
 
+pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 OURS = [name for name in tz.list_models() if name.startswith(("transformer-", "gpt", "opus"))]
 # An encoder is no translation and no text. (CTranslate2 has a window only beyond what it is prompted with.)
 NOT_THERE = {"python_source_masked": "-"}
