@@ -24,7 +24,8 @@ from tests.tokenizers.test_kinds import small_bpe
 from tests.zoo.huggingface.test_export import assert_same_logits, read_theirs
 from tests.zoo.test_ctranslate2 import assert_same_text, assert_same_translations
 from transformer_zoo.commandline import parse_recipe
-from transformer_zoo.config import ModelConfig, value_at
+from transformer_zoo.config import ModelConfig
+from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.runs.exporting import write_huggingface
 from transformer_zoo.runs.huggingface import imported_run

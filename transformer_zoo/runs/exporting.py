@@ -20,8 +20,8 @@ from transformer_zoo.tokenizers import (
     TokenizerSettings,
     TranslationTokenizer,
     TranslationTokenizerSettings,
-    kind_of,
 )
+from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.zoo.ctranslate2 import check_ctranslate2
 from transformer_zoo.zoo.huggingface import check_huggingface, to_huggingface
 
