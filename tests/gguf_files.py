@@ -38,6 +38,8 @@ def keys_of(config: Any) -> dict[str, Any]:
         found |= {"feed_forward_length": config.n_inner or 4 * config.n_embd, "attention.head_count_kv": None}
     if kind not in ("gemma2", "gemma3_text"):
         found["attention.sliding_window"] = None
+    if kind == "phi3":
+        found |= {"attention.sliding_window": config.sliding_window or 0, "rope.scaling.original_context_length": 128}
     if "gemma" in kind or kind == "qwen3":
         found |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
     rope = getattr(config, "rope_parameters", None) or {}

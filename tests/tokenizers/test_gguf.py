@@ -173,3 +173,15 @@ def test_what_is_wrong_with_it_is_named(keys: dict[str, Any], said: str) -> None
     with pytest.raises(UserError) as caught:
         read(full)
     assert str(caught.value).startswith(f"m.gguf: {said}")
+
+
+def test_tokens_of_phi_3_take_the_blanks_that_follow() -> None:
+    keys, _ = of_pieces(LINES, user_defined_symbols=["<|user|>", "<|end|>", "<|endoftext|>"])
+    tokens = keys["tokenizer.ggml.tokens"]
+    own = [tokens.index(token) for token in ("<|user|>", "<|end|>", "<|endoftext|>")]
+    for i in own:
+        keys["tokenizer.ggml.token_type"][i] = CONTROL
+    phi = read({**keys, "general.architecture": "phi3"})
+    assert phi.encode("<|user|>\n red<|end|>\n") == [own[0], *phi.encode("red"), own[1]]
+    assert phi.encode("<|endoftext|>\n") == [own[2], *phi.encode("\n")]
+    assert read({**keys, "general.architecture": "llama"}).encode("<|end|>\n") == [own[1], *phi.encode("\n")]

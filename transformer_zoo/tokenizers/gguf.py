@@ -39,6 +39,7 @@ PRE_TOKENIZERS = {name: patterns for names, patterns in _PATTERNS.items() for na
 
 # A word that is a token as a whole is not merged, and texts begin with a token, if nothing else is said.
 _WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "midm-2.0", "lfm2", "tekken")
+_KEEP_BLANKS = ("<unk>", "<s>", "<|endoftext|>")
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}  # ours -> theirs
 
 
@@ -62,7 +63,9 @@ def read_gguf_tokenizer(path: Path, metadata: Mapping[str, Any], model: dict[str
         raise UserError(f"{path}: its tokens are not each there once and with a type: it is damaged, fetch it again")
     try:
         fast, starts = _KINDS[kind](told, tokens, types)
-        contents = _contents(fast, tokens, types, told, starts)
+        # Phi-3's own tokens take the blanks with them that follow, which the file does not say.
+        strips = metadata.get("general.architecture") == "phi3" and kind == "llama"
+        contents = _contents(fast, tokens, types, told, starts=starts, strips=strips)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # the library raises nothing narrower
@@ -73,11 +76,22 @@ def read_gguf_tokenizer(path: Path, metadata: Mapping[str, Any], model: dict[str
 
 
 def _contents(
-    fast: FastTokenizer, tokens: Sequence[str], types: Sequence[int], told: Mapping[str, Any], starts: bool
+    fast: FastTokenizer,
+    tokens: Sequence[str],
+    types: Sequence[int],
+    told: Mapping[str, Any],
+    *,
+    starts: bool,
+    strips: bool,
 ) -> dict[str, bytes]:
     """tokenizer.json and tokenizer_config.json. starts: whether a text begins with a token if nothing is said."""
-    fast.add_special_tokens([_added(token) for token, kind in zip(tokens, types, strict=True) if kind == _CONTROL])
-    fast.add_tokens([_added(token) for token, kind in zip(tokens, types, strict=True) if kind == _USER_DEFINED])
+
+    def added(wanted: int) -> list[AddedToken]:
+        found = [token for token, kind in zip(tokens, types, strict=True) if kind == wanted]
+        return [AddedToken(token, normalized=False, rstrip=strips and token not in _KEEP_BLANKS) for token in found]
+
+    fast.add_special_tokens(added(_CONTROL))
+    fast.add_tokens(added(_USER_DEFINED))
     ids = {role: told.get(f"{name}_token_id") for role, name in _ROLES.items()}
     named = {f"{role}_token": tokens[i] for role, i in ids.items() if i is not None}
     if told.get("add_bos_token", starts) and (bos := named.get("bos_token")):
@@ -86,10 +100,6 @@ def _contents(
         )
     about = {"tokenizer_class": "PreTrainedTokenizerFast", **named, **PLAIN}
     return {"tokenizer.json": fast.to_str().encode(), "tokenizer_config.json": json.dumps(about, indent=2).encode()}
-
-
-def _added(token: str) -> AddedToken:
-    return AddedToken(token, normalized=False)
 
 
 def _of_bytes(told: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int]) -> tuple[FastTokenizer, bool]:

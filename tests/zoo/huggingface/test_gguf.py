@@ -54,6 +54,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt2": ("GPT2", GPT2),
     "gpt2-untied": ("GPT2", {**GPT2, "n_inner": 96, "tie_word_embeddings": False}),
+    "phi3": ("Phi3", {**SHAPE, "pad_token_id": 0}),
+    "phi3-window": ("Phi3", {**SHAPE, "pad_token_id": 0, "num_key_value_heads": 4, "sliding_window": 5}),
     "starcoder2": ("Starcoder2", {**SHAPE, "use_bias": True}),
 }  # fmt: skip
 KINDS = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"]
@@ -92,7 +94,7 @@ def test_every_architecture_gives_their_logits(case: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("case", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("case", ["llama", "gpt2", "gemma2", "phi3"])
 def test_every_type_that_can_be_written_gives_their_logits(case: str, kind: str, tmp_path: Path) -> None:
     theirs = make(case)
     before = theirs.state_dict()["lm_head.weight"].clone()

@@ -57,6 +57,7 @@ ARCHITECTURES = {
     "gpt2": Architecture(
         "gpt2", {"feed_forward_length": "n_inner", "attention.layer_norm_epsilon": "layer_norm_epsilon"}
     ),
+    "phi3": Architecture("phi3", {"attention.sliding_window": "sliding_window"}),
     "starcoder2": Architecture("starcoder2", {"attention.layer_norm_epsilon": "norm_epsilon"}),
 }
 """Those that are read, as far as the zoo has the family."""
@@ -131,7 +132,8 @@ class GGUF:
         weights: dict[str, str | Weight] = {}
         for ours, theirs in family.weights.items():
             part = theirs.part if isinstance(theirs, Weight) else None
-            weights[ours] = _name(ours) if part is None else Weight("blk.{i}.attn_qkv", part)
+            fused = "blk.{i}.ffn_up" if ".ffn." in ours else "blk.{i}.attn_qkv"
+            weights[ours] = _name(ours) if part is None else Weight(fused, part)
         return replace(family, weights=weights, gated_weights={}, prefix="", renamed={}, unused=(_FREQUENCIES,))
 
     def _fields(self) -> dict[str, Any]:
@@ -146,6 +148,8 @@ class GGUF:
         self._check(n_layers, theirs.get("head_dim", usual["head_dim"]))
         if spec.widest is not None:
             theirs["query_pre_attn_scalar"] = (usual if n_layers == spec.widest else theirs)["head_dim"]
+        if theirs.get("sliding_window") == 0:
+            theirs["sliding_window"] = None
         if scaling := self._scaling(float(theirs.get("rope_theta", 1e4))):
             theirs["rope_scaling"] = scaling
         theirs["vocab_size"] = self.tensors["token_embd.weight"][0][0]
@@ -190,7 +194,8 @@ class GGUF:
         if _FREQUENCIES in self.tensors:
             return self._llama3(base)
         told = self._told(_SCALING)
-        return {"rope_type": "linear", **told} if told and told.get("rope_type") != "none" else None
+        kind = told.get("rope_type", "linear" if "factor" in told else "none")
+        return None if kind == "none" else {**told, "rope_type": kind}
 
     def _llama3(self, base: float) -> dict[str, Any]:
         """Llama 3.1's scaling, of which the file has only what each frequency is divided by."""
