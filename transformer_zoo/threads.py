@@ -48,12 +48,7 @@ def read() -> Reading | None:
 
 
 class Threads:
-    """Chooses the number between 1 and `most`, from one reading to the next.
-
-    Args:
-        most: As many as there are where nobody else computes.
-        before: The reading that the first one is compared with.
-    """
+    """Chooses the number between 1 and `most`, from one reading to the next; the first is compared with `before`."""
 
     def __init__(self, most: int, before: Reading) -> None:
         self.most, self.number, self.before = most, most, before

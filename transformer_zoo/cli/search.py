@@ -76,15 +76,7 @@ class SearchOptions(BeamOptions):
     def translator(
         self, run: "Run | TextRun", *, window: int = 2048, scored: bool = False, n_best: int = 1, **how: Any
     ) -> "Translator":
-        """`translate_n_best` by a run that is made ready for that, and for nothing else.
-
-        Args:
-            run: what translates.
-            window: lines that are read ahead.
-            scored: with scores.
-            n_best: translations of each line.
-            how: more of its arguments.
-        """
+        """`translate_n_best` by a run that is made ready for that alone; `window` lines are read ahead."""
         import torch
 
         from transformer_zoo.inference import Batching, Speculation, draft_of, pack, translate_n_best

@@ -61,7 +61,7 @@ class AttentionSpec(SelfAttentionSpec):
     "all_heads" together, as in OLMo 2."""
 
     def width(self, d_model: int) -> int:
-        return self.head_dim or super().width(d_model)
+        return self.head_dim or d_model // self.n_heads
 
     def across(self) -> Self:
         """Without what is for self-attention only."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -138,9 +138,11 @@ def kinds_of(hint: Any) -> dict[str, type[Spec]]:
     """The specs that a field may have, by their kind: those of this package, and of code that was imported."""
     _import_all()
     if isinstance(hint, type) and issubclass(hint, Spec):
-        return {spec.kind(): spec for spec in _family_of(hint) if spec.module or not spec.__subclasses__()}
-    inner = () if get_origin(hint) is Literal else get_args(hint)
-    return {kind: spec for one in inner for kind, spec in kinds_of(one).items()}
+        inner: Iterable[Any] = hint.__subclasses__()
+        own = {hint.kind(): hint} if hint.module or not inner else {}
+    else:
+        inner, own = () if get_origin(hint) is Literal else get_args(hint), {}
+    return own | {kind: spec for one in inner for kind, spec in kinds_of(one).items()}
 
 
 @cache
@@ -148,12 +150,6 @@ def _import_all() -> None:
     """A spec is known once its file has been."""
     for file in pkgutil.iter_modules(import_module(__package__).__path__):
         import_module(f"{__package__}.{file.name}")
-
-
-def _family_of(spec: type[Spec]) -> Iterator[type[Spec]]:
-    yield spec
-    for child in spec.__subclasses__():
-        yield from _family_of(child)
 
 
 def class_of(hint: Any, kind: Any, where: str = "") -> type[Spec]:

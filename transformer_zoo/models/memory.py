@@ -28,13 +28,7 @@ def free_memory(device: torch.device, *, root: Path = Path("/")) -> float:
 
 
 def check_memory(needs: Mapping[str, int], device: torch.device, *, smaller: str) -> None:
-    """Raises a UserError where more memory is needed than is free.
-
-    Args:
-        needs: Bytes by what they are for; a lower bound.
-        device: Where.
-        smaller: What to make smaller.
-    """
+    """Raises a UserError, which says what to make `smaller`, where more bytes are needed than are free."""
     needed, free = sum(needs.values()), free_memory(device)
     if needed > free:
         parts = ", ".join(f"{name} {count:,}" for name, count in needs.items() if count)

@@ -43,11 +43,9 @@ class Recorder(Protocol):
 
     def aside(self, compute: Callable[[], Losses]) -> Losses:
         """Runs it as it will be recorded."""
-        ...
 
     def record(self, compute: Callable[[], Losses]) -> tuple[Callable[[], None], Losses]:
         """What runs it again, on the same tensors, and its results, which are there after that."""
-        ...
 
 
 class CudaGraphs:
@@ -81,13 +79,8 @@ class Captured:
 
     The first times that a shape comes are computed as ever, and count: libraries choose their kernels, torch.compile
     compiles, and gradients come into being. From then on they must stay in place: zero them, do not let them go. What
-    is given back holds until the next call.
-
-    Args:
-        compute: Waits for nothing, draws random numbers from the device's generator alone, and takes nothing of a batch
-            but its tensors: no number.
-        device: Where batches are brought to.
-        recorder: How it is recorded.
+    is given back holds until the next call. `compute` waits for nothing, draws random numbers from the device's
+    generator alone, and takes nothing of a batch but its tensors: no number.
     """
 
     def __init__(self, compute: Compute, device: torch.device, recorder: Recorder) -> None:

@@ -202,10 +202,7 @@ def _add_comment(path: Path, comment: bytes) -> None:
 def check_texts(old: Mapping[str, str], new: Mapping[str, str], run_dir: Path) -> None:
     """Checks that a run goes on with the texts it was trained on and validated by; of another test a warning is enough.
 
-    Args:
-        old: Checksums of the texts of `Progress.data`, by the names of their fields.
-        new: Those of the texts that are given now.
-        run_dir: The run.
+    Both have checksums by the names of fields: the `data` of `Progress`, and of the texts that are given now.
 
     Raises:
         UserError: one of them is another.

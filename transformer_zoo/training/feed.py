@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import torch
@@ -17,15 +18,12 @@ class Batch(Protocol):
     @property
     def n_tokens(self) -> int:
         """How many tokens the loss sums over."""
-        ...
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """The batch on a device."""
-        ...
 
     def pin_memory(self) -> Self:
         """The batch in page-locked memory."""
-        ...
 
 
 Place = tuple[int, int]
@@ -51,6 +49,7 @@ def cut(plan: Sequence[Any], accumulate: int, world: World) -> list[list[Any]]:
     return [list(plan[i + world.rank : min(i + width, usable) : world.size]) for i in range(0, usable, width)]
 
 
+@dataclass(frozen=True)
 class Feed:
     """Loads micro-batches; for a GPU a thread prepares the next updates in pinned memory meanwhile.
 
@@ -58,34 +57,27 @@ class Feed:
     done, and uses it again.
     """
 
-    def __init__(
-        self,
-        plan: Callable[[int], Sequence[Any]],
-        load: Callable[[Any], Batch],
-        accumulate: int,
-        world: World,
-        device: torch.device,
-    ) -> None:
-        self.plan, self.load, self.accumulate, self.world, self.device = plan, load, accumulate, world, device
+    plan: Callable[[int], Sequence[Any]]
+    load: Callable[[Any], Batch]
+    accumulate: int
+    world: World
+    device: torch.device
 
     def updates(self, epoch: int, update: int) -> Generator[Update, None, None]:
         """From update number `update` of `epoch` on, without end: (the place after it, its micro-batches)."""
-        if self.device.type == "cuda":
-            return ahead(self._load(epoch, update))
-        return self._load(epoch, update)
+        loaded = self._load(epoch, update)
+        return ahead(loaded) if self.device.type == "cuda" else loaded
 
     def _load(self, epoch: int, update: int) -> Generator[Update, None, None]:
-        if self.device.type == "cuda":  # of this thread; pinned memory belongs to one
+        is_gpu = self.device.type == "cuda"
+        if is_gpu:  # of this thread; pinned memory belongs to one
             torch.cuda.set_device(self.device)
         while True:
             updates = cut(self.plan(epoch), self.accumulate, self.world)
             for number in range(update, len(updates)):
                 after = (epoch, number + 1) if number + 1 < len(updates) else (epoch + 1, 0)
                 batches = [self.load(entry) for entry in updates[number]]
-                yield (
-                    after,
-                    [batch.pin_memory() for batch in batches] if self.device.type == "cuda" else batches,
-                )
+                yield after, [batch.pin_memory() for batch in batches] if is_gpu else batches
             epoch, update = epoch + 1, 0
 
 

@@ -24,13 +24,9 @@ Address = tuple[int, bytes]
 
 
 class Heartbeat:
-    """Watches the other processes from a thread until all have ended in order.
+    """Watches the other of `size` processes from a thread until all have ended in order.
 
-    Args:
-        rank: Number of this process.
-        size: How many there are.
-        host: Where process 0 is.
-        share: Gives process 0's value to all.
+    Process 0 is at `host`, and `share` gives its value to all.
     """
 
     def __init__(self, rank: int, size: int, host: str, share: Callable[[Address], Address]) -> None:

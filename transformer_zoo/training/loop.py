@@ -112,9 +112,10 @@ class Trainer:
             UserError: the loss, the gradient or a weight is not finite; the last checkpoint stays.
         """
         done = self.progress
+        self.log: RunLog | None = None
         if self.world.main:
             self.checkpoints.remove_unnamed()
-        self.log = self._open_log() if self.world.main else None
+            self.log = RunLog(self.run_dir, sizes=done.logs, step=done.step, total=self.config.training.max_updates)
         self.window = Window(self.device)
         self.started = time.monotonic() - done.seconds
         self.rates = Rates(self.task.plan, self.config, self.world, peak=self.peak_rate)
@@ -140,10 +141,6 @@ class Trainer:
         self.task.objective.eval()
         with torch.no_grad():
             return self.task.validate()
-
-    def _open_log(self) -> RunLog:
-        done = self.progress
-        return RunLog(self.run_dir, sizes=done.logs, step=done.step, total=self.config.training.max_updates)
 
     def _train(self, updates: Generator[Update, None, None], signals: StopSignals) -> str:
         done, config = self.progress, self.config
@@ -182,7 +179,6 @@ class Trainer:
         return distributed.any_of(signals.received)
 
     def _update(self, micro_batches: list[Batch]) -> None:
-        """Forward, backward, clip, step."""
         done, config = self.progress, self.config
         done.step += 1
         n_tokens = sum(batch.n_tokens for batch in micro_batches)
@@ -226,7 +222,6 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def _check_finite(self) -> None:
-        """Looks at what came in since the last line."""
         self.divergence.check(self.window.finite(), f"update {self.progress.step}: loss or gradient is")
 
     def _log_training(self) -> None:
@@ -243,11 +238,8 @@ class Trainer:
             used = values["tokens_per_second"] * self.task.flops_per_token
             values["mfu"] = used / (self.peak_flops * self.world.size)
         if self.log is not None:
-            place = {
-                "epoch": done.epoch,
-                "tokens": done.tokens,
-                "seconds": round(time.monotonic() - self.started, 1),
-            }
+            seconds = round(time.monotonic() - self.started, 1)
+            place = {"epoch": done.epoch, "tokens": done.tokens, "seconds": seconds}
             self.log.metrics("train", done.step, {**values, "lr": self.learning_rate, **place})
 
     def _validate(self) -> None:

@@ -65,13 +65,8 @@ class StepMemory:
 
     What the forward pass keeps for the backward one is counted tensor by tensor, each part of memory once, as PyTorch
     keeps it without torch.compile, which keeps less. Logits and their gradient count as the compiled loss holds them.
-    The gradients of one layer's activations, which come and go, are not counted.
-
-    Args:
-        config: the model.
-        run: optimizer and moving average.
-        length: tokens of a window, or of a sentence on either side.
-        recompute: as `TextTraining.recompute`.
+    The gradients of one layer's activations, which come and go, are not counted. `length` is that of a window, or of a
+    sentence on either side, in tokens.
     """
 
     def __init__(self, config: ModelConfig, run: RunConfig, *, length: int, recompute: bool = False) -> None:

@@ -41,14 +41,7 @@ class Muon(Optimizer):
     A matrix moves by lr * 0.2 * sqrt(max(R, C)) times an orthogonal one, which has the root mean square of Adam's steps
     (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2). `torch.optim.Muon` computes the same one matrix
     at a time and always in bfloat16, slow on a CPU that has no such instructions; here those of one shape go together.
-
-    Args:
-        params: matrices (..., R, C), or groups of them.
-        lr: learning rate, as for Adam.
-        momentum: decay of the gradients' running mean.
-        ns_steps: of the iteration.
-        weight_decay: decoupled, times lr.
-        dtype: of the iteration.
+    The parameters are matrices (..., R, C), or groups of them; `dtype` is that of the iteration.
     """
 
     def __init__(

@@ -80,13 +80,7 @@ def make_optimizer(
 
     Weight decay goes to parameters of two or more dimensions; norms and biases have one. Muon takes the matrices of the
     layers, as these say themselves, and iterates in `dtype`; embeddings, which are updated row by row, and the output
-    projection stay with Adam.
-
-    Args:
-        model: What it updates.
-        config: Its kind.
-        lr: The peak of the learning rate, to which `adam_lr` is the peak of Adam's beside Muon.
-        dtype: Of Muon's iteration.
+    projection stay with Adam, whose rate beside Muon keeps the ratio of `config.adam_lr` to the peak `lr`.
     """
     rest = [p for p in model.parameters() if p.requires_grad]
     parts: list[Optimizer] = []

@@ -72,14 +72,9 @@ def decay_to(step: int, *, start: float, end: float, final_ratio: float, shape: 
 
 
 def learning_rate(step: int, config: ScheduleConfig, *, peak: float, warmup: float, last: float) -> float:
-    """Learning rate of update `step` (1, 2, ...).
+    """Learning rate of update `step` (1, 2, ...), which rises in a straight line to its `peak` at update `warmup`.
 
-    Args:
-        step: Its number.
-        config: The schedule.
-        peak: The highest rate, which is reached at update `warmup`.
-        warmup: Updates in which the rate rises in a straight line.
-        last: The last update, as far as that is known: where the schedules that decay end.
+    Those that decay end at update `last`.
 
     Raises:
         UserError: `step` is below 1.
@@ -101,15 +96,7 @@ def learning_rate(step: int, config: ScheduleConfig, *, peak: float, warmup: flo
 def describe_schedule(
     config: ScheduleConfig, *, peak: float, warmup: float | None, last: int, minutes: float | None
 ) -> str:
-    """One line for people: where the rate's peak is, and where it ends.
-
-    Args:
-        config: The schedule.
-        peak: Its highest rate.
-        warmup: Updates of warmup, where that is settled.
-        last: The last update that is planned.
-        minutes: The time after which the run ends, if it has not come to that update.
-    """
+    """One line for people: where the rate's peak is, and where it ends: at update `last`, or after `minutes`."""
     start = warmup_of(last) if warmup is None else warmup
     highest, end = (
         learning_rate(step, config, peak=peak, warmup=start, last=last)
@@ -127,14 +114,7 @@ def describe_schedule(
 
 
 class Rates:
-    """The learning rates of a run's updates.
-
-    Args:
-        plan: Epoch -> its micro-batches, as in `Task`.
-        config: Its settings.
-        world: The processes that share its micro-batches.
-        peak: The highest rate.
-    """
+    """The learning rates of a run's updates, up to `peak`; `plan` is that of its `Task`."""
 
     def __init__(
         self, plan: Callable[[int], Sequence[Any]], config: RunConfig, world: distributed.World, *, peak: float

@@ -62,13 +62,7 @@ class Window:
 
 
 class Divergence:
-    """Knows what to do about a run that diverges.
-
-    Args:
-        config: Its settings.
-        folder: That of its checkpoints.
-        peak: Its highest learning rate.
-    """
+    """Knows what to do about a run that diverges, of this peak of its learning rate and this folder of checkpoints."""
 
     def __init__(self, config: RunConfig, folder: Path, *, peak: float) -> None:
         self.config, self.folder, self.peak = config, folder, peak
