@@ -51,6 +51,7 @@ def test_the_defaults_are_the_papers_base_model() -> None:
             "norm": "rmsnorm",
             "norm_position": "pre",
             "norm.eps": 1,
+            "attention.qk_norm": "rmsnorm",
             "attention.qk_norm.eps": 0.1,
         },
         {"positions": "learned", "d_model": 15, "n_heads": 3, "gated": True, "activation": "gelu_tanh"},
