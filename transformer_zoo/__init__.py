@@ -17,7 +17,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.zoo import create_model, get_config, list_models
 
 if TYPE_CHECKING:
-    from transformer_zoo.inference import beam_search, generate, generate_stream, pack, quantize
+    from transformer_zoo.inference import beam_search, embed, generate, generate_stream, pack, quantize
     from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
     from transformer_zoo.runs import load_run
     from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
@@ -35,6 +35,7 @@ __all__ = [
     "UserError",
     "beam_search",
     "create_model",
+    "embed",
     "from_huggingface",
     "generate",
     "generate_stream",
@@ -53,6 +54,7 @@ _LAZY = {
     "EncoderOnly": "transformer_zoo.models",
     "from_huggingface": "transformer_zoo.zoo.huggingface",
     "beam_search": "transformer_zoo.inference",
+    "embed": "transformer_zoo.inference",
     "generate": "transformer_zoo.inference",
     "generate_stream": "transformer_zoo.inference",
     "load_run": "transformer_zoo.runs",

@@ -211,7 +211,7 @@ def test_words_without_a_decoder_have_blanks_between(tmp_path: Path) -> None:
         ("gpt2", "tokenizer.json", b"\xff", "tokenizer.json: damaged"),
         ("llama", "tokenizer.model", b"", "not a SentencePiece model"),
         ("llama", "tokenizer.model", b"pickle", "not a SentencePiece model"),
-        ("llama", "tokenizer.model", None, "no tokenizer of a decoder-only model"),
+        ("llama", "tokenizer.model", None, "no tokenizer of such a model"),
         ("llama", "added_tokens.json", b'{"<|im_start|>": 9999}', "does not know the added token '<|im_start|>'"),
     ],
 )
@@ -240,7 +240,6 @@ WORDS = {"type": "Replace", "pattern": {"String": "_"}, "content": " "}
 @pytest.mark.parametrize(
     "decoder",
     [
-        {"type": "WordPiece", "prefix": "##", "cleanup": True},
         {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True},
         {"type": "BPEDecoder", "suffix": "</w>"},
         {"type": "Sequence", "decoders": [{"type": "Fuse"}, ENDS]},
@@ -252,7 +251,7 @@ def test_a_decoder_that_mixes_tokens_is_refused(decoder: dict[str, Any], hub: Hu
     fields = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     fields["decoder"] = decoder
     (folder / "tokenizer.json").write_text(json.dumps(fields), encoding="utf-8")
-    with pytest.raises(UserError, match=r"its decoder \((WordPiece|CTC|BPEDecoder|Strip|Replace)\)"):
+    with pytest.raises(UserError, match=r"its decoder \((CTC|BPEDecoder|Strip|Replace)\)"):
         HuggingFaceTokenizer.read(folder)
 
 

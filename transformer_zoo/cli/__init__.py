@@ -10,6 +10,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     """The functions behind the commands, in the order of --help."""
     from transformer_zoo.cli import commands, exchange, shipped, zoo
     from transformer_zoo.cli.chat import chat
+    from transformer_zoo.cli.embed import embed
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.split import split
     from transformer_zoo.cli.tokenize import tokenize
@@ -17,7 +18,8 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     training = (shipped.train, shipped.recipes, shipped.prepare)
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     exchanging = (exchange.import_, exchange.export)
-    return (*training, *translating, generate, chat, tokenize, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
+    writing = (generate, chat, embed, tokenize)
+    return (*training, *translating, *writing, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

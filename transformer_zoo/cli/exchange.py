@@ -1,10 +1,13 @@
 """`transformer-zoo import` and `export`: models from elsewhere and for elsewhere."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from transformer_zoo.cli.streams import new_folder
 from transformer_zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformer_zoo.runs import EncoderRun, Run, TextRun
 
 
 def import_(
@@ -34,7 +37,7 @@ def import_(
     import torch
 
     from transformer_zoo.runs.huggingface import imported_run, translating
-    from transformer_zoo.runs.load import Run, save_run
+    from transformer_zoo.runs.load import save_run
     from transformer_zoo.zoo.huggingface import from_huggingface, resolve
     from transformer_zoo.zoo.huggingface.generation import drawn_by, written_without
 
@@ -47,14 +50,21 @@ def import_(
         chosen = {name: code for name, code in languages.items() if code is not None}
         save_run(loaded, part, {"imported": model, "data": chosen})
     size = sum(p.numel() for p in loaded.model.parameters())
-    writes = "translate" if isinstance(loaded, Run) else "chat" if loaded.tokenizer.chat_template else "generate"
-    print(f"{run}: {size:,} parameters, {dtype}, from {model}; use it with: transformer-zoo {writes} {run}")
+    print(f"{run}: {size:,} parameters, {dtype}, from {model}; use it with: transformer-zoo {_use(loaded)} {run}")
     if without := written_without(folder):
         print(f"{run}: transformers would write with {_listed(without)}; here it writes without")
     own, options = drawn_by(folder)
     if own:
         said = f", which say {options}" if options else ""
         print(f"{run}: transformers would write with {_listed(own)}; here options say how{said}")
+
+
+def _use(run: "Run | TextRun | EncoderRun") -> str:
+    """The command for a run."""
+    from transformer_zoo.runs import Run, TextRun
+
+    writes = "chat" if isinstance(run, TextRun) and run.tokenizer.chat_template else "generate"
+    return {Run: "translate", TextRun: writes}.get(type(run), "embed")
 
 
 def _listed(fields: dict[str, Any]) -> str:
@@ -69,8 +79,9 @@ def export(
 ) -> None:
     """Write a run for other programs: its model and its tokenizer.
 
-    For transformers, AutoModelForSeq2SeqLM or AutoModelForCausalLM and AutoTokenizer load the folder, with the same
-    logits. For ctranslate2, ctranslate2.Translator or Generator does, and the tokenizer's files lie beside the model.
+    For transformers, AutoModelForSeq2SeqLM, AutoModelForCausalLM or AutoModelForMaskedLM (AutoModel, where there is no
+    head) and AutoTokenizer load the folder, with the same logits. For ctranslate2, ctranslate2.Translator or Generator
+    does, and the tokenizer's files lie beside the model.
 
     Args:
         run: Folder of a run, trained here or imported.

@@ -22,6 +22,7 @@ from transformer_zoo.inference.scoring import TargetScore, perplexity, score, sc
 from transformer_zoo.inference.search import Hypothesis
 from transformer_zoo.inference.speculation import Speculation
 from transformer_zoo.inference.text import NewText, write
+from transformer_zoo.inference.vectors import embed
 
 __all__ = [
     "BeamSearch", "Rules", "Sampling", "Speculation", "Steps", "Batching",
@@ -33,4 +34,5 @@ __all__ = [
     "Chat", "render_chat",
     "LogitsProcessor", "processors",
     "draft_of", "pack", "quantize",
+    "embed",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from transformer_zoo.models import DecodingModel
+from transformer_zoo.models import DecodingModel, EncoderOnly
 from transformer_zoo.threads import adapt
 
 LOOK_EVERY = {"cuda": 8}
@@ -20,7 +20,7 @@ def look_every(device: torch.device) -> int:
 
 
 @contextmanager
-def evaluating(model: DecodingModel, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+def evaluating(model: DecodingModel | EncoderOnly, dtype: torch.dtype = torch.float32) -> Iterator[None]:
     """Evaluation mode and autocast to `dtype` (none for float32), and afterwards the mode as it was."""
     adapt()
     was_training = model.training

@@ -118,6 +118,7 @@ class EncoderOnly(nn.Module):
 
     def pool(self, hidden: Tensor, mask: Tensor | None = None, how: Literal["mean", "first"] | None = None) -> Tensor:
         """One vector a text, (B, D), of `hidden` (B, T, D): the mean over its real tokens, or its first one's.
+        Without any it is zero.
 
         None: as `config.pooling` has it. It has length 1 if `config.normalize`.
 
@@ -130,7 +131,8 @@ class EncoderOnly(nn.Module):
         key_mask(mask, hidden.shape[:2], name="mask")
         real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
         if how == "first":
-            vectors = hidden[torch.arange(len(hidden), device=hidden.device), real.int().argmax(1)]
+            rows = torch.arange(len(hidden), device=hidden.device)
+            vectors = hidden[rows, real.int().argmax(1)] * real.any(1, keepdim=True)
         else:
             vectors = (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
         return F.normalize(vectors, dim=-1) if self.config.normalize else vectors

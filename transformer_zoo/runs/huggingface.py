@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transformer_zoo.config import EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError, naming
-from transformer_zoo.runs.load import Run, TextRun
+from transformer_zoo.runs.load import EncoderRun, Run, TextRun
 from transformer_zoo.runs.model_json import check_text_tokenizer, check_translation_tokenizer
 from transformer_zoo.tokenizers import HuggingFaceTokenizer, import_translation_tokenizer
 from transformer_zoo.tokenizers.files import TokenizerFiles
@@ -16,13 +17,13 @@ from transformer_zoo.zoo.huggingface.gguf import read_gguf
 from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 
 
-def read_huggingface(name: str) -> Run | TextRun:
+def read_huggingface(name: str) -> Run | TextRun | EncoderRun:
     """A model and its tokenizer from a folder of Hugging Face's, or from its hub."""
     folder = resolve(name)
     return imported_run(from_huggingface(folder), folder)
 
 
-def imported_run(model: Any, folder: Path) -> Run | TextRun:
+def imported_run(model: Any, folder: Path) -> Run | TextRun | EncoderRun:
     """A model that was read from a folder of Hugging Face's, with the tokenizer that lies in it.
 
     What a text starts and ends with is the tokenizer's business: the model's `bos_id` and `eos_id` become what it says.
@@ -30,12 +31,17 @@ def imported_run(model: Any, folder: Path) -> Run | TextRun:
     Raises:
         UserError: there is no tokenizer that can be read, or it does not fit the model.
     """
-    if model.facts.has_source:
+    if isinstance(model.config, EncoderDecoderConfig):
         tokenizer = import_translation_tokenizer(folder)
         model.config = with_special_ids(model.config, tokenizer)
         check_translation_tokenizer(folder, model.config, tokenizer)
         return Run(model.eval(), tokenizer, {}, model.config.max_seq_len)
     text_tokenizer = HuggingFaceTokenizer.of(_tokenizer_files(folder))
+    if isinstance(model.config, EncoderConfig):
+        named = text_tokenizer.files.token("mask_token"), "[MASK]", "<mask>"
+        known = [i for token in named if token and (i := text_tokenizer.vocabulary.ids.get(token)) is not None]
+        model.config = replace(model.config, mask_id=known[0] if known else None)
+        return EncoderRun(model.eval(), text_tokenizer, {})
     bos_id = text_tokenizer.start_ids[0] if text_tokenizer.start_ids else None
     ends = dict.fromkeys([text_tokenizer.eos_id, model.config.eos_id, *(model.config.stop_ids or ())])
     stops = tuple(token for token in ends if token not in (None, text_tokenizer.eos_id))
@@ -52,14 +58,15 @@ def _tokenizer_files(folder: Path) -> TokenizerFiles:
     return read_gguf_tokenizer(folder, file.metadata, file.fields)
 
 
-def translating(run: Run | TextRun, source: str | None, target: str | None, *, of: str) -> Run:
+def translating(run: Run | TextRun | EncoderRun, source: str | None, target: str | None, *, of: str) -> Run:
     """The run of a multilingual model, called `of`, for these languages; None: as before. The model is changed.
 
     Raises:
         UserError: it has no languages to choose from, or not these.
     """
-    if isinstance(run, TextRun):
-        raise UserError(f"{of} is decoder-only and does not translate: leave source and target language out")
+    if not isinstance(run, Run):
+        kind = "decoder-only" if isinstance(run, TextRun) else "an encoder"
+        raise UserError(f"{of} is {kind} and does not translate: leave source and target language out")
     with naming(of):
         tokenizer = run.tokenizer.with_languages(source, target)
     run.model.config = with_special_ids(run.model.config, tokenizer)

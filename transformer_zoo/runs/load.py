@@ -62,7 +62,7 @@ class EncoderRun:
     model: EncoderOnly
     tokenizer: Tokenizer
     recipe: dict[str, Any]
-    about: ClassVar = "a run of an encoder, which writes no text: use it in Python"
+    about: ClassVar = "a run of an encoder, which writes no text: use embed"
 
 
 R = TypeVar("R", bound=Run | TextRun | EncoderRun)

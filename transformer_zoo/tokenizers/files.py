@@ -13,7 +13,7 @@ from transformer_zoo.files import json_object, read_bytes
 # All that a tokenizer may be made of. They are kept with a run, byte for byte.
 _NAMES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "target_vocab.json", "merges.txt", "chat_template.jinja"),
+    *("vocab.json", "target_vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "target.spm"),
 )
 

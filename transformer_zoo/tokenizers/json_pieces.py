@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from tokenizers import AddedToken, normalizers
+from tokenizers import AddedToken, normalizers, processors
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.decoders import Decoder
 
@@ -15,12 +15,14 @@ from transformer_zoo.tokenizers.byte_level import byte_level, bytes_of
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.pieces import Pieces
 from transformer_zoo.tokenizers.tokenizer import Spelling, check_unicode
+from transformer_zoo.tokenizers.word_pieces import word_pieces
 
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How Qwen's tokenizers cut a text before bytes are merged; Llama 3's take up to three digits at a time."""
+_FAIRSEQ = ["<s>", "</s>", "<unk>", "<pad>", "<mask>"]
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -31,7 +33,8 @@ class JsonPieces(Pieces):
     """
 
     def __init__(self, files: TokenizerFiles) -> None:
-        """From tokenizer.json, else GPT-2's byte-level BPE (Radford et al. 2019) from vocab.json and merges.txt.
+        """From tokenizer.json, else BERT's words from vocab.txt, else GPT-2's byte-level BPE (Radford et al. 2019) from
+        vocab.json and merges.txt.
 
         Raises:
             UserError: one of them is damaged, or not there.
@@ -50,13 +53,13 @@ class JsonPieces(Pieces):
             raise UserError(f"the vocabulary cannot spell the text ({_one_line(error)})") from None
 
     @property
-    def start_ids(self) -> tuple[int, ...]:
-        """What the post-processor puts before a text."""
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What the post-processor puts before a text, and after it."""
         if not self.tokenizer.num_special_tokens_to_add(is_pair=False):
-            return ()
+            return (), ()
         row = self.tokenizer.encode("a")
-        n = next((i for i, special in enumerate(row.special_tokens_mask) if not special), 0)
-        return tuple(row.ids[:n])
+        text = [i for i, special in enumerate(row.special_tokens_mask) if not special] or [0]
+        return tuple(row.ids[: text[0]]), tuple(row.ids[text[-1] + 1 :])
 
     @cached_property
     def spelling(self) -> Spelling:
@@ -64,6 +67,11 @@ class JsonPieces(Pieces):
         tokens = {i: token for token, i in self.ids.items() if i not in special}
         if self.tokenizer.decoder is None:
             return {i: token.encode() for i, token in tokens.items()}, "between"
+        kind = json.loads(self.tokenizer.decoder.__getstate__())
+        if kind["type"] == "WordPiece":
+            part = kind["prefix"]
+            spelled = {i: t.removeprefix(part) if t.startswith(part) else f" {t}" for i, t in tokens.items()}
+            return {i: text.encode() for i, text in spelled.items()}, "first dropped"
         spell = _speller(self.tokenizer.decoder)
         drops = self.tokenizer.decoder.decode(["▁a"]) == "a"
         return {i: spell(token) for i, token in tokens.items()}, "first dropped" if drops else "kept"
@@ -71,7 +79,7 @@ class JsonPieces(Pieces):
 
 def _read(files: TokenizerFiles) -> FastTokenizer:
     if "tokenizer.json" not in files:
-        return _read_byte_level(files)
+        return word_pieces(files) if "vocab.txt" in files else _read_byte_level(files)
     try:
         return FastTokenizer.from_str(files.bytes_of("tokenizer.json").decode())
     except Exception as error:  # the library raises nothing narrower
@@ -95,6 +103,9 @@ def _read_byte_level(files: TokenizerFiles) -> FastTokenizer:
     for token in sorted(files.added, key=files.added.__getitem__):
         tokenizer.add_tokens([AddedToken(token, special=token in special, normalized=False)])
     tokenizer.add_special_tokens([token for token in special if tokenizer.token_to_id(token) is not None])
+    if files.model.get("model_type") == "roberta":
+        end, start = ((token, int(tokenizer.token_to_id(token) or 0)) for token in ("</s>", "<s>"))
+        tokenizer.post_processor = processors.RobertaProcessing(end, start, add_prefix_space=blank)
     if wrong := [token for token, i in files.added.items() if tokenizer.token_to_id(token) != i]:
         raise UserError(f"{files.folder}: the added token {wrong[0]!r} has an id that does not follow vocab.json")
     return tokenizer
@@ -103,7 +114,7 @@ def _read_byte_level(files: TokenizerFiles) -> FastTokenizer:
 def _special_tokens(files: TokenizerFiles) -> list[str]:
     roles = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
     named = [token for role in roles if (token := files.token(f"{role}_token"))]
-    usual = {"opt": ["</s>", "<pad>"], "bart": ["<s>", "</s>", "<unk>", "<pad>", "<mask>"]}
+    usual = {"opt": ["</s>", "<pad>"], **dict.fromkeys(("bart", "roberta"), _FAIRSEQ)}
     return list(dict.fromkeys(named)) or usual.get(files.model.get("model_type", ""), ["<|endoftext|>"])
 
 

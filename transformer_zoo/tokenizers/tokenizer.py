@@ -53,6 +53,7 @@ class Tokenizer(Saved):
             None if there is none.
         pad_id, unk_id, bos_id: Of padding, of what is unknown, of a begin; None where the kind has none.
         start_ids: What a prompt begins with; nothing, but in some models that were trained elsewhere.
+        end_ids: What follows a text that an encoder reads, likewise.
         special_ids: What no text is made of, but for its end: unknown, padding, begin. Imported tokenizers name none:
             their models write as they did elsewhere.
         chat_template: How a conversation is written for the model, in Jinja; None: nothing says so.
@@ -68,6 +69,7 @@ class Tokenizer(Saved):
     unk_id: int | None = None
     bos_id: int | None = None
     start_ids: tuple[int, ...] = ()
+    end_ids: tuple[int, ...] = ()
     special_ids: Collection[int] = ()
     chat_template: str | None = None
     named_tokens: Mapping[str, str] = {}

@@ -18,6 +18,7 @@ from transformer_zoo.tokenizers.saved import write_files
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
 
 _ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
+_SAVE_ONCE = "save the tokenizer once with transformers' AutoTokenizer, which writes a tokenizer.json"
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -50,6 +51,7 @@ class HuggingFaceTokenizer(PiecesTokenizer):
     ) -> None:
         self.files, self.vocab_size, self.eos_id, self.start_ids = files, vocab_size, eos_id, tuple(start_ids)
         self.vocabulary = read_pieces(files) if pieces is None else pieces
+        self.end_ids = self.vocabulary.around[1] if isinstance(self.vocabulary, JsonPieces) else ()
         if outside := [i for i in (eos_id, *start_ids) if i is not None and not 0 <= i < vocab_size]:
             raise UserError(f"{files.folder}: the special id {outside[0]} is outside the model's {vocab_size} ids")
 
@@ -118,21 +120,22 @@ class HuggingFaceTokenizer(PiecesTokenizer):
 
 
 def read_pieces(files: TokenizerFiles) -> JsonPieces | SentencePieces:
-    """The vocabulary of a decoder-only model."""
-    if "tokenizer.json" in files or "merges.txt" in files:
+    """The vocabulary of a model that is no encoder-decoder."""
+    if any(name in files for name in ("tokenizer.json", "merges.txt", "vocab.txt")):
         return JsonPieces(files)
     name = next(filter(files.contents.__contains__, _SENTENCEPIECE), None)
     if name is None:
         raise UserError(
-            f"{files.folder}: no tokenizer of a decoder-only model (tokenizer.json, vocab.json with merges.txt, or "
+            f"{files.folder}: no tokenizer of such a model (tokenizer.json, vocab.json with merges.txt, vocab.txt, or "
             "tokenizer.model)"
         )
+    if files.model.get("model_type") == "xlm-roberta":  # whose ids are not those of the file
+        raise UserError(f"{files.folder}: {name} alone is not read for such a model; {_SAVE_ONCE}")
     pieces = SentencePieces(files.sentencepiece(name))
     pad = files.token("pad_token")  # nobody writes it
     if beyond := [token for token, i in files.added.items() if i >= pieces.n_ids and token != pad]:
         raise UserError(
-            f"{files.folder}: {name} does not know the added token {beyond[0]!r} and would spell it out; save the "
-            "tokenizer once with transformers' AutoTokenizer, which writes a tokenizer.json"
+            f"{files.folder}: {name} does not know the added token {beyond[0]!r} and would spell it out; {_SAVE_ONCE}"
         )
     return pieces
 
@@ -151,8 +154,8 @@ def _special_id(files: TokenizerFiles, pieces: Pieces, role: str) -> int | None:
 
 
 def _start_ids(files: TokenizerFiles, pieces: Pieces) -> tuple[int, ...]:
-    if isinstance(pieces, JsonPieces) and "tokenizer.json" in files:
-        return pieces.start_ids
+    if isinstance(pieces, JsonPieces) and ("tokenizer.json" in files or pieces.around[0]):
+        return pieces.around[0]
     usual = isinstance(pieces, SentencePieces) or files.model.get("model_type") == "opt"
     bos = _special_id(files, pieces, "bos")
     return (bos,) if bos is not None and files.settings.get("add_bos_token", usual) else ()

@@ -10,7 +10,8 @@ from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 
 _SMALL = (
     "config.json", "generation_config.json", "*.spm", "*.model", "tokenizer*.json", "*vocab.json", "vocab.txt",
-    "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "modules.json",
+    "sentence_*_config.json", "config_sentence_transformers.json", "*_Pooling/config.json",
 )  # fmt: skip
 _SAFETENSORS = ("model.safetensors", "model[-_]*.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model[-_]*.bin", "pytorch_model.bin.index.json")

@@ -23,6 +23,7 @@ from transformer_zoo.zoo.huggingface.family import Config, Family, Weight
 from transformer_zoo.zoo.huggingface.load import join, mirror
 from transformer_zoo.zoo.huggingface.parts import end_ids, write_rules
 from transformer_zoo.zoo.huggingface.rewrite import State, rewrite, unshare
+from transformer_zoo.zoo.huggingface.sentences import write_sentences
 from transformer_zoo.zoo.huggingface.source import waves_of
 
 
@@ -55,7 +56,9 @@ def to_huggingface(model: AnyModel, folder: str | Path, *, family: str | None = 
     metadata = {"format": "pt", "checksum": MARK}  # transformers wants to know what wrote them
     write_sealed(folder / "model.safetensors", lambda part: save_file(tensors, part, metadata=metadata))
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    if not isinstance(config, EncoderConfig):
+    if isinstance(config, EncoderConfig):
+        write_sentences(folder, config)
+    else:
         write_json(folder / "generation_config.json", generation_fields(config))
     write_json(folder / "config.json", {**chosen.write(config), "torch_dtype": dtype})
 

@@ -19,6 +19,7 @@ from transformer_zoo.zoo.huggingface.family import Config, Family, Fields, Weigh
 from transformer_zoo.zoo.huggingface.gguf import read_gguf
 from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 from transformer_zoo.zoo.huggingface.parts import RULES, listed
+from transformer_zoo.zoo.huggingface.sentences import read_sentences
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _OF_A_TARGET = ("decoder_start_token_id", "eos_token_id")
@@ -99,7 +100,8 @@ class Source:
         self._copies: set[str] = set()  # embeddings that need not be used: others are
         if isinstance(declared, EncoderConfig):
             has_head = self.family.weights["logit_bias"] in self._files
-            self.config: Config = self._share_head(declared if has_head else declared.changed(**_NO_HEAD))
+            declared = declared.changed(**read_sentences(folder), **({} if has_head else _NO_HEAD))
+            self.config: Config = self._share_head(declared)
         elif isinstance(declared, DecoderConfig):
             self.config = self._share_head(declared)
         else:

@@ -1,0 +1,73 @@
+"""`transformer-zoo embed`: lines as vectors."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jsonargparse.typing import PositiveInt
+
+from transformer_zoo.cli.streams import input_lines, open_output, with_progress
+from transformer_zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_WINDOW = 64  # batches that are read ahead and sorted by length
+
+
+def embed(
+    run: Path,
+    input: Path | None = None,
+    output: Path | None = None,
+    batch_size: PositiveInt = 32,
+    device: str = "auto",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> None:
+    """Give a vector for each line of a text, by an encoder: near ones have much in common.
+
+    A line of JSON each, a list of numbers, in the order of the input; or an array of NumPy. A long line is read to the
+    model's limit.
+
+    Args:
+        run: Folder of a run of an encoder, trained here or imported, such as all-MiniLM-L6-v2.
+        input: Text, plain or .gz; standard input by default.
+        output: Where vectors go, standard output by default; a name in .npy gets an array (lines, width) of float32.
+        batch_size: Lines that are read at once.
+        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
+        dtype: Of the matrix products.
+    """
+    import torch
+
+    from transformer_zoo.inference import embed as vectors_of
+    from transformer_zoo.runs import load_encoder_run
+    from transformer_zoo.training.device import choose_device
+
+    if output is not None and output.suffix not in (".npy", ".json", ".jsonl"):
+        raise UsageError(f"--output {output} must end in .npy, .json or .jsonl, which says what is written")
+    loaded, lines = load_encoder_run(run, device=choose_device(device)), input_lines(input)
+
+    def vectors() -> "Iterator[Tensor]":
+        while window := list(islice(lines, _WINDOW * batch_size)):
+            how = {"batch_size": batch_size, "dtype": getattr(torch, dtype)}
+            yield from vectors_of(loaded.model, loaded.tokenizer, window, **how)
+
+    found = with_progress(vectors(), "embedded", shown=output is not None)
+    if output is not None and output.suffix == ".npy":
+        _write_array(list(found), output, loaded.model.config.d_model)
+        return
+    with open_output(output) as file:
+        for vector in found:
+            print(json.dumps([float(f"{x:.8g}") for x in vector.tolist()]), file=file)
+
+
+def _write_array(vectors: "list[Tensor]", output: Path, width: int) -> None:
+    import numpy as np
+    import torch
+
+    from transformer_zoo.files import replacing
+
+    array = torch.stack(vectors).numpy() if vectors else np.zeros((0, width), np.float32)
+    with replacing(output) as part, open(part, "wb") as file:
+        np.save(file, array)
