@@ -208,6 +208,8 @@ HOSTILE = {
     "no end": "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
     "classes": "{{ ''.__class__.__mro__ }}",
     "modules": "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "names of Python's": "{% set n = namespace() %}{% set n.__class__ = 1 %}",
+    "names of Python's at once": "{{ namespace(**{'__class__': 1}) }}",
     "what is given": "{{ messages.append(1) }}",
     "a file": "{% include '/etc/passwd' %}",
     "no template": "{% if %}",

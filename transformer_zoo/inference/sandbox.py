@@ -11,10 +11,12 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import TemplateError, nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
 
 class Generation(Extension):
@@ -33,6 +35,25 @@ class Generation(Extension):
         return str(caller())
 
 
+class Names(Namespace):
+    """`namespace` of templates, without names that begin with _, by which they might get at what is Python's own."""
+
+    def __init__(*args: Any, **values: Any) -> None:  # a value may be called self
+        for name in dict(*args[1:], **values):
+            check_name(name)
+        Namespace.__init__(*args, **values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        check_name(name)
+        super().__setitem__(name, value)
+
+
+def check_name(name: str) -> None:
+    """SecurityError: it begins with _."""
+    if str(name).startswith("_"):
+        raise SecurityError(f"a namespace has no {name!r}")
+
+
 def refuse(message: str) -> None:
     """`raise_exception` of templates."""
     raise TemplateError(message)
@@ -49,6 +70,7 @@ def render(template: str, values: dict[str, Any], longest: int) -> str:
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
     environment.filters["tojson"] = as_json
+    environment.globals |= {"namespace": Names, "dict": lambda *args, **values: dict(*args, **values)}
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     parts, length = [], 0
