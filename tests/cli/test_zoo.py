@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 import transformer_zoo as tz
 from transformer_zoo.cli import main
 from transformer_zoo.zoo.describe import outline
+from transformer_zoo.zoo.families import FAMILIES
 
 
 def test_list_names_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +48,27 @@ def test_the_module_lists_and_gives_its_version_without_torch(root: Path) -> Non
 def test_the_version_is_the_packages(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == tz.__version__
+
+
+def test_families_are_listed_without_torch_and_at_once(root: Path) -> None:
+    code = "import sys; from transformer_zoo.cli import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "list", "--families"]
+    environment, spent = {**os.environ, "PYTHONPATH": str(root)}, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    lines = subprocess.check_output(command, env=environment, text=True).splitlines()
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - spent < 2  # of the processor, which may be shared
+    assert [line.split()[0] for line in lines] == list(FAMILIES)
+    assert lines[list(FAMILIES).index("opt")].split()[1:4] == ["8", "opt-125m", "125,239,296"]
+
+
+def test_families_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "gpt*", "--families", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {name for name in FAMILIES if name.startswith("gpt")}
+    assert found["gpt2"]["architecture"] == "GPT2LMHeadModel"
+    assert found["gpt2"]["sizes"]["gpt2"] == 124_439_808
+    assert "activation_function" in found["gpt2"]["limits"]
+    assert main(["list", "nothing*", "--families"]) == 1
+    assert "no family is called 'nothing*'" in capsys.readouterr().err
 
 
 def test_list_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:

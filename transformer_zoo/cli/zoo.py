@@ -2,7 +2,8 @@
 
 import dataclasses
 import json as jsonlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
@@ -13,6 +14,8 @@ from transformer_zoo.errors import UsageError, UserError
 from transformer_zoo.training.overrides import overridden, overrides_of
 from transformer_zoo.zoo import get_config, list_models
 from transformer_zoo.zoo.counts import recorded_counts
+from transformer_zoo.zoo.families import FAMILIES
+from transformer_zoo.zoo.huggingface.family import Family
 
 if TYPE_CHECKING:
     Overrides = Any
@@ -20,13 +23,17 @@ else:
     Overrides = overrides_of(EncoderDecoderConfig, DecoderConfig, EncoderConfig, nested=False)
 
 
-def list_(pattern: str = "*", /, json: bool = False) -> None:
+def list_(pattern: str = "*", /, families: bool = False, json: bool = False) -> None:
     """Name the architectures of the zoo, with their parameters.
 
     Args:
         pattern: Only names that match this shell pattern, such as "gpt2*".
+        families: Name the families instead, by their model_type in config.json, whose weights come in and go out.
         json: Print JSON instead.
     """
+    if families:
+        _list_families(pattern, json=json)
+        return
     names = _names(pattern)
     counts = {name: count for name, count in recorded_counts().items() if name in names}
     if json:
@@ -35,6 +42,26 @@ def list_(pattern: str = "*", /, json: bool = False) -> None:
     width = max(map(len, names))
     for name, count in counts.items():
         print(f"{name:{width}}  {count:>15,}")
+
+
+def _list_families(pattern: str, *, json: bool) -> None:
+    """Each family with its class in transformers, its sizes, and the fields of which it refuses some values."""
+    if not (kinds := [kind for kind in FAMILIES if fnmatchcase(kind, pattern)]):
+        raise UserError(f"no family is called {pattern!r}; `transformer-zoo list --families` names all {len(FAMILIES)}")
+    counts = recorded_counts()
+    if json:
+        print(jsonlib.dumps({kind: _family(FAMILIES[kind], counts) for kind in kinds}, indent=2))
+        return
+    width = max(map(len, kinds))
+    for kind in kinds:
+        sizes = [f"{name} {counts[name]:,}" for name in FAMILIES[kind].sizes]
+        shown = sizes if len(sizes) < 3 else [sizes[0], "...", sizes[-1]]
+        print(f"{kind:{width}}  {len(sizes):2}  {'  '.join(shown)}".rstrip())
+
+
+def _family(family: Family, counts: Mapping[str, int]) -> dict[str, Any]:
+    sizes = {name: counts[name] for name in family.sizes}
+    return {"architecture": family.architecture, "sizes": sizes, "limits": sorted(family.limits)}
 
 
 def describe(

@@ -5,7 +5,7 @@ import select
 import signal
 import sys
 import threading
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 # Ctrl-C and kill; a terminal that is closed; what a cluster sends before time is up; a limit of CPU time.
@@ -48,7 +48,9 @@ class StopSignals:
             if number in self._before:
                 signal.signal(number, self._before.pop(number))
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._restore(*self._before)
 
 

@@ -57,6 +57,7 @@ MARIAN = replace(
             {"decoder_vocab_size": int, "share_encoder_decoder_embeddings": bool, "tie_word_embeddings": bool},
             _read_sharing,
             _write_sharing,
+            limits=("share_encoder_decoder_embeddings",),
         ),
         translation_ids(start=58100, bos=None, eos=0, pad=58100),
     ),

@@ -9,6 +9,8 @@ from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, layers
 from transformer_zoo.zoo.huggingface.parts import ENCODER_DECODER, translation_ids
 
+_FFN = ("feed_forward_proj", "dense_act_fn")
+
 
 def feed_forward(default: str) -> Part:
     """feed_forward_proj is "relu" or "gated-gelu"; what is saved beside it has the last word."""
@@ -21,7 +23,7 @@ def feed_forward(default: str) -> Part:
         activation = Field("dense_act_fn", name, ACTIVATIONS).read(theirs)
         return {"gated": theirs.get("is_gated_act", words[0] == "gated"), "activation": activation}
 
-    return Part({"feed_forward_proj": str, "dense_act_fn": str, "is_gated_act": bool}, read, _write_ffn)
+    return Part({"feed_forward_proj": str, "dense_act_fn": str, "is_gated_act": bool}, read, _write_ffn, _FFN)
 
 
 def _write_ffn(config: EncoderDecoderConfig) -> dict[str, Any]:
