@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -84,7 +85,7 @@ def _split_pairs(
     from transformer_zoo.data.parallel import ParallelFiles, read_parallel
     from transformer_zoo.data.splits import split_pairs
 
-    if len(files) != (1 if keys else len(files)):
+    if keys and len(files) != 1:
         raise UsageError("--source-key and --target-key are for one file of JSON lines")
     if keys:
         given = ParallelFiles(jsonl=str(files[0]), **keys)  # type: ignore[arg-type]
@@ -153,19 +154,10 @@ def _pieces(document: str, unit: Unit) -> Iterable[str]:
 
     if unit == "document":
         return [document]
-    lines = document.splitlines(keepends=True) if unit == "paragraph" else document.split("\n")
-    return _paragraphs(lines, is_blank) if unit == "paragraph" else lines
-
-
-def _paragraphs(lines: Iterable[str], is_blank: Callable[[str], bool]) -> Iterator[str]:
-    paragraph: list[str] = []
-    for line in lines:
-        if is_blank(line):
-            yield "".join(paragraph)
-            paragraph = []
-        else:
-            paragraph.append(line)
-    yield "".join(paragraph)
+    if unit == "line":
+        return document.split("\n")
+    runs = groupby(document.splitlines(keepends=True), is_blank)
+    return ("".join(lines) for blank, lines in runs if not blank)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

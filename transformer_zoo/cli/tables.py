@@ -6,8 +6,8 @@ from typing import Any
 
 from transformer_zoo.errors import printable
 
-Table = tuple[list[tuple[str, ...]], list[str]]
-"""Rows, the first of which has the names of the columns, and notes."""
+Rows = list[tuple[str, ...]]
+"""The first has the names of the columns."""
 
 _MANY_TIES = 1 / 20
 _LATEX = {
@@ -24,32 +24,32 @@ _LATEX = {
 
 def print_report(report: Mapping[str, Any], *, latex: bool) -> None:
     """The table that says most: comparisons, else means, else scores; how they were made below it."""
-    table, notes = _scores(report["systems"][0])
+    systems: Sequence[Mapping[str, Any]] = report["systems"]
+    notes: list[str] = []
     if "comparisons" in report:
         table, notes = _comparisons(report)
-    elif "means" in report:
-        table, notes = _means(report)
+    else:
+        table = _means(report["means"]) if "means" in report else _scores(systems[0])
+    notes += _searches(systems)
     if latex:  # signatures are too long for a page
         notes = [*(f"{row[0]}, {row[1]}: {row[-1]}" for row in table[1:]), *notes]
         table = [row[:-1] for row in table]
     print_table(table, notes, latex=latex)
 
 
-def _scores(system: Mapping[str, Any]) -> Table:
+def _scores(system: Mapping[str, Any]) -> Rows:
     """A row for each split and metric."""
-    rows: list[tuple[str, ...]] = [("split", "metric", "score", "signature")]
+    rows: Rows = [("split", "metric", "score", "signature")]
     for split in system["splits"]:
         for score in split["scores"]:
             rows.append((split["split"], score["metric"], f"{score['score']:.2f}", score["signature"]))
-    return rows, _searches([system])
+    return rows
 
 
-def _comparisons(report: Mapping[str, Any]) -> Table:
+def _comparisons(report: Mapping[str, Any]) -> tuple[Rows, list[str]]:
     """A row for each split and metric: both scores with half their 95 % intervals, and the p-value."""
     systems = report["systems"]
-    rows: list[tuple[str, ...]] = [
-        ("split", "metric", *(system["system"] for system in systems), "p-value", "signature")
-    ]
+    rows: Rows = [("split", "metric", *(system["system"] for system in systems), "p-value", "signature")]
     notes = []
     for row in report["comparisons"]:
         scores = [f"{score:.2f} ± {ci:.2f}" for score, ci in zip(row["scores"], row["ci"], strict=True)]
@@ -60,17 +60,17 @@ def _comparisons(report: Mapping[str, Any]) -> Table:
             notes.append(
                 f"{share}; {'nothing differs that it sees' if same else 'the p-value takes no account of ties'}"
             )
-    return rows, [*notes, *_searches(systems)]
+    return rows, notes
 
 
-def _means(report: Mapping[str, Any]) -> Table:
+def _means(means: Sequence[Mapping[str, Any]]) -> Rows:
     """A row for each split and metric: mean and sample standard deviation over the runs, and each run's score."""
-    rows: list[tuple[str, ...]] = [("split", "metric", "mean ± deviation", "runs", "scores", "signature")]
-    for row in report["means"]:
+    rows: Rows = [("split", "metric", "mean ± deviation", "runs", "scores", "signature")]
+    for row in means:
         spread = f"{row['mean']:.2f} ± {row['standard_deviation']:.2f}"
         scores = ", ".join(f"{score:.2f}" for score in row["scores"])
         rows.append((row["split"], row["metric"], spread, str(row["n"]), scores, row["signature"]))
-    return rows, _searches(report["systems"])
+    return rows
 
 
 def _searches(systems: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -86,7 +86,8 @@ class Captured:
     def __init__(self, compute: Compute, device: torch.device, recorder: Recorder) -> None:
         self.compute, self.device, self.recorder = compute, device, recorder
         self.seen: Counter[tuple[Any, ...]] = Counter()
-        self.graphs: dict[tuple[Any, ...], _Graph] = {}
+        # By shape: inputs, which are written to before each run, what runs it, and its results.
+        self.graphs: dict[tuple[Any, ...], tuple[Batch, Tensor, Callable[[], None], Losses]] = {}
 
     def __call__(self, batch: Batch, scale: Tensor) -> Losses:
         """As `compute`: batch on the CPU, scale () on the device."""
@@ -96,24 +97,15 @@ class Captured:
             if self.seen[shape] <= WARM_UPS or len(self.graphs) == MOST_GRAPHS:
                 there = batch.to(self.device, non_blocking=True)
                 return self.recorder.aside(lambda: self.compute(there, scale))
-            self.graphs[shape] = _Graph(self, batch.to(self.device), scale.clone())
-        return self.graphs[shape].run(batch, scale)
-
-
-class _Graph:
-    """What was recorded of one shape: its inputs, which are written to before each run, and its results."""
-
-    def __init__(self, of: Captured, batch: Batch, scale: Tensor) -> None:
-        self.batch, self.scale = batch, scale
-        self.replay, self.losses = of.recorder.record(lambda: of.compute(batch, scale))
-
-    def run(self, batch: Batch, scale: Tensor) -> Losses:
-        for ours, given in zip(_fields(self.batch), _fields(batch), strict=True):
+            inputs = batch.to(self.device), scale.clone()
+            self.graphs[shape] = *inputs, *self.recorder.record(lambda: self.compute(*inputs))
+        own, own_scale, replay, losses = self.graphs[shape]
+        for ours, given in zip(_fields(own), _fields(batch), strict=True):
             if isinstance(ours, Tensor):
                 ours.copy_(given, non_blocking=True)
-        self.scale.copy_(scale)
-        self.replay()
-        return self.losses
+        own_scale.copy_(scale)
+        replay()
+        return losses
 
 
 def _fields(batch: Any) -> list[Any]:

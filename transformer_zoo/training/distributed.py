@@ -146,15 +146,12 @@ def all_sum(tensor: Tensor) -> Tensor:
 
 def broadcast(value: T) -> T:
     """The first process's `value`, everywhere."""
+    box = [value]
     if dist.is_initialized():
-        box = [value]
         dist.broadcast_object_list(box, device=_CPU)
-        return box[0]
-    return value
+    return box[0]
 
 
 def any_of(flag: bool) -> bool:
     """Whether `flag` is true in any process."""
-    if dist.is_initialized():
-        return bool(all_sum(torch.tensor(float(flag), device=_CPU)))
-    return flag
+    return bool(all_sum(torch.tensor(float(flag), device=_CPU)))

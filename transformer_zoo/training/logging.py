@@ -102,6 +102,4 @@ def show(value: Number) -> str:
     """A number short enough for a line of the console."""
     if isinstance(value, int):
         return f"{value:,}"
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
