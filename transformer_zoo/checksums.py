@@ -60,10 +60,7 @@ def seal_file(path: Path) -> str:
 
 
 def write_sealed(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
-    """Calls `write` with the name of a new file, into which it puts MARK, seals that file, and replaces `path` by it.
-
-    `keep` and errors are those of `replacing`.
-    """
+    """Calls `write` with a new file, in which it puts MARK, seals it and replaces `path` by it, as `replacing`."""
     with replacing(path, keep) as part:
         write(part)
         seal_file(part)
@@ -86,12 +83,7 @@ def verify(path: Path, *, remedy: str = "put it back from a copy", warn: bool = 
 
 
 def read_sealed(path: Path, *, remedy: str = "put it back from a copy") -> bytes:
-    """A file's content, compared as `verify` does.
-
-    Raises:
-        UserError: as `verify`.
-        FileNotFoundError: there is no such file.
-    """
+    """A file's content, compared as `verify` does. UserError as there, but FileNotFoundError: there is no such file."""
     with _opened(path) as file:
         content = file.read()
     _, written, measured = _measure(io.BytesIO(content))
@@ -106,12 +98,7 @@ def write_fields(path: Path, fields: dict[str, Any]) -> None:
 
 
 def read_fields(path: Path, *, remedy: str = "put it back from a copy") -> dict[str, Any]:
-    """What `write_fields` wrote.
-
-    Raises:
-        UserError: as `verify`; or it is no JSON object.
-        FileNotFoundError: there is no such file.
-    """
+    """What `write_fields` wrote. UserError as `read_sealed`, or it is no JSON object."""
     fields = json_object(read_sealed(path, remedy=remedy), path, remedy)
     fields.pop("checksum", None)
     return fields

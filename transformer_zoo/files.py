@@ -51,14 +51,10 @@ def remove_leftovers(folder: Path) -> None:
 def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """A new file beside `path`, to be written; in the end it is synced and gets the name `path`.
 
-    A failure leaves the old file as it was; who is killed on the way, also a temporary file.
+    A failure leaves the old file as it was; who is killed on the way, also a temporary file. Of a symbolic link the
+    link is replaced, not what it points to. With `keep` the old file is called that from then on.
 
-    Args:
-        path: What is to be replaced. Where that is a symbolic link, the link is, and not what it points to.
-        keep: What the old file is called from then on.
-
-    Raises:
-        OSError: the system refuses; also where torch or safetensors found that out, which have errors of their own.
+    OSError: the system refuses; also where torch or safetensors found that out, which have errors of their own.
     """
     try:
         part = temporary_file(path.parent)
@@ -86,8 +82,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
 def make_folder(parent: Path, *names: str) -> Path:
     """The folder `parent`/`names`, made where it is not there, which lies in `parent` and nowhere else.
 
-    Raises:
-        UserError: one of the names is a symbolic link, which is not followed for writing, or a file.
+    UserError: one of the names is a symbolic link, which is not followed for writing, or a file.
     """
     parent.mkdir(parents=True, exist_ok=True)
     path = parent
@@ -119,9 +114,7 @@ def open_own(path: Path, mode: str = "rb+") -> IO[bytes]:
     """Opens a file that grows or is locked, which is made where it is not there, and nothing that it may point to.
 
     A file with a second name (a hard link, as copies of whole folders may be made of) is parted from it first.
-
-    Raises:
-        UserError: as `check_own`.
+    UserError as `check_own`.
     """
     check_own(path)
     if path.exists() and path.stat().st_nlink > 1:
@@ -133,9 +126,7 @@ def open_own(path: Path, mode: str = "rb+") -> IO[bytes]:
 def lock(path: Path, *, wait: bool = True) -> IO[bytes]:
     """Opens this file and keeps other processes that do so out, where the system has locks, until it is closed.
 
-    Raises:
-        BlockingIOError: another process holds it, and nobody is to wait.
-        UserError: as `open_own`.
+    BlockingIOError: another process holds it, and nobody is to wait. UserError as `open_own`.
     """
     file = open_own(path)
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transformer_zoo.data import Piece, TextFiles, TokenFile, prepare_tokens, tokenizing, write_tokens
+from transformer_zoo.data import Piece, TextFiles, TokenFile, prepare_tokens, token_file, write_tokens
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers import ByteTokenizer, CharacterTokenizer, WordTokenizer
 
@@ -24,7 +24,7 @@ EXPECTED = [i for document in DOCUMENTS for i in [*document.encode(), 256]]
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_tokens_of_all_documents_in_order(workers, tmp_path, monkeypatch):
-    monkeypatch.setattr(tokenizing, "_GROUP", 59)
+    monkeypatch.setattr(token_file, "_GROUP", 59)
     made = write_tokens(DOCUMENTS, BYTES, tmp_path, "train", workers=workers)
     assert made.take(np.arange(0, made.n_tokens)).tolist() == EXPECTED
     assert made.take(np.arange(0, 1)).dtype == np.uint16
@@ -47,7 +47,7 @@ def test_a_document_in_pieces_has_one_end(tmp_path):
 
 
 def test_a_document_begins_with_what_its_tokenizer_starts_a_text_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokenizing, "_GROUP", 2)
+    monkeypatch.setattr(token_file, "_GROUP", 2)
     monkeypatch.setattr(ByteTokenizer, "start_ids", (7, 11))
     pieces = [Piece("ab", last=False), Piece("cd", last=False), Piece("e"), Piece("fgh"), Piece("i")]
     made = write_tokens(pieces, ByteTokenizer(), tmp_path, "val")
@@ -138,7 +138,7 @@ def test_what_cannot_be_spelled_is_named_with_file_and_line(tmp_path):
 
 
 def test_a_failure_midway_leaves_the_old_split(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokenizing, "_GROUP", 7)
+    monkeypatch.setattr(token_file, "_GROUP", 7)
 
     def documents() -> Iterator[str]:
         yield from DOCUMENTS
@@ -175,9 +175,9 @@ def test_a_killed_call_leaves_no_split_and_is_cleaned_up(tmp_path, root):
     for name in others:
         (tmp_path / name).write_text("somebody's own")
     code = (
-        "import sys, time\nfrom transformer_zoo.data import tokenizing, write_tokens\n"
+        "import sys, time\nfrom transformer_zoo.data import token_file, write_tokens\n"
         "from transformer_zoo.tokenizers import ByteTokenizer\n"
-        "tokenizing._GROUP = 7\n"
+        "token_file._GROUP = 7\n"
         "def documents():\n    while True:\n        time.sleep(0.001); yield 'some text'\n"
         f"write_tokens(documents(), ByteTokenizer(), {str(tmp_path)!r}, 'train', workers=1)\n"
     )
@@ -226,7 +226,7 @@ def test_what_is_no_file_of_tokens_is_never_overwritten(tmp_path: Path):
 
 
 def test_reading_ahead_is_bounded(monkeypatch):
-    monkeypatch.setattr(tokenizing, "_GROUP", 1)
+    monkeypatch.setattr(token_file, "_GROUP", 1)
     taken = written = 0
 
     def documents() -> Iterator[str]:
@@ -236,6 +236,6 @@ def test_reading_ahead_is_bounded(monkeypatch):
             assert taken - written <= 2 * 2 + 2
             yield "ab"
 
-    for _ in tokenizing._encoded(documents(), BYTES, np.dtype("<u2"), workers=2):
+    for _ in token_file._encoded(documents(), BYTES, np.dtype("<u2"), workers=2):
         written += 1
     assert (taken, written) == (211, 211)

@@ -16,7 +16,7 @@ from transformer_zoo.tokenizers import (
     TranslationTokenizer,
     TranslationTokenizerSettings,
 )
-from transformer_zoo.tokenizers.sampling import PieceSampler
+from transformer_zoo.tokenizers.sentence_pieces import PieceSampler
 
 WORDS = [
     stem + end

@@ -11,12 +11,10 @@ r"""From raw text to batches: pairs of sentences for translation, tokens and win
 from transformer_zoo.data.batching import Batch, batch_indices, collate
 from transformer_zoo.data.cleaning import Cleaning, clean
 from transformer_zoo.data.encoding import encode_corpus
-from transformer_zoo.data.masking import MaskedWindows
 from transformer_zoo.data.parallel import ParallelFiles, ParallelText, read_parallel
 from transformer_zoo.data.text import Piece, TextFiles
-from transformer_zoo.data.token_file import TokenFile
-from transformer_zoo.data.tokenizing import prepare_tokens, write_tokens
-from transformer_zoo.data.windows import TokenBatch, Windows
+from transformer_zoo.data.token_file import TokenFile, prepare_tokens, write_tokens
+from transformer_zoo.data.windows import MaskedWindows, TokenBatch, Windows
 
 __all__ = [
     "Batch",

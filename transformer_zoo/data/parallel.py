@@ -51,11 +51,7 @@ class ParallelFiles:
     references: list[str] = field(default_factory=list)
 
     def validate(self) -> None:
-        """Check that exactly one form is given.
-
-        Raises:
-            UserError: none, several or half of one are given, or a column is below 1.
-        """
+        """UserError: not exactly one form is given, or half of one, or a field that has no effect in it."""
         two_files = self.source is not None or self.target is not None
         forms = {"source and target": two_files, "tsv": self.tsv is not None, "jsonl": self.jsonl is not None}
         if sum(forms.values()) != 1:
@@ -146,11 +142,7 @@ def read_lines(path: str | Path) -> Iterator[str]:
 
 
 def read_parts(path: str | Path, size: int) -> Iterator[tuple[int, str]]:
-    r"""The lines as `read_lines`, with their ends and numbers (from 1); of a long one parts of at most `size` bytes.
-
-    Raises:
-        UserError: as `read_lines`, but for long lines.
-    """
+    r"""The lines as `read_lines`, with their ends and numbers (from 1); of a long one parts of at most `size` bytes."""
     path = Path(path)
     number, inside = 0, False
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -181,8 +173,8 @@ def read_parallel(files: ParallelFiles) -> ParallelText:
     ['yes', 'no']
 
     Raises:
-        UserError: as `read_lines`; the two files differ in length (it names both counts); a line has too few
-            columns, is no JSON object or lacks a key (it names file and line); there is no pair at all.
+        UserError: as `read_lines`; the two files differ in length; a line has too few columns, is no JSON object or
+            lacks a key; there is no pair at all.
     """
     files.validate()
     if files.tsv is not None:
@@ -237,11 +229,7 @@ def _read_jsonl(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
 
 
 def read_json_lines(path: str | Path, keys: Sequence[str]) -> Iterator[list[str]]:
-    """The texts under `keys` of the JSON object in each line; a blank line gives empty ones.
-
-    Raises:
-        UserError: as `read_lines`; a line is no JSON object, lacks a key or holds no text there (it names the line).
-    """
+    """The texts under `keys` of the JSON object in each line; a blank line gives empty ones. UserError: none there."""
     for number, line in enumerate(read_lines(path), start=1):
         if is_blank(line):
             yield [""] * len(keys)

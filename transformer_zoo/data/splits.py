@@ -26,12 +26,9 @@ def assign(rows: Sequence[tuple[int, ...]], held_out: Mapping[str, float]) -> li
     Rows with the same first side go together, by the order of its digest, so that a split stays when others are added.
     Of rows that share another side with an earlier split, those in later ones are left out; `train` comes last.
 
-    Args:
-        rows: `keys` of each row.
-        held_out: How many rows each split gets, or, below 1, the share of first sides. All of one kind.
+    `held_out` says how many rows each split gets, or, below 1, the share of first sides. All of one kind.
 
-    Raises:
-        UserError: there are not so many rows, or none is left to train on.
+    UserError: there are not so many rows, or none is left to train on.
     """
     groups: dict[int, list[int]] = {}
     for index, row in enumerate(rows):

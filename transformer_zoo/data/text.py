@@ -55,11 +55,7 @@ class TextFiles:
     separator: str | None = None
 
     def files(self) -> list[Path]:
-        """The files, in the order of their names under each path.
-
-        Raises:
-            UserError: a path names nothing.
-        """
+        """The files, in the order of their names under each path. UserError: a path names nothing."""
         return [file for path in self._paths() for file in _files(path)]
 
     def folder_around(self, place: Path) -> str | None:
@@ -77,8 +73,7 @@ class TextFiles:
     def pieces(self) -> Iterator[Piece]:
         """All documents in order, those above a million characters in pieces. Blank documents are left out.
 
-        Raises:
-            UserError: as `files`, `read_lines` and `read_json_lines`; there is no text at all.
+        UserError as `files`, `read_lines` and `read_json_lines`, or there is no text at all.
         """
         found = False
         for path in self.files():
@@ -109,11 +104,7 @@ class TextFiles:
         return sum(file.stat().st_size for file in files) if exact else None
 
     def stamp(self) -> str:
-        """A hash of the settings and of what is in every file, wherever they are: another one means other text.
-
-        Raises:
-            UserError: as `files`; a file cannot be read.
-        """
+        """A hash of the settings and of what is in every file, wherever they are: another one means other text."""
         total = xxh3_128(repr((self.jsonl_key, self.separator)).encode())
         for file in self.files():
             total.update(repr((file.name.endswith(_JSON_LINES), file.suffix == ".gz", _content(file))).encode())

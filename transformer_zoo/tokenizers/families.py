@@ -14,8 +14,8 @@ from pathlib import Path
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import JsonPieces
-from transformer_zoo.tokenizers.pieces import Pieces, SentencePieces
-from transformer_zoo.tokenizers.tokenizer import Spelling, check_unicode
+from transformer_zoo.tokenizers.sentence_pieces import SentencePieces
+from transformer_zoo.tokenizers.tokenizer import Pieces, Spelling, check_unicode
 
 _CODES = json.loads(Path(__file__).with_name("languages.json").read_text("utf-8"))
 LANGUAGES: dict[str, tuple[str, ...]] = {name: tuple(codes.split()) for name, codes in _CODES.items()}

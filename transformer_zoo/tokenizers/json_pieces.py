@@ -13,8 +13,7 @@ from tokenizers.decoders import Decoder
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.byte_level import byte_level, bytes_of
 from transformer_zoo.tokenizers.files import TokenizerFiles
-from transformer_zoo.tokenizers.pieces import Pieces
-from transformer_zoo.tokenizers.tokenizer import Spelling, check_unicode
+from transformer_zoo.tokenizers.tokenizer import Pieces, Spelling, check_unicode
 from transformer_zoo.tokenizers.word_pieces import word_pieces
 
 QWEN2 = (

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.kinds import KINDS, kind_of
-from transformer_zoo.tokenizers.normalization import Normalization
 
 ModelType = Literal["bpe", "unigram"]
+Normalization = Literal["nmt_nfkc", "nmt_nfkc_cf", "nfkc", "nfkc_cf", "identity"]
 if TYPE_CHECKING:
     Kind = str
 else:

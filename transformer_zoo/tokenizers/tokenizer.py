@@ -1,5 +1,6 @@
 """What a tokenizer is, whatever its kind: text to ids and back."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,8 @@ from tokenizers import Tokenizer as FastTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import write_json, write_text
 from transformer_zoo.tokenizers.kinds import kind_of
-from transformer_zoo.tokenizers.normalization import Normalization
 from transformer_zoo.tokenizers.saved import Saved
-from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings, TranslationTokenizerSettings
+from transformer_zoo.tokenizers.settings import USUAL, Normalization, TokenizerSettings, TranslationTokenizerSettings
 
 END_OF_TEXT = "<|endoftext|>"  # what the id between documents looks like when it is decoded
 UNKNOWN = " ⁇ ".encode()  # what was unknown in a line
@@ -192,6 +192,58 @@ class Tokenizer(Saved):
         write_text(folder / "tokenizer.json", fast.to_str(pretty=True))
         about = {"tokenizer_class": "PreTrainedTokenizerFast", **special, **PLAIN}
         write_json(folder / "tokenizer_config.json", about)
+
+
+class Pieces(ABC):
+    """Text to ids, without the special tokens around it, and what the ids are as text.
+
+    Attributes:
+        ids: Id of each token.
+        stand_ins: What some characters of a decoded text stand for.
+    """
+
+    stand_ins: Mapping[int, str] = {}
+
+    def __init__(self, ids: Mapping[str, int]) -> None:
+        self.ids, self.n_ids = ids, max(ids.values(), default=-1) + 1
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text. UserError for a text that is not Unicode, or that the vocabulary cannot spell."""
+
+    @cached_property
+    @abstractmethod
+    def spelling(self) -> Spelling:
+        """As a tokenizer's. UserError: the decoder is none that gives each token its own bytes."""
+
+    def tag_of(self, text: str) -> str:
+        """The code of a language that a text begins with; mostly ""."""
+        return ""
+
+
+class PiecesTokenizer(Tokenizer):
+    """A tokenizer that has a vocabulary of pieces."""
+
+    vocabulary: Pieces
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.vocabulary.encode_batch(texts)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return super().decode(ids).translate(self.vocabulary.stand_ins)
+
+    def tag_of(self, text: str) -> str:
+        return self.vocabulary.tag_of(text)
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        return self.vocabulary.spelling
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """The tokens, as the vocabulary has them; in SentencePiece ▁ is a blank."""
+        tokens = {i: token for token, i in self.vocabulary.ids.items()}
+        return [tokens.get(i, "") for i in range(self.vocab_size)]
 
 
 def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokenizer:

@@ -13,9 +13,10 @@ from typing import Self
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import JsonPieces
-from transformer_zoo.tokenizers.pieces import Pieces, PiecesTokenizer, SentencePieces
 from transformer_zoo.tokenizers.saved import write_files
+from transformer_zoo.tokenizers.sentence_pieces import SentencePieces
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
+from transformer_zoo.tokenizers.tokenizer import Pieces, PiecesTokenizer
 
 _ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 _SAVE_ONCE = "save the tokenizer once with transformers' AutoTokenizer, which writes a tokenizer.json"

@@ -16,9 +16,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.byte_level import piece_bpe, piece_level
 from transformer_zoo.tokenizers.files import read_sentencepiece
-from transformer_zoo.tokenizers.normalization import Normalization, normalized, normalizing
-from transformer_zoo.tokenizers.pieces import PiecesTokenizer, SentencePieces
-from transformer_zoo.tokenizers.sampling import PieceSampler
+from transformer_zoo.tokenizers.sentence_pieces import PieceSampler, SentencePieces, normalized, normalizing
 from transformer_zoo.tokenizers.settings import (
     BOS_ID,
     EOS_ID,
@@ -26,10 +24,19 @@ from transformer_zoo.tokenizers.settings import (
     UNK_ID,
     USUAL,
     ModelType,
+    Normalization,
     TokenizerSettings,
     TranslationTokenizerSettings,
 )
-from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, UNKNOWN, SideLines, Spelling, Tokenizer, check_unicode
+from transformer_zoo.tokenizers.tokenizer import (
+    END_OF_TEXT,
+    UNKNOWN,
+    PiecesTokenizer,
+    SideLines,
+    Spelling,
+    Tokenizer,
+    check_unicode,
+)
 
 _SPECIAL: dict[str, Any] = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
 
