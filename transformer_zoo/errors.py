@@ -5,14 +5,11 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO, cast
 
 # What would move a terminal's cursor, colour it, end a line, or turn the direction of writing.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_BUT_RETURN = re.compile(
-    _UNPRINTABLE.pattern.replace("\x0b-\x1f", "\x0b\x0c\x0e-\x1f")
-)  # with which a bar is drawn again
 _LONGEST = 900  # characters of a message; what is in the middle of a longer one is left out
 
 
@@ -47,9 +44,9 @@ def naming(field: str) -> Iterator[None]:
         raise type(error)(f"{field}: {error}") from None
 
 
-def escaped(text: str, unprintable: re.Pattern[str] = _UNPRINTABLE) -> str:
-    r"""The text without what a terminal would obey: control characters become `\x1b` and the like."""
-    return unprintable.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+def escaped(text: str, but: str = "") -> str:
+    r"""The text without what a terminal would obey: control characters, `but` for some, become `\x1b` and the like."""
+    return _UNPRINTABLE.sub(lambda x: x[0] if x[0] in but else x[0].encode("unicode_escape").decode(), text)
 
 
 def printable(message: str) -> str:
@@ -64,12 +61,11 @@ def printable(message: str) -> str:
 class _Terminal:
     """A terminal to which no control character gets through, whatever text, name or translation is written to it."""
 
-    def __init__(self, stream: TextIO, unprintable: re.Pattern[str]) -> None:
-        self._stream, self._unprintable = stream, unprintable
+    def __init__(self, stream: TextIO, but: str) -> None:
+        self._stream, self._but = stream, but
 
     def write(self, text: str) -> int:
-        """Writes the text, escaped."""
-        return self._stream.write(escaped(text, self._unprintable))
+        return self._stream.write(escaped(text, self._but))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -78,14 +74,10 @@ class _Terminal:
 @contextmanager
 def guarded_terminals() -> Iterator[None]:
     """Standard output and standard error are escaped where they are terminals; pipes and files get text as it is."""
-    streams = sys.stdout, sys.stderr
-    guards = [_Terminal(stream, of) for stream, of in zip(streams, (_UNPRINTABLE, _BUT_RETURN), strict=True)]
-    chosen = [guard if stream.isatty() else stream for stream, guard in zip(streams, guards, strict=True)]
-    sys.stdout, sys.stderr = chosen
-    try:
+    streams = ((sys.stdout, ""), (sys.stderr, "\r"))  # with which a bar is drawn again
+    out, err = (cast(TextIO, _Terminal(stream, but)) if stream.isatty() else stream for stream, but in streams)
+    with redirect_stdout(out), redirect_stderr(err):
         yield
-    finally:
-        sys.stdout, sys.stderr = streams
 
 
 def run_program(work: Callable[[], object]) -> int:

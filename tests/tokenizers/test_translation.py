@@ -20,8 +20,7 @@ from transformer_zoo.tokenizers import (
     WordTokenizer,
 )
 from transformer_zoo.tokenizers.kinds import KINDS
-from transformer_zoo.tokenizers.translation import LineTokenizer
-from transformer_zoo.tokenizers.writable import check_writable, unwritable_characters
+from transformer_zoo.tokenizers.translation import LineTokenizer, check_writable, unwritable_characters
 
 SOURCES = ["hello world, ein Wort", "two  blanks and\tmore", "größer 漢字 🎉 12345 don't", "not"]
 TARGETS = ["ein Hund schläft", "½ m² ｆｕｌｌ", "e\u0301 漢字", "ein Wort ｶﾞ"]

@@ -10,7 +10,7 @@ import pytest
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
 from transformer_zoo.tokenizers.settings import ModelType, Normalization
-from transformer_zoo.tokenizers.writable import check_writable, unwritable_characters
+from transformer_zoo.tokenizers.translation import check_writable, unwritable_characters
 
 CHINESE = ["你好，世界！", "他问：“你去哪里？”", "价格是３０元；便宜。", "今天很好，走吧！"]
 OTHER = ["Der Raum hat 20 m².", "H₂O", "½ Liter", "Warten …", "می\u200cخواهم", "№ 5 ™"]

@@ -23,7 +23,7 @@ from transformer_zoo.inference.speculation import Speculation
 from transformer_zoo.inference.splitting import is_long
 from transformer_zoo.inference.text import before_stop
 from transformer_zoo.models import DecodingModel, check_decoding
-from transformer_zoo.tokenizers.writable import unwritable_characters
+from transformer_zoo.tokenizers.translation import unwritable_characters
 
 
 def translate(

@@ -9,9 +9,8 @@ from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers, processor
 from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers.byte_level import byte_level, piece_bpe, piece_level
 from transformer_zoo.tokenizers.files import TokenizerFiles
-from transformer_zoo.tokenizers.json_pieces import QWEN2
+from transformer_zoo.tokenizers.json_pieces import QWEN2, byte_level, piece_bpe, piece_level
 from transformer_zoo.tokenizers.tokenizer import PLAIN
 
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from tokenizers import Tokenizer as FastTokenizer
 
-from transformer_zoo.tokenizers.byte_level import ALPHABET, byte_level
+from transformer_zoo.tokenizers.json_pieces import ALPHABET, byte_level
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
 from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Spelling, Tokenizer, utf8
 

@@ -14,8 +14,8 @@ from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers.byte_level import piece_bpe, piece_level
 from transformer_zoo.tokenizers.files import read_sentencepiece
+from transformer_zoo.tokenizers.json_pieces import piece_bpe, piece_level
 from transformer_zoo.tokenizers.sentence_pieces import PieceSampler, SentencePieces, normalized, normalizing
 from transformer_zoo.tokenizers.settings import (
     BOS_ID,
@@ -127,7 +127,7 @@ class SentencePieceTokenizer(PiecesTokenizer):
             seed=seed,
             required_chars="".join(required).replace(" ", ""),  # also those of lines that are not drawn
         )
-        return [one.normalizing(side.normalization) for side in sides]
+        return [cls(one.model + normalizing(side.normalization)) for side in sides]
 
     @classmethod
     def train(
@@ -176,11 +176,6 @@ class SentencePieceTokenizer(PiecesTokenizer):
             check_unicode(lines)
             raise _training_error(str(error), vocab_size) from None
         return cls(model.getvalue())
-
-    def normalizing(self, normalization: Normalization) -> Self:
-        """The same pieces for text that is normalized so; `identity` keeps all of it but for white space."""
-        model = spm.SentencePieceProcessor(model_proto=self.model + normalizing(normalization))
-        return type(self)(model.serialized_model_proto())
 
     def draw(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
         try:

@@ -10,7 +10,7 @@ import tiktoken
 from tokenizers import Tokenizer as FastTokenizer
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.tokenizers.byte_level import all_merges, byte_level, in_alphabet
+from transformer_zoo.tokenizers.json_pieces import all_merges, byte_level, in_alphabet
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
 from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Spelling, Tokenizer, utf8
 

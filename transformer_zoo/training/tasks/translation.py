@@ -27,7 +27,7 @@ from transformer_zoo.inference import Batching, translate
 from transformer_zoo.models import EncoderDecoder, check_encoder_decoder
 from transformer_zoo.tokenizers import TranslationTokenizer
 from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, PAD_ID
-from transformer_zoo.tokenizers.writable import report_unwritable
+from transformer_zoo.tokenizers.translation import report_unwritable
 from transformer_zoo.training.device import choose_precision
 from transformer_zoo.training.loss import total_nll
 from transformer_zoo.training.overrides import keep_config, overridden
