@@ -120,12 +120,11 @@ class TranslationTokenizerSettings(KindSettings):
 
     def check(self) -> None:
         super().check()
-        if self.joint and self.target_vocab_size not in (None, self.vocab_size):
-            raise UserError(
-                "tokenizer.target_vocab_size: a joint vocabulary has one size; leave it out or set joint: false"
-            )
-        if self.joint and self.target_kind not in (None, self.kind):
-            raise UserError("tokenizer.target_kind: a joint vocabulary has one kind; leave it out or set joint: false")
+        for name, what in (("vocab_size", "size"), ("kind", "kind")):
+            if self.joint and getattr(self, f"target_{name}") not in (None, getattr(self, name)):
+                raise UserError(
+                    f"tokenizer.target_{name}: a joint vocabulary has one {what}; leave it out or set joint: false"
+                )
 
     @property
     def expected_size(self) -> int:
