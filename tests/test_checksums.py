@@ -16,7 +16,15 @@ import sentencepiece
 import torch
 import yaml
 
-from transformer_zoo.checksums import MARK, UncheckedWarning, read_fields, read_sealed, seal, verify, write_fields
+from transformer_zoo.checksums import (
+    MARK,
+    UncheckedWarning,
+    read_fields,
+    read_sealed,
+    verify,
+    write_fields,
+    write_sealed,
+)
 from transformer_zoo.errors import UserError
 from transformer_zoo.runs.recipe import load_recipe, save_recipe
 from transformer_zoo.tokenizers import TranslationTokenizer, TranslationTokenizerSettings
@@ -112,7 +120,7 @@ def test_the_mark_may_stand_anywhere_at_an_end(before: int, after: int, tmp_path
         with pytest.warns(UncheckedWarning):
             assert verify(path) is None
         return
-    path.write_bytes(seal(content))
+    write_sealed(path, lambda part: part.write_bytes(content))
     assert verify(path) == path.read_bytes()[before + 8 : before + 24].decode()
     assert read_sealed(path) == path.read_bytes()
     for place in {0, before // 2, before + 8, len(content) - 1}:

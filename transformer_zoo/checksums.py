@@ -22,11 +22,11 @@ from typing import IO, Any
 from xxhash import xxh3_64
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.files import json_object, refuse_pointer, replacing, write_bytes
+from transformer_zoo.files import json_object, refuse_pointer, replacing
 
 _DIGITS = 16
 MARK = "xxh3-64:" + "0" * _DIGITS
-"""What a writer puts where the checksum is to stand; `seal` fills it in."""
+"""What a writer puts where the checksum is to stand."""
 CHANGED = "put it back, or remove its first line if you changed it by hand"
 """What to do about a recipe that is not what was written."""
 
@@ -40,30 +40,18 @@ class UncheckedWarning(UserWarning):
     """A file that carries no checksum was read as it is."""
 
 
-def seal(content: bytes) -> bytes:
-    """`content`, which holds MARK, with its checksum."""
-    at, _, digits = _measure(io.BytesIO(content))
-    return content[:at] + digits.encode() + content[at + _DIGITS :]
-
-
-def seal_file(path: Path) -> str:
-    """Fills in the checksum of a file that holds MARK and returns it. The caller syncs."""
-    with path.open("rb+") as file, ThreadPoolExecutor(1) as pool:
-        # Of a large file the disk writes the most while the sum is taken.
-        synced = pool.submit(os.fsync, file.fileno()) if path.stat().st_size > _LARGE else None
-        at, _, digits = _measure(file)
-        if synced is not None:
-            synced.result()
-        file.seek(at)
-        file.write(digits.encode())
-    return digits
-
-
 def write_sealed(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
     """Calls `write` with a new file, in which it puts MARK, seals it and replaces `path` by it, as `replacing`."""
     with replacing(path, keep) as part:
         write(part)
-        seal_file(part)
+        with part.open("rb+") as file, ThreadPoolExecutor(1) as pool:
+            # Of a large file the disk writes the most while the sum is taken.
+            synced = pool.submit(os.fsync, file.fileno()) if part.stat().st_size > _LARGE else None
+            at, _, digits = _measure(file)
+            if synced is not None:
+                synced.result()
+            file.seek(at)
+            file.write(digits.encode())
 
 
 def verify(path: Path, *, remedy: str = "put it back from a copy", warn: bool = True) -> str | None:
@@ -94,7 +82,7 @@ def read_sealed(path: Path, *, remedy: str = "put it back from a copy") -> bytes
 def write_fields(path: Path, fields: dict[str, Any]) -> None:
     """Writes a JSON object with its checksum, atomically."""
     text = json.dumps({"checksum": MARK, **fields}, indent=1, ensure_ascii=True) + "\n"
-    write_bytes(path, seal(text.encode()))
+    write_sealed(path, lambda part: part.write_bytes(text.encode()))
 
 
 def read_fields(path: Path, *, remedy: str = "put it back from a copy") -> dict[str, Any]:

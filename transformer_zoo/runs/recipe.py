@@ -6,9 +6,8 @@ from typing import Any
 
 import yaml
 
-from transformer_zoo.checksums import CHANGED, MARK, read_sealed, seal
+from transformer_zoo.checksums import CHANGED, MARK, read_sealed, write_sealed
 from transformer_zoo.errors import UserError, first_line
-from transformer_zoo.files import write_bytes
 
 _MOST_VALUES = 100_000  # of a run's recipe, which has some hundred
 
@@ -16,7 +15,8 @@ _MOST_VALUES = 100_000  # of a run's recipe, which has some hundred
 def save_recipe(path: Path, plain: dict[str, Any]) -> None:
     """Writes the resolved recipe as YAML that can be run again, with its checksum."""
     head = f"# {MARK} is the checksum of this file: remove this line if you change another\n"
-    write_bytes(path, seal((head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)).encode()))
+    text = head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    write_sealed(path, lambda part: part.write_bytes(text.encode()))
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
