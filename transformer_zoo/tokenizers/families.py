@@ -49,7 +49,7 @@ class Family:
         tag: How a language's tag is written.
     """
 
-    read: Callable[[TokenizerFiles], Vocabulary]
+    read: Callable[[TokenizerFiles], Vocabulary | Pieces]
     source: str = "A eos"
     target: str = "A eos"
     bos: str = ""
@@ -144,25 +144,18 @@ def _marian(files: TokenizerFiles) -> Vocabulary:
     return Vocabulary(source, target, {code[2:-2]: ids[code] for code in source.codes}, joint=not separate)
 
 
-def _one(files: TokenizerFiles) -> Vocabulary:
+def _one(files: TokenizerFiles) -> Pieces:
     is_json = "tokenizer.json" in files or "spiece.model" not in files
-    pieces = JsonPieces(files) if is_json else SentinelPieces(files, "spiece.model")
-    return Vocabulary(pieces, pieces)
+    return JsonPieces(files) if is_json else SentinelPieces(files, "spiece.model")
 
 
-def _byt5(files: TokenizerFiles) -> Vocabulary:
-    pieces = BytePieces(files)
-    return Vocabulary(pieces, pieces)
-
-
-def _pegasus(files: TokenizerFiles) -> Vocabulary:
+def _pegasus(files: TokenizerFiles) -> Pieces:
     if "tokenizer.json" in files:
         return _one(files)
     model = files.sentencepiece("spiece.model")
     first = ["<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in range(2, 103))]
     tokens = [*first, *(model.id_to_piece(i) for i in range(2, len(model)))]
-    pieces = SentencePieces(model, ids={token: i for i, token in enumerate(tokens)})
-    return Vocabulary(pieces, pieces)
+    return SentencePieces(model, ids={token: i for i, token in enumerate(tokens)})
 
 
 def _fairseq(name: str, pattern: str) -> Callable[[TokenizerFiles], Vocabulary]:
@@ -205,7 +198,7 @@ FAMILIES: dict[str, Family] = {
     # Its first tokenizer had the language behind the sentence; models that were trained so say `legacy_behaviour`.
     "nllb-legacy": Family(_FLORES, source="A eos source", target="target A eos"),
     **dict.fromkeys(("t5", "mt5", "umt5"), Family(_one)),
-    "byt5": Family(_byt5),
+    "byt5": Family(BytePieces),
     "pegasus": Family(_pegasus),
 }
 

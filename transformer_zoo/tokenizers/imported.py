@@ -84,7 +84,8 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         vocabulary: Vocabulary | None = None,
     ) -> None:
         self.files, self.family, self.row = files, family, FAMILIES[family]
-        self.vocabulary = vocabulary or self.row.read(files)
+        read = vocabulary or self.row.read(files)
+        self.vocabulary = read if isinstance(read, Vocabulary) else Vocabulary(read, read)
         self.languages, self.joint = tuple(self.vocabulary.languages), self.vocabulary.joint
         self.takes_source = "source" in self.row.source
         if self.takes_source and not self.languages:
