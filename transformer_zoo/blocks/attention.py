@@ -4,18 +4,17 @@ Shapes: B batch, Tq queries, Tk keys, D width (`d_model`), H heads, Hkv key/valu
 """
 
 from collections.abc import Collection
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.answers import flops_of_parts
-from transformer_zoo.blocks.arguments import check_choice, check_positive, check_probabilities, check_sizes
+from transformer_zoo.blocks.arguments import check_positive, check_probabilities, check_sizes
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory, StaticKVCache
 from transformer_zoo.blocks.dot_product import attention_weights
 from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.blocks.masks import causal_mask
-from transformer_zoo.blocks.norm import HeadNorms, NormOfHeads
+from transformer_zoo.blocks.norm import norms_over
 from transformer_zoo.blocks.positions import Positions
 from transformer_zoo.blocks.rotary import RotaryPositions, Rotation
 from transformer_zoo.blocks.view import BaseAttention, View
@@ -23,13 +22,6 @@ from transformer_zoo.kernels.attention import attend_by_blocks
 from transformer_zoo.kernels.dot_product import Options, per_query_head, scaled_dot_product
 
 PROJECTIONS = ("q", "k", "v", "out")
-
-
-def _as_it_is(norm: nn.Module, n_heads: int) -> nn.Module:
-    return norm
-
-
-_NORMED = {"head": _as_it_is, "own_head": HeadNorms, "all_heads": NormOfHeads}
 
 
 class Attention(BaseAttention):
@@ -103,9 +95,6 @@ class Attention(BaseAttention):
             raise ValueError(f"rotary is {rotary!r}, expected RotaryPositions, or a module that has its `turn`")
         if scores is not None and not getattr(scores, "scores_by_place", False):
             raise ValueError(f"scores is {scores!r}, expected a module such as RelativeBias, called with places")
-        if not isinstance(qk_norm, nn.Module | tuple | None):
-            raise ValueError(f"qk_norm is {qk_norm!r}, expected a norm of head_dim, two, or None")
-        check_choice(_NORMED, qk_norm_over=qk_norm_over)
         if not isinstance(bias, bool | Collection) or not (isinstance(bias, bool) or set(bias) <= set(PROJECTIONS)):
             raise ValueError(f"bias is {bias!r}, expected True, False, or names out of {', '.join(PROJECTIONS)}")
         biased = set(PROJECTIONS if bias is True else bias or ())
@@ -118,11 +107,7 @@ class Attention(BaseAttention):
         self.k_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="k" in biased)
         self.v_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="v" in biased)
         self.out_proj = Linear(n_heads * self.head_dim, d_model, bias="out" in biased)
-        norms = qk_norm if isinstance(qk_norm, tuple) else (qk_norm, deepcopy(qk_norm))
-        self.q_norm, self.k_norm = (
-            None if norm is None else _NORMED[qk_norm_over](norm, n)
-            for norm, n in zip(norms, (n_heads, n_kv_heads), strict=True)
-        )
+        self.q_norm, self.k_norm = norms_over(qk_norm_over, qk_norm, (n_heads, n_kv_heads))
 
     def forward(
         self,

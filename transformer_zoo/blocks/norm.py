@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.arguments import check_flags, check_positive, check_sizes
+from transformer_zoo.blocks.arguments import check_choice, check_flags, check_positive, check_sizes
 from transformer_zoo.kernels.norm import rms_norm
 
 
@@ -93,3 +93,21 @@ class NormOfHeads(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.norm(x.flatten(-2)).unflatten(-1, (self.n_heads, -1))
         return out
+
+
+def norms_over(
+    over: str, norm: nn.Module | tuple[nn.Module, nn.Module] | None, n_heads: tuple[int, int]
+) -> tuple[nn.Module | None, nn.Module | None]:
+    """The norms of an attention's queries and keys, `qk_norm` of `Attention`: each (B, T, H, Dh) -> the same.
+
+    Raises:
+        ValueError: no norm, or no such way.
+    """
+    if not isinstance(norm, nn.Module | tuple | None):
+        raise ValueError(f"qk_norm is {norm!r}, expected a norm of head_dim, two, or None")
+    check_choice(("head", "own_head", "all_heads"), qk_norm_over=over)
+    of_queries, of_keys = norm if isinstance(norm, tuple) else (norm, deepcopy(norm))
+    if of_queries is None or of_keys is None or over == "head":
+        return of_queries, of_keys
+    kind = HeadNorms if over == "own_head" else NormOfHeads
+    return kind(of_queries, n_heads[0]), kind(of_keys, n_heads[1])
