@@ -1,7 +1,7 @@
 """Sentences that are held out, and stand in the training text all the same."""
 
 from transformer_zoo.data import ParallelText
-from transformer_zoo.data.leaks import Leaks, Shared, find_leaks
+from transformer_zoo.data.splits import Leaks, Shared, find_leaks
 
 
 def text(*pairs: tuple[str, str]) -> ParallelText:

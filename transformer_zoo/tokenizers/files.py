@@ -103,6 +103,12 @@ class TokenizerFiles:
         return token if isinstance(token, str) else None
 
     @property
+    def named_tokens(self) -> dict[str, str]:
+        """The special tokens that the files name, by their roles."""
+        roles = (f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
+        return {role: token for role in roles if (token := self.token(role))}
+
+    @property
     def chat_template(self) -> str | None:
         """How a conversation is written, in Jinja: in a file of its own, or among the settings, by name or the only."""
         said = self.settings.get("chat_template")

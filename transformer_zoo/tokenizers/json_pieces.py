@@ -13,7 +13,6 @@ from tokenizers.decoders import Decoder
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.tokenizer import Pieces, Spelling, check_unicode
-from transformer_zoo.tokenizers.word_pieces import word_pieces
 
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -21,6 +20,8 @@ QWEN2 = (
 )
 """How Qwen's tokenizers cut a text before bytes are merged; Llama 3's take up to three digits at a time."""
 _FAIRSEQ = ["<s>", "</s>", "<unk>", "<pad>", "<mask>"]
+_BERTS = ("", "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+_OF_BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -77,7 +78,7 @@ class JsonPieces(Pieces):
 
 def _read(files: TokenizerFiles) -> FastTokenizer:
     if "tokenizer.json" not in files:
-        return word_pieces(files) if "vocab.txt" in files else _read_byte_level(files)
+        return _read_word_pieces(files) if "vocab.txt" in files else _read_byte_level(files)
     try:
         return FastTokenizer.from_str(files.bytes_of("tokenizer.json").decode())
     except Exception as error:  # the library raises nothing narrower
@@ -109,11 +110,39 @@ def _read_byte_level(files: TokenizerFiles) -> FastTokenizer:
     return tokenizer
 
 
+def _read_word_pieces(files: TokenizerFiles) -> FastTokenizer:
+    """Words cut into their longest known beginnings (Schuster and Nakajima 2012), from vocab.txt, a token a line.
+
+    Raises:
+        UserError: a tokenizer of another kind that has such a list too, or a special token that is not in it.
+    """
+    if files.tokenizer_class not in _BERTS:
+        raise UserError(f"{files.folder}: {files.tokenizer_class} without a tokenizer.json is not read")
+    lines = files.bytes_of("vocab.txt").decode("utf-8", "replace").removesuffix("\n").split("\n")
+    ids = {line.rstrip("\r"): i for i, line in enumerate(lines)}
+    special = {role: files.token(f"{role}_token") or usual for role, usual in _OF_BERT.items()}
+    if missing := [token for token in special.values() if token not in ids]:
+        raise UserError(f"{files.folder / 'vocab.txt'} has no {missing[0]}: it is damaged, or of another tokenizer")
+    said = files.settings
+    made = FastTokenizer(models.WordPiece(ids, unk_token=special["unk"]))
+    made.normalizer = normalizers.BertNormalizer(
+        lowercase=bool(said.get("do_lower_case", True)),
+        strip_accents=said.get("strip_accents"),
+        handle_chinese_chars=bool(said.get("tokenize_chinese_chars", True)),
+    )
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.decoder = decoders.WordPiece()
+    made.add_special_tokens([AddedToken(token, special=True) for token in special.values()])
+    around = [(special[role], ids[special[role]]) for role in ("sep", "cls")]
+    made.post_processor = processors.BertProcessing(*around)
+    return made
+
+
 def _special_tokens(files: TokenizerFiles) -> list[str]:
-    roles = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-    named = [token for role in roles if (token := files.token(f"{role}_token"))]
     usual = {"opt": ["</s>", "<pad>"], **dict.fromkeys(("bart", "roberta"), _FAIRSEQ)}
-    return list(dict.fromkeys(named)) or usual.get(files.model.get("model_type", ""), ["<|endoftext|>"])
+    return list(dict.fromkeys(files.named_tokens.values())) or usual.get(
+        files.model.get("model_type", ""), ["<|endoftext|>"]
+    )
 
 
 def _speller(decoder: Decoder) -> Callable[[str], bytes]:

@@ -18,7 +18,6 @@ from transformer_zoo.tokenizers.sentence_pieces import SentencePieces
 from transformer_zoo.tokenizers.settings import USUAL, TokenizerSettings
 from transformer_zoo.tokenizers.tokenizer import Pieces, PiecesTokenizer
 
-_ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 _SAVE_ONCE = "save the tokenizer once with transformers' AutoTokenizer, which writes a tokenizer.json"
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
@@ -52,6 +51,7 @@ class HuggingFaceTokenizer(PiecesTokenizer):
     ) -> None:
         self.files, self.vocab_size, self.eos_id, self.start_ids = files, vocab_size, eos_id, tuple(start_ids)
         self.vocabulary = read_pieces(files) if pieces is None else pieces
+        self.chat_template, self.named_tokens = files.chat_template, files.named_tokens
         self.end_ids = self.vocabulary.around[1] if isinstance(self.vocabulary, JsonPieces) else ()
         if outside := [i for i in (eos_id, *start_ids) if i is not None and not 0 <= i < vocab_size]:
             raise UserError(f"{files.folder}: the special id {outside[0]} is outside the model's {vocab_size} ids")
@@ -98,14 +98,6 @@ class HuggingFaceTokenizer(PiecesTokenizer):
     @cached_property
     def starts(self) -> Collection[int | None]:
         return {*self.start_ids, self.special_id("bos_token")}
-
-    @property
-    def chat_template(self) -> str | None:  # type: ignore[override]
-        return self.files.chat_template
-
-    @property
-    def named_tokens(self) -> dict[str, str]:  # type: ignore[override]
-        return {role: token for role in _ROLES if (token := self.files.token(role)) is not None}
 
     def special_id(self, role: str) -> int | None:
         """The token of a role, such as "pad_token"; None where the files name none."""

@@ -19,7 +19,7 @@ from transformer_zoo.data import (
 )
 from transformer_zoo.data.batching import SpecialIds, sorted_indices
 from transformer_zoo.data.encoding import drop_overlong, each_epoch
-from transformer_zoo.data.leaks import report_leaks
+from transformer_zoo.data.splits import report_leaks
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.evaluation import corpus_score
 from transformer_zoo.evaluation.languages import unfit_metrics
