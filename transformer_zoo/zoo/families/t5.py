@@ -9,8 +9,6 @@ from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, layers
 from transformer_zoo.zoo.huggingface.parts import ENCODER_DECODER, translation_ids
 
-_FFN = ("feed_forward_proj", "dense_act_fn")
-
 
 def feed_forward(default: str) -> Part:
     """feed_forward_proj is "relu" or "gated-gelu"; what is saved beside it has the last word."""
@@ -23,7 +21,8 @@ def feed_forward(default: str) -> Part:
         activation = Field("dense_act_fn", name, ACTIVATIONS).read(theirs)
         return {"gated": theirs.get("is_gated_act", words[0] == "gated"), "activation": activation}
 
-    return Part({"feed_forward_proj": str, "dense_act_fn": str, "is_gated_act": bool}, read, _write_ffn, _FFN)
+    names = {"feed_forward_proj": str, "dense_act_fn": str, "is_gated_act": bool}
+    return Part(names, read, _write_ffn, limits=("feed_forward_proj", "dense_act_fn"))
 
 
 def _write_ffn(config: EncoderDecoderConfig) -> dict[str, Any]:
@@ -65,21 +64,13 @@ def _read_dropout(theirs: Fields, ours: Fields) -> dict[str, Any]:
     return {"attention_dropout": ours["dropout"], "activation_dropout": ours["dropout"]}
 
 
-_SELF = {
-    "attn_norm": "layer.0.layer_norm",
-    "attn.scores": "layer.0.SelfAttention.relative_attention_bias",
-    "attn.q_proj": "layer.0.SelfAttention.q",
-    "attn.k_proj": "layer.0.SelfAttention.k",
-    "attn.v_proj": "layer.0.SelfAttention.v",
-    "attn.out_proj": "layer.0.SelfAttention.o",
-}
-_CROSS = {
-    "cross_attn_norm": "layer.1.layer_norm",
-    "cross_attn.q_proj": "layer.1.EncDecAttention.q",
-    "cross_attn.k_proj": "layer.1.EncDecAttention.k",
-    "cross_attn.v_proj": "layer.1.EncDecAttention.v",
-    "cross_attn.out_proj": "layer.1.EncDecAttention.o",
-}
+def _attention(layer: int, ours: str, theirs: str) -> dict[str, str]:
+    inside = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "out_proj": "o", "scores": "relative_attention_bias"}
+    parts = {f"{ours}.{name}": f"layer.{layer}.{theirs}.{part}" for name, part in inside.items()}
+    return {f"{ours}_norm": f"layer.{layer}.layer_norm", **parts}
+
+
+_SELF, _CROSS = _attention(0, "attn", "SelfAttention"), _attention(1, "cross_attn", "EncDecAttention")
 
 
 def _ffn(layer: int, up: str) -> dict[str, str]:

@@ -40,7 +40,7 @@ def written_without(folder: Path) -> dict[str, Any]:
     for name in ("bad_words_ids", "suppress_tokens"):
         theirs[name] = [one for one in theirs.get(name) or () if not {*listed(one)} <= never]
     unknown = {name for name in theirs if (folder / "generation_config.json").is_file() and name[0] != "_"}
-    unknown -= {*GENERIC_FIELDS, *FOLLOWED}
+    unknown -= {*GENERIC_FIELDS, *FOLLOWED, "transformers_version"}
     neutral = {**WRITTEN_WITHOUT, **dict.fromkeys(sorted(unknown))}
     return {name: theirs[name] for name in neutral if theirs.get(name) not in (None, neutral[name], [], {})}
 
