@@ -128,8 +128,6 @@ class MaskedWindows(Windows):
     torch.Size([2, 8])
 
     Args:
-        tokens: The split.
-        length: Tokens of a window.
         share: The chance of each ordinary token to be chosen.
         mask_id: What is read in place of a token.
         vocab_size: Ids of the text.

@@ -140,9 +140,8 @@ def _read_word_pieces(files: TokenizerFiles) -> FastTokenizer:
 
 def _special_tokens(files: TokenizerFiles) -> list[str]:
     usual = {"opt": ["</s>", "<pad>"], **dict.fromkeys(("bart", "roberta"), _FAIRSEQ)}
-    return list(dict.fromkeys(files.named_tokens.values())) or usual.get(
-        files.model.get("model_type", ""), ["<|endoftext|>"]
-    )
+    named = list(dict.fromkeys(files.named_tokens.values()))
+    return named or usual.get(files.model.get("model_type", ""), ["<|endoftext|>"])
 
 
 def _speller(decoder: Decoder) -> Callable[[str], bytes]:

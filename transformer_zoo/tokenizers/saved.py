@@ -95,7 +95,7 @@ class Saved:
             raise UserError(f"{folder}: no tokenizer here ({Path(error.filename).name})") from None
         except OSError as error:
             raise UserError(f"{folder}: cannot read the tokenizer ({error.strerror})") from None
-        except Exception:  # a stranger's fields may hold anything
+        except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RecursionError):
             raise UserError(f"{folder / INDEX} is damaged, or from a newer version: {_AGAIN}") from None
         if not isinstance(found, cls):
             raise UserError(f"{folder}: a tokenizer of kind {found.kind!r}, which is none for this model")
