@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from transformer_zoo.training.averaging import MovingAverage
+from transformer_zoo.training.weights import MovingAverage
 
 
 def test_the_average_follows_the_weights_and_swaps_in_and_out() -> None:

@@ -6,13 +6,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.cli.generate import prepare
+from transformer_zoo.cli.generate import Answering, prepare
 from transformer_zoo.cli.streams import input_lines
-from transformer_zoo.config import Sampling
 from transformer_zoo.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -20,30 +19,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Talking(Sampling):
-    """How the next token is chosen, and when there is none.
-
-    Args:
-        max_new_tokens: Most tokens of an answer.
-        lookup: On a CPU answers are faster where they repeat what was there before: up to so many tokens are guessed
-            by it, and kept if they would have been drawn anyway. 0 never guesses.
-    """
+class Talking(Answering):
+    """How answers are written in a conversation."""
 
     max_new_tokens: PositiveInt = 512
     temperature: float = 0.7
-    lookup: NonNegativeInt = 8
 
 
-def chat(
-    run: Path,
-    talking: Talking,
-    system: str | None = None,
-    stop: list[str] = [],  # noqa: B006  (it is only read)
-    seed: NonNegativeInt | None = None,
-    no_draft: bool = False,
-    device: str = "auto",
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-) -> None:
+def chat(run: Path, talking: Talking, system: str | None = None) -> None:
     """Talk with an imported model: a line in, an answer out, which takes in all that was said before.
 
     What is said is written as the chat template that came with the model has it, and an answer ends as the model's own
@@ -54,12 +37,6 @@ def chat(
         run: Folder of an imported run, of a model that was taught to talk.
         talking: Talking.
         system: What the model is told before anything is said.
-        stop: Strings that end an answer, and are not part of it, beside those of the model.
-        seed: Makes the answers the same each time; by default they are others each time.
-        no_draft: Without the copy of the model with 8-bit weights that makes answers faster on a CPU, where the model
-            is large enough to gain by it. The same answers.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
-        dtype: Of the model's weights.
     """
     import torch
 
@@ -67,20 +44,20 @@ def chat(
     from transformer_zoo.runs.load import load_text_run
     from transformer_zoo.training.device import choose_device
 
-    loaded = load_text_run(run, device=choose_device(device))
-    loaded.model.to(getattr(torch, dtype))
+    loaded = load_text_run(run, device=choose_device(talking.device))
+    loaded.model.to(getattr(torch, talking.dtype))
     talk = Chat(loaded.model, loaded.tokenizer, system=system)
     at_terminal = sys.stdin.isatty()
     say = partial(
         talk.say,
         sampling=talking,
-        stops=stop,
+        stops=talking.stop,
         max_new_tokens=talking.max_new_tokens,
-        speculation=Speculation(lookup=talking.lookup, draft=prepare(loaded.model, 1, helps=not no_draft)),
+        speculation=Speculation(lookup=talking.lookup, draft=prepare(loaded.model, 1, helps=not talking.no_draft)),
     )
     for number, line in enumerate(_turns(at_terminal)):
         try:
-            with closing(say(line, seed=None if seed is None else seed + number)) as pieces:
+            with closing(say(line, seed=None if talking.seed is None else talking.seed + number)) as pieces:
                 _print(talk, pieces)
         except KeyboardInterrupt:
             if not at_terminal:

@@ -3,7 +3,7 @@
 import json as jsonlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,22 +19,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing(Sampling):
-    """How the next token is chosen, and when there is none.
+class Answering(Sampling):
+    """How the next token is chosen, when there is none, and where that is done.
 
     Args:
         max_new_tokens: Most tokens of an answer.
-        stride: Prompt and answer may be longer than the model's context. Then it reads the last part of them, which
-            moves by so many tokens each time it is full; by default a quarter of the context.
         lookup: Answers that are written alone on a CPU are faster where they repeat what was there before: up to so
             many tokens are guessed by it, and kept if they would have been drawn anyway. 0 never guesses.
-        write_special: Let answers have the unknown token, padding and the token for a begin, which are no text.
+        stop: Strings that end an answer, and are not part of it, beside those of the model.
+        seed: Makes the answers the same each time: answer number i, from 0, is drawn with seed + i. By default they
+            are others each time.
+        no_draft: On a CPU in float32 a copy of the model with 8-bit weights helps: it guesses how an answer that is
+            written alone goes on, and the model agrees or not; at temperature 0 it also finds which tokens may be the
+            likeliest. The same answers, up to twice as fast, for a quarter to a half more memory. Small models, which
+            would not gain by it, do without; with this, so do all.
+        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
+        dtype: Of the model's weights.
     """
 
     max_new_tokens: PositiveInt = 200
     temperature: float = 0.8
-    stride: PositiveInt | None = None
     lookup: NonNegativeInt = 8
+    stop: list[str] = field(default_factory=list)
+    seed: NonNegativeInt | None = None
+    no_draft: bool = False
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Answering):
+    """How answers to prompts are written.
+
+    Args:
+        stride: Prompt and answer may be longer than the model's context. Then it reads the last part of them, which
+            moves by so many tokens each time it is full; by default a quarter of the context.
+        write_special: Let answers have the unknown token, padding and the token for a begin, which are no text.
+    """
+
+    stride: PositiveInt | None = None
     write_special: bool = False
 
 
@@ -44,13 +67,8 @@ def generate(
     prompt: list[str] = [],  # noqa: B006  (it is only read)
     input: Path | None = None,
     whole: bool = False,
-    stop: list[str] = [],  # noqa: B006
     num_samples: PositiveInt = 1,
-    seed: NonNegativeInt | None = None,
     batch_size: PositiveInt = 16,
-    no_draft: bool = False,
-    device: str = "auto",
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     json: bool = False,
 ) -> None:
     """Write on from a prompt, or draw a translation of it, token by token, with a trained run.
@@ -64,17 +82,8 @@ def generate(
         prompt: Texts to go on from.
         input: File with a prompt in each line, plain or .gz; standard input where there is no --prompt either.
         whole: The file, or standard input, is one prompt with all its lines.
-        stop: Strings that end an answer, and are not part of it.
         num_samples: Answers to each prompt.
-        seed: Makes the answers the same each time: answer number i, from 0, is drawn with seed + i. By default they
-            are others each time.
         batch_size: Answers that are written at once; more are faster. It does not change them.
-        no_draft: On a CPU in float32 a copy of the model with 8-bit weights helps: it guesses how an answer that is
-            written alone goes on, and the model agrees or not; at temperature 0 it also finds which tokens may be the
-            likeliest. The same answers, up to twice as fast, for a quarter to a half more memory. Small models, which
-            would not gain by it, do without; with this, so do all.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
-        dtype: Of the model's weights.
         json: Print a line of JSON for each answer instead: prompt, sample, text, and what ended it (eos, stop or
             length).
     """
@@ -86,16 +95,16 @@ def generate(
     from transformer_zoo.runs.load import load_writer
     from transformer_zoo.training.device import choose_device
 
-    loaded = load_writer(run, device=choose_device(device))
-    loaded.model.to(getattr(torch, dtype))
+    loaded = load_writer(run, device=choose_device(writing.device))
+    loaded.model.to(getattr(torch, writing.dtype))
     prompts = ["\n".join(input_lines(input))] if whole else prompt or input_lines(input)
     wanted = ((text, sample) for text in prompts for sample in range(num_samples))
     answering_lines = not prompt and not whole and input is None and sys.stdin.isatty()
     at_once = num_samples if answering_lines else batch_size
     if isinstance(prompts, list):
         at_once = min(at_once, num_samples * len(prompts))
-    drafting = prepare(loaded.model, at_once, helps=not no_draft and (at_once == 1 or writing.is_greedy))
-    first = int(torch.randint(2**62, ())) if seed is None else seed
+    drafting = prepare(loaded.model, at_once, helps=not writing.no_draft and (at_once == 1 or writing.is_greedy))
+    first = int(torch.randint(2**62, ())) if writing.seed is None else writing.seed
 
     def answers(prompts: list[str], number: int) -> Iterator["NewText"]:
         return write(
@@ -103,7 +112,7 @@ def generate(
             loaded.tokenizer,
             prompts,
             writing,
-            stops=stop,
+            stops=writing.stop,
             max_new_tokens=writing.max_new_tokens,
             seed=first + number,
             never=() if writing.write_special else None,
@@ -123,10 +132,8 @@ def _write(
 ) -> Answers:
     """Each prompt, the number of its sample, and the pieces of the answer."""
     source = iter(wanted)
-    for first in count(0, batch_size):
-        batch = list(islice(source, batch_size))
-        if not batch:
-            return
+    batches = iter(lambda: list(islice(source, batch_size)), [])
+    for first, batch in zip(count(0, batch_size), batches, strict=False):
         pieces = answers([text for text, _ in batch], first)
         yield from zip(batch, in_order(pieces, len(batch)), strict=True)
 

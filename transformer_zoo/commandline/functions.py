@@ -5,7 +5,7 @@ import inspect
 import re
 from argparse import REMAINDER
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 import docstring_parser
 
@@ -69,17 +69,12 @@ def _name(command: Call) -> str:
     return command.__name__.rstrip("_")
 
 
-def _hints(owner: Call) -> dict[str, Any]:
-    return get_type_hints(owner.__init__ if inspect.isclass(owner) else owner)
-
-
 def _add_options(parser: Parser, owner: Call) -> None:
-    helps, hints = described(owner), _hints(owner)
-    for name, parameter in inspect.signature(owner).parameters.items():
-        if dataclasses.is_dataclass(hints[name]):
-            _add_options(parser, hints[name])
+    for name, parameter in inspect.signature(owner, eval_str=True).parameters.items():
+        if inspect.isclass(kind := parameter.annotation) and dataclasses.is_dataclass(kind):
+            _add_options(parser, kind)
         else:
-            _add_option(parser, parameter, hints[name], helps[name])
+            _add_option(parser, parameter, kind, described(owner)[name])
 
 
 def _add_option(parser: Parser, parameter: inspect.Parameter, kind: Any, about: str) -> None:
@@ -120,11 +115,11 @@ def _flag(name: str) -> str:
 
 def _collect(owner: Call, values: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for `owner` out of all options, its dataclasses put together again."""
-    hints, given = _hints(owner), {}
-    for name, parameter in inspect.signature(owner).parameters.items():
-        if dataclasses.is_dataclass(hints[name]):
+    given: dict[str, Any] = {}
+    for name, parameter in inspect.signature(owner, eval_str=True).parameters.items():
+        if inspect.isclass(kind := parameter.annotation) and dataclasses.is_dataclass(kind):
             try:
-                given[name] = hints[name](**_collect(hints[name], values))
+                given[name] = kind(**_collect(kind, values))
             except UserError as error:  # it begins with the field
                 raise UsageError(re.sub(r"^\w+", lambda found: _flag(found[0]), str(error))) from None
         elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from transformer_zoo.errors import UserError, first_line
 from transformer_zoo.threads import adapt
 from transformer_zoo.training import distributed
-from transformer_zoo.training.averaging import MovingAverage
 from transformer_zoo.training.captured import Captured, captured
 from transformer_zoo.training.checkpoint import Checkpoints, Progress, check_texts
 from transformer_zoo.training.config import RunConfig
@@ -37,7 +36,13 @@ from transformer_zoo.training.optimizer import make_optimizer
 from transformer_zoo.training.schedule import Rates, limit_reached, peak_rate
 from transformer_zoo.training.signals import StopSignals
 from transformer_zoo.training.task import Task
-from transformer_zoo.training.weights import average_checkpoints, copy_weights, load_weights, save_weights
+from transformer_zoo.training.weights import (
+    MovingAverage,
+    average_checkpoints,
+    copy_weights,
+    load_weights,
+    save_weights,
+)
 from transformer_zoo.training.window import Divergence, Window, all_finite
 
 

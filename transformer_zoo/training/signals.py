@@ -5,7 +5,7 @@ import select
 import signal
 import sys
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 # Ctrl-C and kill; a terminal that is closed; what a cluster sends before time is up; a limit of CPU time.
@@ -48,9 +48,7 @@ class StopSignals:
             if number in self._before:
                 signal.signal(number, self._before.pop(number))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._restore(*self._before)
 
 
