@@ -23,7 +23,8 @@ BASES: dict[type[Config], dict[str, Any]] = {EncoderDecoderConfig: SMALL, Decode
 # Another value than the default, by the end of a field's address, for all but those whose choices are all tried.
 OTHER: dict[str, Any] = {
     "vocab_size": 38, "d_model": 48, "n_heads": 2, "n_kv_heads": 2, "head_dim": 12, "d_ff": 20, "dropout": 0.3,
-    "eps": 0.5, "softcap": 0.5, "clip": 0.05, "attention.scale": 0.9, "window": 3, "offset": 2, "buckets": 8,
+    "eps": 0.5, "softcap": 0.5, "clip": 0.05, "attention.scale": 0.9, "window": 3, "offset": 2, "blank": 3,
+    "buckets": 8,
     "max_distance": 20, "base": 50.0, "dim": 4, "factor": 3.0, "low_freq_factor": 2.0, "high_freq_factor": 9.0,
     "original_max_seq_len": 100, "beta_fast": 5.0, "beta_slow": 20.0, "attention_factor": 0.7, "logit_scale": 0.5,
     "target_vocab_size": 41, "n_layers": 1, "pad_id": 5, "bos_id": 6, "eos_id": 7, "source_end_id": 8,

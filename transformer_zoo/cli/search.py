@@ -51,9 +51,10 @@ class SearchOptions(BeamOptions):
         longest = getattr(run, "max_source_tokens", run.model.config.max_seq_len)
         defaults = asdict(BeamSearch()) | {"max_source_tokens": longest, "write_special": False}
         test, options = run.recipe.get("test") or {}, vars(self) | {"write_special": self.write_special or None}
-        given = {name: (options[name], test.get(name), defaults[name]) for name in defaults if name in options}
-        chosen = {name: next((value for value in values if value is not None), None) for name, values in given.items()}
-        return {name: value for name, value in chosen.items() if value is not None}
+        chosen: dict[str, Any] = {}
+        for given in (defaults, test, options):
+            chosen |= {name: given[name] for name in defaults if name in options and given.get(name) is not None}
+        return chosen
 
     def load(self, run: Path, languages: "Languages") -> "Run | TextRun":
         """The run, on the device, for these languages."""

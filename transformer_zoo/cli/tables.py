@@ -38,7 +38,6 @@ def print_report(report: Mapping[str, Any], *, latex: bool) -> None:
 
 
 def _scores(system: Mapping[str, Any]) -> Rows:
-    """A row for each split and metric."""
     rows: Rows = [("split", "metric", "score", "signature")]
     for split in system["splits"]:
         for score in split["scores"]:

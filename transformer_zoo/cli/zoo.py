@@ -175,6 +175,5 @@ def _named_value(word: str) -> tuple[str, Any]:
 
 
 def _size(n_bytes: int) -> str:
-    """Bytes, for people."""
     power = min((max(n_bytes, 1).bit_length() - 1) // 10, 4)
     return f"{n_bytes / 1024**power:,.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

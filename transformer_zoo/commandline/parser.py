@@ -74,7 +74,6 @@ class Parser(ArgumentParser):
         return re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", message)
 
     def _of_value(self, key: str, message: str) -> str:
-        """What is wrong with the value of an option."""
         action = next((a for a in self._actions if a.dest == key), None)
         shown = key if action is None else self.shown(action)
         hint = getattr(action, "_typehint", None) or getattr(action, "type", None)

@@ -119,7 +119,6 @@ def _set(hint: Any, tree: Any, address: list[str], value: Any) -> Any:
 
 
 def _set_in_all(hint: Any, trees: list[Any] | tuple[Any, ...], address: list[str], value: Any) -> list[Any]:
-    """In all layers that have such a field."""
     made, absent = [], []
     for tree in trees:
         try:

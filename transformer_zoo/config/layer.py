@@ -75,7 +75,6 @@ class StackSpec(Spec):
 
     @cached_property
     def layers(self) -> tuple[LayerSpec, ...]:
-        """Each layer's, in order."""
         return tuple(self.turns[i % len(self.turns)] for i in range(self.n_layers))
 
     @property

@@ -171,7 +171,6 @@ def choices_of(hint: Any) -> list[str]:
 
 
 def _check_field(where: str, field: dataclasses.Field[Any], value: Any, most: int) -> None:
-    """Type and range of one field."""
     if not _is_of(field.type, value):
         choices = choices_of(field.type)
         kinds = [*kinds_of(field.type), *choices]

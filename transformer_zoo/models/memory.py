@@ -66,7 +66,6 @@ def _address_space(root: Path) -> float:
 
 
 def _control_groups(root: Path) -> Iterator[float]:
-    """What each group that this process is in leaves it."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

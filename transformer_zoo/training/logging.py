@@ -77,11 +77,9 @@ class RunLog:
             silence_lost_output()
 
     def sizes(self) -> dict[str, int]:
-        """Bytes written to each file so far."""
         return {name: file.tell() for name, file in self.files.items()}
 
     def close(self) -> None:
-        """Ends the bar and closes the files."""
         if self.bar is not None:
             self.bar.close()
         self.tensorboard.close()

@@ -25,11 +25,9 @@ class Optimizers:
 
     @property
     def param_groups(self) -> Iterator[dict[str, Any]]:
-        """All groups."""
         return (group for part in self.parts for group in part.param_groups)
 
     def step(self) -> None:
-        """One update."""
         for part in self.parts:
             part.step()
 

@@ -27,7 +27,6 @@ class StopSignals:
 
     @property
     def received(self) -> bool:
-        """Whether to stop."""
         if self._received:
             silence_lost_output()
         return self._received

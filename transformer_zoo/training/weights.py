@@ -90,7 +90,6 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Moves the average towards the weights."""
         if self.decay:
             self.updates += 1
             decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -118,7 +117,6 @@ class MovingAverage:
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from `state`."""
         self.updates = state["updates"]
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)

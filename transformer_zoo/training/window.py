@@ -28,14 +28,12 @@ class Window:
         self.reset()
 
     def reset(self) -> None:
-        """Starts an empty window now."""
         # Of this process loss and plain NLL, of all tokens and norms of gradients.
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.updates = 0
         self.started = time.monotonic()
 
     def add_loss(self, loss: Tensor, nll: Tensor) -> None:
-        """Adds a micro-batch."""
         self.sums[:2] += torch.stack([loss, nll])
 
     def add_update(self, tokens: Tensor, norm: Tensor) -> None:
