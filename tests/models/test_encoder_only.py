@@ -109,6 +109,18 @@ def test_every_token_sees_every_other(changes: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
+def test_a_window_is_on_both_sides() -> None:
+    model = small_encoder(**{"attention.window": 3})
+    with record_weights(model) as weights:
+        model(tokens(), REAL)
+    near = (torch.arange(T)[:, None] - torch.arange(T)).abs() < 3
+    for found in weights.values():
+        for row, real in enumerate(REAL):
+            queries = real & (near & real).any(1)
+            assert torch.equal(found[row, 0, queries] > 0, (near & real)[queries])
+
+
+@torch.no_grad()
 def test_one_vector_of_a_text() -> None:
     model, ids = small_encoder(), tokens()
     hidden = model.hidden(ids, REAL)

@@ -123,6 +123,7 @@ RANGES: dict[str, Range] = {
     "rope_parameters": _rotation,
     "sliding_window": _one_of(2, 3, 5),
     "window_size": _one_of(2, 3, 5),
+    "local_attention": _one_of(2, 3, 5),
     "layer_types": _windows,
     "max_window_layers": lambda rng, shape: rng.randint(0, shape.n_layers),
     "query_pre_attn_scalar": _one_of(3, 8, 17),
@@ -217,7 +218,8 @@ def _partial(rng: Random, drawn: Fields) -> None:
 
 
 TOGETHER: dict[str, Callable[[Random, Fields], None]] = {
-    "gpt_neo": _gpt_neo, "marian": _marian, "mixtral": _mixtral, "gemma3_text": _gemma3, "deepseek_v3": _deepseek,
+    "gpt_neo": _gpt_neo, "marian": _marian, "mixtral": _mixtral, "gemma3_text": _gemma3,
+    "deepseek_v3": _deepseek, "modernbert": _gemma3,
     "fsmt": _fsmt, "helium": _helium, "qwen2": _qwen, "qwen3": _qwen, "gpt_neox": _partial, "stablelm": _partial,
     "phi3": _phi3, "nanochat": _nanochat,
 }  # fmt: skip

@@ -149,4 +149,6 @@ def _allowed(
     if window is not None:
         keys = torch.arange(n_keys, device=x.device)
         mask = combine_masks(mask, window_mask(keys if cache is None else cache.slots(n), keys, window))
+        if cache is None and not is_causal:  # on both sides
+            mask = combine_masks(mask, window_mask(-keys, -keys, window))
     return mask

@@ -18,7 +18,7 @@ class SelfAttentionSpec(Spec):
     n_heads: int = 8
     """How many heads there are."""
     window: int | None = None
-    """A token sees so many, itself included; None: all. For decoders."""
+    """A token sees so many up to itself, and in an encoder as many from itself on; None: all."""
 
     def width(self, d_model: int) -> int:
         """Width of that part of a head that positions can rotate."""

@@ -45,6 +45,8 @@ class EncoderConfig(ModelConfig):
     """The output projection of the head is the token embedding's matrix."""
     head_activation: Activation = "gelu"
     """In the head, after its first projection."""
+    head_bias: bool = True
+    """A bias on that projection."""
     pad_id: int = 0
     """The token that fills up short rows of a batch."""
     mask_id: int | None = None
@@ -59,7 +61,7 @@ class EncoderConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_ids(self.vocab_size, "pad_id", "mask_id")
-        if self.head == "none" and not (self.tie_embeddings and self.head_activation == "gelu"):
-            raise UserError("head is none, where tie_embeddings and head_activation have no effect: leave them out")
+        if self.head == "none" and (self.tie_embeddings, self.head_activation, self.head_bias) != (True, "gelu", True):
+            raise UserError("head is none, where its fields and tie_embeddings have no effect: leave them out")
         if self.d_embedding is not None and not self.encoder.embedding_norm:
             raise UserError("d_embedding is for encoders with an embedding_norm, after which it is projected")

@@ -26,6 +26,8 @@ class LayerSpec(Spec):
     positions: RotarySpec | RelativeSpec | Literal["stack"] | None = "stack"
     """What rotates this layer's queries and keys, or tells its attention nothing of positions, in place of what the
     stack has; or scores of its own, as in umT5."""
+    attention_norm: bool = True
+    """Its attention has a norm; ModernBERT's first, which comes right after that of the embedding, has none."""
 
 
 @dataclass(frozen=True, kw_only=True)

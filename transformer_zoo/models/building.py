@@ -1,8 +1,10 @@
 """From specs to modules: each spec names its own, and what is said here is how they are put together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch import nn
 
 from transformer_zoo.blocks import DecoderLayer, EncoderLayer, Linear
 from transformer_zoo.config import ModelConfig, RelativeSpec, StackSpec
@@ -15,7 +17,8 @@ def build_encoder(config: ModelConfig, spec: StackSpec, *, d_embedding: int | No
     """The encoder of a configuration, of embeddings that may be narrower than its layers."""
     context = config.context_of("encoder")
     how: dict[str, Any] = {"norm_position": spec.norm_position, "dropout": context.dropout}
-    layers = (EncoderLayer(*parts, **how) for parts, _ in _parts(spec, context))
+    layers = [EncoderLayer(*parts, **how) for parts, _ in _parts(spec, context)]
+    _take_norms(layers, spec)
     around = _around(spec, replace(context, d_model=d_embedding or context.d_model))
     wider = None if d_embedding is None else Linear(d_embedding, context.d_model)
     final_norm = spec.norm.build(context) if spec.ends_in_norm else None
@@ -26,10 +29,11 @@ def build_decoder(config: ModelConfig, spec: StackSpec, *, cross_attention: bool
     """The decoder of a configuration."""
     context = config.context_of("decoder")
     how: dict[str, Any] = {"norm_position": spec.norm_position, "dropout": context.dropout}
-    layers = (
+    layers = [
         DecoderLayer(*parts, cross_attention=across.build(context) if cross_attention else None, **how)
         for parts, across in _parts(spec, context)
-    )
+    ]
+    _take_norms(layers, spec)
     final_norm = spec.norm.build(context) if spec.ends_in_norm else None
     return Decoder(layers, final_norm=final_norm, **_around(spec, context))
 
@@ -45,6 +49,13 @@ def _parts(spec: StackSpec, context: Context) -> Iterator[tuple[tuple[Any, Any, 
         scores = layer.positions.build(around) if isinstance(layer.positions, RelativeSpec) else None
         attention = layer.attention.build(replace(around, rotary=rotations[key], scores=scores))
         yield (attention, layer.ffn.build(around), spec.norm.build(around)), layer.attention.across()
+
+
+def _take_norms(layers: Sequence[EncoderLayer], spec: StackSpec) -> None:
+    """The norms of attention that there are not."""
+    for layer, of in zip(layers, spec.layers, strict=True):
+        if not of.attention_norm:
+            layer.attn_norm = nn.Identity()
 
 
 def _around(spec: StackSpec, context: Context) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class EncoderOnly(nn.Module):
         self.head_norm: nn.Module | None = None
         self.logit_bias: nn.Parameter | None = None
         if config.head == "words":
-            self.head_proj, self.head_activation = Linear(config.d_model, width), ACTIVATIONS[config.head_activation]
+            self.head_proj = Linear(config.d_model, width, bias=config.head_bias)
+            self.head_activation = ACTIVATIONS[config.head_activation]
             self.head_norm = config.encoder.norm.build(replace(config.context_of("encoder"), d_model=width))
             self.logit_bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.head = None if config.tie_embeddings else Linear(width, config.vocab_size, bias=False)

@@ -22,6 +22,12 @@ _OTHER = {"hidden_act": "gelu_new", "layer_norm_eps": 1e-2, "type_vocab_size": 3
 _DISTIL = {"vocab_size": VOCAB, "dim": 24, "n_layers": 3, "n_heads": 4, "hidden_dim": 29, "max_position_embeddings": 31}
 _DISTIL |= {"dropout": 0.0, "attention_dropout": 0.0}
 
+_MODERN = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 5, "num_attention_heads": 3}
+_MODERN |= {"intermediate_size": 29, "max_position_embeddings": 31, "pad_token_id": 0, "local_attention": 6}
+_MODERN |= {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+_ROPES = {"full_attention": {"rope_type": "linear", "rope_theta": 300.0, "factor": 2.0}}
+_ROPES |= {"sliding_attention": {"rope_type": "default", "rope_theta": 70.0}}
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", _BERT),
     "bert-other": ("Bert", {**_BERT, **_OTHER, "pad_token_id": 5}),
@@ -38,6 +44,25 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": False,
             "pad_token_id": 5,
             "sinusoidal_pos_embds": True,
+        },
+    ),
+    "modernbert": ("ModernBert", _MODERN),
+    "modernbert-other": (
+        "ModernBert",
+        {
+            **_MODERN,
+            "layer_types": ["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
+            "local_attention": 3,
+            "rope_parameters": _ROPES,
+            "norm_bias": True,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "norm_eps": 1e-2,
+            "hidden_activation": "silu",
+            "classifier_activation": "relu",
+            "classifier_bias": True,
+            "tie_word_embeddings": False,
+            "pad_token_id": 5,
         },
     ),
     "electra": ("Electra", {**_BERT, "embedding_size": 16}),
@@ -122,7 +147,7 @@ def test_without_a_head(case: str, tmp_path: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if not case.startswith(("distilbert", "roberta", "xlm-roberta"))]
+    "case", [case for case in CASES if not case.startswith(("distilbert", "roberta", "xlm-roberta", "modernbert"))]
 )
 def test_two_texts_in_one_input(case: str, tmp_path: Path) -> None:
     model = make(case)

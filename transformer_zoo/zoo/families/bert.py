@@ -13,8 +13,8 @@ def masked_head(architecture: str, activation: str | None = None) -> Part:
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
         if str(listed(theirs.get("architectures"))[0]).endswith("Model"):
-            return {"head": "none", "tie_embeddings": True}
-        return {"head_activation": activation or ours["activation"]}
+            return {"head": "none", "tie_embeddings": True, "head_activation": "gelu", "head_bias": True}
+        return {"head_activation": ours.get("head_activation", activation or ours["activation"])}
 
     def write(config: EncoderConfig) -> dict[str, Any]:
         bare = architecture.replace("ForMaskedLM", "Model")

@@ -24,7 +24,7 @@ from transformer_zoo.zoo.huggingface.sentences import read_sentences
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _OF_A_TARGET = ("decoder_start_token_id", "eos_token_id")
 _RULES = (*RULES, "bad_words_ids", "suppress_tokens")
-_NO_HEAD: dict[str, Any] = {"head": "none", "tie_embeddings": True, "head_activation": "gelu"}
+_NO_HEAD: dict[str, Any] = {"head": "none", "tie_embeddings": True, "head_activation": "gelu", "head_bias": True}
 C = TypeVar("C", DecoderConfig, EncoderConfig)
 _NEW = {".gamma": ".weight", ".beta": ".bias"}
 _OF_BEFORE = re.compile(r"(?<=LayerNorm)\.(gamma|beta)$")  # as the first BERT was written
