@@ -43,6 +43,7 @@ FOUND = list(functions())
 # A run is read by its own loader, which refuses the other family; the others are called by functions that have asked.
 INSIDE = {"Run", "TextRun", "Engine", "TranslationCodec", "PromptCodec", "codec_of", "evaluating", "encode_prompt"}
 INSIDE |= {"processors", "check_never", "forced_tokens", "check_draft", "highest_logits"}
+INSIDE |= {"answer"}  # of `write` and `Chat`, which ask
 INSIDE |= {"get_prompt", "write_samples"}  # of a task, which asks
 INSIDE |= {"next_scores", "generate_plainly"}  # which show what is done, and nothing else
 

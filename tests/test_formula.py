@@ -22,9 +22,10 @@ FORMULA = {
     "embedding", "embedding_dense_backward", "_embedding_bag", "_embedding_bag_backward", "logsumexp", "gather",
     # arithmetic
     "add", "add_", "sub", "rsub", "mul", "mul_", "div", "div_", "neg", "abs", "pow", "rsqrt", "exp", "log", "sin",
-    "cos", "sum", "mean", "cumsum", "clamp_min", "clamp_max", "remainder", "__rshift__",
+    "cos", "sum", "mean", "cumsum", "clamp", "clamp_min", "clamp_max", "remainder", "__rshift__",
     # masks and positions
-    "eq", "ne", "lt", "gt", "any", "bitwise_and", "bitwise_or", "bitwise_not", "where", "masked_fill", "masked_fill_",
+    "eq", "ne", "lt", "le", "gt", "ge", "any", "logical_and_", "bitwise_and", "bitwise_or", "bitwise_not",
+    "where", "masked_fill", "masked_fill_",
     "tril", "arange",
     # shapes, types, memory
     "view", "_unsafe_view", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "select", "slice",

@@ -17,7 +17,8 @@ PACKAGE = Path(tz.__file__).parent
 FILES = {
     "mixture": {"config/mixture.py", "blocks/mixture.py", "zoo/families/mixtral.py"},
     "mixtral": {"blocks/mixture.py", "zoo/families/mixtral.py", "config/mixture.py"},
-    "gemma3": {"zoo/families/gemma3.py"},
+    # The other is another program's table of names, for its own files.
+    "gemma3": {"zoo/families/gemma3.py", "zoo/huggingface/gguf.py"},
     "latentattention": {"blocks/latent_attention.py", "config/latent_attention.py"},
     "latentspec": {"config/latent_attention.py", "zoo/families/deepseek.py"},
     "deepseek_v3": {"zoo/families/deepseek.py"},
