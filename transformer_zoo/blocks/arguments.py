@@ -7,11 +7,15 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+from torch import SymInt
+
+_WHOLE = (int, SymInt)  # a compiler's stand for any
+
 
 def check_sizes(*, least: int = 1, optional: bool = False, **sizes: Any) -> None:
     """Whole numbers of at least `least`; None too, where they are optional."""
     for name, value in sizes.items():
-        if not (optional and value is None) and not (type(value) is int and value >= least):
+        if not (optional and value is None) and not (type(value) in _WHOLE and value >= least):
             raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
 
 

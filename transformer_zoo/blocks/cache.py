@@ -1,6 +1,8 @@
 """What attention remembers between decoding steps: an argument, never module state."""
 
-from typing import ClassVar, NamedTuple, Self
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -103,6 +105,12 @@ class KVCache:
             held.narrow(2, self.length, n).copy_(tensor)
         self.length += n
         return [held.narrow(2, 0, self.length) for held in self.held]
+
+    def holding(self, length: Any, held: Sequence[Tensor]) -> Self:
+        """One like this with these in it."""
+        made = copy(self)
+        made.length, made.held = length, list(held)
+        return made
 
     def drop(self, n: int) -> None:
         """Forget the newest n tokens. ValueError: there are fewer."""

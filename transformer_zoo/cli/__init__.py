@@ -17,7 +17,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
 
     training = (shipped.train, shipped.recipes, shipped.prepare)
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
-    exchanging = (exchange.import_, exchange.export)
+    exchanging = (exchange.import_, exchange.export, exchange.push)
     writing = (generate, chat, embed, tokenize)
     return (*training, *translating, *writing, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
 

@@ -113,3 +113,21 @@ def export(
     if not tokenizer.takes_source and tokenizer.target_language:
         tag = f">>{tokenizer.target_language}<<"
         print(f"{folder}: begin each text with {tag}; a {kind}'s files have no field for the target language")
+
+
+def push(run: Path, name: str, private: bool = False) -> None:
+    """Put a finished run on the Hugging Face hub, with a card: scores with signatures, checksums of texts, the recipe.
+
+    There it is used by its name, in place of a folder: by tz.load_run, translate, generate and the others. Checkpoints,
+    curves and texts stay here. Log in once before, with `hf auth login`.
+
+    Args:
+        run: Folder of a run, trained here or imported.
+        name: Of the model there, such as user/name; it is made where it is not there.
+        private: Make it for yourself alone.
+    """
+    from transformer_zoo.runs.hub import push_run
+    from transformer_zoo.runs.load import load_run
+
+    load_run(run)  # is it one, and whole?
+    print(f"{run}: {push_run(run, name, private=private)}")

@@ -1,11 +1,16 @@
 """What a decoder remembers between steps: each layer's self-attention and its projection of the memory."""
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from transformer_zoo.blocks import KVCache, ProjectedMemory
+
+# Tensors that some caches have, and the names of their dimensions.
+_MORE = {"places": {0: "batch", 1: "capacity"}, "recent": {0: "batch"}, "memory_mask": {0: "batch", 3: "source"}}
 
 
 class DecoderCache:
@@ -53,6 +58,36 @@ class DecoderCache:
             before = self.recent if self._before is None or self.static else self._before
             self._before = torch.cat([before, ids], dim=1)  # (B, n - 1 + all tokens); static: (B, n - 1 + T)
             self.recent.copy_(self._before[:, -self.recent.size(1) :])
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that a static cache holds, its length first: what goes in and out of a step that is exported."""
+        held = [tensor for layer in self.layers for tensor in layer.held]
+        memories = [part for memory in self.memories if memory is not None for part in memory]
+        more = [tensor for name in _MORE if (tensor := getattr(self, name)) is not None]
+        return [torch.as_tensor(self.length), *held, *memories, *more]
+
+    @property
+    def axes(self) -> list[dict[int, str]]:
+        """Of each of `tensors`, which dimensions are "batch", "capacity" and "source"; the others are the model's."""
+        held = [{0: "batch", 2: "capacity"} for layer in self.layers for _ in layer.held]
+        memories = [{0: "batch", 2: "source"} for memory in self.memories if memory is not None for _ in memory]
+        return [{}, *held, *memories, *(axes for name, axes in _MORE.items() if getattr(self, name) is not None)]
+
+    def holding(self, tensors: Sequence[Tensor]) -> Self:
+        """A cache like this one with copies of these, in the order of `tensors`; this one stays as it is.
+        >>> cache = tz.create_model("gpt-nano").new_cache(1, 5, static=True)
+        >>> cache.holding([tensor + 1 for tensor in cache.tensors]).length
+        tensor(1)
+        """
+        length, *copies = (tensor.clone() for tensor in tensors)
+        given, made = iter(copies), copy(self)
+        made.layers = [layer.holding(length.clone(), [next(given) for _ in layer.held]) for layer in self.layers]
+        made.memories = [memory and ProjectedMemory(next(given), next(given)) for memory in self.memories]
+        for name in _MORE:
+            if getattr(self, name) is not None:
+                setattr(made, name, next(given))
+        return made
 
     def drop(self, n: int) -> None:
         """Forget the newest n tokens; of a static cache, of those that came last."""

@@ -104,10 +104,9 @@ class EncoderDecoder(nn.Module):
     ) -> Tensor:
         """What `forward` projects to logits, (B, Tt, D): for a loss that never holds all logits."""
         memory = self.encode(source, source_mask)
-        if len(source) != len(token_ids(target, "target")):
-            raise ValueError(
-                f"{len(source)} sources and {len(target)} targets: a batch has as many of one as of the other"
-            )
+        n_sources, n_targets = source.size(0), token_ids(target, "target").size(0)  # len() would make them constants
+        if n_sources != n_targets:
+            raise ValueError(f"{n_sources} sources and {n_targets} targets: a batch has as many of one as of the other")
         return self.decode_hidden(target, memory, source_mask, target_mask)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -202,7 +201,7 @@ class EncoderDecoder(nn.Module):
             self._target_embedding(target),
             memory,
             mask=combine_masks(allowed, attention_mask),
-            memory_mask=self._memory_mask(source_mask, len(target), memory, cache),
+            memory_mask=self._memory_mask(source_mask, target.size(0), memory, cache),
             positions=positions,
             is_causal=attention_mask is None,
             cache=cache,

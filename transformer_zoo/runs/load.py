@@ -11,6 +11,7 @@ from transformer_zoo.config import EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
 from transformer_zoo.models.memory import check_weights
+from transformer_zoo.runs.hub import fetched_run
 from transformer_zoo.runs.model_json import (
     ModelJson,
     check_text_tokenizer,
@@ -70,7 +71,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun | EncoderRun:
-    """Model, tokenizer and recipe of the run folder `path`, by the kind of its model.
+    """Model, tokenizer and recipe of the run folder `path`, by the kind of its model; or of a run on the hub.
     >>> load_run("runs/letters").model.config.vocab_size
     257
 
@@ -79,7 +80,9 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder")
+        if (fetched := fetched_run(str(path))) is None:
+            raise UserError(f"{folder}: no such run folder")
+        folder = fetched
     for name in ("model.json", "config.yaml", "model.safetensors"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")

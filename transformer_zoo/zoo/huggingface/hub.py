@@ -1,7 +1,8 @@
 """Where a model is: in a folder, a file, an installed package, or on the Hugging Face hub by its name."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -36,13 +37,21 @@ def resolve(path_or_name: str | Path) -> Path:
     if place.exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise UserError(f"{name}: no such folder, and no GGUF file")
     from huggingface_hub import snapshot_download  # takes long to load, and only a name needs it
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-    try:
+    with asked(name, f"{name}: no such folder, and the hub does not give it"):
         fetched = Path(snapshot_download(name, allow_patterns=[*_SMALL, *_SAFETENSORS]))
         if not any(fetched.glob("model*.safetensors")):
             fetched = Path(snapshot_download(name, allow_patterns=[*_SMALL, *_PICKLED]))
-        return fetched
+    return fetched
+
+
+@contextmanager
+def asked(name: str, refusal: str) -> Iterator[None]:
+    """What the hub says to a request inside, in one line. UserError: it is none of what was asked for."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        yield
     except GatedRepoError:
         raise UserError(
             f"{name}: its authors ask for their terms to be accepted: do so at https://huggingface.co/{name}, then run "
@@ -56,7 +65,7 @@ def resolve(path_or_name: str | Path) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         said = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = next((line for line in said if not line.startswith("(Request ID")), type(error).__name__)
-        raise UserError(f"{name}: no such folder, and the hub does not give it ({reason})") from None
+        raise UserError(f"{refusal} ({reason})") from None
 
 
 def _carried(name: str) -> Path:

@@ -1,0 +1,97 @@
+"""A finished run on the Hugging Face hub: put there with a card that says what it is, and used by its name."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.runs.folder import read_results
+from transformer_zoo.runs.recipe import load_recipe
+from transformer_zoo.zoo.huggingface.hub import asked
+
+# What a run is used by, and what it says of itself; not its checkpoints, its curves and its texts.
+_FILES = ("model.json", "config.yaml", "model.safetensors", "tokenizer/*", "results.json")
+_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def push_run(run_dir: Path, name: str, *, private: bool = False) -> str:
+    """Puts a finished run on the hub, in one commit; returns where it is.
+
+    Args:
+        run_dir: The run.
+        name: Such as "user/name"; it is made where it is not there.
+        private: Whether one that is made is for its owner alone.
+
+    Raises:
+        UserError: no such name can be, or the hub does not take it.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi  # takes long to load
+
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{name}: no name of the hub, which are such as user/name")
+    paths = sorted(path for pattern in _FILES for path in run_dir.glob(pattern))
+    contents: dict[str, Any] = {path.relative_to(run_dir).as_posix(): path for path in paths}
+    contents["README.md"] = model_card(run_dir, name).encode()
+    files = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in contents.items()]
+    hub = HfApi(library_name="transformer_zoo")
+    with asked(name, f"{name}: the hub does not take it"):
+        place = hub.create_repo(name, private=private, exist_ok=True)
+        hub.create_commit(name, files, commit_message="Upload a run of transformer_zoo")
+    return str(place)
+
+
+def fetched_run(name: str) -> Path | None:
+    """The folder of a run that the hub has under this name, fetched once; None: it cannot be one.
+
+    Raises:
+        UserError: the hub has no such run, or cannot be reached.
+    """
+    if not _NAME.fullmatch(name) or Path(name).parent.exists():
+        return None
+    from huggingface_hub import snapshot_download
+
+    with asked(name, f"{name}: no such run folder, and the hub does not give it"):
+        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
+
+
+def model_card(run_dir: Path, name: str) -> str:
+    """README.md of a run: what it is and how it is used, scores with signatures, data with checksums, leaks, recipe."""
+    recipe, results = load_recipe(run_dir / "config.yaml"), read_results(run_dir) or {}
+    data = recipe.get("data") or {}
+    languages = [code for side in ("source_lang", "target_lang") if (code := data.get(side))]
+    about: dict[str, Any] = {"library_name": "transformer_zoo", "pipeline_tag": "text-generation"}
+    if languages:
+        about |= {"pipeline_tag": "translation", "language": sorted({code.split("_")[0] for code in languages})}
+    parts = [
+        f"---\n{yaml.safe_dump(about, sort_keys=False)}---\n\n# {name}",
+        "A run of transformer_zoo. "
+        f'`tz.load_run("{name}")` gives model and tokenizer, and `transformer-zoo` takes the name for a run\'s folder.',
+        *_section("Scores", _scores(results)),
+        *_section("Texts", (f"- `{field}`: checksum `{sum_}`" for field, sum_ in results.get("texts", {}).items())),
+        *_section("Leaks into the training text", _leaks(results)),
+        "## Recipe\n\n```yaml\n" + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) + "```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(title: str, lines: Iterator[str]) -> list[str]:
+    found = list(lines)
+    return [f"## {title}\n\n" + "\n".join(found)] if found else []
+
+
+def _scores(results: dict[str, Any]) -> Iterator[str]:
+    for metric, value in results.get("validation", {}).items():
+        yield f"- validation: {metric} {value:.4g}"
+    for test, found in results.get("tests", {}).items():
+        for metric, signature in found.get("signatures", {}).items():
+            yield f"- {test}: {metric} {found[metric]:.2f}, `{signature}`"
+
+
+def _leaks(results: dict[str, Any]) -> Iterator[str]:
+    for text, found in results.get("leaks", {}).items():
+        for kind in ("exact", "near"):
+            counts = ", ".join(f"{count:,} {what}" for what, count in found[kind].items())
+            yield f"- {text}, of {found['of']:,} pairs, {kind}: {counts}"
