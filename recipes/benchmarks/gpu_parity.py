@@ -30,9 +30,8 @@ from transformer_zoo.training.config import (
     TrainingConfig,
     ValidationConfig,
 )
-from transformer_zoo.training.feed import Feed
 from transformer_zoo.training.loop import Trainer
-from transformer_zoo.training.task import Task
+from transformer_zoo.training.task import Feed, Task
 from transformer_zoo.training.tasks.objectives import GptObjective, TranslationObjective
 
 FAMILIES = {

@@ -13,7 +13,7 @@ import torch
 from transformer_zoo.data import TokenBatch
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.distributed import World
-from transformer_zoo.training.feed import Feed, Update, ahead, cut
+from transformer_zoo.training.task import Feed, Update, ahead, cut
 
 
 @pytest.mark.parametrize(("size", "accumulate"), [(1, 1), (1, 4), (2, 1), (2, 2), (3, 5), (7, 2)])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.training.config import RunConfig
-from transformer_zoo.training.feed import Batch
+from transformer_zoo.training.task import Batch
 
 Losses = tuple[Tensor, Tensor]
 Compute = Callable[[Batch, Tensor], Losses]
@@ -66,7 +66,7 @@ class CudaGraphs:
         return out
 
     def record(self, compute: Callable[[], Losses]) -> tuple[Callable[[], None], Losses]:
-        """Kernels are recorded and not run. Meanwhile the thread of `feed.ahead` may pin memory."""
+        """Kernels are recorded and not run. Meanwhile the thread of `task.ahead` may pin memory."""
         graph = torch.cuda.CUDAGraph()
         how: dict[str, Any] = {"pool": self.pool, "stream": self.stream, "capture_error_mode": "thread_local"}
         with torch.cuda.device(self.device), torch.cuda.graph(graph, **how):

@@ -30,12 +30,11 @@ from transformer_zoo.training.device import (
     use_compile,
     use_tf32,
 )
-from transformer_zoo.training.feed import Batch, Feed, Update
 from transformer_zoo.training.logging import Number, RunLog
 from transformer_zoo.training.optimizer import make_optimizer
 from transformer_zoo.training.schedule import Rates, limit_reached, peak_rate
 from transformer_zoo.training.signals import StopSignals
-from transformer_zoo.training.task import Task
+from transformer_zoo.training.task import Batch, Feed, Task, Update
 from transformer_zoo.training.weights import (
     MovingAverage,
     average_checkpoints,

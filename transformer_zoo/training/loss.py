@@ -9,7 +9,7 @@ from transformer_zoo.blocks import key_mask, token_ids
 from transformer_zoo.kernels.cross_entropy import IGNORED, Options, cross_entropy
 from transformer_zoo.kernels.projection import in_autocast_dtype
 from transformer_zoo.threads import adapt
-from transformer_zoo.training.feed import Batch
+from transformer_zoo.training.task import Batch
 
 
 def flat_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Progress
 from transformer_zoo.training.config import OptimizerConfig, RunConfig, ScheduleConfig
-from transformer_zoo.training.feed import cut
+from transformer_zoo.training.task import cut
 
 PAPERS_WARMUP, LEAST_WARMUP = 4000, 10
 WARMUP_SHARE, DECAY_SHARE = 1 / 20, 1 / 5

@@ -1,13 +1,31 @@
-"""What a model family gives the trainer."""
+"""What a model family gives the trainer, and its micro-batches: in order, from any place in any epoch."""
 
-from collections.abc import Callable, Sequence
+import queue
+import threading
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self
 
+import torch
 from torch import nn
 
-from transformer_zoo.training.feed import Batch
+from transformer_zoo.errors import UserError
+from transformer_zoo.training.distributed import World
 from transformer_zoo.training.logging import Number
+
+
+class Batch(Protocol):
+    """Tensors that a loss understands."""
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens the loss sums over."""
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
+        """The batch on a device."""
+
+    def pin_memory(self) -> Self:
+        """The batch in page-locked memory."""
 
 
 @dataclass(kw_only=True)
@@ -46,3 +64,93 @@ class Task:
     flops_per_token: float = 0.0
     max_source_tokens: int | None = None
     tokenizer: str | None = None
+
+
+Place = tuple[int, int]
+Update = tuple[Place, list[Batch]]
+
+
+def cut(plan: Sequence[Any], accumulate: int, world: World) -> list[list[Any]]:
+    """This process's micro-batches, a list for each update.
+
+    An update takes the next `accumulate * world.size` entries of the plan. The last one of an epoch takes
+    what is left, the same number on every process, so that at most `world.size - 1` are left out.
+
+    Raises:
+        UserError: the plan has fewer micro-batches than there are processes.
+    """
+    usable = len(plan) - len(plan) % world.size
+    if not usable:
+        raise UserError(
+            f"an epoch has {len(plan)} micro-batches for {world.size} processes: "
+            "lower training.batch_tokens or use fewer"
+        )
+    width = accumulate * world.size
+    return [list(plan[i + world.rank : min(i + width, usable) : world.size]) for i in range(0, usable, width)]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Loads micro-batches; for a GPU a thread prepares the next updates in pinned memory meanwhile.
+
+    From there they are copied without waiting, in order with the work on them; torch keeps the memory until the copy is
+    done, and uses it again.
+    """
+
+    plan: Callable[[int], Sequence[Any]]
+    load: Callable[[Any], Batch]
+    accumulate: int
+    world: World
+    device: torch.device
+
+    def updates(self, epoch: int, update: int) -> Generator[Update, None, None]:
+        """From update number `update` of `epoch` on, without end: (the place after it, its micro-batches)."""
+        loaded = self._load(epoch, update)
+        return ahead(loaded) if self.device.type == "cuda" else loaded
+
+    def _load(self, epoch: int, update: int) -> Generator[Update, None, None]:
+        is_gpu = self.device.type == "cuda"
+        if is_gpu:  # of this thread; pinned memory belongs to one
+            torch.cuda.set_device(self.device)
+        while True:
+            updates = cut(self.plan(epoch), self.accumulate, self.world)
+            for number in range(update, len(updates)):
+                after = (epoch, number + 1) if number + 1 < len(updates) else (epoch + 1, 0)
+                batches = [self.load(entry) for entry in updates[number]]
+                yield after, [batch.pin_memory() for batch in batches] if is_gpu else batches
+            epoch, update = epoch + 1, 0
+
+
+def ahead(items: Generator[Update, None, None], depth: int = 3) -> Generator[Update]:
+    """`items`, up to `depth` of them made in advance by a thread. An error in the thread is raised here."""
+    ready: queue.Queue[Update | BaseException] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: Update | BaseException) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
