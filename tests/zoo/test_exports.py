@@ -10,7 +10,7 @@ from tests.zoo.exports import RECIPES, preset_row, recipe_row
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 OURS = [name for name in tz.list_models() if name.startswith(("transformer-", "gpt", "opus"))]
 # An encoder is no translation and no text. (CTranslate2 has a window only beyond what it is prompted with.)
-NOT_THERE = {"python_source_masked": "-"}
+ENCODERS = ("python_source_masked",)
 WINDOWED = [name for name in OURS if name.startswith("gpt-neo-")]
 
 
@@ -32,8 +32,14 @@ def test_presets_of_ours_go_everywhere(name: str, tmp_path: Path) -> None:
     assert "window" in row.ctranslate2 or name not in WINDOWED
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_go_to_transformers(name: str, tmp_path: Path) -> None:
+    row = recipe_row(name, tmp_path)
+    assert (row.transformers, row.back) == ("equal", "equal")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in RECIPES if name not in NOT_THERE])
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in ENCODERS])
 def test_recipes_go_everywhere(name: str, tmp_path: Path) -> None:
     assert not recipe_row(name, tmp_path).reasons
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from tests.flat import beam_search
 from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, imported, make, text_logits, translation_logits
@@ -41,10 +41,17 @@ READERS = {
 }  # fmt: skip
 
 
+def _has_pooler(folder: Path) -> bool:
+    """Of what transformers takes vectors of texts from, which it makes itself where the files have none."""
+    return '"model_type": "bert"' in (folder / "config.json").read_text("utf-8")
+
+
 def read_theirs(model: AnyModel, folder: Path) -> PreTrainedModel:
     """Read by transformers, which must find every tensor it wants and no other."""
-    kind = READERS[type(model)]
-    loaded, report = kind.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
+    kind, options = READERS[type(model)], {"output_loading_info": True, "attn_implementation": "eager"}
+    if isinstance(model, EncoderOnly) and model.head_proj is None:
+        kind, options = AutoModel, options | ({"add_pooling_layer": False} if _has_pooler(folder) else {})
+    loaded, report = kind.from_pretrained(folder, **options)
     assert not any(report.values()), report
     read: PreTrainedModel = loaded
     return read
