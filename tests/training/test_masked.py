@@ -174,10 +174,9 @@ def test_from_text_to_results_and_on_in_the_same_weights(tmp_path: Path, capsys:
     with pytest.raises(UserError, match="is a run of an encoder, which writes no text"):
         load_text_run(run)
     capsys.readouterr()
-    for words in (["generate", str(run), "--prompt", "a"], ["translate", str(run)]):
+    for words in (["generate", str(run), "--prompt", "a"], ["translate", str(run)], ["export", str(run), "nowhere"]):
         assert main(words) == 1
         assert "which writes no text" in capsys.readouterr().err
-    assert main(["export", str(run), str(tmp_path / "exported")]) == 0
 
 
 def test_it_goes_on_from_a_run_of_its_own_kind_only(tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ def test_overrides_change_what_they_name_and_nothing_else() -> None:
     assert tz.get_config("transformer-tiny") == before
 
 
+def test_what_scales_logits_follows_the_width() -> None:
+    assert tz.get_config("t5-small").logit_factor == 512**-0.5
+    assert tz.get_config("t5-small", d_model=64).logit_factor == 64**-0.5
+    assert tz.get_config("t5-small", logit_scale=0.5, d_model=64).logit_factor == 0.5
+    assert tz.get_config("flan-t5-small", d_model=64).logit_factor == tz.get_config("mt5-small").logit_factor == 1
+
+
 IDS = ("pad_id", "bos_id", "eos_id", "source_end_id", "forced_last_id", "never_ids", "stop_ids", "mask_id")
 
 
