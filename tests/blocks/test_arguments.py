@@ -48,7 +48,16 @@ MADE_OTHERWISE = {
     blocks.KVCache, blocks.StaticKVCache, blocks.ProjectedMemory, blocks.Rotation, blocks.View, blocks.BaseAttention,
     EncoderLayer, DecoderLayer, blocks.Positions,
 }  # fmt: skip
-FROM_ZERO = {"offset", "table_size", "pad_id", "batch", "n_kv_heads of a cache", "capacity", "head_dim of a cache"}
+FROM_ZERO = {
+    "blank",
+    "offset",
+    "table_size",
+    "pad_id",
+    "batch",
+    "n_kv_heads of a cache",
+    "capacity",
+    "head_dim of a cache",
+}
 
 
 def arguments() -> Iterator[tuple[Callable[..., Any], str, Any]]:
