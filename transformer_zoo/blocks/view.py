@@ -112,7 +112,9 @@ class BaseAttention(nn.Module):
         if not start and positions is None and cache is not None:
             start, positions = cache.next_places(n)
         rotation = None if self.rotary is None else self.rotary.turn(x, start, positions)
-        window = None if self.window is None or self.window >= n_keys else self.window
+        # In a graph for all lengths it is always there.
+        is_narrow = self.window is not None and (torch.compiler.is_exporting() or self.window < n_keys)
+        window = self.window if is_narrow else None
         alone = is_causal and mask is None and bias is None and cache is None and memory is None
         special = documents is not None or window is not None or self.softcap is not None
         if alone and special and not (self.training and self.dropout) and blocks_are_wanted(x, self.head_dim):
