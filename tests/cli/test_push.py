@@ -87,6 +87,7 @@ def test_the_card_says_what_the_run_is(run: Path, address: str) -> None:
         (["push", "RUN", "demo"], "no name of the hub"),
         (["push", "nowhere", "somebody/demo"], "nowhere: no such run folder"),
         (["translate", "nobody/demo"], "nobody/demo: no such folder, and the hub has no such model"),
+        (["evaluate", "nobody/demo"], "hf download nobody/demo --local-dir DIR"),
         (["translate", "docs/demo"], "docs/demo: no such run folder"),
     ],
 )

@@ -167,6 +167,8 @@ def _said(check: Callable[[], None]) -> str:
         return str(error)
     except AssertionError as error:
         return "different: " + " ".join(str(error).split())[:120]
+    except Exception as error:  # whatever the others' programs raise
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     return "equal"
 
 

@@ -67,6 +67,11 @@ def evaluate_runs(
 
     What cannot be used, of the others too, is refused before there is anything translated.
     """
+    if missing := [folder for folder in runs if not folder.is_dir()]:
+        raise UserError(
+            f"{missing[0]}: no such run folder, where its translations would be kept; a run of the hub is fetched "
+            f"with: hf download {missing[0]} --local-dir DIR"
+        )
     first, *others = [*runs, *([compare] if compare is not None and compare.is_dir() else [])]
     run = search.load_translation(first, languages)
     named = texts.read(first, run.recipe)

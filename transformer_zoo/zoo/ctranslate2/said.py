@@ -49,7 +49,7 @@ _SAID: dict[type[Spec], Mapping[str, Collection[Any] | None]] = {
     ),
     StackSpec: {
         **_any("n_layers", "layer", "positions", "norm", "final_norm", "embedding_norm"),
-        "norm_position": ("post", "pre", "both", "parallel"),
+        "norm_position": ("post", "pre", "both", "parallel", "parallel_shared"),
     },
     LayerSpec: _any("attention", "ffn", "positions"),
     AttentionSpec: _any("n_heads", "n_kv_heads", "head_dim", "bias", "qkv_bias", "scale", "qk_norm"),

@@ -149,8 +149,8 @@ def _layer(layer: Any, bias: Any) -> Any:
     squared = layer.ffn.activation.__name__ == "relu_squared"
     how = {"ffn_glu": layer.ffn.gate_proj is not None or squared, "pre_post_layer_norm": position == "both"}
     if layer.is_causal:
-        kind, how = transformer_spec.TransformerDecoderLayerSpec, {**how, "parallel_residual": position == "parallel"}
-        how["with_encoder_attention"] = has_memory
+        kind, how["with_encoder_attention"] = transformer_spec.TransformerDecoderLayerSpec, has_memory
+        how |= {"parallel_residual": "parallel" in position, "shared_layer_norm": position == "parallel_shared"}
     else:
         kind = transformer_spec.TransformerEncoderLayerSpec
     made = kind(**how)
@@ -164,6 +164,8 @@ def _layer(layer: Any, bias: Any) -> Any:
     _fill_linear(made.ffn.linear_1, layer.ffn.down_proj)
     if inner:
         made.ffn.layer_norm = _norm(layer.ffn_norm)
+    elif position == "parallel_shared":
+        made.shared_layer_norm = _norm(layer.attn_norm)
     elif position == "parallel":
         made.input_layer_norm, made.post_attention_layer_norm = _norm(layer.attn_norm), _norm(layer.ffn_norm)
     else:
