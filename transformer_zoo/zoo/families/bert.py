@@ -3,6 +3,7 @@
 from typing import Any
 
 from transformer_zoo.config import EncoderConfig, LearnedSpec
+from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, layers
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, listed
@@ -12,6 +13,8 @@ def masked_head(architecture: str, activation: str | None = None) -> Part:
     """Whether the model has a head for masked words, and its activation; None: that of the layers."""
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        if theirs.get("type_vocab_size", 2) is None:  # a model without any has another model_type
+            raise UserError("config.json: type_vocab_size is null, and must be how many kinds of texts there are")
         if str(listed(theirs.get("architectures"))[0]).endswith("Model"):
             return {"head": "none", "tie_embeddings": True, "head_activation": "gelu", "head_bias": True}
         return {"head_activation": ours.get("head_activation", activation or ours["activation"])}
