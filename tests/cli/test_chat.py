@@ -83,7 +83,8 @@ def test_what_cannot_be_talked_with_is_named(
     plain = tz.create_model("gpt-nano", vocab_size=4).eval()
     save_run(TextRun(plain, CharacterTokenizer("abc"), {}), tmp_path / "plain", {})
     assert talk(tmp_path / "plain", "a\n", monkeypatch) == 1
-    assert "it has no chat template, so its model was not taught to talk" in capsys.readouterr().err
+    said = f"{tmp_path / 'plain'}: there is no chat template, so the model was not taught to talk; use generate"
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 class Terminal(io.StringIO):

@@ -2,8 +2,12 @@
 remembers what fits."""
 
 import json
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -231,8 +235,51 @@ def test_a_hostile_template_is_stopped(name: str, monkeypatch: pytest.MonkeyPatc
         assert str(caught.value).endswith(": not today")
 
 
+@pytest.mark.parametrize("before", [None, ("RLIMIT_CPU", 5), ("RLIMIT_CPU", 1), ("RLIMIT_AS", 1 << 29)])
+def test_limits_hold_whatever_limits_there_are(before: tuple[str, int] | None) -> None:
+    def lower() -> None:
+        if before is not None:
+            resource.setrlimit(getattr(resource, before[0]), (before[1], before[1]))
+
+    def answered(template: str) -> subprocess.CompletedProcess[str]:
+        request = {"template": template, "values": {}, "seconds": 5, "bytes": 1 << 30, "longest": 99}
+        return subprocess.run(
+            [sys.executable, "-P", sandbox.__file__], input=json.dumps(request), capture_output=True, text=True,
+            preexec_fn=lower,
+        )  # fmt: skip
+
+    assert json.loads(answered("{{ ('x' * 2 ** 28) | length }}").stdout) == {"text": str(1 << 28)}
+    assert json.loads(answered("{{ ('x' * 2 ** 31) | length }}").stdout) == {"error": "MemoryError"}
+    if before and before[0] == "RLIMIT_CPU":
+        assert answered(HOSTILE["it counts"]).returncode == -9
+
+
+ENDINGS = {
+    "kill -KILL $$": "takes more than 5 s or 1024 MiB: it is not followed",
+    "kill -XCPU $$": "takes more than 5 s or 1024 MiB: it is not followed",
+    "kill -SEGV $$": "cannot be followed here: its process ended with SIGSEGV",
+    "exit 3": "cannot be followed here: its process ended with status 3",
+    "printf 'Traceback:\\n  x\\nNo jinja2\\n' >&2; exit 1": (
+        "cannot be followed here: its process ended with No jinja2"
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_why_a_template_gives_no_answer_is_said(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ncat > /dev/null\n{ending}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(UserError) as caught:
+        render_chat(Talker(), TALK)
+    assert str(caught.value) == f"the chat template {ENDINGS[ending]}"
+
+
 def test_what_is_wrong_with_the_call_is_named() -> None:
-    with pytest.raises(UserError, match="it has no chat template, so its model was not taught to talk"):
+    with pytest.raises(
+        UserError, match=r"^there is no chat template, so the model was not taught to talk; use generate$"
+    ):
         render_chat(ByteTokenizer(), TALK)
     with pytest.raises(UserError, match="values that are no JSON"):
         render_chat(Talker(), [{"role": "user", "content": object()}])
@@ -320,6 +367,17 @@ def test_a_turn_that_is_longer_than_the_context_is_named_and_not_remembered(gpt:
     assert len(said(talk, "x" * 110, max_new_tokens=99).encode()) <= 99  # as many as there is room for
 
 
+@pytest.mark.parametrize("wrong", [{"stops": [""]}, {"max_new_tokens": 0}, {"max_new_tokens": -1}, {"seed": -1}])
+def test_nothing_is_remembered_of_a_turn_that_is_refused(wrong: dict[str, Any], gpt: Any) -> None:
+    talk = Chat(gpt, Talker(SHORT))
+    while talk.forgotten == 0:
+        said(talk, "x" * 30)
+    before = ([*talk.messages], talk.forgotten)
+    with pytest.raises(UserError):
+        said(talk, "y" * 60, **wrong)
+    assert (talk.messages, talk.forgotten) == before
+
+
 def test_what_was_read_of_an_answer_is_remembered(gpt: Any) -> None:
     talk = Chat(gpt, Talker(SHORT))
     pieces: Iterator[str] = talk.say("one", GREEDY, max_new_tokens=12)
@@ -337,5 +395,5 @@ def test_stop_strings_end_an_answer(gpt: Any) -> None:
 def test_tokens_that_are_text_to_the_tokenizer_are_named(gpt: Any) -> None:
     with pytest.raises(UserError, match=r"^<s> of the chat template is text to this tokenizer, not a token"):
         Chat(gpt, Talker("{{ bos_token }}" + SHORT))
-    with pytest.raises(UserError, match="it has no chat template"):
+    with pytest.raises(UserError, match="there is no chat template"):
         Chat(gpt, ByteTokenizer())

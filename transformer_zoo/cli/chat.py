@@ -12,7 +12,7 @@ from jsonargparse.typing import PositiveInt
 
 from transformer_zoo.cli.generate import Answering, prepare
 from transformer_zoo.cli.streams import input_lines
-from transformer_zoo.errors import UserError, printable
+from transformer_zoo.errors import UserError, naming, printable
 
 if TYPE_CHECKING:
     from transformer_zoo.inference import Chat
@@ -46,7 +46,8 @@ def chat(run: Path, talking: Talking, system: str | None = None) -> None:
 
     loaded = load_text_run(run, device=choose_device(talking.device))
     loaded.model.to(getattr(torch, talking.dtype))
-    talk = Chat(loaded.model, loaded.tokenizer, system=system)
+    with naming(str(run)):
+        talk = Chat(loaded.model, loaded.tokenizer, system=system)
     at_terminal = sys.stdin.isatty()
     say = partial(
         talk.say,

@@ -1,6 +1,7 @@
 """Conversations: what was said as the one text that a model was taught to read, and its answers."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -39,10 +40,9 @@ def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, to_answer:
     Raises:
         UserError: there is no template, or it cannot be followed, or refuses the conversation.
     """
-    if tokenizer.chat_template is None:
-        raise UserError(f"{tokenizer.name}: it has no chat template, so its model was not taught to talk")
+    template = _template(tokenizer)
     known = {"tools": None, "documents": None, "add_generation_prompt": to_answer, **tokenizer.named_tokens}
-    request = {"template": tokenizer.chat_template, "values": {**known, **values, "messages": [*map(dict, messages)]}}
+    request = {"template": template, "values": {**known, **values, "messages": [*map(dict, messages)]}}
     limits = {"seconds": SECONDS, "bytes": BYTES, "longest": CHARACTERS}
     command = [sys.executable, "-P", str(Path(__file__).with_name("sandbox.py"))]
     try:
@@ -54,11 +54,26 @@ def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, to_answer:
     except (TypeError, ValueError) as error:
         raise UserError(f"the chat template is given values that are no JSON ({error})") from None
     if done.returncode:
-        raise UserError(f"the chat template takes more than {SECONDS} s or {BYTES >> 20} MiB: it is not followed")
+        raise UserError(_ending(done.returncode, done.stderr))
     answer = json.loads(done.stdout)
     if "error" in answer:
         raise UserError(f"the chat template cannot be followed here: {answer['error']}")
     return str(answer["text"])
+
+
+def _template(tokenizer: Tokenizer) -> str:
+    if tokenizer.chat_template is None:
+        raise UserError("there is no chat template, so the model was not taught to talk; use generate")
+    return tokenizer.chat_template
+
+
+def _ending(status: int, errors: str) -> str:
+    """Why a template's process ended without an answer."""
+    name = {-one: one.name for one in signal.Signals}.get(status, f"status {status}")
+    if name in ("SIGKILL", "SIGXCPU"):
+        return f"the chat template takes more than {SECONDS} s or {BYTES >> 20} MiB: it is not followed"
+    last = (errors.strip().splitlines() or [name])[-1]
+    return f"the chat template cannot be followed here: its process ended with {last}"
 
 
 class Chat:
@@ -87,10 +102,9 @@ class Chat:
         self.model, self.tokenizer, self.forgotten = model, tokenizer, 0
         self.messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self._n_system = len(self.messages)
-        if tokenizer.chat_template is None:
-            raise UserError(f"{tokenizer.name}: it has no chat template, so its model was not taught to talk")
+        template = _template(tokenizer)
         for role, token in tokenizer.named_tokens.items():
-            if role in tokenizer.chat_template and len(tokenizer.encode(token)) > 1:
+            if role in template and len(tokenizer.encode(token)) > 1:
                 raise UserError(
                     f"{token} of the chat template is text to this tokenizer, not a token: save it once with "
                     "transformers' AutoTokenizer, which writes a tokenizer.json"
@@ -117,25 +131,25 @@ class Chat:
                 remembered of it then.
         """
         turns, ids = self._fitting([*self.messages, {"role": "user", "content": text}], max_new_tokens)
+        before, reply = (self.messages, self.forgotten), {"role": "assistant", "content": ""}
         self.forgotten += len(self.messages) + 1 - len(turns)
-        self.messages = turns
-        pieces = answer(
-            self.model,
-            codec_of(self.model, self.tokenizer),
-            [ids],
-            sampling,
-            stops=stops,
-            max_new_tokens=min(max_new_tokens, self.model.facts.context - len(ids)),
-            seed=seed,
-            speculation=speculation,
-        )
-        said = ""
+        self.messages = [*turns, reply]
         try:
-            for piece in pieces:
-                said += piece.text
+            for piece in answer(
+                self.model,
+                codec_of(self.model, self.tokenizer),
+                [ids],
+                sampling,
+                stops=stops,
+                max_new_tokens=min(max_new_tokens, self.model.facts.context - len(ids)),
+                seed=seed,
+                speculation=speculation,
+            ):
+                reply["content"] += piece.text
                 yield piece.text
-        finally:
-            self.messages.append({"role": "assistant", "content": said})
+        except UserError:
+            self.messages, self.forgotten = before
+            raise
 
     def _fitting(self, messages: list[Message], max_new_tokens: int) -> tuple[list[Message], list[int]]:
         """The conversation, and its ids, without the oldest turns if there would be no room for an answer."""

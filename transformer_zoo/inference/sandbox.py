@@ -82,14 +82,22 @@ def render(template: str, values: dict[str, Any], longest: int) -> str:
     return "".join(parts)
 
 
+def limit(seconds: int, n_bytes: int) -> None:
+    """What this process may take of time and memory: no more, nor more than it might before."""
+    import resource
+
+    for kind, wanted in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, n_bytes)):
+        hard = resource.getrlimit(kind)[1]
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(ValueError, OSError):  # a system has not all of them
+            resource.setrlimit(kind, (most, most))
+
+
 def main() -> None:
     """One request."""
     request = json.load(sys.stdin)
-    with suppress(ImportError, ValueError, OSError):  # not on Windows; nor above a limit that there is already
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CPU, (request["seconds"], request["seconds"] + 1))
-        resource.setrlimit(resource.RLIMIT_AS, (request["bytes"], request["bytes"]))
+    with suppress(ImportError):  # not on Windows
+        limit(request["seconds"], request["bytes"])
     try:
         answer = {"text": render(request["template"], request["values"], request["longest"])}
     except Exception as error:  # whatever a template makes wrong
