@@ -56,7 +56,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    left = temporary_file(tmp_path)
+    left = temporary_file(tmp_path / "x")
     (tmp_path / ".tmpEwkqUd").write_text("safetensors writes into such a file first, and was killed")
     own = [left.name[1:], f"{left.name}x", ".transformer_zoo-x.part", "x.part", ".tmp", ".tmpEwkqUdx", "x.tmpEwkqUd"]
     for name in own:

@@ -26,9 +26,12 @@ def is_file_name(name: object) -> bool:
     return isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*", name) is not None
 
 
-def temporary_file(folder: Path, prefix: str = f".{_OURS}") -> Path:
-    """A new file in `folder` with a name that nobody else has; `remove_leftovers` knows those without a prefix."""
-    descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=folder)
+def temporary_file(path: Path, prefix: str = f".{_OURS}") -> Path:
+    """A new file beside `path` with a name that nobody else has; `remove_leftovers` knows those without a prefix."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None  # nobody knows the temporary name
     os.close(descriptor)
     return Path(name)
 
@@ -56,10 +59,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
 
     OSError: the system refuses; also where torch or safetensors found that out, which have errors of their own.
     """
-    try:
-        part = temporary_file(path.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None  # nobody knows the temporary name
+    part = temporary_file(path)
     try:
         yield part
         os.chmod(part, 0o666 & ~umask())  # temporary files are made for their owner alone

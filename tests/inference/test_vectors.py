@@ -59,6 +59,12 @@ def test_a_model_that_writes_is_refused() -> None:
         embed(tz.create_model("gpt-nano"), ByteTokenizer(), ["a"])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_have_texts(batch_size: int) -> None:
+    with pytest.raises(UserError, match=f"batch_size {batch_size} must be at least 1"):
+        embed(letters(), ByteTokenizer(), ["a", "b"], batch_size=batch_size)
+
+
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sentences")
@@ -124,6 +130,15 @@ def test_folders_of_its_newer_versions(sentences: Path, tmp_path: Path, limit: i
     assert (config.pooling, config.normalize, config.cut_at) == ("first", True, cut_at)
 
 
+def test_the_tokenizer_s_limit_alone(sentences: Path, tmp_path: Path) -> None:
+    folder = copy_of(sentences, tmp_path / "copy")
+    (folder / "sentence_bert_config.json").unlink()
+    write_json(folder / "tokenizer_config.json", {"model_max_length": 7})
+    config = tz.from_huggingface(folder).config
+    assert isinstance(config, EncoderConfig)
+    assert config.cut_at == 7
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling by pooling_mode_.* is not supported"),
     ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "pooling by nothing is not supported"),
@@ -181,7 +196,7 @@ def test_roberta_s_merges_have_their_ends(tmp_path: Path) -> None:
 
     write_json(tmp_path / "config.json", {"model_type": "roberta", "vocab_size": 264})
     special = ["<s>", "<pad>", "</s>", "<unk>"]
-    from transformer_zoo.tokenizers.byte_level import bytes_of
+    from transformer_zoo.tokenizers.json_pieces import bytes_of
 
     alphabet = sorted({chr(i) for i in range(0x180)}, key=ord)
     letters = [c for c in alphabet if len(bytes_of(c)) == 1][:256]
@@ -214,7 +229,7 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     loaded = load_encoder_run(run)
     wanted = embed(loaded.model, loaded.tokenizer, TEXTS)
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert_close(torch.tensor(printed), wanted, rtol=1e-6, atol=1e-7)
+    assert torch.equal(torch.tensor(printed), wanted)
     for name in ("out.jsonl", "out.npy"):
         assert main([*given, "--output", str(tmp_path / name), "--batch-size", "2"]) == 0
     assert_close(torch.from_numpy(np.load(tmp_path / "out.npy")), wanted, rtol=1e-4, atol=1e-5)
@@ -229,14 +244,32 @@ def test_wrong_uses_of_the_command(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert main(["embed", str(run), "--output", str(tmp_path / "out.txt")]) == 2
     assert "must end in .npy, .json or .jsonl" in capsys.readouterr().err
     assert main(["generate", str(run), "--prompt", "a"]) == 1
-    assert "is a run of an encoder, which writes no text: use embed" in capsys.readouterr().err
+    assert (
+        "run of an encoder, where a translation run or a decoder-only run is needed; it is for embed"
+        in capsys.readouterr().err
+    )
     from transformer_zoo.runs import TextRun
 
     writer = tz.create_model("gpt-nano", vocab_size=257, eos_id=256).eval()
     assert isinstance(load_run(run), EncoderRun)
     save_run(TextRun(writer, ByteTokenizer(), {}), tmp_path / "writer", recipe={})  # type: ignore[arg-type]
     assert main(["embed", str(tmp_path / "writer")]) == 1
-    assert "is a decoder-only run" in capsys.readouterr().err
+    assert (
+        "writer is a decoder-only run, where a run of an encoder is needed; it is for generate"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("name", ["v.npy", "v.jsonl"])
+def test_there_is_no_folder_to_write_to(
+    run: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is said before a text is read, and under the name that was given."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("transformer_zoo.inference.embed", lambda *_, **__: pytest.fail("texts are read"))
+    Path("lines.txt").write_text("a\n")
+    assert main(["embed", str(run), "--input", "lines.txt", "--output", f"no/such/{name}"]) == 1
+    assert capsys.readouterr().err.splitlines() == [f"error: no/such/{name}: No such file or directory"]
 
 
 SENTENCES = [

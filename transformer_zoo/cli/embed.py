@@ -55,19 +55,19 @@ def embed(
 
     found = with_progress(vectors(), "embedded", shown=output is not None)
     if output is not None and output.suffix == ".npy":
-        _write_array(list(found), output, loaded.model.config.d_model)
+        _write_array(found, output, loaded.model.config.d_model)
         return
     with open_output(output) as file:
         for vector in found:
-            print(json.dumps([float(f"{x:.8g}") for x in vector.tolist()]), file=file)
+            print(json.dumps([float(f"{x:.9g}") for x in vector.tolist()]), file=file)
 
 
-def _write_array(vectors: "list[Tensor]", output: Path, width: int) -> None:
+def _write_array(vectors: "Iterator[Tensor]", output: Path, width: int) -> None:
     import numpy as np
     import torch
 
     from transformer_zoo.files import replacing
 
-    array = torch.stack(vectors).numpy() if vectors else np.zeros((0, width), np.float32)
     with replacing(output) as part, open(part, "wb") as file:
-        np.save(file, array)
+        rows = list(vectors)
+        np.save(file, torch.stack(rows).numpy() if rows else np.zeros((0, width), np.float32))

@@ -52,7 +52,7 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
         return
     from transformer_zoo.files import replacing, temporary_file
 
-    part = temporary_file(path.parent, f"{path.name[:50]}.")
+    part = temporary_file(path, f"{path.name[:50]}.")
     try:
         with open(part, "w", encoding="utf-8", newline="\n") as file:
             yield file

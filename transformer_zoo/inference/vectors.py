@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from transformer_zoo.errors import UserError
 from transformer_zoo.inference.modes import evaluating
 from transformer_zoo.models import EncoderOnly, check_encoder_only
 from transformer_zoo.tokenizers import Tokenizer
@@ -34,9 +35,11 @@ def embed(
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
 
     Raises:
-        UserError: a model that is no encoder alone, or a text that the tokenizer cannot spell.
+        UserError: a model that is no encoder alone, a batch of no texts, or a text that the tokenizer cannot spell.
     """
     check_encoder_only(model, "embed")
+    if batch_size < 1:
+        raise UserError(f"batch_size {batch_size} must be at least 1")
     start, end = tokenizer.start_ids, tokenizer.end_ids
     longest = min(model.config.cut_at or model.config.max_seq_len, model.config.max_seq_len)
     room = max(longest - len(start) - len(end), 0)

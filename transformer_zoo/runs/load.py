@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import nn
@@ -37,7 +37,8 @@ class Run:
     tokenizer: TranslationTokenizer
     recipe: dict[str, Any]
     max_source_tokens: int
-    about: ClassVar = "a translation run, which translates: use translate, or evaluate"
+    kind: ClassVar = "a translation run"
+    used_by: ClassVar = "translate, or evaluate"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class TextRun:
     model: DecoderOnly
     tokenizer: Tokenizer
     recipe: dict[str, Any]
-    about: ClassVar = "a decoder-only run, which does not translate: use generate, or evaluate --file"
+    kind: ClassVar = "a decoder-only run"
+    used_by: ClassVar = "generate, or evaluate --file"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class EncoderRun:
     model: EncoderOnly
     tokenizer: Tokenizer
     recipe: dict[str, Any]
-    about: ClassVar = "a run of an encoder, which writes no text: use embed"
+    kind: ClassVar = "a run of an encoder"
+    used_by: ClassVar = "embed"
 
 
 R = TypeVar("R", bound=Run | TextRun | EncoderRun)
@@ -114,17 +117,17 @@ def _filled(model: M, folder: Path, device: str | torch.device) -> M:
     return model.to(device).eval()
 
 
-def of_kind(run: Run | TextRun | EncoderRun, path: str | Path, kind: type[R]) -> R:
-    """The run, if it is of this kind. UserError: it is another, and what that is used with."""
-    if not isinstance(run, kind):
-        raise UserError(f"{path} is {run.about}")
+def of_kind(run: Run | TextRun | EncoderRun, path: str | Path, *kinds: type[R]) -> R:
+    """The run, if it is of one of these kinds. UserError: it is another, and what that is used with."""
+    if not isinstance(run, kinds):
+        needed = " or ".join(kind.kind for kind in kinds)
+        raise UserError(f"{path} is {run.kind}, where {needed} is needed; it is for {run.used_by}")
     return run
 
 
 def load_writer(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
     """`load_run` of a model that writes; an encoder alone is refused with a UserError."""
-    run = load_run(path, device=device)
-    return run if isinstance(run, Run) else of_kind(run, path, TextRun)
+    return cast("Run | TextRun", of_kind(load_run(path, device=device), path, Run, TextRun))
 
 
 def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:

@@ -33,11 +33,12 @@ def read_sentences(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"normalize": "Normalize" in modules}
     if "Pooling" in modules:
         found["pooling"] = _pooling(modules["Pooling"] / "config.json")
+    limits: dict[str, Any] = {}
     for path in sorted(folder.glob("sentence_*_config.json"))[:1]:
         limits = read_json(path)
         if limits.get("do_lower_case"):
             raise UserError(f"{path}: do_lower_case is true; only what the tokenizer does is done here")
-        found["cut_at"] = limits.get("max_seq_length") or _limit(folder / "tokenizer_config.json")
+    found["cut_at"] = limits.get("max_seq_length") or _limit(folder / "tokenizer_config.json")
     return found
 
 
