@@ -126,6 +126,33 @@ def test_pieces_without_a_blank_before_the_first_word() -> None:
         assert ours.decode(ours.encode(line)) == line
 
 
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("eos", [False, True])
+def test_what_stands_around_a_text_is_what_the_file_says(bos: bool, eos: bool, tmp_path: Path) -> None:
+    for keys in (of_bytes("gpt-2"), of_pieces(LINES)[0]):
+        ours = read({**keys, "tokenizer.ggml.add_bos_token": bos, "tokenizer.ggml.add_eos_token": eos})
+        start, end = keys["tokenizer.ggml.bos_token_id"], keys["tokenizer.ggml.eos_token_id"]
+        ours.save(tmp_path)
+        for tokenizer in (ours, AnyTokenizer.load(tmp_path)):
+            assert (tokenizer.start_ids, tokenizer.end_ids) == ((start,) * bos, (end,) * eos)
+            assert tokenizer.encode("a b") == read(keys).encode("a b")
+    assert read(of_bytes("gpt-2")).end_ids == ()
+
+
+@pytest.mark.parametrize("make", [of_bytes, of_pieces])
+def test_keys_that_may_change_the_ids_are_named(make: Any) -> None:
+    keys = of_bytes("gpt-2") if make is of_bytes else of_pieces(LINES)[0]
+    off = {"remove_extra_whitespaces": False, "precompiled_charsmap": [], "add_sep_token": False}
+    harmless = {**off, "fim_pre_token_id": 3, "seperator_token_id": 4, "token_type_count": 1}
+    full = {**keys, **{f"tokenizer.ggml.{key}": value for key, value in harmless.items()}}
+    assert [read(full).encode(line) for line in LINES] == [read(keys).encode(line) for line in LINES]
+    on = {"remove_extra_whitespaces": True, "precompiled_charsmap": [1], "add_sep_token": True, "normalizer": "NFC"}
+    for key, value in on.items():
+        with pytest.raises(UserError) as caught:
+            read({**full, f"tokenizer.ggml.{key}": value})
+        assert str(caught.value) == (f"m.gguf: tokenizer.ggml.{key} is not supported, and may change the ids of a text")
+
+
 def test_scores_that_say_nothing_leave_the_order_of_the_tokens() -> None:
     keys, _ = of_pieces(LINES)
     level = {**keys, "tokenizer.ggml.scores": [0.0] * len(keys["tokenizer.ggml.scores"])}

@@ -39,6 +39,11 @@ PRE_TOKENIZERS = {name: patterns for names, patterns in _PATTERNS.items() for na
 # A word that is a token as a whole is not merged, and texts begin with a token, if nothing else is said.
 _WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "midm-2.0", "lfm2", "tekken")
 _KEEP_BLANKS = ("<unk>", "<s>", "<|endoftext|>")
+_KEYS = (
+    "model", "pre", "tokens", "token_type", "token_type_count", "scores", "merges",
+    "add_bos_token", "add_eos_token", "add_space_prefix",
+)  # fmt: skip
+_OFF = ("add_sep_token", "precompiled_charsmap", "remove_extra_whitespaces")  # may be there if they do nothing
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}  # ours -> theirs
 
 
@@ -61,6 +66,7 @@ def read_gguf_tokenizer(path: Path, metadata: Mapping[str, Any], model: dict[str
     if len(types) != len(tokens) or len({*tokens}) != len(tokens):
         raise UserError(f"{path}: its tokens are not each there once and with a type: it is damaged, fetch it again")
     try:
+        _check_keys(metadata)
         fast, starts = _KINDS[kind](told, tokens, types)
         # Phi-3's own tokens take the blanks with them that follow, which the file does not say.
         strips = metadata.get("general.architecture") == "phi3" and kind == "llama"
@@ -72,6 +78,15 @@ def read_gguf_tokenizer(path: Path, metadata: Mapping[str, Any], model: dict[str
     if isinstance(template := metadata.get("tokenizer.chat_template"), str):
         contents["chat_template.jinja"] = template.encode()
     return TokenizerFiles(path, contents, model)
+
+
+def _check_keys(metadata: Mapping[str, Any]) -> None:
+    """UserError: a key that may change the ids and is not known here."""
+    for full, value in metadata.items():
+        start, _, key = full.rpartition("ggml.")
+        known = key in _KEYS or key.endswith("_token_id") or (key in _OFF and not value)
+        if start == "tokenizer." and not known:
+            raise UserError(f"{full} is not supported, and may change the ids of a text")
 
 
 def _contents(
@@ -93,9 +108,12 @@ def _contents(
     fast.add_tokens(added(_USER_DEFINED))
     ids = {role: told.get(f"{name}_token_id") for role, name in _ROLES.items()}
     named = {f"{role}_token": tokens[i] for role, i in ids.items() if i is not None}
-    if told.get("add_bos_token", starts) and (bos := named.get("bos_token")):
+    wanted = {"bos": told.get("add_bos_token", starts), "eos": told.get("add_eos_token", False)}
+    bos, eos = ([named[f"{role}_token"]] if on and f"{role}_token" in named else [] for role, on in wanted.items())
+    if bos or eos:
+        once = [*bos, "$A", *eos]
         fast.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, ids["bos"])]
+            single=once, pair=[*once, *bos, "$B", *eos], special_tokens=[(one, tokens.index(one)) for one in bos + eos]
         )
     about = {"tokenizer_class": "PreTrainedTokenizerFast", **named, **PLAIN}
     return {"tokenizer.json": fast.to_str().encode(), "tokenizer_config.json": json.dumps(about, indent=2).encode()}

@@ -196,17 +196,49 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"llama.block_count": None}, "llama.block_count is None, expected a number of one or more"),
     ({"llama.block_count": 3}, "llama.block_count is 3, and it has 2 layers"),
     ({"llama.block_count": "2"}, "llama.block_count is '2', expected a number"),
-    ({"llama.attention.head_count_kv": [2, 1]}, "config.json: num_key_value_heads is [2, 1], expected int"),
-    ({"llama.attention.layer_norm_rms_epsilon": "x"}, "config.json: rms_norm_eps is 'x', expected float"),
-    ({"llama.rope.scaling.type": "longrope"}, "config.json: rope_type is 'longrope', which is not supported"),
-    ({"llama.context_length": True}, "config.json: max_position_embeddings is True, expected int"),
+    ({"llama.attention.head_count_kv": [2, 1]}, "m.gguf: num_key_value_heads is [2, 1], expected int"),
+    ({"llama.attention.layer_norm_rms_epsilon": "x"}, "m.gguf: rms_norm_eps is 'x', expected float"),
+    ({"llama.rope.scaling.type": "longrope"}, "m.gguf: rope_type is 'longrope', which is not supported"),
+    ({"llama.context_length": True}, "m.gguf: max_position_embeddings is True, expected int"),
+    ({"llama.feed_forward_length": 0}, "m.gguf of a llama model: "),
+    ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": "x"}, "m.gguf: factor is 'x', expected"),
     ({"split.count": 3}, "is one of 3 parts: give the first"),
 ]
 
 
 @pytest.mark.parametrize(("keys", "said"), WRONG)
 def test_what_is_not_known_or_not_supported_is_named(keys: dict[str, Any], said: str, tmp_path: Path) -> None:
-    assert said in refusal(gguf_files.write(tmp_path / "m.gguf", make("llama"), **keys))
+    path = gguf_files.write(tmp_path / "m.gguf", make("llama"), **keys)
+    assert said in path.name + refusal(path)
+
+
+@pytest.mark.parametrize("name", ["bos", "eos", "eot", "eom", "unknown", "padding"])
+@pytest.mark.parametrize("tokens", [{}, {"tokens": ["a", "b", "c"]}])
+def test_special_tokens_that_are_none_are_named_but_for_padding(
+    name: str, tokens: dict[str, Any], tmp_path: Path
+) -> None:
+    theirs, n, key = make("llama"), 3 if tokens else 97, f"tokenizer.ggml.{name}_token_id"
+    for i, wrong in enumerate((n, 9999, 2**32 - 1, "2")):
+        path = gguf_files.write(tmp_path / f"{i}.gguf", theirs, **tokens, **{key: wrong})
+        if name == "padding":
+            file = read_gguf(path)
+            assert file.fields["pad_token_id"] is None
+            assert key not in file.metadata
+        else:
+            assert refusal(path) == f": {key} is {wrong!r}, expected one of its {n} tokens, from 0"
+    last = read_gguf(gguf_files.write(tmp_path / "last.gguf", theirs, **tokens, **{key: n - 1}))
+    assert last.metadata[key] == n - 1
+
+
+def test_a_scaling_besides_that_of_llama_3_1_is_named(tmp_path: Path) -> None:
+    theirs = make("llama-3.1")
+    for i, keys in enumerate(({"scaling.type": "yarn", "scaling.factor": 4.0}, {"scaling.factor": 4.0})):
+        told = {f"llama.rope.{key}": value for key, value in keys.items()}
+        said = refusal(gguf_files.write(tmp_path / f"{i}.gguf", theirs, **told))
+        kind = keys.get("scaling.type", "linear")
+        assert said == f": a scaling of type {kind!r} besides rope_freqs.weight is not supported"
+    none = {"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}
+    assert difference(tz.from_huggingface(gguf_files.write(tmp_path / "none.gguf", theirs, **none)), theirs) < 1e-4
 
 
 def test_another_scaling_than_that_of_llama_3_1_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from transformer_zoo.blocks.rotary import Llama3Scaling
-from transformer_zoo.errors import UserError, first_line, naming
+from transformer_zoo.errors import UserError, first_line
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.family import Family, Weight
 from transformer_zoo.zoo.huggingface.gguf_file import read_file
@@ -111,6 +111,7 @@ class GGUF:
             raise UserError(f"{path}: a GGUF file of a {kind} of {name!r}; read are models of {', '.join(known)}")
         self.name, self.architecture = str(name), ARCHITECTURES[str(name)]
         self.tensors = {name: (place.shape, getattr(torch, place.dtype)) for name, place in self._places.items()}
+        self._check_ids()
         self.fields = self._fields()
 
     def _other_parts(self) -> list[Path]:
@@ -181,6 +182,19 @@ class GGUF:
         if len(layers) != n_layers:
             raise UserError(f"{self.path}: {self.name}.block_count is {n_layers}, and it has {len(layers)} layers")
 
+    def _check_ids(self) -> None:
+        """Refuses special tokens that are none. For padding there need be none, which is also written as -1."""
+        rows = self.tensors["token_embd.weight"][0][0]
+        n = min(rows, len(self.metadata.get("tokenizer.ggml.tokens", ())) or rows)
+        for name in ("padding", "bos", "eos", "eot", "eom", "unknown"):
+            key = f"tokenizer.ggml.{name}_token_id"
+            value = self.metadata.get(key, 0)
+            if type(value) is int and 0 <= value < n:
+                continue
+            if name != "padding":
+                raise UserError(f"{self.path}: {key} is {value!r}, expected one of its {n} tokens, from 0")
+            del self.metadata[key]
+
     def _ids(self) -> dict[str, Any]:
         """Special tokens; a text ends at the end of a turn too."""
         ids = {name: self.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "eot", "eom")}
@@ -191,10 +205,12 @@ class GGUF:
 
     def _scaling(self, base: float) -> dict[str, Any] | None:
         """How the rotation changes."""
-        if _FREQUENCIES in self.tensors:
-            return self._llama3(base)
         told = self._told(_SCALING)
         kind = told.get("rope_type", "linear" if "factor" in told else "none")
+        if _FREQUENCIES in self.tensors:
+            if kind != "none":
+                raise UserError(f"{self.path}: a scaling of type {kind!r} besides {_FREQUENCIES} is not supported")
+            return self._llama3(base)
         return None if kind == "none" else {**told, "rope_type": kind}
 
     def _llama3(self, base: float) -> dict[str, Any]:
@@ -245,8 +261,10 @@ def read_gguf(path: Path) -> GGUF:
 def _open(path: Path, of: tuple[int, int]) -> GGUF:
     try:
         file = GGUF(path)
-        with naming(str(path)):
+        try:
             file.family.read(file.fields)
+        except UserError as error:  # of fields that it has in place of config.json's
+            raise UserError(f"{path}{f': {error}'.removeprefix(': config.json')}") from None
         return file
     except UserError:
         raise
