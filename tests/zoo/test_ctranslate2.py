@@ -30,7 +30,7 @@ from transformer_zoo.config.mixture import MixtureSpec
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo import build, get_config, list_models
 from transformer_zoo.zoo.ctranslate2 import check_ctranslate2
-from transformer_zoo.zoo.ctranslate2.write import to_ctranslate2
+from transformer_zoo.zoo.ctranslate2.write import _unlike, to_ctranslate2
 
 VOCAB = 53
 SIZE = {"vocab_size": VOCAB, "d_model": 24, "n_heads": 4, "d_ff": 29, "n_layers": 2, "max_seq_len": 64}
@@ -155,6 +155,22 @@ TRANSLATIONS: dict[str, EncoderDecoderConfig] = {
 @pytest.mark.parametrize("name", TRANSLATIONS)
 def test_translations(name: str, tmp_path: Path) -> None:
     assert_same_translations(fresh(TRANSLATIONS[name]), tmp_path)
+
+
+@pytest.mark.parametrize("config", [MODERN, TRANSLATOR.changed(positions="rotary")], ids=["text", "translation"])
+def test_turning_takes_no_table_of_positions(config: Any, tmp_path: Path) -> None:
+    model = fresh(replace(config, max_seq_len=5000))
+    written(model, tmp_path)
+    weights = sum(weight.nbytes for weight in model.parameters())
+    assert (tmp_path / "model.bin").stat().st_size < 1.5 * weights
+
+
+@pytest.mark.parametrize("tokens", [["<1>", ""], ["a", "<3>", "b", "a"], ["", "", "<0>", "<1>"], ["a", "b"]])
+def test_each_id_has_a_name_of_its_own(tokens: list[str]) -> None:
+    names = _unlike(tokens)
+    assert len({*names} - {""}) == len(names) == len(tokens)
+    assert {*tokens} - {""} <= {*names}
+    assert all(name == token for name, token in zip(names, tokens, strict=True) if token and tokens.count(token) == 1)
 
 
 @pytest.mark.parametrize("quantization", ["int8", "int16", "bfloat16"])

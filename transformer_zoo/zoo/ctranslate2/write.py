@@ -1,6 +1,7 @@
 """The weights of a model of ours under the names of CTranslate2's specification, and its files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,12 @@ def to_ctranslate2(
     return names
 
 
-def _unlike(tokens: Iterable[str]) -> list[str]:
+def _unlike(tokens: Sequence[str]) -> list[str]:
     """The tokens, each under a name of its own."""
-    named: dict[str, None] = {}
-    for i, token in enumerate(tokens):
-        named[f"<{i}>" if token in named or not token else token] = None
+    named, taken = dict[str, None](), {*tokens}
+    spare = (name for i in count() if (name := f"<{i}>") not in taken)
+    for token in tokens:
+        named[next(spare) if token in named or not token else token] = None
     return list(named)
 
 
@@ -139,7 +141,8 @@ def _fill_stack(made: Any, stack: Any, spec: StackSpec, config: ModelConfig) -> 
     if positions is not None and positions.added:
         n = config.max_seq_len * (1 if positions.bounded else 2)  # without a bound of their own, it has to have one
         made.position_encodings.encodings = _array(stack.positions(n))
-    elif hasattr(made, "position_encodings"):  # where it has none it adds its own
+    elif hasattr(made, "position_encodings") and stack.layers[0].attn.rotary is None:
+        # Where it has none and the first layer does not turn, it adds its own.
         made.position_encodings.encodings = np.zeros((2 * config.max_seq_len, config.d_model), np.float32)
     made.layer = [_layer(layer, stack.positions) for layer in stack.layers]
 
