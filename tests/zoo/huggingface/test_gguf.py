@@ -263,8 +263,10 @@ def test_a_pointer_a_text_and_a_file_without_the_package_are_named(
     assert "is a pointer of git-lfs, not the file itself" in refusal(path)
     path.write_text("hello")
     assert "no GGUF file" in refusal(path)
-    with pytest.raises(UserError, match="no such folder, and no GGUF file"):
+    with pytest.raises(UserError, match=r"m\.bin is a file, and no GGUF file$"):
         tz.from_huggingface(path.rename(tmp_path / "m.bin"))
+    with pytest.raises(UserError, match=r"m\.bin/x: no such folder, and no GGUF file$"):
+        tz.from_huggingface(tmp_path / "m.bin" / "x")
     monkeypatch.setitem(sys.modules, "gguf", None)
     path.write_bytes(llama.read_bytes())
     assert "GGUF files are read by a package: pip install gguf" in refusal(path)
@@ -290,6 +292,10 @@ def test_a_file_that_was_split(tmp_path: Path) -> None:
     os.utime(tmp_path / "m-00001-of-00002.gguf")  # so that it is read again
     with pytest.raises(UserError, match=r"m-00002-of-00002\.gguf: cannot be read"):
         Source(tmp_path / "m-00001-of-00002.gguf")
+    (tmp_path / "m-00001-of-00002.gguf").rename(tmp_path / "m-00002-of-00002.gguf")
+    with pytest.raises(UserError) as caught:
+        resolve(tmp_path)
+    assert str(caught.value) == f"{tmp_path} has parts of a GGUF file, but not the first: m-00001-of-00002.gguf"
 
 
 @pytest.fixture
@@ -319,10 +325,23 @@ def test_a_package_that_carries_a_model(installed: Path, llama: Path) -> None:
         resolve("package:a_package")
 
 
-@pytest.mark.parametrize("name", ["no_such_package", "", "no.such", "../x", "__main__", "json.decoder"])
+@pytest.mark.parametrize("name", ["no_such_package", "no-such-package", "no_such_package/m.gguf", "a1b2c3"])
 def test_a_package_that_is_not_there_is_named(name: str) -> None:
-    with pytest.raises(UserError, match=r"^package:.*: no such package is installed here; try: pip install"):
+    with pytest.raises(UserError) as caught:
         resolve(f"package:{name}")
+    install = f"pip install --no-deps {name.partition('/')[0]}"
+    assert str(caught.value) == (
+        f"package:{name}: no such package is installed here; check the name, or if you know that package: {install}"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/", "no.such", "../x", "__main__", "json.decoder", "a b", "-r", "é", "a;b", "a\n"]
+)
+def test_what_is_no_name_of_a_package_is_named(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(f"package:{name}")
+    assert str(caught.value) == f"package:{name}: expected package:NAME, with the name of an installed package"
 
 
 def test_a_text_ends_at_what_the_file_names_and_at_what_looks_so(tmp_path: Path) -> None:

