@@ -186,7 +186,7 @@ def test_missing_extra_and_misshapen_tensors_are_named(folder: Path) -> None:
     refused(folder, r"transformer\.h\.7\.ln_2\.bias is not expected")
     fused = "transformer.h.1.attn.c_attn.weight"
     save_file({**whole, fused: whole[fused].T.contiguous()}, folder / "model.safetensors")
-    refused(folder, r"c_attn\.weight has shape \[63, 21\], but \[21, 63\] by config.json")
+    refused(folder, r"c_attn\.weight has shape \[63, 21\], but \[21, 63\] by the configuration")
     save_file({**whole, fused: whole[fused].to(torch.int8)}, folder / "model.safetensors")
     refused(folder, r"c_attn\.weight holds no floating-point numbers")
 

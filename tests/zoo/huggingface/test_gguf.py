@@ -251,8 +251,16 @@ def test_tensors_that_are_missing_or_too_many_are_named(llama: Path, tmp_path: P
     path = tmp_path / "m.gguf"
     for old, new in ((b"output_norm.weight", b"output_term.weight"), (b"blk.1.ffn_up.weight", b"blk.1.ffn_op.weight")):
         path.write_bytes(llama.read_bytes().replace(old, new))
-        with pytest.raises(UserError, match=f"{path}: {old.decode()} is missing"):
+        with pytest.raises(UserError, match=f"{path}: {old.decode()} is missing; put the weights of this model there"):
             tz.from_huggingface(path)
+
+
+def test_a_shape_that_its_keys_do_not_say_is_named(tmp_path: Path) -> None:
+    path = gguf_files.write(tmp_path / "m.gguf", make("llama"), **{"llama.feed_forward_length": 95})
+    with pytest.raises(UserError) as caught:
+        tz.from_huggingface(path)
+    assert str(caught.value).startswith(f"{path}: blk.0.ffn_")
+    assert str(caught.value).endswith(" by the configuration")
 
 
 def test_a_pointer_a_text_and_a_file_without_the_package_are_named(

@@ -53,7 +53,7 @@ def from_huggingface(
     try:
         model = build_empty(source.config, device=device, dtype=dtype or _dtype(source))
     except ValueError as error:  # a block that cannot be made so
-        raise UserError(f"{source.checkpoint.folder / 'config.json'}: {error}") from None
+        raise UserError(f"{source.checkpoint.folder}: {error}") from None
     fill(model, source)
     return model.eval()
 
@@ -107,7 +107,7 @@ def _check_shape(source: Source, theirs: str, parts: list[Target]) -> None:
     entry = source.checkpoint.entries[name]
     if entry.shape != shape:
         raise UserError(
-            f"{source.checkpoint.folder}: {name} has shape {list(entry.shape)}, but {list(shape)} by config.json"
+            f"{source.checkpoint.folder}: {name} has shape {list(entry.shape)}, but {list(shape)} by the configuration"
         )
     if entry.dtype is None:
         raise UserError(f"{source.checkpoint.folder}: {name} holds no floating-point numbers")

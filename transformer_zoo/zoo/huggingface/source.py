@@ -230,7 +230,7 @@ class Source:
     def missing(self, names: Iterable[str]) -> UserError:
         """The error for tensors that are not there."""
         lack = f"{_some(set(names))} missing"
-        return UserError(f"{self.checkpoint.folder}: {lack}; put the weights of this config.json there")
+        return UserError(f"{self.checkpoint.folder}: {lack}; put the weights of this model there")
 
 
 def waves_of(family: Family, config: Config, n: int | None = None) -> dict[str, Tensor]:
