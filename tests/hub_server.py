@@ -16,6 +16,7 @@ class Hub(BaseHTTPRequestHandler):
     """What it holds: the files of each repository; and the requests that came."""
 
     repositories: ClassVar[dict[str, Files]] = {}
+    asked_for: ClassVar[list[str]] = []
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *words: Any) -> None:
@@ -59,6 +60,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        self.asked_for.append(path)
         name = next((name for name in self.repositories if f"/{name}" in path), None)
         if name is None:
             self.say({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
@@ -68,7 +70,10 @@ class Hub(BaseHTTPRequestHandler):
             about = {"id": name, "sha": self.sha(name), "siblings": [{"rfilename": one["path"]} for one in listed]}
             self.say(listed if "/tree/" in path else about)
         else:
-            content = self.repositories[name][path.split("/resolve/")[1].partition("/")[2]]
+            content = self.repositories[name].get(path.split("/resolve/")[1].partition("/")[2])
+            if content is None:
+                self.say({"error": "Entry not found"}, 404, X_Error_Code="EntryNotFound")
+                return
             etag = f'"{hashlib.sha1(content).hexdigest()}"'
             self.answer(content, ETag=etag, X_Repo_Commit=self.sha(name))
 
@@ -79,6 +84,7 @@ class Hub(BaseHTTPRequestHandler):
 def serving() -> Iterator[str]:
     """Its address, while it runs; empty at first."""
     Hub.repositories.clear()
+    Hub.asked_for.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = Thread(target=server.serve_forever)
     thread.start()

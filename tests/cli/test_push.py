@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -12,7 +13,11 @@ import transformer_zoo as tz
 from tests import hub
 from tests.hub_server import Hub, serving
 from transformer_zoo.cli import main
+from transformer_zoo.errors import UserError
+from transformer_zoo.runs.folder import read_results
+from transformer_zoo.runs.hub import model_card
 from transformer_zoo.runs.load import Run
+from transformer_zoo.zoo.huggingface import resolve
 
 SMALL = {"d_model": 24, "n_heads": 3, "d_ff": 29, "n_layers": 1, "norm_position": "pre"}
 
@@ -59,7 +64,7 @@ def test_there_and_back(run: Path, address: str, capsys: pytest.CaptureFixture[s
     assert isinstance(after, Run)
     state = before.model.state_dict()
     assert all(torch.equal(weight, state[name]) for name, weight in after.model.state_dict().items())
-    assert after.recipe == before.recipe
+    assert after.recipe == shortened(before.recipe, run.parent)
     assert after.tokenizer.fingerprint == before.tokenizer.fingerprint
 
 
@@ -69,8 +74,6 @@ def test_the_card_says_what_the_run_is(run: Path, address: str) -> None:
     about = yaml.safe_load(card.split("---")[1])
     assert about["pipeline_tag"] == "translation"
     assert about["language"] == ["de", "en"]
-    from transformer_zoo.runs.folder import read_results
-
     results = read_results(run)
     assert results is not None
     found = results["tests"]["held_out"]
@@ -78,7 +81,53 @@ def test_the_card_says_what_the_run_is(run: Path, address: str) -> None:
     assert all(f"`{field}`: checksum `{checksum}`" in card for field, checksum in results["texts"].items())
     exact = results["leaks"]["held_out"]["exact"]
     assert f"held_out, of 9 pairs, exact: {exact['sources']} sources, {exact['targets']} targets" in card
-    assert yaml.safe_load(card.split("```yaml\n")[1].split("```")[0]) == tz.load_run(run).recipe
+    assert yaml.safe_load(card.split("```yaml\n")[1].split("```")[0]) == shortened(tz.load_run(run).recipe, run.parent)
+
+
+def shortened(recipe: dict[str, Any], folder: Path) -> Any:
+    """Without the folder, in which all files of the run above lie."""
+    return yaml.safe_load(yaml.safe_dump(recipe).replace(f"{folder}/", ""))
+
+
+def test_where_files_lie_here_is_not_told(run: Path, address: str) -> None:
+    assert str(run.parent) in (run / "config.yaml").read_text()
+    assert main(["push", str(run), "somebody/demo"]) == 0
+    files = Hub.repositories["somebody/demo"]
+    assert [name for name, content in files.items() if str(run.parent).encode() in content] == []
+    assert b"train.en" in files["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "task"),
+    [
+        ("bert-tiny", {}, "fill-mask"),
+        ("bert-tiny", {"head": "none"}, "feature-extraction"),
+        ("gpt-nano", {}, "text-generation"),
+        ("transformer-tiny", {}, "translation"),
+    ],
+)
+def test_the_card_says_what_a_model_is_for(name: str, changes: dict[str, Any], task: str) -> None:
+    config = tz.get_config(name, vocab_size=257, **changes)
+    assert yaml.safe_load(model_card("somebody/demo", config, {}, {}).split("---")[1])["pipeline_tag"] == task
+
+
+def test_a_model_that_is_no_run_is_to_be_imported(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Hub.repositories["somebody/marian"] = {"config.json": b"{}", "model.safetensors": b"large"}
+    assert main(["translate", "somebody/marian"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "somebody/marian is no run; first: transformer-zoo import somebody/marian runs/marian" in line
+    assert not any("safetensors" in path for path in Hub.asked_for)
+
+
+def test_no_stranger_is_asked_for_a_run_of_one_s_own(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["translate", "runs/mine"]) == 1
+    assert capsys.readouterr().err == "error: runs/mine: no such run folder\n"
+    with pytest.raises(UserError, match="runs/mine: no such folder"):
+        resolve("runs/mine")
+    assert Hub.asked_for == []
 
 
 @pytest.mark.parametrize(

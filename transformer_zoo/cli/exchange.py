@@ -118,8 +118,9 @@ def export(
 def push(run: Path, name: str, private: bool = False) -> None:
     """Put a finished run on the Hugging Face hub, with a card: scores with signatures, checksums of texts, the recipe.
 
-    There it is used by its name, in place of a folder: by tz.load_run, translate, generate, score and export.
-    Checkpoints, curves and texts stay here. Log in once before, with `hf auth login`.
+    There tz.load_run, translate, generate, chat, score, embed and export use it by its name, in place of a folder.
+    Checkpoints, curves and texts stay here, and of absolute paths all but the file names. Log in once before, with
+    `hf auth login`.
 
     Args:
         run: Folder of a run, trained here or imported.

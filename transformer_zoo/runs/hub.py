@@ -3,13 +3,16 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.runs.folder import read_results
-from transformer_zoo.runs.recipe import load_recipe
+from transformer_zoo.runs.model_json import read_model_json
+from transformer_zoo.runs.recipe import load_recipe, save_recipe
 from transformer_zoo.zoo.huggingface.hub import asked
 
 # What a run is used by, and what it says of itself; not its checkpoints, its curves and its texts.
@@ -18,7 +21,7 @@ _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def push_run(run_dir: Path, name: str, *, private: bool = False) -> str:
-    """Puts a finished run on the hub, in one commit; returns where it is.
+    """Puts a finished run on the hub, in one commit; returns where it is. Of absolute paths the file names go out.
 
     Args:
         run_dir: The run.
@@ -34,7 +37,11 @@ def push_run(run_dir: Path, name: str, *, private: bool = False) -> str:
         raise UserError(f"{name}: no name of the hub, which are such as user/name")
     paths = sorted(path for pattern in _FILES for path in run_dir.glob(pattern))
     contents: dict[str, Any] = {path.relative_to(run_dir).as_posix(): path for path in paths}
-    contents["README.md"] = model_card(run_dir, name).encode()
+    recipe, config = _without_folders(load_recipe(run_dir / "config.yaml")), read_model_json(run_dir).config
+    with TemporaryDirectory() as folder:
+        save_recipe(Path(folder, "config.yaml"), recipe)
+        contents["config.yaml"] = Path(folder, "config.yaml").read_bytes()
+    contents["README.md"] = model_card(name, config, recipe, read_results(run_dir) or {}).encode()
     files = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in contents.items()]
     hub = HfApi(library_name="transformer_zoo")
     with asked(name, f"{name}: the hub does not take it"):
@@ -49,32 +56,62 @@ def fetched_run(name: str) -> Path | None:
     Raises:
         UserError: the hub has no such run, or cannot be reached.
     """
-    if not _NAME.fullmatch(name) or Path(name).parent.exists():
+    if not _NAME.fullmatch(name) or name.startswith("runs/") or Path(name).parent.exists():
         return None
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     with asked(name, f"{name}: no such run folder, and the hub does not give it"):
+        try:
+            hf_hub_download(name, "model.json")  # before the weights, which may be large
+        except LocalEntryNotFoundError:  # the hub was not reached
+            raise
+        except EntryNotFoundError:
+            folder = f"runs/{Path(name).name}"
+            raise UserError(f"{name} is no run; first: transformer-zoo import {name} {folder}") from None
         return Path(snapshot_download(name, allow_patterns=list(_FILES)))
 
 
-def model_card(run_dir: Path, name: str) -> str:
+def _without_folders(value: Any) -> Any:
+    """The fields, each absolute path in them as the name of its file: where that lies is nobody else's business."""
+    if isinstance(value, dict):
+        return {name: _without_folders(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(inner) for inner in value]
+    is_path = isinstance(value, str) and Path(value).is_absolute() and len(Path(value).parts) > 2
+    return Path(value).name if is_path else value
+
+
+def model_card(
+    name: str,
+    config: EncoderDecoderConfig | DecoderConfig | EncoderConfig,
+    recipe: dict[str, Any],
+    results: dict[str, Any],
+) -> str:
     """README.md of a run: what it is and how it is used, scores with signatures, data with checksums, leaks, recipe."""
-    recipe, results = load_recipe(run_dir / "config.yaml"), read_results(run_dir) or {}
     data = recipe.get("data") or {}
     languages = [code for side in ("source_lang", "target_lang") if (code := data.get(side))]
-    about: dict[str, Any] = {"library_name": "transformer_zoo", "pipeline_tag": "text-generation"}
+    about: dict[str, Any] = {"library_name": "transformer_zoo", "pipeline_tag": _task(config)}
     if languages:
-        about |= {"pipeline_tag": "translation", "language": sorted({code.split("_")[0] for code in languages})}
+        about["language"] = sorted({code.split("_")[0] for code in languages})
     parts = [
         f"---\n{yaml.safe_dump(about, sort_keys=False)}---\n\n# {name}",
         "A run of transformer_zoo. "
-        f'`tz.load_run("{name}")` gives model and tokenizer, and `transformer-zoo` takes the name for a run\'s folder.',
+        f'`tz.load_run("{name}")` gives model and tokenizer, and translate, generate, chat, score, embed and '
+        "export of `transformer-zoo` take the name in place of a run's folder.",
         *_section("Scores", _scores(results)),
         *_section("Texts", (f"- `{field}`: checksum `{sum_}`" for field, sum_ in results.get("texts", {}).items())),
         *_section("Leaks into the training text", _leaks(results)),
         "## Recipe\n\n```yaml\n" + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) + "```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _task(config: EncoderDecoderConfig | DecoderConfig | EncoderConfig) -> str:
+    """What the hub calls it."""
+    if isinstance(config, EncoderConfig):
+        return "fill-mask" if config.head == "words" else "feature-extraction"
+    return "translation" if isinstance(config, EncoderDecoderConfig) else "text-generation"
 
 
 def _section(title: str, lines: Iterator[str]) -> list[str]:

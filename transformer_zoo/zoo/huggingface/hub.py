@@ -36,7 +36,7 @@ def resolve(path_or_name: str | Path) -> Path:
         return place if (place / "config.json").exists() else _only(place.glob("*.gguf"), name) or place
     if place.exists():
         raise UserError(f"{name} is a file, and no GGUF file")
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if name.count("/") > 1 or name.startswith((".", "/", "~", "runs/")):
         raise UserError(f"{name}: no such folder, and no GGUF file")
     from huggingface_hub import snapshot_download  # takes long to load, and only a name needs it
 
