@@ -237,7 +237,7 @@ def test_a_captured_step_gives_what_no_cache_gives(positions: str, compile: bool
         ([[-1]], {}, "outside the vocabulary"),
         ([[1]], {"max_new_tokens": 0}, "max_new_tokens 0"),
         ([[1]], {"stride": 65}, "stride 65 must be from 1 to the context of 64"),
-        ([[1]], {"top_p": 2.0}, "top_p 2.0"),
+        ([[1]], {"top_p": 2.0}, "top_p is 2.0, expected"),
         ([[1]], {"seed": 2**63}, "seed 9223372036854775808 must be from 0"),
         ([1, 2], {}, "rows of token ids"),
         ([[1.5]], {}, "rows of token ids"),

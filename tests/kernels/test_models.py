@@ -1,5 +1,7 @@
 """Whole models give with their kernels what they give with the formulas alone: logits and every gradient."""
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -60,16 +62,20 @@ def results(model: nn.Module, given: tuple[Tensor, ...], dtype: torch.dtype) -> 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_what_its_formulas_make_it(name: str, dtype: torch.dtype) -> None:
-    model, given = build(name, all_experts=dtype == torch.bfloat16)
-    with kernels.plain():
-        wanted, exact = (results(model, given, kind) for kind in (dtype, torch.float32))
-    got = results(model, given, dtype)
-    length = torch.stack([x.norm() for key, x in exact.items() if key != "logits"]).norm()
-    assert length > 0
-    for key, truth in exact.items():
-        scale = truth.norm() + (0 if key == "logits" else 0.01 * length)  # next to nothing is mostly rounding
-        rounding = (wanted[key] - truth).norm()  # in 16 bits a random model makes much of a little
-        assert (got[key] - truth).norm() <= 2 * rounding + TOLERANCE[dtype] * scale, key
+    far, allowed = Counter[str](), Counter[str]()
+    for _ in range(3 if dtype == torch.bfloat16 else 1):  # of one model rounding may happen to be small
+        model, given = build(name, all_experts=dtype == torch.bfloat16)
+        with kernels.plain():
+            wanted, exact = (results(model, given, kind) for kind in (dtype, torch.float32))
+        got = results(model, given, dtype)
+        length = torch.stack([x.norm() for key, x in exact.items() if key != "logits"]).norm()
+        assert length > 0
+        for key, truth in exact.items():
+            scale = truth.norm() + (0 if key == "logits" else 0.01 * length)  # next to nothing is mostly rounding
+            rounding = (wanted[key] - truth).norm()  # in 16 bits a random model makes much of a little
+            far[key] += float((got[key] - truth).norm())
+            allowed[key] += float(2 * rounding + TOLERANCE[dtype] * scale)
+    assert not [key for key in far if not far[key] <= allowed[key]]
 
 
 def test_formulas_and_kernels_differ_somewhere() -> None:

@@ -154,7 +154,7 @@ def test_unlike_layers_learn_and_are_computed_again() -> None:
 
 def test_a_memory_has_no_places() -> None:
     attention = Attention(D, H, rotary=RotaryPositions(4))
-    with pytest.raises(ValueError, match="rotary, window and cache are for self-attention"):
+    with pytest.raises(ValueError, match="rotary, scores, window and cache are for self-attention"):
         attention(torch.randn(B, T, D), torch.randn(B, 3, D))
 
 
