@@ -87,7 +87,7 @@ def test_what_is_compared_in_a_rehearsal_is_the_same(blind: tuple[dict[str, Any]
     assert bits["value"] == 0
 
 
-def test_the_aims_of_the_issue_stand_beside_the_figures(gpu: Any, blind: tuple[dict[str, Any], str, str]) -> None:
+def test_each_row_s_aims_stand_beside_its_figures(gpu: Any, blind: tuple[dict[str, Any], str, str]) -> None:
     aims = {(f["row"], f["name"], f["aim"]) for f in figures_of(blind[0]) if f["aim"] is not None}
     assert {(row, asked.name, asked.aim) for row, asked_of in gpu_aims(gpu).items() for asked in asked_of} <= aims
     assert set(gpu_aims(gpu)) <= {row.name for row in gpu.ROWS}

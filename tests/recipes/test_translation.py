@@ -492,7 +492,7 @@ def test_ids_of_a_preset_give_way_to_the_tokenizer_s(preset: str, forced: int | 
     assert set(config.never) == {0, 1, 2}  # pad, unknown, begin
 
 
-def test_the_recipes_of_the_issue_are_there() -> None:
+def test_each_corpus_has_a_recipe_and_the_paper_s_two_sizes_too() -> None:
     names = {"numbers", "multi30k", "multi30k_published", "tatoeba", "wmt14_base", "wmt14_big"}
     assert names <= {path.stem for path in RECIPES}
 
