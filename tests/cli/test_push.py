@@ -134,6 +134,7 @@ def test_no_stranger_is_asked_for_a_run_of_one_s_own(
     ("words", "message"),
     [
         (["push", "RUN", "demo"], "no name of the hub"),
+        (["push", "nobody/demo", "somebody/demo"], "nobody/demo: no such run folder"),
         (["push", "nowhere", "somebody/demo"], "nowhere: no such run folder"),
         (["translate", "nobody/demo"], "nobody/demo: no such folder, and the hub has no such model"),
         (["evaluate", "nobody/demo"], "hf download nobody/demo --local-dir DIR"),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from transformer_zoo.cli.streams import new_folder
-from transformer_zoo.errors import UsageError
+from transformer_zoo.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from transformer_zoo.runs import EncoderRun, Run, TextRun
@@ -130,5 +130,7 @@ def push(run: Path, name: str, private: bool = False) -> None:
     from transformer_zoo.runs.hub import push_run
     from transformer_zoo.runs.load import load_run
 
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run folder")
     load_run(run)  # is it one, and whole?
     print(f"{run}: {push_run(run, name, private=private)}")
