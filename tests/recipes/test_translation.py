@@ -517,7 +517,7 @@ def test_wmt14_is_trained_as_in_the_paper(name: str, dropout: float, updates: in
     assert values(model, "n_encoder_layers n_decoder_layers norm_position") == (6, 6, "post")
     assert values(model, "dropout attention_dropout activation_dropout") == (dropout, 0.0, 0.0)
     schedule, optimizer, training = parsed.schedule, parsed.optimizer, parsed.training
-    assert (schedule.name, schedule.warmup, schedule.factor) == ("noam", 4000, None)
+    assert (schedule.name, schedule.warmup, schedule.factor) == ("noam", 4000, 1.0)
     assert (optimizer.name, optimizer.betas, optimizer.eps) == ("adam", (0.9, 0.98), 1e-9)
     assert training.batch_tokens * training.accumulate == 25_000
     assert (training.label_smoothing, training.max_updates) == (0.1, updates)

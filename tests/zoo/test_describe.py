@@ -15,10 +15,10 @@ def parts(name: str, **overrides: object) -> tuple[dict[str, int], Description]:
 
 @pytest.mark.parametrize("name", tz.list_models())
 def test_the_parts_make_the_whole(name: str) -> None:
-    counts, found = parts(name, n_layers=2)
+    counts, found = parts(name, n_layers=1)  # of two, the second may have another norm
     assert sum(count for part, count in counts.items() if not part.startswith(" ")) == found.total
     inside = sum(count for part, count in counts.items() if part.startswith(" "))
-    assert 2 * inside == sum(count for part, count in counts.items() if part.endswith(" layers"))
+    assert inside == sum(count for part, count in counts.items() if part.endswith(" layers"))
 
 
 def test_norms_before_and_after() -> None:
