@@ -82,13 +82,14 @@ def field(name: str, value: Any) -> Damage:
     return write
 
 
-def without(name: str) -> Damage:
-    """A field of a JSON file is not there."""
+def without(*names: str) -> Damage:
+    """Fields of a JSON file are not there."""
 
     def write(path: Path) -> None:
         fields = json.loads(path.read_text("utf-8"))
         fields.pop("checksum", None)
-        del fields[name]
+        for name in names:
+            del fields[name]
         path.write_text(json.dumps(fields), "utf-8")
 
     return write
