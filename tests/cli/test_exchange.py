@@ -178,6 +178,10 @@ def test_a_model_that_draws_says_with_what(models: Models, tmp_path: Path) -> No
     own, options = drawn_by(folder)
     assert own == {"do_sample": True, "top_k": 40, "top_p": 0.9, "max_new_tokens": 9}
     assert options == "--temperature 1.0 --top-k 40 --top-p 0.9 --max-new-tokens 9"
+    defaults = GenerationConfig._get_default_generation_params()
+    for given, said in (({}, f"--temperature 1.0 --top-k {defaults['top_k']}"), ({"top_k": 0}, "--temperature 1.0")):
+        config.write_text(json.dumps({"do_sample": True, **given}))
+        assert drawn_by(folder) == ({"do_sample": True}, said)
     config.write_text(json.dumps({"do_sample": False, "top_p": 0.9}))
     assert drawn_by(folder) == ({"do_sample": False}, "--temperature 0")
     assert main(["import", str(folder), str(tmp_path / "run")]) == 0

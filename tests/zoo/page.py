@@ -1,7 +1,7 @@
 """docs/zoo.md: each family with its sizes, what it refuses, and how far its logits are from those of transformers.
 
 `python -m tests.zoo.page` writes it. The differences are measured on the tiny models of the tests, which differ from
-the defaults in every field, and kept in differences.json: of families that are new, or, with `--measure`, of all.
+the defaults in every field, and kept in differences.json; again where a family is new, or with `--measure`.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from recipes.benchmarks.speed import machine
 from tests.zoo.huggingface import models, test_encoders
 from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.models import EncoderDecoder
@@ -38,17 +39,19 @@ is current.
 - Refused are, by its name, every field of config.json that is not known, and of those that are listed here the values
   that no model here can have, such as an activation that is not there. Of all families these are: {common}.
 - The difference is the largest one between the logits of transformers and ours: tiny models in float32 with random
-  weights, whose fields are off their defaults, rows padded left and right. The slow tests measure it again.
+  weights, whose fields are off their defaults, rows padded left and right. Measured by
+  `python -m tests.zoo.page --measure`: {measured}. The slow tests measure it again.
 """
 _KINDS = {
     EncoderDecoderConfig: "Encoder-decoders", DecoderConfig: "Decoders", EncoderConfig: "Encoders",
 }  # fmt: skip
 
 
-def render(differences: dict[str, float]) -> str:
-    """The page."""
+def render(held: dict[str, Any]) -> str:
+    """The page, of what differences.json has."""
+    differences: dict[str, float] = held["differences"]
     common = [*REFUSED, *sorted(TEXT_ONLY.keys() | ENCODER_DECODER.keys())]
-    parts = [_HEAD.format(common=_words(common))]
+    parts = [_HEAD.format(common=_words(common), measured=held["measured"])]
     for config, title in _KINDS.items():
         rows = [_row(kind, family, differences[kind]) for kind, family in FAMILIES.items() if family.config is config]
         parts += [f"## {title}\n", "| model_type | sizes | refused | difference |\n|---|---|---|---|", *rows, ""]
@@ -103,12 +106,14 @@ def largest(cases: Iterator[str]) -> dict[str, float]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.zoo.page", description=__doc__)
-    parser.add_argument("--measure", action="store_true", help="all differences, not only those of new families")
-    held: dict[str, float] = json.loads(DIFFERENCES.read_text("utf-8")) if DIFFERENCES.is_file() else {}
-    if parser.parse_args().measure or held.keys() != FAMILIES.keys():
-        held = largest(iter(CASES))
-        DIFFERENCES.write_text(json.dumps({kind: float(f"{held[kind]:.1e}") for kind in FAMILIES}, indent=1) + "\n")
-    PAGE.write_text(render(json.loads(DIFFERENCES.read_text("utf-8"))), "utf-8")
+    parser.add_argument("--measure", action="store_true", help="measure again, also where no family is new")
+    held: dict[str, Any] = json.loads(DIFFERENCES.read_text("utf-8")) if DIFFERENCES.is_file() else {}
+    if parser.parse_args().measure or held.get("differences", {}).keys() != FAMILIES.keys():
+        found, about = largest(iter(CASES)), machine(torch.device("cpu"))
+        measured = ", ".join(f"{name} {about[name]}" for name in ("commit", "cpu", "threads", "packages"))
+        held = {"measured": measured, "differences": {kind: float(f"{found[kind]:.1e}") for kind in FAMILIES}}
+        DIFFERENCES.write_text(json.dumps(held, indent=1) + "\n")
+    PAGE.write_text(render(held), "utf-8")
 
 
 if __name__ == "__main__":

@@ -300,7 +300,10 @@ def test_a_file_that_was_split(tmp_path: Path) -> None:
     os.utime(tmp_path / "m-00001-of-00002.gguf")  # so that it is read again
     with pytest.raises(UserError, match=r"m-00002-of-00002\.gguf: cannot be read"):
         Source(tmp_path / "m-00001-of-00002.gguf")
-    (tmp_path / "m-00001-of-00002.gguf").rename(tmp_path / "m-00002-of-00002.gguf")
+    wrong = (tmp_path / "m-00001-of-00002.gguf").rename(tmp_path / "m-00001-of-00003.gguf")
+    with pytest.raises(UserError, match="is one of 2 parts: give the first, whose name ends in -00001-of-00002"):
+        Source(wrong)
+    wrong.rename(tmp_path / "m-00002-of-00002.gguf")
     with pytest.raises(UserError) as caught:
         resolve(tmp_path)
     assert str(caught.value) == f"{tmp_path} has parts of a GGUF file, but not the first: m-00001-of-00002.gguf"

@@ -63,6 +63,8 @@ def drawn_by(folder: Path) -> tuple[dict[str, Any], str]:
             said.setdefault("length_penalty", 1.0)
     else:
         options = _WRITING
-        if "do_sample" in own:
-            said.setdefault("temperature", 1.0 if own["do_sample"] else 0)
+        if own.get("do_sample"):  # what it does where nothing is given
+            said = {"temperature": 1.0} | ({"top_k": 50} if theirs.get("top_k") is None else {}) | said
+        elif "do_sample" in own:
+            said["temperature"] = 0
     return own, " ".join(f"{option} {said[name]}" for name, option in options.items() if name in said)

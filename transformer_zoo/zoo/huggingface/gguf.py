@@ -117,10 +117,10 @@ class GGUF:
     def _other_parts(self) -> list[Path]:
         """The files beside the first that it was split into."""
         n = self.metadata.get("split.count", 1)
-        found = re.fullmatch(r"(.*-)00001(-of-\d{5})", self.path.stem)
+        found = re.fullmatch(r"(.*-)00001(-of-(\d{5}))", self.path.stem)
         if n == 1:
             return []
-        if not found or not isinstance(n, int):
+        if not found or n != int(found[3]):
             raise UserError(
                 f"{self.path} is one of {n} parts: give the first, whose name ends in -00001-of-{n:05}.gguf"
             )
