@@ -25,6 +25,7 @@ import torch
 
 ROOMS = (
     "blocks", "models", "config", "inference", "evaluation", "tokenizers", "data", "zoo", "kernels", "runs",
+    "pictures",
 )  # fmt: skip
 MOST_STATEMENTS, MOST_OUTPUT = 3, 3
 

@@ -62,6 +62,7 @@ BELOW: dict[str, set[str]] = {
         "files",
         "checksums",
         "config",
+        "blocks",
         "models",
         "zoo",
         "tokenizers",
@@ -70,6 +71,7 @@ BELOW: dict[str, set[str]] = {
         "evaluation",
         "training",
     },
+    "pictures": {"errors", "runs"},
     "cli": {
         "errors",
         "lent",
@@ -88,6 +90,7 @@ BELOW: dict[str, set[str]] = {
         "training",
         "runs",
         "evaluation",
+        "pictures",
     },
 }
 # The lowest rooms also say what they take from outside; a room that is not named here is free to choose.

@@ -20,14 +20,24 @@ from transformer_zoo.runs.load import (
     load_translation_run,
     save_run,
 )
+from transformer_zoo.runs.looking import AttentionMaps, attention_maps
+from transformer_zoo.runs.places import PositionsTable, positions_table
+from transformer_zoo.runs.words_near import Neighbour, neighbours, word_pieces
 
 __all__ = [
+    "AttentionMaps",
     "EncoderRun",
+    "Neighbour",
+    "PositionsTable",
     "Run",
     "TextRun",
+    "attention_maps",
     "load_encoder_run",
     "load_run",
     "load_text_run",
     "load_translation_run",
+    "neighbours",
+    "positions_table",
     "save_run",
+    "word_pieces",
 ]

@@ -141,6 +141,16 @@ class Tokenizer(Saved):
         """Text of ids; bytes that are no UTF-8 become the replacement character."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
+    def readable(self, ids: Sequence[int]) -> list[str]:
+        r"""What each id adds to the text of those before it, its blank included, as `" leaves"`; half a character as
+        `\xc3`, and what is no text, such as the end, by its name."""
+        shown: list[str] = []
+        for place, i in enumerate(ids):
+            before = ids[place - 1 : place] if place else []
+            added = self.decode_bytes([*before, i])[len(self.decode_bytes(before)) :]
+            shown.append(added.decode("utf-8", "backslashreplace") or self.pieces[i])
+        return shown
+
     def draw(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
         """Ids of several texts, drawn among the ways to cut them by these arguments alone. UserError: there is one."""
         raise UserError(f"tokenizer.sample_alpha: {self.name} draws no pieces; set 0")
@@ -231,6 +241,9 @@ class PiecesTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return super().decode(ids).translate(self.vocabulary.stand_ins)
+
+    def readable(self, ids: Sequence[int]) -> list[str]:
+        return [piece.translate(self.vocabulary.stand_ins) for piece in super().readable(ids)]
 
     def tag_of(self, text: str) -> str:
         return self.vocabulary.tag_of(text)

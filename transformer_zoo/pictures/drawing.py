@@ -1,0 +1,112 @@
+"""What all pictures have in common: light and dark, colours, fonts, heat maps."""
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transformer_zoo.errors import UserError, escaped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_NEEDED = "pictures need matplotlib: pip install 'transformer-zoo[pictures]'"
+_LONGEST = 24  # characters of a label
+
+
+class Look(NamedTuple):
+    """The colours of a picture: of the paper, of text, of what is beside the point, and of lines."""
+
+    paper: str
+    ink: str
+    faint: str
+    lines: tuple[str, ...]
+
+
+LIGHT = Look("#ffffff", "#1b1f24", "#c9ced6", ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"))
+DARK = Look("#14171a", "#e8eaed", "#484f58", ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00"))
+
+
+def new_figure(width: float, height: float, look: Look) -> "Figure":
+    """An empty one, in inches. UserError: there is no matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError(_NEEDED) from None
+    return Figure(figsize=(width, height), facecolor=look.paper, layout="constrained")
+
+
+def draw_heat(
+    axes: "Axes", values: NDArray[Any], look: Look, label: str, limits: tuple[float, float], aspect: Any = "equal"
+) -> None:
+    """Values as colours, and beside them what a colour means; what is not a number is left out."""
+    low, high = limits
+    image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+    axes.set_facecolor(look.paper)
+    axes.spines[:].set_visible(False)
+    bar = axes.figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, aspect=30)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def plain_axes(axes: "Axes", look: Look) -> "Axes":
+    """Axes for lines or bars."""
+    axes.set_facecolor(look.paper)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(look.faint)
+    axes.grid(color=look.faint, linewidth=0.4, alpha=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def colours_of(n: int, look: Look) -> list[Any]:
+    """As many as are wanted: by name, or of many along a scale."""
+    if n <= len(look.lines):
+        return [*look.lines[:n]]
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](x) for x in np.linspace(0.05, 0.95, n)]
+
+
+def finished(figure: "Figure", look: Look) -> "Figure":
+    """With all text in the colour of ink, as it is and not as formulas, in fonts that have its letters."""
+    from matplotlib.text import Text
+
+    for axes in figure.axes:
+        axes.tick_params(colors=look.ink, labelcolor=look.ink)
+    families, _ = _fonts()
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set(color=look.ink, parse_math=False, usetex=False, fontfamily=families)
+    return figure
+
+
+@cache
+def _fonts() -> tuple[list[str], frozenset[int]]:
+    """Families to take letters from, one after the other, and all characters that they have."""
+    from matplotlib import font_manager
+
+    wide = re.compile(r"CJK|Noto Sans|Unifont|Droid Sans Fallback|WenQuanYi|Arial Unicode|IPA", re.I)
+    more = sorted({font.name for font in font_manager.fontManager.ttflist if wide.search(font.name)})
+    families = ["DejaVu Sans", *more]
+    files = (font_manager.findfont(family) for family in families)
+    return families, frozenset(code for file in files for code in font_manager.get_font(file).get_charmap())
+
+
+def legible(text: str) -> str:
+    """The text with escapes for what cannot be shown."""
+    try:
+        _, known = _fonts()
+    except ImportError:
+        raise UserError(_NEEDED) from None
+    shown = escaped(text)
+    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in shown)
+
+
+def label_of(piece: str) -> str:
+    """A piece as people tell it from others: a blank is ▁, an end of a line ⏎."""
+    text = legible(piece.replace(" ", "▁").replace("\n", "⏎").replace("\t", "⇥"))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,0 +1,59 @@
+"""What a run wrote down while it trained: figures by update, and samples."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.files import read_bytes
+
+_UPDATE = re.compile(r"^== update (\d+)\n", re.M)
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl, in order: `kind` ("train" or "valid"), `step`, and figures. Without the file none.
+
+    A last line without an end is being written, or was when its writer was killed: it is left out.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    path, found = run_dir / "metrics.jsonl", []
+    for number, line in enumerate(_whole_lines(path), start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not (isinstance(record, dict) and isinstance(record.get("kind"), str) and _is_count(record.get("step"))):
+            raise UserError(f"{path}:{number} is damaged, it is no record: put the file back from a copy")
+        found.append(record)
+    return found
+
+
+def read_samples(run_dir: Path) -> list[tuple[int, str]]:
+    """Update and text of each entry of samples.txt, in order. Without the file none.
+
+    Raises:
+        UserError: the file does not begin with an update.
+    """
+    path = run_dir / "samples.txt"
+    text = "".join(f"{line}\n" for line in _whole_lines(path))
+    start, *rest = _UPDATE.split(text)
+    if start:
+        raise UserError(f"{path} is damaged, it begins with no update: put it back from a copy")
+    return [(int(update), text) for update, text in zip(rest[::2], rest[1::2], strict=True)]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Those of a file that grows, without one that has no end yet; none where there is no file."""
+    try:
+        return read_bytes(path).decode("utf-8").split("\n")[:-1]
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is damaged, it is not UTF-8: put it back from a copy") from None

@@ -1,0 +1,139 @@
+"""What a run looks at while it reads and writes: the attention of all layers and heads, and the pieces it lies on.
+
+Shapes: L layers, H heads, Tq queries, Tk keys; Ts pieces of a source, Tt of a target.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from transformer_zoo.blocks import record_weights
+from transformer_zoo.config import BeamSearch
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference import beam_search
+from transformer_zoo.inference.codec import TranslationCodec, encode_prompt
+from transformer_zoo.inference.modes import evaluating
+from transformer_zoo.runs.load import EncoderRun, Run, TextRun
+
+AttentionKind = Literal["encoder", "decoder", "cross"]
+"""Of the source to itself, of the target to itself, of the target to the source."""
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Where each piece of a text looks, in every head of every layer: the weights of attention, which add up to 1.
+    >>> attention_maps(load_run("runs/de-en"), "ja", "yes").alignment.shape  # y, e, s, the end; j, a, the end
+    torch.Size([4, 3])
+
+    Args:
+        source: What the encoder reads; nothing where there is none.
+        target: What the decoder reads; nothing where there is none.
+        written: What a translation has after each piece of `target`: that is one piece to the left.
+        weights: Of each kind of attention that the model has, (H, Tq, Tk) of each layer, float32 on the CPU.
+    """
+
+    source: list[str]
+    target: list[str]
+    written: list[str]
+    weights: dict[AttentionKind, list[Tensor]]
+
+    def pieces(self, kind: AttentionKind) -> tuple[list[str], list[str]]:
+        """Which pieces look, and at which: names of rows and of columns of `weights[kind]`.
+
+        Those of cross-attention are named by what is written there, as in an alignment.
+        """
+        if kind == "cross":
+            return self.written, self.source
+        own = self.source if kind == "encoder" else self.target
+        return own, own
+
+    @property
+    def alignment(self) -> Tensor:
+        """Cross-attention, the mean over all layers and heads, (Tt, Ts): which source pieces each written one is of."""
+        return torch.stack([layer.mean(0) for layer in self.weights["cross"]]).mean(0)
+
+
+@torch.inference_mode()
+def attention_maps(run: Run | TextRun | EncoderRun, text: str, target: str | None = None) -> AttentionMaps:
+    """The weights of attention of all layers and heads while a run reads a text, and of a translation writes another.
+    >>> maps = attention_maps(load_run("runs/letters"), "to be")
+    >>> maps.target, maps.weights["decoder"][0].shape
+    (['t', 'o', ' ', 'b', 'e'], torch.Size([4, 5, 5]))
+
+    Args:
+        run: as `load_run` gives it.
+        text: a source, or a text; one sentence.
+        target: its translation; None: the one that the run finds, by the search it was tested with. Of other runs none.
+
+    Raises:
+        UserError: a target for a run that does not translate, a text of nothing or longer than the model takes, or an
+            attention of somebody's own that does not give its weights.
+    """
+    if isinstance(run, Run):
+        return _of_translation(run, text, target)
+    if target is not None:
+        raise UserError(f"a target is for a translation, and this is {run.kind}: put it behind the text")
+    ids = _given(run, text)
+    _check_length(ids, run.model.config.max_seq_len)
+    pieces, weights = run.tokenizer.readable(ids), _weights(run.model, ids)
+    return AttentionMaps(*((pieces, []) if isinstance(run, EncoderRun) else ([], pieces)), [], weights)
+
+
+def _given(run: TextRun | EncoderRun, text: str) -> list[int]:
+    """The ids of a text as the model reads it."""
+    if isinstance(run, TextRun):
+        return encode_prompt(run.model, run.tokenizer, text)
+    ids = [*run.tokenizer.start_ids, *run.tokenizer.encode(text), *run.tokenizer.end_ids]
+    if not ids:
+        raise UserError("the text is empty: there is nothing to look at")
+    return ids
+
+
+def _of_translation(run: Run, text: str, target: str | None) -> AttentionMaps:
+    model, codec = run.model, TranslationCodec(run.model, run.tokenizer)
+    [source] = codec.encode([text])
+    _check_length(source, model.config.max_seq_len)
+    [(_, written)] = codec.answers([(source, target)]) if target is not None else [(source, _found(run, codec, source))]
+    read = [*model.opening(source), *written[:-1]]
+    _check_length(read, model.facts.context)
+    sides = codec.source.readable(source), codec.target.readable(read), codec.target.readable(written)
+    return AttentionMaps(*sides, _weights(model, source, read))
+
+
+def _found(run: Run, codec: TranslationCodec, source: list[int]) -> list[int]:
+    """The ids of the best translation, and of its end, if it has one."""
+    test = run.recipe.get("test") or {}
+    how = {field.name: test[field.name] for field in fields(BeamSearch) if test.get(field.name) is not None}
+    search = BeamSearch(**{**how, "n_best": 1})
+    with evaluating(run.model):
+        [[best]] = beam_search(run.model, [source], search, prefix=[codec.start] if codec.start else None)
+    return [*best.tokens, codec.end] if best.ended else best.tokens
+
+
+def _check_length(ids: Sequence[int], most: int) -> None:
+    if len(ids) > most:
+        raise UserError(f"the text has {len(ids):,} tokens, and the model takes {most:,}: give a shorter one")
+
+
+def _weights(model: Any, *read: Sequence[int]) -> dict[AttentionKind, list[Tensor]]:
+    """Those of each kind while the model reads what it takes."""
+    ids = (torch.tensor([row], device=model.head_weight.device) for row in read)  # (1, T) each
+    with evaluating(model), record_weights(model) as recorded:
+        model.hidden(*ids)
+    names = {module: name for name, module in model.named_modules()}
+    found: dict[AttentionKind, list[Tensor]] = {}
+    for kind, layer, attention in _attentions(model):
+        if names[attention] not in recorded:
+            raise UserError(f"layer {layer}: its {type(attention).__name__} does not give its weights (return_weights)")
+        found.setdefault(kind, []).append(recorded[names[attention]][0].float().cpu())
+    return found
+
+
+def _attentions(model: Any) -> Iterator[tuple[AttentionKind, int, nn.Module]]:
+    """Every attention of a model, and what it is for."""
+    stacks = [(name, i, layer) for name in model.stacks for i, layer in enumerate(getattr(model, name).layers)]
+    yield from ((name, i, layer.attn) for name, i, layer in stacks)
+    yield from (("cross", i, layer.cross_attn) for _, i, layer in stacks if layer.cross_attn is not None)
