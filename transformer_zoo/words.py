@@ -26,7 +26,9 @@ Range = tuple[float, float, str]
 COUNT: Range = (1, 2**63, "[)")
 ABOVE_0: Range = (0, math.inf, "()")
 SHARE: Range = (0, 1, "[)")
-_LEFT_OUT = ("preset",)  # how a recipe says that it says nothing
+AS_PRESET = "preset"
+"""How a recipe says of a field that it says nothing."""
+
 _show = reprlib.Repr()  # of values that contain themselves, or thousands of others
 _show.maxlevel, _show.maxdict, _show.maxlist, _show.maxstring, _show.maxother = 2, 3, 4, 60, 60
 
@@ -49,7 +51,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 def expected(hint: Any) -> str:
     """What a type takes, in words."""
-    members = [m for m in _members(hint) if m is not type(None) and get_args(m) != _LEFT_OUT]
+    members = kinds_of_value(hint)
     if len(members) > 1:
         return " or ".join(map(expected, members))
     [kind] = members or [hint]
@@ -154,6 +156,11 @@ def outside(number: float, limits: Range) -> str | None:
     if most == math.inf:
         return f"{start} and finite"
     return f"{start} and {'at most' if ends[1] == ']' else 'less than'} {'2^63' if most == 2**63 else f'{most:,}'}"
+
+
+def kinds_of_value(hint: Any) -> list[Any]:
+    """The types of what can be given: without none, and without what says nothing."""
+    return [kind for kind in _members(hint) if kind is not type(None) and get_args(kind) != (AS_PRESET,)]
 
 
 def _members(hint: Any) -> list[Any]:

@@ -436,19 +436,3 @@ def test_mistakes_end_in_one_line(
 def test_broken_text_on_standard_input(run: Path) -> None:
     done = call("translate", run, stdin=b"fine\n\xff\n")
     assert (done.returncode, done.stderr) == (1, b"error: standard input:2: not UTF-8; convert it to UTF-8\n")
-
-
-@pytest.mark.parametrize("command", ["translate", "evaluate", "score", "average", "import", "export"])
-def test_help_explains_every_option_without_loading_torch(command: str) -> None:
-    code = (
-        "import sys; from transformer_zoo.cli import main\n"
-        "try: main()\n"
-        "finally: print('torch' in sys.modules, file=sys.stderr)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    arguments = [sys.executable, "-c", code, command, "--help"]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
-    assert done.stderr == "False\n"
-    options = [line.split()[0] for line in done.stdout.split("options:\n")[1].splitlines() if line.startswith("  -")]
-    assert len(options) >= 2
-    assert "_" not in "".join(options)

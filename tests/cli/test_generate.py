@@ -398,13 +398,3 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path: Path, tokenizer: Tok
     with pytest.raises(tz.UserError, match=f"tokenizer does not fit model.json: .*{message}") as error:
         load_run(run)
     assert "\n" not in str(error.value)
-
-
-def test_help_explains_generate_without_loading_torch() -> None:
-    code = "import sys; from transformer_zoo.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    arguments = [sys.executable, "-c", code, "generate", "--help"]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("False\n")
-    for option in ("--prompt", "--input", "--stop", "--num-samples", "--seed", "--top-k", "--min-p", "--dtype"):
-        assert option in done.stdout

@@ -15,7 +15,7 @@ def test_help_explains_every_option(run_script: Run) -> None:
     done = run_script("multi30k", "--help")
     assert done.returncode == 0
     for words in (
-        "--from DIR",
+        "--from PATH",
         "folder with train.en",
         "--languages",
         "--tok",

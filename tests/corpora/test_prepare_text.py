@@ -230,4 +230,4 @@ def test_a_hub_out_of_reach_points_at_local_files(corpus: str, run_script: Run, 
         assert done.stderr.endswith("local files can be given with --from DIR\n")
         assert done.stderr.count("\n") == 1
     else:
-        assert "--from DIR" in run_script(corpus, "--help").stdout
+        assert "--from PATH" in run_script(corpus, "--help").stdout

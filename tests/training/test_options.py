@@ -242,7 +242,7 @@ def test_null_takes_away_what_the_preset_has(file: str) -> None:
 def said_of_options(text: str) -> dict[str, str]:
     """Option -> what --help says about it, for all that take a value of their own."""
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n  (?=--)|\n\n", text)]
-    pattern = re.compile(r"--(?P<name>[\w.]+) (?:\{.*?\}|\[.*?\]|[A-Z_]+) ?(?P<said>.*)\((?:required, )?type: ")
+    pattern = re.compile(r"--(?P<name>[\w.]+) (?:[A-Z]+|true\|false) (?P<said>.*)")
     return {found["name"]: found["said"] for part in paragraphs if (found := pattern.match(part))}
 
 
@@ -260,7 +260,7 @@ def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
         parse_recipe(TranslationRecipe, ["--help"])
     assert exit_.value.code == 0
     said = said_of_options(capsys.readouterr().out)
-    assert set(said) == set(leaves(TranslationRecipe))
+    assert set(said) - {"config", "print_config"} == set(leaves(TranslationRecipe))
     assert [name for name, words in said.items() if len(words.split()) < 4] == []
 
 

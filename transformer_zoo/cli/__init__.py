@@ -5,6 +5,12 @@ from collections.abc import Callable, Sequence
 
 from transformer_zoo.errors import run_program
 
+_EXAMPLES = (
+    "transformer-zoo train recipe.yaml",
+    "transformer-zoo translate runs/my",
+    'transformer-zoo generate runs/gpt --prompt "Once upon a time"',
+)
+
 
 def all_commands() -> tuple[Callable[..., None], ...]:
     """The functions behind the commands, in the order of --help."""
@@ -38,5 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             about="Train a model, translate or write with it, score it, average its checkpoints; import and export "
             "models; look into the zoo.",
             version=__version__,
+            examples=_EXAMPLES,
         )
     )

@@ -37,6 +37,11 @@ def chat(run: Path, talking: Talking, system: str | None = None) -> None:
         run: Folder of an imported run, of a model that was taught to talk.
         talking: Talking.
         system: What the model is told before anything is said.
+
+    Examples:
+        transformer-zoo chat runs/smollm2
+        transformer-zoo chat runs/smollm2 --system "Answer in one sentence."
+        transformer-zoo chat runs/smollm2 --temperature 0 --max-new-tokens 100
     """
     import torch
 

@@ -50,6 +50,11 @@ def translate(
             line, and is the default where lines are typed into a terminal. Elsewhere it is 2048.
         json: Write a line of JSON for each line instead: its number and translations, each with text, log-probability,
             and what the search counted: the log-probability, and that over the length penalty.
+
+    Examples:
+        transformer-zoo translate runs/my
+        transformer-zoo translate runs/my --input test.en --output test.de
+        transformer-zoo translate runs/my --input test.en --n-best 5 --beam 8
     """
     loaded = search.load(run, languages)
     window = window or (1 if input is None and sys.stdin.isatty() else 2048)
@@ -112,6 +117,11 @@ def evaluate(
         mean: Mean and sample standard deviation of the scores of runs of one recipe, which differ in their seeds.
         json: Print JSON instead of a table.
         latex: Print the table as LaTeX.
+
+    Examples:
+        transformer-zoo evaluate runs/my
+        transformer-zoo evaluate runs/my --source test.en --reference test.de --metrics bleu chrf
+        transformer-zoo evaluate runs/gpt --file held_out.txt
     """
     if prediction.file is not None:
         flags = {"--compare": compare is not None, "--mean": mean, "--latex": latex, "more than one RUN": len(runs) > 1}
@@ -170,6 +180,11 @@ def score(
         device: cpu, cuda or cuda:N; auto is the GPU where there is one.
         dtype: Precision of the matrix products.
         json: Print JSON instead, with every token's log-probability.
+
+    Examples:
+        transformer-zoo score runs/my --source test.en --target test.de
+        transformer-zoo score runs/gpt --source prompts.txt --target answers.txt
+        transformer-zoo score runs/my --source test.en --target test.de --json
     """
     if source is None or target is None:
         raise UsageError("--source and --target are both needed")
@@ -213,6 +228,11 @@ def average(run: Path, output: Path | None = None, last: PositiveInt = 5) -> Non
         run: Folder of a run.
         output: File for the average, as safetensors; the run's weights stay as they are.
         last: How many checkpoints, counted from the end; a run keeps checkpoint.average_last of them.
+
+    Examples:
+        transformer-zoo average runs/my
+        transformer-zoo average runs/my --last 3
+        transformer-zoo average runs/my --output average.safetensors
     """
     from transformer_zoo.training.weights import average_checkpoints, save_weights, snapshot_paths
 

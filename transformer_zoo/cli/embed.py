@@ -37,6 +37,11 @@ def embed(
         batch_size: Lines that are read at once.
         device: cpu, cuda or cuda:N; auto is the GPU where there is one.
         dtype: Of the matrix products.
+
+    Examples:
+        transformer-zoo embed runs/minilm
+        transformer-zoo embed runs/minilm --input lines.txt --output vectors.npy
+        transformer-zoo embed runs/minilm --input lines.txt --output vectors.jsonl
     """
     import torch
 

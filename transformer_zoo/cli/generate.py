@@ -86,6 +86,11 @@ def generate(
         batch_size: Answers that are written at once; more are faster. It does not change them.
         json: Print a line of JSON for each answer instead: prompt, sample, text, and what ended it (eos, stop or
             length).
+
+    Examples:
+        transformer-zoo generate runs/gpt
+        transformer-zoo generate runs/gpt --prompt "Once upon a time" --max-new-tokens 50
+        transformer-zoo generate runs/gpt --input prompts.txt --temperature 0.5 --seed 1
     """
     if prompt and (input is not None or whole):
         raise UsageError("--prompt and --input, or --whole, exclude each other")

@@ -22,6 +22,11 @@ def train(recipe: str, *options: str) -> None:
     Args:
         recipe: A YAML file.
         options: Fields of the recipe that are to be others, as --section.field value; --help explains every field.
+
+    Examples:
+        transformer-zoo train recipe.yaml
+        transformer-zoo train recipe.yaml --training.max_minutes 60 --run_dir runs/longer
+        transformer-zoo train recipe.yaml --seed 2 --run_dir runs/second
     """
     from transformer_zoo.commandline import read_yaml
     from transformer_zoo.training import distributed
@@ -39,6 +44,11 @@ def recipes(name: str = "", /, output: Path | None = None) -> None:
     Args:
         name: The recipe to copy; without it all are listed.
         output: File to copy it to; by default NAME.yaml.
+
+    Examples:
+        transformer-zoo recipes
+        transformer-zoo recipes numbers
+        transformer-zoo recipes multi30k --output mine.yaml
     """
     found = {path.stem: path for path in sorted(shipped().glob("recipes/*/*.yaml"))}
     if not name:
@@ -59,6 +69,11 @@ def prepare(corpus: str = "", /, *options: str) -> None:
     Args:
         corpus: Which one; without it all are listed.
         options: Those of this corpus, which --help after its name explains.
+
+    Examples:
+        transformer-zoo prepare
+        transformer-zoo prepare numbers
+        transformer-zoo prepare tinyshakespeare --from downloads
     """
     from transformer_zoo.data.corpora import run
 

@@ -48,6 +48,11 @@ def split(
         separator: Line that stands between two documents of a text file.
         unit: What of a text stays together: a document (a file, a line of JSON lines, what stands between two
             separators), a paragraph (blank lines part them) or a line.
+
+    Examples:
+        transformer-zoo split pairs.tsv
+        transformer-zoo split corpus.en corpus.de --validation 1000 --test 1000 --output split
+        transformer-zoo split books/ --validation 0.02 --test 0.02 --unit paragraph
     """
     held_out = {name: size for name, size in (("test", test), ("validation", validation)) if size}
     _check_sizes(held_out)

@@ -17,6 +17,11 @@ def tokenize(run: Path, text: str, target: bool = False, json: bool = False) -> 
         text: Text; for a run that translates, a line.
         target: As what is translated to, not from.
         json: Print JSON instead: ids, pieces, and the text that the ids give.
+
+    Examples:
+        transformer-zoo tokenize runs/gpt "Once upon a time"
+        transformer-zoo tokenize runs/my "Der Zug" --target
+        transformer-zoo tokenize runs/gpt "Once upon a time" --json
     """
     from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
     from transformer_zoo.tokenizers.saved import Saved

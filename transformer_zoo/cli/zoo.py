@@ -30,6 +30,11 @@ def list_(pattern: str = "*", /, families: bool = False, json: bool = False) -> 
         pattern: Only names that match this shell pattern, such as "gpt2*".
         families: Name the families instead, by their model_type in config.json, whose weights come in and go out.
         json: Print JSON instead.
+
+    Examples:
+        transformer-zoo list
+        transformer-zoo list "gpt2*"
+        transformer-zoo list --families
     """
     if families:
         _list_families(pattern, json=json)
@@ -82,6 +87,11 @@ def describe(
         context: Tokens of a text, for operations and cache; by default max_seq_len.
         dtype: Type of weights and cache, for memory.
         json: Print JSON instead.
+
+    Examples:
+        transformer-zoo describe gpt2
+        transformer-zoo describe gpt-modern --d-model 384 --n-layers 6 --n-heads 6
+        transformer-zoo describe transformer-base --context 128 --dtype bfloat16
     """
     import torch
 
@@ -134,6 +144,11 @@ def plan(pattern: str = "*", /, *, training: PlannedTraining, json: bool = False
         pattern: Only architectures that match this shell pattern, such as "gpt2*".
         training: How it is trained.
         json: Print JSON instead.
+
+    Examples:
+        transformer-zoo plan
+        transformer-zoo plan "gpt2*" --memory 24 80
+        transformer-zoo plan gpt2 --length 1024 --optimizer muon
     """
     from transformer_zoo.training.config import OptimizerConfig, RunConfig
     from transformer_zoo.training.memory import most_tokens

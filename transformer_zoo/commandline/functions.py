@@ -14,18 +14,27 @@ from transformer_zoo.errors import UsageError, UserError
 from transformer_zoo.lent import described
 
 Call = Callable[..., Any]
-_METAVARS = {"from_": "DIR"}
 
 
-def run_command(commands: Sequence[Call], arguments: Sequence[str], *, prog: str, about: str, version: str) -> None:
+def run_command(
+    commands: Sequence[Call],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    about: str,
+    version: str,
+    examples: Sequence[str] = (),
+) -> None:
     """Run the function of `commands` that the first argument names, with the options that follow."""
     parser = Parser(prog=prog, description=about, allow_abbrev=False)
+    parser.examples = examples
+    parser.subcommands = {_name(command): str(_documented(command).short_description) for command in commands}
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     parsers = {}
     subcommands = parser.add_subcommands(required=True, dest="command", metavar="COMMAND")
     for command in commands:
         subparser = make_parser(command, arguments)
-        subcommands.add_subcommand(_name(command), subparser, help=_documented(command).short_description)
+        subcommands.add_subcommand(_name(command), subparser)
         parsers[_name(command)] = subparser
     given = parser.parse_args(list(arguments))
     chosen = next(command for command in commands if _name(command) == given.command)
@@ -50,7 +59,7 @@ def make_parser(function: Call, arguments: Sequence[str]) -> Parser:
     about = _documented(function)
     text = f"{about.short_description} {about.long_description or ''}".strip()
     parser = Parser(description=text, allow_abbrev=False)
-    parser.words = arguments
+    parser.words, parser.examples = arguments, examples_of(function)
     _add_options(parser, function)
     return parser
 
@@ -62,6 +71,11 @@ def _bound(function: Call, parser: Parser, given: Mapping[str, Any]) -> inspect.
 
 def _documented(function: Call) -> docstring_parser.Docstring:
     return docstring_parser.parse(inspect.getdoc(function) or "")
+
+
+def examples_of(owner: Call) -> list[str]:
+    """The command lines under "Examples:" in the docstring of a command or of a recipe."""
+    return [line for example in _documented(owner).examples for line in (example.description or "").splitlines()]
 
 
 def _name(command: Call) -> str:
@@ -94,8 +108,7 @@ def _add_option(parser: Parser, parameter: inspect.Parameter, kind: Any, about: 
     elif kind is bool and default is False:
         parser.add_argument(_flag(name), dest=name, action="store_true", help=about)
     else:
-        metavar = None if get_origin(kind) is Literal else _METAVARS.get(name, name.rpartition("_")[2].upper())
-        parser.add_argument(_flag(name), dest=name, type=kind, default=default, metavar=metavar, help=about)
+        parser.add_argument(_flag(name), dest=name, type=kind, default=default, help=about)
 
 
 def _add_list(parser: Parser, parameter: inspect.Parameter, kind: Any, about: str) -> None:
@@ -104,7 +117,7 @@ def _add_list(parser: Parser, parameter: inspect.Parameter, kind: Any, about: st
     if parameter.default is inspect.Parameter.empty:
         parser.add_argument(name, type=kind, nargs="*", default=[], help=about)
         return
-    of = {"choices": get_args(kind)} if get_origin(kind) is Literal else {"type": kind, "metavar": name.upper()}
+    of = {"choices": get_args(kind)} if get_origin(kind) is Literal else {"type": kind}
     # What extends a list extends the default too: `_collect` puts that in.
     parser.add_argument(_flag(name), dest=name, action="extend", nargs="+", default=None, **of, help=about)
 

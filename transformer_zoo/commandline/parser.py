@@ -2,12 +2,14 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import SUPPRESS, Action
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser
 
+from transformer_zoo.commandline.help import help_text
 from transformer_zoo.errors import printable
 from transformer_zoo.words import did_you_mean, unfit
 
@@ -23,6 +25,21 @@ class Parser(ArgumentParser):
 
     dashes = True  # before the name of an option in a message
     words: Sequence[str] = ()  # of the command line
+    examples: Sequence[str] = ()  # command lines for --help
+    subcommands: Mapping[str, str] = {}  # what each is for
+
+    def format_help(self, formatter: object = None) -> str:
+        """What --help prints."""
+        return help_text(self)
+
+    def titled(self) -> Iterator[tuple[str, Action]]:
+        """All options but those that others are part of, with a title for each: the section of a recipe's field."""
+        for group in self._action_groups:
+            for action in group._group_actions:
+                if action.help == SUPPRESS or action.dest == "command" or action.metavar == "CONFIG":
+                    continue
+                section = action.dest.rpartition(".")[0]
+                yield f"{section} ({str(group.title).rstrip('.')})" if section else "More options", action
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Called with whatever the parser has against the command line."""

@@ -10,6 +10,7 @@ import jsonargparse
 import yaml
 
 from transformer_zoo.checksums import CHANGED, verify
+from transformer_zoo.commandline.functions import examples_of
 from transformer_zoo.commandline.parser import Parser, refuse
 from transformer_zoo.errors import UsageError, UserError
 from transformer_zoo.files import read_bytes
@@ -32,12 +33,10 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> T:
         import_path_denylist=["*"],
         import_path_allowlist=["transformer_zoo.data", "transformer_zoo.tokenizers"],
     )
-    parser = Parser(
-        description=f"Usage: RUN.yaml [--section.field value ...]. {(recipe.__doc__ or '').splitlines()[0]}",
-        allow_abbrev=False,
-    )
-    parser.dashes = False
-    parser.add_argument("--config", action="config", help="The YAML file; `RUN.yaml` alone means the same.")
+    about = (recipe.__doc__ or "").partition("\n")[0]
+    parser = Parser(prog="transformer-zoo train RECIPE.yaml", description=about, allow_abbrev=False)
+    parser.dashes, parser.examples = False, examples_of(recipe)
+    parser.add_argument("--config", action="config", help="The YAML file; `RECIPE.yaml` alone means the same.")
     parser.add_class_arguments(recipe)
     words = list(arguments)
     if words and not words[0].startswith("-"):

@@ -9,10 +9,10 @@ from transformer_zoo.config.changes import SHORT, hint_of, short_names
 from transformer_zoo.config.spec import choices_of, kinds_of
 from transformer_zoo.errors import UserError
 from transformer_zoo.lent import dataclass_of, described
+from transformer_zoo.words import AS_PRESET
 
 Config = TypeVar("Config", bound=ModelConfig)
 
-AS_PRESET = "preset"
 PROBABILITIES = ("dropout", "attention_dropout", "activation_dropout")
 Hints = dict[str, tuple[Any, str]]
 """Fields of options: their types and what they are about."""

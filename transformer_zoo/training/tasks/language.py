@@ -74,6 +74,11 @@ class GptRecipe(TextRecipe):
         validation: Validation and samples.
         model: A preset of the zoo and fields to change in it.
         tokenizer: How text becomes tokens; kept in the run.
+
+    Examples:
+        transformer-zoo train my.yaml
+        transformer-zoo train my.yaml --run_dir runs/short --training.max_minutes 15 --seed 2
+        transformer-zoo train my.yaml --model.d_model 256 --model.dropout 0.1 --optimizer.lr 0.01
     """
 
     data: TextConfig

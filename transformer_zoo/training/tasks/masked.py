@@ -52,6 +52,11 @@ class MaskedRecipe(TextRecipe):
     Args:
         data: Files of text.
         model: A preset of the zoo and fields to change in it.
+
+    Examples:
+        transformer-zoo train my.yaml
+        transformer-zoo train my.yaml --run_dir runs/short --training.max_minutes 15 --seed 2
+        transformer-zoo train my.yaml --model.d_model 256 --data.masked 0.2 --optimizer.lr 0.005
     """
 
     data: MaskedText

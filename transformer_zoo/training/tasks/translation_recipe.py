@@ -125,6 +125,11 @@ class TranslationRecipe(RunConfig):
         model: A preset of the zoo and fields to change in it.
         tokenizer: Vocabulary, trained on the training text and kept in the run.
         test: Translation and scoring of the tests.
+
+    Examples:
+        transformer-zoo train my.yaml
+        transformer-zoo train my.yaml --run_dir runs/short --training.max_minutes 15 --seed 2
+        transformer-zoo train my.yaml --model.d_model 256 --model.dropout 0.2 --optimizer.lr 0.004
     """
 
     data: DataConfig
