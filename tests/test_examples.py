@@ -25,7 +25,7 @@ import torch
 
 ROOMS = (
     "blocks", "models", "config", "inference", "evaluation", "tokenizers", "data", "zoo", "kernels", "runs",
-    "pictures",
+    "pictures", "serving",
 )  # fmt: skip
 MOST_STATEMENTS, MOST_OUTPUT = 3, 3
 

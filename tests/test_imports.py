@@ -72,6 +72,7 @@ BELOW: dict[str, set[str]] = {
         "training",
     },
     "pictures": {"errors", "runs"},
+    "serving": {"errors", "threads", "config", "models", "tokenizers", "inference", "runs"},
     "cli": {
         "errors",
         "lent",
@@ -91,6 +92,7 @@ BELOW: dict[str, set[str]] = {
         "runs",
         "evaluation",
         "pictures",
+        "serving",
     },
 }
 # The lowest rooms also say what they take from outside; a room that is not named here is free to choose.

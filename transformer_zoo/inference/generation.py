@@ -18,7 +18,7 @@ from transformer_zoo.inference.sampling import NOT_FINITE, Chooser
 from transformer_zoo.inference.speculation import Guesser, Lookup, Speculation
 from transformer_zoo.models import DecodingModel, check_decoding, pad_rows
 
-_SEEDS = 2**63
+SEEDS = 2**63
 # Rows that have ended leave the batch once they are 1/16 of it: below that, moving rows costs more than it saves.
 DROP_FRACTION = 16
 End = Literal["eos", "stop", "length"]
@@ -111,7 +111,7 @@ def generate_stream(
             is empty or no text of this model, or logits that are not finite.
     """
     check_decoding(model, "generate")
-    if seed is not None and not 0 <= seed < _SEEDS:
+    if seed is not None and not 0 <= seed < SEEDS:
         raise UserError(f"seed {seed} must be from 0 to 2^63 - 1")
     check_draft(model, speculation.draft)
     given = token_rows(prompts, model.config.vocab_size)
@@ -123,7 +123,7 @@ def generate_stream(
     is_greedy = sampling.is_greedy and only_mask(rules)
     engine = Engine(model, given, longest, steps, draft=speculation.draft, is_greedy=is_greedy)
     seed = int(torch.randint(2**62, ())) if seed is None else seed
-    generators = [torch.Generator(device).manual_seed((seed + i) % _SEEDS) for i in range(len(texts))]
+    generators = [torch.Generator(device).manual_seed((seed + i) % SEEDS) for i in range(len(texts))]
     forced = forced_tokens(model, limits, prefix, never, with_last=True)
     seen, _ = pad_rows(texts if rules else [[]] * len(texts), -1, left=True, device=device)
     chooser = Chooser(sampling, rules, generators, seen, forced)

@@ -141,20 +141,16 @@ def answer(
     steps: Steps = Steps(),
 ) -> Iterator[NewText]:
     """`write` of what is ids already, such as `codec` gives them."""
-    stops = [*stops, *(model.facts.rules.stop_strings or ())]
-    if "" in stops:
-        raise UserError("a stop string is empty: it would stop before the first token")
+    stops = stop_strings(model, stops)
     has_source = model.facts.has_source
     texts = [TextStream(codec.target, None if has_source else row[-1], stops, skip=len(codec.start)) for row in given]
-    if never is None and not has_source:
-        never = {*model.facts.never, *codec.target.special_ids}
     tokens = generate_stream(
         model,
         given,
         sampling,
         max_new_tokens=max_new_tokens,
         seed=seed,
-        never=never,
+        never=unwritten(model, codec, never),
         prefix=[codec.start] * len(given) if codec.start else None,
         ignore_eos=ignore_eos,
         stop=lambda row, token: texts[row].add(token),
@@ -165,3 +161,18 @@ def answer(
         text = texts[row].take(last=end is not None)
         if text or end:
             yield NewText(row, text, end)
+
+
+def stop_strings(model: DecodingModel, stops: Sequence[str]) -> list[str]:
+    """These and those of the model's configuration. UserError: one is empty."""
+    found = [*stops, *(model.facts.rules.stop_strings or ())]
+    if "" in found:
+        raise UserError("a stop string is empty: it would stop before the first token")
+    return found
+
+
+def unwritten(model: DecodingModel, codec: Codec, never: Collection[int] | None) -> Collection[int] | None:
+    """What is not written: `never`, where it is given; None: as the model says, and no special token of a prompt."""
+    if never is None and not model.facts.has_source:
+        return {*model.facts.never, *codec.target.special_ids}
+    return never

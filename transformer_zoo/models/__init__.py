@@ -13,6 +13,7 @@ from transformer_zoo.models.family import (
     check_encoder_only,
     check_model,
 )
+from transformer_zoo.models.shared_cache import SharedCache
 from transformer_zoo.models.stacks import Decoder, Encoder
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Encoder",
     "EncoderDecoder",
     "EncoderOnly",
+    "SharedCache",
     "build_model",
     "check_decoder_only",
     "check_decoding",

@@ -1,0 +1,275 @@
+"""One thread that computes for many: what they ask is batched as it comes and leaves."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import suppress
+from copy import copy
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from transformer_zoo.config import BeamSearch, Sampling
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference import TargetScore, Translation, embed, score
+from transformer_zoo.inference.codec import codec_of
+from transformer_zoo.models import check_encoder_decoder, check_encoder_only
+from transformer_zoo.runs import EncoderRun, Run, TextRun
+from transformer_zoo.runs.huggingface import translating
+from transformer_zoo.serving.calls import Calls
+from transformer_zoo.serving.prompts import new_row
+from transformer_zoo.serving.requests import Closed, QueueFull, Request
+from transformer_zoo.serving.translating import Lines, Translating
+from transformer_zoo.serving.writing import Writing, Written
+from transformer_zoo.threads import adapt
+
+T = TypeVar("T")
+_AT_ONCE = 8  # texts that are scored or embedded between two steps
+
+
+class Part(Protocol):
+    """A kind of work, of which a piece is done at a time."""
+
+    def due(self) -> float | None: ...
+
+    def advance(self) -> None: ...
+
+    def fail(self, error: Exception) -> None: ...
+
+
+class Engine:
+    """Answers the requests of many people with one model, as if each were alone.
+
+    All methods may be called from any thread; they refuse at once what is wrong, and what is too much, and give a
+    `Request`. What one request gets does not depend on the others: it is what the commands give, but for rounding.
+    >>> with Engine(TextRun(gpt, letters, {})) as engine:
+    ...     len(engine.write("Once", max_new_tokens=9).result().tokens)
+    9
+
+    Args:
+        run: as `load_run` gives it; its model is in evaluation mode from now on.
+        max_batch: texts that are written, and lines that are translated, at once.
+        max_queue: requests that may wait for a place; more are refused.
+        gather_ms: milliseconds for which a line waits for others to be translated with.
+        max_tokens: most tokens of a text, prompt and answer; None: what the model's context holds.
+
+    Raises:
+        UserError: a number out of range.
+    """
+
+    def __init__(
+        self,
+        run: Run | TextRun | EncoderRun,
+        *,
+        max_batch: int = 16,
+        max_queue: int = 64,
+        gather_ms: float = 3.0,
+        max_tokens: int | None = None,
+    ) -> None:
+        for name, value in {"max_batch": max_batch, "max_queue": max_queue, "max_tokens": max_tokens}.items():
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value} must be at least 1")
+        self.run, self.max_queue = run, max_queue
+        run.model.eval()
+        self.calls = Calls()
+        self.parts: list[Part] = [self.calls]
+        if not isinstance(run, EncoderRun):
+            context = run.model.facts.context
+            self.max_tokens = context if max_tokens is None else min(max_tokens, context)
+            self.writing = Writing(run.model, max_batch)
+            self.translating = Translating(max_batch, gather_ms / 1000)
+            self.parts += [self.writing, self.translating]
+        self._run_for = cache(self._run_for_languages)
+        self._open = True
+        self._requests: set[Request[Any]] = set()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
+
+    def write(
+        self,
+        prompt: str | Sequence[int],
+        sampling: Sampling = Sampling(),
+        *,
+        max_new_tokens: int | None = None,
+        stops: Sequence[str] = (),
+        seed: int | None = None,
+        never: Collection[int] | None = None,
+        ignore_eos: bool = False,
+    ) -> Request[Written]:
+        """What follows a prompt, or is drawn as the translation of a source: text or token ids. Its events are pieces
+        of text.
+
+        Arguments are those of `inference.write`; without max_new_tokens there are as many as there is room for.
+
+        Raises:
+            QueueFull, Closed: it is too much, or too late.
+            UserError: an argument is out of range, or prompt and answer are longer than `max_tokens`.
+        """
+        run = self._writer("write")
+        row = new_row(
+            run.model,
+            codec_of(run.model, run.tokenizer),
+            prompt,
+            sampling,
+            most=self.max_tokens,
+            max_new_tokens=max_new_tokens,
+            stops=stops,
+            seed=seed,
+            never=never,
+            ignore_eos=ignore_eos,
+        )
+        return self._submit(row.request, partial(self.writing.waiting.append, row))
+
+    def translate(
+        self,
+        texts: str | Sequence[str],
+        how: BeamSearch = BeamSearch(),
+        *,
+        source_lang: str | None = None,
+        target_lang: str | None = None,
+        prefix: str = "",
+        scored: bool = False,
+    ) -> Request[list[list[Translation]]]:
+        """The `n_best` translations of each line, or of the only one; arguments and errors are those of
+        `translate_n_best`, and as for `write`. Languages are those of a model that knows many."""
+        check_encoder_decoder(self.run.model, "translate")
+        run, texts = self._run_for(source_lang, target_lang), [texts] if isinstance(texts, str) else list(texts)
+        given = codec_of(run.model, run.tokenizer).encode(texts)
+        request = Request[list[list[Translation]]](sum(map(len, given)))
+        lines = Lines(request, run, texts, how, prefix, scored)
+        return self._submit(request, partial(self.translating.waiting.append, lines))
+
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> Request[list[TargetScore]]:
+        """log p of each target, given its source; see `inference.score`."""
+        run = self._writer("score")
+        if len(sources) != len(targets):
+            raise UserError(f"{len(sources)} sources and {len(targets)} targets: they must match line for line")
+
+        def scored() -> Generator[None, None, list[TargetScore]]:
+            found = list[TargetScore]()
+            for i in range(0, len(sources), _AT_ONCE):
+                now = slice(i, i + _AT_ONCE)
+                found += score(run.model, run.tokenizer, sources[now], targets[now])
+                yield
+            return found
+
+        return self.call(scored)
+
+    def embed(self, texts: Sequence[str]) -> Request[Tensor]:
+        """One vector for each text, (N, D); see `inference.embed`."""
+        check_encoder_only(self.run.model, "embed")
+        run = cast(EncoderRun, self.run)
+
+        def embedded() -> Generator[None, None, Tensor]:
+            found = []
+            for i in range(0, len(texts), _AT_ONCE):
+                found.append(embed(run.model, run.tokenizer, texts[i : i + _AT_ONCE]))
+                yield
+            return torch.cat(found) if found else torch.empty(0, run.model.config.d_model)
+
+        return self.call(embedded)
+
+    def call(self, function: Callable[[], T | Generator[None, None, T]]) -> Request[T]:
+        """What a function gives that is called between steps, such as one that looks at the model; one that takes long
+        is a generator, which yields where others may have their turn, and returns the result."""
+        request = Request[T]()
+        return self._submit(request, partial(self.calls.waiting.append, (request, function)))
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests that wait for a place."""
+        return sum(not request.is_started for request in [*self._requests])
+
+    @property
+    def n_running(self) -> int:
+        """Requests that have a place."""
+        return sum(request.is_started for request in [*self._requests])
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Refuse what is new, and wait until all that was asked is answered; whether it is after so many seconds."""
+        with self._changed:
+            self._open = False
+            return self._changed.wait_for(lambda: not self._requests, timeout)
+
+    def close(self) -> None:
+        """End: what is not answered yet is taken back."""
+        with self._changed:
+            self._open = False
+            requests = [*self._requests]
+        for request in requests:
+            request.cancel()
+        with self._changed:
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _writer(self, use: str) -> Run | TextRun:
+        if isinstance(self.run, EncoderRun):
+            raise UserError(f"{use} needs a model that writes, and this is {self.run.kind}, for {self.run.used_by}")
+        return self.run
+
+    def _run_for_languages(self, source: str | None, target: str | None) -> Run:
+        """The run for these languages, whose model has the same weights."""
+        run = cast(Run, self.run)
+        if source is None and target is None:
+            return run
+        return translating(replace(run, model=copy(run.model)), source, target, of="the model")
+
+    def _submit(self, request: Request[T], start: Callable[[], None]) -> Request[T]:
+        with self._changed:
+            if not self._open:
+                raise Closed("the engine is closing, and takes no more requests")
+            if self.n_waiting >= self.max_queue:
+                raise QueueFull(f"{self.max_queue} requests are waiting already: come again later")
+            self._requests.add(request)
+            self._inbox.append(start)
+            self._changed.notify_all()
+        request.add_done_callback(self._forget)
+        return request
+
+    def _forget(self, request: Any) -> None:
+        with self._changed:
+            self._requests.discard(request)
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        """What the thread does until the engine is closed and everything is answered."""
+        try:
+            with torch.inference_mode():
+                while self._wait():
+                    adapt()
+                    for part in self.parts:
+                        self._advance(part)
+        finally:
+            for request in [*self._requests]:
+                request.fail(Closed("the engine has ended"))
+
+    def _wait(self) -> bool:
+        """Until there is something to do; whether there will ever be."""
+        with self._changed:
+            dues = [due for part in self.parts if (due := part.due()) is not None]
+            if not self._inbox and (self._requests or self._open):
+                self._changed.wait_for(
+                    lambda: self._inbox or not (self._requests or self._open), min(dues, default=None)
+                )
+            while self._inbox:
+                self._inbox.popleft()()
+            return bool(self._requests or self._open)
+
+    def _advance(self, part: Part) -> None:
+        try:
+            part.advance()
+        except Exception as error:
+            with suppress(Exception):
+                part.fail(error)

@@ -1,0 +1,75 @@
+"""What somebody asks to be written, checked before it waits for a place."""
+
+from collections.abc import Collection, Sequence
+
+import torch
+
+from transformer_zoo.config import Sampling
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference.codec import Codec
+from transformer_zoo.inference.generation import SEEDS, token_rows
+from transformer_zoo.inference.rules import check_never, forced_tokens, processors
+from transformer_zoo.inference.sampling import Chooser
+from transformer_zoo.inference.text import TextStream, stop_strings, unwritten
+from transformer_zoo.models import DecodingModel
+from transformer_zoo.serving.requests import Request
+from transformer_zoo.serving.writing import Row
+
+
+def new_row(
+    model: DecodingModel,
+    codec: Codec,
+    prompt: str | Sequence[int],
+    sampling: Sampling,
+    *,
+    most: int,
+    max_new_tokens: int | None,
+    stops: Sequence[str],
+    seed: int | None,
+    never: Collection[int] | None,
+    ignore_eos: bool,
+) -> Row:
+    """A text that is to be written as `inference.write` writes it alone.
+
+    most: tokens of prompt and answer together.
+
+    Raises:
+        UserError: an argument out of range, or a prompt that is empty, no text of this model, or too long.
+    """
+    facts = model.facts
+    [given] = codec.encode([prompt]) if isinstance(prompt, str) else token_rows([prompt], model.config.vocab_size)
+    text, stops = model.opening(given), stop_strings(model, stops)
+    limit = _limit(len(given), len(text), max_new_tokens, most, answers=facts.has_source)
+    if seed is not None and not 0 <= seed < SEEDS:
+        raise UserError(f"seed {seed} must be from 0 to 2^63 - 1")
+    seed = int(torch.randint(2**62, ())) if seed is None else seed
+    written_never = check_never(model, unwritten(model, codec, never))
+    rules = processors(sampling, model, written_never)
+    prefix = [codec.start] if codec.start else None
+    forced = forced_tokens(model, [limit - len(text)], prefix, written_never, with_last=True)
+    device = model.head_weight.device
+    seen = torch.tensor([text if rules else []], dtype=torch.int64, device=device)
+    return Row(
+        Request(len(given)),
+        given,
+        text,
+        limit,
+        Chooser(sampling, rules, [torch.Generator(device).manual_seed(seed)], seen, forced),
+        TextStream(codec.target, None if facts.has_source else given[-1], stops, skip=len(codec.start)),
+        frozenset() if ignore_eos else frozenset(facts.ends),
+    )
+
+
+def _limit(n_given: int, n_text: int, max_new_tokens: int | None, most: int, *, answers: bool) -> int:
+    """Most tokens of the text, the last of which is never read. `answers`: the prompt is a source, read apart."""
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise UserError(f"max_new_tokens {max_new_tokens} must be at least 1")
+    if n_given > most:
+        raise UserError(f"the prompt has {n_given:,} tokens, and the model takes {most:,}")
+    wanted = most + 1 if max_new_tokens is None else n_text + max_new_tokens
+    if wanted > most + 1 and not answers:
+        raise UserError(
+            f"prompt and answer are at most {most:,} tokens, and these are {n_text:,} and {max_new_tokens:,}: take a "
+            "shorter prompt, or fewer new tokens"
+        )
+    return min(wanted, most + 1)

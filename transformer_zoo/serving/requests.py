@@ -1,0 +1,151 @@
+"""What was asked of an engine: any thread may wait for it, listen to it, or take it back."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from transformer_zoo.errors import UserError
+
+T = TypeVar("T")
+Reason = Literal["eos", "stop", "length", "done", "cancelled", "error"]
+
+
+class QueueFull(UserError):
+    """So many requests wait already that another is refused: it may come again later.
+    >>> issubclass(QueueFull, tz.UserError)
+    True
+    """
+
+
+class Closed(UserError):
+    """The engine takes no more requests, or ended before it came to this one.
+    >>> issubclass(Closed, tz.UserError)
+    True
+    """
+
+
+class StepFailed(RuntimeError):
+    """What the engine computed for this request, and perhaps for others, failed; its message says why.
+    >>> raise StepFailed("out of memory") from None
+    Traceback (most recent call last):
+    transformer_zoo.serving.requests.StepFailed: out of memory
+    """
+
+
+class Event(NamedTuple):
+    """What is new of an answer: text to add, and the tokens that came since; `end` says why it is the last of it.
+
+    Text is held back that may become a stop string, or is no whole character: a token may come before its text.
+    """
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    end: Reason | None = None
+
+
+@dataclass
+class Usage:
+    """How many tokens were read and written so far, what ends a text not counted."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Request(Future[T], Generic[T]):
+    """A `concurrent.futures.Future` of an answer, which can be listened to while it is written.
+
+    `result(timeout)` waits for it, `cancel()` takes the request back at any time, and frees its place at the next step;
+    `asyncio.wrap_future` and `stream` are for coroutines.
+    >>> request = writer.write("Once", max_new_tokens=5)  # a Request
+    >>> "".join(event.text for event in request.events()) == request.result().text
+    True
+
+    Attributes:
+        usage: tokens that were read and written.
+        is_started: whether it no longer waits for a place.
+    """
+
+    def __init__(self, prompt_tokens: int = 0) -> None:
+        super().__init__()
+        self.usage = Usage(prompt_tokens)
+        self.is_started = False
+        self._reason: Reason | None = None
+        self._heard: list[Event | None] = []
+        self._listeners: list[Callable[[Event | None], object]] = []
+        self._hearing = threading.Lock()
+        self.add_done_callback(lambda _: self.tell(None))
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it ended: eos, stop or length of a text, done of anything else, cancelled, error; None: it has not."""
+        if self.cancelled():
+            return "cancelled"
+        if not self.done():
+            return None
+        return self._reason if self.exception() is None else "error"
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """What is new, as it comes, from the beginning. TimeoutError: nothing came for so many seconds; what made the
+        request fail is raised."""
+        heard = queue.SimpleQueue[Event | None]()
+        self.listen(heard.put)
+        while (event := self._next(heard, timeout)) is not None:
+            yield event
+        if not self.cancelled():
+            self.result()
+
+    @staticmethod
+    def _next(heard: "queue.SimpleQueue[Event | None]", timeout: float | None) -> Event | None:
+        try:
+            return heard.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError(f"nothing was written for {timeout} s") from None
+
+    async def stream(self) -> AsyncIterator[Event]:
+        """`events` for a coroutine. If it is left before the end, the request is taken back."""
+        loop, heard = asyncio.get_running_loop(), asyncio.Queue[Event | None]()
+        self.listen(lambda event: loop.call_soon_threadsafe(heard.put_nowait, event))
+        try:
+            while (event := await heard.get()) is not None:
+                yield event
+        finally:
+            self.cancel()  # does nothing where it has ended
+        if not self.cancelled():
+            self.result()
+
+    def listen(self, listener: Callable[[Event | None], object]) -> None:
+        """Call this with everything that was new so far, and then as it comes, None at last: at once, in the thread
+        that computes. One that fails is not called again."""
+        with self._hearing:
+            for event in self._heard:
+                listener(event)
+            self._listeners.append(listener)
+
+    def tell(self, event: Event | None) -> None:
+        """For the engine: something is new."""
+        with self._hearing:
+            if self._heard[-1:] == [None]:  # it was taken back
+                return
+            self._heard.append(event)
+            for listener in [*self._listeners]:
+                try:
+                    listener(event)
+                except Exception:  # somebody's loop is closed: the others are not to suffer
+                    self._listeners.remove(listener)
+
+    def finish(self, result: T, reason: Reason) -> None:
+        """For the engine: this is the answer."""
+        with suppress(InvalidStateError):  # it was taken back meanwhile
+            self._reason = reason
+            self.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """For the engine: there is no answer, and why."""
+        known = error if isinstance(error, UserError | StepFailed) else StepFailed(f"{type(error).__name__}: {error}")
+        with suppress(InvalidStateError):
+            self.set_exception(known)

@@ -1,0 +1,202 @@
+"""Texts that are written side by side, whenever each began: rows join and leave the batch at each step.
+
+Shapes: B rows that are written, T tokens of the longest prompt, V vocabulary.
+"""
+
+from collections import deque
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference.generation import End, filling_gaps
+from transformer_zoo.inference.sampling import NOT_FINITE, Chooser
+from transformer_zoo.inference.text import TextStream
+from transformer_zoo.models import DecodingModel, SharedCache, pad_rows
+from transformer_zoo.serving.requests import Event, Request
+
+READ_AT_ONCE = 128
+"""Tokens of prompts that are read between two steps of those that write, padding included."""
+
+
+class Written(NamedTuple):
+    """An answer: its text, its tokens without what ended it, and that.
+    >>> writer.write("Once", max_new_tokens=5).result().end
+    'length'
+    """
+
+    text: str
+    tokens: list[int]
+    end: End
+
+
+@dataclass
+class Row:
+    """A text that is written.
+
+    Args:
+        request: of whom.
+        given: the prompt or source.
+        text: what the model reads: what answers follow, and then the answer.
+        limit: most tokens of that.
+        chooser: chooses the next one; it is of this row alone.
+        stream: turns tokens into text.
+        ends: tokens that end it.
+    """
+
+    request: Request[Written]
+    given: list[int]
+    text: list[int]
+    limit: int
+    chooser: Chooser
+    stream: TextStream
+    ends: Set[int]
+    parts: list[str] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+
+    def add(self, token: int) -> bool:
+        """Take the next token; whether the text goes on.
+
+        Raises:
+            UserError: it is none.
+        """
+        if token == NOT_FINITE:
+            raise UserError(
+                "the model's logits are not finite: its weights are damaged, or too narrow a dtype; or no token may "
+                "follow by all the rules"
+            )
+        self.text.append(token)
+        end: End | None = None
+        if token in self.ends:
+            end = "eos"
+        else:
+            self.tokens.append(token)
+            self.request.usage.completion_tokens += 1
+            is_stopped = self.stream.add(token)
+            end = "stop" if is_stopped else "length" if len(self.text) == self.limit else None
+        self.parts.append(self.stream.take(last=end is not None))
+        self.request.tell(Event(self.parts[-1], () if end == "eos" else (token,), end))
+        if end is not None:
+            self.request.finish(Written("".join(self.parts), self.tokens, end), end)
+        return end is None
+
+
+class Prefill:
+    """Prompts that are read side by side, some tokens of each at a time."""
+
+    def __init__(self, model: DecodingModel, rows: Sequence[Row]) -> None:
+        self.model, self.rows, self.done = model, list(rows), 0
+        self.ids, self.mask = pad_rows([row.text for row in rows], 0, left=True, device=model.head_weight.device)
+        self.positions = None if self.mask is None else (self.mask.cumsum(1) - 1).clamp_min(0)  # (B, T)
+        self.cache = model.begin([row.given for row in rows], self.ids.size(1))
+
+    def read(self, n_tokens: int) -> Tensor | None:
+        """Read about so many tokens; the logits (B, V) once all are read."""
+        now = slice(self.done, self.done + max(1, n_tokens // len(self.rows)))
+        mask = None if self.mask is None else self.mask[:, : now.stop]
+        positions = None if self.positions is None else self.positions[:, now]
+        hidden = self.model.step(self.ids[:, now], self.cache, mask=mask, positions=positions)  # (B, n, D)
+        self.done = now.stop
+        return self.model.logits(hidden[:, -1]).float() if self.done >= self.ids.size(1) else None
+
+
+class Writing:
+    """All texts that are written, and those that wait for a place.
+
+    Args:
+        model: in evaluation mode.
+        most: rows at once.
+    """
+
+    def __init__(self, model: DecodingModel, most: int) -> None:
+        self.model, self.most = model, most
+        self.waiting: deque[Row] = deque()
+        self.joining: Prefill | None = None
+        self.rows: list[Row] = []  # in the order of the cache
+        self.cache: SharedCache | None = None
+
+    def due(self) -> float | None:
+        """In how many seconds there is something to do; None: nothing waits."""
+        return 0.0 if self.waiting or self.joining or self.rows else None
+
+    def advance(self) -> None:
+        """One step of all that write, and as much of a prompt as may be read before the next."""
+        self._keep([not row.request.done() for row in self.rows])
+        self._join()
+        self._step()
+
+    def fail(self, error: Exception) -> None:
+        """The step of those that write could not be made: they have failed."""
+        for row in self.rows:
+            row.request.fail(error)
+        self.rows, self.cache = [], None
+
+    def _join(self) -> None:
+        """Read some of the next prompts; once they are read, they are among those that write."""
+        rows = self._next() if self.joining is None else self.joining.rows
+        if not rows:
+            return
+        try:
+            self._read(rows)
+        except Exception as error:  # it is theirs alone
+            self.joining = None
+            for row in rows:
+                row.request.fail(error)
+
+    def _read(self, rows: list[Row]) -> None:
+        self.joining = self.joining or Prefill(self.model, rows)
+        if (logits := self.joining.read(READ_AT_ONCE)) is None:
+            return
+        cache, self.joining = self.joining.cache, None
+        going = [not row.request.done() and self._add(row, logits[i : i + 1]) for i, row in enumerate(rows)]
+        if not any(going):
+            return
+        kept = [i for i, goes_on in enumerate(going) if goes_on]
+        cache.select(torch.tensor(kept, device=logits.device))
+        self.cache = self.cache or SharedCache(cache, self.most)
+        self.cache.join(cache, [len(rows[i].text) - 1 for i in kept])
+        self.rows += [rows[i] for i in kept]
+
+    def _next(self) -> list[Row]:
+        """Those that are read next: in their order, as long as what is read stays small."""
+        rows, longest = list[Row](), 0
+        while self.waiting and len(self.rows) + len(rows) < self.most:
+            if self.waiting[0].request.done():
+                self.waiting.popleft()
+                continue
+            longest = max(longest, len(self.waiting[0].text), len(self.waiting[0].given))
+            if rows and (len(rows) + 1) * longest > READ_AT_ONCE:
+                break
+            rows.append(self.waiting.popleft())
+            rows[-1].request.is_started = True
+        return rows
+
+    def _step(self) -> None:
+        if not self.rows or self.cache is None:
+            return
+        self.cache.make_room(1)
+        device, mask = self.model.head_weight.device, self.cache.mask(1)
+        ids = torch.tensor([[row.text[-1]] for row in self.rows], device=device)
+        positions = None if mask is None else torch.tensor([[len(row.text) - 1] for row in self.rows], device=device)
+        hidden = self.model.step(ids, self.cache, mask=mask, positions=positions)  # (B, 1, D)
+        logits = self.model.logits(hidden[:, -1]).float()  # (B, V)
+        self._keep([self._add(row, logits[i : i + 1]) for i, row in enumerate(self.rows)])
+
+    def _add(self, row: Row, logits: Tensor) -> bool:
+        """The row's next token by its logits (1, V); whether it goes on."""
+        try:
+            return row.add(int(row.chooser.choose(logits)))
+        except Exception as error:  # such as a rule that somebody wrote: it is this row's alone
+            row.request.fail(error)
+            return False
+
+    def _keep(self, going: Sequence[bool]) -> None:
+        """The others leave the batch."""
+        if self.cache is None or all(going):
+            return
+        kept = filling_gaps(going)
+        self.cache.select(torch.tensor(kept, dtype=torch.int64, device=self.model.head_weight.device))
+        self.rows = [self.rows[place] for place in kept]
