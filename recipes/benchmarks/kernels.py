@@ -229,17 +229,17 @@ def loss(tokens: int, width: int, vocabulary: int, dtype: torch.dtype) -> Sides:
 
 
 FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
-WEIGHTS = ((512, 2048), (768, 3072), (512, 8000))
+WEIGHTS = ((512, 2048), (768, 3072), (576, 49152))
 CASES = [
     *(
         Case("linear", f"{n} rows by ({d}, {e}), writing", FLOAT32, partial(few_rows, n, d, e))
         for d, e in WEIGHTS
-        for n in (4, 16, 64)
+        for n in (8, 16, 32)
     ),
     *(
         Case("packed_linear", f"{n} rows by ({d}, {e}), writing", FLOAT32, partial(packed, n, d, e))
-        for d, e in ((512, 512), *WEIGHTS)
-        for n in (1, 4, 16, 64)
+        for d, e in ((576, 576), *WEIGHTS)
+        for n in (1, 4, 8, 16)
     ),
     *(
         Case("int8", f"{n} rows by ({d}, {e}), writing", FLOAT32, partial(eight_bits, n, d, e))

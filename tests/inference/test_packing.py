@@ -13,6 +13,13 @@ from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
 from transformer_zoo.blocks import Linear
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import draft_of, packing
+from transformer_zoo.inference.projections import PackedLinear
+from transformer_zoo.kernels import projection
+
+
+@pytest.fixture(autouse=True)
+def _any_weight_is_big(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "_BIG_WEIGHT", 1)
 
 
 @pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
@@ -44,12 +51,23 @@ def test_what_a_packed_model_cannot_do() -> None:
     assert not any(weight.requires_grad for weight in packed.parameters())
     with pytest.raises(UserError, match="packed model cannot be compiled"):
         generate(packed, [[1]], compile=True)
-    with pytest.raises(RuntimeError, match="q_proj"):
+    with pytest.raises(RuntimeError, match="packed weights cannot be loaded"):
         packed.load_state_dict(small_gpt().state_dict())
     with pytest.raises(RuntimeError, match="packed weights cannot be saved"):
         packed.state_dict()
     with pytest.raises(RuntimeError, match="packed weights cannot be moved or given another dtype"):
         packed.bfloat16()
+
+
+def test_only_what_gains_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "_BIG_WEIGHT", 16 * 32)
+    packed = tz.pack(small_gpt(d_model=16, n_heads=2, d_ff=32))
+    kinds = {name: type(part) for name, part in packed.named_modules() if name.endswith(("_proj", "head"))}
+    assert {name for name, kind in kinds.items() if kind is PackedLinear} == {
+        name for name in kinds if name.endswith(("up_proj", "down_proj", "head"))
+    }
+    with pytest.raises(RuntimeError, match="packed weights cannot be saved"):
+        tz.pack(small_gpt(n_layers=1)).state_dict()  # the head is packed however small
 
 
 def test_a_packed_model_is_not_exported_without_its_weights(tmp_path: Path) -> None:

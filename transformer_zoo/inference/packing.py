@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference.projections import Int8Linear, PackedLinear, ScreenedLinear, Source
 from transformer_zoo.kernels.int8 import has_int8
-from transformer_zoo.kernels.projection import can_pack
+from transformer_zoo.kernels.projection import can_pack, is_big
 from transformer_zoo.models import DecoderOnly, DecodingModel, EncoderDecoder, check_model
 
 Model = TypeVar("Model", bound=DecoderOnly | EncoderDecoder)
@@ -18,10 +18,10 @@ Projection = PackedLinear | Int8Linear | ScreenedLinear
 
 
 def pack(model: Model, *, in_place: bool = False) -> Model:
-    """A copy in which the weights of all projections lie as this CPU multiplies a few rows fastest.
+    """A copy in which the weights of the head and of large projections lie as this CPU multiplies a few rows fastest.
 
     It gains where four texts, hypotheses or guessed tokens and more are read at a time, and loses a little with one.
-    Its projections are no parameters: it can be neither trained nor saved, nor moved to another device. All else it
+    What is packed is no parameter: the copy can be neither trained nor saved, nor moved to another device. All else it
     shares with the model, and it is of the weights as they are now: pack again when they have changed. A tied head gets
     a copy of the embedding's matrix.
     >>> generate(pack(gpt), [[5]], max_new_tokens=9, seed=1) == generate(gpt, [[5]], max_new_tokens=9, seed=1)
@@ -90,7 +90,7 @@ def _replace(model: Model, projection: type[Projection], head: type[Projection])
     model.head = None
     for part in [*model.modules()]:
         for name, child in part.named_children():
-            if isinstance(child, nn.Linear):
+            if isinstance(child, nn.Linear) and (projection is not PackedLinear or is_big(child.weight)):
                 setattr(part, name, projection(child.weight, child.bias))
     module = head(weight.detach()[: model.facts.vocab_size], bias)  # without rows that pad the vocabulary
     module.source = Source(weight)

@@ -80,6 +80,9 @@ class PackedLinear(nn.Module):
     def _save_to_state_dict(self, *args: Any, **options: Any) -> None:
         raise RuntimeError(_PACKED.format("saved"))
 
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        raise RuntimeError(_PACKED.format("loaded"))
+
     def _apply(self, *args: Any, **options: Any) -> Self:
         raise RuntimeError(_PACKED.format("moved or given another dtype"))
 

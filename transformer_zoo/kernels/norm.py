@@ -69,5 +69,6 @@ def _has_layer_norm() -> bool:
     return is_there(lambda: _layer_norm_backward(one, one, one[0], one[:, :1])[1], one)
 
 
-# Gain over torch's rms_norm, forward and backward (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13, one
-# thread; one machine): (4096, 256) 3.2 in float32, 2.6 in bfloat16; (1024, 768) 3.9 and 2.1; (49152, 64) 3.5 and 2.4.
+# Gain over torch's rms_norm, forward and backward (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13,
+# one thread | two; one machine): (4096, 256) 3.0 | 2.7 in float32, 2.4 | 2.3 in bfloat16; (1024, 768) 2.9 | 2.3 and
+# 2.2 | 1.9; (49152, 64) 3.4 | 2.9 and 2.3 | 2.3.

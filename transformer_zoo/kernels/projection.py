@@ -17,8 +17,8 @@ def formula(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 _TORCHS = (Tensor, Parameter)  # any other, such as a quantized one, says itself how it is multiplied
-# Outside these bounds MKL is as fast or faster.
-_FEW_ROWS = range(4, 65)
+# Outside these bounds MKL is as fast or faster, with one thread or with two.
+_FEW_ROWS = range(8, 33)
 _BIG_WEIGHT = 1 << 20
 _PACKED_FOR_ROWS = 16
 
@@ -38,13 +38,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if (
         x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()
-        and weight.numel() >= _BIG_WEIGHT
+        and is_big(weight)
         and not is_plain()  # late: for most weights it need not be asked
         and x.numel() // x.size(-1) in _FEW_ROWS
         and can_pack()
     ):
         return _one_dnn(x, weight, bias)
     return formula(x, weight, bias)
+
+
+def is_big(weight: Tensor) -> bool:
+    """Whether reading this weight takes so long that its order matters: MKL multiplies smaller ones as fast."""
+    return weight.numel() >= _BIG_WEIGHT
 
 
 def _linear_in_float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -106,8 +111,10 @@ def in_autocast_dtype(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind))
 
 
-# Gain over torch's linear (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13, one thread; one machine), by
-# more weights than a cache holds, in float32: 8 rows by (512, 2048) 1.3, by (512, 8000) 1.9; packed, 4 rows by (512,
-# 2048) 1.3, by (768, 3072) 1.4, 4 and 16 rows by (512, 8000) 1.7 and 1.3. In bfloat16, forward and backward: a weight
-# of (64, 128), with another number of rows at each step, 8.8; 1,024 rows by (512, 2048) without the instructions
-# (ONEDNN_MAX_CPU_ISA=AVX512_CORE) 1.5.
+# Gain over torch's linear (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13, one thread | two; one
+# machine), by more weights than a cache holds, in float32: 16 rows by (512, 2048) 1.1 | 1.3, by (768, 3072) 1.1 |
+# 1.0, by (512, 8000) 1.2 | 1.4; packed, 4 rows by (512, 2048) 1.1 | 1.0, by (768, 3072) 1.4 | 1.1, by (512, 8000) 1.4
+# | 1.0; 16 rows 1.2 | 1.4, 1.2 | 1.1, 1.4 | 1.6; 8 and 12 rows, where MKL is slowest, by (768, 3072) 1.7 | 1.4 and
+# 1.9 | 1.7, by (576, 49152) 2.5 | 2.2 and 2.9 | 2.6. Smaller weights lose: 8 rows by (576, 576) 1.0 | 0.9, (512, 512)
+# 0.9 | 0.9. In bfloat16, forward and backward: a weight of (64, 128), with another number of rows at each step, 9.3 |
+# 9.0; 1,024 rows by (512, 2048) without the instructions (ONEDNN_MAX_CPU_ISA=AVX512_CORE), one thread, 1.5.

@@ -62,5 +62,5 @@ def _pairs(x: Tensor, layout: str) -> tuple[Tensor, Tensor]:
 
 
 # Gain over the formula, forward and backward (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13, one
-# thread; one machine): (1, 12, 1024, 64) by halves 1.7 in float32, 1.3 in bfloat16; interleaved 2.0 and 1.5; a quarter
-# of each head 1.2 and 1.3.
+# thread | two; one machine): (1, 12, 1024, 64) by halves 1.5 | 1.5 in float32, 1.4 | 1.4 in bfloat16; interleaved 2.4
+# | 1.6 and 1.4 | 1.1; a quarter of each head 1.1 | 1.3 and 1.0 | 1.1.
