@@ -14,12 +14,11 @@ from transformer_zoo.blocks import Linear
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import draft_of, packing
 from transformer_zoo.inference.projections import PackedLinear
-from transformer_zoo.kernels import projection
 
 
 @pytest.fixture(autouse=True)
 def _any_weight_is_big(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projection, "_BIG_WEIGHT", 1)
+    monkeypatch.setattr(packing, "BIG_WEIGHT", 1)
 
 
 @pytest.mark.parametrize("changes", GPT_VARIANTS.values(), ids=GPT_VARIANTS.keys())
@@ -60,7 +59,7 @@ def test_what_a_packed_model_cannot_do() -> None:
 
 
 def test_only_what_gains_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projection, "_BIG_WEIGHT", 16 * 32)
+    monkeypatch.setattr(packing, "BIG_WEIGHT", 16 * 32)
     packed = tz.pack(small_gpt(d_model=16, n_heads=2, d_ff=32))
     kinds = {name: type(part) for name, part in packed.named_modules() if name.endswith(("_proj", "head"))}
     assert {name for name, kind in kinds.items() if kind is PackedLinear} == {

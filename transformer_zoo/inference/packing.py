@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference.projections import Int8Linear, PackedLinear, ScreenedLinear, Source
 from transformer_zoo.kernels.int8 import has_int8
-from transformer_zoo.kernels.projection import can_pack, is_big
+from transformer_zoo.kernels.projection import BIG_WEIGHT, can_pack
 from transformer_zoo.models import DecoderOnly, DecodingModel, EncoderDecoder, check_model
 
 Model = TypeVar("Model", bound=DecoderOnly | EncoderDecoder)
@@ -90,7 +90,7 @@ def _replace(model: Model, projection: type[Projection], head: type[Projection])
     model.head = None
     for part in [*model.modules()]:
         for name, child in part.named_children():
-            if isinstance(child, nn.Linear) and (projection is not PackedLinear or is_big(child.weight)):
+            if isinstance(child, nn.Linear) and (projection is not PackedLinear or child.weight.numel() >= BIG_WEIGHT):
                 setattr(part, name, projection(child.weight, child.bias))
     module = head(weight.detach()[: model.facts.vocab_size], bias)  # without rows that pad the vocabulary
     module.source = Source(weight)

@@ -19,7 +19,7 @@ def formula(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 _TORCHS = (Tensor, Parameter)  # any other, such as a quantized one, says itself how it is multiplied
 # Outside these bounds MKL is as fast or faster, with one thread or with two.
 _FEW_ROWS = range(8, 33)
-_BIG_WEIGHT = 1 << 20
+BIG_WEIGHT = 1 << 20  # numbers; reading it takes so long that its order matters
 _PACKED_FOR_ROWS = 16
 
 
@@ -38,18 +38,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if (
         x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()
-        and is_big(weight)
+        and weight.numel() >= BIG_WEIGHT
         and not is_plain()  # late: for most weights it need not be asked
         and x.numel() // x.size(-1) in _FEW_ROWS
         and can_pack()
     ):
         return _one_dnn(x, weight, bias)
     return formula(x, weight, bias)
-
-
-def is_big(weight: Tensor) -> bool:
-    """Whether reading this weight takes so long that its order matters: MKL multiplies smaller ones as fast."""
-    return weight.numel() >= _BIG_WEIGHT
 
 
 def _linear_in_float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
