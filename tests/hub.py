@@ -142,12 +142,25 @@ def gpt2(folder: Path, **fields: Any) -> Any:
     return save(transformers.GPT2LMHeadModel(config), folder)
 
 
-def sentences(folder: Path) -> None:
-    """A sentence-transformers model as that program writes it: a BERT without a head, with a list of words only."""
+def labels(folder: Path) -> None:
+    """A DistilBERT with labels of texts, with a list of words only."""
+    word_pieces(folder)
+    labels = {0: "NEGATIVE", 1: "POSITIVE"}
+    config = transformers.DistilBertConfig(vocab_size=30, dim=24, n_layers=2, n_heads=3, hidden_dim=31, id2label=labels)
+    save(transformers.DistilBertForSequenceClassification(config), folder)
+
+
+def word_pieces(folder: Path) -> None:
+    """A list of words."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = ["the", "train", "leaves", "un", "##aff", "##able", "at", "nine", ".", ",", "cafe", "##s", "or", "to", "be"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in (*special, *words)), "utf-8")
+
+
+def sentences(folder: Path) -> None:
+    """A sentence-transformers model as that program writes it: a BERT without a head, with a list of words only."""
+    word_pieces(folder)
     config = transformers.BertConfig(
         vocab_size=30, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=31,
         max_position_embeddings=19,

@@ -50,6 +50,7 @@ HUB: dict[str, Callable[..., Any]] = {
     "Helsinki-NLP/opus-mt-en-de": hub.marian,
     "facebook/nllb-200-distilled-600M": hub.nllb,
     "openai-community/gpt2": partial(hub.gpt2, n_positions=256),
+    "distilbert/distilbert-base-uncased-finetuned-sst-2-english": hub.labels,
 }
 TALK = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 LINES = {"train": 5000, "val": 10, "test": 10}  # of the demo's corpus

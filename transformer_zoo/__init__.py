@@ -17,7 +17,16 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.zoo import create_model, get_config, list_models
 
 if TYPE_CHECKING:
-    from transformer_zoo.inference import beam_search, embed, generate, generate_stream, pack, quantize
+    from transformer_zoo.inference import (
+        beam_search,
+        classify,
+        classify_tokens,
+        embed,
+        generate,
+        generate_stream,
+        pack,
+        quantize,
+    )
     from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
     from transformer_zoo.runs import load_run
     from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
@@ -34,6 +43,8 @@ __all__ = [
     "Sampling",
     "UserError",
     "beam_search",
+    "classify",
+    "classify_tokens",
     "create_model",
     "embed",
     "from_huggingface",
@@ -54,6 +65,8 @@ _LAZY = {
     "EncoderOnly": "transformer_zoo.models",
     "from_huggingface": "transformer_zoo.zoo.huggingface",
     "beam_search": "transformer_zoo.inference",
+    "classify": "transformer_zoo.inference",
+    "classify_tokens": "transformer_zoo.inference",
     "embed": "transformer_zoo.inference",
     "generate": "transformer_zoo.inference",
     "generate_stream": "transformer_zoo.inference",

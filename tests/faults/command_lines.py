@@ -27,6 +27,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "generate": ("runs/gpt", "--prompt", "the cat"),
     "chat": ("runs/gpt",),
     "embed": ("runs/masked", "--input", "texts/val.en"),
+    "classify": ("runs/masked", "--input", "texts/val.en"),
     "tokenize": ("runs/gpt", "the cat"),
     "import": ("hf/gpt2", "new/run"),
     "export": ("runs/gpt", "new/folder"),

@@ -71,8 +71,8 @@ def test_logits_of_bert() -> None:
     }
     for kind in ("weight", "bias"):
         ours[f"encoder.embedding_norm.{kind}"] = w[f"{embeddings}.LayerNorm.{kind}"]
-        ours[f"head_proj.{kind}"] = w[f"{head}.transform.dense.{kind}"]
-        ours[f"head_norm.{kind}"] = w[f"{head}.transform.LayerNorm.{kind}"]
+        ours[f"word_head.proj.{kind}"] = w[f"{head}.transform.dense.{kind}"]
+        ours[f"word_head.norm.{kind}"] = w[f"{head}.transform.LayerNorm.{kind}"]
         for i in range(2):
             for mine, their in LAYER.items():
                 ours[f"encoder.layers.{i}.{mine}.{kind}"] = w[f"bert.encoder.layer.{i}.{their}.{kind}"]
@@ -154,7 +154,7 @@ def test_what_it_says_of_itself(changes: dict[str, Any]) -> None:
     }
     found = describe(model)
     assert sum(count for name, count in found.parameters if not name.startswith(" ")) == found.total
-    assert dict(found.parameters)["head's projection"] == D * D + D
+    assert dict(found.parameters)["head's projection"] == D * D + D + (D if "norm" in changes else 2 * D)
     assert found.cache_bytes == 0
     for part in model.modules():
         if hasattr(part, "table"):  # sinusoids are no weights

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from transformers import AutoConfig
 
+from transformer_zoo.config import EncoderConfig
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS, GENERIC_FIELDS
 
@@ -92,6 +93,16 @@ def _width(rng: Random, shape: Shape) -> int:
     return rng.choice(_WIDTHS)
 
 
+def _head(rng: Random) -> Fields:
+    """ "head" is which class of theirs it is, no field."""
+    labels = {str(i): f"label {i}" for i in range(rng.randint(1, 12))}
+    problems = ["regression", "multi_label_classification"] + ["single_label_classification"] * (len(labels) > 1)
+    return {
+        "head": rng.choice(("words", "texts", "tokens")), "id2label": labels,
+        "problem_type": rng.choice((None, *problems)),
+    }  # fmt: skip
+
+
 _LONGEST: Range = lambda rng, shape: rng.randint(37, 64)  # noqa: E731
 
 RANGES: dict[str, Range] = {
@@ -144,6 +155,7 @@ RANGES: dict[str, Range] = {
     "v_head_dim": _one_of(3, 5, 8),
     "num_local_experts": _one_of(2, 3, 4),
     "num_experts_per_tok": _one_of(1, 2),
+    "classifier_pooling": _one_of("cls", "mean"),
     "pad_token_id": _one_of(0, 1, 2, 3),
     "eos_token_id": _one_of(4, 5, 6, 7),
     "bos_token_id": _one_of(8, 9, 10, 11),
@@ -253,6 +265,8 @@ def draw(kind: str, rng: Random) -> Fields:
             drawn[name] = known(rng, shape)
         else:
             drawn[name] = rng.random() < 0.5 if isinstance(usual, bool) else usual
+    if FAMILIES[kind].config is EncoderConfig:
+        drawn |= _head(rng)
     if kind in TOGETHER:
         TOGETHER[kind](rng, drawn)
     return drawn

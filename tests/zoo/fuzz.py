@@ -24,6 +24,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedModel,
 )
 
@@ -38,12 +40,15 @@ from tests.zoo.huggingface.models import (
     translation_logits,
 )
 from tests.zoo.huggingface.test_encoders import masked_logits
-from transformer_zoo.config import EncoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import AnyModel, DecoderOnly, EncoderDecoder, EncoderOnly
 from transformer_zoo.zoo.families import FAMILIES
 
 TOLERANCE = 1e-4
+HEADS = {
+    "words": AutoModelForMaskedLM, "texts": AutoModelForSequenceClassification,
+    "tokens": AutoModelForTokenClassification,
+}  # fmt: skip
 
 
 class Outcome(NamedTuple):
@@ -55,11 +60,11 @@ class Outcome(NamedTuple):
 
 def their_model(kind: str, fields: Fields) -> PreTrainedModel:
     """With random weights. Whatever they raise: there is no such model."""
-    config = AutoConfig.for_model(kind, **fields, attn_implementation="eager")
-    is_encoder = FAMILIES[kind].config is EncoderConfig
+    own = {name: value for name, value in fields.items() if name != "head"}
+    config = AutoConfig.for_model(kind, **own, attn_implementation="eager")
     writer = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    maker = AutoModelForMaskedLM if is_encoder else writer
-    model: PreTrainedModel = maker.from_config(config)
+    head = HEADS[fields["head"]] if "head" in fields else writer
+    model: PreTrainedModel = head.from_config(config)
     randomize(model)
     model.eval()
     return model

@@ -12,7 +12,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families import FAMILIES
 
 
-@pytest.mark.parametrize("kind", ["gpt_neo", "llama", "t5", "marian"])
+@pytest.mark.parametrize("kind", ["gpt_neo", "llama", "t5", "marian", "electra"])
 def test_a_few_of_some_families(kind: str) -> None:
     assert fuzz.fuzz(kind, 3, seed=7)
 

@@ -11,6 +11,7 @@ from transformer_zoo.blocks.dot_product import attend, attention_weights
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.embedding import NgramEmbedding, TokenEmbedding, token_ids
 from transformer_zoo.blocks.feed_forward import FeedForward
+from transformer_zoo.blocks.heads import HeadProjection, LabelHead, pool
 from transformer_zoo.blocks.init import init_gpt2, init_normal, init_xavier, init_zero_out
 from transformer_zoo.blocks.layers import DecoderLayer, EncoderLayer
 from transformer_zoo.blocks.linear import Linear
@@ -31,7 +32,9 @@ __all__ = [
     "Dropout",
     "EncoderLayer",
     "FeedForward",
+    "HeadProjection",
     "KVCache",
+    "LabelHead",
     "LayerNorm",
     "LearnedPositions",
     "Linear",
@@ -62,6 +65,7 @@ __all__ = [
     "init_zero_out",
     "key_mask",
     "matrices",
+    "pool",
     "record_weights",
     "add_residual",
     "sinusoids",

@@ -16,6 +16,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     """The functions behind the commands, in the order of --help."""
     from transformer_zoo.cli import commands, exchange, shipped, zoo
     from transformer_zoo.cli.chat import chat
+    from transformer_zoo.cli.classify import classify
     from transformer_zoo.cli.embed import embed
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.split import split
@@ -24,7 +25,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     training = (shipped.train, shipped.recipes, shipped.prepare)
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     exchanging = (exchange.import_, exchange.export, exchange.push)
-    writing = (generate, chat, embed, tokenize)
+    writing = (generate, chat, embed, classify, tokenize)
     return (*training, *translating, *writing, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
 
 

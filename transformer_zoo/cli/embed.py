@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from transformer_zoo.cli.streams import input_lines, open_output, with_progress
+from transformer_zoo.cli.streams import input_lines, open_output, windows, with_progress
 from transformer_zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_WINDOW = 64  # batches that are read ahead and sorted by length
+WINDOW = 64  # batches that are read ahead and sorted by length
 
 
 def embed(
@@ -53,12 +52,10 @@ def embed(
         raise UsageError(f"--output {output} must end in .npy, .json or .jsonl, which says what is written")
     loaded, lines = load_encoder_run(run, device=choose_device(device)), input_lines(input)
 
-    def vectors() -> "Iterator[Tensor]":
-        while window := list(islice(lines, _WINDOW * batch_size)):
-            how = {"batch_size": batch_size, "dtype": getattr(torch, dtype)}
-            yield from vectors_of(loaded.model, loaded.tokenizer, window, **how)
-
-    found = with_progress(vectors(), "embedded", shown=output is not None)
+    how: Any = {"batch_size": batch_size, "dtype": getattr(torch, dtype)}
+    read = windows(lines, WINDOW * batch_size)
+    vectors = (vector for some in read for vector in vectors_of(loaded.model, loaded.tokenizer, some, **how))
+    found = with_progress(vectors, "embedded", shown=output is not None)
     if output is not None and output.suffix == ".npy":
         _write_array(found, output, loaded.model.config.d_model)
         return

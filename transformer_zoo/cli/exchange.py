@@ -66,10 +66,14 @@ def import_(
 
 def _use(run: "Run | TextRun | EncoderRun") -> str:
     """The command for a run."""
-    from transformer_zoo.runs import Run, TextRun
+    from transformer_zoo.config.heads import LabelsSpec
+    from transformer_zoo.runs import EncoderRun, TextRun
 
-    writes = "chat" if isinstance(run, TextRun) and run.tokenizer.chat_template else "generate"
-    return {Run: "translate", TextRun: writes}.get(type(run), "embed")
+    if isinstance(run, TextRun):
+        return "chat" if run.tokenizer.chat_template else "generate"
+    if isinstance(run, EncoderRun):
+        return "classify" if isinstance(run.model.config.head, LabelsSpec) else "embed"
+    return "translate"
 
 
 def _listed(fields: dict[str, Any]) -> str:
@@ -84,9 +88,10 @@ def export(
 ) -> None:
     """Write a run for other programs: its model and its tokenizer.
 
-    For transformers, AutoModelForSeq2SeqLM, AutoModelForCausalLM or AutoModelForMaskedLM (AutoModel, where there is no
-    head) and AutoTokenizer load the folder, with the same logits. For ctranslate2, ctranslate2.Translator or Generator
-    does, and the tokenizer's files lie beside the model.
+    For transformers, AutoModelForSeq2SeqLM, AutoModelForCausalLM or what an encoder's head is for
+    (AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoModelForTokenClassification; AutoModel, where there
+    is none) and AutoTokenizer load the folder, with the same logits. For ctranslate2, ctranslate2.Translator or
+    Generator does, and the tokenizer's files lie beside the model.
 
     Args:
         run: Folder of a run, trained here or imported.
@@ -128,9 +133,9 @@ def export(
 def push(run: Path, name: str, private: bool = False) -> None:
     """Put a finished run on the Hugging Face hub, with a card: scores with signatures, checksums of texts, the recipe.
 
-    There tz.load_run, translate, generate, chat, score, embed and export use it by its name, in place of a folder.
-    Checkpoints, curves and texts stay here, and of absolute paths all but the file names. Log in once before, with
-    `hf auth login`.
+    There tz.load_run, translate, generate, chat, score, embed, classify and export use it by its name, in place of a
+    folder. Checkpoints, curves and texts stay here, and of absolute paths all but the file names. Log in once before,
+    with `hf auth login`.
 
     Args:
         run: Folder of a run, trained here or imported.

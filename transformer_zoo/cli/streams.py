@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -34,6 +35,13 @@ def input_lines(path: Path | None) -> Iterator[str]:
             yield raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
             raise UserError(f"standard input:{number}: not UTF-8; convert it to UTF-8") from None
+
+
+def windows(lines: Iterable[str], n: int) -> Iterator[list[str]]:
+    """So many lines at a time, each read when it is asked for."""
+    rest = iter(lines)
+    while window := list(islice(rest, n)):
+        yield window
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from transformer_zoo.config.attention import AttentionSpec
 from transformer_zoo.config.decoding import BeamSearch, Penalty, Rules, RulesSpec, Sampling
 from transformer_zoo.config.encoder import EncoderConfig
 from transformer_zoo.config.feed_forward import FeedForwardSpec
+from transformer_zoo.config.heads import ProjectionSpec, TextsSpec, TokensSpec, WordsSpec
 from transformer_zoo.config.layer import LayerSpec, StackSpec
 from transformer_zoo.config.model import DecoderConfig, EncoderDecoderConfig, ModelConfig, NgramSpec
 from transformer_zoo.config.norm import LayerNormSpec, RMSNormSpec
@@ -34,6 +35,7 @@ __all__ = [
     "Llama3Spec",
     "ModelConfig",
     "Penalty",
+    "ProjectionSpec",
     "Rules",
     "RulesSpec",
     "Sampling",
@@ -44,5 +46,8 @@ __all__ = [
     "SinusoidalSpec",
     "Spec",
     "StackSpec",
+    "TextsSpec",
+    "TokensSpec",
+    "WordsSpec",
     "YarnSpec",
 ]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from transformer_zoo.config.attention import AttentionSpec
-from transformer_zoo.config.feed_forward import Activation, FeedForwardSpec
+from transformer_zoo.config.feed_forward import FeedForwardSpec
+from transformer_zoo.config.heads import HeadSpec, WordsSpec
 from transformer_zoo.config.layer import LayerSpec, StackSpec
 from transformer_zoo.config.model import ModelConfig
 from transformer_zoo.config.positions import LearnedSpec
@@ -18,6 +19,9 @@ _BERT = StackSpec(
     positions=LearnedSpec(),
     embedding_norm=True,
 )
+
+
+_WORDS = WordsSpec()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +39,14 @@ class EncoderConfig(ModelConfig):
     encoder: StackSpec = _BERT
     """The layers."""
     d_embedding: int | None = None
-    """Width of the embeddings and of the head, with a projection to d_model after the embeddings' norm, as in ELECTRA;
-    None: d_model, without."""
+    """Width of the embeddings and of a head for words, with a projection to d_model after the embeddings' norm, as in
+    ELECTRA; None: d_model, without."""
     n_segments: int | None = None
     """Parts of an input that are told apart by a vector for each, as the two texts of BERT; None: none are."""
-    head: Literal["words", "none"] = "words"
-    """"words": what says which token stands, or is hidden, at a place; "none": hidden states only."""
+    head: HeadSpec | None = _WORDS
+    """What it says of a text: which words stand there, labels of texts or of tokens; None: hidden states only."""
     tie_embeddings: bool = True
-    """The output projection of the head is the token embedding's matrix."""
-    head_activation: Activation = "gelu"
-    """In the head, after its first projection."""
-    head_bias: bool = True
-    """A bias on that projection."""
+    """The output projection for words is the token embedding's matrix."""
     pad_id: int = 0
     """The token that fills up short rows of a batch."""
     mask_id: int | None = None
@@ -61,7 +61,7 @@ class EncoderConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_ids(self.vocab_size, "pad_id", "mask_id")
-        if self.head == "none" and (self.tie_embeddings, self.head_activation, self.head_bias) != (True, "gelu", True):
-            raise UserError("head is none, where its fields and tie_embeddings have no effect: leave them out")
+        if not (self.tie_embeddings or isinstance(self.head, WordsSpec)):
+            raise UserError("tie_embeddings is False, and has no effect without a head for words: leave it out")
         if self.d_embedding is not None and not self.encoder.embedding_norm:
             raise UserError("d_embedding is for encoders with an embedding_norm, after which it is projected")

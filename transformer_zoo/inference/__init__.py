@@ -5,6 +5,7 @@
 >>> talker.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
 >>> translator = tz.create_model("transformer-tiny", vocab_size=261).eval()
 >>> pair = TranslationTokenizer.train(["ja"], ["yes"], TranslationTokenizerSettings(kind="bytes"))
+>>> judge = tz.create_model("bert-tiny", vocab_size=257, head=tz.config.TextsSpec(labels=("bad", "good")))
 """
 
 from transformer_zoo.config import BeamSearch, Rules, Sampling
@@ -13,6 +14,7 @@ from transformer_zoo.inference.chat import Chat, render_chat
 from transformer_zoo.inference.codec import encode_prompt, first_token
 from transformer_zoo.inference.engine import Steps
 from transformer_zoo.inference.generation import NewToken, generate, generate_stream
+from transformer_zoo.inference.labels import Label, TokenLabel, check_labels, classify, classify_tokens
 from transformer_zoo.inference.lines import translate, translate_n_best
 from transformer_zoo.inference.packing import draft_of, pack, quantize
 from transformer_zoo.inference.pieces import Batching, Translation
@@ -35,4 +37,5 @@ __all__ = [
     "LogitsProcessor", "processors",
     "draft_of", "pack", "quantize",
     "embed",
+    "Label", "TokenLabel", "check_labels", "classify", "classify_tokens",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
-"""Vectors of texts: what an encoder makes of a whole text, to be compared with others by their cosine."""
+"""Texts to an encoder, and vectors of texts: what is made of a whole text, to be compared by their cosine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,6 @@ from transformer_zoo.models import EncoderOnly, check_encoder_only
 from transformer_zoo.tokenizers import Tokenizer
 
 
-@torch.inference_mode()
 def embed(
     model: EncoderOnly,
     tokenizer: Tokenizer,
@@ -38,26 +37,50 @@ def embed(
         UserError: a model that is no encoder alone, a batch of no texts, or a text that the tokenizer cannot spell.
     """
     check_encoder_only(model, "embed")
-    if batch_size < 1:
-        raise UserError(f"batch_size {batch_size} must be at least 1")
+    rows = read_rows(model, tokenizer, texts)
+    found = per_row(
+        model, rows, lambda ids, mask: model.pool(model.hidden(ids, mask), mask), batch_size=batch_size, dtype=dtype
+    )
+    return torch.stack(found) if found else torch.empty(0, model.config.d_model)
+
+
+def read_rows(model: EncoderOnly, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The ids that the model reads of each text, as many as it can take."""
     start, end = tokenizer.start_ids, tokenizer.end_ids
     longest = min(model.config.cut_at or model.config.max_seq_len, model.config.max_seq_len)
     room = max(longest - len(start) - len(end), 0)
-    rows = [[*start, *ids[:room], *end] for ids in (tokenizer.encode_batch(list(texts)) if texts else [])]
+    return [[*start, *ids[:room], *end] for ids in (tokenizer.encode_batch(list(texts)) if texts else [])]
+
+
+@torch.inference_mode()
+def per_row(
+    model: EncoderOnly,
+    rows: Sequence[Sequence[int]],
+    compute: Callable[[Tensor, Tensor], Tensor],
+    *,
+    batch_size: int,
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    """What is computed of each row, float32 on the CPU, where `compute` takes ids and mask (B, T) and gives (B, ...).
+
+    Raises:
+        UserError: a batch of no rows.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size {batch_size} must be at least 1")
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    vectors = torch.empty(len(rows), model.config.d_model)
+    found: dict[int, Tensor] = {}
     with evaluating(model, dtype):
         for first in range(0, len(order), batch_size):
             some = order[first : first + batch_size]
-            vectors[some] = _embed(model, [rows[i] for i in some]).float().cpu()
-    return vectors
+            ids, mask = _padded(model, [rows[i] for i in some])
+            found |= zip(some, compute(ids, mask).float().cpu(), strict=True)
+    return [found[i] for i in range(len(rows))]
 
 
-def _embed(model: EncoderOnly, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Those of one batch, (B, D)."""
-    width = max(1, *(len(row) for row in rows)) if rows else 1
+def _padded(model: EncoderOnly, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Ids and mask, (B, T), where the model is."""
+    width, device = max(1, *map(len, rows)), model.head_weight.device
     ids = torch.tensor([[*row, *[model.config.pad_id] * (width - len(row))] for row in rows])
     lengths = torch.tensor([len(row) for row in rows])
-    device = model.head_weight.device
-    mask = (torch.arange(width) < lengths[:, None]).to(device)  # (B, T)
-    return model.pool(model.hidden(ids.to(device), mask), mask)
+    return ids.to(device), (torch.arange(width) < lengths[:, None]).to(device)

@@ -1,27 +1,36 @@
 """The encoder alone, BERT (Devlin et al. 2019), from the same blocks: every token sees every other.
 
-Shapes: B batch, T tokens, D width (`d_model`), V vocabulary.
+Shapes: B batch, T tokens, D width (`d_model`), V vocabulary, L labels.
 """
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_zoo.blocks import Linear, TokenEmbedding, check_answers, init_normal, key_mask, token_ids
+from transformer_zoo.blocks import (
+    HeadProjection,
+    LabelHead,
+    Linear,
+    TokenEmbedding,
+    check_answers,
+    init_normal,
+    key_mask,
+    pool,
+    token_ids,
+)
 from transformer_zoo.blocks.answers import flops_of_parts
-from transformer_zoo.blocks.feed_forward import ACTIVATIONS
-from transformer_zoo.config import EncoderConfig
+from transformer_zoo.config import EncoderConfig, TextsSpec, TokensSpec, WordsSpec
 from transformer_zoo.models.building import build_encoder
 
 
 class EncoderOnly(nn.Module):
-    """Tokens in; for each of them a vector that knows of all others (`hidden`), and logits for what stands there.
+    """Tokens in; for each of them a vector that knows of all others (`hidden`), and what the head makes of these.
 
-    Trained on texts of which some tokens are `config.mask_id` to say what these were (section 3.1). `pool` makes one
-    vector of a text.
+    `config.head` says which: logits for what stands at each place, learned on texts of which some tokens are
+    `config.mask_id` (section 3.1), for labels of the text, or for those of each token. `pool` makes one vector of it.
     >>> model = EncoderOnly(tz.EncoderConfig.of(vocab_size=100, d_model=64, n_heads=4, n_layers=2))
     >>> model(torch.tensor([[5, 1, 7]])).shape
     torch.Size([1, 3, 100])
@@ -29,11 +38,10 @@ class EncoderOnly(nn.Module):
 
     kind = "an encoder"
     stacks = ("encoder",)
-    reads: tuple[str, ...] = ("encoder", "embedding", "segments", "head_proj", "head")
-    writes: tuple[str, ...] = ("encoder", "head_proj", "head_norm")
+    reads: tuple[str, ...] = ("encoder", "embedding", "segments", "word_head", "head", "text_head", "token_head")
+    writes: tuple[str, ...] = ("encoder", "word_head")
     labels: ClassVar[dict[str, str]] = {
-        "embedding": "token embedding", "segments": "segment embedding", "head_proj": "head's projection",
-        "head_norm": "head's norm", "head": "head", "logit_bias": "head's bias",
+        "embedding": "token embedding", "segments": "segment embedding", "head": "head", "logit_bias": "head's bias",
     }  # fmt: skip
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -43,18 +51,20 @@ class EncoderOnly(nn.Module):
         self.embedding = TokenEmbedding(config.vocab_size, width, pad_id=config.pad_id, scale=config.scale_embeddings)
         self.segments = TokenEmbedding(config.n_segments, width, scale=False) if config.n_segments else None
         self.encoder = build_encoder(config, config.encoder, d_embedding=config.d_embedding)
-        self.head_proj: Linear | None = None
-        self.head_norm: nn.Module | None = None
+        around, head = config.context_of("encoder"), config.head
+        self.word_head: HeadProjection | None = None
         self.logit_bias: nn.Parameter | None = None
-        if config.head == "words":
-            self.head_proj = Linear(config.d_model, width, bias=config.head_bias)
-            self.head_activation = ACTIVATIONS[config.head_activation]
-            self.head_norm = config.encoder.norm.build(replace(config.context_of("encoder"), d_model=width))
+        if isinstance(head, WordsSpec):
+            norm = config.encoder.norm.build(replace(around, d_model=width))
+            how: dict[str, Any] = {"activation": head.activation, "bias": head.bias, "norm": norm}
+            self.word_head = HeadProjection(config.d_model, width, **how)
             self.logit_bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.head = None if config.tie_embeddings else Linear(width, config.vocab_size, bias=False)
+        self.text_head: LabelHead | None = head.build(around) if isinstance(head, TextsSpec) else None
+        self.token_head: LabelHead | None = head.build(around) if isinstance(head, TokensSpec) else None
         # Embeddings narrower than the layers do not meet the residual stream, nor does the head after its first matrix.
         if config.d_embedding is not None:
-            self.reads, self.writes = ("encoder", "head_proj"), ("encoder",)
+            self.reads, self.writes = ("encoder", "word_head", "text_head", "token_head"), ("encoder",)
         check_answers(self)
         init_normal(self)
 
@@ -70,7 +80,8 @@ class EncoderOnly(nn.Module):
         positions: Tensor | None = None,
         segments: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, T, V) for the token that stands, or is hidden, at each place.
+        """Logits: (B, T, V) for the token that stands, or is hidden, at each place; with a head for labels (B, L) of
+        the text, or (B, T, L) of each token.
 
         Args:
             ids: (B, T) token ids, integers of any type.
@@ -80,9 +91,11 @@ class EncoderOnly(nn.Module):
 
         Raises:
             ValueError: ids that are no (B, T) whole numbers, a mask that is not boolean or not of the tokens, learned
-                positions past `max_seq_len`, or a model without a head for words.
+                positions past `max_seq_len`, or a model without a head.
         """
-        return self.logits(self.hidden(ids, mask, positions, segments))
+        hidden = self.hidden(ids, mask, positions, segments)
+        labels = self.text_head or self.token_head
+        return self.logits(hidden) if labels is None else labels(hidden, mask)
 
     def hidden(
         self,
@@ -105,16 +118,16 @@ class EncoderOnly(nn.Module):
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(..., D) -> (..., V)."""
+        """Those of words, (..., D) -> (..., V)."""
         x = self.guesses(hidden)
         logits: Tensor = self.embedding.logits(x) if self.head is None else self.head(x)
         return logits if self.logit_bias is None else logits + self.logit_bias
 
     def guesses(self, hidden: Tensor) -> Tensor:
         """What the output projection takes of `hidden`: (..., D) -> (..., D or d_embedding)."""
-        if self.head_proj is None or self.head_norm is None:
-            raise ValueError("this encoder has no head for words, only hidden states: `hidden` and `pool`")
-        out: Tensor = self.head_norm(self.head_activation(self.head_proj(hidden)))
+        if self.word_head is None:
+            raise ValueError("this encoder has no head for words: `hidden` and `pool` give its vectors")
+        out: Tensor = self.word_head(hidden)
         return out
 
     def pool(self, hidden: Tensor, mask: Tensor | None = None, how: Literal["mean", "first"] | None = None) -> Tensor:
@@ -126,16 +139,7 @@ class EncoderOnly(nn.Module):
         Raises:
             ValueError: another way, or a mask that is not boolean or not of the tokens.
         """
-        how = self.config.pooling if how is None else how
-        if how not in ("mean", "first"):
-            raise ValueError(f"how is {how!r}, expected one of mean, first")
-        key_mask(mask, hidden.shape[:2], name="mask")
-        real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
-        if how == "first":
-            rows = torch.arange(len(hidden), device=hidden.device)
-            vectors = hidden[rows, real.int().argmax(1)] * real.any(1, keepdim=True)
-        else:
-            vectors = (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
+        vectors = pool(hidden, mask, self.config.pooling if how is None else how)
         return F.normalize(vectors, dim=-1) if self.config.normalize else vectors
 
     @property
@@ -145,5 +149,5 @@ class EncoderOnly(nn.Module):
 
     def flops(self, n_keys: int) -> int:
         """Operations for one token among `n_keys`, its logits included."""
-        tied = 2 * self.head_weight.numel() if self.head is None and self.head_proj is not None else 0
+        tied = 2 * self.head_weight.numel() if self.head is None and self.word_head is not None else 0
         return flops_of_parts(self, n_keys) + tied

@@ -17,6 +17,9 @@ from transformer_zoo.zoo.huggingface.hub import asked
 
 # What a run is used by, and what it says of itself; not its checkpoints, its curves and its texts.
 _FILES = ("model.json", "config.yaml", "model.safetensors", "tokenizer/*", "results.json")
+_TASKS = {
+    "words": "fill-mask", "texts": "text-classification", "tokens": "token-classification", "none": "feature-extraction"
+}  # fmt: skip
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -97,8 +100,8 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(about, sort_keys=False)}---\n\n# {name}",
         "A run of transformer_zoo. "
-        f'`tz.load_run("{name}")` gives model and tokenizer, and translate, generate, chat, score, embed and '
-        "export of `transformer-zoo` take the name in place of a run's folder.",
+        f'`tz.load_run("{name}")` gives model and tokenizer, and translate, generate, chat, score, embed, classify '
+        "and export of `transformer-zoo` take the name in place of a run's folder.",
         *_section("Scores", _scores(results)),
         *_section("Texts", (f"- `{field}`: checksum `{sum_}`" for field, sum_ in results.get("texts", {}).items())),
         *_section("Leaks into the training text", _leaks(results)),
@@ -110,7 +113,7 @@ def model_card(
 def _task(config: EncoderDecoderConfig | DecoderConfig | EncoderConfig) -> str:
     """What the hub calls it."""
     if isinstance(config, EncoderConfig):
-        return "fill-mask" if config.head == "words" else "feature-extraction"
+        return _TASKS["none" if config.head is None else config.head.kind()]
     return "translation" if isinstance(config, EncoderDecoderConfig) else "text-generation"
 
 

@@ -66,7 +66,7 @@ class EncoderRun:
     tokenizer: Tokenizer
     recipe: dict[str, Any]
     kind: ClassVar = "a run of an encoder"
-    used_by: ClassVar = "embed"
+    used_by: ClassVar = "embed, or with a head for labels classify"
 
 
 R = TypeVar("R", bound=Run | TextRun | EncoderRun)

@@ -49,7 +49,7 @@ def _has_pooler(folder: Path) -> bool:
 def read_theirs(model: AnyModel, folder: Path) -> PreTrainedModel:
     """Read by transformers, which must find every tensor it wants and no other."""
     kind, options = READERS[type(model)], {"output_loading_info": True, "attn_implementation": "eager"}
-    if isinstance(model, EncoderOnly) and model.head_proj is None:
+    if isinstance(model, EncoderOnly) and model.config.head is None:
         kind, options = AutoModel, options | ({"add_pooling_layer": False} if _has_pooler(folder) else {})
     loaded, report = kind.from_pretrained(folder, **options)
     assert not any(report.values()), report

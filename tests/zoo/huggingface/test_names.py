@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.zoo.huggingface.models import TEXT_CASES, TRANSLATION_CASES, make
-from tests.zoo.huggingface.test_encoders import CASES as ENCODER_CASES
+from tests.zoo.huggingface.test_encoders import CASES, HEADS
 from tests.zoo.huggingface.test_encoders import make as make_encoder
 from transformer_zoo.config.changes import value_at
 from transformer_zoo.zoo import build_empty
@@ -20,8 +20,9 @@ COMMITTED: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("weig
 def names_by_family() -> dict[str, dict[str, str]]:
     """What the tables make of all cases together."""
     found: dict[str, dict[str, str]] = {}
-    for case in (*TEXT_CASES, *TRANSLATION_CASES, *ENCODER_CASES):
-        theirs = (make_encoder if case in ENCODER_CASES else make)(case).config
+    models = [make(case) for case in (*TEXT_CASES, *TRANSLATION_CASES)]
+    models += [make_encoder(case, head) for case in CASES for head in HEADS]
+    for theirs in (model.config for model in models):
         family = FAMILIES[theirs.model_type]
         config = family.read(json.loads(json.dumps(theirs.to_dict())))
         gated = value_at(config, "ffn.gated") and bool(family.gated_weights)

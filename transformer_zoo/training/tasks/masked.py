@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from transformer_zoo.config import EncoderConfig
+from transformer_zoo.config import EncoderConfig, WordsSpec
 from transformer_zoo.data import MaskedWindows, TokenBatch, TokenFile
 from transformer_zoo.data.windows import IGNORED
 from transformer_zoo.errors import UserError
@@ -76,7 +76,7 @@ def model_config(
     n = tokenizer.vocab_size if tokenizer else recipe.tokenizer.vocab_size or ROOM_FOR_SPECIAL
     ids = {"vocab_size": n + 2, "pad_id": n, "mask_id": n + 1}
     config = text_model_config(recipe, EncoderConfig, ids, start)
-    if config.head != "words" or config.mask_id is None:
+    if not isinstance(config.head, WordsSpec) or config.mask_id is None:
         lack = "head that guesses words" if config.mask_id is not None else "token that stands for one to be guessed"
         raise UserError(f"model: {recipe.model.init_from or recipe.model.preset} has no {lack}")
     return config
@@ -139,17 +139,11 @@ def guessed_samples(n: int, model: EncoderOnly, tokenizer: Tokenizer, held_out: 
         before: list[int] = []
         text = ""
         for token, guessed, is_chosen in zip(*rows, strict=False):
-            right, other = (spelled(tokenizer, before, one) for one in (token, guessed))
+            right, other = (tokenizer.readable([*before, one])[-1] for one in (token, guessed))
             text += f"[{right}: {other}]" if is_chosen else right
             before = [token]
         samples.append(text + "\n")
     return samples
-
-
-def spelled(tokenizer: Tokenizer, before: list[int], token: int) -> str:
-    """What a token adds to the text of the one before it, if there is one."""
-    start, whole = (tokenizer.decode_bytes(ids) for ids in (before, [*before, token]))
-    return whole[len(start) :].decode("utf-8", "replace")
 
 
 MASKED = Kind(

@@ -2,28 +2,11 @@
 
 from typing import Any
 
-from transformer_zoo.config import EncoderConfig, LearnedSpec
-from transformer_zoo.errors import UserError
+from transformer_zoo.config import EncoderConfig, LearnedSpec, ProjectionSpec
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
-from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, layers
-from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, listed
-
-
-def masked_head(architecture: str, activation: str | None = None) -> Part:
-    """Whether the model has a head for masked words, and its activation; None: that of the layers."""
-
-    def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
-        if theirs.get("type_vocab_size", 2) is None:  # a model without any has another model_type
-            raise UserError("config.json: type_vocab_size is null, and must be how many kinds of texts there are")
-        if str(listed(theirs.get("architectures"))[0]).endswith("Model"):
-            return {"head": "none", "tie_embeddings": True, "head_activation": "gelu", "head_bias": True}
-        return {"head_activation": ours.get("head_activation", activation or ours["activation"])}
-
-    def write(config: EncoderConfig) -> dict[str, Any]:
-        bare = architecture.replace("ForMaskedLM", "Model")
-        return {"architectures": [architecture if config.head == "words" else bare]}
-
-    return Part({"architectures": list}, read, write)
+from transformer_zoo.zoo.huggingface.family import Family, Field, layers
+from transformer_zoo.zoo.huggingface.heads import heads
+from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY
 
 
 def _shape(n_layers: int, d_model: int) -> dict[str, Any]:
@@ -40,6 +23,7 @@ LAYER = {
     "ffn.down_proj": "output.dense",
     "ffn_norm": "output.LayerNorm",
 }
+POOLER = ProjectionSpec(activation="tanh")
 _UNCASED = {"vocab_size": 30522, "mask_id": 103}
 _MINILM = {"n_heads": 12, "head": "none", "normalize": True}
 
@@ -78,7 +62,7 @@ BERT = Family(
         "dropout": Field("hidden_dropout_prob", 0.1),
         "attention_dropout": Field("attention_probs_dropout_prob", 0.1),
     },
-    parts=(masked_head("BertForMaskedLM"),),
+    parts=(heads("Bert", texts=POOLER),),
     required={**TEXT_ONLY, "is_decoder": (False,), "position_embedding_type": ("absolute",)},
     ignored=(
         *("bos_token_id", "eos_token_id", "directionality", "pooler_fc_size", "pooler_num_attention_heads"),
@@ -90,14 +74,17 @@ BERT = Family(
         "encoder.positions": "bert.embeddings.position_embeddings",
         "encoder.embedding_norm": "bert.embeddings.LayerNorm",
         **layers("encoder.layers.{i}", "bert.encoder.layer.{i}", LAYER),
-        "head_proj": "cls.predictions.transform.dense",
-        "head_norm": "cls.predictions.transform.LayerNorm",
+        "word_head.proj": "cls.predictions.transform.dense",
+        "word_head.norm": "cls.predictions.transform.LayerNorm",
         "head": "cls.predictions.decoder",
         "logit_bias": "cls.predictions.decoder.bias",
+        "text_head.projection.proj": "bert.pooler.dense",
+        "text_head.out_proj": "classifier",
+        "token_head.out_proj": "classifier",
     },
     prefix="bert.",
     renamed={"cls.predictions.bias": "cls.predictions.decoder.bias"},
-    # The pooler is for whether one text follows another, and so is seq_relationship.
+    # Without a head for texts the pooler is for whether one text follows another, and so is seq_relationship.
     unused=(
         *("bert.embeddings.position_ids", "cls.predictions.bias", "bert.pooler.dense.weight"),
         *("bert.pooler.dense.bias", "cls.seq_relationship.weight", "cls.seq_relationship.bias"),

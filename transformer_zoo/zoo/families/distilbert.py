@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
-from transformer_zoo.zoo.families.bert import BERT, masked_head
+from transformer_zoo.config import ProjectionSpec
+from transformer_zoo.zoo.families.bert import BERT
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Field, layers
+from transformer_zoo.zoo.huggingface.heads import heads
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY
 
 _SHAPE = {"n_layers": 6, "d_model": 768, "n_heads": 12, "d_ff": 3072, "max_seq_len": 512, "mask_id": 103}
@@ -32,7 +34,7 @@ DISTILBERT = replace(
         "dropout": Field("dropout", 0.1),
         "attention_dropout": Field("attention_dropout", 0.1),
     },
-    parts=(masked_head("DistilBertForMaskedLM"),),
+    parts=(heads("DistilBert", texts=ProjectionSpec(activation="relu")),),
     required=TEXT_ONLY,
     # Positions that began as sinusoids come with the weights like others.
     ignored=(
@@ -62,10 +64,13 @@ DISTILBERT = replace(
                 "ffn_norm": "output_layer_norm",
             },
         ),
-        "head_proj": "vocab_transform",
-        "head_norm": "vocab_layer_norm",
+        "word_head.proj": "vocab_transform",
+        "word_head.norm": "vocab_layer_norm",
         "head": "vocab_projector",
         "logit_bias": "vocab_projector.bias",
+        "text_head.projection.proj": "pre_classifier",
+        "text_head.out_proj": "classifier",
+        "token_head.out_proj": "classifier",
     },
     prefix="distilbert.",
     unused=("distilbert.embeddings.position_ids",),

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from transformer_zoo.config import EncoderConfig
-from transformer_zoo.zoo.families.bert import BERT, LAYER, masked_head
+from transformer_zoo.config import EncoderConfig, ProjectionSpec
+from transformer_zoo.zoo.families.bert import BERT, LAYER
 from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers
+from transformer_zoo.zoo.huggingface.heads import heads
 
 
 def _read_width(theirs: Fields, ours: Fields) -> dict[str, Any]:
@@ -46,7 +47,7 @@ ELECTRA = replace(
         "d_ff": Field("intermediate_size", 1024),
     },
     parts=(
-        masked_head("ElectraForMaskedLM", "gelu"),
+        heads("Electra", words="gelu", texts=ProjectionSpec(activation="gelu")),
         Part({"embedding_size": int}, _read_width, _write_width),
     ),
     ignored=(*BERT.ignored, "summary_use_proj", "summary_activation", "summary_last_dropout"),
@@ -57,10 +58,13 @@ ELECTRA = replace(
         "encoder.embedding_norm": "electra.embeddings.LayerNorm",
         "encoder.embedding_proj": "electra.embeddings_project",
         **layers("encoder.layers.{i}", "electra.encoder.layer.{i}", LAYER),
-        "head_proj": "generator_predictions.dense",
-        "head_norm": "generator_predictions.LayerNorm",
+        "word_head.proj": "generator_predictions.dense",
+        "word_head.norm": "generator_predictions.LayerNorm",
         "head": "generator_lm_head",
         "logit_bias": "generator_lm_head.bias",
+        "text_head.projection.proj": "classifier.dense",
+        "text_head.out_proj": "classifier.out_proj",
+        "token_head.out_proj": "classifier",
     },
     prefix="electra.",
     # A discriminator's head says of each token whether it is the one that was there.

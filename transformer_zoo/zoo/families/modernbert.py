@@ -1,12 +1,13 @@
 """ModernBERT: every third layer sees all, the others what is near, each kind with its own rotation."""
 
+from dataclasses import replace
 from typing import Any
 
-from transformer_zoo.config import EncoderConfig, LayerNormSpec, RotarySpec
+from transformer_zoo.config import EncoderConfig, LayerNormSpec, ProjectionSpec, RotarySpec, TextsSpec, WordsSpec
 from transformer_zoo.errors import UserError
-from transformer_zoo.zoo.families.bert import masked_head
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
 from transformer_zoo.zoo.huggingface.family import Family, Field, Fields, Part, Weight, layers
+from transformer_zoo.zoo.huggingface.heads import heads
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, read_windows
 from transformer_zoo.zoo.huggingface.rope import read_rope, write_scaling
 
@@ -46,13 +47,37 @@ def _write_layers(config: EncoderConfig) -> dict[str, Any]:
     return {"layer_types": types, "local_attention": near, "rope_parameters": ropes}
 
 
+_ACTIVATION = Field("classifier_activation", "gelu", ACTIVATIONS)
+_POOLING = Field("classifier_pooling", "cls", {"cls": "first", "mean": "mean"})
+_HEADS = ("word_head", "text_head.projection", "token_head.projection")
+
+
+def _read_projection(theirs: Fields, ours: Fields) -> dict[str, Any]:
+    """All heads have one, with a norm; words have that of the layers anyway."""
+    head, how = ours["head"], {"activation": _ACTIVATION.read(theirs), "bias": theirs.get("classifier_bias", False)}
+    if head is None:
+        return {}
+    if isinstance(head, WordsSpec):
+        return {"head": replace(head, **how)}
+    norm = LayerNormSpec(eps=ours["norm.eps"], learned=ours["norm.learned"])
+    pooling = {"pooling": _POOLING.read(theirs)} if isinstance(head, TextsSpec) else {}
+    return {"head": replace(head, projection=ProjectionSpec(**how, norm=norm), **pooling)}
+
+
+def _write_projection(config: EncoderConfig) -> dict[str, Any]:
+    head = config.head
+    how: Any = head if isinstance(head, WordsSpec) else getattr(head, "projection", None)
+    written = {} if how is None else {**_ACTIVATION.write(how.activation), "classifier_bias": how.bias}
+    return {**written, **(_POOLING.write(head.pooling) if isinstance(head, TextsSpec) else {})}
+
+
 def _size(n_layers: int, d_model: int, n_heads: int, d_ff: int) -> dict[str, Any]:
     """Warner et al. 2024, "Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder", Table 4."""
     near = {"attention": {"window": 65}, "positions": RotarySpec()}
     kinds = [{**(near if i % 3 else {}), "attention_norm": i > 0} for i in range(n_layers)]
     shape = {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads, "d_ff": d_ff, "max_seq_len": 8192}
     ids = {"vocab_size": 50368, "pad_id": 50283, "mask_id": 50284}
-    return {**shape, **ids, "bias": False, "positions.base": 160000.0, "layer": kinds, "head_bias": False}
+    return {**shape, **ids, "bias": False, "positions.base": 160000.0, "layer": kinds, "head.bias": False}
 
 
 MODERNBERT = Family(
@@ -79,12 +104,16 @@ MODERNBERT = Family(
         "ffn.dropout": Field("mlp_dropout", 0.0),
         "pad_id": Field("pad_token_id", 50283),
         "tie_embeddings": Field("tie_word_embeddings", True),
-        "head_activation": Field("classifier_activation", "gelu", ACTIVATIONS),
-        "head_bias": Field("classifier_bias", False),
         "attention_dropout": Field("attention_dropout", 0.0),
     },
     parts=(
-        masked_head("ModernBertForMaskedLM"),
+        heads("ModernBert"),
+        Part(
+            {"classifier_activation": str, "classifier_bias": bool, "classifier_pooling": str},
+            _read_projection,
+            _write_projection,
+            limits=("classifier_activation", "classifier_pooling"),
+        ),
         Part(
             {
                 "layer_types": list, "local_attention": int, "global_attn_every_n_layers": int,
@@ -97,7 +126,7 @@ MODERNBERT = Family(
     ),
     required={**TEXT_ONLY, "decoder_bias": (True,)},
     ignored=(
-        "bos_token_id", "eos_token_id", "classifier_pooling", "deterministic_flash_attn", "embedding_dropout",
+        "bos_token_id", "eos_token_id", "deterministic_flash_attn", "embedding_dropout",
         "initializer_cutoff_factor", "position_embedding_type", "reference_compile", "repad_logits_with_grad",
         "sparse_prediction", "sparse_pred_ignore_index", "layer_norm_eps",
     ),
@@ -118,10 +147,12 @@ MODERNBERT = Family(
             },
         ),
         "encoder.final_norm": "model.final_norm",
-        "head_proj": "head.dense",
-        "head_norm": "head.norm",
+        **{f"{head}.proj": "head.dense" for head in _HEADS},
+        **{f"{head}.norm": "head.norm" for head in _HEADS},
         "head": "decoder",
         "logit_bias": "decoder.bias",
+        "text_head.out_proj": "classifier",
+        "token_head.out_proj": "classifier",
     },
     prefix="model.",
 )  # fmt: skip

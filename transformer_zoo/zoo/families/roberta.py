@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from transformer_zoo.config import EncoderConfig
-from transformer_zoo.zoo.families.bert import BERT, LAYER, masked_head
+from transformer_zoo.zoo.families.bert import BERT, LAYER, POOLER
 from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers
+from transformer_zoo.zoo.huggingface.heads import heads
 
 
 def _read_places(theirs: Fields, ours: Fields) -> dict[str, Any]:
@@ -42,7 +43,7 @@ ROBERTA = replace(
         "pad_id": Field("pad_token_id", 1),
     },
     parts=(
-        masked_head("RobertaForMaskedLM", "gelu"),
+        heads("Roberta", words="gelu", texts=POOLER),
         Part({"max_position_embeddings": int}, _read_places, _write_places),
     ),
     weights={
@@ -51,10 +52,13 @@ ROBERTA = replace(
         "encoder.positions": "roberta.embeddings.position_embeddings",
         "encoder.embedding_norm": "roberta.embeddings.LayerNorm",
         **layers("encoder.layers.{i}", "roberta.encoder.layer.{i}", LAYER),
-        "head_proj": "lm_head.dense",
-        "head_norm": "lm_head.layer_norm",
+        "word_head.proj": "lm_head.dense",
+        "word_head.norm": "lm_head.layer_norm",
         "head": "lm_head.decoder",
         "logit_bias": "lm_head.decoder.bias",
+        "text_head.projection.proj": "classifier.dense",
+        "text_head.out_proj": "classifier.out_proj",
+        "token_head.out_proj": "classifier",
     },
     ignored=(*BERT.ignored, "name"),
     prefix="roberta.",
@@ -76,7 +80,7 @@ XLM_ROBERTA = replace(
         "xlm-roberta-large": {**_OF_MANY, **_LARGE},
     },
     fields={**ROBERTA.fields, "vocab_size": Field("vocab_size", 30522)},
-    parts=(masked_head("XLMRobertaForMaskedLM", "gelu"), *ROBERTA.parts[1:]),
+    parts=(heads("XLMRoberta", words="gelu", texts=POOLER), *ROBERTA.parts[1:]),
 )
 """Conneau et al. 2020."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from transformer_zoo.config import (
     AttentionSpec,
     DecoderConfig,
+    EncoderConfig,
     EncoderDecoderConfig,
     LayerSpec,
     ModelConfig,
@@ -24,11 +25,8 @@ _NO_MATTER = (
     "rows",
     "source_end_id",
     "kind",
-    "mask_id",
-    "pooling",
-    "normalize",
-    "cut_at",
 )
+_OF_TEXTS = ("mask_id", "pooling", "normalize", "cut_at")  # of an encoder: what is made of its hidden states
 
 
 def spelling(config: ModelConfig) -> dict[str, Any]:
@@ -40,6 +38,8 @@ def spelling(config: ModelConfig) -> dict[str, Any]:
         del fields["max_seq_len"]
     if isinstance(config, DecoderConfig):
         del fields["pad_id"]
+    if isinstance(config, EncoderConfig):
+        fields = {name: value for name, value in fields.items() if name not in _OF_TEXTS}
     if isinstance(config, EncoderDecoderConfig):
         fields["target_vocab_size"] = config.target_size
         if not any(stack.positions is not None and stack.positions.added for _, stack in config.stacks()):

@@ -28,8 +28,9 @@ from transformer_zoo.zoo.huggingface.source import waves_of
 
 
 def to_huggingface(model: AnyModel, folder: str | Path, *, family: str | None = None) -> None:
-    """Write a folder that the `from_pretrained` of transformers' `AutoModelForCausalLM`, `AutoModelForSeq2SeqLM` or
-    `AutoModelForMaskedLM` loads, with equal logits.
+    """Write a folder that the `from_pretrained` of transformers' `AutoModelForCausalLM`, `AutoModelForSeq2SeqLM` or, by
+    an encoder's head, `AutoModelForMaskedLM`, `...ForSequenceClassification`, `...ForTokenClassification` or
+    `AutoModel` loads, with equal logits.
 
     It gets config.json, model.safetensors and, of a model that writes, generation_config.json; the folder is made if it
     is not there.

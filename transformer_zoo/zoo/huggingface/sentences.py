@@ -71,7 +71,7 @@ def _pooling(path: Path) -> str:
 def write_sentences(folder: Path, config: EncoderConfig) -> None:
     """The same files, where vectors of texts are what an encoder gives, or are made in another way than usual."""
     said = {name: getattr(config, name) for name in ("pooling", "normalize", "cut_at")}
-    if config.head == "words" and said == {name: getattr(EncoderConfig, name) for name in said}:
+    if config.head is not None and said == {name: getattr(EncoderConfig, name) for name in said}:
         return
     paths = {"Transformer": "", "Pooling": _POOLING, **({"Normalize": "2_Normalize"} if config.normalize else {})}
     modules = [

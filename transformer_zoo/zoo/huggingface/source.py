@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.blocks import sinusoids
-from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, SinusoidalSpec
+from transformer_zoo.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, SinusoidalSpec, WordsSpec
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.families import FAMILIES
 from transformer_zoo.zoo.huggingface.checkpoint import Checkpoint, read_json
@@ -18,13 +18,13 @@ from transformer_zoo.zoo.huggingface.common import other_kind
 from transformer_zoo.zoo.huggingface.family import Config, Family, Fields, Weight, check_types
 from transformer_zoo.zoo.huggingface.gguf import read_gguf
 from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
+from transformer_zoo.zoo.huggingface.heads import NO_HEAD
 from transformer_zoo.zoo.huggingface.parts import RULES, listed
 from transformer_zoo.zoo.huggingface.sentences import read_sentences
 
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _OF_A_TARGET = ("decoder_start_token_id", "eos_token_id")
 _RULES = (*RULES, "bad_words_ids", "suppress_tokens")
-_NO_HEAD: dict[str, Any] = {"head": "none", "tie_embeddings": True, "head_activation": "gelu", "head_bias": True}
 C = TypeVar("C", DecoderConfig, EncoderConfig)
 _NEW = {".gamma": ".weight", ".beta": ".bias"}
 _OF_BEFORE = re.compile(r"(?<=LayerNorm)\.(gamma|beta)$")  # as the first BERT was written
@@ -99,8 +99,8 @@ class Source:
         self._embeddings: dict[str, str] = {}
         self._copies: set[str] = set()  # embeddings that need not be used: others are
         if isinstance(declared, EncoderConfig):
-            has_head = self.family.weights["logit_bias"] in self._files
-            declared = declared.changed(**read_sentences(folder), **({} if has_head else _NO_HEAD))
+            lacks = isinstance(declared.head, WordsSpec) and self.family.weights["logit_bias"] not in self._files
+            declared = declared.changed(**read_sentences(folder), **(NO_HEAD if lacks else {}))
             self.config: Config = self._share_head(declared)
         elif isinstance(declared, DecoderConfig):
             self.config = self._share_head(declared)

@@ -1,0 +1,113 @@
+"""Heads of encoders: labels of texts and of tokens, BERT's (Devlin et al. 2019, section 4) and its relatives'."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from transformer_zoo.blocks.answers import flops_of_parts
+from transformer_zoo.blocks.arguments import check_choice, check_sizes
+from transformer_zoo.blocks.dropout import Dropout
+from transformer_zoo.blocks.feed_forward import ACTIVATIONS
+from transformer_zoo.blocks.linear import Linear
+from transformer_zoo.blocks.masks import key_mask
+
+POOLINGS = ("mean", "first")
+
+
+def pool(hidden: Tensor, mask: Tensor | None, how: Literal["mean", "first"]) -> Tensor:
+    """One vector a text: the mean over its real tokens, or its first one's; without any it is zero.
+
+    Shapes: hidden (B, T, D), mask (B, T) booleans, True for a real token -> (B, D).
+    >>> pool(torch.eye(2)[None], torch.tensor([[False, True]]), "first")
+    tensor([[0., 1.]])
+
+    Raises:
+        ValueError: another way, or a mask that is not boolean or not of the tokens.
+    """
+    check_choice(POOLINGS, how=how)
+    key_mask(mask, hidden.shape[:2], name="mask")
+    real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
+    if how == "first":
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return hidden[rows, real.int().argmax(1)] * real.any(1, keepdim=True)
+    return (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
+
+
+class HeadProjection(nn.Module):
+    """Norm(activation(x W^T + b)), or without the norm: (..., D) -> (..., E), E = D unless `d_out` is given.
+    >>> HeadProjection(8, activation="tanh")(torch.zeros(2, 8)).shape
+    torch.Size([2, 8])
+    """
+
+    label = "head's projection"
+    reads, writes = ("proj",), ("proj", "norm")
+
+    def __init__(
+        self,
+        d_model: int,
+        d_out: int | None = None,
+        *,
+        activation: str,
+        bias: bool = True,
+        norm: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice(ACTIVATIONS, activation=activation)
+        self.proj = Linear(d_model, d_out or d_model, bias)
+        self.activation = ACTIVATIONS[activation]
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.proj(x))
+        return x if self.norm is None else self.norm(x)
+
+
+class LabelHead(nn.Module):
+    """Logits of labels: of each token (..., D) -> (..., L), or with `pooling` of each text, (B, T, D) -> (B, L).
+
+    What a text's vector or a token's goes through is the projection, if there is one, dropout and x W^T + b.
+    >>> LabelHead(8, n_labels=3, pooling="mean")(torch.zeros(2, 5, 8)).shape
+    torch.Size([2, 3])
+
+    Args:
+        d_model: width of the vectors.
+        n_labels: how many labels there are.
+        projection: before the last one, (..., D) -> (..., D).
+        pooling: "first" or "mean", as of `pool`; None: each token has labels.
+        dropout: on what the last projection takes.
+
+    Raises:
+        ValueError: an argument that is out of range.
+    """
+
+    label = "head"
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        n_labels: int,
+        projection: nn.Module | None = None,
+        pooling: Literal["mean", "first"] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_sizes(n_labels=n_labels)
+        if pooling is not None:
+            check_choice(POOLINGS, pooling=pooling)
+        self.projection, self.pooling = projection, pooling
+        self.dropout = Dropout(dropout)
+        self.out_proj = Linear(d_model, n_labels)
+        self.reads, self.writes = ("out_proj",) if projection is None else ("projection",), ()
+
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mask: (B, T) booleans, True for a real token; without pooling it changes nothing."""
+        x = hidden if self.pooling is None else pool(hidden, mask, self.pooling)
+        x = x if self.projection is None else self.projection(x)
+        logits: Tensor = self.out_proj(self.dropout(x))
+        return logits
+
+    def flops(self, n_keys: int) -> int:
+        """Operations for one token; those of a text are shared by its tokens."""
+        return flops_of_parts(self, n_keys) // (1 if self.pooling is None else n_keys)
