@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         quantize,
     )
     from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
-    from transformer_zoo.runs import load_run
+    from transformer_zoo.runs import load_run, scorer, translator, writer
     from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
 __version__ = "0.1.0"
@@ -55,7 +55,10 @@ __all__ = [
     "load_run",
     "pack",
     "quantize",
+    "scorer",
     "to_huggingface",
+    "translator",
+    "writer",
 ]
 
 # These need torch, which takes seconds to load: they are imported when first asked for, and so are the rooms.
@@ -73,7 +76,10 @@ _LAZY = {
     "load_run": "transformer_zoo.runs",
     "pack": "transformer_zoo.inference",
     "quantize": "transformer_zoo.inference",
+    "scorer": "transformer_zoo.runs",
     "to_huggingface": "transformer_zoo.zoo.huggingface",
+    "translator": "transformer_zoo.runs",
+    "writer": "transformer_zoo.runs",
 }
 
 

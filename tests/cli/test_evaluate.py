@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from transformer_zoo.cli import evaluate, main
+from transformer_zoo.cli import main
 from transformer_zoo.cli.search import SearchOptions
 from transformer_zoo.evaluation import METRICS, compare, corpus_score
 from transformer_zoo.runs.folder import mark_finished
+from transformer_zoo.runs.load import Run
 from transformer_zoo.runs.recipe import save_recipe
 from transformer_zoo.tokenizers import TranslationTokenizer
 from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
@@ -172,11 +173,11 @@ def test_an_imported_model_is_scored_by_the_language_that_is_chosen(
     imported = object.__new__(ImportedTranslationTokenizer)
     imported.target_language, imported.files = language, SimpleNamespace(settings=family)  # type: ignore[assignment]
     recipe = {"data": {"target_lang": "de"}}
-    found = evaluate.target_language(SimpleNamespace(tokenizer=imported, recipe=recipe))  # type: ignore[arg-type]
+    found = Run(None, imported, recipe, 1).target_language  # type: ignore[arg-type]
     assert found is not None
     assert evaluate_tokenizer(found) == tokenizer
-    plain = SimpleNamespace(tokenizer=object.__new__(TranslationTokenizer), recipe=recipe)
-    assert evaluate.target_language(plain) == "de"  # type: ignore[arg-type]
+    plain = Run(None, object.__new__(TranslationTokenizer), recipe, 1)  # type: ignore[arg-type]
+    assert plain.target_language == "de"
 
 
 def evaluate_tokenizer(language: str) -> str:

@@ -111,12 +111,16 @@ def test_the_card_says_what_a_model_is_for(name: str, changes: dict[str, Any], t
     assert yaml.safe_load(model_card("somebody/demo", config, {}, {}).split("---")[1])["pipeline_tag"] == task
 
 
-def test_a_model_that_is_no_run_is_to_be_imported(address: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Hub.repositories["somebody/marian"] = {"config.json": b"{}", "model.safetensors": b"large"}
-    assert main(["translate", "somebody/marian"]) == 1
-    [line] = capsys.readouterr().err.splitlines()
-    assert "somebody/marian is no run; first: transformer-zoo import somebody/marian runs/marian" in line
-    assert not any("safetensors" in path for path in Hub.asked_for)
+def test_a_model_that_is_no_run_is_used_by_its_name_too(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "marian"
+    hub.marian(folder)
+    Hub.repositories["somebody/marian"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    here, there = tz.translator(folder, beam=2), tz.translator("somebody/marian", beam=2)
+    assert here("a cat sees") == there("a cat sees")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # it was fetched once
+    assert tz.translator("somebody/marian", beam=2)("a cat sees") == there("a cat sees")
 
 
 def test_no_stranger_is_asked_for_a_run_of_one_s_own(

@@ -2,8 +2,9 @@
 
 import itertools
 import math
+import random
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,8 @@ import torch
 from tests.flat import beam_search, translate, translate_n_best
 from transformer_zoo import UserError, inference
 from transformer_zoo.config import EncoderDecoderConfig
-from transformer_zoo.inference import TargetScore, generate_stream, lines, perplexity, score
-from transformer_zoo.inference.splitting import split_text
+from transformer_zoo.inference import TargetScore, finder, generate_stream, perplexity, score
+from transformer_zoo.inference.splitting import Cutter, Parts, sentences
 from transformer_zoo.models import EncoderDecoder
 
 FIRST = 4  # pad, unk, bos, eos come before the letters
@@ -117,7 +118,7 @@ def test_a_line_is_given_as_soon_as_it_and_those_before_it_are_done(
         batches.append(len(sources))
         return generate_stream(model, sources, *words, **options)
 
-    monkeypatch.setattr(lines, "generate_stream", search)
+    monkeypatch.setattr(finder, "generate_stream", search)
     found = translate(model, Pair(), ["x", "yes", "", "hello", "no"], batch_tokens=1, beam=1, max_extra=6)
     done = [len(batches) for _ in found]
     # Batches by length: x, no, yes, hello.
@@ -227,7 +228,9 @@ def test_a_prefix_starts_every_translation(model: EncoderDecoder) -> None:
 
 def test_an_overlong_line_is_split_and_named(model: EncoderDecoder) -> None:
     line = "one two three. four five. six seven eight nine."
-    with pytest.warns(UserWarning, match=r"^line 2: much longer than max_source_tokens \(20\); translated in pieces$"):
+    unknown = "cut as English is, since the source language is not known"
+    said = rf"^line 2: much longer than max_source_tokens \(20\); translated in pieces, {unknown}$"
+    with pytest.warns(UserWarning, match=said):
         found = list(translate(model, Pair(), ["x", line, "y"], beam=2, max_extra=6, max_source_tokens=20))
     pieces = ["one two three.", "four five.", "six seven eight nine."]
     assert found == [
@@ -235,10 +238,6 @@ def test_an_overlong_line_is_split_and_named(model: EncoderDecoder) -> None:
         " ".join(alone(model, piece, beam=2) for piece in pieces),
         alone(model, "y", beam=2),
     ]
-
-
-def fitting(longest: int, held: int) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
-    return lambda part: len(part) <= longest, lambda part: len(part) <= held
 
 
 @pytest.mark.parametrize("n", [2, 19, 20, 29, 30, 31, 500])
@@ -254,27 +253,36 @@ def test_no_sentence_is_cut_that_the_model_holds(
         asked.extend(sources)
         return generate_stream(model, sources, *words, **options)
 
-    monkeypatch.setattr(lines, "generate_stream", search)
+    monkeypatch.setattr(finder, "generate_stream", search)
     holding = EncoderDecoder(config).eval()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        list(translate(holding, Pair(), [("a word " * n)[: n - 2] + "x"], beam=1, max_source_tokens=20))
+        line = ("a word " * n)[: n - 2] + "x"
+        list(translate(holding, Pair(), [line], beam=1, max_source_tokens=20, language="en"))
     said = [str(one.message) for one in told if "much longer" in str(one.message)]
-    how = "in pieces" if n > 64 else "as a whole, which is one sentence"
+    how = "as a whole, which is one sentence"
+    if n > 64:
+        how = "in pieces, also of sentences, which are longer than the model takes"
     assert len(asked) == 1 if n <= 64 else len(asked) > 1
     assert said == ([f"line 1: much longer than max_source_tokens (20); translated {how}"] if n > 30 else [])
 
 
+def cut(text: str, longest: int, held: int, language: str | None = "en") -> Parts:
+    """In parts of so many characters."""
+    return Cutter(trained=longest, holds=max(longest, held), language=language).cut(text, len)
+
+
 @pytest.mark.parametrize(
-    ("text", "longest", "held", "pieces"),
+    ("text", "longest", "held", "parts"),
     [
-        ("short.", 10, 99, ["short."]),
-        ("One. Two. Three. Four.", 12, 99, ["One. Two.", "Three. Four."]),
+        ("Short.", 10, 99, ["Short."]),
+        ("One. Two. Three. Four.", 13, 99, ["One. Two.", "Three. Four."]),
         ('He said "no." She left.', 14, 99, ['He said "no."', "She left."]),
         ("Old J. Doe left. No!", 17, 99, ["Old J. Doe left.", "No!"]),
         ("Some, e.g. two cats. No.", 22, 99, ["Some, e.g. two cats.", "No."]),
+        ("It cost 3.50 in all. No.", 22, 99, ["It cost 3.50 in all.", "No."]),
         ("aaa bbb ccc ddd", 8, 99, ["aaa bbb ccc ddd"]),
-        ("aaa bbb ccc ddd. Two.", 8, 99, ["aaa bbb ccc ddd.", "Two."]),
+        ("aaa bbb ccc ddd. two.", 8, 99, ["aaa bbb ccc ddd.", "two."]),
         ("aaa bbb ccc ddd", 8, 8, ["aaa bbb", "ccc ddd"]),
         ("aaa bbb ccc ddd", 4, 8, ["aaa bbb", "ccc ddd"]),
         ("abcdefgh", 3, 3, ["ab", "cd", "ef", "gh"]),
@@ -282,16 +290,41 @@ def test_no_sentence_is_cut_that_the_model_holds(
         ("他说：“好。”明天坏。", 7, 99, ["他说：“好。”", "明天坏。"]),
     ],
 )
-def test_texts_are_split_where_it_hurts_least(text: str, longest: int, held: int, pieces: list[str]) -> None:
-    assert split_text(text, *fitting(longest, held)) == pieces
+def test_texts_are_cut_where_it_hurts_least(text: str, longest: int, held: int, parts: list[str]) -> None:
+    assert cut(text, longest, held).texts == parts
 
 
-def test_splitting_loses_nothing_but_space() -> None:
-    text = "Dr. No. a b c! dddddddddddddddddddd. " * 20
+@pytest.mark.parametrize(
+    ("language", "text", "found"),
+    [
+        ("de", "Es kostet ca. 5 Euro, bzw. 6. Nun ja.", ["Es kostet ca. 5 Euro, bzw. 6. ", "Nun ja."]),
+        ("German", "Am 3. Oktober z.B. ist frei. Ja!", ["Am 3. Oktober z.B. ist frei. ", "Ja!"]),
+        ("deu_Latn", "Am 3. Oktober ist frei. Ja!", ["Am 3. Oktober ist frei. ", "Ja!"]),
+        ("hin_Deva", "वह आया। वह गया।", ["वह आया। ", "वह गया।"]),
+        ("zho_Hans", "今天好。明天坏？", ["今天好。", "明天坏？"]),
+        (None, "It is. It was.", ["It is. ", "It was."]),
+        ("a language that nobody knows", "It is. It was.", ["It is. ", "It was."]),
+    ],
+)
+def test_sentences_end_by_the_rules_of_their_language(language: str | None, text: str, found: list[str]) -> None:
+    assert [*sentences(text, language)] == found
+    assert [*sentences(text.lower(), language)] == [one.lower() for one in found]
+
+
+def test_sentences_lose_nothing_whatever_the_text() -> None:
+    draw, signs = random.Random(0), "aZß é.!?。”\"'»)(3 ,;:-…\u00a0\u3000\t।؟한中ŉ😀\u0301"
+    for n in range(2000):
+        text = "".join(draw.choices(signs, k=n % 60))
+        for language in (None, "de", "zh", "fr", "my", "hy"):
+            assert "".join(sentences(text, language)) == text, text
+
+
+def test_cutting_loses_nothing_but_space() -> None:
+    text = "Dr. No. A b c! dddddddddddddddddddd. " * 20
     for longest in range(1, 30):
-        pieces = split_text(text.strip(), *fitting(longest, longest))
-        assert all(0 < len(piece) <= longest for piece in pieces)
-        assert "".join("".join(pieces).split()) == "".join(text.split())
+        parts = cut(text.strip(), longest, longest).texts
+        assert all(0 < len(part) <= longest for part in parts)
+        assert "".join("".join(parts).split()) == "".join(text.split())
 
 
 def test_what_the_length_limit_cuts_is_counted(model: EncoderDecoder) -> None:
@@ -399,7 +432,7 @@ def test_tags_begin_every_source_and_every_translation_and_the_configs_token_end
         asked.append((sources, options["prefix"]))
         return inference.beam_search(model, sources, *words, **options)
 
-    monkeypatch.setattr(lines, "beam_search", search)
+    monkeypatch.setattr(finder, "beam_search", search)
     ending = replace(model.config, source_end_id=1)
     monkeypatch.setattr(model, "config", ending)
     how = {"beam": 2, "max_extra": 4, "max_source_tokens": 12, "prefix": "ab", "batch_tokens": 1}
@@ -439,7 +472,7 @@ def test_every_part_of_a_long_line_has_the_tag_that_the_line_brings_along(
     class MarkedPair(Pair):
         source = Marked()
 
-    monkeypatch.setattr(lines, "beam_search", search)
+    monkeypatch.setattr(finder, "beam_search", search)
     how = {"beam": 2, "max_extra": 4, "max_source_tokens": 10, "batch_tokens": 1}
     with pytest.warns(UserWarning, match="line 1: much longer"):
         list(translate(model, MarkedPair(), ["! a small. cat and d"], **how))

@@ -75,7 +75,7 @@ def evaluate_runs(
     first, *others = [*runs, *([compare] if compare is not None and compare.is_dir() else [])]
     run = search.load_translation(first, languages)
     named = texts.read(first, run.recipe)
-    how = scoring.settle(target_language(run), {} if languages.target_lang else run.recipe)
+    how = scoring.settle(run.target_language, {} if languages.target_lang else run.recipe)
     lines = None if compare is None or compare.is_dir() else _only_text(compare, named)
     recipes = [(first, run.recipe)]
     for folder in others:
@@ -211,11 +211,6 @@ def check_same_text(
     for name, text in texts.items():
         if (text.source, text.references) != (others[name].source, others[name].references):
             raise UserError(f"--mean: the text of {name} is not the same in {folder} and {other}: give --source")
-
-
-def target_language(run: Run) -> str | None:
-    """The code of the language that a run translates into, as far as is known."""
-    return run.tokenizer.language_of_target or (run.recipe.get("data") or {}).get("target_lang")
 
 
 def evaluate_text(run: Path, prediction: PredictionOptions, search: SearchOptions, as_json: bool) -> None:

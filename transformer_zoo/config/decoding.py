@@ -1,6 +1,6 @@
 """How a model writes, as frozen data that Python, the commands and recipes share."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from transformer_zoo.config.spec import Spec
@@ -13,7 +13,8 @@ Penalty = Literal["gnmt", "length"]
 _RANGES: dict[str, Range] = {
     "repetition_penalty": ABOVE_0, "temperature": (0, 1000, "[]"), "top_k": COUNT, "top_p": (0, 1, "(]"),
     "min_p": (0, 1, "[]"), "beam": (1, 1000, "[]"), "n_best": COUNT, "max_extra": (1, 1_000_000, "[]"),
-    "max_length": COUNT, "length_penalty": (-10, 10, "[]"),
+    "max_length": COUNT, "length_penalty": (-10, 10, "[]"), "max_source_tokens": COUNT, "max_new_tokens": COUNT,
+    "stride": COUNT,
 }  # fmt: skip
 """Of the numbers here; others are at least 0."""
 
@@ -39,10 +40,10 @@ class Rules:
     min_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value, limits = getattr(self, field.name), _RANGES.get(field.name, (0, 2**63, "[)"))
+        for one in fields(self):
+            value, limits = getattr(self, one.name), _RANGES.get(one.name, (0, 2**63, "[)"))
             if isinstance(value, int | float) and (wrong := outside(value, limits)):
-                raise UserError(f"{field.name} is {value}, {wrong}")
+                raise UserError(f"{one.name} is {value}, {wrong}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,3 +128,80 @@ class BeamSearch(Rules):
         "length": length^alpha.
         """
         return float(((5 + length) / 6 if self.penalty == "gnmt" else length) ** self.length_penalty)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translating(BeamSearch):
+    """How texts are translated.
+
+    Args:
+        temperature, top_k, top_p, min_p: With any of these a translation is drawn, as for `Sampling`, not searched.
+        seed: Of what is drawn: line i, from 0, with seed + i; None: others each time.
+        source_lang: The language to translate from, in the model's own codes where it is told (eng_Latn in NLLB, en_XX
+            in mBART, en in M2M-100), else in any spelling: sentences end by its rules. None: what the run says.
+        target_lang: The language to translate to, of a model that knows many; None: what the run says.
+        prefix: The translation of every line begins with this text, or with these tokens.
+        max_source_tokens: A line of more than 1.5 times this is translated in pieces, cut at the ends of sentences.
+            None: the longest source that the run was trained on: of what is much longer a model leaves things out.
+        write_special: Let translations have the unknown token, padding and the token for a begin, which are no text.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    source_lang: str | None = None
+    target_lang: str | None = None
+    prefix: str | list[int] | tuple[int, ...] = ""
+    max_source_tokens: int | None = None
+    write_special: bool = False
+
+    @property
+    def search(self) -> BeamSearch:
+        """How it is searched, or how long what is drawn may be."""
+        found = BeamSearch(**{field.name: getattr(self, field.name) for field in fields(BeamSearch)})
+        return found if self.sampling is None else replace(found, beam=1)
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """How it is drawn; None: it is searched."""
+        given = {field.name: getattr(self, field.name) for field in fields(Sampling)}
+        drawn = any(given[name] is not None for name in ("temperature", "top_k", "top_p", "min_p"))
+        return Sampling(**{name: value for name, value in given.items() if value is not None}) if drawn else None
+
+    @property
+    def never(self) -> tuple[int, ...] | None:
+        """The tokens that are not written; None: as the model says."""
+        return () if self.write_special else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering(Sampling):
+    """How an answer is written, and when it ends.
+
+    Args:
+        max_new_tokens: Most tokens of an answer.
+        stop: Strings that end an answer, and are not part of it, beside those of the model.
+        seed: Makes the answers the same each time: answer number i, from 0, is drawn with seed + i. By default they
+            are others each time.
+    """
+
+    temperature: float = 0.8
+    max_new_tokens: int = 200
+    stop: list[str] = field(default_factory=list)
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Answering):
+    """How answers to prompts are written.
+
+    Args:
+        stride: Prompt and answer may be longer than the model's context. Then it reads the last part of them, which
+            moves by so many tokens each time it is full; by default a quarter of the context.
+        write_special: Let answers have the unknown token, padding and the token for a begin, which are no text.
+    """
+
+    stride: int | None = None
+    write_special: bool = False

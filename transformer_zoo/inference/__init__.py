@@ -13,6 +13,7 @@ from transformer_zoo.inference.beam import beam_search
 from transformer_zoo.inference.chat import Chat, render_chat
 from transformer_zoo.inference.codec import encode_prompt, first_token
 from transformer_zoo.inference.engine import Steps
+from transformer_zoo.inference.explaining import Alternative, Explained, ExplainedPiece, explain, next_tokens
 from transformer_zoo.inference.generation import NewToken, generate, generate_stream
 from transformer_zoo.inference.labels import Label, TokenLabel, check_labels, classify, classify_tokens
 from transformer_zoo.inference.lines import translate, translate_n_best
@@ -33,6 +34,7 @@ __all__ = [
     "Translation", "translate", "translate_n_best",
     "TargetScore", "perplexity", "score", "score_ids",
     "NewText", "encode_prompt", "first_token", "write",
+    "Alternative", "Explained", "ExplainedPiece", "explain", "next_tokens",
     "Chat", "render_chat",
     "LogitsProcessor", "processors",
     "draft_of", "pack", "quantize",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from transformer_zoo.errors import UserError
-from transformer_zoo.inference.splitting import cut_line
+from transformer_zoo.inference.splitting import Cutter, Parts
 from transformer_zoo.models import DecodingModel, check_decoding
 from transformer_zoo.tokenizers.tokenizer import Tokenizer
 from transformer_zoo.tokenizers.translation import TranslationTokenizer
@@ -40,14 +40,27 @@ class TranslationCodec:
         ids = self.target.encode_batch([text for _, text in texts])
         return [(given, [*answer, self.end]) for (given, _), answer in zip(texts, ids, strict=True)]
 
-    def cut(self, texts: Sequence[str], *, trained: int, holds: int) -> Iterator[tuple[list[int], list[list[int]]]]:
-        """What the model is given for each text, and that in pieces, as `cut_line` cuts; none of an empty one."""
+    def cut(self, texts: Sequence[str], cutter: Cutter) -> Iterator[tuple[list[list[int]], str]]:
+        """What the model is given for each text, in pieces, and how it was cut; none of an empty one."""
         [nothing] = self.encode([""])
         for text, ids in zip(texts, self.encode(texts), strict=True):
-            parts = (
-                [] if ids == nothing else cut_line(self.source, text.strip(), ids[:-1], trained=trained, holds=holds)
-            )
-            yield ids, [[*part, self.source_end] for part in parts]
+            if cutter.is_long(len(ids)):
+                parts = self.parts(text, cutter)
+                yield self.encode(parts.texts), parts.how
+            else:
+                yield [] if ids == nothing else [ids], ""
+
+    def parts(self, text: str, cutter: Cutter) -> Parts:
+        """A text in the parts that are translated apart, each with the tag that it brings along."""
+        tag = self.source.tag_of(text)
+
+        def count(part: str) -> int:
+            return len(self.encode([tag + part])[0])
+
+        if not cutter.is_long(count(text.removeprefix(tag))):
+            return Parts([text])
+        cut = cutter.cut(text.removeprefix(tag).strip(), count)
+        return Parts([tag + part for part in cut.texts], cut.how)
 
     def decode(self, given: Sequence[int], written: Sequence[int]) -> str:
         """The text of an answer to what was given."""
@@ -71,10 +84,12 @@ class PromptCodec:
             pairs.append((whole[: max(same, 1)], whole[max(same, 1) :]))
         return pairs
 
-    def cut(self, texts: Sequence[str], *, trained: int, holds: int) -> Iterator[tuple[list[int], list[list[int]]]]:
+    def cut(self, texts: Sequence[str], cutter: Cutter) -> Iterator[tuple[list[list[int]], str]]:
         for text in texts:
-            ids = self.encode([text])[0] if text else []
-            yield ids, [ids] if text else []
+            yield self.encode([text]) if text else [], ""
+
+    def parts(self, text: str, cutter: Cutter) -> Parts:
+        return Parts([text])
 
     def decode(self, given: Sequence[int], written: Sequence[int]) -> str:
         known = self.target.decode_bytes(given[-1:])

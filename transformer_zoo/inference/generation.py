@@ -38,7 +38,7 @@ def generate(
     sampling: Sampling = Sampling(),
     *,
     max_new_tokens: int | Sequence[int] = 200,
-    seed: int | None = None,
+    seed: int | Sequence[int] | None = None,
     never: Collection[int] | None = None,
     prefix: Sequence[Sequence[int]] | None = None,
     ignore_eos: bool = False,
@@ -76,7 +76,7 @@ def generate_stream(
     sampling: Sampling = Sampling(),
     *,
     max_new_tokens: int | Sequence[int] = 200,
-    seed: int | None = None,
+    seed: int | Sequence[int] | None = None,
     never: Collection[int] | None = None,
     prefix: Sequence[Sequence[int]] | None = None,
     ignore_eos: bool = False,
@@ -97,8 +97,8 @@ def generate_stream(
             each with its end.
         sampling: how the next token is drawn.
         max_new_tokens: of each row.
-        seed: row i draws with seed + i, so that it can be had again alone; None: another one each time, by torch's
-            generator.
+        seed: row i draws with seed + i, or with the i-th of them, so that it can be had again alone; None: another one
+            each time, by torch's generator.
         never: tokens that are not written, however likely; None: those of the model's configuration.
         prefix: token ids that each answer begins with.
         ignore_eos: what ends a text is a token as any other, and does not end a row.
@@ -111,10 +111,9 @@ def generate_stream(
             is empty or no text of this model, or logits that are not finite.
     """
     check_decoding(model, "generate")
-    if seed is not None and not 0 <= seed < SEEDS:
-        raise UserError(f"seed {seed} must be from 0 to 2^63 - 1")
     check_draft(model, speculation.draft)
     given = token_rows(prompts, model.config.vocab_size)
+    seeds = _seeds(seed, len(given))
     texts, facts, device = [model.opening(row) for row in given], model.facts, model.head_weight.device
     limits = _limits(max_new_tokens, texts, facts.context if facts.has_source else None)
     never = check_never(model, never)
@@ -122,8 +121,7 @@ def generate_stream(
     longest = max((len(text) + n for text, n in zip(texts, limits, strict=True)), default=0)
     is_greedy = sampling.is_greedy and only_mask(rules)
     engine = Engine(model, given, longest, steps, draft=speculation.draft, is_greedy=is_greedy)
-    seed = int(torch.randint(2**62, ())) if seed is None else seed
-    generators = [torch.Generator(device).manual_seed((seed + i) % SEEDS) for i in range(len(texts))]
+    generators = [torch.Generator(device).manual_seed(one) for one in seeds]
     forced = forced_tokens(model, limits, prefix, never, with_last=True)
     seen, _ = pad_rows(texts if rules else [[]] * len(texts), -1, left=True, device=device)
     chooser = Chooser(sampling, rules, generators, seen, forced)
@@ -278,3 +276,13 @@ def _limits(wanted: int | Sequence[int], texts: Sequence[Sequence[int]], context
     if context is None:
         return limits
     return [min(limit, context + 1 - len(text)) for limit, text in zip(limits, texts, strict=True)]
+
+
+def _seeds(seed: int | Sequence[int] | None, n: int) -> list[int]:
+    """Of n rows. UserError: the one that is given is out of range."""
+    if seed is None:
+        seed = int(torch.randint(2**62, ()))
+    elif isinstance(seed, int) and not 0 <= seed < SEEDS:
+        raise UserError(f"seed {seed} must be from 0 to 2^63 - 1")
+    rows = [seed + i for i in range(n)] if isinstance(seed, int) else seed
+    return [row % SEEDS for row in rows]

@@ -1,12 +1,14 @@
 """Lines that were cut into pieces, what the pieces become, and how they are batched."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from transformer_zoo.config import BeamSearch
 from transformer_zoo.errors import UserError
+
+_LINES = 2**32  # more than there ever are
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Translation:
             not be those that the tokenizer makes of the text, and of what follows a prefix only.
         search_score: That over the length penalty.
         is_cut: It, or a piece of it, did not end by itself within what `max_extra` allows; see `Hypothesis`.
+        tokens: What the search found, the tag of a language included, the end not; the tokenizer may cut the text into
+            others.
     """
 
     text: str
@@ -31,6 +35,7 @@ class Translation:
     search_log_prob: float
     search_score: float
     is_cut: bool = False
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +68,15 @@ class Piece:
     """A line, or a part of one, that the model takes as a whole."""
 
     ids: list[int]
-    is_first: bool
+    number: int  # of the line, from 1
+    place: int  # in the line, from 0
     found: list[Translation] = field(default_factory=list)
     is_done: bool = False
+
+    @property
+    def draw(self) -> int:
+        """What to add to a seed: the first parts of lines count on, others come after those of all lines."""
+        return self.number - 1 + _LINES * self.place
 
 
 @dataclass
@@ -80,14 +91,15 @@ class Line:
         return all(piece.is_done for piece in self.pieces)
 
 
-def join(first: Translation, then: Translation) -> Translation:
-    """What two pieces of one line give together."""
+def join(first: Translation, then: Translation, between: str = " ") -> Translation:
+    """What two pieces of one text give together."""
     return Translation(
-        f"{first.text} {then.text}",
+        f"{first.text}{between}{then.text}",
         first.log_prob + then.log_prob,
         first.search_log_prob + then.search_log_prob,
         first.search_score + then.search_score,
         is_cut=first.is_cut or then.is_cut,
+        tokens=(*first.tokens, *then.tokens),
     )
 
 
@@ -102,3 +114,9 @@ def plan_batches(pieces: list[Piece], how: BeamSearch, batching: Batching) -> It
         batch.append(piece)
     if batch:
         yield batch
+
+
+def ranks(found: Sequence[list[Translation]]) -> Iterator[list[Translation]]:
+    """Of each of some translations the best, the second best, and so on: where one has fewer, its last stands in."""
+    n = max(map(len, found))
+    return ([one[min(rank, len(one) - 1)] for one in found] for rank in range(n))

@@ -1,64 +1,101 @@
-"""Lines that are much longer than what a model was trained on, cut into pieces that are translated apart."""
+"""Lines that are much longer than what a model was trained on, cut at the ends of sentences."""
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import NamedTuple, Self
 
-from transformer_zoo.tokenizers.tokenizer import Tokenizer
+from transformer_zoo.languages import code_of
+from transformer_zoo.models import DecodingModel
 
 # A line is cut when it has more than so many times the tokens of the longest source in training.
 _WELL_BEYOND = 1.5
-
-# Ends of sentences: punctuation, what closes after it, space; the full-width ones need no space. Not the period of an
-# initial or of "e.g.". Then spaces.
-_ENDS = re.compile(r"(?:(?<!\b\w)\.|[!?…؟۔।])[\"')\]»”’]*\s+|[。！？]+[」』”’）》]*\s*")
 _SPACES = re.compile(r"\s+")
+_FIRST_LETTERS = re.compile(r"(?<!\S)[^\W\d_]")
 
 
-def is_long(n_tokens: int, *, trained: int, holds: int) -> bool:
-    """Whether a source of so many tokens is well beyond what the model knows; arguments as for `cut_line`."""
-    return n_tokens > min(_WELL_BEYOND * trained, holds)
+class Parts(NamedTuple):
+    """A line in parts that are translated apart, and what is to be said of that; "": nothing, it is one."""
+
+    texts: list[str]
+    how: str = ""
 
 
-def cut_line(source: Tokenizer, text: str, ids: list[int], *, trained: int, holds: int) -> list[list[int]]:
-    """Ids of the pieces of a line; mostly the one that it is.
+@dataclass(frozen=True, kw_only=True)
+class Cutter:
+    """Cuts lines that are much longer than what a model was trained on.
 
     Args:
-        source: tokenizer.
-        text, ids: the line.
-        trained: tokens of the longest source in training, eos included.
+        trained: tokens of the longest source in training, its end included.
         holds: the most that the model can be given.
+        language: of the lines, in any spelling; None: it is not known, and they are cut as English is.
     """
-    if not is_long(len(ids) + 1, trained=trained, holds=holds):
-        return [ids]
-    tag = source.tag_of(text)
 
-    def encode(part: str) -> list[int]:
-        return source.encode_batch([tag + part])[0]
+    trained: int
+    holds: int
+    language: str | None = None
 
-    def fits(part: str, limit: int) -> bool:
-        return len(encode(part)) < limit
+    @classmethod
+    def of(cls, model: DecodingModel, trained: int, language: str | None) -> Self:
+        """For what this model takes."""
+        holds = min(model.facts.context, max(model.config.max_seq_len, trained))
+        return cls(trained=trained, holds=holds, language=language)
 
-    parts = split_text(
-        text.removeprefix(tag).strip(), lambda part: fits(part, min(trained, holds)), lambda part: fits(part, holds)
-    )
-    return list(map(encode, parts))
+    def is_long(self, n_tokens: int) -> bool:
+        """Whether a line of so many tokens, its end included, is well beyond what the model knows."""
+        return n_tokens > min(_WELL_BEYOND * self.trained, self.holds)
+
+    def cut(self, line: str, count: Callable[[str], int]) -> Parts:
+        """A long line in parts of as many sentences as the longest line in training has room for.
+
+        A sentence is cut only where the model cannot take it, since what it means would be lost: at the spaces next to
+        the middle, else there.
+
+        Args:
+            line: without white space around it.
+            count: the tokens of a text, its end included.
+        """
+        parts = list[str]()
+        for sentence in sentences(line, self.language):
+            if parts and count(parts[-1] + sentence) <= min(self.trained, self.holds):
+                parts[-1] += sentence
+            else:
+                parts.append(sentence)
+        held = [half for part in parts for half in _halves(part.strip(), lambda half: count(half) <= self.holds)]
+        return Parts([part for part in held if part], self._how(len(parts), len(held)))
+
+    def _how(self, n_parts: int, n_held: int) -> str:
+        if n_held == 1:
+            return "as a whole, which is one sentence"
+        unknown = "" if self.language else ", cut as English is, since the source language is not known"
+        broken = "" if n_held == n_parts else ", also of sentences, which are longer than the model takes"
+        return f"in pieces{broken}{unknown}"
 
 
-def split_text(text: str, fits: Callable[[str], bool], held: Callable[[str], bool]) -> list[str]:
-    """Halve a text until every piece `fits`, at ends of sentences only. A sentence is halved until it is `held`: at a
-    space, else anywhere.
+def sentences(line: str, language: str | None = None) -> Iterator[str]:
+    """The sentences of a line, each with the space behind it, as `sentencex` finds them; None: as in English.
 
-    Of the places to cut at, the one nearest to the middle is taken.
+    It takes a small letter for one that goes on with a sentence. Of a line without capital letters that says nothing:
+    words are shown to it with capitals.
     """
+    from sentencex import segment  # only long lines need it
+
+    shown = _FIRST_LETTERS.sub(_capital, line) if line == line.lower() else line
+    ends = accumulate(map(len, segment(code_of(language) or "en", shown)))
+    return (line[start:end] for start, end in pairwise([0, *ends]))
+
+
+def _capital(letter: re.Match[str]) -> str:
+    """The letter as a capital, if that is one letter too."""
+    capital = letter[0].upper()
+    return capital if len(capital) == 1 else letter[0]
+
+
+def _halves(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """The text halved until every piece fits."""
     if fits(text) or len(text) < 2:
         return [text]
-    ends = list(_ends(_ENDS, text))
-    if not ends and held(text):
-        return [text]
-    ends = ends or list(_ends(_SPACES, text)) or [len(text) // 2]
+    ends = [match.end() for match in _SPACES.finditer(text)] or [len(text) // 2]
     cut = min(ends, key=lambda end: abs(2 * end - len(text)))
-    return [piece for half in (text[:cut], text[cut:]) for piece in split_text(half.strip(), fits, held)]
-
-
-def _ends(pattern: re.Pattern[str], text: str) -> Iterator[int]:
-    return (match.end() for match in pattern.finditer(text) if match.end() < len(text))
+    return [piece for half in (text[:cut], text[cut:]) for piece in _halves(half.strip(), fits)]

@@ -22,7 +22,10 @@ from transformer_zoo.runs.load import (
 )
 from transformer_zoo.runs.looking import AttentionMaps, attention_maps
 from transformer_zoo.runs.places import PositionsTable, positions_table
+from transformer_zoo.runs.scoring import Scorer, scorer
+from transformer_zoo.runs.translating import Translator, translator
 from transformer_zoo.runs.words_near import Neighbour, neighbours, word_pieces
+from transformer_zoo.runs.writing import Writer, writer
 
 __all__ = [
     "AttentionMaps",
@@ -30,8 +33,11 @@ __all__ = [
     "Neighbour",
     "PositionsTable",
     "Run",
+    "Scorer",
     "TextRun",
     "attention_maps",
+    "Translator",
+    "Writer",
     "load_encoder_run",
     "load_run",
     "load_text_run",
@@ -40,4 +46,7 @@ __all__ = [
     "positions_table",
     "save_run",
     "word_pieces",
+    "scorer",
+    "translator",
+    "writer",
 ]

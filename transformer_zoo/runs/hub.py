@@ -53,25 +53,30 @@ def push_run(run_dir: Path, name: str, *, private: bool = False) -> str:
     return str(place)
 
 
+def is_name(name: str) -> bool:
+    """Whether it can be the name of something on the hub, since it is no place here."""
+    is_here = name.startswith("runs/") or Path(name).parent.exists()
+    return _NAME.fullmatch(name) is not None and not is_here
+
+
 def fetched_run(name: str) -> Path | None:
-    """The folder of a run that the hub has under this name, fetched once; None: it cannot be one.
+    """The folder of a run that the hub has under this name, fetched once; None: it has a model that is no run.
 
     Raises:
-        UserError: the hub has no such run, or cannot be reached.
+        UserError: the hub has nothing of that name, or cannot be reached.
     """
-    if not _NAME.fullmatch(name) or name.startswith("runs/") or Path(name).parent.exists():
-        return None
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     with asked(name, f"{name}: no such run folder, and the hub does not give it"):
         try:
             hf_hub_download(name, "model.json")  # before the weights, which may be large
         except LocalEntryNotFoundError:  # the hub was not reached
+            if isinstance(try_to_load_from_cache(name, "config.json"), str):
+                return None
             raise
         except EntryNotFoundError:
-            folder = f"runs/{Path(name).name}"
-            raise UserError(f"{name} is no run; first: transformer-zoo import {name} {folder}") from None
+            return None
         return Path(snapshot_download(name, allow_patterns=list(_FILES)))
 
 

@@ -1,8 +1,11 @@
 """Models that were trained elsewhere, as runs."""
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from transformer_zoo.config import EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError, naming
@@ -17,10 +20,17 @@ from transformer_zoo.zoo.huggingface.gguf import read_gguf
 from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 
 
-def read_huggingface(name: str) -> Run | TextRun | EncoderRun:
+def read_huggingface(name: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun | EncoderRun:
     """A model and its tokenizer from a folder of Hugging Face's, or from its hub."""
     folder = resolve(name)
-    return imported_run(from_huggingface(folder), folder)
+    return imported_run(from_huggingface(folder, device=device), folder)
+
+
+def is_theirs(name: str | Path) -> bool:
+    """Whether a model in Hugging Face's or llama.cpp's format is there, and no run."""
+    place = Path(name)
+    has_theirs = (place / "config.json").exists() or any(place.glob("*.gguf"))
+    return str(name).startswith("package:") or is_gguf(place) or (has_theirs and not (place / "model.json").exists())
 
 
 def imported_run(model: Any, folder: Path) -> Run | TextRun | EncoderRun:
@@ -59,7 +69,7 @@ def _tokenizer_files(folder: Path) -> TokenizerFiles:
 
 
 def translating(run: Run | TextRun | EncoderRun, source: str | None, target: str | None, *, of: str) -> Run:
-    """The run of a multilingual model, called `of`, for these languages; None: as before. The model is changed.
+    """The run of a multilingual model, called `of`, for these languages; None: as before. It shares its weights.
 
     Raises:
         UserError: it has no languages to choose from, or not these.
@@ -69,5 +79,6 @@ def translating(run: Run | TextRun | EncoderRun, source: str | None, target: str
         raise UserError(f"{of} is {kind} and does not translate: leave source and target language out")
     with naming(of):
         tokenizer = run.tokenizer.with_languages(source, target)
-    run.model.config = with_special_ids(run.model.config, tokenizer)
-    return replace(run, tokenizer=tokenizer)
+    model = copy(run.model)
+    model.config = with_special_ids(model.config, tokenizer)
+    return replace(run, model=model, tokenizer=tokenizer)

@@ -39,6 +39,7 @@ def score_tests(
             scored=False,
             never=test.never,
             max_source_tokens=longest,
+            language=recipe.data.source_lang,
             name=name,
         )
         found = [best for [best] in lines]

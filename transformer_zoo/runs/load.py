@@ -11,7 +11,7 @@ from transformer_zoo.config import EncoderConfig, EncoderDecoderConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
 from transformer_zoo.models.memory import check_weights
-from transformer_zoo.runs.hub import fetched_run
+from transformer_zoo.runs.hub import fetched_run, is_name
 from transformer_zoo.runs.model_json import (
     ModelJson,
     check_text_tokenizer,
@@ -39,6 +39,17 @@ class Run:
     max_source_tokens: int
     kind: ClassVar = "a translation run"
     used_by: ClassVar = "translate, or evaluate"
+    door: ClassVar = "tz.translator"
+
+    @property
+    def source_language(self) -> str | None:
+        """Code of the language that it translates from, as far as is known."""
+        return self.tokenizer.language_of_source or (self.recipe.get("data") or {}).get("source_lang")
+
+    @property
+    def target_language(self) -> str | None:
+        """Code of the language that it translates to, as far as is known."""
+        return self.tokenizer.language_of_target or (self.recipe.get("data") or {}).get("target_lang")
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,7 @@ class TextRun:
     recipe: dict[str, Any]
     kind: ClassVar = "a decoder-only run"
     used_by: ClassVar = "generate, or evaluate --file"
+    door: ClassVar = "tz.writer"
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class EncoderRun:
     recipe: dict[str, Any]
     kind: ClassVar = "a run of an encoder"
     used_by: ClassVar = "embed, or with a head for labels classify"
+    door: ClassVar = "tz.embed, or with a head for labels tz.classify"
 
 
 R = TypeVar("R", bound=Run | TextRun | EncoderRun)
@@ -74,18 +87,32 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun | EncoderRun:
-    """Model, tokenizer and recipe of the run folder `path`, by the kind of its model; or of a run on the hub.
+    """Model, tokenizer and recipe of a run, or of a model that was trained elsewhere, by the kind of the model.
     >>> load_run("runs/letters").model.config.vocab_size
     257
 
+    Args:
+        path: the folder of a run; a folder of Hugging Face's or a GGUF file, or `package:NAME` for either of them
+            inside an installed package; or the name of a run or a model on the hub, which is fetched once.
+        device: where the model is to be.
+
     Raises:
-        UserError: no such folder, a run that has no weights yet, a damaged file, or files that do not fit together.
+        UserError: no such folder and no such name, a run that has no weights yet, a damaged file, or files that do not
+            fit together.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        if (fetched := fetched_run(str(path))) is None:
-            raise UserError(f"{folder}: no such run folder")
-        folder = fetched
+    from transformer_zoo.runs.huggingface import is_theirs, read_huggingface  # which makes runs
+
+    if is_name(str(path)):
+        folder = fetched_run(str(path))
+    elif not is_theirs(path) and not Path(path).is_dir():
+        raise UserError(f"{path}: no such run folder")
+    else:
+        folder = None if is_theirs(path) else Path(path)
+    return read_huggingface(path, device=device) if folder is None else read_run(folder, device)
+
+
+def read_run(folder: Path, device: str | torch.device = "cpu") -> Run | TextRun | EncoderRun:
+    """The run in a folder of ours; raises as `load_run`."""
     for name in ("model.json", "config.yaml", "model.safetensors"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")

@@ -8,7 +8,6 @@ from torch import nn
 
 from transformer_zoo.config import ModelConfig
 from transformer_zoo.errors import UserError, naming
-from transformer_zoo.runs.huggingface import read_huggingface
 from transformer_zoo.runs.load import load_run
 from transformer_zoo.runs.model_json import read_model_json
 from transformer_zoo.training.checkpoint import Checkpoints
@@ -66,7 +65,7 @@ def start_from(kind: Kind[R, C, T, M], recipe: R, run_dir: Path) -> Start[C, T] 
         return Start(about.config, tokenizer, None, about.max_source_tokens or 0)
     run: Any  # of any kind; its tokenizer is that of its configuration
     with naming("model.init_from"):
-        run = load_run(init_from) if (Path(init_from) / "model.json").is_file() else read_huggingface(init_from)
+        run = load_run(init_from)
         check_kind(kind, run.model.config, init_from)
     config, tokenizer = kind.adapt(recipe, run.model.config, run.tokenizer)
     kind.model_config(recipe, tokenizer, config)  # do the fields fit?

@@ -4,8 +4,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
-from copy import copy
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Protocol, TypeVar, cast
 
@@ -224,7 +222,7 @@ class Engine:
         run = cast(Run, self.run)
         if source is None and target is None:
             return run
-        return translating(replace(run, model=copy(run.model)), source, target, of="the model")
+        return translating(run, source, target, of="the model")
 
     def _submit(self, request: Request[T], start: Callable[[], None]) -> Request[T]:
         with self._changed:

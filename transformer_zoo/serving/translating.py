@@ -57,6 +57,7 @@ class Translating:
                         scored=first.scored,
                         prefix=first.prefix,
                         max_source_tokens=first.run.max_source_tokens,
+                        language=first.run.source_language,
                     )
                 )
             )

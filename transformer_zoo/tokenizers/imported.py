@@ -104,10 +104,17 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         super().__init__(ImportedSide(self, "source"), target)
         self.first_id = next(iter(target.before), None)
 
+    # A Marian of two languages has no tags, but says what it was made for.
+    @property
+    def language_of_source(self) -> str | None:  # type: ignore[override]
+        return self._language(self.source_language, "source_lang")
+
     @property
     def language_of_target(self) -> str | None:  # type: ignore[override]
-        # A Marian of two languages has no tags, but says what it was made for.
-        said = self.target_language or self.files.settings.get("target_lang")
+        return self._language(self.target_language, "target_lang")
+
+    def _language(self, chosen: str | None, field: str) -> str | None:
+        said = chosen or self.files.settings.get(field)
         return said if isinstance(said, str) else None
 
     def _marks(self) -> dict[str, int]:

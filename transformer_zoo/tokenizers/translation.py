@@ -91,7 +91,7 @@ class TranslationTokenizer(Saved):
         languages: Codes to choose from, of a multilingual model; none for most.
         source_language, target_language: Those that are chosen.
         takes_source: Whether a source language can be chosen; some models are told the target's only.
-        language_of_target: The code of the language that is written, if the tokenizer is made for one.
+        language_of_source, language_of_target: The codes of the languages, where the tokenizer is made for one.
         bos_id: What a target starts with, where the tokenizer has more to say of it than the model; else None.
         source_end_id: What ends a source, likewise.
         eos_id: What ends a sentence.
@@ -105,6 +105,7 @@ class TranslationTokenizer(Saved):
     languages: tuple[str, ...] = ()
     source_language: str | None = None
     target_language: str | None = None
+    language_of_source: str | None = None
     language_of_target: str | None = None
     eos_id: int | None
     takes_source: bool = False

@@ -256,6 +256,7 @@ class Validator:
             replace(test.search, beam=how.beam),
             never=test.never,
             max_source_tokens=test.max_source_tokens or self.longest,
+            language=self.recipe.data.source_lang,
             batching=Batching(dtype=dtype),
             name="validation",
         )

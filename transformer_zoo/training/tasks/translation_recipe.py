@@ -229,7 +229,9 @@ def check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
     """
     data = recipe.get("data") or {}
     tests, test = data.get("tests") or {}, recipe.get("test") or {}
-    wrong = unfit(TestConfig, test, "test") or unfit(str | None, data.get("target_lang"), "data.target_lang")
+    wrong = unfit(TestConfig, test, "test")
+    for name in ("source_lang", "target_lang"):
+        wrong = wrong or unfit(str | None, data.get(name), f"data.{name}")
     wrong = wrong or unfit(dict[str, ParallelFiles], tests, "data.tests")
     for name in ("validation", "train"):
         if data.get(name) is not None:

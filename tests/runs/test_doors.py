@@ -1,0 +1,229 @@
+"""Text in, text out, from Python: whatever the model is called and however many texts there are."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import transformer_zoo as tz
+from tests import hub
+from tests.cli.test_cli import TEXT, make_run
+from tests.cli.test_generate import LETTERS
+from tests.cli.test_generate import make_run as make_writer
+from transformer_zoo.config.decoding import Translating, Writing
+from transformer_zoo.inference import score
+from transformer_zoo.runs import Run, TextRun, Translator, Writer, load_run
+from transformer_zoo.runs.translating import TranslateOptions
+from transformer_zoo.runs.writing import WriteOptions
+from transformer_zoo.tokenizers import CharacterTokenizer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_writer(tmp_path_factory.mktemp("letters"), CharacterTokenizer(LETTERS), max_seq_len=64)
+
+
+@pytest.fixture(scope="module")
+def translate(run: Path) -> Translator:
+    return tz.translator(run, max_extra=9)
+
+
+@pytest.fixture(scope="module")
+def write(letters: Path) -> Writer:
+    return tz.writer(letters, max_new_tokens=12, seed=3)
+
+
+def test_options_of_a_call_are_those_of_the_dataclass() -> None:
+    for options, kind in ((TranslateOptions, Translating), (WriteOptions, Writing)):
+        assert options.__annotations__.keys() == {one.name for one in fields(kind)} - {"n_best"}
+
+
+def test_one_text_many_and_a_stream(translate: Translator, write: Writer) -> None:
+    for door, texts in ((translate, TEXT[:5]), (write, ["once", "a", "tw"])):
+        alone = [door(text) for text in texts]
+        assert all(isinstance(one, str) for one in alone)
+        if door is translate:
+            assert door(texts) == door(tuple(texts)) == alone
+            assert door(texts, n_best=1) == [door(text, n_best=1) for text in texts]
+        stream = door(iter(texts))
+        assert isinstance(stream, Iterator)
+        assert [*stream] == door(texts)
+        assert door([]) == []
+
+
+def test_a_stream_is_read_as_it_is_wanted(write: Writer) -> None:
+    read = list[str]()
+
+    def texts() -> Iterator[str]:
+        for text in ["a"] * 40:
+            read.append(text)
+            yield text
+
+    stream = write(texts())
+    assert not read
+    next(stream)
+    assert len(read) == write.batch_size
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the cat",
+        "  the cat\t",
+        "the cat\n",
+        "\n\n the cat\n\n\n  two dogs \r\n",
+        "",
+        " \n\t\n",
+        "\u200b",
+        "the\u2028cat",
+    ],
+)
+def test_paragraphs_and_white_space_come_back(translate: Translator, text: str) -> None:
+    found = translate(text)
+    parts = translate.split(text)
+    assert "".join(parts) == text
+    assert all(not part.strip("\u200b\n\r\t \u2028") for part in parts[0::2])
+    assert found == "".join(translate(part) if place % 2 else part for place, part in enumerate(parts))
+    [best, *_] = translate(text, n_best=2)
+    assert best.text.split("\n")[0][:2] == found.split("\n")[0][:2] or best.text != found
+
+
+def test_an_explanation_is_of_the_translation_and_its_probabilities_are_those_of_score(
+    run: Path, translate: Translator
+) -> None:
+    loaded = load_run(run)
+    assert isinstance(loaded, Run)
+    for text in TEXT[:4]:
+        found = translate.explain(text, k=3)
+        assert found.text.strip() == translate(text).strip()
+        given = [*loaded.tokenizer.source.encode(text), loaded.model.config.source_end]
+        target = torch.tensor([[loaded.model.config.bos_id, *found.ids]])
+        with torch.no_grad():
+            logits = loaded.model(torch.tensor([given]), target)[0]
+        chosen = logits.softmax(-1)[range(len(found.ids)), found.ids].tolist()
+        assert [piece.probability for piece in found.pieces] == pytest.approx(chosen, rel=1e-4)
+        assert found.alignment is not None
+        assert found.alignment.shape == (len(found.pieces), len(given)) == (len(found.ids), len(found.source_pieces))
+        assert found.alignment.sum(1).tolist() == pytest.approx([1] * len(found.ids))
+        assert "".join(found.source_pieces).split() == text.split()
+        for piece in found.pieces:
+            assert len(piece.alternatives) == 3
+            assert [one.probability for one in piece.alternatives] == sorted(
+                (one.probability for one in piece.alternatives), reverse=True
+            )
+
+
+def test_an_alternative_is_chosen_and_the_rest_translated_anew(translate: Translator) -> None:
+    first = translate.explain(TEXT[0])
+    other = next(one for one in first.pieces[2].alternatives if one.id != first.ids[2] and one.text)
+    prefix = [*first.ids[:2], other.id]
+    second = translate.explain(TEXT[0], prefix=prefix)
+    assert second.ids[:3] == prefix
+    assert second.text.strip() == translate(TEXT[0], prefix=prefix).strip()
+    assert translate(TEXT[0], prefix="the old").startswith("the old")
+
+
+def test_what_is_drawn_can_be_drawn_again(translate: Translator) -> None:
+    lines = ["the cat", "two dogs", "an old house"]
+    drawn = translate(lines, temperature=1.5, seed=4)
+    assert drawn == [translate(line, temperature=1.5, seed=4 + i) for i, line in enumerate(lines)]
+    assert len({translate("the cat", top_k=9) for _ in range(9)}) > 1
+    with pytest.raises(tz.UserError, match="n_best 2 is too many: a translation is drawn"):
+        translate("the cat", top_k=9, n_best=2)
+
+
+def test_writing_goes_on_and_can_be_looked_into(letters: Path, write: Writer) -> None:
+    loaded = load_run(letters)
+    assert isinstance(loaded, TextRun)
+    assert "".join(write.stream("once")) == write("once") == write(["once"])[0]
+    assert write("once", seed=5) == write(["a", "once"], seed=4)[1]
+    ids = torch.tensor([loaded.tokenizer.encode("once")])
+    with torch.no_grad():
+        probabilities = loaded.model(ids)[0].softmax(-1)
+    found = write.next_tokens("once", k=5)
+    assert [one.probability for one in found] == pytest.approx(probabilities[-1].topk(5).values.tolist(), rel=1e-4)
+    assert [one.text for one in found] == [loaded.tokenizer.decode([one.id]) for one in found]
+    assert write.next_tokens(loaded.tokenizer.encode("once"), k=5) == found
+    explained = write.explain("once")
+    assert explained.text == "once"
+    assert explained.pieces[0].probability is None
+    chosen = probabilities[range(3), ids[0, 1:]].tolist()
+    assert [piece.probability for piece in explained.pieces[1:]] == pytest.approx(chosen, rel=1e-4)
+    assert len(write.next_tokens("once" * 99, k=10_000)) == loaded.model.config.vocab_size - len(
+        {*loaded.model.facts.never, *loaded.tokenizer.special_ids}
+    )
+
+
+def test_scores_are_those_of_score(run: Path, letters: Path) -> None:
+    loaded: Any = load_run(run)
+    found = tz.scorer(run)(TEXT[:3], TEXT[3:6])
+    assert found == score(loaded.model, loaded.tokenizer, TEXT[:3], TEXT[3:6])
+    assert tz.scorer(run)(TEXT[0], TEXT[3]).log_prob == pytest.approx(found[0].log_prob, rel=1e-5)
+    texts: Any = load_run(letters)
+    [alone] = tz.scorer(letters)(["once"])
+    first = texts.model.config.eos_id
+    ids = torch.tensor([[first, *texts.tokenizer.encode("once")]])
+    with torch.no_grad():
+        log_probs = texts.model(ids)[0].log_softmax(-1)[range(4), ids[0, 1:]].tolist()
+    assert alone.token_log_probs == pytest.approx(log_probs, rel=1e-4)
+
+
+def test_a_run_that_is_given_stays_as_it_is(run: Path, letters: Path) -> None:
+    for folder, door in ((run, tz.translator), (letters, tz.writer)):
+        loaded: Any = load_run(folder)
+        before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
+        made: Any = door(loaded)
+        assert made(["the cat"] * 5)
+        after = loaded.model.state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+
+
+def test_a_language_is_chosen_at_each_call(tmp_path: Path) -> None:
+    hub.nllb(tmp_path / "nllb")
+    translate = tz.translator(tmp_path / "nllb", source_lang="eng_Latn", max_extra=3)
+    german, french = (translate("a cat", target_lang=code) for code in ("deu_Latn", "fra_Latn"))
+    stream = translate(iter(["a cat"]), target_lang="deu_Latn")
+    assert translate("a cat", target_lang="fra_Latn") == french
+    assert next(stream) == german
+    first = translate.explain("a cat", target_lang="deu_Latn").ids[0]
+    assert translate.run.tokenizer.target.pieces[first] not in translate.languages
+    with pytest.raises(tz.UserError, match=r"language 'deu' is none of the .* near ones are deu_Latn"):
+        translate("a cat", target_lang="deu")
+
+
+MISTAKES: dict[str, tuple[Callable[..., Any], str]] = {
+    "a writer": (lambda run, letters, t, w: tz.translator(letters), "a decoder-only run, .* use tz.writer"),
+    "a translator": (lambda run, letters, t, w: tz.writer(run), "a translation run, .* use tz.translator"),
+    "a number": (lambda run, letters, t, w: tz.translator(3), "takes a run, its folder or a name, not int"),
+    "no folder": (lambda run, letters, t, w: tz.scorer("nowhere"), "nowhere: no such run folder"),
+    "a device": (lambda run, letters, t, w: tz.writer(load_run(letters), device="cpu"), "stays where it is"),
+    "no text": (lambda run, letters, t, w: t(3), "expected a text, or a list or an iterator of texts, not int"),
+    "no texts": (lambda run, letters, t, w: t(["a", 3]), "text 2 is 3, which is no text but int"),
+    "bytes": (lambda run, letters, t, w: w([b"a"]), "which is no text but bytes"),
+    "an option": (lambda run, letters, t, w: t("a", bem=3), "bem: no such field; did you mean beam"),
+    "a range": (lambda run, letters, t, w: t("a", beam=0), "beam is 0, expected at least 1"),
+    "a type": (lambda run, letters, t, w: w("a", max_new_tokens="x"), "max_new_tokens is 'x', expected a whole"),
+    "none": (lambda run, letters, t, w: t("a", n_best=0), "n_best is 0"),
+    "a seed": (lambda run, letters, t, w: w("a", seed=-1), "seed is -1"),
+    "no language": (lambda run, letters, t, w: t("a", target_lang="de"), "has no languages to choose from"),
+    "lines": (lambda run, letters, t, w: t.explain("a\nb"), "explain takes one line"),
+    "no targets": (lambda run, letters, t, w: tz.scorer(run)("a"), "this model translates"),
+    "one target": (lambda run, letters, t, w: tz.scorer(run)(["a"], "b"), "both one text, or both lists"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line(name: str, run: Path, letters: Path, translate: Translator, write: Writer) -> None:
+    mistake, message = MISTAKES[name]
+    with pytest.raises(tz.UserError, match=message) as caught:
+        mistake(run, letters, translate, write)
+    assert "\n" not in str(caught.value)

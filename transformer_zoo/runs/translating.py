@@ -1,0 +1,270 @@
+"""`tz.translator`: text in, translations out."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from copy import copy
+from dataclasses import fields, replace
+from typing import Any, TypedDict, Unpack, overload
+
+import torch
+
+from transformer_zoo.config import BeamSearch
+from transformer_zoo.config.decoding import Penalty, Translating
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference import (
+    Batching,
+    Explained,
+    Speculation,
+    Translation,
+    draft_of,
+    explain,
+    pack,
+    translate_n_best,
+)
+from transformer_zoo.inference.codec import codec_of
+from transformer_zoo.inference.splitting import Cutter
+from transformer_zoo.runs.doors import Source, Stream, Texts, each, opened, settled
+from transformer_zoo.runs.huggingface import translating
+from transformer_zoo.runs.load import Run, TextRun
+from transformer_zoo.runs.paragraphs import laid_out, put_back
+
+
+class TranslateOptions(TypedDict, total=False):
+    """What can be said of translations, once for all of them or at a call: the fields of `Translating`."""
+
+    beam: int
+    length_penalty: float
+    penalty: Penalty
+    max_extra: int
+    max_length: int | None
+    repetition_penalty: float | None
+    no_repeat_ngram_size: int | None
+    min_new_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    seed: int | None
+    source_lang: str | None
+    target_lang: str | None
+    prefix: str | list[int] | tuple[int, ...]
+    max_source_tokens: int | None
+    write_special: bool
+
+
+def translator(
+    source: Source,
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    batch_tokens: int | None = None,
+    **how: Unpack[TranslateOptions],
+) -> "Translator":
+    """What translates, from a run, a folder or a name: text to text, a list to a list, an iterator to an iterator.
+    >>> translate = translator("runs/de-en", beam=2, max_extra=5)
+    >>> one, two = translate("ja"), translate(["ja", "nein"])
+
+    Args:
+        source: the folder of a run, or a run; a folder of Hugging Face's; or the name of either on the hub, such as
+            Helsinki-NLP/opus-mt-en-de, which is fetched once. A run that is given stays as it is.
+        device: cpu, cuda or cuda:N; None: where a run is that is given, else the GPU if there is one.
+        dtype: of the matrix products: float32, bfloat16 or float16. In float32 a text's translation does not depend on
+            the others beside it.
+        batch_tokens: as for `Batching`.
+        how: fields of `Translating`, for all calls that do not say otherwise; by default as the run's recipe tests.
+
+    Raises:
+        UserError: there is no such model, it does not translate, or an option cannot be.
+    """
+    run = opened(source, device, "tz.translator", Run)
+    batching = Batching(batch_tokens=batch_tokens, dtype=getattr(torch, dtype))
+    name = "the run" if run is source else str(source)
+    return Translator(run, name=name, batching=batching, in_place=run is not source, **how)
+
+
+class Translator:
+    """A model that is ready to translate; `translator` makes it.
+    >>> Translator(load_run("runs/de-en"), beam=1, max_extra=3).split("ja\\n\\n nein")
+    ['', 'ja', '\\n\\n ', 'nein', '']
+
+    Args:
+        run: of a model that translates; or a decoder-only one, which goes on from each text as it does best.
+        name: of the model, for messages.
+        batching: how lines become batches; none of it changes a translation, but for what `dtype` rounds.
+        in_place: the run's model may be made ready for translating alone; else it stays as it is.
+        scored: scores are wanted, for which there is no faster way.
+        how: as for `translator`.
+
+    Attributes:
+        run: the run that translates, its model made ready.
+        how: what goes for all calls that do not say otherwise.
+    """
+
+    def __init__(
+        self,
+        run: Run | TextRun,
+        *,
+        name: str = "the run",
+        batching: Batching = Batching(),
+        in_place: bool = False,
+        scored: bool = False,
+        **how: Unpack[TranslateOptions],
+    ) -> None:
+        test = run.recipe.get("test") or {}
+        own = {one.name: test[one.name] for one in fields(Translating) if test.get(one.name) is not None}
+        self.how, self.batching, self.name = settled(Translating(**own), how), batching, name
+        model, draft = run.model, None
+        if batching.dtype == torch.float32:
+            draft = draft_of(model) if self.how.search.beam == 1 and not scored else None
+            model = pack(model, in_place=in_place)
+        self.run: Run | TextRun = replace(run, model=model)  # type: ignore[arg-type]
+        self._runs: dict[Any, tuple[Run | TextRun, Any]] = {(None, None): (self.run, draft)}
+        self._in(self.how)  # are there such languages?
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages to choose from, of a multilingual model; none for most."""
+        return self.run.tokenizer.languages if isinstance(self.run, Run) else ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it searches, as it is written beside translations."""
+        shown = {one.name for one in fields(BeamSearch)} - {"n_best", "max_length"}
+        found = {name: value for name, value in vars(self.how).items() if name in shown and value is not None}
+        return {**found, "max_source_tokens": self._longest(self.how), "write_special": self.how.write_special}
+
+    @overload
+    def __call__(self, text: str, *, n_best: None = None, **how: Unpack[TranslateOptions]) -> str: ...
+    @overload
+    def __call__(self, text: str, *, n_best: int, **how: Unpack[TranslateOptions]) -> list[Translation]: ...
+    @overload
+    def __call__(self, text: Texts, *, n_best: None = None, **how: Unpack[TranslateOptions]) -> list[str]: ...
+    @overload
+    def __call__(self, text: Texts, *, n_best: int, **how: Unpack[TranslateOptions]) -> list[list[Translation]]: ...
+    @overload
+    def __call__(self, text: Stream, *, n_best: None = None, **how: Unpack[TranslateOptions]) -> Stream: ...
+    @overload
+    def __call__(
+        self, text: Stream, *, n_best: int, **how: Unpack[TranslateOptions]
+    ) -> Iterator[list[Translation]]: ...
+    def __call__(self, text: Any, *, n_best: int | None = None, **how: Unpack[TranslateOptions]) -> Any:
+        """The translation of a text, of all texts of a list, or of each that an iterator gives, as it is read.
+
+        Blank lines, and white space around lines, come back as they were. A line is translated as a whole, unless it
+        is much longer than those the model was trained on: see `split`.
+
+        Args:
+            text: one, a list of them, or an iterator, of which `Batching.window` lines are read ahead.
+            n_best: instead of its best translation, a list of its N best, which are different ones.
+            how: fields of `Translating`, for this call.
+
+        Raises:
+            UserError: it is no text, or an option cannot be.
+        """
+
+        def answer(texts: Iterable[str]) -> Iterator[Any]:
+            found = self.best(texts, n_best=1 if n_best is None else n_best, scored=n_best is not None, **how)
+            return (one.text for [one] in found) if n_best is None else found
+
+        return each(text, answer, "translated")
+
+    def best(
+        self,
+        texts: Iterable[str],
+        *,
+        n_best: int = 1,
+        scored: bool = True,
+        name: str = "",
+        **how: Unpack[TranslateOptions],
+    ) -> Iterator[list[Translation]]:
+        """For each text, in order, its best translations; `scored`: with log-probabilities; `name` begins warnings."""
+        wanted = settled(self.how, how)
+        run, draft = self._in(wanted)
+        shown = deque[list[str]]()
+
+        def lines() -> Iterator[str]:
+            for text in texts:
+                shown.append(laid_out(text, run))
+                yield from shown[-1][1::2] or [""]
+
+        found = translate_n_best(
+            run.model,
+            run.tokenizer,
+            lines(),
+            replace(wanted.search, n_best=n_best),
+            scored=scored,
+            sampling=wanted.sampling,
+            seed=wanted.seed,
+            prefix=wanted.prefix,
+            never=wanted.never,
+            max_source_tokens=self._longest(wanted),
+            language=_language(run, wanted),
+            speculation=Speculation(draft=draft),
+            batching=self.batching,
+            name=name,
+        )
+        return put_back(found, shown)
+
+    def split(self, text: str, **how: Unpack[TranslateOptions]) -> list[str]:
+        """What stands around the parts that are translated apart, and these, in turn: what stands around is first and
+        last. A part is a line, or as many sentences of one that is much longer than those the model was trained on.
+        """
+        wanted = settled(self.how, how)
+        run, _ = self._in(wanted)
+        model, longest = run.model, self._longest(wanted)
+        holds = min(model.facts.context, max(model.config.max_seq_len, longest))
+        cutter, codec = (
+            Cutter(trained=longest, holds=holds, language=_language(run, wanted)),
+            codec_of(model, run.tokenizer),
+        )
+        found, rest = list[str](), text
+        for line in laid_out(text, run)[1::2]:
+            for part in codec.parts(line, cutter).texts:
+                around, _, rest = rest.partition(part)
+                found += [around, part]
+        return [*found, rest]
+
+    def explain(self, text: str, *, k: int = 5, **how: Unpack[TranslateOptions]) -> Explained:
+        """The best translation of one line token by token: how likely each is, what else could stand there, and where
+        in the source it looked; see `inference.explain`.
+
+        With `prefix` it begins so: with a text, or with the first ids of an explanation and another id in place of the
+        next one, which is how an alternative is chosen.
+        >>> translate.explain("ja", prefix=[*before.ids[:1], before.pieces[1].alternatives[1].id])  # doctest: +SKIP
+
+        Args:
+            text: a line, or a part of `split`.
+            k: alternatives at each place.
+            how: fields of `Translating`, for this call.
+        """
+        if len(self.split(text, **how)) != 3:
+            raise UserError("explain takes one line that is not blank: give it each part that `split` gives")
+        wanted = settled(self.how, how)
+        (run, _), [[best]] = self._in(wanted), self.best([text], scored=False, **how)
+        codec = codec_of(run.model, run.tokenizer)
+        [given] = codec.encode([text.strip()])
+        ends = [] if best.is_cut else list(run.model.facts.ends)[:1]
+        return explain(run.model, run.tokenizer, given, [*best.tokens, *ends], k=k, never=wanted.never)
+
+    def _in(self, how: Translating) -> tuple[Run | TextRun, Any]:
+        """The run for the languages that are wanted, and its draft."""
+        is_told = not isinstance(self.run, Run) or self.run.tokenizer.takes_source
+        wanted = how.source_lang if is_told else None, how.target_lang
+        if wanted not in self._runs:
+            _, draft = self._runs[None, None]
+            run = translating(self.run, *wanted, of=self.name)
+            if draft is not None:
+                draft = copy(draft)
+                draft.config = run.model.config
+            self._runs[wanted] = run, draft
+        return self._runs[wanted]
+
+    def _longest(self, how: Translating) -> int:
+        """The tokens of the longest source in training, or what is said in its place."""
+        own = self.run.max_source_tokens if isinstance(self.run, Run) else self.run.model.config.max_seq_len
+        return how.max_source_tokens or own
+
+
+def _language(run: Run | TextRun, how: Translating) -> str | None:
+    """That of the sources."""
+    return how.source_lang or (run.source_language if isinstance(run, Run) else None)

@@ -1,0 +1,230 @@
+"""`tz.writer`: text in, what follows it out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count, islice
+from typing import Any, TypedDict, Unpack, overload
+
+import torch
+
+from transformer_zoo.config.decoding import Writing
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference import (
+    Alternative,
+    Explained,
+    ExplainedPiece,
+    NewText,
+    Speculation,
+    Steps,
+    draft_of,
+    encode_prompt,
+    explain,
+    next_tokens,
+    pack,
+)
+from transformer_zoo.inference.codec import codec_of
+from transformer_zoo.inference.text import answer
+from transformer_zoo.runs.doors import Source, Stream, Texts, each, opened, settled
+from transformer_zoo.runs.load import Run, TextRun
+from transformer_zoo.tokenizers.tokenizer import Tokenizer
+
+_WORTH_PACKING = 4  # answers at once
+
+
+class WriteOptions(TypedDict, total=False):
+    """What can be said of writing, once for all of it or at a call: the fields of `Writing`."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
+    no_repeat_ngram_size: int | None
+    min_new_tokens: int | None
+    max_new_tokens: int
+    stop: list[str]
+    seed: int | None
+    stride: int | None
+    write_special: bool
+
+
+def writer(
+    source: Source,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    batch_size: int = 16,
+    **how: Unpack[WriteOptions],
+) -> "Writer":
+    """What writes on from a text, by a run, a folder or a name: text to text, a list to a list, an iterator to one.
+    >>> write = writer("runs/letters", max_new_tokens=5, seed=1)
+    >>> write("Once") == "".join(write.stream("Once"))
+    True
+
+    Args:
+        source: the folder of a run, or a run; a folder of Hugging Face's, or a GGUF file; or the name of either on the
+            hub, such as openai-community/gpt2, which is fetched once. A run that is given stays as it is.
+        device: cpu, cuda or cuda:N; None: where a run is that is given, else the GPU if there is one.
+        dtype: of the weights: float32, bfloat16 or float16; None: as they are.
+        batch_size: texts that are gone on from at once; it does not change what is written.
+        how: fields of `Writing`, for all calls that do not say otherwise.
+
+    Raises:
+        UserError: there is no such model, it is no decoder-only one, or an option cannot be.
+    """
+    run = opened(source, device, "tz.writer", TextRun)
+    if dtype is not None:
+        if run is source:
+            raise UserError("dtype is for a run that is opened here: give its folder or its name")
+        run.model.to(getattr(torch, dtype))
+    return Writer(run, batch_size=batch_size, in_place=run is not source, **how)
+
+
+class Writer:
+    """A model that is ready to write; `writer` makes it.
+    >>> Writer(load_run("runs/letters"), seed=1, temperature=0).next_tokens("Once", k=2)[0].id < 257
+    True
+
+    Args:
+        run: of a decoder-only model; or one that translates, of whose answers each is drawn.
+        batch_size: prompts that are answered at once.
+        lookup, drafts: as `Speculation` says: guesses out of the text, up to so many tokens; and by a model of 8-bit
+            weights, where that helps.
+        in_place: the run's model may be made ready for writing alone; else it stays as it is.
+        how: as for `writer`.
+    """
+
+    def __init__(
+        self,
+        run: Run | TextRun,
+        *,
+        batch_size: int = 16,
+        lookup: int = 8,
+        drafts: bool = True,
+        in_place: bool = False,
+        **how: Unpack[WriteOptions],
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size {batch_size} must be at least 1")
+        self.how, self.batch_size, self.lookup, self.in_place = settled(Writing(), how), batch_size, lookup, in_place
+        self.run, self.drafts, self.is_packed = run, drafts, False
+        self.draft: Any = None
+
+    @overload
+    def __call__(self, text: str, **how: Unpack[WriteOptions]) -> str: ...
+    @overload
+    def __call__(self, text: Texts, **how: Unpack[WriteOptions]) -> list[str]: ...
+    @overload
+    def __call__(self, text: Stream, **how: Unpack[WriteOptions]) -> Stream: ...
+    def __call__(self, text: Any, **how: Unpack[WriteOptions]) -> Any:
+        """What follows a text, each of a list, or each that an iterator gives, of which `batch_size` are read ahead.
+
+        Args:
+            text: one, a list of them, or an iterator; an empty one begins a new text.
+            how: fields of `Writing`, for this call.
+
+        Raises:
+            UserError: it is no text, the vocabulary cannot spell it, or an option cannot be.
+        """
+
+        def written(texts: Iterable[str]) -> Iterator[str]:
+            return ("".join(piece.text for piece in pieces) for pieces in self.answers(texts, **how))
+
+        return each(text, written, "written")
+
+    def stream(self, text: str | Sequence[int], **how: Unpack[WriteOptions]) -> Iterator[str]:
+        """What follows a text, or token ids, as it is written: in a row the pieces are what a call gives."""
+        wanted = settled(self.how, how)
+        return (piece.text for piece in self._write([self._ids(text)], wanted, wanted.seed))
+
+    def answers(self, prompts: Iterable[str], **how: Unpack[WriteOptions]) -> Iterator[Iterator[NewText]]:
+        """The pieces of each answer, as they come, with what ends it. Each is read to its end before the next."""
+        wanted, source, codec = settled(self.how, how), iter(prompts), codec_of(self.run.model, self.run.tokenizer)
+        first = int(torch.randint(2**62, ())) if wanted.seed is None else wanted.seed
+        batches = iter(lambda: list(islice(source, self.batch_size)), [])
+        return (
+            pieces
+            for start, batch in zip(count(0, self.batch_size), batches, strict=False)
+            for pieces in in_order(self._write(codec.encode(batch), wanted, first + start), len(batch))
+        )
+
+    def next_tokens(self, text: str | Sequence[int], *, k: int = 10) -> list[Alternative]:
+        """The likeliest tokens after a text, or token ids, with their probabilities: the model's own, at temperature 1
+        and before any rule.
+        """
+        return next_tokens(self.run.model, self._tokenizer, self._ids(text), k=k, never=self._never)
+
+    def explain(self, text: str | Sequence[int], *, k: int = 5) -> Explained:
+        """A text token by token: how likely each is after those before it, and what else could stand there.
+
+        The first has no probability, unless the tokenizer puts something before each text.
+        """
+        ids, n = self._ids(text), max(1, len(self._tokenizer.start_ids))
+        found = explain(self.run.model, self._tokenizer, ids[:n], ids[n:], k=k, never=self._never)
+        first = [] if self._tokenizer.start_ids else [ExplainedPiece(self._tokenizer.decode(ids[:1]), ids[0], None)]
+        return replace(found, pieces=[*first, *found.pieces])
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        if not isinstance(self.run, TextRun):
+            raise UserError("this model answers a source, and goes on from no text: use tz.translator")
+        return self.run.tokenizer
+
+    @property
+    def _never(self) -> set[int]:
+        return {*self.run.model.facts.never, *self._tokenizer.special_ids}
+
+    def _ids(self, text: str | Sequence[int]) -> list[int]:
+        """What the model reads of a text."""
+        if isinstance(text, str):
+            return encode_prompt(self.run.model, self._tokenizer, text)
+        return [*self._tokenizer.start_ids, *text]
+
+    def _write(self, given: list[list[int]], how: Writing, seed: int | None) -> Iterator[NewText]:
+        self._make_ready(len(given), how)
+        return answer(
+            self.run.model,
+            codec_of(self.run.model, self.run.tokenizer),
+            given,
+            how,
+            stops=how.stop,
+            max_new_tokens=how.max_new_tokens,
+            seed=seed,
+            never=() if how.write_special else None,
+            speculation=Speculation(lookup=self.lookup, draft=self.draft),
+            steps=Steps(stride=how.stride),
+        )
+
+    def _make_ready(self, n: int, how: Writing) -> None:
+        """Lays weights out for so many answers at once, and makes a draft, where that helps."""
+        if self.is_packed:
+            return
+        if self.drafts and self.draft is None and (n == 1 or how.is_greedy):
+            self.draft = draft_of(self.run.model)
+            self.drafts = False
+        if n >= _WORTH_PACKING or self.draft is not None:
+            model = pack(self.run.model, in_place=self.in_place)
+            self.run, self.is_packed = replace(self.run, model=model), True  # type: ignore[arg-type]
+
+
+def in_order(pieces: Iterable[NewText], n: int) -> Iterator[Iterator[NewText]]:
+    """The pieces of answer 0 as they come, then those of answer 1, of which some have come already, and so on.
+
+    Each answer must be read to its end before the next is asked for.
+    """
+    source = iter(pieces)
+    waiting: list[list[NewText]] = [[] for _ in range(n)]
+
+    def answer(row: int) -> Iterator[NewText]:
+        yield from waiting[row]
+        if waiting[row] and waiting[row][-1].end:
+            return
+        for piece in source:
+            if piece.row != row:
+                waiting[piece.row].append(piece)
+                continue
+            yield piece
+            if piece.end:
+                return
+
+    yield from map(answer, range(n))
