@@ -19,6 +19,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     from transformer_zoo.cli.classify import classify
     from transformer_zoo.cli.embed import embed
     from transformer_zoo.cli.generate import generate
+    from transformer_zoo.cli.looking import attention, neighbours
     from transformer_zoo.cli.split import split
     from transformer_zoo.cli.tokenize import tokenize
 
@@ -26,7 +27,8 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     exchanging = (exchange.import_, exchange.export, exchange.push)
     writing = (generate, chat, embed, classify, tokenize)
-    return (*training, *translating, *writing, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
+    looking = (attention, neighbours)
+    return (*training, *translating, *writing, *looking, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

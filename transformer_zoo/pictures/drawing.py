@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformer_zoo.errors import UserError, escaped
+from transformer_zoo.runs.looking import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NEEDED = "pictures need matplotlib: pip install 'transformer-zoo[pictures]'"
 _LONGEST = 24  # characters of a label
 
 
@@ -30,12 +30,19 @@ LIGHT = Look("#ffffff", "#1b1f24", "#c9ced6", ("#0072B2", "#D55E00", "#009E73", 
 DARK = Look("#14171a", "#e8eaed", "#484f58", ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00"))
 
 
+def check_matplotlib() -> None:
+    """UserError: there is none."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise UserError("pictures need matplotlib: pip install 'transformer-zoo[pictures]'") from None
+
+
 def new_figure(width: float, height: float, look: Look) -> "Figure":
     """An empty one, in inches. UserError: there is no matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError(_NEEDED) from None
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), facecolor=look.paper, layout="constrained")
 
 
@@ -98,15 +105,11 @@ def _fonts() -> tuple[list[str], frozenset[int]]:
 
 def legible(text: str) -> str:
     """The text with escapes for what cannot be shown."""
-    try:
-        _, known = _fonts()
-    except ImportError:
-        raise UserError(_NEEDED) from None
-    shown = escaped(text)
-    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in shown)
+    _, known = _fonts()
+    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in escaped(text))
 
 
 def label_of(piece: str) -> str:
-    """A piece as people tell it from others: a blank is ▁, an end of a line ⏎."""
-    text = legible(piece.replace(" ", "▁").replace("\n", "⏎").replace("\t", "⇥"))
+    """A piece as it stands beside a picture."""
+    text = legible(visible(piece))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,7 +1,7 @@
 """Heat maps: who looks at whom, and how places are told apart."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.pictures.drawing import (
     DARK,
     LIGHT,
+    Look,
     colours_of,
     draw_heat,
     finished,
@@ -26,17 +27,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Pieces = tuple[Sequence[str], Sequence[str]]
-"""Of rows and of columns."""
-Shape = tuple[int, int, int, int]
-"""Layers, heads, rows and columns of each head."""
-
 _WIDEST, _CELL, _LEAST_LETTER = 45.0, (0.17, 0.45), 4.5  # inches, inches, points
 _SIDES: Mapping[AttentionKind, tuple[str, str]] = {
     "encoder": ("source piece", "source piece"),
     "decoder": ("target piece", "target piece"),
     "cross": ("written piece", "source piece"),
 }
+_TITLES = {"encoder": "attention of the encoder", "decoder": "attention of the decoder", "cross": "cross-attention"}
+
+
+class _Panel(NamedTuple):
+    """One heat map: tiles of all heads, with the names of what is in them."""
+
+    title: str
+    values: NDArray[Any]
+    shape: tuple[int, int, int, int]  # layers, heads, Tq, Tk
+    pieces: tuple[Sequence[str], Sequence[str]]
+    sides: tuple[str, str]
+    first: tuple[int, int] = (1, 1)  # layer and head
+    marked: bool = False
+
+    @property
+    def cell(self) -> float:
+        """The side of one weight, in inches."""
+        least, most = _CELL
+        longest: int = max(self.values.shape)
+        return min(max(least, min(most, 6 / longest)), _WIDEST / longest)
 
 
 def attention(
@@ -49,112 +65,108 @@ def attention(
 ) -> "Figure":
     """Who looks at whom: a row of heads for each layer; in each head a row for each piece that looks.
     >>> attention(attention_maps(run, "to be"), layer=1).axes[0].get_title("left")
-    'decoder: attention of layer 1'
+    'attention of the decoder, layer 1'
 
     Args:
         maps: of `attention_maps`.
-        kind: of attention; None: all that there are, one below the other.
+        kind: of attention; None: all that there are, one below the other, and before them the alignment.
         layer, head: only this one, counted from 1; None: all.
         dark: for a dark page.
 
     Raises:
         UserError: no such kind, layer or head, or no matplotlib.
     """
-    kinds = [*maps.weights] if kind is None else [kind]
-    tiles = {one: _tiles(maps, one, layer, head) for one in kinds}
-    sizes = {one: _cell(tile) for one, (tile, _) in tiles.items()}
-    heights = [max(1.6, sizes[one] * tile.shape[0]) + 1.3 for one, (tile, _) in tiles.items()]
-    widths = [max(2.4, sizes[one] * tile.shape[1]) + 2.6 for one, (tile, _) in tiles.items()]
-    look = DARK if dark else LIGHT
-    figure = new_figure(max(widths), sum(heights), look)
-    all_axes = figure.subplots(len(kinds), 1, squeeze=False, height_ratios=heights)[:, 0]
-    of = "".join([f" of layer {layer}" * (layer is not None), f", head {head}" * (head is not None)])
-    for axes, (one, (tile, shape)) in zip(all_axes, tiles.items(), strict=True):
-        draw_heat(axes, tile, look, "weight (each row adds up to 1)", (0, 1))
-        axes.set_title(f"{one}-attention{of}" if one == "cross" else f"{one}: attention{of}", loc="left")
-        _name_tiles(axes, maps.pieces(one), shape, sizes[one], (layer or 1, head or 1))
-        rows, columns = _SIDES[one]
-        axes.set(ylabel=f"{rows} that looks", xlabel=f"{columns} that is looked at")
-    return finished(figure, look)
-
-
-def _tiles(maps: AttentionMaps, kind: AttentionKind, layer: int | None, head: int | None) -> tuple[NDArray[Any], Shape]:
-    """All heads of a kind as one picture with lines of nothing between, and (layers, heads, Tq, Tk)."""
-    if kind not in maps.weights:
-        raise UserError(f"there is no attention of kind {kind!r}: there is {', '.join(maps.weights)}")
-    layers = maps.weights[kind]
-    if layer is not None and not 1 <= layer <= len(layers):
-        raise UserError(f"layer {layer}: there are {len(layers)}, from 1")
-    layers = layers if layer is None else [layers[layer - 1]]
-    most = max(map(len, layers))
-    if head is not None and not 1 <= head <= most:
-        raise UserError(f"head {head}: there are {most}, from 1")
-    layers = layers if head is None else [heads[head - 1 : head] for heads in layers]
-    n, (_, rows, columns) = max(map(len, layers)), layers[0].shape
-    tile = np.full((len(layers), rows + 1, n, columns + 1), np.nan, np.float32)
-    for i, heads in enumerate(layers):
-        tile[i, :-1, : len(heads), :-1] = heads.transpose(0, 1).numpy()
-    flat = tile.reshape(len(layers) * (rows + 1), n * (columns + 1))
-    return flat[:-1, :-1], (len(layers), n, rows, columns)
-
-
-def _cell(tile: NDArray[Any]) -> float:
-    """The side of one weight, in inches."""
-    least, most = _CELL
-    longest: int = max(tile.shape)
-    return min(max(least, min(most, 6 / longest)), _WIDEST / longest)
-
-
-def _name_tiles(axes: "Axes", pieces: Pieces, shape: Shape, cell: float, first: tuple[int, int] = (1, 1)) -> None:
-    """Pieces at the left and below, layers at the right and heads above."""
-    letters = min(9.0, cell * 72 * 0.75)
-    n_layers, n_heads, rows, columns = shape
-    for axis, names, n, n_tiles in (("y", pieces[0], rows, n_layers), ("x", pieces[1], columns, n_heads)):
-        places = [tile * (n + 1) + i for tile in range(n_tiles) for i in range(n)]
-        is_legible = letters >= _LEAST_LETTER
-        labels = [label_of(name) for name in names] * n_tiles if is_legible else []
-        getattr(axes, f"set_{axis}ticks")(places if is_legible else [], labels)
-        axes.tick_params(axis=axis, labelsize=letters, length=0, labelrotation=90 if axis == "x" else 0)  # type: ignore[arg-type]
-    if n_layers > 1 or n_heads > 1:
-        right, above = axes.secondary_yaxis("right"), axes.secondary_xaxis("top")
-        right.set_yticks([i * (rows + 1) + (rows - 1) / 2 for i in range(n_layers)])
-        right.set_yticklabels([f"layer {first[0] + i}" for i in range(n_layers)])
-        above.set_xticks([i * (columns + 1) + (columns - 1) / 2 for i in range(n_heads)])
-        above.set_xticklabels([f"head {first[1] + i}" for i in range(n_heads)])
-        for beside in (right, above):
-            beside.tick_params(length=0, labelsize=8)
-            beside.spines[:].set_visible(False)
+    panels = [_panel(maps, one, layer, head) for one in ([*maps.weights] if kind is None else [kind])]
+    if (kind, layer, head) == (None, None, None) and "cross" in maps.weights:
+        panels.insert(0, _aligned(maps.source, maps.written, maps.alignment))
+    return _draw(panels, DARK if dark else LIGHT)
 
 
 def alignment(source: Sequence[str], target: Sequence[str], weights: Tensor, *, dark: bool = False) -> "Figure":
     """Which pieces of a source each piece of a translation looks at; a dot marks the one it looks at most.
     >>> alignment(["yes", "</s>"], ["ja", "</s>"], torch.eye(2)).axes[0].get_xlabel()
-    'source piece'
+    'source piece that is looked at'
 
     Args:
-        source, target: pieces, such as those of `AttentionMaps.pieces("cross")`, in the other order.
+        source, target: pieces, such as `source` and `written` of `AttentionMaps`.
         weights: (Tt, Ts), such as `AttentionMaps.alignment`.
         dark: for a dark page.
 
     Raises:
         UserError: weights of another shape, or no matplotlib.
     """
-    if tuple(weights.shape) != (len(target), len(source)):
-        raise UserError(
-            f"weights are {tuple(weights.shape)}, expected ({len(target)}, {len(source)}) as there are pieces"
-        )
-    look, values = DARK if dark else LIGHT, weights.detach().float().cpu().numpy()
-    cell = _cell(values)
-    figure = new_figure(max(2.4, cell * len(source)) + 2.4, max(1.6, cell * len(target)) + 1.3, look)
-    axes = figure.subplots()
-    draw_heat(axes, values, look, "attention (each row adds up to 1)", (0, 1))
-    _name_tiles(axes, (target, source), (1, 1, len(target), len(source)), cell)
-    for row, column in enumerate(values.argmax(-1)) if values.size else ():
-        colour = "#000000" if values[row, column] > 0.5 else "#ffffff"
-        axes.plot(column, row, "o", color=colour, markersize=max(1.0, cell * 12))
-    axes.set(ylabel="written piece", xlabel="source piece")
-    axes.set_title("alignment by cross-attention", loc="left")
+    if tuple(weights.shape) != (wanted := (len(target), len(source))):
+        raise UserError(f"weights are {tuple(weights.shape)}, expected {wanted}, as there are pieces")
+    return _draw([_aligned(source, target, weights)], DARK if dark else LIGHT)
+
+
+def _panel(maps: AttentionMaps, kind: AttentionKind, layer: int | None, head: int | None) -> _Panel:
+    """All heads of a kind as one picture, with lines of nothing between."""
+    if kind not in maps.weights:
+        raise UserError(f"there is no attention of kind {kind!r}: there is {', '.join(maps.weights)}")
+    layers = maps.weights[kind]
+    most = max(map(len, layers))
+    for name, number, last in (("layer", layer, len(layers)), ("head", head, most)):
+        if number is not None and not 1 <= number <= last:
+            raise UserError(f"{name} {number}: there are {last}, from 1")
+    layers = layers if layer is None else [layers[layer - 1]]
+    layers = layers if head is None else [heads[head - 1 : head] for heads in layers]
+    n, (_, rows, columns) = most if head is None else 1, layers[0].shape
+    tiles = np.full((len(layers), rows + 1, n, columns + 1), np.nan, np.float32)
+    for i, heads in enumerate(layers):
+        tiles[i, :-1, : len(heads), :-1] = heads.transpose(0, 1).numpy()
+    flat = tiles.reshape(len(layers) * (rows + 1), n * (columns + 1))[:-1, :-1]
+    of = f", layer {layer}" * (layer is not None) + f", head {head}" * (head is not None)
+    shape, first = (len(layers), n, rows, columns), (layer or 1, head or 1)
+    return _Panel(_TITLES[kind] + of, flat, shape, maps.pieces(kind), _SIDES[kind], first)
+
+
+def _aligned(source: Sequence[str], target: Sequence[str], weights: Tensor) -> _Panel:
+    title, shape = "alignment: cross-attention, the mean of all heads", (1, 1, len(target), len(source))
+    return _Panel(title, weights.float().cpu().numpy(), shape, (target, source), _SIDES["cross"], marked=True)
+
+
+def _draw(panels: Sequence[_Panel], look: Look) -> "Figure":
+    heights = [max(1.6, one.cell * one.values.shape[0]) + 1.3 for one in panels]
+    widths = [max(2.4, one.cell * one.values.shape[1]) + 2.6 for one in panels]
+    figure = new_figure(max(widths), sum(heights), look)
+    all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, panel in zip(all_axes, panels, strict=True):
+        draw_heat(axes, panel.values, look, "weight (each row adds up to 1)", (0, 1))
+        axes.set_title(panel.title, loc="left")
+        _name_pieces(axes, panel)
+        _name_heads(axes, panel)
+        axes.set(ylabel=f"{panel.sides[0]} that looks", xlabel=f"{panel.sides[1]} that is looked at")
+        for row, column in enumerate(panel.values.argmax(-1)) if panel.marked and panel.values.size else ():
+            colour = "#000000" if panel.values[row, column] > 0.5 else "#ffffff"
+            axes.plot(column, row, "o", color=colour, markersize=max(1.0, panel.cell * 12))
     return finished(figure, look)
+
+
+def _name_pieces(axes: "Axes", panel: _Panel) -> None:
+    """At the left and below, where letters are large enough to be read."""
+    letters = min(9.0, panel.cell * 72 * 0.75)
+    n_layers, n_heads, rows, columns = panel.shape
+    for axis, names, n, n_tiles in (("y", panel.pieces[0], rows, n_layers), ("x", panel.pieces[1], columns, n_heads)):
+        places = [tile * (n + 1) + i for tile in range(n_tiles) for i in range(n)]
+        labels = [label_of(name) for name in names] * n_tiles
+        getattr(axes, f"set_{axis}ticks")(*((places, labels) if letters >= _LEAST_LETTER else ([],)))
+    axes.tick_params(labelsize=letters, length=0)
+    axes.tick_params(axis="x", labelrotation=90)
+
+
+def _name_heads(axes: "Axes", panel: _Panel) -> None:
+    """Layers at the right and heads above, where there are several."""
+    n_layers, n_heads, rows, columns = panel.shape
+    if n_layers == n_heads == 1:
+        return
+    right, above = axes.secondary_yaxis("right"), axes.secondary_xaxis("top")
+    layers, heads = ([number + i for i in range(n)] for number, n in zip(panel.first, (n_layers, n_heads), strict=True))
+    right.set_yticks([i * (rows + 1) + (rows - 1) / 2 for i in range(n_layers)], [f"layer {i}" for i in layers])
+    above.set_xticks([i * (columns + 1) + (columns - 1) / 2 for i in range(n_heads)], [f"head {i}" for i in heads])
+    for beside in (right, above):
+        beside.tick_params(length=0, labelsize=8)
+        beside.spines[:].set_visible(False)
 
 
 def positions(table: PositionsTable, *, dark: bool = False) -> "Figure":

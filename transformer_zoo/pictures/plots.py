@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^vP"  # a second way to tell lines apart
+_LONGEST_TITLE = 36  # characters: the end of the text before
 _UNITS = {
     "loss": "loss (nats per token)", "bleu": "BLEU (0 to 100)", "bits_per_byte": "bits per byte",
     "lr": "learning rate", "accuracy": "share of guesses that are right",
@@ -50,7 +51,7 @@ def distributions(
     most, n_columns = max(map(len, places)), min(3, len(places))
     n_rows = -(-len(places) // n_columns)
     figure = new_figure(1 + 3.4 * n_columns, n_rows * (1.2 + 0.24 * (most + 1)), look)
-    grid = figure.subplots(n_rows, n_columns, squeeze=False).flat
+    grid = [*figure.subplots(n_rows, n_columns, squeeze=False).flat]
     for axes, likeliest, title in zip(grid, places, [*titles, *[""] * len(places)], strict=False):
         rest = max(0.0, 1 - sum(probability for *_, probability in likeliest))
         labels = [*(label_of(text) for text, *_ in likeliest), "all others"]
@@ -59,10 +60,9 @@ def distributions(
         bars[-1].set(facecolor="none", edgecolor=look.lines[0], hatch="////")
         axes.bar_label(bars, [f"{share:.3f}" for share in shares], padding=3, color=look.ink, fontsize=8)
         axes.set_yticks(range(len(labels)), labels)
-        axes.set(xlim=(0, 1.15), xlabel="probability", ylabel="next token")
-        axes.invert_yaxis()
-        axes.set_title(legible(title)[-40:], loc="left")
-    for axes in [*grid][len(places) :]:
+        axes.set(xlim=(0, 1.15), ylim=(most + 0.5, -0.5), xlabel="probability", ylabel="next token")
+        axes.set_title(legible(title)[-_LONGEST_TITLE:], loc="left", fontsize=9)
+    for axes in grid[len(places) :]:
         axes.set_visible(False)
     return finished(figure, look)
 

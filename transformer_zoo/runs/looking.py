@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks import record_weights
 from transformer_zoo.config import BeamSearch
-from transformer_zoo.errors import UserError
+from transformer_zoo.errors import UserError, escaped
 from transformer_zoo.inference import beam_search
 from transformer_zoo.inference.codec import TranslationCodec, encode_prompt
 from transformer_zoo.inference.modes import evaluating
@@ -32,12 +32,14 @@ class AttentionMaps:
         source: What the encoder reads; nothing where there is none.
         target: What the decoder reads; nothing where there is none.
         written: What a translation has after each piece of `target`: that is one piece to the left.
+        translation: What was written, as text; nothing of other runs.
         weights: Of each kind of attention that the model has, (H, Tq, Tk) of each layer, float32 on the CPU.
     """
 
     source: list[str]
     target: list[str]
     written: list[str]
+    translation: str
     weights: dict[AttentionKind, list[Tensor]]
 
     def pieces(self, kind: AttentionKind) -> tuple[list[str], list[str]]:
@@ -54,6 +56,11 @@ class AttentionMaps:
     def alignment(self) -> Tensor:
         """Cross-attention, the mean over all layers and heads, (Tt, Ts): which source pieces each written one is of."""
         return torch.stack([layer.mean(0) for layer in self.weights["cross"]]).mean(0)
+
+
+def visible(piece: str) -> str:
+    """A piece as people tell it from others: a blank is ▁, an end of a line ⏎, and what cannot be seen is escaped."""
+    return escaped(piece.replace(" ", "▁").replace("\n", "⏎").replace("\t", "⇥"))
 
 
 @torch.inference_mode()
@@ -79,7 +86,7 @@ def attention_maps(run: Run | TextRun | EncoderRun, text: str, target: str | Non
     ids = _given(run, text)
     _check_length(ids, run.model.config.max_seq_len)
     pieces, weights = run.tokenizer.readable(ids), _weights(run.model, ids)
-    return AttentionMaps(*((pieces, []) if isinstance(run, EncoderRun) else ([], pieces)), [], weights)
+    return AttentionMaps(*((pieces, []) if isinstance(run, EncoderRun) else ([], pieces)), [], "", weights)
 
 
 def _given(run: TextRun | EncoderRun, text: str) -> list[int]:
@@ -100,7 +107,7 @@ def _of_translation(run: Run, text: str, target: str | None) -> AttentionMaps:
     read = [*model.opening(source), *written[:-1]]
     _check_length(read, model.facts.context)
     sides = codec.source.readable(source), codec.target.readable(read), codec.target.readable(written)
-    return AttentionMaps(*sides, _weights(model, source, read))
+    return AttentionMaps(*sides, codec.decode(source, written), _weights(model, source, read))
 
 
 def _found(run: Run, codec: TranslationCodec, source: list[int]) -> list[int]:
