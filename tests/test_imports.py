@@ -86,7 +86,7 @@ BELOW: dict[str, set[str]] = {
         "training",
     },
     "pictures": {"errors", "runs"},
-    "serving": {"errors", "threads", "config", "models", "tokenizers", "inference", "runs"},
+    "serving": {"errors", "threads", "words", "languages", "config", "models", "tokenizers", "inference", "runs"},
     "cli": {
         "errors",
         "lent",

@@ -38,3 +38,32 @@ def _names() -> dict[str, str]:
 
     found = {name.lower(): code.partition("_")[0] for code, name in Locale("en").languages.items()}
     return {**found, "mandarin": "zh", "myanmar": "my"}
+
+
+def with_script(language: str) -> tuple[str, str]:
+    """CLDR's code of a language, and the script in which it is written, as it says or as is usual: zh and Hant for
+    zh-TW; "" where one is not known."""
+    code, words = code_of(language), words_of(language)
+    country = next((word.upper() for word in words[1:] if len(word) == 2), "")
+    script = next((word.capitalize() for word in words[1:] if len(word) == 4 and word.isalpha()), "")
+    return code, script or usual_script(code, country)
+
+
+def usual_script(code: str, country: str = "") -> str:
+    """The script in which a language is written, there."""
+    likely = cldr("likely_subtags")
+    return (likely.get(f"{code}_{country}") or likely.get(code, "")).partition("_")[2].partition("_")[0]
+
+
+def short_code(code: str, script: str) -> str:
+    """The code of a language, with the script where that is not the usual one: de, zh-Hant."""
+    return code if script == usual_script(code) else f"{code}-{script}"
+
+
+def english_name(code: str, script: str) -> str:
+    """A language's name, with the script where that is not the usual one: German, Chinese (Traditional Han)."""
+    from babel import Locale
+
+    english = Locale("en")
+    name = english.languages.get(code, code)
+    return name if script == usual_script(code) else f"{name} ({english.scripts.get(script, script)})"

@@ -29,6 +29,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "embed": ("runs/masked", "--input", "texts/val.en"),
     "classify": ("runs/masked", "--input", "texts/val.en"),
     "tokenize": ("runs/gpt", "the cat"),
+    "serve": ("runs/gpt",),
     "import": ("hf/gpt2", "new/run"),
     "export": ("runs/gpt", "new/folder"),
     "push": ("runs/gpt", "somebody/gpt"),

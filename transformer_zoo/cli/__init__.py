@@ -20,6 +20,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     from transformer_zoo.cli.embed import embed
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.looking import attention, neighbours
+    from transformer_zoo.cli.serve import serve
     from transformer_zoo.cli.split import split
     from transformer_zoo.cli.tokenize import tokenize
 
@@ -28,7 +29,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     exchanging = (exchange.import_, exchange.export, exchange.push)
     writing = (generate, chat, embed, classify, tokenize)
     looking = (attention, neighbours)
-    return (*training, *translating, *writing, *looking, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
+    return (*training, *translating, *writing, serve, *looking, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

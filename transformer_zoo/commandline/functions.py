@@ -38,14 +38,14 @@ def run_command(
         parsers[_name(command)] = subparser
     given = parser.parse_args(list(arguments))
     chosen = next(command for command in commands if _name(command) == given.command)
-    call = _bound(chosen, parsers[given.command], vars(given[given.command]))
+    call = _bound(chosen, parsers[given.command], given[given.command].as_dict())
     chosen(*call.args, **call.kwargs)
 
 
 def parse_call(function: Call, arguments: Sequence[str]) -> inspect.BoundArguments:
     """What a function is to be called with by this command line, with the defaults of what it does not say."""
     parser = make_parser(function, arguments)
-    call = _bound(function, parser, vars(parser.parse_args(list(arguments))))
+    call = _bound(function, parser, parser.parse_args(list(arguments)).as_dict())
     call.apply_defaults()
     return call
 

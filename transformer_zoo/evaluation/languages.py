@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from transformer_zoo.languages import cldr, code_of, words_of
+from transformer_zoo.languages import usual_script, with_script
 
 # By script (ISO 15924). 13a, sacreBLEU's default, takes what stands between two spaces for a word.
 _BY_SCRIPT = {
@@ -24,12 +24,8 @@ def bleu_tokenizer(language: str | None) -> str:
             mBART (zh_CN), M2M-100 (__zh__), NLLB (zho_Hans) and Marian (>>cmn_Hans<<) have it, or the English name.
             The language's usual script comes from Unicode's CLDR. None: not known.
     """
-    if not (words := words_of(language)):
-        return _DEFAULT
-    usual = cldr("likely_subtags").get(code_of(language), "").partition("_")[2].partition("_")[0]
-    own = _BY_SCRIPT.get(usual, _DEFAULT)
-    script = next((word.capitalize() for word in words[1:] if len(word) == 4 and word.isalpha()), usual)
-    given = _BY_SCRIPT.get(script, _DEFAULT)
+    code, script = with_script(language or "")
+    own, given = (_BY_SCRIPT.get(one, _DEFAULT) for one in (usual_script(code), script))
     # Japanese in kana, or in Chinese characters alone, is Japanese; in Latin letters it has spaces.
     return given if _DEFAULT in (own, given) else own
 

@@ -1,0 +1,48 @@
+"""The application: which routes there are, for whom, and what stands before them."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Depends, FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+
+from transformer_zoo.config.serving import ServingSettings
+from transformer_zoo.serving import libretranslate, metrics, openai_routes, scoring
+from transformer_zoo.serving.catalogue import Catalogue
+from transformer_zoo.serving.engine import Engine
+from transformer_zoo.serving.guard import Guard
+from transformer_zoo.serving.here import Serving
+from transformer_zoo.serving.keys import Keys, keyed
+from transformer_zoo.serving.refusals import add_refusals
+
+health = APIRouter()
+
+
+@health.get("/healthz")
+async def healthz() -> Response:
+    """That the server runs."""
+    return JSONResponse({"status": "ok"})
+
+
+def create_app(engines: Mapping[str, Engine], settings: ServingSettings = ServingSettings()) -> FastAPI:
+    """The ASGI application that answers for these models by their names.
+    >>> app = create_app({"letters": writer})
+
+    Raises:
+        UserError: the file of keys cannot be used.
+    """
+    app = FastAPI(title="transformer_zoo", openapi_url=None, redirect_slashes=False)
+    keys = Keys() if settings.keys is None else Keys.read(settings.keys)
+    serving = app.state.serving = Serving(Catalogue(engines), settings, keys)
+    for name, engine in engines.items():
+        serving.metrics.watch(name, engine)
+    for router in (openai_routes.router, scoring.router, metrics.router):
+        app.include_router(router, dependencies=[Depends(keyed)])
+    for router in (health, libretranslate.router):  # LibreTranslate's have a key in their bodies
+        app.include_router(router)
+    add_refusals(app)
+    if settings.cors:
+        methods, headers = ("GET", "POST"), ("Authorization", "Content-Type")
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors, allow_methods=methods, allow_headers=headers)
+    app.add_middleware(Guard, settings=settings, metrics=serving.metrics)
+    return app

@@ -1,0 +1,94 @@
+"""LibreTranslate's routes: translations and languages."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import fields
+from itertools import chain
+from typing import Annotated, Any, ClassVar, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from transformer_zoo.config import BeamSearch
+from transformer_zoo.runs import Run
+from transformer_zoo.runs.paragraphs import laid_out, put_back
+from transformer_zoo.serving.bodies import Fields, Many, Name, body
+from transformer_zoo.serving.catalogue import Chosen
+from transformer_zoo.serving.here import Here, Serving
+from transformer_zoo.serving.jobs import answers, while_there
+from transformer_zoo.serving.keys import check_key, keyed
+from transformer_zoo.serving.refusals import Refusal
+
+router = APIRouter()
+Code = Annotated[str, Field(max_length=40)]
+
+
+class TranslateFields(Fields):
+    """What is translated, and between which languages. `model` is this server's own."""
+
+    q: str | Many[str]
+    source: Code
+    target: Code
+    format: Literal["text"] = "text"
+    alternatives: Annotated[int, Field(ge=0, le=9)] = 0
+    api_key: str | None = None
+    model: Name | None = None
+    takes_forms: ClassVar[bool] = True
+
+
+class DetectFields(Fields):
+    """A text whose language is asked for."""
+
+    q: str | Many[str]
+    api_key: str | None = None
+    takes_forms: ClassVar[bool] = True
+
+
+@router.get("/languages", dependencies=[Depends(keyed)])
+async def languages(here: Here) -> Response:
+    """What there is to translate from, and into what."""
+    return JSONResponse(here.catalogue.languages)
+
+
+@router.post("/detect")
+async def detect(request: Request, asked: Annotated[DetectFields, body(DetectFields)]) -> Response:
+    """Nothing here knows languages apart."""
+    check_key(request, asked.api_key)
+    raise Refusal(501, "no model here detects languages: name the source language")
+
+
+@router.post("/translate")
+async def translate(request: Request, here: Here, asked: Annotated[TranslateFields, body(TranslateFields)]) -> Response:
+    """Translations of a text, or of several."""
+    check_key(request, asked.api_key)
+    chosen, texts = here.catalogue.translator(asked.source, asked.target, asked.model), asked.q
+    found = await while_there(request, _translated(here, chosen, [texts] if isinstance(texts, str) else texts, asked))
+    best = [one[0] for one in found]
+    answer: dict[str, Any] = {"translatedText": best[0] if isinstance(texts, str) else best}
+    if asked.alternatives:
+        others = [one[1:] for one in found]
+        answer["alternatives"] = others[0] if isinstance(texts, str) else others
+    return JSONResponse(answer)
+
+
+async def _translated(here: Serving, to: Chosen, texts: Sequence[str], asked: TranslateFields) -> list[list[str]]:
+    """The translations of each text, the best first."""
+    if len(texts) > here.settings.max_answers:
+        raise Refusal(422, f"q: these are more than {here.settings.max_answers} texts: send fewer at once", field="q")
+    how = search_of(to.run, n_best=asked.alternatives + 1)
+    shown = [laid_out(text, to.run) for text in texts]
+    begun = (
+        to.engine.translate(parts[1::2] or [""], how, source_lang=to.source, target_lang=to.target) for parts in shown
+    )
+    with here.asked(to.name, begun) as requests:
+        found = await answers(requests)
+    lines = chain.from_iterable(found)
+    return [[one.text for one in ranked] for ranked in put_back(lines, deque(shown))]
+
+
+def search_of(run: Run, **changes: Any) -> BeamSearch:
+    """How translations are looked for: as the run's recipe tests with, or as the paper has it."""
+    test = run.recipe.get("test") or {}
+    known = {one.name: test[one.name] for one in fields(BeamSearch) if test.get(one.name) is not None}
+    return BeamSearch(**known | changes)

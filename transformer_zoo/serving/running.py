@@ -1,0 +1,79 @@
+"""The process that serves: where it listens, and how it ends."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from transformer_zoo.config.serving import ServingSettings
+from transformer_zoo.errors import UserError
+from transformer_zoo.serving.engine import Engine
+
+_MOST_CONNECTIONS = 1000
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that has the address, and does not take connections yet. UserError: it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{host}:{port} cannot be served at: {why}; give another --port or --host") from None
+    return listener
+
+
+class Server(uvicorn.Server):
+    """Serves until a signal; then it takes nothing new, finishes what runs within `grace`, and returns. A second signal
+    ends the process at once.
+
+    Args:
+        app: As `create_app` gives it.
+        engines: Those behind it.
+        settings: For how long it may finish.
+        started: Called once it takes connections.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        engines: Iterable[Engine],
+        settings: ServingSettings,
+        started: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._engines, self._say_started = list(engines), started
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # anybody can write such a header
+            ws="none",
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=settings.grace,
+        )
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and it is said."""
+        await super().startup(sockets)
+        self._say_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; before that the engines refuse what is new."""
+        for engine in self._engines:
+            engine.drain(0)
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """What a signal does."""
+        if self.should_exit:
+            signal.signal(sig, signal.SIG_DFL)
+            os.kill(os.getpid(), sig)
+        self.should_exit = True
