@@ -40,7 +40,7 @@ from transformer_zoo.zoo.ctranslate2 import check_ctranslate2
 from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
 ROOT = Path(__file__).parents[2]
-NO_COUNTERPART = ("shakespeare_speedrun",)  # hashed n-grams are nowhere else
+NO_COUNTERPART = ("shakespeare_speedrun", "shakespeare_5min")  # hashed n-grams are nowhere else
 RECIPES = {path.stem: path for path in sorted(ROOT.glob("recipes/*/*.yaml")) if path.stem not in NO_COUNTERPART}
 LINES, REFERENCES = hub.pairs(200, 0)
 

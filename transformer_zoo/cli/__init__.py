@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from transformer_zoo.errors import run_program
 
 _EXAMPLES = (
-    "transformer-zoo train recipe.yaml",
-    "transformer-zoo translate runs/my",
+    "transformer-zoo train --pairs pairs.tsv --from en --to de",
+    "transformer-zoo translate runs/pairs",
     'transformer-zoo generate runs/gpt --prompt "Once upon a time"',
 )
 
@@ -23,8 +23,9 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     from transformer_zoo.cli.serve import serve
     from transformer_zoo.cli.split import split
     from transformer_zoo.cli.tokenize import tokenize
+    from transformer_zoo.cli.train import train
 
-    training = (shipped.train, shipped.recipes, shipped.prepare)
+    training = (train, shipped.recipes, shipped.prepare)
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     exchanging = (exchange.import_, exchange.export, exchange.push)
     writing = (generate, chat, embed, classify, tokenize)

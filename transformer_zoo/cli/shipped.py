@@ -1,9 +1,8 @@
-"""`transformer-zoo train`, `recipes`, `prepare`: the recipes and the scripts of corpora that come with the package."""
+"""`transformer-zoo recipes`, `prepare`: the recipes and the scripts of corpora that come with the package."""
 
 import ast
 import importlib.util
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,31 +10,6 @@ from transformer_zoo.errors import UsageError, UserError
 from transformer_zoo.words import did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def train(recipe: str, *options: str) -> None:
-    """Train a translator, a GPT or an encoder as a recipe says, from text to a run with weights and scores.
-
-    The same command goes on with a run that was stopped. `transformer-zoo recipes` has some to start from. On N GPUs:
-    torchrun --nproc-per-node N -m transformer_zoo train RECIPE.yaml
-
-    Args:
-        recipe: A YAML file.
-        options: Fields of the recipe that are to be others, as --section.field value; --help explains every field.
-
-    Examples:
-        transformer-zoo train recipe.yaml
-        transformer-zoo train recipe.yaml --training.max_minutes 60 --run_dir runs/longer
-        transformer-zoo train recipe.yaml --seed 2 --run_dir runs/second
-    """
-    from transformer_zoo.commandline import read_yaml
-    from transformer_zoo.training import distributed
-    from transformer_zoo.training.tasks.kinds import kind_of_recipe
-
-    kind = kind_of_recipe(read_yaml(recipe))
-    script = _load(shipped() / kind.recipes / "train.py")
-    if status := distributed.run(lambda: script.main([recipe, *options])):
-        sys.exit(status)
 
 
 def recipes(name: str = "", /, output: Path | None = None) -> None:
@@ -83,7 +57,7 @@ def prepare(corpus: str = "", /, *options: str) -> None:
             about = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             print(f"{one:{max(map(len, found))}}  {about.partition(chr(10))[0]}")
         return
-    script = _load(found[_known(corpus, found, "corpus")])
+    script = load_script(found[_known(corpus, found, "corpus")])
     is_placed = any(word.partition("=")[0] == "--out" for word in options)
     run(script.prepare, options if is_placed else [*options, "--out", f"data/{corpus}"])
 
@@ -101,7 +75,8 @@ def _known(name: str, found: dict[str, Path], what: str) -> str:
     return name
 
 
-def _load(script: Path) -> ModuleType:
+def load_script(script: Path) -> ModuleType:
+    """A script that comes with the package, as a module."""
     spec = importlib.util.spec_from_file_location(f"{script.parent.name}_{script.stem}", script)
     if spec is None or spec.loader is None or not script.is_file():
         raise UserError(f"{script} is not there: install the package, or run this in a clone of its repository")

@@ -62,7 +62,8 @@ def split(
     if (source_key is None) != (target_key is None):
         raise UsageError("--source-key and --target-key go together")
     if source_key is None and not _holds_pairs(files):
-        return _split_text(files, held_out, folder, jsonl_key, separator, unit)
+        counts = split_text(files, held_out, folder, jsonl_key=jsonl_key, separator=separator, unit=unit)
+        return _report(folder, counts, {}, f"{unit}s")
     if separator is not None or unit != "document":
         raise UsageError("--separator and --unit are for text; these are sentence pairs")
     columns = {"source_column": source_column, "target_column": target_column}
@@ -123,10 +124,19 @@ def _json_line(row: dict[str, str]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _split_text(
-    files: list[Path], held_out: dict[str, float], folder: Path, jsonl_key: str, separator: str | None, unit: Unit
-) -> None:
-    """The text is read twice, once for its keys and once to be written: it may be bigger than memory."""
+def split_text(
+    files: list[Path],
+    held_out: dict[str, float],
+    folder: Path,
+    *,
+    jsonl_key: str = "text",
+    separator: str | None = None,
+    unit: Unit = "document",
+) -> dict[str, int]:
+    """Writes train and what is held out into a new folder: how many units each is.
+
+    The text is read twice, once for its keys and once to be written: it may be bigger than memory.
+    """
     from transformer_zoo.characters import is_blank
     from transformer_zoo.data.splits import TRAIN, assign, keys
     from transformer_zoo.data.text import TextFiles
@@ -135,7 +145,7 @@ def _split_text(
         text = TextFiles(path=[str(file) for file in files], separator=separator)
         if jsonl_key != "text":
             text.jsonl_key = jsonl_key
-        found = (piece for document in text.documents() for piece in _pieces(document, unit))
+        found = (piece for document in text.documents() for piece in pieces_of(document, unit))
         return (piece for piece in tqdm(found, unit=f" {unit}s", disable=None, leave=False) if not is_blank(piece))
 
     rows = [keys((piece,)) for piece in units()]
@@ -145,16 +155,21 @@ def _split_text(
     form: Callable[[str], str] = (lambda piece: _json_line({"text": piece})) if unit == "document" else (
         lambda piece: piece.rstrip("\n") + ("\n\n" if unit == "paragraph" else "\n")
     )  # fmt: skip
-    end = "jsonl" if unit == "document" else "txt"
+    end = text_ending(unit)
     with new_folder(folder) as part:
         for name in (TRAIN, *held_out):
             chosen = (piece for piece, place in zip(units(), places, strict=True) if place == name)
             _write(part / f"{name}.{end}", map(form, chosen))
-    counts = {name: places.count(name) for name in (TRAIN, *held_out)}
-    _report(folder, counts, {}, f"{unit}s")
+    return {name: places.count(name) for name in (TRAIN, *held_out)}
 
 
-def _pieces(document: str, unit: Unit) -> Iterable[str]:
+def text_ending(unit: Unit) -> str:
+    """What the names of such a text's files end in."""
+    return "jsonl" if unit == "document" else "txt"
+
+
+def pieces_of(document: str, unit: Unit) -> Iterable[str]:
+    """The document itself, its paragraphs or its lines."""
     from transformer_zoo.characters import is_blank
 
     if unit == "document":

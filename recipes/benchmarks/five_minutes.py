@@ -1,0 +1,153 @@
+"""What is chosen for bare text, beside what was tuned by hand: five minutes of training each, three seeds.
+
+    python recipes/benchmarks/five_minutes.py --tatoeba FOLDER --shakespeare FOLDER [--minutes 5] [--seeds 1 2 3]
+
+The folders have eng-deu.tsv and input.txt (plain or .gz), as for the prepare.py of both corpora. `tuned` trains
+recipes/translation/tatoeba_5min.yaml and recipes/gpt/shakespeare_5min.yaml; `chosen` gets the same training text by
+`transformer-zoo train --pairs` and `--text`, of which it holds some out itself. Both are scored on the same text, which
+neither has seen: BLEU of Tatoeba's test, bits per byte of Tiny Shakespeare's val.txt. The two take turns, seed by seed.
+A run that was stopped goes on with the same command, and one that is finished is not made again; all take an hour. The
+machine should do nothing else.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+
+if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from recipes.benchmarks.speed import machine
+from transformer_zoo.errors import UserError, run_program
+from transformer_zoo.files import write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+N_PAIRS = 20_000
+SIDES = ("tuned", "chosen")
+TEXTS = ("tatoeba", "shakespeare")
+TRAIN: dict[str, dict[str, list[str]]] = {
+    "tatoeba": {
+        "tuned": [str(ROOT / "recipes/translation/tatoeba_5min.yaml")],
+        "chosen": ["--pairs", "data/tatoeba/first_20k.en", "data/tatoeba/first_20k.de"],
+    },
+    "shakespeare": {
+        "tuned": [str(ROOT / "recipes/gpt/shakespeare_5min.yaml")],
+        "chosen": ["--text", "data/tinyshakespeare/train.txt"],
+    },
+}
+SCORE = {
+    "tatoeba": ["--source", "data/tatoeba/test.en", "--reference", "data/tatoeba/test.de"],
+    "shakespeare": ["--file", "data/tinyshakespeare/val.txt"],
+}
+Scores = dict[str, dict[str, list[float]]]
+"""Text, side, seed: its score."""
+
+
+def parse_options(arguments: Sequence[str]) -> Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("--tatoeba", type=str, required=True, help="folder with eng-deu.tsv, plain or .gz")
+    add("--shakespeare", type=str, required=True, help="folder with input.txt, plain or .gz")
+    add("--minutes", type=float, default=5.0, help="wall-clock time of each run's training")
+    add("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one run of each side for each")
+    add("--texts", nargs="+", choices=TEXTS, default=list(TEXTS), help="on which is trained")
+    add("--out", default="runs/five_minutes", help="folder of texts, runs and results")
+    return parser.parse_args(list(arguments))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """All runs that are still to be made, then the tables."""
+    options = parse_options(arguments)
+    out = (Path(options.out).expanduser() / f"{options.minutes:g}_minutes").resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    write_texts(out, {"tatoeba": options.tatoeba, "tinyshakespeare": options.shakespeare})
+    found: Scores = {text: {side: [] for side in SIDES} for text in options.texts}
+    for text in options.texts:
+        for seed in options.seeds:
+            for side in SIDES:
+                found[text][side].append(run(out, text, side, seed, options.minutes))
+    report(out, options.seeds, found)
+
+
+def write_texts(out: Path, folders: Mapping[str, str]) -> None:
+    """Both corpora as their prepare.py writes them, and the first 20,000 pairs, which are in the order of a hash."""
+    for corpus, folder in folders.items():
+        if not (out / "data" / corpus).is_dir():
+            command(out, "prepare", corpus, "--from", str(Path(folder).expanduser().resolve()))
+    tatoeba = out / "data" / "tatoeba"
+    for side in ("en", "de"):
+        lines = (tatoeba / f"train.{side}").read_bytes().splitlines(keepends=True)
+        (tatoeba / f"first_20k.{side}").write_bytes(b"".join(lines[:N_PAIRS]))
+
+
+def command(out: Path, *words: str) -> str:
+    """What a command prints, run in the folder; what it says on the way is appended to log.txt."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-m", "transformer_zoo", *words]
+    with (out / "log.txt").open("a", encoding="utf-8") as log:
+        done = subprocess.run(
+            program, cwd=out, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, check=False
+        )
+        log.write(done.stdout)
+    if done.returncode:
+        raise UserError(f"{' '.join(words)}: failed, see {out / 'log.txt'}")
+    return done.stdout
+
+
+def run(out: Path, text: str, side: str, seed: int, minutes: float) -> float:
+    """Trains where that is still to be done: the score, BLEU or bits per byte."""
+    folder = f"runs/{text}_{side}_{seed}"
+    if side == "tuned":
+        options = ["--run_dir", folder, "--training.max_minutes", f"{minutes:g}"]
+    else:
+        options = ["--output", folder, "--minutes", f"{minutes:g}"]
+    print(f"{text}, {side}, seed {seed}", flush=True)
+    command(out, "train", *TRAIN[text][side], *options, "--seed", str(seed))
+    found = json.loads(command(out, "evaluate", folder, *SCORE[text], "--json"))
+    score = float(found["bits_per_byte"] if text == "shakespeare" else bleu_of(found))
+    print(f"  {score:.4f}", flush=True)
+    return score
+
+
+def bleu_of(found: Mapping[str, Any]) -> float:
+    """The only score of what `evaluate --json` prints."""
+    [system] = found["systems"]
+    [split] = system["splits"]
+    [score] = split["scores"]
+    return float(score["score"])
+
+
+def report(out: Path, seeds: Sequence[int], found: Scores) -> None:
+    """The tables, the verdicts and results.json."""
+    about = machine(torch.device("cpu"))
+    print("\n" + "\n".join(f"{name}: {value}" for name, value in about.items()))
+    words = {}
+    for text, sides in found.items():
+        print(f"\n{'BLEU' if text == 'tatoeba' else 'bits per byte'}, {text}:\n")
+        print(f"| | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |")
+        print("|---|" + "--:|" * (len(seeds) + 1))
+        for side, scores in sides.items():
+            print(f"| {side} | {' | '.join(f'{score:.3f}' for score in scores)} | {mean(scores):.3f} |")
+        words[text] = verdict(text, sides)
+        print(f"\n{words[text]}")
+    write_json(out / "results.json", {"machine": about, "scores": found, "verdicts": words})
+
+
+def verdict(text: str, sides: Mapping[str, Sequence[float]]) -> str:
+    """Whether what is chosen has 0.95 of the tuned one's BLEU, or at most 1.05 times its bits."""
+    ratio = mean(sides["chosen"]) / mean(sides["tuned"])
+    asked, reached = ("at least 0.95", ratio >= 0.95) if text == "tatoeba" else ("at most 1.05", ratio <= 1.05)
+    return f"{text}: chosen / tuned {ratio:.3f}, asked {asked}: {'reached' if reached else 'not reached'}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(lambda: main(sys.argv[1:])))

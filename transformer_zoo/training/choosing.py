@@ -1,0 +1,193 @@
+"""A recipe for text that has none: sizes by how much there is and by what a machine computes in the time.
+
+What each rule goes by was measured (docs/results.md), most of it on two cores within a quarter of an hour:
+
+- A third as many weights in the layers as tokens that will be seen: 3.2 tokens a weight were best on Multi30k, 3.4 in
+  the speedrun. The time for N weights and 3N tokens goes with 18 N², so four times the time is twice the weights.
+- After forty passes a text has no more to teach; a small one ends before the time is up, and with a smaller model.
+- Dropout by the number of passes: none helps what is seen once, 0.2 was best at 13 passes of Multi30k.
+- A piece for each 750 bytes of pairs (5,000 on Multi30k), for each 4,000 of text (4,096 of 20 MB). Below 5 MB of text
+  bytes and n-grams of up to five of them learn faster than any pieces.
+- Some 1,500 updates; more of them, of more tokens, where there is time.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+TOKENS_A_WEIGHT, MOST_PASSES, UPDATES = 3, 40, 1500
+USED = 0.5  # of the measured speed: small layers, the optimizer and validations take the rest
+SIZES = (
+    (64, 2), (96, 2), (128, 3), (160, 3), (192, 4), (256, 4), (384, 6), (512, 6), (768, 12), (1024, 16), (1536, 24),
+)  # fmt: skip
+"""Width and depth (of each side of a translation)."""
+DROPOUT = ((2, 0.0), (6, 0.1), (30, 0.2), (math.inf, 0.3))
+"""Passes over the text, and the dropout for fewer than these."""
+BYTES_BELOW = 5_000_000
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much text there is to train on: its bytes, different characters, and different words of letters alone."""
+
+    n_bytes: int
+    n_characters: int
+    n_words: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model, and how it is trained in the time."""
+
+    width: int
+    depth: int
+    weights: int
+    tokens: float
+    passes: float
+    update_tokens: int
+
+    @property
+    def dropout(self) -> float:
+        return next(rate for passes, rate in DROPOUT if self.passes < passes)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a recipe, and why it is so."""
+
+    name: str
+    fields: Any
+    why: str = ""
+
+    @property
+    def yaml(self) -> str:
+        flow = None if isinstance(self.fields, dict) else False
+        line = yaml.safe_dump({self.name: self.fields}, sort_keys=False, default_flow_style=flow, width=100)
+        return f"# {self.why}\n{line}" if self.why else line
+
+
+def amount_of(texts: Iterable[str]) -> Amount:
+    """Of all these texts."""
+    n_bytes, characters, words = 0, set[str](), set[str]()
+    for text in texts:
+        n_bytes += len(text.encode())
+        characters.update(text)
+        words.update(word for word in text.split() if word.isalpha() and len(word) < 16)
+    return Amount(n_bytes, len(characters), len(words))
+
+
+def size_for(operations: float, text_tokens: float, *, each: int, vocab_size: int) -> Size:
+    """The model for so many floating-point operations and so much text.
+
+    Args:
+        operations: In the time there is.
+        text_tokens: Of the training text.
+        each: Weights of a layer (of both sides), as multiples of its squared width.
+        vocab_size: Rows of the output projection, which a token is multiplied with too.
+    """
+    most = MOST_PASSES * text_tokens
+    wanted = min(math.sqrt(operations / (6 * TOKENS_A_WEIGHT)), most / TOKENS_A_WEIGHT)
+    width, depth = min(SIZES, key=lambda size: abs(math.log(each * size[0] ** 2 * size[1] / wanted)))
+    weights = each * width**2 * depth
+    tokens = min(operations / (6 * (weights + vocab_size * width)), most)
+    update_tokens = 2 ** min(max(math.floor(math.log2(tokens / UPDATES)), 10), 17)
+    return Size(width, depth, weights, tokens, tokens / text_tokens, update_tokens)
+
+
+def translation(data: Mapping[str, Any], amount: Amount, operations: float, minutes: float, most: int) -> list[Section]:
+    """The sections for sentence pairs of so many bytes, both sides together; `most` tokens fit a micro-batch."""
+    vocab_size = 4 + amount.n_characters + min(amount.n_bytes // 750, amount.n_words, 32_000)
+    size = size_for(operations, amount.n_bytes / 2 / 4, each=28, vocab_size=vocab_size)
+    model = {
+        "preset": "transformer-small",
+        "d_model": size.width,
+        "d_ff": 4 * size.width,
+        "n_heads": size.width // (32 if size.width < 256 else 64),
+        "n_encoder_layers": size.depth,
+        "n_decoder_layers": size.depth,
+        "norm_position": "pre",
+        "dropout": size.dropout,
+    }
+    # Two micro-batches an update: pairs of two lengths in each, not of one.
+    batch = min(size.update_tokens // 2, most)
+    every = _every(size)
+    return [
+        Section("data", dict(data)),
+        Section("tokenizer", {"vocab_size": vocab_size}, "a piece for each character, and for each 750 bytes"),
+        Section("model", model, _of_model(f"{size.depth} + {size.depth} layers", size)),
+        Section("optimizer", {"name": "muon", "weight_decay": 0.1}, "the learning rate goes by the width"),
+        Section(
+            "training",
+            {"batch_tokens": batch, "update_tokens": size.update_tokens, **_limits(size, minutes)},
+            _of_training(size, minutes),
+        ),
+        Section("validation", {"every": every, "bleu_sentences": 100}),
+        Section("checkpoint", {"every": every, "average_last": 1}),
+        Section("test", {"beam": 5, "length_penalty": 1.0}),
+    ]
+
+
+def language(data: Mapping[str, Any], amount: Amount, operations: float, minutes: float, most: int) -> list[Section]:
+    """The sections for text of so many bytes; `most` tokens fit a micro-batch."""
+    in_bytes = amount.n_bytes < BYTES_BELOW
+    pieces = min(amount.n_bytes // 4000, amount.n_words)
+    trained = 256 + amount.n_characters + 2 ** int(math.log2(min(max(pieces, 256), 32_768)))
+    vocab_size = 257 if in_bytes else -(-trained // 64) * 64
+    size = size_for(operations, amount.n_bytes / (1 if in_bytes else 4), each=12, vocab_size=vocab_size)
+    length = next(length for weights, length in ((1e7, 256), (5e7, 512), (math.inf, 1024)) if size.weights < weights)
+    model = {
+        "preset": "gpt-modern",
+        "d_model": size.width,
+        "d_ff": 4 * size.width,
+        "n_heads": size.width // (32 if size.width % 64 else 64),
+        "n_layers": size.depth,
+        "dropout": size.dropout,
+    }
+    rate = 0.14 / math.sqrt(size.width)
+    tokenizer: dict[str, Any] = {"kind": "sentencepiece", "vocab_size": vocab_size}
+    why, ratio = "a piece for each 4,000 bytes", 0.4
+    if in_bytes:
+        model["ngrams"] = {"n": 5, "rows": 8192}
+        tokenizer, why, ratio = {"kind": "bytes"}, "so little text is learnt fastest byte by byte, with n-grams", 0.85
+    optimizer = {"name": "muon", "lr": round(rate, 5), "adam_lr": round(ratio * rate, 5), "betas": [0.9, 0.95]}
+    every = _every(size)
+    return [
+        Section("data", {**data, "length": length}),
+        Section("tokenizer", tokenizer, why),
+        Section("model", model, _of_model(f"{size.depth} layers", size)),
+        Section("optimizer", {**optimizer, "weight_decay": 0.1}, "the learning rate goes by the width"),
+        Section(
+            "training",
+            {"batch_tokens": min(size.update_tokens, max(most, length)), "update_tokens": size.update_tokens}
+            | _limits(size, minutes),
+            _of_training(size, minutes),
+        ),
+        Section("validation", {"every": every, "sample_tokens": 200}),
+        Section("checkpoint", {"every": every, "average_last": 1}),
+    ]
+
+
+def _every(size: Size) -> int:
+    """Updates between two validations: about ten in the run."""
+    return max(round(size.tokens / size.update_tokens / 10), 10)
+
+
+def _limits(size: Size, minutes: float) -> dict[str, Any]:
+    passes = {"max_epochs": MOST_PASSES} if size.passes >= MOST_PASSES else {}
+    return {**passes, "max_minutes": minutes, "max_updates": 10_000_000}
+
+
+def _of_model(layers: str, size: Size) -> str:
+    return (
+        f"{layers} of {size.width}: {size.weights:,} weights for about {size.tokens:,.0f} tokens; "
+        f"dropout for {size.passes:.0f} passes over the text"
+    )
+
+
+def _of_training(size: Size, minutes: float) -> str:
+    if size.passes >= MOST_PASSES:
+        return f"{MOST_PASSES} passes are all that so little text has to teach, or {minutes:g} minutes"
+    return f"{minutes:g} minutes, in which the learning rate comes down to 0"
