@@ -347,12 +347,12 @@ def test_at_a_real_width_a_source_is_translated_as_if_alone() -> None:
 
 
 @pytest.mark.parametrize("vocab_size", [31, 96, 800, 1024])
-def test_the_blockwise_top_k_is_the_top_k(vocab_size: int) -> None:
-    from transformer_zoo.inference.search import _top_k
+def test_the_blockwise_top_k_is_thetop_k(vocab_size: int) -> None:
+    from transformer_zoo.inference.continuations import top_k
 
     x = torch.randn(3, 2, vocab_size)
     x[0, 0, 5:20] = x[0, 0].max() + 1  # ties
-    values, ids = _top_k(x, 5)
+    values, ids = top_k(x, 5)
     assert torch.equal(values, x.topk(5).values)
     assert torch.equal(x.gather(-1, ids), values)
     assert all(len(set(row)) == 5 for row in ids.flatten(0, 1).tolist())

@@ -73,6 +73,13 @@ def test_translations_are_those_of_the_command(translator: Engine, run: Run, how
     assert together.reason == "done"
 
 
+def test_a_text_keeps_its_paragraphs(translator: Engine, run: Run) -> None:
+    text = " ja\n\n nein, danke \nvielleicht\n"
+    [[found]] = translator.translate(text, BeamSearch(beam=3)).result(30)
+    assert found.text == tz.translator(run, beam=3)(text)
+    assert found.text[0] == " "
+
+
 def test_everything_else_is_called_between_steps(engine: Engine, translator: Engine, run: Run) -> None:
     assert engine.call(lambda: threading.current_thread().name).result(30) == "engine"
     wanted = score(run.model, run.tokenizer, ["ja"] * 20, ["yes"] * 20)

@@ -9,8 +9,7 @@ from a prompt. Which of them are a hypothesis's own past is a boolean mask. Noth
 copied for another choice of beam.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -78,16 +77,38 @@ def beam_search(
     given = token_rows(_real(sources, source_mask), model.config.vocab_size)
     if not given:
         return []
+    search, mask, limits = start_search(model, given, how, prefix=prefix, never=never, stop=stop)
+    cache = model.begin(given, search.opening.size(1) + how.beam * (max(limits) - 1))
+    results = _run(model, search, cache, mask, how, limits)
+    for i, hypotheses in enumerate(results):
+        if not hypotheses:
+            raise UserError(
+                f"source {i} of the batch got no answer: the model's logits are not finite, or no token may follow by "
+                "all the rules; try float32, or another checkpoint"
+            )
+    return results
+
+
+def start_search(
+    model: DecodingModel,
+    given: Sequence[Sequence[int]],
+    how: BeamSearch,
+    *,
+    prefix: Sequence[Sequence[int]] | None = None,
+    never: Collection[int] | None = None,
+    stop: Callable[[list[int]], bool] | None = None,
+) -> tuple[Search, Tensor | None, list[int]]:
+    """A search before its first step, the mask (S, P) of what answers follow, and for each source the most tokens of an
+    answer; arguments as for `beam_search`."""
     facts, device = model.facts, model.head_weight.device
     openings = [model.opening(row) for row in given]
     limits = _length_limits(how, given, openings, facts.context)
-    penalties = [how.divisor(n) for n in range(1, max(limits) + 1)]
     never = check_never(model, never)
     if not set(never).isdisjoint(facts.ends):
         raise UserError(f"never contains eos, {min(set(never) & set(facts.ends))}, without which no answer ends")
     forced = forced_tokens(model, limits, prefix, never)
     # Log-probabilities only fall: what a hypothesis scores at its most lenient penalty, no descendant beats.
-    lenient = [[max(penalties[0], penalties[limit - 1])] for limit in limits]  # (S, 1)
+    lenient = [[max(how.divisor(1), how.divisor(limit))] for limit in limits]  # (S, 1)
     opening, mask = pad_rows(openings, -1, left=True, device=device)  # (S, P)
     search = Search.start(
         opening,
@@ -102,35 +123,26 @@ def beam_search(
         rules=processors(how, model, ()),
         stop=stop,
     )
-    cache = model.begin(given, opening.size(1) + how.beam * (max(limits) - 1))
-    results = _run(search, cache, _read(model, search, cache, mask), how.beam, penalties, set(limits))
-    for i, hypotheses in enumerate(results):
-        if not hypotheses:
-            raise UserError(
-                f"source {i} of the batch got no answer: the model's logits are not finite, or no token may follow by "
-                "all the rules; try float32, or another checkpoint"
-            )
-    return results
+    return search, mask, limits
 
 
 def _run(
+    model: DecodingModel,
     search: Search,
     cache: DecoderCache,
-    read: Iterator[Tensor],
-    beam: int,
-    penalties: Sequence[float],
-    limits: Collection[int],
+    mask: Tensor | None,
+    how: BeamSearch,
+    limits: Sequence[int],
 ) -> list[list[Hypothesis]]:
-    """Step by step until every source is done; those that are leave the batch.
-
-    Limits are the lengths at which some source ends.
-    """
+    """Step by step until every source is done; those that are leave the batch."""
     origin = list(range(len(search.tokens)))  # which source a row is
     results: list[list[Hypothesis]] = [[] for _ in origin]
-    for step, (penalty, logits) in enumerate(zip(penalties, read, strict=False)):
+    ends = set(limits)  # the steps at which some source reaches its limit
+    for step in range(1, max(limits) + 1):
         adapt()
-        search.advance(logits.float(), beam, penalty, is_last=step + 1 in limits)
-        if (step + 1) % look_every(search.tokens.device) and step + 1 < len(penalties):
+        logits = read_newest(model, search, cache, mask)
+        search.advance(logits.float(), how.beam, how.divisor(step), is_last=step in ends)
+        if step % look_every(search.tokens.device) and step < max(limits):
             continue
         n_live = search.narrow()
         done = [row for row, (n, i) in enumerate(zip(n_live, origin, strict=True)) if not n and not results[i]]
@@ -144,25 +156,24 @@ def _run(
             rows = filling_gaps([n > 0 for n in n_live])
             origin = [origin[row] for row in rows]
             selected = torch.tensor(rows, device=search.tokens.device)
-            search.select(selected)
+            search.select(rows, selected)
             cache.select(selected)
     return results
 
 
-def _read(model: DecodingModel, search: Search, cache: DecoderCache, mask: Tensor | None) -> Iterator[Tensor]:
-    """Logits (S, W, V) after the newest tokens of the search as it then is, step after step; `mask` of the openings."""
-    for step in count():
-        if step == 0:
-            hidden = model.step(search.opening.clamp_min(0), cache, mask=mask)[:, -1:]
-        else:
-            hidden = model.step(
-                search.tokens[:, :, -1],
-                cache,
-                positions=search.lengths + (step - 1),
-                attention_mask=search.ancestors[:, None],  # (S, 1, W, slots)
-                before=None if cache.recent is None else search.texts()[:, :, :-1],
-            )
-        yield model.logits(hidden)
+def read_newest(model: DecodingModel, search: Search, cache: DecoderCache, mask: Tensor | None = None) -> Tensor:
+    """Logits (S, W, V) after the newest tokens of the search, or at first after what answers follow, with its mask."""
+    if not search.tokens.size(2):
+        hidden = model.step(search.opening.clamp_min(0), cache, mask=mask)[:, -1:]
+    else:
+        hidden = model.step(
+            search.tokens[:, :, -1],
+            cache,
+            positions=search.positions,
+            attention_mask=search.ancestors[:, None],  # (S, 1, W, slots)
+            before=None if cache.recent is None else search.texts()[:, :, :-1],
+        )
+    return model.logits(hidden)
 
 
 def _real(sources: Sequence[Sequence[int]] | Tensor, mask: Tensor | None) -> Sequence[Sequence[int]] | Tensor:

@@ -41,24 +41,36 @@ class Finder:
 
     def find(self, pieces: list[Piece]) -> Iterator[None]:
         """Fills in what is found; yields whenever some pieces are done. Where texts come twice, the beam is doubled."""
-        how = replace(self.how, beam=max(self.how.beam, self.how.n_best))
+        how = self.first_how
         while pieces:
             scarce = []
             for batch in plan_batches(pieces, how, self.batching):
-                for piece, hypotheses in zip(batch, self._search(batch, how), strict=True):
-                    piece.found = self._different(piece, hypotheses)
-                    enough = len(piece.found) == self.how.n_best or len(hypotheses) < how.n_best
-                    piece.is_done = enough or how.beam >= WIDEST
-                scarce += [piece for piece in batch if not piece.is_done]
-                if self.scored:
-                    self._score([piece for piece in batch if piece.is_done])
+                scarce += self.settle(batch, self._search(batch, how), how)
                 yield
-            how = replace(how, beam=2 * how.beam, n_best=2 * how.beam)
-            pieces = scarce
+            how, pieces = wider(how), scarce
+
+    @property
+    def first_how(self) -> BeamSearch:
+        """How pieces are searched at first."""
+        return replace(self.how, beam=max(self.how.beam, self.how.n_best))
+
+    def settle(self, pieces: Sequence[Piece], found: Sequence[Sequence[Hypothesis]], how: BeamSearch) -> list[Piece]:
+        """Fill in what was found so; the pieces whose texts came twice, for which the beam is to be `wider`."""
+        for piece, hypotheses in zip(pieces, found, strict=True):
+            piece.found = self._different(piece, hypotheses)
+            enough = len(piece.found) == self.how.n_best or len(hypotheses) < how.n_best
+            piece.is_done = enough or how.beam >= WIDEST
+        if self.scored:
+            self._score([piece for piece in pieces if piece.is_done])
+        return [piece for piece in pieces if not piece.is_done]
+
+    def prefix_of(self, piece: Piece) -> list[int]:
+        """What the translation of a piece begins with."""
+        return self.forced if piece.place == 0 else self.codec.start
 
     def _search(self, batch: Sequence[Piece], how: BeamSearch) -> list[list[Hypothesis]]:
-        given, start = [piece.ids for piece in batch], self.codec.start
-        prefix = [self.forced if piece.place == 0 else start for piece in batch] if self.forced else None
+        given = [piece.ids for piece in batch]
+        prefix = [*map(self.prefix_of, batch)] if self.forced else None
         if self.sampling is not None or (how.beam == 1 and not self.scored):
             return [[one] for one in self._write(batch, given, prefix)]
         with evaluating(self.model, self.batching.dtype):
@@ -133,3 +145,8 @@ class Finder:
         if len(joined) < self.how.n_best:
             notes.add(line.number, f"fewer than {self.how.n_best} different translations; more were not to be found")
         return joined
+
+
+def wider(how: BeamSearch) -> BeamSearch:
+    """With a beam of twice the width."""
+    return replace(how, beam=2 * how.beam, n_best=2 * how.beam)

@@ -100,6 +100,39 @@ def translate_n_best(
         UserError: an argument out of range, text that is not Unicode, or a prefix with characters that the vocabulary
             does not have.
     """
+    finder, cutter = finder_of(
+        model,
+        tokenizer,
+        how,
+        scored=scored,
+        sampling=sampling,
+        seed=seed,
+        prefix=prefix,
+        never=never,
+        max_source_tokens=max_source_tokens,
+        language=language,
+        speculation=speculation,
+        batching=batching,
+    )
+    return _translate(finder, lines, cutter, Notes(name, at_once=batching.window == 1))
+
+
+def finder_of(
+    model: DecodingModel,
+    tokenizer: Tokenizers,
+    how: BeamSearch,
+    *,
+    scored: bool = False,
+    sampling: Sampling | None = None,
+    seed: int | None = None,
+    prefix: str | Sequence[int] = "",
+    never: Collection[int] | None = None,
+    max_source_tokens: int | None = None,
+    language: str | None = None,
+    speculation: Speculation = Speculation(),
+    batching: Batching = Batching(),
+) -> tuple[Finder, Cutter]:
+    """What `translate_n_best` translates lines by, and cuts them; arguments and errors are its own."""
     check_decoding(model, "translate")
     trained = model.config.max_seq_len if max_source_tokens is None else max_source_tokens
     if trained < 1:
@@ -114,8 +147,7 @@ def translate_n_best(
         seed = int(torch.randint(2**62, ())) if seed is None else seed
     forced = _forced(codec, prefix)
     finder = Finder(model, codec, forced, how, scored, sampling, seed, never, speculation, batching)
-    cutter = Cutter.of(model, trained, language)
-    return _translate(finder, lines, cutter, Notes(name, at_once=batching.window == 1))
+    return finder, Cutter.of(model, trained, language)
 
 
 def _forced(codec: Codec, prefix: str | Sequence[int]) -> list[int]:
@@ -130,7 +162,7 @@ def _forced(codec: Codec, prefix: str | Sequence[int]) -> list[int]:
 def _translate(finder: Finder, lines: Iterable[str], cutter: Cutter, notes: Notes) -> Iterator[list[Translation]]:
     source, read = iter(lines), 0
     while texts := list(islice(source, finder.batching.window)):
-        chunk = _prepare(finder.codec, texts, read + 1, cutter, notes)
+        chunk = prepare_lines(finder.codec, texts, read + 1, cutter, notes)
         read += len(texts)
         given = 0
         for _ in finder.find([piece for line in chunk for piece in line.pieces]):
@@ -142,7 +174,7 @@ def _translate(finder: Finder, lines: Iterable[str], cutter: Cutter, notes: Note
     notes.warn(read)
 
 
-def _prepare(codec: Codec, texts: Sequence[str], first: int, cutter: Cutter, notes: Notes) -> list[Line]:
+def prepare_lines(codec: Codec, texts: Sequence[str], first: int, cutter: Cutter, notes: Notes) -> list[Line]:
     """Lines in pieces; none of an empty one. `first`: number of the first line."""
     lines, longest = list[Line](), min(cutter.trained, cutter.holds)
     texts = ["" if is_blank(text) else text for text in texts]

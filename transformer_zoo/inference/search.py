@@ -8,13 +8,16 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from transformer_zoo.inference.continuations import children, continuations
 from transformer_zoo.inference.rules import LogitsProcessor
+
+Penalty = float | Tensor
+"""What log-probabilities are divided by: of all sources, or (S, 1)."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,15 @@ class Hypothesis:
 
 @dataclass
 class Search:
-    """The search so far, one row a source. A hypothesis that cannot win has log-probability -inf."""
+    """The search so far, one row a source. A hypothesis that cannot win has log-probability -inf.
+
+    Rows may have begun at different steps: what is as long as the search is then filled up at its beginning.
+    """
 
     opening: Tensor  # (S, P), what hypotheses follow, -1 before the first token
     lengths: Tensor  # (S, 1), tokens of that
-    tokens: Tensor  # (S, W, step)
+    tokens: Tensor  # (S, W, step), -1 before the first
+    ages: list[int]  # steps that each row has taken
     log_probs: Tensor  # (S, W), falling
     ancestors: Tensor  # (S, W, slots) bool: the cache slots of the hypothesis's own past, newest token included
     done_tokens: Tensor  # (S, N, L), with the end where they ended, filled up with -1
@@ -77,6 +84,7 @@ class Search:
             opening=opening,
             lengths=(opening >= 0).sum(1, keepdim=True),
             tokens=opening.new_zeros(n, 1, 0),
+            ages=[0] * n,
             log_probs=none.new_zeros(n, 1),
             ancestors=(opening >= 0)[:, None],
             done_tokens=opening.new_full((n, n_best, longest), -1),
@@ -94,16 +102,45 @@ class Search:
 
     def texts(self) -> Tensor:
         """All tokens of each hypothesis, (S, W, P + step), -1 before the first."""
-        return torch.cat([self.opening[:, None].expand(-1, self.tokens.size(1), -1), self.tokens], 2)
+        texts = torch.cat([self.opening[:, None].expand(-1, self.tokens.size(1), -1), self.tokens], 2)
+        if isinstance(self.age, int):
+            return texts
+        late = (self.tokens.size(2) - self.age)[:, None]  # (S, 1): so far the opening moves, to its tokens
+        places = torch.arange(texts.size(2), device=texts.device).expand(len(texts), -1)  # (S, P + step)
+        places = torch.where(places < self.opening.size(1) + late, places - late, places)
+        moved = texts.gather(2, places.clamp_min(0)[:, None].expand_as(texts))
+        return moved.masked_fill(places[:, None] < 0, -1)
 
-    def advance(self, logits: Tensor, beam: int, penalty: float, *, is_last: bool) -> None:
-        """One step, by logits (S, W, V), float32, overwritten. is_last: some source reaches its limit."""
-        n = self.tokens.size(2)
-        forced = self.forced[:, n] if self.forced is not None and n < self.forced.size(1) else None
+    @property
+    def age(self) -> int | Tensor:
+        """Tokens that each row has: one number, or (S,)."""
+        return self.ages[0] if len(set(self.ages)) == 1 else torch.tensor(self.ages, device=self.tokens.device)
+
+    @property
+    def positions(self) -> Tensor:
+        """Of the newest tokens, (S, 1)."""
+        age = self.age
+        return self.lengths + (age - 1 if isinstance(age, int) else age[:, None] - 1)
+
+    def _forced_now(self) -> Tensor | None:
+        """The token that must come next, (S,), or -1; None: none must."""
+        if self.forced is None or min(self.ages) >= (longest := self.forced.size(1)):
+            return None
+        if isinstance(age := self.age, int):
+            return self.forced[:, age]
+        return self.forced.gather(1, age[:, None].clamp_max(longest - 1))[:, 0].masked_fill(age >= longest, -1)
+
+    def advance(self, logits: Tensor, beam: int, penalty: Penalty, *, is_last: bool) -> None:
+        """One step, by logits (S, W, V), float32, overwritten.
+
+        penalty: of answers that end now; (S, 1), where rows have begun at different steps. is_last: some source reaches
+        its limit.
+        """
+        forced = self._forced_now()
         if self.rules:
             logits = self._ruled(logits, beam)
         wanted = beam if self.stop is None else 2 * beam  # as many may stop as live on
-        ids, log_probs, ending = _continuations(
+        ids, log_probs, ending = continuations(
             logits, min(wanted, logits.size(-1)), self.special, forced, len(self.ends), normalise=not self.rules
         )
         if forced is not None:  # what is given was not chosen, and costs nothing
@@ -119,10 +156,10 @@ class Search:
         better = (live[:, None] > ending[:, :, None]).sum(-1)  # (S, W * E)
         better += (ending[:, None] > ending[:, :, None]).sum(-1)
         ending = ending.masked_fill(better >= beam, -math.inf)
-        texts = torch.cat([_children(self.tokens, parents), chosen[:, :, None]], 2)  # (S, wanted, n + 1)
+        texts = torch.cat([children(self.tokens, parents), chosen[:, :, None]], 2)  # (S, wanted, n + 1)
         if self.stop is not None:
             live, order = self._stopped(self.stop, texts, live, ending, beam, penalty)
-            texts, parents = _children(texts, order), parents.gather(1, order)  # (S, beam, ...)
+            texts, parents = children(texts, order), parents.gather(1, order)  # (S, beam, ...)
         if is_last:
             live, ending = self._cut(texts, live, ending, beam, penalty)
         self._finish(self._ended(), ending, penalty)
@@ -131,9 +168,9 @@ class Search:
         if beam == 1:
             can_win &= self.done_scores[:, -1:] == -math.inf
         self.log_probs = live.masked_fill(~can_win, -math.inf)
-        self.tokens = texts
+        self.tokens, self.ages = texts, [age + 1 for age in self.ages]
         own = torch.eye(texts.size(1), dtype=torch.bool, device=logits.device).expand(len(texts), -1, -1)
-        self.ancestors = torch.cat([_children(self.ancestors, parents), own], 2)
+        self.ancestors = torch.cat([children(self.ancestors, parents), own], 2)
 
     def _stopped(
         self,
@@ -142,7 +179,7 @@ class Search:
         live: Tensor,
         ending: Tensor,
         beam: int,
-        penalty: float,
+        penalty: Penalty,
     ) -> tuple[Tensor, Tensor]:
         """Finish those of the best continuations that are complete, as with an end.
 
@@ -152,7 +189,9 @@ class Search:
         Returns:
             Log-probabilities (S, beam) of the best others, and their places (S, beam).
         """
-        stopped = torch.tensor([[stop(tokens) for tokens in row] for row in texts.tolist()], device=live.device)
+        stopped = torch.tensor(
+            [[stop(_written(tokens)) for tokens in row] for row in texts.tolist()], device=live.device
+        )
         better = torch.arange(live.size(1), device=live.device) + (ending[:, None] > live[:, :, None]).sum(-1)
         self._finish(texts, live.masked_fill(~stopped | (better >= beam), -math.inf), penalty)
         live, order = live.masked_fill(stopped, -math.inf).sort(stable=True, descending=True)
@@ -163,10 +202,21 @@ class Search:
         and for logits in a greedy search."""
         normaliser = logits.logsumexp(-1, keepdim=True)
         scores, texts = (logits if beam == 1 else logits - normaliser).flatten(0, 1), self.texts().flatten(0, 1)
-        for rule in self.rules:
-            scores = rule(scores, texts, self.tokens.size(2))
+        if isinstance(self.age, int):
+            scores = self._by_rules(scores, texts, self.age)
+        else:
+            width, rows = self.tokens.size(1), [*enumerate(self.ages)]
+            for age in set(self.ages):
+                some = torch.tensor([i * width + w for i, own in rows if own == age for w in range(width)])
+                some = some.to(scores.device)
+                scores[some] = self._by_rules(scores[some], texts[some], age)
         scores = scores.view_as(logits)
         return scores - normaliser if beam == 1 else scores
+
+    def _by_rules(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
+        for rule in self.rules:
+            scores = rule(scores, texts, n_written)
+        return scores
 
     def _ended(self) -> Tensor:
         """Every hypothesis with each of the ends: (S, W * E, n + 1)."""
@@ -187,7 +237,7 @@ class Search:
         self.ancestors = self.ancestors[:, :width, :n_slots]
         return n_live
 
-    def _cut(self, texts: Tensor, live: Tensor, ending: Tensor, beam: int, penalty: float) -> tuple[Tensor, Tensor]:
+    def _cut(self, texts: Tensor, live: Tensor, ending: Tensor, beam: int, penalty: Penalty) -> tuple[Tensor, Tensor]:
         """Finish what lives of the sources at their limit.
 
         Args:
@@ -198,7 +248,7 @@ class Search:
         Returns:
             `live` and `ending`, -inf of what is not to go on or end now any more.
         """
-        last = (self.limits == texts.size(2))[:, None]  # (S, 1)
+        last = (self.limits == self.age + 1)[:, None]  # (S, 1)
         if self.last is not None:  # after all that live, at no cost
             tokens = self.tokens if self.last in self.ends else F.pad(self.tokens, (0, 1), value=self.last)
             self._finish(tokens, self.log_probs.masked_fill(~last, -math.inf), penalty)
@@ -208,7 +258,7 @@ class Search:
             self._finish(texts, live.masked_fill(~last | (better >= beam), -math.inf), penalty)
         return live.masked_fill(last, -math.inf), ending
 
-    def _finish(self, tokens: Tensor, log_probs: Tensor, penalty: float) -> None:
+    def _finish(self, tokens: Tensor, log_probs: Tensor, penalty: Penalty) -> None:
         """Keep the n best of those finished before and these: tokens (S, M, n), log_probs (S, M), -inf for none."""
         longest, n_best = self.done_tokens.size(2), self.done_scores.size(1)
         scores = torch.cat([self.done_scores, log_probs / penalty], 1)
@@ -217,7 +267,7 @@ class Search:
         scores, order = scores.sort(stable=True, descending=True)
         self.done_scores, order = scores[:, :n_best], order[:, :n_best]
         self.done_log_probs = log_probs.gather(1, order)
-        self.done_tokens = _children(torch.cat([self.done_tokens, tokens], 1), order)
+        self.done_tokens = children(torch.cat([self.done_tokens, tokens], 1), order)
 
     def finished(self, rows: list[int]) -> list[list[Hypothesis]]:
         """The finished hypotheses of these rows, best first."""
@@ -228,66 +278,20 @@ class Search:
         ]
 
     def _hypothesis(self, tokens: list[int], log_prob: float, score: float) -> Hypothesis:
-        answer = [token for token in tokens if token not in (-1, *self.ends)]
+        answer = [token for token in _written(tokens) if token not in self.ends]
         ended = not set(self.ends).isdisjoint(tokens) or (self.stop is not None and self.stop(answer))
         return Hypothesis(answer, log_prob, score, ended)
 
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows."""
+    def select(self, rows: Sequence[int], places: Tensor) -> None:
+        """Keep these rows, in this order; `places` are the same, on the device."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor) and field.name != "special":
-                setattr(self, field.name, value.index_select(0, rows))
+                setattr(self, field.name, value.index_select(0, places))
+        self.ages = [self.ages[row] for row in rows]
+        self.tokens = self.tokens[:, :, self.tokens.size(2) - max(self.ages, default=0) :]
 
 
-def _continuations(
-    logits: Tensor, k: int, special: Tensor, forced: Tensor | None, n_ends: int, *, normalise: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The k best next tokens that are not special, (S, W, k), their log-probabilities, and those (S, W, E) of the ends.
-
-    Log-probabilities are normalised over all V; if not `normalise`, logits are some already. Where a token is forced
-    (S,), the others get -inf. `logits` is overwritten.
-    """
-    choices, n_never = logits, len(special) - n_ends
-    if forced is not None:
-        vocabulary = torch.arange(logits.size(-1), device=logits.device)
-        choices = logits.masked_fill(((forced[:, None] >= 0) & (forced[:, None] != vocabulary))[:, None], -math.inf)
-    held = choices.index_select(-1, special)
-    values, ids = _top_k(choices.index_fill_(-1, special, -math.inf), k)
-    if not normalise:
-        return ids, values, held[..., n_never:]
-    choices.index_copy_(-1, special, held)
-    highest = logits if forced is not None else torch.cat([values[..., :1], held], -1)
-    peak = highest.amax(-1, keepdim=True)  # (S, W, 1)
-    # In place: at 32,000 pieces, fresh memory for the exponentials costs more than the exponentials.
-    log_normaliser = logits.sub_(peak).exp_().sum(-1, keepdim=True).log_() + peak  # (S, W, 1)
-    return ids, values - log_normaliser, held[..., n_never:] - log_normaliser
-
-
-def _top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`x.topk(k)` over the last axis, for a vocabulary three times as fast.
-
-    The k largest values lie in the k blocks with the largest maxima.
-    """
-    block = _block_size(x.size(-1))
-    if x.size(-1) // block <= k or block == 1:
-        values, ids = x.topk(k)
-        return values, ids
-    blocks = x.unflatten(-1, (-1, block))  # (..., V / block, block)
-    best = (
-        blocks.amax(-1).topk(k).indices.sort().values
-    )  # (..., k); sorted, so that among equal values low ids come first
-    inside = blocks.gather(-2, best[..., None].expand(*best.shape, block)).flatten(-2)  # (..., k * block)
-    values, places = inside.topk(k)
-    return values, best.gather(-1, places // block) * block + places % block
-
-
-@cache
-def _block_size(n: int) -> int:
-    """The divisor of n nearest to 64 among those from 16 to 128, or 1."""
-    return min((d for d in range(16, 129) if n % d == 0), key=lambda d: abs(d - 64), default=1)
-
-
-def _children(x: Tensor, parents: Tensor) -> Tensor:
-    """x (S, W, n) and parents (S, W') -> x[s, parents[s, w]], (S, W', n)."""
-    return x.gather(1, parents[:, :, None].expand(-1, -1, x.size(2)))
+def _written(tokens: Sequence[int]) -> list[int]:
+    """Without what fills up."""
+    return [token for token in tokens if token >= 0]

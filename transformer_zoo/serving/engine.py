@@ -14,9 +14,12 @@ from transformer_zoo.config import BeamSearch, Sampling
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import TargetScore, Translation, embed, score
 from transformer_zoo.inference.codec import codec_of
+from transformer_zoo.inference.lines import finder_of, prepare_lines
+from transformer_zoo.inference.notes import Notes
 from transformer_zoo.models import check_encoder_decoder, check_encoder_only
 from transformer_zoo.runs import EncoderRun, Run, TextRun
 from transformer_zoo.runs.huggingface import translating
+from transformer_zoo.runs.paragraphs import laid_out
 from transformer_zoo.serving.calls import Calls
 from transformer_zoo.serving.prompts import new_row
 from transformer_zoo.serving.requests import Closed, QueueFull, Request
@@ -28,7 +31,7 @@ T = TypeVar("T")
 _AT_ONCE = 8  # texts that are scored or embedded between two steps
 
 
-class Part(Protocol):
+class Worker(Protocol):
     """A kind of work, of which a piece is done at a time."""
 
     def due(self) -> float | None: ...
@@ -73,13 +76,13 @@ class Engine:
         self.run, self.max_queue = run, max_queue
         run.model.eval()
         self.calls = Calls()
-        self.parts: list[Part] = [self.calls]
+        self.workers: list[Worker] = [self.calls]
         if not isinstance(run, EncoderRun):
             context = run.model.facts.context
             self.max_tokens = context if max_tokens is None else min(max_tokens, context)
             self.writing = Writing(run.model, max_batch)
             self.translating = Translating(max_batch, gather_ms / 1000)
-            self.parts += [self.writing, self.translating]
+            self.workers += [self.writing, self.translating]
         self._run_for = cache(self._run_for_languages)
         self._open = True
         self._requests: set[Request[Any]] = set()
@@ -130,17 +133,33 @@ class Engine:
         *,
         source_lang: str | None = None,
         target_lang: str | None = None,
-        prefix: str = "",
+        prefix: str | Sequence[int] = "",
+        never: Collection[int] | None = None,
         scored: bool = False,
     ) -> Request[list[list[Translation]]]:
-        """The `n_best` translations of each line, or of the only one; arguments and errors are those of
-        `translate_n_best`, and as for `write`. Languages are those of a model that knows many."""
+        """The `n_best` translations of each text, or of the only one, as `tz.translator` gives them.
+
+        Arguments and errors are those of `translate_n_best`, and as for `write`. Languages are those of a model that
+        knows many.
+        """
         check_encoder_decoder(self.run.model, "translate")
         run, texts = self._run_for(source_lang, target_lang), [texts] if isinstance(texts, str) else list(texts)
-        given = codec_of(run.model, run.tokenizer).encode(texts)
-        request = Request[list[list[Translation]]](sum(map(len, given)))
-        lines = Lines(request, run, texts, how, prefix, scored)
-        return self._submit(request, partial(self.translating.waiting.append, lines))
+        finder, cutter = finder_of(
+            run.model,
+            run.tokenizer,
+            how,
+            scored=scored,
+            prefix=prefix,
+            never=never,
+            max_source_tokens=run.max_source_tokens,
+            language=source_lang or run.source_language,
+        )
+        shown = [laid_out(text, run) for text in texts]
+        lines = prepare_lines(
+            finder.codec, [line for parts in shown for line in parts[1::2] or [""]], 1, cutter, Notes()
+        )
+        request = Request[list[list[Translation]]](sum(len(piece.ids) for line in lines for piece in line.pieces))
+        return self._submit(request, partial(self.translating.add, Lines(request, finder, shown, lines)))
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> Request[list[TargetScore]]:
         """log p of each target, given its source; see `inference.score`."""
@@ -247,8 +266,8 @@ class Engine:
             with torch.inference_mode():
                 while self._wait():
                     adapt()
-                    for part in self.parts:
-                        self._advance(part)
+                    for worker in self.workers:
+                        self._advance(worker)
         finally:
             for request in [*self._requests]:
                 request.fail(Closed("the engine has ended"))
@@ -256,7 +275,7 @@ class Engine:
     def _wait(self) -> bool:
         """Until there is something to do; whether there will ever be."""
         with self._changed:
-            dues = [due for part in self.parts if (due := part.due()) is not None]
+            dues = [due for worker in self.workers if (due := worker.due()) is not None]
             if not self._inbox and (self._requests or self._open):
                 self._changed.wait_for(
                     lambda: self._inbox or not (self._requests or self._open), min(dues, default=None)
@@ -265,9 +284,9 @@ class Engine:
                 self._inbox.popleft()()
             return bool(self._requests or self._open)
 
-    def _advance(self, part: Part) -> None:
+    def _advance(self, worker: Worker) -> None:
         try:
-            part.advance()
+            worker.advance()
         except Exception as error:
             with suppress(Exception):
-                part.fail(error)
+                worker.fail(error)

@@ -1,76 +1,165 @@
-"""Lines that are translated side by side: those that come within some milliseconds, sorted by their length."""
+"""Lines that are translated side by side: gathered for some milliseconds by their lengths, searched as they come."""
 
 import time
+from collections import deque
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 from transformer_zoo.config import BeamSearch
-from transformer_zoo.inference import Translation, translate_n_best
-from transformer_zoo.runs import Run
+from transformer_zoo.errors import UserError
+from transformer_zoo.inference import Hypothesis, Translation
+from transformer_zoo.inference.finder import Finder, wider
+from transformer_zoo.inference.notes import Notes
+from transformer_zoo.inference.pieces import Line, Piece
+from transformer_zoo.runs.paragraphs import put_back
+from transformer_zoo.serving.beams import Beams
 from transformer_zoo.serving.requests import Request
+
+READ_AT_ONCE = 1024
+"""Tokens of sources that are read between two steps of those that are searched, padding included."""
+BATCH_TOKENS = 32_768
+"""Room for hypotheses: lines x beam x longest answer stay within it, or there is one line alone."""
 
 
 @dataclass
 class Lines:
-    """Lines that are translated."""
+    """Lines that are translated for somebody, and the texts that they stand in, as `laid_out` gives them."""
 
     request: Request[list[list[Translation]]]
-    run: Run
-    texts: list[str]
-    how: BeamSearch
-    prefix: str
-    scored: bool
+    finder: Finder
+    shown: list[list[str]]
+    lines: list[Line]
     arrived: float = field(default_factory=time.monotonic)
+
+    def finish_if_done(self) -> None:
+        """Give the translations, once there are all."""
+        if all(line.is_done for line in self.lines):
+            found = (self.finder.join(line, Notes()) for line in self.lines)
+            self.request.finish([*put_back(found, deque(self.shown))], "done")
+
+
+@dataclass
+class Part:
+    """A piece of a line, and how it is searched for; the beam widens where the same texts were found."""
+
+    piece: Piece
+    owner: Lines
+    how: BeamSearch
+
+    @property
+    def key(self) -> Hashable:
+        """Parts of one key are searched side by side."""
+        never = self.owner.finder.never
+        return self.how, None if never is None else frozenset(never)
+
+    @property
+    def longest(self) -> int:
+        """About the most tokens of an answer."""
+        return len(self.piece.ids) + self.how.max_extra
 
 
 class Translating:
-    """All lines that wait to be translated."""
+    """All lines that are translated, and those that wait for a place.
+
+    Args:
+        most: pieces of lines at once.
+        gather: seconds for which a line waits for others, where nothing is translated.
+    """
 
     def __init__(self, most: int, gather: float) -> None:
         self.most, self.gather = most, gather
-        self.waiting: list[Lines] = []
+        self.waiting: list[Part] = []
+        self.beams: dict[Hashable, Beams[Part]] = {}
+
+    def add(self, lines: Lines) -> None:
+        """They wait from now on."""
+        how = lines.finder.first_how
+        self.waiting += [Part(piece, lines, how) for line in lines.lines for piece in line.pieces]
+        lines.finish_if_done()
 
     def due(self) -> float | None:
         """In how many seconds there is something to do; None: nothing waits."""
-        if not self.waiting:
-            return None
-        return max(0.0, self.waiting[0].arrived + self.gather - time.monotonic())
+        if self.beams:
+            return 0.0
+        return max(0.0, self.waiting[0].owner.arrived + self.gather - time.monotonic()) if self.waiting else None
 
     def advance(self) -> None:
-        """Translate those that may be translated together."""
-        self.waiting = [one for one in self.waiting if not one.request.done()]
-        if self.due() != 0.0:
-            return
-        first = self.waiting[0]
-        like = [one for one in self.waiting if _alike(one, first)][: self.most]
-        self.waiting = [one for one in self.waiting if all(one is not other for other in like)]
-        for one in like:
-            one.request.is_started = True
-        texts = [text for one in like for text in one.texts]
-        try:
-            found = iter(
-                list(
-                    translate_n_best(
-                        first.run.model,
-                        first.run.tokenizer,
-                        texts,
-                        first.how,
-                        scored=first.scored,
-                        prefix=first.prefix,
-                        max_source_tokens=first.run.max_source_tokens,
-                        language=first.run.source_language,
-                    )
-                )
-            )
-        except Exception as error:
-            for one in like:
-                one.request.fail(error)
-            return
-        for one in like:
-            one.request.finish([next(found) for _ in one.texts], "done")
+        """One step of all that are searched, after some that waited have joined them."""
+        self.waiting = [part for part in self.waiting if not part.owner.request.done()]
+        for beams in self.beams.values():
+            beams.keep([row for row, part in enumerate(beams.owners) if not part.owner.request.done()])
+        if self.waiting and self.due() == 0.0:
+            self._join()
+        for beams in [*self.beams.values()]:
+            try:
+                found = beams.step()
+            except Exception as error:
+                self._fail(beams.owners, error)
+                beams.owners = []
+            else:
+                self._take(found)
+        self.beams = {key: beams for key, beams in self.beams.items() if beams.owners}
 
     def fail(self, error: Exception) -> None:
         """All that is translated has failed."""
+        self._fail([part for beams in self.beams.values() for part in beams.owners], error)
+        self.beams = {}
 
+    def _join(self) -> None:
+        if not (parts := [*self._next()]):
+            return
+        self.waiting = [part for part in self.waiting if all(part is not one for one in parts)]
+        finder, key = parts[0].owner.finder, parts[0].key
+        for part in parts:
+            part.owner.request.is_started = True
+        beams = self.beams.get(key) or Beams(
+            finder.model, parts[0].how, self.most, never=finder.never, stop=finder.stop
+        )
+        prefix = [part.owner.finder.prefix_of(part.piece) for part in parts]
+        try:
+            found = beams.join(finder.model, [part.piece.ids for part in parts], prefix, parts)
+        except Exception as error:
+            self._fail(parts, error)
+            return
+        self.beams[key] = beams
+        self._take(found)
 
-def _alike(one: Lines, other: Lines) -> bool:
-    return (one.run is other.run, one.how, one.prefix, one.scored) == (True, other.how, other.prefix, other.scored)
+    def _next(self) -> Iterator[Part]:
+        """Those that join next: what waits longest, and like it what is about as long, as far as there is room."""
+        first = self.waiting[0]
+        running = [(len(beams.owners), beams.how.beam * max(beams.limits)) for beams in self.beams.values()]
+        free = self.most - sum(n for n, _ in running)
+        room = BATCH_TOKENS - sum(n * tokens for n, tokens in running)
+        model, key, length = first.owner.finder.model, first.key, len(first.piece.ids)
+        alike = [one for one in self.waiting if one.owner.finder.model is model and one.key == key]
+        longest = widest = 0
+        for n, part in enumerate(sorted(alike, key=lambda one: abs(len(one.piece.ids) - length)), start=1):
+            longest, widest = max(longest, len(part.piece.ids)), max(widest, part.longest)
+            is_alone = n == 1 and not running
+            fits = n * longest <= READ_AT_ONCE and n * part.how.beam * widest <= room
+            if n > free or not (is_alone or fits):
+                return
+            yield part
+
+    def _take(self, found: list[tuple[Part, list[Hypothesis]]]) -> None:
+        for part, hypotheses in found:
+            try:
+                self._settle(part, hypotheses)
+            except Exception as error:
+                self._fail([part], error)
+
+    def _settle(self, part: Part, hypotheses: list[Hypothesis]) -> None:
+        """Take what was found for one piece, or search once more with a wider beam."""
+        owner = part.owner
+        if not hypotheses:
+            raise UserError("the model's logits are not finite, or no token may follow by all the rules")
+        owner.request.usage.completion_tokens += len(hypotheses[0].tokens)
+        if owner.finder.settle([part.piece], [hypotheses], part.how):
+            self.waiting.insert(0, Part(part.piece, owner, wider(part.how)))
+        else:
+            owner.finish_if_done()
+
+    @staticmethod
+    def _fail(parts: list[Part], error: Exception) -> None:
+        for part in parts:
+            part.owner.request.fail(error)

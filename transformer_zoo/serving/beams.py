@@ -1,0 +1,111 @@
+"""Sources that are searched side by side, whenever each began: they join and leave the search at each step.
+
+Shapes: S sources.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Generic, TypeVar
+
+import torch
+
+from transformer_zoo.config import BeamSearch
+from transformer_zoo.inference import Hypothesis
+from transformer_zoo.inference.beam import read_newest, start_search
+from transformer_zoo.inference.generation import filling_gaps
+from transformer_zoo.inference.joining import align, join_searches
+from transformer_zoo.inference.search import Search
+from transformer_zoo.models import DecodingModel, SharedCache
+
+Owner = TypeVar("Owner")
+
+
+class Beams(Generic[Owner]):
+    """Sources that are all searched in the same way.
+
+    Args:
+        model: in evaluation mode.
+        how: how they are searched.
+        never, stop: as for `beam_search`.
+        most: sources at once.
+    """
+
+    def __init__(
+        self,
+        model: DecodingModel,
+        how: BeamSearch,
+        most: int,
+        *,
+        never: Collection[int] | None = None,
+        stop: Callable[[list[int]], bool] | None = None,
+    ) -> None:
+        self.model, self.how, self.never, self.stop, self.most = model, how, never, stop, most
+        self.owners: list[Owner] = []  # of the rows
+        self.limits: list[int] = []  # most tokens of each answer
+        self.search: Search
+        self.cache: SharedCache | None = None
+
+    def join(
+        self,
+        model: DecodingModel,
+        given: Sequence[Sequence[int]],
+        prefix: Sequence[Sequence[int]] | None,
+        owners: Sequence[Owner],
+    ) -> list[tuple[Owner, list[Hypothesis]]]:
+        """Begin to search for answers to more sources, each with its prefix; those that are found at once.
+
+        model: has the same weights; what targets start with is its own.
+        """
+        how = self.how
+        search, mask, limits = start_search(model, given, how, prefix=prefix, never=self.never, stop=self.stop)
+        cache = model.begin(given, search.opening.size(1))
+        logits = read_newest(model, search, cache, mask)
+        search.advance(logits.float(), how.beam, how.divisor(1), is_last=1 in limits)
+        kept, found = self._ended(search, list(owners))
+        if kept:
+            rows = torch.tensor(kept, device=logits.device)
+            search.select(kept, rows)
+            cache.select(rows)
+            lengths = search.lengths[:, 0].tolist()
+            self.cache = self.cache or SharedCache(cache, self.most)
+            self.cache.join(cache, lengths)
+            if self.owners:
+                join_searches(self.search, search, self.cache.length)
+            else:
+                self.search = search
+            self.owners += [owners[row] for row in kept]
+            self.limits += [limits[row] for row in kept]
+        return found
+
+    def step(self) -> list[tuple[Owner, list[Hypothesis]]]:
+        """One more token of each hypothesis; what is found."""
+        if not self.owners or self.cache is None:
+            return []
+        search, how = self.search, self.how
+        self.cache.make_room(search.tokens.size(1))
+        align(search, self.cache.length)
+        logits = read_newest(self.model, search, self.cache)
+        divisors = [how.divisor(age + 1) for age in search.ages]
+        penalty = torch.tensor(divisors, device=logits.device)[:, None] if len({*divisors}) > 1 else divisors[0]
+        is_last = any(age + 1 == limit for age, limit in zip(search.ages, self.limits, strict=True))
+        search.advance(logits.float(), how.beam, penalty, is_last=is_last)
+        kept, found = self._ended(search, self.owners)
+        self.keep(kept)
+        return found
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """The others leave the search."""
+        if self.cache is None or len(rows) == len(self.owners):
+            return
+        places = torch.tensor(rows, dtype=torch.int64, device=self.search.tokens.device)
+        self.search.select(rows, places)
+        self.cache.select(places)
+        align(self.search, self.cache.length)
+        self.owners, self.limits = [self.owners[row] for row in rows], [self.limits[row] for row in rows]
+
+    @staticmethod
+    def _ended(search: Search, owners: Sequence[Owner]) -> tuple[list[int], list[tuple[Owner, list[Hypothesis]]]]:
+        """Rows that go on, in an order that moves few; and what is found for the others."""
+        n_live = search.narrow()
+        done = [row for row, n in enumerate(n_live) if not n]
+        found = search.finished(done) if done else []
+        return filling_gaps([n > 0 for n in n_live]), [*zip((owners[row] for row in done), found, strict=True)]
