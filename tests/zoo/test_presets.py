@@ -13,6 +13,7 @@ import transformers
 from torch import nn
 
 import transformer_zoo as tz
+from tests.zoo.records import PUBLISHED as PUBLISHED_FILES
 from transformer_zoo.config.changes import value_at
 from transformer_zoo.zoo.counts import recorded_counts
 from transformer_zoo.zoo.describe import outline
@@ -22,6 +23,8 @@ from transformer_zoo.zoo.huggingface.compare import differences
 COUNTS: dict[str, int] = recorded_counts()
 HUB: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("hub_configs.json").read_text())
 """What config.json on the hub says of one model of each family, without what says nothing about the architecture."""
+HUB |= {file["preset"]: file["fields"] for file in json.loads(PUBLISHED_FILES.read_text()).values() if "preset" in file}
+"""And of other sizes, as published.json has them, with where they were found."""
 
 OURS_ONLY = {"gpt2-untied", *tz.list_models("gpt3-*")}  # of families that transformers has
 PUBLISHED = [name for name, family in SIZES.items() if family.model_type and name not in OURS_ONLY]
@@ -81,8 +84,7 @@ def test_their_fields_lose_nothing(name: str) -> None:
 
 
 def test_a_published_configuration_of_each_family() -> None:
-    # Of FSMT's no file lies in a public repository.
-    assert {fields["model_type"] for fields in HUB.values()} == set(map(model_type, PUBLISHED)) - {"fsmt"}
+    assert {fields["model_type"] for fields in HUB.values()} == set(map(model_type, PUBLISHED))
 
 
 @pytest.mark.parametrize("name", HUB)

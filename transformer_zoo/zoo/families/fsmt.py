@@ -28,8 +28,8 @@ def _write_sharing(config: EncoderDecoderConfig) -> dict[str, Any]:
 
 _WMT19 = {
     "d_model": 1024, "n_heads": 16, "encoder.layer.ffn.d_ff": 8192, "decoder.layer.ffn.d_ff": 4096, "n_layers": 6,
-    "attention_dropout": 0.1, "positions.offset": 2, "pad_id": 1, "bos_id": 2, "eos_id": 2, "never_ids": (),
-    "share_embeddings": "none",
+    "dropout": 0.2, "attention_dropout": 0.1, "positions.offset": 2, "pad_id": 1, "bos_id": 2, "eos_id": 2,
+    "never_ids": (),
 }  # fmt: skip
 
 FSMT = replace(
@@ -41,10 +41,12 @@ FSMT = replace(
         "positions": SinusoidalSpec(layout="halves_inclusive"),
         "count_padding": False,
     },
-    # Ng et al. 2019, "Facebook FAIR's WMT19 News Translation Task Submission", section 3; either way round.
+    # Ng et al. 2019, "Facebook FAIR's WMT19 News Translation Task Submission", section 3.
     sizes={
         "wmt19-en-de": {"vocab_size": 42024, **_WMT19},
-        "wmt19-en-ru": {"vocab_size": 31232, "target_vocab_size": 31640, **_WMT19},
+        "wmt19-de-en": {"vocab_size": 42024, **_WMT19},
+        "wmt19-en-ru": {"vocab_size": 31640, "target_vocab_size": 31232, "share_embeddings": "none", **_WMT19},
+        "wmt19-ru-en": {"vocab_size": 31232, "target_vocab_size": 31640, "share_embeddings": "none", **_WMT19},
     },
     fields={
         **BART.fields,

@@ -35,7 +35,8 @@ STABLELM = replace(
         "stablelm-3b": {
             **LLAMA2, "vocab_size": 50304, "d_model": 2560, "d_ff": 6912, "positions.dim": 20, "bos_id": 0, "eos_id": 0,
         },
-        # Bellagente et al. 2024; stabilityai/stablelm-2-1_6b and -12b, whose cards have these numbers.
+        # Bellagente et al. 2024; stabilityai/stablelm-2-1_6b and -12b. Their cards count 1,644,417,024 parameters,
+        # without the biases of the layers' norms, and 12,143,605,760, with the 41 norms twice, as two GPUs had them.
         "stablelm-2-1.6b": {
             **_2, "d_model": 2048, "d_ff": 5632, "n_layers": 24, "positions.dim": 16, "attention.qkv_bias": True,
         },
@@ -62,8 +63,8 @@ STABLELM = replace(
         Part({"qk_layernorm": bool}, _read_qk_norm, _write_qk_norm),
         text_ids(bos=0, eos=0),
     ),
-    required=TEXT_ONLY,
-    ignored=(),
+    required={**TEXT_ONLY, "rotary_scaling_factor": (1.0,)},
+    ignored=("use_norm_bias",),  # which transformers does not read: all of its norms have one
     weights={
         **LLAMA.weights,
         **layers(

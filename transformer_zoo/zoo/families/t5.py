@@ -113,7 +113,7 @@ def _size_byt5(n_encoder_layers: int, n_decoder_layers: int, d_model: int, d_ff:
     return {**_size_v1_1(n_encoder_layers, d_model, d_ff, n_heads), **layers, "vocab_size": 384}
 
 
-_MADLAD = {"vocab_size": 256000, "head_dim": 128}
+_MADLAD = {"vocab_size": 256000, "head_dim": 128, "pad_id": 1, "eos_id": 2}
 
 T5 = Family(
     model_type="t5",
@@ -128,8 +128,8 @@ T5 = Family(
         **{f"t5-v1.1-{size}": fields for size, fields in V1_1.items()},
         # Chung et al. 2022, "Scaling Instruction-Finetuned Language Models", from the same shapes.
         **{f"flan-t5-{size}": fields for size, fields in V1_1.items()},
-        # Tay et al. 2022, "UL2: Unifying Language Learning Paradigms".
-        "flan-ul2": {**_size_v1_1(32, 4096, 16384, 16), "head_dim": 256, "activation": "silu", "max_seq_len": 2048},
+        # Tay et al. 2022, "UL2: Unifying Language Learning Paradigms"; unlike T5 1.1 it has one matrix for all.
+        "flan-ul2": {**_size(32, 4096, 16384, 16, 256), "activation": "silu", "gated": True},
         "byt5-small": _size_byt5(12, 4, 1472, 3584, 6),
         "byt5-base": _size_byt5(18, 6, 1536, 3968, 12),
         "byt5-large": _size_byt5(36, 12, 1536, 3840, 16),
@@ -137,6 +137,8 @@ T5 = Family(
         "byt5-xxl": _size_byt5(36, 12, 4672, 12352, 64),
         # Kudugunta et al. 2023, "MADLAD-400: A Multilingual And Document-Level Large Audited Dataset".
         "madlad400-3b": {**_size_v1_1(32, 1024, 8192, 16), **_MADLAD},
+        "madlad400-7b": {**_size_v1_1(48, 2048, 8192, 16), **_MADLAD},
+        "madlad400-10b": {**_size_v1_1(32, 2048, 16384, 32), **_MADLAD},
     },
     fields={
         "vocab_size": Field("vocab_size", 32128),
