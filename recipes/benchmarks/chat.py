@@ -27,11 +27,11 @@ if not __package__:  # in place of this folder, whose kernels.py others would ta
 import transformer_zoo as tz
 from recipes.benchmarks.speed import OURS, Contestant, Table, compete, machine, report
 from transformer_zoo import Sampling
-from transformer_zoo.cli.generate import prepare
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import Speculation, generate, render_chat
 from transformer_zoo.models import pad_rows
 from transformer_zoo.runs import load_text_run
+from transformer_zoo.runs.writing import made_ready
 from transformer_zoo.training.device import tune_malloc
 
 try:
@@ -87,7 +87,7 @@ def theirs(run: Path, n: int) -> Write:
 def ours(run: Path, n: int, batch: int, *, copy: bool = False, help: bool = True) -> Write:
     """Ours, with the help that the commands have, without the copy in 8 bits, or without any."""
     model = load_text_run(run).model
-    draft = prepare(model, batch, helps=copy) if help else None
+    draft = made_ready(model, batch, drafting=copy, in_place=True)[1] if help else None
     guess = Speculation(lookup=8 if help else 0, draft=draft)
     options: Any = {"max_new_tokens": n, "never": (), "ignore_eos": True, "speculation": guess}
     return lambda prompts: generate(model, prompts, Sampling(temperature=0), **options)

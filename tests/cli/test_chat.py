@@ -3,7 +3,6 @@
 import builtins
 import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,22 +97,12 @@ def test_at_a_terminal_a_mistake_ends_a_turn_and_the_end_of_input_the_conversati
     made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, theirs, tokenizer = made
-    typed: Iterator[str] = iter(["a cat", "", "x" * 400, "red dog"])
-
-    def asked(prompt: str) -> str:
-        assert prompt == "> "
-        try:
-            return next(typed)
-        except StopIteration:
-            raise EOFError from None
-
-    monkeypatch.setattr(builtins, "input", asked)
-    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(sys, "stdin", Terminal(f"a cat\n\n{'x' * 400}\nred dog\n"))
     assert main(["chat", str(run), "--temperature", "0", "--max-new-tokens", "6"]) == 0
     out, err = capsys.readouterr()
     first, second = answered(theirs, tokenizer, ["a cat", "red dog"])
-    assert out == f"{first}\n\n{second}\n\n"
-    assert err.startswith("error: this turn has ")
+    assert out == f"{first}\n\n{second}\n"
+    assert err.startswith("Say something; Ctrl-D ends.\n> > > error: this turn has ")
 
 
 def test_an_interruption_ends_an_answer_at_a_terminal_and_the_program_elsewhere(
@@ -122,17 +111,16 @@ def test_an_interruption_ends_an_answer_at_a_terminal_and_the_program_elsewhere(
     real, shown = builtins.print, []
 
     def interrupted(*words: Any, **how: Any) -> None:
-        shown.append(words)
+        if how.get("file") is None:
+            shown.append(words)
         if how.get("end") == "" and how.get("file") is None:
             raise KeyboardInterrupt
         real(*words, **how)
 
-    typed = iter(["a cat"])
-    monkeypatch.setattr(builtins, "input", lambda prompt: next(typed, None) or (_ for _ in ()).throw(EOFError))
-    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(sys, "stdin", Terminal("a cat\n"))
     monkeypatch.setattr(builtins, "print", interrupted)
     assert main(["chat", str(made[0]), "--temperature", "0"]) == 0
-    assert len(shown) == 3  # a piece, the end of the line, and the end of the conversation
+    assert len(shown) == 2  # a piece, and the end of the line
     assert talk(made[0], "a cat\n", monkeypatch) == 130
 
 

@@ -16,15 +16,14 @@ import torch
 
 import transformer_zoo as tz
 from tests import flat
-from transformer_zoo import inference
 from transformer_zoo.cli import main
-from transformer_zoo.cli.generate import in_order
 from transformer_zoo.config import DecoderConfig, EncoderDecoderConfig
 from transformer_zoo.inference import NewText
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
 from transformer_zoo.runs.load import TextRun, load_run
 from transformer_zoo.runs.model_json import ModelJson, write_model_json
 from transformer_zoo.runs.recipe import save_recipe
+from transformer_zoo.runs.writing import in_order
 from transformer_zoo.tokenizers import (
     ByteTokenizer,
     CharacterTokenizer,
@@ -113,7 +112,7 @@ def test_a_large_model_writes_the_same_with_a_draft(
         drafts.append(model)
         return tz.quantize(model)
 
-    monkeypatch.setattr(inference, "draft_of", draft_of)
+    monkeypatch.setattr("transformer_zoo.runs.writing.draft_of", draft_of)
     assert main(f"generate {endless} --prompt ab --max-new-tokens 20 --seed 3 {words}".split()) == 0
     assert capsys.readouterr().out == f"ab{written(endless, 'ab', 3)}\n"
     assert len(drafts) == (words != "--no-draft")
@@ -313,7 +312,7 @@ def test_weights_are_packed_for_several_answers_at_once(
     run: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, words: str, packed: bool
 ) -> None:
     calls: list[DecoderOnly] = []
-    monkeypatch.setattr("transformer_zoo.inference.pack", lambda model, **how: calls.append(model))
+    monkeypatch.setattr("transformer_zoo.runs.writing.pack", lambda model, **how: calls.append(model) or model)
     assert main(["generate", str(run), "--max-new-tokens", "1", *words.replace("FILE", str(text_file)).split()]) == 0
     assert bool(calls) == packed
 

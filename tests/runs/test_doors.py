@@ -52,7 +52,7 @@ def test_one_text_many_and_a_stream(translate: Translator, write: Writer) -> Non
         assert all(isinstance(one, str) for one in alone)
         if door is translate:
             assert door(texts) == door(tuple(texts)) == alone
-            assert door(texts, n_best=1) == [door(text, n_best=1) for text in texts]
+            assert [[one.text for one in found] for found in door(texts, n_best=1)] == [[one] for one in alone]
         stream = door(iter(texts))
         assert isinstance(stream, Iterator)
         assert [*stream] == door(texts)
@@ -136,7 +136,7 @@ def test_what_is_drawn_can_be_drawn_again(translate: Translator) -> None:
     drawn = translate(lines, temperature=1.5, seed=4)
     assert drawn == [translate(line, temperature=1.5, seed=4 + i) for i, line in enumerate(lines)]
     assert len({translate("the cat", top_k=9) for _ in range(9)}) > 1
-    with pytest.raises(tz.UserError, match="n_best 2 is too many: a translation is drawn"):
+    with pytest.raises(tz.UserError, match="n_best 2: a translation that is drawn is one"):
         translate("the cat", top_k=9, n_best=2)
 
 

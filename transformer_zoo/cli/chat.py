@@ -2,16 +2,16 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse.typing import PositiveInt
-
-from transformer_zoo.cli.generate import Answering, prepare
+from transformer_zoo.cli.generate import Computing
 from transformer_zoo.cli.streams import input_lines
+from transformer_zoo.cli.terminal import is_typed, typed_lines
+from transformer_zoo.config.decoding import Answering
 from transformer_zoo.errors import UserError, naming, printable
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Talking(Answering):
+class Talking(Answering, Computing):
     """How answers are written in a conversation."""
 
-    max_new_tokens: PositiveInt = 512
+    max_new_tokens: int = 512
     temperature: float = 0.7
 
 
@@ -47,21 +47,24 @@ def chat(run: Path, talking: Talking, system: str | None = None) -> None:
 
     from transformer_zoo.inference import Chat, Speculation
     from transformer_zoo.runs.load import load_text_run
+    from transformer_zoo.runs.writing import made_ready
     from transformer_zoo.training.device import choose_device
 
     loaded = load_text_run(run, device=choose_device(talking.device))
     loaded.model.to(getattr(torch, talking.dtype))
     with naming(str(run)):
         talk = Chat(loaded.model, loaded.tokenizer, system=system)
-    at_terminal = sys.stdin.isatty()
+    at_terminal = is_typed()
+    _, draft = made_ready(loaded.model, 1, drafting=not talking.no_draft, in_place=True)
     say = partial(
         talk.say,
         sampling=talking,
         stops=talking.stop,
         max_new_tokens=talking.max_new_tokens,
-        speculation=Speculation(lookup=talking.lookup, draft=prepare(loaded.model, 1, helps=not talking.no_draft)),
+        speculation=Speculation(lookup=talking.lookup, draft=draft),
     )
-    for number, line in enumerate(_turns(at_terminal)):
+    lines = typed_lines("chat", "Say something") if at_terminal else input_lines(None)
+    for number, line in enumerate(filter(str.strip, lines)):
         try:
             with closing(say(line, seed=None if talking.seed is None else talking.seed + number)) as pieces:
                 _print(talk, pieces)
@@ -73,24 +76,6 @@ def chat(run: Path, talking: Talking, system: str | None = None) -> None:
                 raise
             print(f"error: {printable(str(error))}", end="", file=sys.stderr)
         print(flush=True)
-
-
-def _turns(at_terminal: bool) -> Iterator[str]:
-    """What is said, line by line, but for empty ones."""
-    if not at_terminal:
-        yield from filter(str.strip, input_lines(None))
-        return
-    with suppress(ImportError):  # with it lines can be edited
-        import readline  # noqa: F401
-
-    while True:
-        try:
-            line = input("> ")
-        except EOFError:
-            print()
-            return
-        if line.strip():
-            yield line
 
 
 def _print(talk: "Chat", pieces: Iterator[str]) -> None:

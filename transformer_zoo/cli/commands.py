@@ -3,7 +3,7 @@
 import json as jsonlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +13,7 @@ from jsonargparse.typing import PositiveInt
 from transformer_zoo.cli.scoring import PredictionOptions, ScoreOptions, TextOptions, given, refuse_beside
 from transformer_zoo.cli.search import Languages, SearchOptions
 from transformer_zoo.cli.streams import input_lines, open_output, with_progress
+from transformer_zoo.cli.terminal import answered, is_typed, typed_lines
 from transformer_zoo.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def translate(
     window: PositiveInt | None = None,
     json: bool = False,
 ) -> None:
-    """Translate text: a line in, a line out, in the order of the input.
+    """Translate text: a line in, a line out, in the order of the input. What is typed into a terminal is answered at
+    once.
 
     Of a decoder-only run it is how each line goes on best. Translations are written as batches finish. An empty line
     gives an empty line. A line much longer than those the model was trained on is translated in pieces, cut at the ends
@@ -56,17 +58,26 @@ def translate(
         transformer-zoo translate runs/my --input test.en --output test.de
         transformer-zoo translate runs/my --input test.en --n-best 5 --beam 8
     """
-    loaded = search.load(run, languages)
-    window = window or (1 if input is None and sys.stdin.isatty() else 2048)
-    scored = json or n_best is not None
-    find = search.translator(loaded, window=window, scored=scored, n_best=n_best or 1, prefix=prefix)
-    lines = find(input_lines(input))
+    from transformer_zoo.runs.load import load_writer
+    from transformer_zoo.training.device import choose_device
+
+    loaded, scored = load_writer(run, device=choose_device(search.device)), json or n_best is not None
+    how = {"window": window or (1 if is_typed(input) else 2048), "prefix": prefix, **vars(languages)}
+    translator = search.translator(loaded, name=str(run), scored=scored, **how)
+
+    def translated(lines: Iterator[str]) -> "Iterator[list[Translation]]":
+        return translator.best(lines, n_best=n_best or 1, scored=scored)
+
+    if is_typed(input):
+        found = answered(translated, typed_lines("translate", translator.wants))
+    else:
+        found = with_progress(translated(input_lines(input)), "translated", shown=output is not None)
     with open_output(output) as file:
-        for number, found in enumerate(with_progress(lines, "translated", shown=output is not None), start=1):
+        for number, translations in enumerate(found, start=1):
             if json:
-                print(_as_json(number, found), file=file)
+                print(_as_json(number, translations), file=file)
             else:
-                for one in found:
+                for one in translations:
                     print(f"{number} ||| {one.log_prob:.4f} ||| {one.text}" if n_best else one.text, file=file)
             file.flush()
 
@@ -192,14 +203,12 @@ def score(
 
     from transformer_zoo.data.parallel import ParallelFiles, read_parallel
     from transformer_zoo.inference import perplexity
-    from transformer_zoo.inference import score as score_targets
+    from transformer_zoo.runs import Scorer
 
     text = read_parallel(ParallelFiles(source=str(source), target=str(target)))
     loaded = SearchOptions(device=device, dtype=dtype).load(run, languages)
-    precision = getattr(torch, dtype)
-    scores = score_targets(
-        loaded.model, loaded.tokenizer, text.source, text.target, batch_tokens=batch_tokens, dtype=precision
-    )
+    scorer = Scorer(loaded, batch_tokens=batch_tokens, dtype=getattr(torch, dtype))
+    scores = scorer(text.source, text.target)
     tokens = sum(len(one.token_log_probs) for one in scores)
     total = {
         "log_prob": math.fsum(one.log_prob for one in scores),

@@ -132,12 +132,12 @@ def evaluate_run(
     folder: Path, run: Run, texts: Mapping[str, ParallelText], search: SearchOptions, scoring: ScoreOptions
 ) -> list[Evaluated]:
     """Translate each text, score it, and write RUN/evaluation/NAME.hyp, and NAME.json with settings and scores."""
-    find, kept, results = search.translator(run), make_folder(folder, "evaluation"), []
+    translator, kept, results = search.translator(run, name=str(folder)), make_folder(folder, "evaluation"), []
     for name, text in texts.items():
-        lines = (best.text for [best] in find(text.source, name=name))
+        lines = (best.text for [best] in translator.best(text.source, scored=False, name=name))
         hypotheses = list(with_progress(lines, f"{folder}, {name}", len(text)))
         done = evaluate_lines(name, text.name, hypotheses, text.references, scoring)
-        report = {**done.report, "search": {**search.settings(run), "dtype": search.dtype}}
+        report = {**done.report, "search": {**translator.settings, "dtype": search.dtype}}
         write_text(kept / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
         write_json(kept / f"{name}.json", {**report, **scoring.how})
         results.append(Evaluated(hypotheses, report))

@@ -1,8 +1,6 @@
 """Options that several commands have."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,10 +10,8 @@ from transformer_zoo.config import BeamSearch
 from transformer_zoo.lent import lent
 
 if TYPE_CHECKING:
-    from transformer_zoo.inference import Translation
-    from transformer_zoo.runs.load import Run, TextRun
+    from transformer_zoo.runs import Run, TextRun, Translator
 
-    Translator = Callable[..., Iterator[list[Translation]]]
     BeamOptions = BeamSearch
 else:  # what is not given is the recipe's, or the paper's
     BeamOptions = lent(BeamSearch, without=("n_best", "max_length"), optional=True)
@@ -46,26 +42,13 @@ class SearchOptions(BeamOptions):
         given = {field.name: getattr(self, field.name, None) for field in fields(BeamSearch)}
         BeamSearch(**{name: value for name, value in given.items() if value is not None})
 
-    def settings(self, run: "Run | TextRun") -> dict[str, Any]:
-        """The search as it is written beside translations: options, then the recipe, then the paper."""
-        longest = getattr(run, "max_source_tokens", run.model.config.max_seq_len)
-        defaults = asdict(BeamSearch()) | {"max_source_tokens": longest, "write_special": False}
-        test, options = run.recipe.get("test") or {}, vars(self) | {"write_special": self.write_special or None}
-        chosen: dict[str, Any] = {}
-        for given in (defaults, test, options):
-            chosen |= {name: given[name] for name in defaults if name in options and given.get(name) is not None}
-        return chosen
-
     def load(self, run: Path, languages: "Languages") -> "Run | TextRun":
         """The run, on the device, for these languages."""
         from transformer_zoo.runs.huggingface import translating
-        from transformer_zoo.runs.load import Run, load_writer
+        from transformer_zoo.runs.load import load_writer
         from transformer_zoo.training.device import choose_device
-        from transformer_zoo.training.tasks.translation_recipe import check_recipe
 
         loaded, chosen = load_writer(run, device=choose_device(self.device)), vars(languages).values()
-        if isinstance(loaded, Run):
-            check_recipe(run, loaded.recipe)
         return translating(loaded, *chosen, of=str(run)) if any(chosen) else loaded
 
     def load_translation(self, run: Path, languages: "Languages") -> "Run":
@@ -75,32 +58,18 @@ class SearchOptions(BeamOptions):
         return of_kind(self.load(run, languages), run, Run)
 
     def translator(
-        self, run: "Run | TextRun", *, window: int = 2048, scored: bool = False, n_best: int = 1, **how: Any
+        self, run: "Run | TextRun", *, name: str, window: int = 2048, scored: bool = False, **how: Any
     ) -> "Translator":
-        """`translate_n_best` by a run that is made ready for that alone; `window` lines are read ahead."""
+        """What translates by a run that is made ready for that alone; `window` lines are read ahead."""
         import torch
 
-        from transformer_zoo.inference import Batching, Speculation, draft_of, pack, translate_n_best
+        from transformer_zoo.inference import Batching
+        from transformer_zoo.runs import Translator
 
-        settings, draft = self.settings(run), None
-        search = BeamSearch(
-            n_best=n_best, **{f.name: settings[f.name] for f in fields(BeamSearch) if f.name in settings}
-        )
-        if self.dtype == "float32":
-            draft = draft_of(run.model) if search.beam == 1 and not scored else None
-            pack(run.model, in_place=True)
-        return partial(
-            translate_n_best,
-            run.model,
-            run.tokenizer,
-            how=search,
-            scored=scored,
-            never=() if settings["write_special"] else None,
-            max_source_tokens=settings["max_source_tokens"],
-            speculation=Speculation(draft=draft),
-            batching=Batching(batch_tokens=self.batch_tokens, window=window, dtype=getattr(torch, self.dtype)),
-            **how,
-        )
+        names = [one.name for one in fields(self) if one.name not in ("batch_tokens", "device", "dtype")]
+        given = {name: value for name in names if (value := getattr(self, name)) is not None and value is not False}
+        batching = Batching(batch_tokens=self.batch_tokens, window=window, dtype=getattr(torch, self.dtype))
+        return Translator(run, name=name, batching=batching, in_place=True, scored=scored, **given, **how)
 
 
 @dataclass(frozen=True, kw_only=True)

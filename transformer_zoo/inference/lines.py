@@ -137,9 +137,10 @@ def finder_of(
     trained = model.config.max_seq_len if max_source_tokens is None else max_source_tokens
     if trained < 1:
         raise UserError(f"max_source_tokens {trained} must be at least 1")
-    if how.n_best > (1 if sampling else WIDEST):
-        why = "a translation is drawn" if sampling else f"{WIDEST} is the widest beam that is searched with"
-        raise UserError(f"n_best {how.n_best} is too many: {why}")
+    if how.n_best > WIDEST:
+        raise UserError(f"n_best {how.n_best} is more than {WIDEST}, the widest beam that is searched with")
+    if sampling is not None and how.n_best > 1:
+        raise UserError(f"n_best {how.n_best}: a translation that is drawn is one; leave out n_best, or what draws")
     codec = codec_of(model, tokenizer)
     if batching.batch_tokens is None:
         batching = replace(batching, batch_tokens=32_768 if model.head_weight.device.type == "cpu" else 262_144)

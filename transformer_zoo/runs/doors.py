@@ -11,7 +11,6 @@ from transformer_zoo.config import BeamSearch, Sampling
 from transformer_zoo.errors import UserError
 from transformer_zoo.runs.load import EncoderRun, R, Run, TextRun, load_run
 from transformer_zoo.training.device import choose_device
-from transformer_zoo.training.tasks.translation_recipe import check_recipe
 from transformer_zoo.words import unfit
 
 A = TypeVar("A")
@@ -32,8 +31,6 @@ def opened(source: Source, device: str | None, door: str, *kinds: type[R]) -> R:
     if isinstance(source, str | Path):
         run = load_run(source, device=choose_device(device or "auto"))
         name = str(source)
-        if isinstance(run, Run):
-            check_recipe(Path(source), run.recipe)
     elif not isinstance(source, Run | TextRun | EncoderRun):
         raise UserError(f"{door} takes a run, its folder or a name, not {type(source).__name__}")
     elif device is not None:

@@ -21,6 +21,7 @@ from transformer_zoo.runs.model_json import (
 )
 from transformer_zoo.runs.recipe import load_recipe, save_recipe
 from transformer_zoo.tokenizers import Tokenizer, TranslationTokenizer
+from transformer_zoo.training.tasks.translation_recipe import check_recipe
 from transformer_zoo.training.weights import load_weights, save_weights
 
 
@@ -120,6 +121,7 @@ def read_run(folder: Path, device: str | torch.device = "cpu") -> Run | TextRun 
     recipe, config = load_recipe(folder / "config.yaml"), about.config
     check_weights(config, torch.device(device))
     if isinstance(config, EncoderDecoderConfig):
+        check_recipe(folder, recipe)
         model = _filled(EncoderDecoder(config), folder, device)
         tokenizer = TranslationTokenizer.load(folder / "tokenizer")
         check_translation_tokenizer(folder, config, tokenizer)

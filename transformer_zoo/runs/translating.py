@@ -127,6 +127,15 @@ class Translator:
         return self.run.tokenizer.languages if isinstance(self.run, Run) else ()
 
     @property
+    def wants(self) -> str:
+        """What to ask somebody for."""
+        if not isinstance(self.run, Run):
+            return "Type how a line begins"
+        run, _ = self._in(self.how)
+        sides = {"from": _language(run, self.how), "to": run.target_language if isinstance(run, Run) else None}
+        return " ".join(["Type a line to translate", *(f"{word} {code}" for word, code in sides.items() if code)])
+
+    @property
     def settings(self) -> dict[str, Any]:
         """How it searches, as it is written beside translations."""
         shown = {one.name for one in fields(BeamSearch)} - {"n_best", "max_length"}

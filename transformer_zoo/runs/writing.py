@@ -107,7 +107,7 @@ class Writer:
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size} must be at least 1")
         self.how, self.batch_size, self.lookup, self.in_place = settled(Writing(), how), batch_size, lookup, in_place
-        self.run, self.drafts, self.is_packed = run, drafts, False
+        self.run, self.drafts, self.is_ready = run, drafts, False
         self.draft: Any = None
 
     @overload
@@ -196,15 +196,19 @@ class Writer:
         )
 
     def _make_ready(self, n: int, how: Writing) -> None:
-        """Lays weights out for so many answers at once, and makes a draft, where that helps."""
-        if self.is_packed:
-            return
-        if self.drafts and self.draft is None and (n == 1 or how.is_greedy):
-            self.draft = draft_of(self.run.model)
-            self.drafts = False
-        if n >= _WORTH_PACKING or self.draft is not None:
-            model = pack(self.run.model, in_place=self.in_place)
-            self.run, self.is_packed = replace(self.run, model=model), True  # type: ignore[arg-type]
+        """For so many answers at once."""
+        if not self.is_ready:
+            drafting = self.drafts and (n == 1 or how.is_greedy)
+            model, self.draft = made_ready(self.run.model, n, drafting=drafting, in_place=self.in_place)
+            self.is_ready = n >= _WORTH_PACKING or self.draft is not None
+            self.run = replace(self.run, model=model)
+
+
+def made_ready(model: Any, n: int, *, drafting: bool, in_place: bool) -> tuple[Any, Any]:
+    """The model with its weights laid out for writing so many answers at once, where that helps, and a draft likewise;
+    `in_place`: in the model itself."""
+    draft = draft_of(model) if drafting else None
+    return pack(model, in_place=in_place) if n >= _WORTH_PACKING or draft is not None else model, draft
 
 
 def in_order(pieces: Iterable[NewText], n: int) -> Iterator[Iterator[NewText]]:
