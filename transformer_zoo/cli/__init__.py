@@ -20,6 +20,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     from transformer_zoo.cli.embed import embed
     from transformer_zoo.cli.generate import generate
     from transformer_zoo.cli.looking import attention, neighbours
+    from transformer_zoo.cli.report import report
     from transformer_zoo.cli.serve import serve
     from transformer_zoo.cli.split import split
     from transformer_zoo.cli.tokenize import tokenize
@@ -29,7 +30,7 @@ def all_commands() -> tuple[Callable[..., None], ...]:
     translating = (commands.translate, commands.evaluate, commands.score, commands.average)
     exchanging = (exchange.import_, exchange.export, exchange.push)
     writing = (generate, chat, embed, classify, tokenize)
-    looking = (attention, neighbours)
+    looking = (report, attention, neighbours)
     return (*training, *translating, *writing, serve, *looking, split, *exchanging, zoo.list_, zoo.describe, zoo.plan)
 
 

@@ -1,14 +1,59 @@
-"""What a run wrote down while it trained: figures by update, and samples."""
+"""What a run wrote down: while it trained, figures by update and samples; and what came out."""
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformer_zoo.checksums import read_fields
+from transformer_zoo.config import ModelConfig
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import read_bytes
+from transformer_zoo.runs.model_json import read_model_json
+from transformer_zoo.runs.recipe import load_recipe
 
 _UPDATE = re.compile(r"^== update (\d+)\n", re.M)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run's folder says of it; its weights need not be there.
+
+    Args:
+        folder: The run's.
+        recipe: config.yaml.
+        config: Of the model; None: not yet there.
+        results: results.json; None: not yet there, training has not ended.
+        metrics, samples: As `read_metrics` and `read_samples` give them.
+    """
+
+    folder: Path
+    recipe: dict[str, Any]
+    config: ModelConfig | None
+    results: dict[str, Any] | None
+    metrics: list[dict[str, Any]]
+    samples: list[tuple[int, str]]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The metrics of one kind."""
+        return [row for row in self.metrics if row["kind"] == kind]
+
+
+def read_record(folder: Path) -> Record:
+    """All of it.
+
+    Raises:
+        UserError: no such folder, one that is no run, or a damaged file.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder")
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} has no config.yaml: it is no run")
+    config = read_model_json(folder).config if (folder / "model.json").exists() else None
+    results = read_fields(folder / "results.json") if (folder / "results.json").exists() else None
+    recipe = load_recipe(folder / "config.yaml")
+    return Record(folder, recipe, config, results, read_metrics(folder), read_samples(folder))
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
