@@ -121,6 +121,12 @@ def test_an_explanation_is_of_the_translation_and_its_probabilities_are_those_of
             )
 
 
+def test_the_best_translations_are_all_explained(translate: Translator) -> None:
+    found = translate.explain(TEXT[0], n_best=3, beam=4)
+    assert [one.text.strip() for one in found] == [one.text.strip() for one in translate(TEXT[0], n_best=3, beam=4)]
+    assert found[0].ids == translate.explain(TEXT[0], beam=4).ids
+
+
 def test_an_alternative_is_chosen_and_the_rest_translated_anew(translate: Translator) -> None:
     first = translate.explain(TEXT[0])
     other = next(one for one in first.pieces[2].alternatives if one.id != first.ids[2] and one.text)
@@ -216,6 +222,12 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str]] = {
     "a seed": (lambda run, letters, t, w: w("a", seed=-1), "seed is -1"),
     "no language": (lambda run, letters, t, w: t("a", target_lang="de"), "has no languages to choose from"),
     "lines": (lambda run, letters, t, w: t.explain("a\nb"), "explain takes one line"),
+    "a prefix": (lambda run, letters, t, w: t.explain("a", prefix=[10**9]), "prefix 0 has a token outside"),
+    "ids": (lambda run, letters, t, w: w.explain([10**9]), "a token outside the vocabulary of"),
+    "later ids": (lambda run, letters, t, w: w.explain([72, 10**9]), "a token outside the vocabulary of"),
+    "next ids": (lambda run, letters, t, w: w.next_tokens([10**9]), "a token outside the vocabulary of"),
+    "no ids": (lambda run, letters, t, w: w.explain([]), "is empty"),
+    "no next ids": (lambda run, letters, t, w: w.next_tokens([]), "is empty"),
     "no targets": (lambda run, letters, t, w: tz.scorer(run)("a"), "this model translates"),
     "one target": (lambda run, letters, t, w: tz.scorer(run)(["a"], "b"), "both one text, or both lists"),
 }

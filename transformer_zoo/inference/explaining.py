@@ -16,6 +16,7 @@ from torch import Tensor
 from transformer_zoo.blocks import record_weights
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference.codec import Tokenizers, TranslationCodec, codec_of
+from transformer_zoo.inference.generation import token_rows
 from transformer_zoo.inference.modes import evaluating
 from transformer_zoo.inference.plain import context_start
 from transformer_zoo.models import DecodingModel, check_decoding
@@ -107,9 +108,11 @@ def explain(
         never: tokens that are no alternatives, since they are never written; None: those of the model.
 
     Raises:
-        UserError: there are more tokens than the model takes.
+        UserError: there are more tokens than the model takes, none are given, or one is outside the vocabulary.
     """
     check_decoding(model, "explain")
+    token_rows([given], model.config.vocab_size)
+    token_rows([answer] if answer else [], model.facts.vocab_size)
     codec, opening = codec_of(model, tokenizer), model.opening(given)
     never, skip, text = model.facts.never if never is None else never, len(codec.start), [*opening, *answer[:-1]]
     if max(len(given), len(text)) > model.facts.context:
@@ -144,8 +147,12 @@ def next_tokens(
         given: token ids of the text.
         k: how many.
         never: tokens that are left out, since they are never written; None: those of the model.
+
+    Raises:
+        UserError: none are given, or one is outside the vocabulary.
     """
     check_decoding(model, "next_tokens")
+    token_rows([given], model.facts.vocab_size)
     with evaluating(model):
         logits = _forced(model, given, given[context_start(len(given), model.facts.context) :])
     never = model.facts.never if never is None else never

@@ -229,6 +229,8 @@ def forced_tokens(
             )
         if refused := {*never, *facts.ends} & set(tokens):
             raise UserError(f"prefix {i} contains the special id {min(refused)}")
+        if tokens and not 0 <= min(tokens) <= max(tokens) < facts.vocab_size:
+            raise UserError(f"prefix {i} has a token outside the vocabulary of {facts.vocab_size}")
     rows = [list(tokens) or first for tokens in prefix or [()] * len(limits)]
     if with_last and (last := facts.forced_last_id) is not None:
         rows = [[*row, *[-1] * (limit - 1 - len(row)), last] for row, limit in zip(rows, limits, strict=True)]

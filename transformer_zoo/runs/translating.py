@@ -233,7 +233,11 @@ class Translator:
                 found += [around, part]
         return [*found, rest]
 
-    def explain(self, text: str, *, k: int = 5, **how: Unpack[TranslateOptions]) -> Explained:
+    @overload
+    def explain(self, text: str, *, k: int = 5, n_best: None = None, **how: Unpack[TranslateOptions]) -> Explained: ...
+    @overload
+    def explain(self, text: str, *, k: int = 5, n_best: int, **how: Unpack[TranslateOptions]) -> list[Explained]: ...
+    def explain(self, text: str, *, k: int = 5, n_best: int | None = None, **how: Unpack[TranslateOptions]) -> Any:
         """The best translation of one line token by token: how likely each is, what else could stand there, and where
         in the source it looked; see `inference.explain`.
 
@@ -244,16 +248,17 @@ class Translator:
         Args:
             text: a line, or a part of `split`.
             k: alternatives at each place.
+            n_best: instead of its best translation, a list of its N best, which are different ones.
             how: fields of `Translating`, for this call.
         """
         if len(self.split(text, **how)) != 3:
             raise UserError("explain takes one line that is not blank: give it each part that `split` gives")
         wanted = settled(self.how, how)
-        (run, _), [[best]] = self._in(wanted), self.best([text], scored=False, **how)
-        codec = codec_of(run.model, run.tokenizer)
-        [given] = codec.encode([text.strip()])
-        ends = [] if best.is_cut else list(run.model.facts.ends)[:1]
-        return explain(run.model, run.tokenizer, given, [*best.tokens, *ends], k=k, never=wanted.never)
+        (run, _), [best] = self._in(wanted), self.best([text], n_best=n_best or 1, scored=False, **how)
+        [given], end = codec_of(run.model, run.tokenizer).encode([text.strip()]), list(run.model.facts.ends)[:1]
+        answers = [[*one.tokens, *([] if one.is_cut else end)] for one in best]
+        found = [explain(run.model, run.tokenizer, given, answer, k=k, never=wanted.never) for answer in answers]
+        return found[0] if n_best is None else found
 
     def _in(self, how: Translating) -> tuple[Run | TextRun, Any]:
         """The run for the languages that are wanted, and its draft."""
