@@ -3,6 +3,8 @@
 # make test   lint, type check, then the whole fast suite
 # make lint   ruff and mypy only
 # make slow   the tests that take longer
+# make test-web   the page of the server, used by an installed Chromium, or the one that CHROMIUM names
+# make pictures   the picture of the page that README opens with, of what make demo trained
 # make gpu   all that waits for a GPU, measured on one in nine minutes: runs/gpu/gpu.md; needs no install (docs/gpu.md)
 # make gpu-rehearse   the same code on the CPU with tiny sizes, to see whether it works (two minutes)
 # make gpu-wheels   packages that a bare GPU machine lacks, to take along
@@ -13,7 +15,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo demo-gpt test lint slow gpu gpu-rehearse gpu-wheels faults install
+.PHONY: demo demo-gpt test lint slow test-web pictures gpu gpu-rehearse gpu-wheels faults install
 
 PART ?=
 COMMIT ?=
@@ -47,6 +49,12 @@ lint: $(VENV)/test-installed
 
 slow: $(VENV)/test-installed
 	$(VENV)/bin/python -m pytest -m slow
+
+test-web: $(VENV)/test-installed
+	$(VENV)/bin/python -m pytest -m web tests/web
+
+pictures: $(VENV)/test-installed
+	$(VENV)/bin/python -m tests.web.picture runs/numbers docs/pictures/page.png
 
 # On a bare machine: with its own Python and its own torch.
 gpu:

@@ -24,8 +24,11 @@ class WithRecipes(build_py):
 
 
 def linked(page: str, source: str | None) -> str:
-    """The page with its links into the repository made absolute; where that has no address, with the places' names."""
-    link = re.compile(r"\[([^]]*)\]\((?!\w+:)([^)]+)\)")
+    """The page with its pictures and links into the repository made absolute; where that has no address, without
+    pictures, and with the places' names."""
+    link = re.compile(r"(?<!!)\[([^]]*)\]\((?!\w+:)([^)]+)\)")
+    picture = re.compile(r"!\[([^]]*)\]\((?!\w+:)([^)]+)\)\n*")
+    page = picture.sub(lambda found: f"![{found[1]}]({source}/raw/main/{found[2]})\n\n" if source else "", page)
     return link.sub(rf"[\1]({source}/blob/main/\2)" if source else r"\1", page)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 LARGEST = 200_000  # bytes; code and prose stay far below it, a corpus or a model does not
+PICTURES = {".png"}
 LONGEST = 350  # lines of one file of the package, the recipes or the corpora; 300 is what to aim at
 # Home folders, mounts and drive letters: paths that exist on one machine only.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(/(home|root|Users|work|mnt|scratch)/[\w.-]+|[A-Z]:\\\\?Users)")
@@ -28,6 +29,7 @@ def lines_of(paths: list[Path]) -> list[tuple[Path, int, str]]:
     return [
         (path, number, line)
         for path in paths
+        if path.suffix not in PICTURES
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
     ]
 

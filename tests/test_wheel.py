@@ -107,3 +107,6 @@ def test_links_of_the_page_on_an_index_lead_somewhere(address: str | None, sourc
     assert len(links) > (3 if address else 0)
     assert [link for link in links if not re.match(r"\w+:", link)] == []
     assert (f"{address}/blob/main/docs/results.md" in links) == (address is not None)
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", str(page))
+    assert pictures == ([f"{address}/raw/main/docs/pictures/page.png"] if address else [])
+    assert "!The page" not in str(page)

@@ -7,7 +7,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from transformer_zoo.config.serving import ServingSettings
-from transformer_zoo.serving import libretranslate, metrics, openai_routes, scoring
+from transformer_zoo.serving import libretranslate, metrics, openai_routes, page, scoring
 from transformer_zoo.serving.catalogue import Catalogue
 from transformer_zoo.serving.engine import Engine
 from transformer_zoo.serving.guard import Guard
@@ -36,9 +36,9 @@ def create_app(engines: Mapping[str, Engine], settings: ServingSettings = Servin
     serving = app.state.serving = Serving(Catalogue(engines), settings, keys)
     for name, engine in engines.items():
         serving.metrics.watch(name, engine)
-    for router in (openai_routes.router, scoring.router, metrics.router):
+    for router in (openai_routes.router, scoring.router, metrics.router, page.router):
         app.include_router(router, dependencies=[Depends(keyed)])
-    for router in (health, libretranslate.router):  # LibreTranslate's have a key in their bodies
+    for router in (health, page.files, libretranslate.router):  # LibreTranslate's have a key in their bodies
         app.include_router(router)
     add_refusals(app)
     if settings.cors:
