@@ -118,7 +118,7 @@ def test_a_file_of_a_run_that_is_a_link_writes_nothing_elsewhere(tmp_path: Path,
     (run_dir / name).symlink_to(outside / "file")
     try:
         open_run(run_dir, {}, {}).close()
-        log = RunLog(run_dir, sizes={}, step=0, total=1)
+        log = RunLog(run_dir, sizes={})
         log.metrics("train", 1, {"loss": 1.0})
         log.close()
     except UserError as error:

@@ -376,9 +376,9 @@ def test_a_loss_that_explodes_is_warned_of_once(tmp_path: Path, capsys: pytest.C
     assert said.count("warning") < 10
 
 
-def test_the_first_line_says_what_the_rate_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_lines_say_what_the_rate_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy_run(tmp_path)
-    line = capsys.readouterr().out.splitlines()[0]
+    line = capsys.readouterr().out.splitlines()[1]
     assert line == "learning rate (inverse_sqrt): up to 0.05 at update 5, then 0.025 at update 20"
 
 

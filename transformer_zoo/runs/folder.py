@@ -19,7 +19,7 @@ from transformer_zoo.training.logging import FILES
 # What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
 # tested; and where its texts are, which are known by what is in them (`check_texts`).
 MAY_CHANGE = (
-    "run_dir", "device", "compile", "cuda_graphs", "allow_change", "export", "training.max_updates",
+    "run_dir", "device", "compile", "cuda_graphs", "allow_change", "export", "logging", "training.max_updates",
     "training.max_epochs", "training.max_minutes", "training.log_every", "validation.patience", "validation.samples",
     "validation.prompt", "validation.sample_tokens", "validation.write_special",
     *(f"validation.{field.name}" for field in fields(Sampling)), "checkpoint.final_weights",

@@ -21,6 +21,7 @@ from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.memory import check_training
 from transformer_zoo.training.task import Task
 from transformer_zoo.training.tasks.kind import C, Kind, M, R, T
+from transformer_zoo.training.trackers import check_trackers
 from transformer_zoo.zoo import get_config
 
 
@@ -47,6 +48,7 @@ class Session(Generic[R, C, T, M]):
         self._texts: dict[str, str] = {}
         self._plain, self._held = plain_fields(self.recipe), ExitStack()
         self.recipe.validate()
+        check_trackers(self.recipe.logging)
         # Is there such a preset, do the fields fit it?
         if is_new := self.recipe.model.init_from is None:
             with naming("model.preset"):

@@ -132,6 +132,20 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """Where a run can be followed beside its own folder, which has metrics.jsonl and TensorBoard's files.
+
+    Args:
+        wandb: Project of Weights & Biases, to which figures, samples and the recipe are sent; needs
+            `pip install 'transformer-zoo[wandb]'`, and a login, or WANDB_MODE=offline.
+        trackio: Project of trackio, whose dashboard is on this machine; needs `pip install 'transformer-zoo[trackio]'`.
+    """
+
+    wandb: str | None = None
+    trackio: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every recipe has.
 
@@ -155,6 +169,7 @@ class RunConfig:
         training: Updates and limits.
         validation: Validation.
         checkpoint: Checkpoints and final weights.
+        logging: Where else it can be followed.
         model: Model.
     """
 
@@ -171,6 +186,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
     model: Any = None
 
     def __post_init__(self) -> None:

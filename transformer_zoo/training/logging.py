@@ -1,67 +1,74 @@
-"""What a run says while it trains: metrics.jsonl, samples.txt, TensorBoard, and the terminal."""
+"""What a run says while it trains: metrics.jsonl, samples.txt, what else follows it, and the terminal."""
 
 import errno
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from transformer_zoo.files import make_folder, open_own
+from transformer_zoo.files import open_own
 from transformer_zoo.training.signals import silence_lost_output
+from transformer_zoo.training.trackers import Number, Tracker
 
-Number = int | float
 FILES = ("metrics.jsonl", "samples.txt")
 """The files of a run that grow."""
+IN_THE_BAR = ("loss", "tokens_per_second", "lr")
 
 
 class RunLog:
     """The growing files of a run, and the console.
 
     `sizes` goes into a checkpoint. Opened again with it, the files are cut back to what they held then, so
-    that what a killed run wrote after its last checkpoint, a torn line included, is not there twice.
+    that what a killed run wrote after its last checkpoint, a torn line included, is not there twice. `share` of the run
+    is done already.
     """
 
-    def __init__(self, run_dir: Path, *, sizes: dict[str, int], step: int, total: int | None) -> None:
+    def __init__(
+        self, run_dir: Path, trackers: Sequence[Tracker] = (), *, sizes: dict[str, int], share: float = 0.0
+    ) -> None:
         self.files = {name: open_own(run_dir / name) for name in FILES}
         for name, file in self.files.items():
             file.truncate(min(sizes.get(name, 0), file.seek(0, 2)))
             file.seek(0, 2)
-        self.tensorboard = self._open_tensorboard(run_dir, step)
+        self.trackers = trackers
         self.bar: Any = None
         if isinstance(sys.stdout, io.TextIOWrapper):  # which may know fewer characters than the samples have
             sys.stdout.reconfigure(errors="backslashreplace")
         if sys.stderr.isatty():
-            self.bar = tqdm(total=total, initial=step, unit="update", dynamic_ncols=True)
+            form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}{postfix}]"
+            self.bar = tqdm(total=1.0, initial=share, bar_format=form, miniters=0, dynamic_ncols=True)
+        for tracker in trackers:
+            self.say(tracker.where)
 
-    @staticmethod
-    def _open_tensorboard(run_dir: Path, step: int) -> Any:
-        from torch.utils.tensorboard import SummaryWriter  # imports slowly
-
-        return SummaryWriter(str(make_folder(run_dir, "tensorboard")), purge_step=step + 1)
+    def moved(self, share: float, place: str) -> None:
+        """Moves the bar, where there is one: `share` of the run is done, in words `place`."""
+        if self.bar is not None:
+            self.bar.set_description_str(place, refresh=False)
+            self.bar.update(min(share, 1.0) - self.bar.n)
 
     def metrics(self, kind: str, step: int, values: dict[str, Number]) -> None:
-        """One record, for metrics.jsonl, for TensorBoard, and for the terminal's bar or as a line."""
+        """One record, for metrics.jsonl, for what follows the run, and for the terminal's bar or as a line."""
         line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
         self._append("metrics.jsonl", line)
-        for name, value in values.items():
-            self.tensorboard.add_scalar(f"{kind}/{name}", value, step)
-        text = "  ".join(f"{name} {show(value)}" for name, value in values.items())
+        for tracker in self.trackers:
+            tracker.scalars({f"{kind}/{name}": value for name, value in values.items()}, step)
         if self.bar is not None and kind == "train":
-            self.bar.set_postfix_str(text)
-            self.bar.update(step - self.bar.n)
+            shown = {name: value for name, value in values.items() if name in IN_THE_BAR}
+            self.bar.set_postfix_str(in_short(shown), refresh=False)
         else:
-            self.say(f"{kind} {step}  {text}")
+            self.say(f"{kind} {step}  {in_short(values)}")
 
     def samples(self, step: int, samples: list[str]) -> None:
         """Sample outputs, shown and kept in samples.txt."""
         if samples:
             text = "\n".join(samples)
             self._append("samples.txt", f"== update {step}\n{text}\n")
-            self.tensorboard.add_text("samples", text.replace("\n", "  \n"), step)
+            for tracker in self.trackers:
+                tracker.text("samples", text, step)
             self.say(text)
 
     def say(self, text: str) -> None:
@@ -82,7 +89,8 @@ class RunLog:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-        self.tensorboard.close()
+        for tracker in self.trackers:
+            tracker.close()
         for file in self.files.values():
             file.close()
 
@@ -94,6 +102,11 @@ class RunLog:
 def in_words(metrics: Mapping[str, Number]) -> str:
     """Metrics that a run ends with, one after the other."""
     return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+def in_short(metrics: Mapping[str, Number]) -> str:
+    """Metrics one after the other, each short enough for a line of the console."""
+    return "  ".join(f"{name} {show(value)}" for name, value in metrics.items())
 
 
 def show(value: Number) -> str:

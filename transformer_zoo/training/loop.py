@@ -30,11 +30,12 @@ from transformer_zoo.training.device import (
     use_compile,
     use_tf32,
 )
-from transformer_zoo.training.logging import Number, RunLog
+from transformer_zoo.training.logging import RunLog
 from transformer_zoo.training.optimizer import make_optimizer
 from transformer_zoo.training.schedule import Rates, limit_reached, peak_rate
 from transformer_zoo.training.signals import StopSignals
 from transformer_zoo.training.task import Batch, Feed, Task, Update
+from transformer_zoo.training.trackers import Number, open_trackers
 from transformer_zoo.training.weights import (
     MovingAverage,
     average_checkpoints,
@@ -43,6 +44,8 @@ from transformer_zoo.training.weights import (
     save_weights,
 )
 from transformer_zoo.training.window import Divergence, Window, all_finite
+
+_FIRST_FIGURES = (1, 10)  # updates after which there is a line before training.log_every are over
 
 
 class Trainer:
@@ -116,13 +119,14 @@ class Trainer:
             UserError: the loss, the gradient or a weight is not finite; the last checkpoint stays.
         """
         done = self.progress
+        self.rates = Rates(self.task.plan, self.config, self.world, peak=self.peak_rate)
         self.log: RunLog | None = None
         if self.world.main:
             self.checkpoints.remove_unnamed()
-            self.log = RunLog(self.run_dir, sizes=done.logs, step=done.step, total=self.config.training.max_updates)
+            trackers, share = open_trackers(self.config, step=done.step), self.rates.nearest(done)[0]
+            self.log = RunLog(self.run_dir, trackers, sizes=done.logs, share=share)
         self.window = Window(self.device)
         self.started = time.monotonic() - done.seconds
-        self.rates = Rates(self.task.plan, self.config, self.world, peak=self.peak_rate)
         feed = Feed(self.task.plan, self._load, self.accumulate, self.world, self.device)
         try:
             if self.log is not None:
@@ -203,8 +207,11 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=not isinstance(self.micro_batch, Captured))
         self.average.update()
-        if done.step % config.training.log_every == 0:
+        every = config.training.log_every
+        if done.step % every == 0 or (done.step < every and done.step in _FIRST_FIGURES):
             self._log_training()
+        if self.log is not None:
+            self.log.moved(*self.rates.nearest(done))
 
     def _micro_batch(self, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Forward and backward: loss and plain NLL, ()."""

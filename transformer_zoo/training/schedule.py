@@ -134,8 +134,7 @@ class Rates:
         schedule, minutes = self.config.schedule, self.config.training.max_minutes
         last = float(self.last)
         if minutes is not None:
-            share = max(done.step / last, done.seconds / (60 * minutes), 1e-9)
-            share = distributed.broadcast(share)  # clocks differ between processes
+            share = distributed.broadcast(max(self.nearest(done)[0], 1e-9))  # clocks differ between processes
             done.warmup = warmup_by_clock(done.step, before=done.warmup or 1.0, share=share)
             last = done.step / share
         elif not done.warmup:
@@ -144,6 +143,16 @@ class Rates:
         rate = learning_rate(done.step, schedule, peak=self.peak, warmup=warmup, last=last)
         done.rate = rate / self.peak
         return rate
+
+    def nearest(self, done: Progress) -> tuple[float, str]:
+        """The share of the run that is done by the limit that is nearest, and how far it is, in words."""
+        limits, minutes = self.config.training, done.seconds / 60
+        found = [(done.step / self.last, f"update {done.step:,} of {self.last:,}")]
+        if limits.max_epochs is not None and self.last < limits.max_updates:
+            found = [(done.step / self.last, f"epoch {done.epoch + 1} of {limits.max_epochs}, update {done.step:,}")]
+        if limits.max_minutes is not None:
+            found.append((minutes / limits.max_minutes, f"minute {minutes:.1f} of {limits.max_minutes:g}"))
+        return max(found)
 
     def in_words(self, done: Progress) -> str:
         """One line on what the rate will do in a run that has come to `done`."""

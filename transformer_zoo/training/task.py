@@ -11,7 +11,7 @@ from torch import nn
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.training.distributed import World
-from transformer_zoo.training.logging import Number
+from transformer_zoo.training.trackers import Number
 
 
 class Batch(Protocol):
