@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.error import HTTPError
 
 import httpx
@@ -14,7 +15,7 @@ from tests.serving.served import runs, served
 from transformer_zoo.config import Sampling
 from transformer_zoo.inference import embed, score, translate_n_best, write
 from transformer_zoo.runs import TextRun
-from transformer_zoo.serving.libretranslate import search_of
+from transformer_zoo.runs.translating import as_tested
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_embeddings(client: openai.OpenAI, form: str) -> None:
 
 def test_translations_by_libretranslates_client(url: str) -> None:
     client, run = LibreTranslateAPI(url), runs()["de-en"]
-    [best] = translate_n_best(run.model, run.tokenizer, ["ja"], search_of(run), scored=False)
+    [best] = translate_n_best(run.model, run.tokenizer, ["ja"], as_tested(run).search, scored=False)
     assert client.translate("ja", "de", "en") == best[0].text
     assert client.translate("ja\n\nja", "deu_Latn", "eng") == f"{best[0].text}\n\n{best[0].text}"
     assert client.languages() == [
@@ -128,7 +129,7 @@ def test_several_texts_have_alternatives(url: str) -> None:
     asked = {"q": ["ja", "nein\nja"], "source": "auto", "target": "en", "alternatives": 2}
     said = httpx.post(f"{url}/translate", json=asked).json()
     run = runs()["de-en"]
-    [best] = translate_n_best(run.model, run.tokenizer, ["ja"], search_of(run, n_best=3), scored=False)
+    [best] = translate_n_best(run.model, run.tokenizer, ["ja"], replace(as_tested(run).search, n_best=3), scored=False)
     assert [said["translatedText"][0], *said["alternatives"][0]] == [one.text for one in best]
     assert len(said["alternatives"][1]) == 2
     assert [text.count("\n") for text in said["alternatives"][1]] == [1, 1]

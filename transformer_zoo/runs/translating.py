@@ -110,9 +110,7 @@ class Translator:
         scored: bool = False,
         **how: Unpack[TranslateOptions],
     ) -> None:
-        test = run.recipe.get("test") or {}
-        own = {one.name: test[one.name] for one in fields(Translating) if test.get(one.name) is not None}
-        self.how, self.batching, self.name = settled(Translating(**own), how), batching, name
+        self.how, self.batching, self.name = settled(as_tested(run), how), batching, name
         model, draft = run.model, None
         if batching.dtype == torch.float32:
             draft = draft_of(model) if self.how.search.beam == 1 and not scored else None
@@ -277,6 +275,12 @@ class Translator:
         """The tokens of the longest source in training, or what is said in its place."""
         own = self.run.max_source_tokens if isinstance(self.run, Run) else self.run.model.config.max_seq_len
         return how.max_source_tokens or own
+
+
+def as_tested(run: Run | TextRun) -> Translating:
+    """How a run's recipe tests it, or as the paper searches."""
+    test = run.recipe.get("test") or {}
+    return Translating(**{one.name: test[one.name] for one in fields(Translating) if test.get(one.name) is not None})
 
 
 def _language(run: Run | TextRun, how: Translating) -> str | None:

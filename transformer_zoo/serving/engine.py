@@ -135,6 +135,7 @@ class Engine:
         target_lang: str | None = None,
         prefix: str | Sequence[int] = "",
         never: Collection[int] | None = None,
+        max_source_tokens: int | None = None,
         scored: bool = False,
     ) -> Request[list[list[Translation]]]:
         """The `n_best` translations of each text, or of the only one, as `tz.translator` gives them.
@@ -151,7 +152,7 @@ class Engine:
             scored=scored,
             prefix=prefix,
             never=never,
-            max_source_tokens=run.max_source_tokens,
+            max_source_tokens=max_source_tokens or run.max_source_tokens,
             language=source_lang or run.source_language,
         )
         shown = [laid_out(text, run) for text in texts]

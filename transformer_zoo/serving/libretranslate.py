@@ -1,18 +1,15 @@
 """LibreTranslate's routes: translations and languages."""
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import fields
-from itertools import chain
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from transformer_zoo.config import BeamSearch
-from transformer_zoo.runs import Run
-from transformer_zoo.runs.paragraphs import laid_out, put_back
+from transformer_zoo.runs.translating import as_tested
 from transformer_zoo.serving.bodies import Fields, Many, Name, body
 from transformer_zoo.serving.catalogue import Chosen
 from transformer_zoo.serving.here import Here, Serving
@@ -76,19 +73,15 @@ async def _translated(here: Serving, to: Chosen, texts: Sequence[str], asked: Tr
     """The translations of each text, the best first."""
     if len(texts) > here.settings.max_answers:
         raise Refusal(422, f"q: these are more than {here.settings.max_answers} texts: send fewer at once", field="q")
-    how = search_of(to.run, n_best=asked.alternatives + 1)
-    shown = [laid_out(text, to.run) for text in texts]
-    begun = (
-        to.engine.translate(parts[1::2] or [""], how, source_lang=to.source, target_lang=to.target) for parts in shown
+    how = as_tested(to.run)
+    begin = partial(
+        to.engine.translate,
+        how=replace(how.search, n_best=asked.alternatives + 1),
+        source_lang=to.source,
+        target_lang=to.target,
+        never=how.never,
+        max_source_tokens=how.max_source_tokens,
     )
+    begun = (begin(text) for text in texts)
     with here.asked(to.name, begun) as requests:
-        found = await answers(requests)
-    lines = chain.from_iterable(found)
-    return [[one.text for one in ranked] for ranked in put_back(lines, deque(shown))]
-
-
-def search_of(run: Run, **changes: Any) -> BeamSearch:
-    """How translations are looked for: as the run's recipe tests with, or as the paper has it."""
-    test = run.recipe.get("test") or {}
-    known = {one.name: test[one.name] for one in fields(BeamSearch) if test.get(one.name) is not None}
-    return BeamSearch(**known | changes)
+        return [[one.text for one in ranked] for [ranked] in await answers(requests)]

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from types import FrameType
 
 import uvicorn
@@ -13,20 +14,24 @@ from transformer_zoo.config.serving import ServingSettings
 from transformer_zoo.errors import UserError
 from transformer_zoo.serving.engine import Engine
 
-_MOST_CONNECTIONS = 1000
+_MOST_CONNECTIONS, _LAST_PORT = 1000, 65535
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that has the address, and does not take connections yet. UserError: it cannot be had."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, OverflowError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"{host}:{port} cannot be served at: {why}; give another --port or --host") from None
-    return listener
+    if port > _LAST_PORT:
+        raise UserError(f"--port {port}: ports end at {_LAST_PORT}")
+    with ExitStack() as stack:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"{host}:{port} cannot be served at: {why}; give another --port or --host") from None
+        stack.pop_all()
+        return listener
 
 
 class Server(uvicorn.Server):
