@@ -122,7 +122,7 @@ OUTSIDE: dict[str, set[str]] = {
     "kernels": {"torch"},
     "blocks": {"torch"},
     "models": {"torch"},
-    "tokenizers": {"numpy", "sentencepiece", "tiktoken", "tokenizers", "xxhash"},
+    "tokenizers": {"numpy", "sacremoses", "sentencepiece", "tiktoken", "tokenizers", "xxhash"},
 }
 
 

@@ -95,7 +95,7 @@ def test_what_is_imported_is_declared(tracked: list[Path], root: Path) -> None:
                     imported |= {(node.module or "").split(".")[0]} - siblings
     imported -= {*sys.stdlib_module_names, "transformer_zoo", "recipes"}
     provided_by = packages_distributions()
-    names = {canonical(name) for name in declared(root, "benchmark", "serve", "pictures", "wandb", "trackio")}
+    names = {canonical(name) for name in declared(root, "benchmark", "moses", "serve", "pictures", "wandb", "trackio")}
     packages = {name: {canonical(package) for package in provided_by.get(name, [name])} for name in imported}
     assert {name for name, package in packages.items() if not package & names} == set()
 

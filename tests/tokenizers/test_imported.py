@@ -144,13 +144,6 @@ def test_pegasus(form: str, hub: Hub, tmp_path: Path) -> None:
     compare(ours, theirs)
 
 
-def test_fsmts_tokenizer_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    settings = {"tokenizer_class": "FSMTTokenizer", "langs": ["en", "de"]}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(UserError, match=r"cuts text by Moses' rules.*`tz.from_huggingface` reads the model"):
-        import_translation_tokenizer(tmp_path)
-
-
 @pytest.mark.parametrize("form", ["files", "json"])
 @pytest.mark.parametrize("family", FAIRSEQ)
 def test_models_with_tags(family: str, form: str, hub: Hub, tmp_path: Path) -> None:

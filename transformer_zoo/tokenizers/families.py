@@ -14,6 +14,7 @@ from pathlib import Path
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.json_pieces import JsonPieces
+from transformer_zoo.tokenizers.moses import moses_sides
 from transformer_zoo.tokenizers.sentence_pieces import SentencePieces
 from transformer_zoo.tokenizers.tokenizer import Pieces, Spelling, check_unicode
 
@@ -187,6 +188,11 @@ def _m2m_100(files: TokenizerFiles) -> Vocabulary:
     return Vocabulary(both, both, languages)
 
 
+def _fsmt(files: TokenizerFiles) -> Vocabulary:
+    source, target = moses_sides(files)
+    return Vocabulary(source, target, joint=source.ids == target.ids)
+
+
 _FLORES = _fairseq("nllb", r"[a-z]{3}_[A-Z][a-z]{3}")
 FAMILIES: dict[str, Family] = {
     "marian": Family(_marian, source="target A eos", tag=">>{}<<"),
@@ -200,13 +206,8 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("t5", "mt5", "umt5"), Family(_one)),
     "byt5": Family(BytePieces),
     "pegasus": Family(_pegasus),
+    "fsmt": Family(_fsmt),
 }
-
-_REFUSED = {
-    "fsmt": "cuts text by Moses' rules and then by BPE, which is not read: `tz.from_huggingface` reads the model, "
-    "which takes and gives the ids that transformers' FSMTTokenizer has",
-}
-"""Tokenizers of models that are read, and why they are not."""
 
 
 def family_of(files: TokenizerFiles) -> str:
@@ -219,11 +220,9 @@ def family_of(files: TokenizerFiles) -> str:
     if by_type == "mbart" and "tokenizer.json" in files and "sl_SI" in JsonPieces(files).ids:
         by_type = "mbart50"
     by_file = next((name for file, name in (("source.spm", "marian"), ("spiece.model", "t5")) if file in files), "")
-    found = by_class if by_class in (*FAMILIES, *_REFUSED) else by_type or by_file
+    found = by_class if by_class in FAMILIES else by_type or by_file
     if found == "nllb" and files.settings.get("legacy_behaviour"):
         found = "nllb-legacy"
-    if found in _REFUSED:
-        raise UserError(f"{files.folder}: the tokenizer {_REFUSED[found]}")
     if found not in FAMILIES:
         said = f"{files.tokenizer_class or 'no tokenizer_class'}, model_type {model_type or 'not given'}"
         raise UserError(

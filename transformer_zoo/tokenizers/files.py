@@ -14,6 +14,7 @@ from transformer_zoo.files import json_object, read_bytes
 _NAMES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "target_vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja"),
+    *("vocab-src.json", "vocab-tgt.json"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "target.spm"),
 )
 

@@ -1,4 +1,4 @@
-"""Tokenizers of downloaded encoder-decoders: Marian, BART, mBART, M2M-100, NLLB, T5, ByT5, Pegasus."""
+"""Tokenizers of downloaded encoder-decoders: Marian, BART, mBART, M2M-100, NLLB, T5, ByT5, Pegasus, FSMT."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -107,14 +107,15 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
     # A Marian of two languages has no tags, but says what it was made for.
     @property
     def language_of_source(self) -> str | None:  # type: ignore[override]
-        return self._language(self.source_language, "source_lang")
+        return self._language(self.source_language, "source_lang", 0)
 
     @property
     def language_of_target(self) -> str | None:  # type: ignore[override]
-        return self._language(self.target_language, "target_lang")
+        return self._language(self.target_language, "target_lang", 1)
 
-    def _language(self, chosen: str | None, field: str) -> str | None:
-        said = chosen or self.files.settings.get(field)
+    def _language(self, chosen: str | None, field: str, side: int) -> str | None:
+        langs = self.files.settings.get("langs")
+        said = chosen or self.files.settings.get(field) or (langs[side] if self.family == "fsmt" and langs else None)
         return said if isinstance(said, str) else None
 
     def _marks(self) -> dict[str, int]:
@@ -189,7 +190,9 @@ def import_translation_tokenizer(folder: str | Path) -> ImportedTranslationToken
         UserError: no folder, no tokenizer in it, one of another family, or a damaged file.
     """
     files = TokenizerFiles.read(Path(folder))
-    sizes = (files.model_id("vocab_size"), files.model_id("decoder_vocab_size") or files.model_id("vocab_size"))
+    source_size = files.model_id("src_vocab_size") or files.model_id("vocab_size")
+    target_sizes = (files.model_id(name) for name in ("tgt_vocab_size", "decoder_vocab_size"))
+    sizes = (source_size, next(filter(None, target_sizes), source_size))
     read = ImportedTranslationTokenizer(files, family_of(files), vocab_sizes=sizes)
     _ = read.target.decode([])  # what cannot be shown is better refused now
     if not read.languages:

@@ -230,6 +230,10 @@ class Pieces(ABC):
         """The code of a language that a text begins with; mostly ""."""
         return ""
 
+    def finished(self, text: str) -> str:
+        """What a decoded text is as a whole."""
+        return text.translate(self.stand_ins)
+
 
 class PiecesTokenizer(Tokenizer):
     """A tokenizer that has a vocabulary of pieces."""
@@ -240,7 +244,7 @@ class PiecesTokenizer(Tokenizer):
         return self.vocabulary.encode_batch(texts)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return super().decode(ids).translate(self.vocabulary.stand_ins)
+        return self.vocabulary.finished(super().decode(ids))
 
     def readable(self, ids: Sequence[int]) -> list[str]:
         return [piece.translate(self.vocabulary.stand_ins) for piece in super().readable(ids)]
