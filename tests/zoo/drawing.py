@@ -141,6 +141,10 @@ RANGES: dict[str, Range] = {
     "attn_logit_softcapping": _one_of(None, 2.0, 5.0),
     "final_logit_softcapping": _one_of(None, 3.0, 7.0),
     "logit_scale": _between(0.1, 2.0),
+    "embedding_multiplier": _between(0.5, 4.0),
+    "attention_multiplier": _between(0.1, 1.0),
+    "residual_multiplier": _between(0.2, 1.5),
+    "logits_scaling": _between(0.5, 4.0),
     "clip_qkv": _one_of(None, 0.5, 1.5),
     "attn_config": lambda rng, shape: {
         "clip_qkv": rng.choice((None, 0.5, 1.5)), "softmax_scale": rng.choice((None, 0.2, 0.7)),
@@ -212,6 +216,12 @@ def _nanochat(rng: Random, drawn: Fields) -> None:
         _default(rng, drawn)
 
 
+def _apertus(rng: Random, drawn: Fields) -> None:
+    """Its own activation, or another."""
+    if rng.random() < 0.5:
+        drawn["hidden_act"] = "xielu"
+
+
 def _qwen(rng: Random, drawn: Fields) -> None:
     """A window is none where it is not used, and its layers are those from one on, or listed."""
     if not drawn["use_sliding_window"] or rng.random() < 0.5:
@@ -231,7 +241,7 @@ def _partial(rng: Random, drawn: Fields) -> None:
 
 TOGETHER: dict[str, Callable[[Random, Fields], None]] = {
     "gpt_neo": _gpt_neo, "marian": _marian, "mixtral": _mixtral, "gemma3_text": _gemma3,
-    "deepseek_v3": _deepseek, "modernbert": _gemma3,
+    "deepseek_v3": _deepseek, "modernbert": _gemma3, "apertus": _apertus,
     "fsmt": _fsmt, "helium": _helium, "qwen2": _qwen, "qwen3": _qwen, "gpt_neox": _partial, "stablelm": _partial,
     "phi3": _phi3, "nanochat": _nanochat,
 }  # fmt: skip

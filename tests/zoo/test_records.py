@@ -20,8 +20,7 @@ def test_the_records_are_true() -> None:
 
 def test_every_family_comes_in() -> None:
     refused = {kind for kind in FAMILIES if HELD["text"][kind] != COMES_IN}
-    # Whose default has experts, and one whose activation learns.
-    assert refused == {"deepseek_v3", "apertus"}
+    assert refused == {"deepseek_v3"}  # whose default has experts
 
 
 def test_of_what_sees_or_hears_nearly_all_is_told_why() -> None:

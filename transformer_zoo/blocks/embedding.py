@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.arguments import check_flags, check_sizes
+from transformer_zoo.blocks.arguments import check_positive, check_sizes
 from transformer_zoo.blocks.masks import described
 from transformer_zoo.kernels.projection import linear
 
@@ -43,20 +43,21 @@ class TokenEmbedding(nn.Module):
         vocab_size: V.
         d_model: D.
         pad_id: the row that is zero and receives no gradient from the input side; None: no such row.
-        scale: multiply by sqrt(d_model).
+        scale: multiply by sqrt(d_model); a number: by that.
     """
 
     lookups = ("weight",)
 
-    def __init__(self, vocab_size: int, d_model: int, *, pad_id: int | None = None, scale: bool = True) -> None:
+    def __init__(self, vocab_size: int, d_model: int, *, pad_id: int | None = None, scale: bool | float = True) -> None:
         super().__init__()
         check_sizes(vocab_size=vocab_size, d_model=d_model)
         check_sizes(pad_id=pad_id, least=0, optional=True)
-        check_flags(scale=scale)
+        if not isinstance(scale, bool):
+            check_positive(scale=scale)
         if pad_id is not None and pad_id >= vocab_size:
             raise ValueError(f"pad_id is {pad_id}, outside the vocabulary of {vocab_size}")
         self.pad_id = pad_id
-        self.scale = d_model**0.5 if scale else 1.0
+        self.scale = float({True: d_model**0.5, False: 1.0}[scale] if isinstance(scale, bool) else scale)
         self.weight = nn.Parameter(torch.empty(vocab_size, d_model).normal_(std=d_model**-0.5))
         if pad_id is not None:
             with torch.no_grad():

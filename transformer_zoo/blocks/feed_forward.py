@@ -1,5 +1,6 @@
 """The position-wise feed-forward network, section 3.3 of "Attention Is All You Need", and its gated variants."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -20,7 +21,38 @@ def _quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+class XIELU(nn.Module):
+    """p x^2 + b x above 0, and n (e^x - 1 - x) + b x below, where p and n are learned (Huang & Schlag 2024, "Deriving
+    Activation Functions Using Integration", equation 11): p = softplus(alpha_p), n = b + softplus(alpha_n).
+
+    b, and the place where the lower branch ends, `eps`, come with the weights and are not trained. (..., ) -> the same.
+    """
+
+    beta: Tensor
+    eps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha_p, self.alpha_n = nn.Parameter(torch.empty(1)), nn.Parameter(torch.empty(1))
+        self.register_buffer("beta", torch.empty(()))
+        self.register_buffer("eps", torch.empty(()))
+        self.init_weights()
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Both factors start at 0.8."""
+        self.beta.fill_(0.5)
+        self.eps.fill_(-1e-6)
+        self.alpha_p.fill_(math.log(math.expm1(0.8)))
+        self.alpha_n.fill_(math.log(math.expm1(0.8 - 0.5)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        above, below = F.softplus(self.alpha_p), self.beta + F.softplus(self.alpha_n)
+        curved = torch.where(x > 0, above * x * x, below * (torch.expm1(torch.minimum(x, self.eps)) - x))
+        return curved + self.beta * x
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor] | type[nn.Module]] = {
     "relu": F.relu,
     "relu_squared": relu_squared,
     "gelu": F.gelu,
@@ -33,7 +65,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": F.leaky_relu,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
+    "xielu": XIELU,
 }
+
+
+def activation_of(name: str) -> Callable[[Tensor], Tensor]:
+    """One of `ACTIVATIONS`: a function, or where it learns, a module of its own."""
+    found = ACTIVATIONS[name]
+    return found() if isinstance(found, type) else found
 
 
 class FeedForward(nn.Module):
@@ -49,7 +88,8 @@ class FeedForward(nn.Module):
         d_model: width of input and output.
         d_ff: inner width.
         activation: one of `ACTIVATIONS`: "relu" as in the paper, "relu_squared" (So et al. 2021, "Primer"), "gelu"
-            (exact), "gelu_tanh" (GPT-2's approximation), "silu" (Llama's) and others of downloaded models.
+            (exact), "gelu_tanh" (GPT-2's approximation), "silu" (Llama's), "xielu" (`XIELU`, which learns) and others
+            of downloaded models.
         dropout: on the activations, 0 in the paper.
 
     Shapes: (..., D) -> (..., D).
@@ -75,7 +115,7 @@ class FeedForward(nn.Module):
         check_choice(ACTIVATIONS, activation=activation)
         check_flags(gated=gated, bias=bias)
         check_probabilities(dropout=dropout)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation_of(activation)
         self.up_proj = Linear(d_model, d_ff, bias=bias)
         self.gate_proj = Linear(d_model, d_ff, bias=bias) if gated else None
         self.down_proj = Linear(d_ff, d_model, bias=bias)

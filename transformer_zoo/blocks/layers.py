@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.arguments import check_probabilities
+from transformer_zoo.blocks.arguments import check_positive, check_probabilities
 from transformer_zoo.blocks.attention import Attention
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory
 from transformer_zoo.blocks.dropout import Dropout
@@ -31,11 +31,12 @@ class EncoderLayer(nn.Module):
             attention and feed-forward both read x, x + Attention(Norm(x)) + FFN(Norm'(x)) (Black et al. 2022,
             "GPT-NeoX-20B"); "parallel_shared": with one norm for both (Wang & Komatsuzaki 2021, "GPT-J-6B").
         dropout: on each sublayer's output, before it is added.
+        residual_scale: multiplies what is added.
 
     Shapes: (B, T, D) -> (B, T, D).
 
     Raises:
-        ValueError: a norm_position of another name, or a dropout out of range.
+        ValueError: a norm_position of another name, or a dropout or a residual_scale out of range.
     """
 
     labels: ClassVar[dict[str, str]] = {
@@ -54,16 +55,18 @@ class EncoderLayer(nn.Module):
         *,
         norm_position: str = "post",
         dropout: float = 0.1,
+        residual_scale: float = 1.0,
     ) -> None:
         super().__init__()
         check_probabilities(dropout=dropout)
+        check_positive(residual_scale=residual_scale)
         self.norm_position = check_norm_position(norm_position)
         has_out_norms = norm_position == "both"
         self.attn, self.attn_norm = attention, norm
         self.ffn, self.ffn_norm = feed_forward, None if norm_position == "parallel_shared" else deepcopy(norm)
         self.attn_out_norm = deepcopy(norm) if has_out_norms else None
         self.ffn_out_norm = deepcopy(norm) if has_out_norms else None
-        self.dropout = Dropout(dropout)
+        self.dropout, self.residual_scale = Dropout(dropout), residual_scale
         self.cross_attn: Attention | None = None
         self.cross_attn_norm: nn.Module | None = None
         self.cross_attn_out_norm: nn.Module | None = None
@@ -110,22 +113,26 @@ class EncoderLayer(nn.Module):
             view = self.attn.view(x, mask=mask, bias=bias, is_causal=is_causal, cache=cache)
         options = {} if cache is None else {"cache": cache}
         attended = add_residual(
-            x, lambda y: self.attn(y, view=view, **options), self.attn_norm, self.dropout, position, self.attn_out_norm
+            x, lambda y: self.attn(y, view=view, **options), self.attn_norm, self._added, position, self.attn_out_norm
         )
         if cross_attn is not None and self.cross_attn_norm is not None:
             attended = add_residual(
                 attended,
                 lambda y: cross_attn(y, memory, view=memory_view),
                 self.cross_attn_norm,
-                self.dropout,
+                self._added,
                 position,
                 self.cross_attn_out_norm,
             )
         norm = self.attn_norm if self.ffn_norm is None else self.ffn_norm
         if position in PARALLEL:
-            out: Tensor = attended + self.dropout(self.ffn(norm(x)))
-            return out
-        return add_residual(attended, self.ffn, norm, self.dropout, position, self.ffn_out_norm)
+            return attended + self._added(self.ffn(norm(x)))
+        return add_residual(attended, self.ffn, norm, self._added, position, self.ffn_out_norm)
+
+    def _added(self, x: Tensor) -> Tensor:
+        """What of a sublayer's output is added."""
+        kept: Tensor = self.dropout(x)
+        return kept if self.residual_scale == 1 else kept * self.residual_scale
 
 
 class DecoderLayer(EncoderLayer):
@@ -154,8 +161,10 @@ class DecoderLayer(EncoderLayer):
         cross_attention: Attention | None = None,
         norm_position: str = "post",
         dropout: float = 0.1,
+        residual_scale: float = 1.0,
     ) -> None:
-        super().__init__(attention, feed_forward, norm, norm_position=norm_position, dropout=dropout)
+        how = {"dropout": dropout, "residual_scale": residual_scale}
+        super().__init__(attention, feed_forward, norm, norm_position=norm_position, **how)
         if cross_attention is None:
             return
         if norm_position in PARALLEL:

@@ -34,8 +34,8 @@ class EncoderConfig(ModelConfig):
     """Width of the residual stream."""
     max_seq_len: int = 512
     """Tokens of the longest text. Learned positions end there."""
-    scale_embeddings: bool = False
-    """Multiply embeddings by sqrt(d_model)."""
+    scale_embeddings: bool | float = False
+    """Multiply embeddings by sqrt(d_model), or by this number."""
     encoder: StackSpec = _BERT
     """The layers."""
     d_embedding: int | None = None

@@ -7,7 +7,7 @@ from transformer_zoo.config.spec import Spec
 
 Activation = Literal[
     "relu", "relu_squared", "gelu", "gelu_tanh", "quick_gelu", "silu", "mish", "hardswish", "relu6", "leaky_relu",
-    "sigmoid", "tanh",
+    "sigmoid", "tanh", "xielu",
 ]  # fmt: skip
 
 

@@ -58,6 +58,8 @@ class StackSpec(Spec):
     """A norm after the last layer; None: unless `norm_position` is "post"."""
     embedding_norm: bool = False
     """A norm over embedding + position, before the first layer."""
+    residual_scale: float | None = None
+    """Multiplies what each sublayer adds, as in Granite; None: 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

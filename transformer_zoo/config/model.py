@@ -33,8 +33,8 @@ class ModelConfig(Spec):
     scored and trained on in windows of it, and longer sources are split."""
     dropout: float = 0.1
     """On embedding + position and on each sublayer's output, before it is added (section 5.4)."""
-    scale_embeddings: bool = True
-    """Multiply embeddings by sqrt(d_model) (section 3.4)."""
+    scale_embeddings: bool | float = True
+    """Multiply embeddings by sqrt(d_model) (section 3.4), or by this number."""
     logit_scale: float | Literal["d_model"] | None = None
     """Multiplies the logits; "d_model": d_model^-0.5, as in T5 with a tied head; None: 1."""
 
@@ -198,8 +198,8 @@ class DecoderConfig(ModelConfig):
 
     d_model: int = 768
     """Width of the residual stream."""
-    scale_embeddings: bool = False
-    """Multiply embeddings by sqrt(d_model)."""
+    scale_embeddings: bool | float = False
+    """Multiply embeddings by sqrt(d_model), or by this number."""
     decoder: StackSpec = _GPT2
     """The layers."""
     tie_embeddings: bool = True

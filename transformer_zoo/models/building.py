@@ -16,8 +16,7 @@ from transformer_zoo.models.stacks import Decoder, Encoder
 def build_encoder(config: ModelConfig, spec: StackSpec, *, d_embedding: int | None = None) -> Encoder:
     """The encoder of a configuration, of embeddings that may be narrower than its layers."""
     context = config.context_of("encoder")
-    how: dict[str, Any] = {"norm_position": spec.norm_position, "dropout": context.dropout}
-    layers = [EncoderLayer(*parts, **how) for parts, _ in _parts(spec, context)]
+    layers = [EncoderLayer(*parts, **_residual(spec, context)) for parts, _ in _parts(spec, context)]
     _take_norms(layers, spec)
     around = _around(spec, replace(context, d_model=d_embedding or context.d_model))
     wider = None if d_embedding is None else Linear(d_embedding, context.d_model)
@@ -28,7 +27,7 @@ def build_encoder(config: ModelConfig, spec: StackSpec, *, d_embedding: int | No
 def build_decoder(config: ModelConfig, spec: StackSpec, *, cross_attention: bool) -> Decoder:
     """The decoder of a configuration."""
     context = config.context_of("decoder")
-    how: dict[str, Any] = {"norm_position": spec.norm_position, "dropout": context.dropout}
+    how = _residual(spec, context)
     layers = [
         DecoderLayer(*parts, cross_attention=across.build(context) if cross_attention else None, **how)
         for parts, across in _parts(spec, context)
@@ -49,6 +48,12 @@ def _parts(spec: StackSpec, context: Context) -> Iterator[tuple[tuple[Any, Any, 
         scores = layer.positions.build(around) if isinstance(layer.positions, RelativeSpec) else None
         attention = layer.attention.build(replace(around, rotary=rotations[key], scores=scores))
         yield (attention, layer.ffn.build(around), spec.norm.build(around)), layer.attention.across()
+
+
+def _residual(spec: StackSpec, context: Context) -> dict[str, Any]:
+    """How what a sublayer gives is added."""
+    scale = spec.residual_scale or 1.0
+    return {"norm_position": spec.norm_position, "dropout": context.dropout, "residual_scale": scale}
 
 
 def _take_norms(layers: Sequence[EncoderLayer], spec: StackSpec) -> None:

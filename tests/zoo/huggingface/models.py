@@ -242,7 +242,8 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_LLAMA, "use_sliding_window": True, "sliding_window": 3, "layer_types": WINDOWS, "head_dim": 10,
          "attention_bias": True, "rms_norm_eps": 1e-2, "tie_word_embeddings": True},
     ),
-    "apertus": ("Apertus", {**_LLAMA, "hidden_act": "relu2"}),
+    "apertus": ("Apertus", _LLAMA),
+    "apertus-squared": ("Apertus", {**_LLAMA, "hidden_act": "relu2"}),
     "apertus-everything": (
         "Apertus",
         {**_LLAMA, "num_key_value_heads": 1, "attention_bias": True, "hidden_act": "silu", "rms_norm_eps": 1e-2,
@@ -253,6 +254,16 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "NanoChat",
         {**_LLAMA, "num_key_value_heads": 1, "attention_bias": True, "hidden_act": "gelu", "rms_norm_eps": 1e-2,
          "final_logit_softcapping": None, "tie_word_embeddings": True, "rope_parameters": LLAMA3},
+    ),
+    "granite": (
+        "Granite",
+        {**_LLAMA, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.22,
+         "logits_scaling": 0.7},
+    ),
+    "granite-everything": (
+        "Granite",
+        {**_LLAMA, "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True, "hidden_act": "gelu",
+         "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "rope_parameters": LINEAR, "residual_multiplier": 1.5},
     ),
     "gemma": ("Gemma", {**_LLAMA, "head_dim": 10}),
     "gemma-untied": (

@@ -21,7 +21,6 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 # Where the default is refused, what is not.
 NEEDED: dict[str, dict[str, Any]] = {
     "deepseek_v3": {"first_k_dense_replace": 61},
-    "apertus": {"hidden_act": "relu2"},  # its own learns
 }
 
 

@@ -42,7 +42,7 @@ class _File(Protocol):
     entries: dict[str, Entry]
 
     def copy(self, name: str, start: int, into: Tensor) -> None:
-        """Copies as many rows of a tensor as `into` has, from this one on."""
+        """Copies as many rows of a tensor as `into` has, from this one on; or the one number that it is."""
 
     def keep(self, names: Iterable[str]) -> None:
         """Forgets all other tensors."""
@@ -70,7 +70,7 @@ class _Safetensors:
 
     def copy(self, name: str, start: int, into: Tensor) -> None:
         with self._open() as file:
-            into.copy_(file.get_slice(name)[start : start + len(into)])
+            into.copy_(file.get_slice(name)[start : start + len(into)] if into.dim() else file.get_tensor(name))
 
     def keep(self, names: Iterable[str]) -> None:
         """Nothing of it is in memory anyway."""
@@ -123,7 +123,7 @@ class _Pickled:
         return self._tensors[name].detach()
 
     def copy(self, name: str, start: int, into: Tensor) -> None:
-        rows = self._held(name)[start : start + len(into)]
+        rows = self._held(name)[start : start + len(into)] if into.dim() else self._held(name)
         into.copy_(rows)
         self._copied += rows.nbytes
 
@@ -214,6 +214,9 @@ class Checkpoint:
 
     def copy(self, name: str, into: Tensor) -> None:
         """Copies all of a tensor, a piece at a time, into one of its shape."""
+        if not into.dim():
+            self._where[name].copy(name, 0, into)
+            return
         rows = self._rows(name)
         for start in range(0, len(into), rows):
             self._where[name].copy(name, start, into[start : start + rows])
