@@ -9,17 +9,18 @@ from tests.zoo.exports import RECIPES, preset_row, recipe_row
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 OURS = [name for name in tz.list_models() if name.startswith(("transformer-", "gpt", "opus"))]
-# An encoder is no translation and no text. (CTranslate2 has a window only beyond what it is prompted with.)
-ENCODERS = ("python_source_masked",)
-WINDOWED = [name for name in OURS if name.startswith("gpt-neo-")]
 
 
-@pytest.mark.parametrize("name", ["transformer-tiny", "opus-mt", "gpt-char", "gpt-modern", "gpt1", "gpt2-untied"])
+@pytest.mark.parametrize(
+    "name", ["transformer-tiny", "opus-mt", "gpt-char", "gpt-modern", "gpt1", "gpt2-untied", "gpt-neo-125m"]
+)
 def test_the_presets_that_recipes_start_from_go_everywhere(name: str, tmp_path: Path) -> None:
     assert not preset_row(name, tmp_path).reasons
 
 
-@pytest.mark.parametrize("name", ["numbers", "python_source", "multi30k_marian", "finetune_gpt2"])
+@pytest.mark.parametrize(
+    "name", ["numbers", "python_source", "python_source_masked", "multi30k_marian", "finetune_gpt2"]
+)
 def test_what_demos_train_goes_everywhere(name: str, tmp_path: Path) -> None:
     assert not recipe_row(name, tmp_path).reasons
 
@@ -27,22 +28,13 @@ def test_what_demos_train_goes_everywhere(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_presets_of_ours_go_everywhere(name: str, tmp_path: Path) -> None:
-    row = preset_row(name, tmp_path)
-    assert row.reasons == ([row.ctranslate2] if name in WINDOWED else [])
-    assert "window" in row.ctranslate2 or name not in WINDOWED
-
-
-@pytest.mark.parametrize("name", ENCODERS)
-def test_encoders_go_to_transformers(name: str, tmp_path: Path) -> None:
-    row = recipe_row(name, tmp_path)
-    assert (row.transformers, row.back) == ("equal", "equal")
+    assert not preset_row(name, tmp_path).reasons
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_go_everywhere(name: str, tmp_path: Path) -> None:
-    row = recipe_row(name, tmp_path)
-    assert row.reasons == ([row.ctranslate2] if name in ENCODERS else [])
+    assert not recipe_row(name, tmp_path).reasons
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformer_zoo.blocks.answers import flops_of_parts
 from transformer_zoo.blocks.arguments import check_choice, check_sizes
 from transformer_zoo.blocks.dropout import Dropout
-from transformer_zoo.blocks.feed_forward import ACTIVATIONS
+from transformer_zoo.blocks.feed_forward import ACTIVATIONS, activation_of
 from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.blocks.masks import key_mask
 
@@ -55,7 +55,7 @@ class HeadProjection(nn.Module):
         super().__init__()
         check_choice(ACTIVATIONS, activation=activation)
         self.proj = Linear(d_model, d_out or d_model, bias)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation_of(activation)
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:

@@ -90,8 +90,8 @@ def export(
 
     For transformers, AutoModelForSeq2SeqLM, AutoModelForCausalLM or what an encoder's head is for
     (AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoModelForTokenClassification; AutoModel, where there
-    is none) and AutoTokenizer load the folder, with the same logits. For ctranslate2, ctranslate2.Translator or
-    Generator does, and the tokenizer's files lie beside the model.
+    is none) and AutoTokenizer load the folder, with the same logits. For ctranslate2, ctranslate2.Translator, Generator
+    or Encoder (which gives hidden states alone) does, and the tokenizer's files lie beside the model.
 
     Args:
         run: Folder of a run, trained here or imported.
@@ -133,9 +133,9 @@ def export(
 def push(run: Path, name: str, private: bool = False) -> None:
     """Put a finished run on the Hugging Face hub, with a card: scores with signatures, checksums of texts, the recipe.
 
-    There tz.load_run, translate, generate, chat, score, embed, classify and export use it by its name, in place of a
-    folder. Checkpoints, curves and texts stay here, and of absolute paths all but the file names. Log in once before,
-    with `hf auth login`.
+    There tz.load_run, translate, generate, chat, score, evaluate, embed, classify and export use it by its name, in
+    place of a folder. Checkpoints, curves and texts stay here, and of absolute paths all but the file names. Log in
+    once before, with `hf auth login`.
 
     Args:
         run: Folder of a run, trained here or imported.

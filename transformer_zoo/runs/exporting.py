@@ -25,7 +25,7 @@ from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.zoo.ctranslate2 import check_ctranslate2
 from transformer_zoo.zoo.huggingface import check_huggingface, to_huggingface
 
-_TOLERANCE = 1e-3  # of a log-probability in float32
+_TOLERANCE = 1e-3  # of a log-probability or a hidden state in float32
 _N_COMPARED = 7  # tokens
 _PAD_IS_ANY_TOKEN = ("gpt2", "gpt_neox", "bloom")  # its embedding learns, so that the model has no use for it
 
@@ -108,7 +108,7 @@ def write_ctranslate2(run: AnyRun, folder: Path, quantization: str | None = None
     """The model as ctranslate2 reads it, and the tokenizer's files; returns the name of the class that loads it.
 
     Where transformers has no counterpart of the tokenizer, it lies in a folder of its own. In float32 the model's
-    log-probabilities are compared with ours before anything counts as written.
+    log-probabilities, or an encoder's hidden states, are compared with ours before anything counts as written.
 
     Raises:
         UserError: the package is missing, or has no such model, or computes something else.
@@ -120,27 +120,27 @@ def write_ctranslate2(run: AnyRun, folder: Path, quantization: str | None = None
     except ImportError:
         raise UserError("for ctranslate2 its package is needed: pip install ctranslate2") from None
     check_ctranslate2(run.model.config)
-    assert not isinstance(run, EncoderRun)
     tokens = _tokens(run)
     names = to_ctranslate2(run.model, folder, tokens)
-    far = _distance(ctranslate2, run.model, folder, names)
+    compared = _hidden_distance if isinstance(run, EncoderRun) else _distance
+    far = compared(ctranslate2, run.model, folder, names)
     if not far <= _TOLERANCE:
-        raise UserError(f"ctranslate2 computes something else than this model: log-probabilities differ by {far:.3g}")
+        raise UserError(f"ctranslate2 computes something else than this model: its numbers differ by {far:.3g}")
     if quantization is not None:
         to_ctranslate2(run.model, folder, tokens, quantization=quantization)
     try:
         run.tokenizer.export(folder, model_type="")
     except UserError:  # the names of the ids are all that ctranslate2 asks for
         run.tokenizer.save(folder / "tokenizer")
-    return "Translator" if run.model.facts.has_source else "Generator"
+    return {Run: "Translator", TextRun: "Generator", EncoderRun: "Encoder"}[type(run)]
 
 
-def _tokens(run: Run | TextRun) -> list[list[str]]:
+def _tokens(run: AnyRun) -> list[list[str]]:
     """What the ids of the source and of the target are called, or those of a text: as in the tokenizer's files."""
-    tokenizer, n_target = run.tokenizer, run.model.facts.vocab_size
-    if not isinstance(tokenizer, TranslationTokenizer):
-        return [_names(tokenizer, n_target)]
-    return [_names(tokenizer.source, run.model.config.vocab_size), _names(tokenizer.target, n_target)]
+    n = run.model.config.vocab_size
+    if not isinstance(run, Run):
+        return [_names(run.tokenizer, n)]
+    return [_names(run.tokenizer.source, n), _names(run.tokenizer.target, run.model.config.target_size)]
 
 
 def _names(tokenizer: Tokenizer, n: int) -> list[str]:
@@ -159,8 +159,7 @@ def _distance(ctranslate2: Any, model: Any, folder: Path, names: list[list[str]]
     """The largest difference between log-probabilities of some tokens, by ctranslate2 and by us."""
     model, config, facts = model.to("cpu").eval(), model.config, model.facts
     special = {*facts.ends, *facts.never, config.pad_id, config.bos_id, getattr(config, "source_end_id", None)}
-    usual = [i for i in range(min(config.vocab_size, facts.vocab_size)) if i not in special]
-    chosen = [usual[len(usual) * i // _N_COMPARED] for i in range(_N_COMPARED)]
+    chosen = _some_tokens([i for i in range(min(config.vocab_size, facts.vocab_size)) if i not in special])
     if not facts.has_source:
         theirs = torch.tensor(np.array(ctranslate2.Generator(str(folder)).forward_batch([chosen])))  # (1, T, V)
         ours = _log_probs(model(torch.tensor([chosen])), facts.never)
@@ -172,6 +171,20 @@ def _distance(ctranslate2: Any, model: Any, folder: Path, names: list[list[str]]
     log_probs = _log_probs(model(torch.tensor([source]), torch.tensor([[config.bos_id, *target]]))[0], facts.never)
     ours = log_probs.gather(1, torch.tensor([*target, config.eos_id])[:, None])[:, 0]
     return float((ours - torch.tensor(found.log_probs)).abs().max())
+
+
+@torch.inference_mode()
+def _hidden_distance(ctranslate2: Any, model: Any, folder: Path, names: list[list[str]]) -> float:
+    """The largest difference between hidden states of some tokens, by ctranslate2 and by us."""
+    model, config = model.to("cpu").eval(), model.config
+    chosen = _some_tokens([i for i in range(config.vocab_size) if i not in (config.pad_id, config.mask_id)])
+    theirs = ctranslate2.Encoder(str(folder)).forward_batch([chosen]).last_hidden_state  # (1, T, D)
+    ours = model.hidden(torch.tensor([chosen]))
+    return float((torch.tensor(np.array(theirs)) - ours).abs().max() / ours.std())
+
+
+def _some_tokens(ids: Sequence[int]) -> list[int]:
+    return [ids[len(ids) * i // _N_COMPARED] for i in range(_N_COMPARED)]
 
 
 def _log_probs(logits: Tensor, never: Sequence[int]) -> Tensor:

@@ -8,6 +8,7 @@ from transformer_zoo.config import (
     AlibiSpec,
     AttentionSpec,
     DecoderConfig,
+    EncoderConfig,
     EncoderDecoderConfig,
     FeedForwardSpec,
     LayerNormSpec,
@@ -47,12 +48,16 @@ _SAID: dict[type[Spec], Mapping[str, Collection[Any] | None]] = {
         "vocab_size", "d_model", "max_seq_len", "scale_embeddings", "logit_scale", "decoder", "tie_embeddings",
         "d_embedding", "logit_softcap", "vocab_multiple",
     ),
+    EncoderConfig: _any(  # of which it has no head: hidden states come out
+        "vocab_size", "d_model", "max_seq_len", "scale_embeddings", "encoder", "n_segments", "head", "tie_embeddings",
+        "pooling", "normalize", "cut_at", "logit_scale",
+    ),
     StackSpec: {
-        **_any("n_layers", "layer", "positions", "norm", "final_norm", "embedding_norm"),
+        **_any("n_layers", "layer", "positions", "norm", "final_norm", "embedding_norm", "residual_scale"),
         "norm_position": ("post", "pre", "both", "parallel", "parallel_shared"),
     },
     LayerSpec: _any("attention", "ffn", "positions"),
-    AttentionSpec: _any("n_heads", "n_kv_heads", "head_dim", "bias", "qkv_bias", "scale", "qk_norm"),
+    AttentionSpec: _any("n_heads", "n_kv_heads", "head_dim", "bias", "qkv_bias", "scale", "qk_norm", "window"),
     FeedForwardSpec: {**_any("d_ff", "gated", "bias"), "activation": ACTIVATIONS},
     LayerNormSpec: _any("eps", "learned"),
     RMSNormSpec: _any("eps", "learned", "unit_offset"),
@@ -73,8 +78,8 @@ def check_ctranslate2(config: ModelConfig) -> None:
     Raises:
         UserError: it has not; the message names the fields.
     """
-    if type(config) not in (EncoderDecoderConfig, DecoderConfig):
-        raise UserError("ctranslate2 has counterparts of encoder-decoders and of decoder-only models here, of no other")
+    if type(config) not in _SAID:
+        raise UserError(f"ctranslate2 has no counterpart of a model of {type(config).__name__}")
     found: dict[str, Any] = {}
     for address, value in [*_unsaid(config), *_unsaid_together(config)]:
         found.setdefault(".".join(word for word in address.split(".") if word not in _AROUND), value)
@@ -95,7 +100,7 @@ def _unsaid(spec: Spec, where: str = "") -> Iterator[tuple[str, Any]]:
         allowed = known.get(field.name, (field.default,))
         if allowed is not None and value not in allowed:
             yield address, value
-        if field.name in known and field.name != "scaling":  # of which it has any
+        if field.name in known and field.name not in ("scaling", "head"):  # of which it has any, or needs none
             for part in dict.fromkeys(value if isinstance(value, tuple) else (value,)):
                 if isinstance(part, Spec):
                     yield from _unsaid(part, address)
@@ -110,10 +115,14 @@ def _unsaid_together(config: ModelConfig) -> Iterator[tuple[str, Any]]:
     for name, stack in stacks.items():
         if stack.norm.eps != eps:
             yield "norm.eps", stack.norm.eps
-        if len(stacks) > 1 and stack.norm_position == "both":
-            yield "norm_position", "both"
+        if (len(stacks) > 1 or name == "encoder") and stack.norm_position not in ("post", "pre"):
+            yield "norm_position", stack.norm_position
+        if stack.residual_scale is not None and stack.norm_position == "both":  # which it adds right after a norm
+            yield "residual_scale", stack.residual_scale
         if name == "encoder" and isinstance(stack.positions, AlibiSpec):
             yield "encoder.positions", "alibi"
+        if len(stacks) == 1 and isinstance(stack.positions, RelativeSpec) and name == "decoder":
+            yield "positions", "relative"  # which are wrong where it reads several tokens of a prompt at once
         for layer in dict.fromkeys(stack.layers):
             yield from _unsaid_of(layer, stack, config)
 
@@ -124,6 +133,8 @@ def _unsaid_of(layer: LayerSpec, stack: StackSpec, config: ModelConfig) -> Itera
         yield "attention.n_heads", attention.n_heads
     if isinstance(attention, AttentionSpec) and attention.qk_norm and attention.qk_norm.eps != stack.norm.eps:
         yield "attention.qk_norm.eps", attention.qk_norm.eps
+    if (beside := _beside_window(layer, stack)) is not None:
+        yield "attention.window", f"{attention.window} beside {beside}"
     if isinstance(ffn, FeedForwardSpec):
         if isinstance(first.ffn, FeedForwardSpec) and ffn.activation != first.ffn.activation:
             yield "ffn.activation", ffn.activation
@@ -135,3 +146,17 @@ def _unsaid_of(layer: LayerSpec, stack: StackSpec, config: ModelConfig) -> Itera
     is_yarn = isinstance(rotary, RotarySpec) and isinstance(rotary.scaling, YarnSpec)
     if is_yarn and getattr(rotary, "dim", None) not in (None, attention.width(config.d_model)):
         yield "positions.dim", getattr(rotary, "dim", None)  # scores grow as a whole
+
+
+def _beside_window(layer: LayerSpec, stack: StackSpec) -> str | None:
+    """What it does not have together with the window of a layer; see `_window` of write.py."""
+    attention, positions = layer.attention, stack.positions
+    if attention.window is None:
+        return None
+    if getattr(attention, "qk_norm", None) is not None:
+        return "qk_norm"
+    if isinstance(positions, RelativeSpec):
+        return "relative positions"
+    if positions is not None and positions.added and layer == stack.layers[0]:  # where it looks for how it counts
+        return f"{positions.kind()} positions in the first layer"
+    return None

@@ -9,31 +9,33 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from ctranslate2 import specs
-from ctranslate2.specs import attention_spec, common_spec, transformer_spec
+from ctranslate2.specs import attention_spec, common_spec, model_spec, transformer_spec
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformer_zoo.blocks.rotary import RotaryPositions
 from transformer_zoo.config import ModelConfig, StackSpec
-from transformer_zoo.models import DecoderOnly, EncoderDecoder
+from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
 from transformer_zoo.zoo.ctranslate2.said import ACTIVATIONS
 
 _NEVER = -1e4
-"""Added to the logit of a token that is not written: a number in all of its types."""
+"""Added to the logit of a token that is not written, and to a score that does not count: a number in all of its types.
+"""
 
 
 @torch.no_grad()
 def to_ctranslate2(
-    model: EncoderDecoder | DecoderOnly,
+    model: EncoderDecoder | DecoderOnly | EncoderOnly,
     folder: Path,
     tokens: Sequence[Sequence[str]],
     *,
     quantization: str | None = None,
 ) -> list[list[str]]:
-    """Writes what `ctranslate2.Translator` or `Generator` loads; returns its vocabularies, in the order of the ids.
+    """Writes what `ctranslate2.Translator`, `Generator` or `Encoder` loads; returns its vocabularies, in the order of
+    the ids.
 
     What the model never writes has next to no probability there. Texts without an end get a token for one, which is
-    never written either.
+    never written either. Of an encoder alone come the hidden states.
 
     Args:
         model: one whose configuration `check_ctranslate2` lets pass.
@@ -43,10 +45,28 @@ def to_ctranslate2(
         quantization: of the weights; None: as they are.
     """
     config: Any = model.config
-    spare = int(config.eos_id is None)
+    spare = int(getattr(config, "eos_id", 0) is None)
     names = [_unlike([*side, *["</s>"] * spare]) for side in tokens]
-    target = names[-1]
-    decoder = _decoder(model, spare)
+    made = _writer(model, names, spare) if hasattr(model, "facts") else _encoder_alone(model, names[0])
+    # A vocabulary without a token for the unknown knows everything; CTranslate2 wants one nevertheless.
+    made.config.unk_token = "<unk>" if all("<unk>" in side for side in names) else made.config.eos_token
+    made.config.layer_norm_epsilon = next(stack.norm.eps for _, stack in config.stacks())
+    made.validate()
+    made.optimize(quantization=quantization)
+    made.save(str(folder))
+    return names
+
+
+def _encoder_alone(model: Any, names: list[str]) -> Any:
+    made = specs.TransformerEncoderModelSpec(_encoder(model))
+    made.register_vocabulary(names)
+    made.config.bos_token = made.config.eos_token = names[model.config.pad_id]  # neither is put around a text
+    return made
+
+
+def _writer(model: Any, names: list[list[str]], spare: int) -> Any:
+    """What translates or writes texts."""
+    config, target, decoder = model.config, names[-1], _decoder(model, spare)
     if model.facts.has_source:
         made = specs.TransformerSpec(_encoder(model), decoder)
         made.register_source_vocabulary(names[0])
@@ -55,16 +75,9 @@ def to_ctranslate2(
     else:
         made = specs.TransformerDecoderModelSpec(decoder)
         made.register_vocabulary(target)
-    end = target[-1 if spare else config.eos_id]
-    made.config.eos_token = end
-    made.config.bos_token = end if config.bos_id is None else target[config.bos_id]
-    # A vocabulary without a token for the unknown knows everything; CTranslate2 wants one nevertheless.
-    made.config.unk_token = "<unk>" if all("<unk>" in side for side in names) else end
-    made.config.layer_norm_epsilon = config.decoder.norm.eps
-    made.validate()
-    made.optimize(quantization=quantization)
-    made.save(str(folder))
-    return names
+    made.config.eos_token = target[-1 if spare else config.eos_id]
+    made.config.bos_token = made.config.eos_token if config.bos_id is None else target[config.bos_id]
+    return made
 
 
 def _unlike(tokens: Sequence[str]) -> list[str]:
@@ -78,11 +91,21 @@ def _unlike(tokens: Sequence[str]) -> list[str]:
 
 def _encoder(model: Any) -> Any:
     spec = model.config.encoder
-    made = transformer_spec.TransformerEncoderSpec(0, spec.layers[0].attention.n_heads, **_around(spec))
+    embeddings = [model.embedding or model.source_embedding]
+    if (segments := getattr(model, "segments", None)) is not None:
+        embeddings.append(segments)
+    made = transformer_spec.TransformerEncoderSpec(
+        0,
+        spec.layers[0].attention.n_heads,
+        num_source_embeddings=len(embeddings),
+        embeddings_merge=common_spec.EmbeddingsMerge.ADD,
+        **_around(spec),
+    )
     _fill_stack(made, model.encoder, spec, model.config)
-    embedding = model.embedding or model.source_embedding
-    made.embeddings[0].weight = _array(embedding.weight)
-    made.scale_embeddings = float(embedding.scale)
+    scale = float(embeddings[0].scale)  # of the sum
+    for part, embedding in zip(made.embeddings, embeddings, strict=True):
+        part.weight = _array(embedding.weight * (embedding.scale / scale))
+    made.scale_embeddings = scale
     return made
 
 
@@ -156,15 +179,15 @@ def _layer(layer: Any, bias: Any) -> Any:
         how |= {"parallel_residual": "parallel" in position, "shared_layer_norm": position == "parallel_shared"}
     else:
         kind = transformer_spec.TransformerEncoderLayerSpec
-    made = kind(**how)
+    made, scale = kind(**how), layer.residual_scale
     inner = position in ("post", "pre")  # then each sublayer has its norm
-    made.self_attention = _attention(layer.attn, layer.attn_norm if inner else None, bias=bias)
+    made.self_attention = _attention(layer.attn, layer.attn_norm if inner else None, scale, bias=bias)
     if has_memory:
-        made.attention = _attention(layer.cross_attn, layer.cross_attn_norm, has_memory=True)
+        made.attention = _attention(layer.cross_attn, layer.cross_attn_norm, scale, has_memory=True)
     _fill_linear(made.ffn.linear_0, layer.ffn.gate_proj or layer.ffn.up_proj)
     if how["ffn_glu"]:
         _fill_linear(made.ffn.linear_0_noact, layer.ffn.up_proj)
-    _fill_linear(made.ffn.linear_1, layer.ffn.down_proj)
+    _fill_linear(made.ffn.linear_1, layer.ffn.down_proj, times=scale)
     if inner:
         made.ffn.layer_norm = _norm(layer.ffn_norm)
     elif position == "parallel_shared":
@@ -178,17 +201,18 @@ def _layer(layer: Any, bias: Any) -> Any:
     return made
 
 
-def _attention(attn: Any, norm: Any, *, bias: Any = None, has_memory: bool = False) -> Any:
-    """bias: the module that gives the scores of a stack, which may be learned by distance."""
+def _attention(attn: Any, norm: Any, times: float, *, bias: Any = None, has_memory: bool = False) -> Any:
+    """times: multiplies what it gives. bias: what gives the scores of a stack, which may be learned by distance."""
     rotary: RotaryPositions | None = attn.rotary
-    is_learned = hasattr(bias, "buckets")
+    is_learned, has_window = hasattr(bias, "buckets"), attn.window is not None
     scaled = rotary is not None and rotary.scaling is not None
     made = attention_spec.MultiHeadAttentionSpec(
         self_attention=not has_memory,
         has_norm=norm is not None,
+        relative_position=has_window,
         relative_attention_bias=is_learned,
         num_heads_kv=attn.n_kv_heads,
-        head_dim=attn.head_dim,
+        head_dim=attn.head_dim + has_window,
         qk_norm=attn.q_norm is not None,
         rotary_dim=None if rotary is None else rotary.dim,
         rotary_interleave=rotary is not None and rotary.layout == "interleaved",
@@ -208,19 +232,51 @@ def _attention(attn: Any, norm: Any, *, bias: Any = None, has_memory: bool = Fal
         made.rotary_scaling_long_factor = made.rotary_scaling_short_factor = _array(slower)
         scale *= getattr(rotary.scaling, "growth", 1.0) ** 2
     made.queries_scale = float(scale)
-    projections = (attn.q_proj, attn.k_proj, attn.v_proj)
-    cuts = (projections[:1], projections[1:]) if has_memory else (projections,)
-    for linear, parts in zip(made.linear, (*cuts, (attn.out_proj,)), strict=True):
+    projections = [attn.q_proj, attn.k_proj, attn.v_proj, attn.out_proj]
+    if has_window:
+        made.relative_position_keys, made.relative_position_values = _window(attn), model_spec.OPTIONAL
+        projections = _with_a_constant(attn, 1 / scale)
+    cut = 1 if has_memory else 3
+    inner = [part for part in (projections[:cut], projections[cut:3]) if part]
+    for linear, parts in zip(made.linear[:-1], inner, strict=True):
         _fill_linear(linear, *parts)
+    _fill_linear(made.linear[-1], projections[3], times=times)
     return made
 
 
-def _fill_linear(made: Any, *projections: Any) -> None:
-    """One matrix of several, under each other."""
-    made.weight = _array(torch.cat([part.weight for part in projections]))
+def _window(attn: Any) -> NDArray[np.float32]:
+    """What keys get by their distance, -window to window, both ends of which stand for all beyond (Shaw et al. 2018,
+    equation 4): the last dimension of a query times this is 0 in the window, and next to -inf outside.
+
+    CTranslate2's own window is one of its cache alone: what it reads at once sees all.
+    """
+    table = torch.zeros(2 * attn.window + 1, attn.head_dim + 1)
+    table[[0, -1], -1] = _NEVER
+    return _array(table)
+
+
+def _with_a_constant(attn: Any, value: float) -> list[nn.Linear]:
+    """The projections of heads with one more dimension, which is `value` in queries and 0 in keys and values."""
+    made = []
+    for projection, constant in ((attn.q_proj, value), (attn.k_proj, 0.0), (attn.v_proj, 0.0)):
+        wider = nn.Linear(1, 1)
+        heads = projection.weight.unflatten(0, (-1, attn.head_dim))  # (H, Dh, D)
+        wider.weight = nn.Parameter(F.pad(heads, (0, 0, 0, 1)).flatten(0, 1))
+        bias = heads.new_zeros(heads.shape[:2]) if projection.bias is None else projection.bias.view(heads.shape[:2])
+        wider.bias = nn.Parameter(F.pad(bias, (0, 1), value=constant).flatten())
+        made.append(wider)
+    out = nn.Linear(1, 1)
+    out.weight = nn.Parameter(F.pad(attn.out_proj.weight.unflatten(1, (-1, attn.head_dim)), (0, 1)).flatten(1))
+    out.bias = attn.out_proj.bias
+    return [*made, out]
+
+
+def _fill_linear(made: Any, *projections: Any, times: float = 1.0) -> None:
+    """One matrix of several, under each other; what it gives is multiplied."""
+    made.weight = _array(times * torch.cat([part.weight for part in projections]))
     if any(part.bias is not None for part in projections):
         biases = [part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in projections]
-        made.bias = _array(torch.cat(biases))
+        made.bias = _array(times * torch.cat(biases))
 
 
 def _norm(norm: Any) -> Any:
