@@ -1,5 +1,6 @@
 """`transformer-zoo push`, and a run by its name on the hub: against a stand-in that answers hub's own client."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,14 +135,28 @@ def test_no_stranger_is_asked_for_a_run_of_one_s_own(
     assert Hub.asked_for == []
 
 
+def test_evaluated_by_its_name(run: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the folder, with one score; it keeps nothing."""
+    assert main(["push", str(run), "somebody/demo"]) == 0
+    capsys.readouterr()
+    text = ["--source", str(run.parent / "test.en"), "--reference", str(run.parent / "test.de"), "--json"]
+    assert main(["evaluate", "somebody/demo", *text, "--compare", str(run)]) == 0
+    there, here = json.loads(capsys.readouterr().out)["systems"]
+    assert there["system"] == "somebody/demo"
+    assert there["splits"][0]["scores"] == here["splits"][0]["scores"]
+    assert main(["evaluate", str(run), *text, "--compare", "somebody/demo"]) == 0
+    assert not list(Path(huggingface_hub.constants.HF_HUB_CACHE).rglob("evaluation"))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["push", "RUN", "demo"], "no name of the hub"),
         (["push", "nobody/demo", "somebody/demo"], "nobody/demo: no such run folder"),
         (["push", "nowhere", "somebody/demo"], "nowhere: no such run folder"),
-        (["translate", "nobody/demo"], "nobody/demo: no such folder, and the hub has no such model"),
-        (["evaluate", "nobody/demo"], "hf download nobody/demo --local-dir DIR"),
+        (["translate", "nobody/demo"], "/nobody/demo, and the hub has no model of that name, or a private one"),
+        (["evaluate", "nobody/demo"], "nobody/demo: there is no folder /"),
+        (["evaluate", "RUN", "--compare", "nobody/demo"], "nobody/demo: there is no folder /"),
         (["translate", "docs/demo"], "docs/demo: no such run folder"),
     ],
 )

@@ -112,9 +112,10 @@ def evaluate(
 ) -> None:
     """Translate a test set and score it with sacreBLEU, or say how well a decoder-only run predicts a text.
 
-    Translations are kept in RUN/evaluation, with settings, scores and signatures beside them. With --hypothesis no run
-    is needed: a file of translations is scored, whatever system they are of. With --file the run is a decoder-only one:
-    nats per token, perplexity and bits per byte are printed, by a window that slides over the text.
+    Translations are kept in RUN/evaluation, with settings, scores and signatures beside them; those of a run on the hub
+    are not kept. With --hypothesis no run is needed: a file of translations is scored, whatever system they are of.
+    With --file the run is a decoder-only one: nats per token, perplexity and bits per byte are printed, by a window
+    that slides over the text.
 
     Args:
         runs: Folder of a trained run; of two or more with --mean.

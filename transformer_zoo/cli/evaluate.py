@@ -20,6 +20,7 @@ from transformer_zoo.evaluation import compare, corpus_score, text_score
 from transformer_zoo.files import make_folder, write_json, write_text
 from transformer_zoo.inference import first_token
 from transformer_zoo.runs.folder import read_results, trained_on
+from transformer_zoo.runs.hub import is_name
 from transformer_zoo.runs.load import Run, load_text_run
 from transformer_zoo.training.device import choose_device
 from transformer_zoo.training.fields import flatten
@@ -67,16 +68,11 @@ def evaluate_runs(
 
     What cannot be used, of the others too, is refused before there is anything translated.
     """
-    if missing := [folder for folder in runs if not folder.is_dir()]:
-        raise UserError(
-            f"{missing[0]}: no such run folder, where its translations would be kept; a run of the hub is fetched "
-            f"with: hf download {missing[0]} --local-dir DIR"
-        )
-    first, *others = [*runs, *([compare] if compare is not None and compare.is_dir() else [])]
+    first, *others = [*runs, *([compare] if compare is not None and _is_run(compare) else [])]
     run = search.load_translation(first, languages)
     named = texts.read(first, run.recipe)
     how = scoring.settle(run.target_language, {} if languages.target_lang else run.recipe)
-    lines = None if compare is None or compare.is_dir() else _only_text(compare, named)
+    lines = None if compare is None or _is_run(compare) else _only_text(compare, named)
     recipes = [(first, run.recipe)]
     for folder in others:
         recipes.append((folder, search.load_translation(folder, languages).recipe))
@@ -85,7 +81,7 @@ def evaluate_runs(
         for folder, recipe in recipes[1:]:
             check_same_text(folder, texts.read(folder, recipe), first, named)
     for folder in (first, *others):
-        make_folder(folder, "evaluation")
+        _kept_in(folder)
     results = [evaluate_run(first, run, named, search, how)]
     results += [
         evaluate_run(folder, search.load_translation(folder, languages), named, search, how) for folder in others
@@ -95,6 +91,16 @@ def evaluate_runs(
         others.append(compare)
         results.append([evaluate_lines(name, text.name, lines, text.references, how) for name, text in named.items()])
     return report_on([first, *others], results, references, how, compared=compare is not None)
+
+
+def _is_run(compared: Path) -> bool:
+    """Whether it is no file with translations."""
+    return compared.is_dir() or (not compared.exists() and is_name(str(compared)))
+
+
+def _kept_in(run: Path) -> Path | None:
+    """The folder for a run's translations; None: it is on the hub, and they are not kept."""
+    return make_folder(run, "evaluation") if run.is_dir() else None
 
 
 def _only_text(file: Path, named: Mapping[str, ParallelText]) -> list[str]:
@@ -131,15 +137,17 @@ def report_on(
 def evaluate_run(
     folder: Path, run: Run, texts: Mapping[str, ParallelText], search: SearchOptions, scoring: ScoreOptions
 ) -> list[Evaluated]:
-    """Translate each text, score it, and write RUN/evaluation/NAME.hyp, and NAME.json with settings and scores."""
-    translator, kept, results = search.translator(run, name=str(folder)), make_folder(folder, "evaluation"), []
+    """Translate each text, score it, and write RUN/evaluation/NAME.hyp, and NAME.json with settings and scores, where
+    there is such a folder."""
+    translator, kept, results = search.translator(run, name=str(folder)), _kept_in(folder), []
     for name, text in texts.items():
         lines = (best.text for [best] in translator.best(text.source, scored=False, name=name))
         hypotheses = list(with_progress(lines, f"{folder}, {name}", len(text)))
         done = evaluate_lines(name, text.name, hypotheses, text.references, scoring)
         report = {**done.report, "search": {**translator.settings, "dtype": search.dtype}}
-        write_text(kept / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
-        write_json(kept / f"{name}.json", {**report, **scoring.how})
+        if kept is not None:
+            write_text(kept / f"{name}.hyp", "".join(line + "\n" for line in hypotheses))
+            write_json(kept / f"{name}.json", {**report, **scoring.how})
         results.append(Evaluated(hypotheses, report))
     return results
 

@@ -13,7 +13,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.runs.folder import read_results
 from transformer_zoo.runs.model_json import read_model_json
 from transformer_zoo.runs.recipe import load_recipe, save_recipe
-from transformer_zoo.zoo.huggingface.hub import asked
+from transformer_zoo.zoo.huggingface.hub import asked, no_folder
 
 # What a run is used by, and what it says of itself; not its checkpoints, its curves and its texts.
 _FILES = ("model.json", "config.yaml", "model.safetensors", "tokenizer/*", "results.json")
@@ -68,7 +68,7 @@ def fetched_run(name: str) -> Path | None:
     from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    with asked(name, f"{name}: no such run folder, and the hub does not give it"):
+    with asked(name, f"{no_folder(name)}, and the hub does not give it"):
         try:
             hf_hub_download(name, "model.json")  # before the weights, which may be large
         except LocalEntryNotFoundError:  # the hub was not reached
@@ -105,8 +105,8 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(about, sort_keys=False)}---\n\n# {name}",
         "A run of transformer_zoo. "
-        f'`tz.load_run("{name}")` gives model and tokenizer, and translate, generate, chat, score, embed, classify '
-        "and export of `transformer-zoo` take the name in place of a run's folder.",
+        f'`tz.load_run("{name}")` gives model and tokenizer, and translate, generate, chat, score, evaluate, embed, '
+        "classify and export of `transformer-zoo` take the name in place of a run's folder.",
         *_section("Scores", _scores(results)),
         *_section("Texts", (f"- `{field}`: checksum `{sum_}`" for field, sum_ in results.get("texts", {}).items())),
         *_section("Leaks into the training text", _leaks(results)),

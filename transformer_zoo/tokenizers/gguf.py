@@ -41,7 +41,7 @@ _WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "midm-2
 _KEEP_BLANKS = ("<unk>", "<s>", "<|endoftext|>")
 _KEYS = (
     "model", "pre", "tokens", "token_type", "token_type_count", "scores", "merges",
-    "add_bos_token", "add_eos_token", "add_space_prefix",
+    "add_bos_token", "add_eos_token", "add_space_prefix", "eos_token_ids",
 )  # fmt: skip
 _OFF = ("add_sep_token", "precompiled_charsmap", "remove_extra_whitespaces")  # may be there if they do nothing
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}  # ours -> theirs

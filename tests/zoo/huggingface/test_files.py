@@ -331,7 +331,7 @@ def test_a_name_is_looked_up_on_the_hub(folder: Path, monkeypatch: pytest.Monkey
     ("kind", "said", "message"),
     [
         ("GatedRepoError", "401 Client Error. (Request ID: 7)", "accepted: do so at https://huggingface.co/some/model"),
-        ("RepositoryNotFoundError", "401 Client Error.", "the hub has no such model, or a private one"),
+        ("RepositoryNotFoundError", "401 Client Error.", "the hub has no model of that name, or a private one"),
         ("HfHubHTTPError", "(Request ID: 7)\n\n429 Client Error: wait", "does not give it (429 Client Error: wait)"),
     ],
 )
@@ -357,6 +357,7 @@ def test_what_the_hub_refuses_is_said_in_one_line(
 
 
 def test_without_the_hub_a_name_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="nobody/nothing: no such folder, and the hub does not give it") as refusal:
+    looked_for = r"nobody/nothing: there is no folder /.*/nobody/nothing, and the hub does not give it"
+    with pytest.raises(UserError, match=looked_for) as refusal:
         resolve("nobody/nothing")
     assert "\n" not in str(refusal.value)

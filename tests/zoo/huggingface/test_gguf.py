@@ -358,8 +358,8 @@ def test_what_is_no_name_of_a_package_is_named(name: str) -> None:
 def test_a_text_ends_at_what_the_file_names_and_at_what_looks_so(tmp_path: Path) -> None:
     tokens = ["a", "b", "</s>", "<|im_end|>", "c", "<|eot_id|>", "d"]
     theirs = make("qwen2")
-    ends = {"eos_token_id": 2, "eot_token_id": 4}
+    ends = {"eos_token_id": 2, "eot_token_id": 4, "eos_token_ids": [2, 6]}
     assert read_gguf(gguf_files.write(tmp_path / "a.gguf", theirs, tokens=tokens, **ends)).fields["eos_token_id"] == [
-        2, 4, 3, 5,
+        2, 6, 4, 3, 5,
     ]  # fmt: skip
     assert read_gguf(gguf_files.write(tmp_path / "b.gguf", theirs, tokens=["a"])).fields["eos_token_id"] is None

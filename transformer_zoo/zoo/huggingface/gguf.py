@@ -86,6 +86,7 @@ _FIXED = {"attention.causal": True, "expert_count": 0, "expert_used_count": 0, "
 _IGNORED = ("vocab_size", "rope.scaling.finetuned", "tensor_data_layout")
 _BIASES = {"attention_bias": "blk.0.attn_q.bias", "mlp_bias": "blk.0.ffn_up.bias"}
 _FREQUENCIES = "rope_freqs.weight"
+_MORE_ENDS = "tokenizer.ggml.eos_token_ids"  # as Ollama writes them
 
 # What ends a turn or a text where it is a token, though the file may name it nowhere: as llama.cpp has it.
 _ENDS = (
@@ -194,12 +195,20 @@ class GGUF:
             if name != "padding":
                 raise UserError(f"{self.path}: {key} is {value!r}, expected one of its {n} tokens, from 0")
             del self.metadata[key]
+        for end in self._more_ends:
+            if not 0 <= end < n:
+                raise UserError(f"{self.path}: {_MORE_ENDS} has {end!r}, expected some of its {n} tokens, from 0")
+
+    @property
+    def _more_ends(self) -> list[int]:
+        return [int(end) for end in self.metadata.get(_MORE_ENDS, ())]
 
     def _ids(self) -> dict[str, Any]:
         """Special tokens; a text ends at the end of a turn too."""
         ids = {name: self.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "eot", "eom")}
         by_look = [i for i, token in enumerate(self.metadata.get("tokenizer.ggml.tokens", ())) if token in _ENDS]
-        ends = [i for i in dict.fromkeys([ids["eos"], ids["eot"], ids["eom"], *by_look]) if i is not None]
+        every = [ids["eos"], *self._more_ends, ids["eot"], ids["eom"], *by_look]
+        ends = [i for i in dict.fromkeys(every) if i is not None]
         pad = self.metadata.get("tokenizer.ggml.padding_token_id")
         return {"bos_token_id": ids["bos"], "eos_token_id": ends or None, "pad_token_id": pad}
 

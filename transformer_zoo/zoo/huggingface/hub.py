@@ -40,7 +40,7 @@ def resolve(path_or_name: str | Path) -> Path:
         raise UserError(f"{name}: no such folder, and no GGUF file")
     from huggingface_hub import snapshot_download  # takes long to load, and only a name needs it
 
-    with asked(name, f"{name}: no such folder, and the hub does not give it"):
+    with asked(name, f"{no_folder(name)}, and the hub does not give it"):
         fetched = Path(snapshot_download(name, allow_patterns=[*_SMALL, *_SAFETENSORS]))
         if not any(fetched.glob("model*.safetensors")):
             fetched = Path(snapshot_download(name, allow_patterns=[*_SMALL, *_PICKLED]))
@@ -61,13 +61,18 @@ def asked(name: str, refusal: str) -> Iterator[None]:
         ) from None
     except RepositoryNotFoundError:
         raise UserError(
-            f"{name}: no such folder, and the hub has no such model, or a private one: check the name, or run "
-            "`hf auth login`"
+            f"{no_folder(name)}, and the hub has no model of that name, or a private one: check the path or the name, "
+            "or run `hf auth login`"
         ) from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         said = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = next((line for line in said if not line.startswith("(Request ID")), type(error).__name__)
         raise UserError(f"{refusal} ({reason})") from None
+
+
+def no_folder(name: str) -> str:
+    """What was looked for here before the hub was asked."""
+    return f"{name}: there is no folder {Path(name).absolute()}"
 
 
 def _carried(name: str) -> Path:
