@@ -1,14 +1,15 @@
 """Every family is one graph for torch.export and for ONNX, with any batch and length, cached decoding included."""
 
-import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor
-from torch.export import Dim, export
+from torch.export import Dim, ExportedProgram, export
 from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves
 
@@ -21,6 +22,7 @@ from transformer_zoo.zoo.families import FAMILIES
 PAGE = Path(__file__).parents[2] / "docs" / "torch_export.md"
 CASES = {**TEXT_CASES, **TRANSLATION_CASES, **test_encoders.CASES}
 MOST = 29
+Graph = Callable[..., list[Tensor]]
 
 
 def of_each_family() -> dict[str, Any]:
@@ -37,10 +39,8 @@ def of_each_family() -> dict[str, Any]:
 
 
 CONFIGS = of_each_family()
-EVERY = [
-    pytest.param(name, marks=[] if name in ("gpt2", "t5", "bert", "bert for texts") else pytest.mark.slow)
-    for name in CONFIGS
-]
+ALWAYS = ("gpt2", "t5", "bert", "bert for texts")
+EVERY = [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in CONFIGS]
 
 
 def page() -> dict[str, Any]:
@@ -56,38 +56,53 @@ def ids(rows: int, width: int) -> Tensor:
     return torch.randint(20, 80, (rows, width))
 
 
-def parts(model: Any) -> dict[str, tuple[Any, Any, Any]]:
-    """What becomes a graph: modules, with inputs to look at and the sizes that are open."""
+def programs(model: Any) -> dict[str, ExportedProgram]:
+    """What becomes a graph: the whole model, or what reads a source; and a step."""
     names, batch, length = page(), Dim("batch", max=1024), Dim("source", max=MOST)
     real = torch.ones(2, 7, dtype=torch.bool)
     real[0, 5:] = False
     inputs, sizes = (ids(2, 7), real), ({0: batch, 1: length},) * 2
     if isinstance(model.config, EncoderConfig):
-        return {"whole": (model, inputs, sizes)}
+        return {"whole": export(model, inputs, dynamic_shapes=sizes)}
     found = {}
     if model.facts.has_source:
-        begin = names["Begin"](model, 20)
-        found["begin"], cache = (begin.eval(), inputs, sizes), begin.cache(*inputs)
+        begin = names["Begin"](model, 20).eval()
+        found["begin"], cache = export(begin, inputs, dynamic_shapes=sizes), begin.cache(*inputs)
     else:
-        found["whole"], cache = (model, inputs, sizes), model.new_cache(2, 20, static=True)
+        found["whole"], cache = export(model, inputs, dynamic_shapes=sizes), model.new_cache(2, 20, static=True)
     step, sizes = names["step_and_sizes"](model, cache, MOST)
-    return {**found, "step": (step, (ids(2, 3), cache.tensors), sizes)}
+    return {**found, "step": export(step, (ids(2, 3), cache.tensors), dynamic_shapes=sizes)}
 
 
-@pytest.mark.parametrize("name", EVERY)
-@torch.no_grad()
-def test_a_graph(name: str) -> None:
-    model = build(CONFIGS[name]).eval()
-    graphs = {
-        part: export(module, inputs, dynamic_shapes=sizes).module()
-        for part, (module, inputs, sizes) in parts(model).items()
-    }
+def by_torch(program: ExportedProgram) -> Graph:
+    module = program.module()
+    return lambda *inputs: tree_leaves(module(*inputs))
+
+
+def by_onnx(program: ExportedProgram, path: Path) -> Graph:
+    """In ONNX Runtime, from a file."""
+    written = torch.onnx.export(program, dynamo=True, verbose=False)
+    assert written is not None
+    written.save(path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options)
+
+    def run(*inputs: Any) -> list[Tensor]:
+        leaves = zip(session.get_inputs(), tree_leaves(inputs), strict=True)
+        return [torch.from_numpy(found) for found in session.run(None, {one.name: x.numpy() for one, x in leaves})]
+
+    return run
+
+
+def check(model: Any, graphs: dict[str, Graph], **close: float) -> None:
+    """Other batches and lengths than were looked at, some padded; a text token by token."""
     source, real, target = ids(3, 11), torch.ones(3, 11, dtype=torch.bool), ids(3, 5)
     real[1, 4:] = False
     if "whole" in graphs:
-        got, wanted = graphs["whole"](source, real), model(source, real)
-        of = real if got.dim() == 3 else slice(None)  # of texts
-        assert_close(got[of], wanted[of], atol=1e-5, rtol=1e-4)
+        [found], wanted = graphs["whole"](source, real), model(source, real)
+        of = real if wanted.dim() == 3 else slice(None)  # of texts
+        assert_close(found[of], wanted[of], **close)
     if "step" not in graphs:
         return
     if "begin" in graphs:
@@ -96,32 +111,20 @@ def test_a_graph(name: str) -> None:
         held, wanted = model.new_cache(3, 15, static=True).tensors, model(target)
     got = []
     for some in target.split([3, 1, 1], dim=1):
-        logits, held = graphs["step"](some, held)
+        logits, *held = graphs["step"](some, held)
         got.append(logits)
-    assert_close(torch.cat(got, 1), wanted, atol=1e-5, rtol=1e-4)
+    assert_close(torch.cat(got, 1), wanted, **close)
 
 
-needs_onnx = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("onnxscript", "onnxruntime"))), reason="the extra `onnx` is not installed"
-)
-
-
-@needs_onnx
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", EVERY)
 @torch.no_grad()
-def test_onnx(name: str, tmp_path: Path) -> None:
-    import onnxruntime
-
+def test_graphs(name: str, tmp_path: Path) -> None:
     model = build(CONFIGS[name]).eval()
-    for part, (module, inputs, sizes) in parts(model).items():
-        program = torch.onnx.export(module, inputs, dynamic_shapes=sizes, dynamo=True, verbose=False)
-        assert program is not None
-        program.save(tmp_path / f"{part}.onnx")
-        session = onnxruntime.InferenceSession(tmp_path / f"{part}.onnx")
-        others = [leaf.repeat(2, *[1] * (leaf.dim() - 1)) if leaf.dim() else leaf for leaf in tree_leaves(inputs)]
-        fed = {one.name: leaf.numpy() for one, leaf in zip(session.get_inputs(), others, strict=True)}
-        wanted = tree_leaves(module(*(others if part != "step" else (others[0], others[1:]))))
-        for got, want in zip(session.run(None, fed), wanted, strict=True):
-            assert_close(torch.from_numpy(got), want, atol=1e-4, rtol=1e-3)
+    made = programs(model)
+    check(model, {part: by_torch(program) for part, program in made.items()}, atol=1e-5, rtol=1e-4)
+    in_onnx = {part: by_onnx(program, tmp_path / f"{part}.onnx") for part, program in made.items()}
+    check(model, in_onnx, atol=1e-4, rtol=1e-3)
+
+
+def test_every_family_is_here() -> None:
+    assert CONFIGS.keys() >= FAMILIES.keys()
