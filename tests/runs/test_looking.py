@@ -10,7 +10,8 @@ from torch.testing import assert_close
 import transformer_zoo as tz
 from transformer_zoo.config import LayerSpec
 from transformer_zoo.config.attention import AttentionSpec
-from transformer_zoo.inference import translate
+from transformer_zoo.inference import explain, translate
+from transformer_zoo.inference.codec import codec_of
 from transformer_zoo.models import build_model
 from transformer_zoo.runs import (
     EncoderRun,
@@ -96,7 +97,11 @@ def test_a_translation_is_looked_at(translator: Run) -> None:
             assert layer.shape[1:] == (len(rows), len(columns))
             assert_close(layer.sum(-1), torch.ones(layer.shape[:2]))
     assert not any(layer.triu(1).any() for layer in maps.weights["decoder"])
-    assert_close(maps.alignment, torch.stack(maps.weights["cross"]).mean((0, 1)))
+    assert_close(maps.alignment, maps.weights["cross"][1].mean(0))
+    codec = codec_of(translator.model, translator.tokenizer)
+    [(given, answer)] = codec.encode_pairs(["the train"], ["der Zug"])
+    explained = explain(translator.model, translator.tokenizer, given, answer).alignment
+    assert_close(maps.alignment, explained, rtol=1e-4, atol=1e-5)
 
 
 def test_the_weights_are_those_of_the_first_layer(translator: Run) -> None:

@@ -122,8 +122,8 @@ def _panel(maps: AttentionMaps, kind: AttentionKind, layer: int | None, head: in
 
 
 def _aligned(source: Sequence[str], target: Sequence[str], weights: Tensor) -> _Panel:
-    title, shape = "alignment: cross-attention, the mean of all heads", (1, 1, len(target), len(source))
-    return _Panel(title, weights.float().cpu().numpy(), shape, (target, source), _SIDES["cross"], marked=True)
+    values, shape = weights.detach().float().cpu().numpy(), (1, 1, len(target), len(source))
+    return _Panel("alignment by cross-attention", values, shape, (target, source), _SIDES["cross"], marked=True)
 
 
 def _draw(panels: Sequence[_Panel], look: Look) -> "Figure":

@@ -54,7 +54,7 @@ def distributions(
     grid = [*figure.subplots(n_rows, n_columns, squeeze=False).flat]
     for axes, likeliest, title in zip(grid, places, [*titles, *[""] * len(places)], strict=False):
         rest = max(0.0, 1 - sum(probability for *_, probability in likeliest))
-        labels = [*(label_of(text) for text, *_ in likeliest), "all others"]
+        labels = [*(label_of(text) if text else f"token {i}" for text, i, _ in likeliest), "all others"]
         shares = [*(probability for *_, probability in likeliest), rest]
         bars = plain_axes(axes, look).barh(range(len(shares)), shares, color=look.lines[0])
         bars[-1].set(facecolor="none", edgecolor=look.lines[0], hatch="////")

@@ -54,8 +54,10 @@ class AttentionMaps:
 
     @property
     def alignment(self) -> Tensor:
-        """Cross-attention, the mean over all layers and heads, (Tt, Ts): which source pieces each written one is of."""
-        return torch.stack([layer.mean(0) for layer in self.weights["cross"]]).mean(0)
+        """Which source pieces each written one is of, (Tt, Ts): as in `Explained`, the cross-attention of the last
+        layer but one, the mean of its heads."""
+        layers = self.weights["cross"]
+        return layers[max(0, len(layers) - 2)].mean(0)
 
 
 def visible(piece: str) -> str:
