@@ -18,6 +18,7 @@ from transformer_zoo.runs import (
     Run,
     TextRun,
     attention_maps,
+    looking,
     neighbours,
     positions_table,
     word_pieces,
@@ -180,6 +181,16 @@ def test_what_cannot_be_looked_at(writer: TextRun, text: str, target: str | None
         return
     with pytest.raises(tz.UserError, match=message):
         attention_maps(writer, text, target)
+
+
+def test_no_more_is_computed_than_can_be_looked_at(
+    translator: Run, writer: TextRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "_weights", None)  # it is not even begun
+    monkeypatch.setattr(looking, "beam_search", None)
+    for run, words in ((writer, ("a" * 9,)), (translator, ("the train leaves",)), (translator, ("a", "ein Zug" * 2))):
+        with pytest.raises(tz.UserError, match=r"\d+ are more than 3 pieces, the most to look at"):
+            attention_maps(run, *words, max_pieces=3)
 
 
 def test_an_empty_sentence(translator: Run) -> None:

@@ -1,9 +1,11 @@
 """What the page is given is what the Python API gives, and what is wrong is refused in one line."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,6 +17,8 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.runs import Translator, Writer, attention_maps, neighbours, positions_table
 from transformer_zoo.serving.page import routes
 from transformer_zoo.serving.page.assets import FOLDER
+from transformer_zoo.serving.refusals import Refusal
+from transformer_zoo.serving.requests import Request
 
 KEY = "a key of sixteen letters"
 
@@ -155,6 +159,14 @@ def test_what_goes_wrong_in_the_middle_is_the_last_line(client: httpx.Client, mo
     first, last = lines(client.post("/page/translate", json={"model": "de-en", "text": "ja\nnein\nja"}))
     assert first["text"] == "ja"
     assert last == {"error": "this one cannot be said"}
+
+
+def test_what_takes_too_long_is_said() -> None:
+    here: Any = SimpleNamespace(settings=ServingSettings(max_seconds=0.01))
+    engine: Any = SimpleNamespace(call=lambda function: Request[None]())  # which nobody answers
+    with pytest.raises(Refusal, match=r"this takes more than 0\.01 s") as refused:
+        asyncio.run(routes._called(here, engine, lambda: None))
+    assert refused.value.status == 503
 
 
 def test_the_page_is_open_and_what_it_asks_needs_a_key(tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def visible(piece: str) -> str:
 
 
 @torch.inference_mode()
-def attention_maps(run: Run | TextRun | EncoderRun, text: str, target: str | None = None) -> AttentionMaps:
+def attention_maps(
+    run: Run | TextRun | EncoderRun, text: str, target: str | None = None, *, max_pieces: int = 512
+) -> AttentionMaps:
     """The weights of attention of all layers and heads while a run reads a text, and of a translation writes another.
     >>> maps = attention_maps(load_run("runs/letters"), "to be")
     >>> maps.target, maps.weights["decoder"][0].shape
@@ -76,17 +78,18 @@ def attention_maps(run: Run | TextRun | EncoderRun, text: str, target: str | Non
         run: as `load_run` gives it.
         text: a source, or a text; one sentence.
         target: its translation; None: the one that the run finds, by the search it was tested with. Of other runs none.
+        max_pieces: the most on either side: memory grows with their square, times all heads.
 
     Raises:
-        UserError: a target for a run that does not translate, a text of nothing or longer than the model takes, or an
-            attention of somebody's own that does not give its weights.
+        UserError: a target for a run that does not translate; a text of nothing, or longer than `max_pieces` or than
+            the model takes; or an attention of somebody's own that does not give its weights.
     """
     if isinstance(run, Run):
-        return _of_translation(run, text, target)
+        return _of_translation(run, text, target, max_pieces)
     if target is not None:
         raise UserError(f"a target is for a translation, and this is {run.kind}: put it behind the text")
     ids = _given(run, text)
-    _check_length(ids, run.model.config.max_seq_len)
+    _check_length(ids, run.model.config.max_seq_len, max_pieces)
     pieces, weights = run.tokenizer.readable(ids), _weights(run.model, ids)
     return AttentionMaps(*((pieces, []) if isinstance(run, EncoderRun) else ([], pieces)), [], "", weights)
 
@@ -101,13 +104,13 @@ def _given(run: TextRun | EncoderRun, text: str) -> list[int]:
     return ids
 
 
-def _of_translation(run: Run, text: str, target: str | None) -> AttentionMaps:
+def _of_translation(run: Run, text: str, target: str | None, max_pieces: int) -> AttentionMaps:
     model, codec = run.model, TranslationCodec(run.model, run.tokenizer)
     [source] = codec.encode([text])
-    _check_length(source, model.config.max_seq_len)
+    _check_length(source, model.config.max_seq_len, max_pieces)
     [(_, written)] = codec.answers([(source, target)]) if target is not None else [(source, _found(run, codec, source))]
     read = [*model.opening(source), *written[:-1]]
-    _check_length(read, model.facts.context)
+    _check_length(read, model.facts.context, max_pieces)
     sides = codec.source.readable(source), codec.target.readable(read), codec.target.readable(written)
     return AttentionMaps(*sides, codec.decode(source, written), _weights(model, source, read))
 
@@ -122,9 +125,11 @@ def _found(run: Run, codec: TranslationCodec, source: list[int]) -> list[int]:
     return [*best.tokens, codec.end] if best.ended else best.tokens
 
 
-def _check_length(ids: Sequence[int], most: int) -> None:
-    if len(ids) > most:
-        raise UserError(f"the text has {len(ids):,} tokens, and the model takes {most:,}: give a shorter one")
+def _check_length(ids: Sequence[int], context: int, max_pieces: int) -> None:
+    if len(ids) > context:
+        raise UserError(f"the text has {len(ids):,} tokens, and the model takes {context:,}: give a shorter one")
+    if len(ids) > max_pieces:
+        raise UserError(f"{len(ids):,} are more than {max_pieces:,} pieces, the most to look at: give a shorter text")
 
 
 def _weights(model: Any, *read: Sequence[int]) -> dict[AttentionKind, list[Tensor]]:

@@ -15,7 +15,8 @@ from transformer_zoo.serving.requests import Event, Request
 T = TypeVar("T")
 
 
-def _too_slow(seconds: float) -> Refusal:
+def too_slow(seconds: float) -> Refusal:
+    """Of what takes more than so many seconds."""
     return Refusal(503, f"this takes more than {seconds:g} s: ask for less, or later", code="timeout", retry_after=10)
 
 
@@ -31,7 +32,7 @@ async def while_there(request: HttpRequest, work: Coroutine[Any, Any, T]) -> T:
         done, _ = await asyncio.wait({gone, answer}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if answer in done:
             return answer.result()
-        raise ClientDisconnect if gone in done else _too_slow(seconds)
+        raise ClientDisconnect if gone in done else too_slow(seconds)
     finally:
         gone.cancel()
         answer.cancel()
@@ -82,7 +83,7 @@ async def events(requests: Sequence[Request[Any]], seconds: float) -> AsyncItera
         try:
             number, event = await asyncio.wait_for(heard.get(), deadline - loop.time())
         except TimeoutError:
-            raise _too_slow(seconds) from None
+            raise too_slow(seconds) from None
         if event is not None:
             yield number, event
             continue

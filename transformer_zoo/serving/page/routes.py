@@ -29,7 +29,7 @@ from transformer_zoo.serving.bodies import Name, body
 from transformer_zoo.serving.catalogue import Served
 from transformer_zoo.serving.engine import Engine
 from transformer_zoo.serving.here import Here, Serving
-from transformer_zoo.serving.jobs import events, held, while_there
+from transformer_zoo.serving.jobs import events, held, too_slow, while_there
 from transformer_zoo.serving.page.fields import (
     AttentionFields,
     NeighbourFields,
@@ -147,20 +147,19 @@ async def next_tokens(request: Request, here: Here, asked: Annotated[TextFields,
 async def attention(request: Request, here: Here, asked: Annotated[AttentionFields, body(AttentionFields)]) -> Response:
     """All heads of a layer, and which others there are."""
     run = here.catalogue.choose(asked.model, Run, TextRun, EncoderRun).run
-    maps = await _answered(request, here, asked.model, lambda: attention_maps(run, asked.text, asked.target))
+    work = partial(attention_maps, run, asked.text, asked.target, max_pieces=_SHOWN_PIECES)
+    maps = await _answered(request, here, asked.model, work)
     return JSONResponse(_heads(maps, asked))
 
 
 def _heads(maps: AttentionMaps, asked: AttentionFields) -> dict[str, Any]:
-    """Those that are asked for, else of the last layer. UserError: it is too much for a picture."""
+    """Those that are asked for, else of the last layer."""
     kinds = {kind: len(layers) for kind, layers in maps.weights.items()}
     kind = asked.kind or ("cross" if "cross" in kinds else next(iter(kinds)))
     if kind not in kinds:
         raise UserError(f"kind: this model has no {kind} attention, but {', '.join(kinds)}")
     layer = kinds[kind] - 1 if asked.layer is None else min(asked.layer, kinds[kind] - 1)
     rows, columns = maps.pieces(kind)
-    if max(len(rows), len(columns)) > _SHOWN_PIECES:
-        raise UserError(f"these are more than {_SHOWN_PIECES} pieces: give a shorter sentence")
     heads = [_rounded(head) for head in maps.weights[kind][layer]]
     return {"kinds": kinds, "kind": kind, "layer": layer, "rows": rows, "columns": columns, "heads": heads}
 
@@ -192,9 +191,13 @@ def _rounded(values: Tensor) -> list[list[float]]:
 
 
 async def _called(here: Serving, engine: Engine, function: Callable[[], T]) -> T:
-    """What a function gives, called by the thread that computes."""
+    """What a function gives, called by the thread that computes. Refusal: it takes too long."""
+    seconds = here.settings.max_seconds
     with held([engine.call(function)]) as [request]:
-        return await wait_for(wrap_future(request), here.settings.max_seconds)
+        try:
+            return await wait_for(wrap_future(request), seconds)
+        except TimeoutError:
+            raise too_slow(seconds) from None
 
 
 async def _answered(request: Request, here: Serving, model: str, function: Callable[[], T]) -> T:
