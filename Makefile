@@ -85,7 +85,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	fi; \
 	echo "installing into $(VENV) with $$found; this takes a minute or two"; \
 	"$$found" -m venv "$(VENV)"
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e .
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[serve]'
 	touch $@
 
 $(VENV)/test-installed: $(VENV)/installed

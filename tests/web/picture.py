@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.runs import load_run
@@ -13,10 +13,10 @@ from transformer_zoo.runs import load_run
 from .browser import chromium
 from .serving import serving
 
-TEXT = "The train leaves at half past nine on the third of May."
-WORD = 5  # of the translation, at which others are shown
-SIZE = {"width": 1120, "height": 620}
-COLOURS = 128  # of the file: it is text on paper
+TEXT = "The film starts on Friday at half past nine.\nThe book costs twenty-three euros and fifty cents."
+SHADES = range(4, -1, -1)  # the least certain word is the one at which others are shown
+SIZE = {"width": 1120, "height": 660}
+COLOURS = 256  # of the file: it is text on paper
 
 
 def main(run: Path, picture: Path) -> None:
@@ -28,9 +28,11 @@ def main(run: Path, picture: Path) -> None:
         page = browser.new_page(viewport=SIZE, reduced_motion="reduce", color_scheme="light")
         page.goto(served.address)
         page.get_by_label("Text", exact=True).fill(TEXT)
-        page.locator("#target .word").nth(WORD).click()
-        page.locator("#alternatives .choice .rest:not(:empty)").last.wait_for()
+        page.locator("#target .sentence").last.wait_for()
         page.wait_for_load_state("networkidle")
+        words = [word for shade in SHADES for word in page.locator(f"#target .word:has(.unsure-{shade})").all()]
+        words[0].click()
+        expect(page.locator("#alternatives .rest")).to_have_count(page.locator("#alternatives .choice").count())
         taken = page.screenshot()
         browser.close()
     picture.parent.mkdir(parents=True, exist_ok=True)

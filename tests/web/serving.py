@@ -35,8 +35,8 @@ def trained(folder: Path, kind: str, **training: Any) -> Path:
 class Served:
     """Runs behind an address."""
 
-    def __init__(self, runs: Mapping[str, Any]) -> None:
-        self.runs = runs
+    def __init__(self, runs: Mapping[str, Any], keys: Path | None = None) -> None:
+        self.runs, self.settings = runs, ServingSettings(grace=1, keys=keys)
         self.port = 0  # any that is free, and then the same
 
     @property
@@ -44,7 +44,7 @@ class Served:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        listener, settings, started = listen("127.0.0.1", self.port), ServingSettings(grace=1), threading.Event()
+        listener, settings, started = listen("127.0.0.1", self.port), self.settings, threading.Event()
         self.port = listener.getsockname()[1]
         self.engines = {name: Engine(run) for name, run in self.runs.items()}
         self.server = Server(create_app(self.engines, settings), self.engines.values(), settings, started.set)
@@ -60,8 +60,8 @@ class Served:
 
 
 @contextmanager
-def serving(runs: Mapping[str, Any]) -> Iterator[Served]:
-    served = Served(runs)
+def serving(runs: Mapping[str, Any], keys: Path | None = None) -> Iterator[Served]:
+    served = Served(runs, keys)
     served.start()
     try:
         yield served

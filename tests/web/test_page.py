@@ -1,6 +1,7 @@
 """What people do on the page, in a headless Chromium: `make test-web`."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -246,3 +247,37 @@ def test_tabs_are_those_of_the_models(browser: Browser, served: Served, said: li
         expect(page.get_by_role("tab", name="Translate")).to_have_attribute("aria-selected", "true")
         expect(page.get_by_role("tab", name="Write")).to_be_hidden()
     page.close()
+
+
+def test_a_key_is_asked_for_until_it_is_right(
+    browser: Browser, served: Served, said: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("a key of many letters\n", "utf-8")
+    page = browser.new_page()
+    listen(page, said)
+    with serving(served.runs, tmp_path / "keys") as guarded:
+        page.goto(guarded.address)
+        page.get_by_label("Key", exact=True).fill("another key of many letters")
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-problem")).to_contain_text("does not know this key")
+        page.get_by_label("Key", exact=True).fill("a key of many letters")
+        page.keyboard.press("Enter")
+        translated(page)
+    assert page.evaluate("Object.keys(sessionStorage).length") == 0
+    assert "a key" not in page.evaluate("JSON.stringify(localStorage)")
+    page.close()
+    assert all("401" in line for line in said)
+    said.clear()
+
+
+def test_a_text_can_be_put_together_token_by_token(page: Page) -> None:
+    page.get_by_role("tab", name="Write").click()
+    page.get_by_text("How it writes").click()
+    page.get_by_label("Tokens at most").fill("5")
+    page.get_by_label("How it begins").fill("the cat")
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(page.locator("#write-note")).not_to_have_text("")
+    page.get_by_label("write on after a choice").uncheck()
+    count = page.locator("#written .word").count()
+    page.locator("#next-list .choice").first.click()
+    expect(page.locator("#written .word")).to_have_count(count + 1)

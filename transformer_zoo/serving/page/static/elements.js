@@ -25,6 +25,7 @@ export function debounced(work, milliseconds) {
 
 /** A probability for people: 0.8712 is "87 %", small and nearly certain ones have one more digit. */
 export function percent(probability) {
+  if (probability < 0.0005) return "< 0.1 %";
   const digits = probability < 0.1 || (probability > 0.99 && probability < 0.9995) ? 1 : 0;
   return `${(100 * probability).toFixed(digits)} %`;
 }

@@ -10,13 +10,16 @@ export const shade = (probability) => `unsure-${UNSURE.filter((limit) => probabi
 
 const amount = (weight) => AMOUNTS.filter((limit) => weight >= limit).length;
 
-/** Pieces as words, each with the white space before it. The end of the text, which has no text, is in none. */
+/** Whether a text is a sign that stands beside words: not what is within some. */
+const isSign = (text) => /^\s*[^\p{L}\p{M}\p{N}\s'’‐-]+\s*$/u.test(text ?? "");
+
+/** Pieces as words, each with the white space before it, and signs. The end of the text, which has no text, is in none. */
 export function words(pieces) {
   const found = [];
   const end = pieces.findLastIndex((piece) => piece.text !== "") + 1;
   pieces.slice(0, end).forEach((piece, i) => {
     const last = found.at(-1);
-    const begins = /^\s/.test(piece.text) || /\s$/.test(last?.text);
+    const begins = /^\s/.test(piece.text) || /\s$/.test(last?.text) || isSign(piece.text) || isSign(last?.text);
     if (last && !(begins && last.text.trim())) Object.assign(last, { end: i + 1, text: last.text + piece.text });
     else found.push({ start: i, end: i + 1, text: piece.text });
   });

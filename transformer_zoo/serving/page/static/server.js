@@ -4,7 +4,6 @@ import { $ } from "./elements.js";
 
 const UNREACHABLE = [502, 504]; // what a proxy says of a server that is not there
 const LONGEST_WAIT = 8000; // milliseconds between two looks for a lost server
-const KEY = "transformer-zoo key";
 
 /** The server's own reason, one line. */
 export class Refused extends Error {}
@@ -15,6 +14,7 @@ export class Lost extends Error {}
 /** "lost" and "back". */
 export const connection = new EventTarget();
 
+let key = ""; // as long as the page is there, and nowhere else
 let searching = null; // a promise while the server is lost
 let wake = () => {};
 
@@ -48,21 +48,22 @@ function returned(signal) {
   });
 }
 
-/** Asks for a key with the server's own words. */
+/** Asks for a key; says so where one was given already. */
 function askForKey() {
   const dialog = $("key-dialog");
+  $("key-problem").textContent = key && "The server does not know this key.";
   return new Promise((resolve, reject) => {
-    const done = (event) => {
+    const submitted = (event) => {
       event.preventDefault();
-      sessionStorage.setItem(KEY, $("key").value.trim());
+      key = $("key").value.trim();
       dialog.close("given");
     };
     const closed = () => {
-      $("key-form").removeEventListener("submit", done);
+      $("key-form").removeEventListener("submit", submitted);
       dialog.returnValue === "given" ? resolve() : reject(new Refused("this server needs a key"));
     };
     dialog.returnValue = "";
-    $("key-form").addEventListener("submit", done);
+    $("key-form").addEventListener("submit", submitted);
     dialog.addEventListener("close", closed, { once: true });
     if (!dialog.open) dialog.showModal();
   });
@@ -70,7 +71,6 @@ function askForKey() {
 
 function request(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
-  const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body === undefined) return fetch(path, { headers, signal, cache: "no-store" });
   return fetch(path, { method: "POST", headers, signal, body: JSON.stringify(body) });
@@ -79,7 +79,7 @@ function request(path, body, signal) {
 async function reason(response) {
   try {
     const said = await response.json();
-    return said.error?.message ?? said.error ?? said.detail ?? response.statusText;
+    return said.error ?? response.statusText;
   } catch {
     return `${response.status} ${response.statusText}`;
   }

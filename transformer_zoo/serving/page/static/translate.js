@@ -143,13 +143,15 @@ function openAlternatives(i, place, node) {
   const items = choices.map((choice) => alternative(choice, () => choose(i, place, choice)));
   $("alternatives-title").textContent = `Instead of “${visible(word.text)}”`;
   $("alternatives-list").replaceChildren(...items);
-  const { left, bottom } = node.getBoundingClientRect();
   const popover = $("alternatives");
+  if (node.getBoundingClientRect().bottom > innerHeight / 2) node.scrollIntoView({ block: "center" }); // so that there is room
+  const { left, bottom } = node.getBoundingClientRect();
   popover.style.setProperty("--left", `${left}px`);
   popover.style.setProperty("--top", `${bottom + 6}px`);
   popover.showPopover();
   if (narrow.matches) node.scrollIntoView(); // above the choices
   items[0]?.firstElementChild.focus();
+  lookFromTarget(i, place); // for as long as the choices are there
   previews.run((signal) => preview(i, word, choices, items, signal), (error) => say(error.message));
 }
 
@@ -162,9 +164,8 @@ function alternative({ text, probability }, onclick) {
     element(
       "button",
       { type: "button", class: "choice", onclick },
-      element("span", { class: "head" }, `${visible(text)}…`),
+      element("span", { class: "head", dir: "auto" }, `${visible(text)}…`),
       element("span", { class: "number" }, percent(probability)),
-      element("span", { class: "rest", dir: "auto" }),
       bar,
     ),
   );
@@ -183,8 +184,8 @@ async function preview(i, word, choices, items, signal) {
     choice.made = await begun(i, choice, signal);
     const { pieces } = choice.made.best[0];
     const first = words(pieces).find(({ end }) => end > word.start);
-    items[n].querySelector(".head").textContent = visible(first?.text ?? choice.text);
-    items[n].querySelector(".rest").textContent = textOf(pieces.slice(first?.end ?? word.end));
+    const rest = element("span", { class: "rest" }, textOf(pieces.slice(first?.end ?? word.end)));
+    items[n].querySelector(".head").replaceChildren(visible(first?.text ?? choice.text), rest);
   }
 }
 
@@ -245,7 +246,10 @@ export function start() {
   for (const id of ["source-language", "target-language", "beam", "n-best"]) $(id).addEventListener("change", translate);
   $("translate-legend").replaceChildren(shadeLegend());
   roving($("alternatives-list"), ".choice", { vertical: true });
-  $("alternatives").addEventListener("toggle", (event) => event.newState === "closed" && previews.stop());
+  $("alternatives").addEventListener("toggle", (event) => {
+    if (event.newState === "closed") sentences.forEach((_, i) => lookFromTarget(i, null));
+    if (event.newState === "closed") previews.stop();
+  });
   $("copy").hidden = !navigator.clipboard;
   $("copy").addEventListener("click", async () => {
     await navigator.clipboard.writeText(whole());

@@ -6,7 +6,7 @@ import { Pieces, shadeLegend, textOf } from "./pieces.js";
 import { Latest, ask, lines } from "./server.js";
 
 const OPTIONAL = ["top_k", "top_p", "min_p", "repetition_penalty", "seed"]; // left empty: not done
-const ENDS = { length: "It stopped at the greatest length.", stop: "It ended the text by itself." };
+const ENDS = { length: "It stopped at the greatest length.", eos: "The model ended the text.", stop: "It came to a text at which it stops." };
 
 const writing = new Latest();
 const looking = new Latest();
@@ -126,7 +126,7 @@ function choice({ text: token, probability }, isHere, onclick) {
     {},
     element(
       "button",
-      { type: "button", class: "choice", "aria-current": isHere, onclick },
+      { type: "button", class: "choice", "aria-current": String(isHere), onclick },
       element("span", { class: "head" }, visible(token)),
       element("span", { class: "number" }, percent(probability)),
       bar,
