@@ -140,7 +140,10 @@ def _run(
     ends = set(limits)  # the steps at which some source reaches its limit
     for step in range(1, max(limits) + 1):
         adapt()
-        logits = read_newest(model, search, cache, mask)
+        if step == 1:
+            logits = model.logits(model.step(search.opening.clamp_min(0), cache, mask=mask)[:, -1:])
+        else:
+            logits = read_newest(model, search, cache)
         search.advance(logits.float(), how.beam, how.divisor(step), is_last=step in ends)
         if step % look_every(search.tokens.device) and step < max(limits):
             continue
@@ -161,18 +164,15 @@ def _run(
     return results
 
 
-def read_newest(model: DecodingModel, search: Search, cache: DecoderCache, mask: Tensor | None = None) -> Tensor:
-    """Logits (S, W, V) after the newest tokens of the search, or at first after what answers follow, with its mask."""
-    if not search.tokens.size(2):
-        hidden = model.step(search.opening.clamp_min(0), cache, mask=mask)[:, -1:]
-    else:
-        hidden = model.step(
-            search.tokens[:, :, -1],
-            cache,
-            positions=search.positions,
-            attention_mask=search.ancestors[:, None],  # (S, 1, W, slots)
-            before=None if cache.recent is None else search.texts()[:, :, :-1],
-        )
+def read_newest(model: DecodingModel, search: Search, cache: DecoderCache) -> Tensor:
+    """Logits (S, W, V) after the newest tokens of the search; all before them is in the cache."""
+    hidden = model.step(
+        search.newest,
+        cache,
+        positions=search.positions,
+        attention_mask=search.ancestors[:, None],  # (S, 1, W, slots)
+        before=None if cache.recent is None else search.texts()[:, :, :-1],
+    )
     return model.logits(hidden)
 
 

@@ -117,6 +117,14 @@ class Search:
         return self.ages[0] if len(set(self.ages)) == 1 else torch.tensor(self.ages, device=self.tokens.device)
 
     @property
+    def newest(self) -> Tensor:
+        """The last token of each hypothesis, (S, W)."""
+        if min(self.ages):
+            return self.tokens[:, :, -1]
+        last, age = self.opening[:, -1:].expand(-1, self.tokens.size(1)), self.age
+        return last if isinstance(age, int) else torch.where(age[:, None] == 0, last, self.tokens[:, :, -1])
+
+    @property
     def positions(self) -> Tensor:
         """Of the newest tokens, (S, 1)."""
         age = self.age

@@ -50,31 +50,24 @@ class Beams(Generic[Owner]):
         given: Sequence[Sequence[int]],
         prefix: Sequence[Sequence[int]] | None,
         owners: Sequence[Owner],
-    ) -> list[tuple[Owner, list[Hypothesis]]]:
-        """Begin to search for answers to more sources, each with its prefix; those that are found at once.
+    ) -> None:
+        """Begin to search for answers to more sources, each with its prefix, at the next step.
 
         model: has the same weights; what targets start with is its own.
         """
-        how = self.how
-        search, mask, limits = start_search(model, given, how, prefix=prefix, never=self.never, stop=self.stop)
-        cache = model.begin(given, search.opening.size(1))
-        logits = read_newest(model, search, cache, mask)
-        search.advance(logits.float(), how.beam, how.divisor(1), is_last=1 in limits)
-        kept, found = self._ended(search, list(owners))
-        if kept:
-            rows = torch.tensor(kept, device=logits.device)
-            search.select(kept, rows)
-            cache.select(rows)
-            lengths = search.lengths[:, 0].tolist()
-            self.cache = self.cache or SharedCache(cache, self.most)
-            self.cache.join(cache, lengths)
-            if self.owners:
-                join_searches(self.search, search, self.cache.length)
-            else:
-                self.search = search
-            self.owners += [owners[row] for row in kept]
-            self.limits += [limits[row] for row in kept]
-        return found
+        search, mask, limits = start_search(model, given, self.how, prefix=prefix, never=self.never, stop=self.stop)
+        before = search.opening[:, :-1].clamp_min(0)  # the last of it is read with the newest tokens of the others
+        cache = model.begin(given, before.size(1))
+        if before.size(1):
+            model.step(before, cache, mask=None if mask is None else mask[:, :-1])
+        self.cache = self.cache or SharedCache(cache, self.most)
+        self.cache.join(cache, (search.lengths[:, 0] - 1).tolist())
+        if self.owners:
+            join_searches(self.search, search, self.cache.length)
+        else:
+            self.search = search
+        self.owners += owners
+        self.limits += limits
 
     def step(self) -> list[tuple[Owner, list[Hypothesis]]]:
         """One more token of each hypothesis; what is found."""

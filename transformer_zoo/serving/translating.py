@@ -117,12 +117,11 @@ class Translating:
         )
         prefix = [part.owner.finder.prefix_of(part.piece) for part in parts]
         try:
-            found = beams.join(finder.model, [part.piece.ids for part in parts], prefix, parts)
+            beams.join(finder.model, [part.piece.ids for part in parts], prefix, parts)
         except Exception as error:
             self._fail(parts, error)
-            return
-        self.beams[key] = beams
-        self._take(found)
+        else:
+            self.beams[key] = beams
 
     def _next(self) -> Iterator[Part]:
         """Those that join next: what waits longest, and like it what is about as long, as far as there is room."""
