@@ -17,7 +17,7 @@ from transformer_zoo import UserError
 from transformer_zoo.config import BeamSearch, Sampling
 from transformer_zoo.inference import NewText, score, translate_n_best, write
 from transformer_zoo.runs import EncoderRun, Run, TextRun
-from transformer_zoo.serving import Closed, Engine, QueueFull, StepFailed
+from transformer_zoo.serving import Closed, Engine, QueueFull, StepFailed, prompts
 from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
 
 LINES = ["ja", "nein, danke", "", "vielleicht", "x", "ja"]
@@ -117,6 +117,19 @@ def test_a_wrong_request_is_refused_at_once(engine: Engine, wrong: dict[str, Any
     with pytest.raises(ValueError, match=r"\w"):
         engine.write(**{"prompt": [5], **wrong})
     assert engine.write([5], max_new_tokens=2).result(30)
+
+
+def test_memory_is_bounded(text_run: TextRun, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in (text_run, run):
+        for free, most in ((1e9, 64), (1e5, 17)):
+            monkeypatch.setattr(prompts, "free_memory", lambda device, free=free: free)
+            with Engine(one, max_batch=4) as engine:
+                assert engine.max_tokens == most
+        with Engine(one, max_batch=4, max_tokens=2) as engine:
+            assert engine.max_tokens == 2
+        for wrong in ({"max_batch": 10_000}, {"max_batch": 4, "max_tokens": 64}):
+            with pytest.raises(UserError, match="memory"):
+                Engine(one, **wrong)
 
 
 def held(engine: Engine) -> threading.Event:

@@ -9,7 +9,7 @@ import torch
 
 from tests.models.helpers import GPT_VARIANTS, VARIANTS, small_gpt, small_model
 from transformer_zoo.config import Sampling
-from transformer_zoo.inference import generate_stream
+from transformer_zoo.inference import generate_stream, quantize
 from transformer_zoo.inference.codec import codec_of
 from transformer_zoo.models import SharedCache
 from transformer_zoo.serving import writing
@@ -111,6 +111,31 @@ def test_rows_that_are_taken_back_leave_at_once_and_change_nothing_for_the_other
         assert row.request.cancelled() == (seed in taken_back)
         if seed not in taken_back:
             assert row.request.result(0).tokens == alone(model, ByteTokenizer(), row, seed)[0]
+
+
+@pytest.mark.parametrize("changes", [GPT_VARIANTS[name] for name in ("gpt2", "alternating", "relative", "n-grams")])
+def test_a_text_that_is_alone_is_guessed_and_stays_what_it_is(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, widths, n_steps = small_gpt(**{**changes, **BYTES}), list[int](), list[int]()
+    codec, step, rounded = codec_of(model, ByteTokenizer()), model.step, quantize(model)
+    monkeypatch.setattr(model, "step", lambda ids, *args, **how: widths.append(ids.size(1)) or step(ids, *args, **how))
+    for draft in (None, rounded):
+        for how in (*HOWS, Sampling(temperature=0.01)):
+            prompt = [dice % 5 for dice in range(12)]
+            row = new_row(
+                model, codec, prompt, how, most=48, max_new_tokens=30, stops=(), seed=3, never=None, ignore_eos=True
+            )
+            work = Writing(model, 4, draft)
+            widths.clear()
+            with torch.inference_mode():
+                work.waiting.append(row)
+                while work.due() is not None:
+                    work.advance()
+            n_steps.append(len(widths))
+            assert row.request.result(0).tokens == alone(model, ByteTokenizer(), row, 3)[0]
+    assert min(n_steps[:5]) < 30  # one for the prompt, and one for each of the others
+    assert min(n_steps[5:]) < 25
 
 
 def test_a_short_text_that_comes_later_ends_first() -> None:

@@ -64,7 +64,7 @@ def serve(
         for name, path in _named(runs).items():
             loaded = load_run(path, device=at)
             loaded.model.to(getattr(torch, dtype))
-            engines[name] = stack.enter_context(Engine(loaded, max_batch=max_batch, max_queue=max_queue))
+            engines[name] = stack.enter_context(Engine(loaded, in_place=True, max_batch=max_batch, max_queue=max_queue))
         app = create_app(engines, serving)
         _log_to_stderr()
         host = f"[{serving.host}]" if ":" in serving.host else serving.host

@@ -61,3 +61,11 @@ def _block_size(n: int) -> int:
 def children(x: Tensor, parents: Tensor) -> Tensor:
     """x (S, W, n) and parents (S, W') -> x[s, parents[s, w]], (S, W', n)."""
     return x.gather(1, parents[:, :, None].expand(-1, -1, x.size(2)))
+
+
+def behind(texts: Tensor, n: int, late: Tensor) -> Tensor:
+    """Texts (S, W, T) with the first n tokens of each so many places later, (S,), where there is -1; and -1 before."""
+    late, places = late[:, None], torch.arange(texts.size(2), device=texts.device).expand(len(texts), -1)  # (S, T)
+    places = torch.where(places < n + late, places - late, places)
+    moved = texts.gather(2, places.clamp_min(0)[:, None].expand_as(texts))
+    return moved.masked_fill(places[:, None] < 0, -1)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transformer_zoo.inference.continuations import children, continuations
+from transformer_zoo.inference.continuations import behind, children, continuations
 from transformer_zoo.inference.rules import LogitsProcessor
 
 Penalty = float | Tensor
@@ -102,14 +102,8 @@ class Search:
 
     def texts(self) -> Tensor:
         """All tokens of each hypothesis, (S, W, P + step), -1 before the first."""
-        texts = torch.cat([self.opening[:, None].expand(-1, self.tokens.size(1), -1), self.tokens], 2)
-        if isinstance(self.age, int):
-            return texts
-        late = (self.tokens.size(2) - self.age)[:, None]  # (S, 1): so far the opening moves, to its tokens
-        places = torch.arange(texts.size(2), device=texts.device).expand(len(texts), -1)  # (S, P + step)
-        places = torch.where(places < self.opening.size(1) + late, places - late, places)
-        moved = texts.gather(2, places.clamp_min(0)[:, None].expand_as(texts))
-        return moved.masked_fill(places[:, None] < 0, -1)
+        texts, age = torch.cat([self.opening[:, None].expand(-1, self.tokens.size(1), -1), self.tokens], 2), self.age
+        return texts if isinstance(age, int) else behind(texts, self.opening.size(1), self.tokens.size(2) - age)
 
     @property
     def age(self) -> int | Tensor:
@@ -215,8 +209,8 @@ class Search:
         else:
             width, rows = self.tokens.size(1), [*enumerate(self.ages)]
             for age in set(self.ages):
-                some = torch.tensor([i * width + w for i, own in rows if own == age for w in range(width)])
-                some = some.to(scores.device)
+                places = [i * width + w for i, own in rows if own == age for w in range(width)]
+                some = torch.tensor(places, device=scores.device)
                 scores[some] = self._by_rules(scores[some], texts[some], age)
         scores = scores.view_as(logits)
         return scores - normaliser if beam == 1 else scores

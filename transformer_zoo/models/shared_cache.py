@@ -13,6 +13,8 @@ from transformer_zoo.blocks import ProjectedMemory
 from transformer_zoo.models.cache import DecoderCache
 
 _SLOTS = 64  # room grows by half, and is a multiple of so many
+ROOM = 1.25 * 1.5
+"""So many times the slots of the longest row there is room for, at most."""
 
 
 class SharedCache(DecoderCache):
@@ -69,13 +71,17 @@ class SharedCache(DecoderCache):
         self._show()
         least = min(self.starts, default=0)
         if 4 * least > self.length - least:
-            self._move(self.length - least)
+            self.give_back()
 
     def make_room(self, n: int) -> None:
         """Before the next n tokens are read."""
         if self.length + n > self.capacity:
-            self._move(self.length - min(self.starts, default=0))
+            self.give_back()
             self._reserve(self.length + n)
+
+    def give_back(self) -> None:
+        """The slots before all rows."""
+        self._move(self.length - min(self.starts, default=0))
 
     def mask(self, n: int) -> Tensor | None:
         """What the next n tokens may see, (B, L + n) booleans: the slots of their own row; None: all."""

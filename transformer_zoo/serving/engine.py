@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Protocol, TypeVar, cast
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from transformer_zoo.config import BeamSearch, Sampling
 from transformer_zoo.errors import UserError
-from transformer_zoo.inference import TargetScore, Translation, embed, score
+from transformer_zoo.inference import TargetScore, Translation, draft_of, embed, pack, score
 from transformer_zoo.inference.codec import codec_of
 from transformer_zoo.inference.lines import finder_of, prepare_lines
 from transformer_zoo.inference.notes import Notes
@@ -21,7 +22,7 @@ from transformer_zoo.runs import EncoderRun, Run, TextRun
 from transformer_zoo.runs.huggingface import translating
 from transformer_zoo.runs.paragraphs import laid_out
 from transformer_zoo.serving.calls import Calls
-from transformer_zoo.serving.prompts import new_row
+from transformer_zoo.serving.prompts import most_tokens, new_row
 from transformer_zoo.serving.requests import Closed, QueueFull, Request
 from transformer_zoo.serving.translating import Lines, Translating
 from transformer_zoo.serving.writing import Writing, Written
@@ -52,19 +53,22 @@ class Engine:
 
     Args:
         run: as `load_run` gives it; its model is in evaluation mode from now on.
+        in_place: its model is made ready for this alone, as `pack` does it; else it stays as it is, beside a copy.
         max_batch: texts that are written, and lines that are translated, at once.
         max_queue: requests that may wait for a place; more are refused.
         gather_ms: milliseconds for which a line waits for others to be translated with.
-        max_tokens: most tokens of a text, prompt and answer; None: what the model's context holds.
+        max_tokens: most tokens of a text, prompt and answer; None: its `max_seq_len`, or as many of these as half
+            of the free memory has room for, `max_batch` times.
 
     Raises:
-        UserError: a number out of range.
+        UserError: a number out of range, or there is no memory for so much.
     """
 
     def __init__(
         self,
         run: Run | TextRun | EncoderRun,
         *,
+        in_place: bool = False,
         max_batch: int = 16,
         max_queue: int = 64,
         gather_ms: float = 3.0,
@@ -73,14 +77,16 @@ class Engine:
         for name, value in {"max_batch": max_batch, "max_queue": max_queue, "max_tokens": max_tokens}.items():
             if value is not None and value < 1:
                 raise UserError(f"{name} {value} must be at least 1")
-        self.run, self.max_queue = run, max_queue
+        self.max_queue = max_queue
+        self.run: Run | TextRun | EncoderRun = run
         run.model.eval()
         self.calls = Calls()
         self.workers: list[Worker] = [self.calls]
         if not isinstance(run, EncoderRun):
-            context = run.model.facts.context
-            self.max_tokens = context if max_tokens is None else min(max_tokens, context)
-            self.writing = Writing(run.model, max_batch)
+            draft = draft_of(run.model)
+            self.run = run = replace(run, model=pack(run.model, in_place=in_place))  # type: ignore[arg-type]
+            self.max_tokens = most_tokens(run.model, max_batch, max_tokens)
+            self.writing = Writing(run.model, max_batch, draft)
             self.translating = Translating(max_batch, gather_ms / 1000)
             self.workers += [self.writing, self.translating]
         self._run_for = cache(self._run_for_languages)

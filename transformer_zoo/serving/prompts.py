@@ -12,6 +12,8 @@ from transformer_zoo.inference.rules import check_never, forced_tokens, processo
 from transformer_zoo.inference.sampling import Chooser
 from transformer_zoo.inference.text import TextStream, stop_strings, unwritten
 from transformer_zoo.models import DecodingModel
+from transformer_zoo.models.memory import free_memory
+from transformer_zoo.models.shared_cache import ROOM
 from transformer_zoo.serving.requests import Request
 from transformer_zoo.serving.writing import Row
 
@@ -73,3 +75,21 @@ def _limit(n_given: int, n_text: int, max_new_tokens: int | None, most: int, *, 
             "shorter prompt, or fewer new tokens"
         )
     return min(wanted, most + 1)
+
+
+def most_tokens(model: DecodingModel, rows: int, wanted: int | None) -> int:
+    """Most tokens of a text of which there may be so many `rows` at once: those that are wanted, or `max_seq_len`.
+
+    Raises:
+        UserError: half of the free memory does not hold what is wanted, or no text at all.
+    """
+    context, device = model.facts.context, model.head_weight.device
+    with torch.inference_mode():
+        cache = model.begin([[model.facts.ends[0] if model.facts.ends else 0]], 1)
+    sizes = (tensor.nbytes for tensor in cache.tensors[1:])  # of one token; the first is the length
+    room = free_memory(device) / 2 / (sum(sizes) * rows * ROOM)
+    most = min(context, model.config.max_seq_len if wanted is None else wanted)
+    fits = int(min(room, most))
+    if fits < (1 if wanted is None else most):
+        raise UserError(f"half of the free memory holds {fits:,} tokens of each of {rows} texts at once: allow fewer")
+    return fits

@@ -6,6 +6,7 @@ Shapes: B rows that are written, T tokens of the longest prompt, V vocabulary.
 from collections import deque
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference.generation import End, filling_gaps
 from transformer_zoo.inference.sampling import NOT_FINITE, Chooser
+from transformer_zoo.inference.speculation import LONGEST_DRAFT, Guesser, Lookup
 from transformer_zoo.inference.text import TextStream
 from transformer_zoo.models import DecodingModel, SharedCache, pad_rows
 from transformer_zoo.serving.requests import Event, Request
@@ -45,6 +47,7 @@ class Row:
         chooser: chooses the next one; it is of this row alone.
         stream: turns tokens into text.
         ends: tokens that end it.
+        guesser: guesses ahead while it is alone.
     """
 
     request: Request[Written]
@@ -54,6 +57,7 @@ class Row:
     chooser: Chooser
     stream: TextStream
     ends: Set[int]
+    guesser: Guesser | None = None
     parts: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
 
@@ -109,10 +113,11 @@ class Writing:
     Args:
         model: in evaluation mode.
         most: rows at once.
+        draft: `quantize(model)`; it guesses how a text goes on that is written alone.
     """
 
-    def __init__(self, model: DecodingModel, most: int) -> None:
-        self.model, self.most = model, most
+    def __init__(self, model: DecodingModel, most: int, draft: DecodingModel | None = None) -> None:
+        self.model, self.most, self.draft = model, most, draft
         self.waiting: deque[Row] = deque()
         self.joining: Prefill | None = None
         self.rows: list[Row] = []  # in the order of the cache
@@ -126,7 +131,10 @@ class Writing:
         """One step of all that write, and as much of a prompt as may be read before the next."""
         self._keep([not row.request.done() for row in self.rows])
         self._join()
-        self._step()
+        if len(self.rows) == 1 and not self.waiting and self.joining is None:
+            self._guess(self.rows[0])
+        else:
+            self._step()
 
     def fail(self, error: Exception) -> None:
         """The step of those that write could not be made: they have failed."""
@@ -184,6 +192,39 @@ class Writing:
         hidden = self.model.step(ids, self.cache, mask=mask, positions=positions)  # (B, 1, D)
         logits = self.model.logits(hidden[:, -1]).float()  # (B, V)
         self._keep([self._add(row, logits[i : i + 1]) for i, row in enumerate(self.rows)])
+
+    def _guess(self, row: Row) -> None:
+        """The only row's next token, and those after it as far as they are guessed right: only time is saved."""
+        if self.cache is None:
+            return
+        self.cache.give_back()
+        self.cache.make_room(1 + LONGEST_DRAFT)
+        if row.guesser is None:
+            draft = None if self.draft is None else partial(self._drafted, row)
+            row.guesser = Guesser(Lookup(LONGEST_DRAFT), draft)
+        length = len(row.text)
+        guess = row.guesser.guess(row.text, min(LONGEST_DRAFT, row.limit - length - 1))
+        ids = torch.tensor([[row.text[-1], *guess]], device=self.model.head_weight.device)
+        logits = self.model.logits(self.model.step(ids, self.cache)).float()  # (1, 1 + G, V)
+        right, goes_on = 0, self._add(row, logits[:, 0])
+        while goes_on and right < len(guess) and row.text[-1] == guess[right]:
+            right += 1
+            goes_on = self._add(row, logits[:, right])
+        self.cache.drop(len(guess) - right)
+        row.guesser.learn(row.text[length:])
+        self._keep([goes_on])
+
+    def _drafted(self, row: Row, n: int) -> list[int]:
+        """How the draft would go on with a row, drawn with the same noise as its next tokens."""
+        assert self.draft is not None
+        assert self.cache is not None
+        chooser, guess = row.chooser.copied(), [row.text[-1]]
+        for _ in range(n):
+            ids = torch.tensor([guess[-1:]])
+            hidden = self.draft.step(ids, self.cache)
+            guess.append(max(int(chooser.choose(self.draft.logits(hidden[:, -1]).float())), 0))
+        self.cache.drop(n)  # what the draft took for keys and values
+        return guess[1:]
 
     def _add(self, row: Row, logits: Tensor) -> bool:
         """The row's next token by its logits (1, V); whether it goes on."""
