@@ -84,6 +84,8 @@ def as_executed(command: str, folder: Path) -> str:
         or "--help" in command
     ):
         return command
+    if found[1].startswith("--"):  # text alone
+        return f"{command} --minutes 0.02"
     translates = "source_lang" in (folder / found[1]).read_text("utf-8")
     return f"{command} {BRIEFLY if translates else BRIEFLY_GPT}"
 

@@ -167,6 +167,8 @@ def test_it_trains_goes_on_and_is_repeated_by_its_recipe(what: str, capsys: pyte
         ("--text line.txt", 1, "fewer than 50 lines"),
         ("--text texts --output texts/run", 2, "is in texts, whose files are all text"),
         ("--text texts --minutes 0", 2, "--minutes"),
+        ("--text texts --output .", 2, "--output .: name a folder for the run"),
+        ("--text texts --output ..", 2, "--output ..: name a folder for the run"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(

@@ -69,6 +69,8 @@ def train(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes train by a recipe: call this once with --write-only, then torchrun with it")
     folder = output or Path("runs") / (text or pairs)[0].resolve().name.partition(".")[0]
+    if folder.name in ("", ".."):
+        raise UsageError(f"--output {output}: name a folder for the run, which need not be there")
     path, command = folder.with_name(f"{folder.name}.yaml"), _command(text, pairs, options_given)
     if not _is_of(path, command):
         split = folder.with_name(f"{folder.name}_split")
