@@ -26,6 +26,10 @@ KEYS = {
     "attn_logit_softcapping": ("attn_logit_softcapping",),
     "final_logit_softcapping": ("final_logit_softcapping",),
     "attention.sliding_window": ("sliding_window",),
+    "attention.scale": ("attention_multiplier",),
+    "embedding_scale": ("embedding_multiplier",),
+    "residual_scale": ("residual_multiplier",),
+    "logit_scale": ("logits_scaling",),
     "vocab_size": ("vocab_size",),
 }
 
@@ -69,7 +73,7 @@ def laid_out(name: str, tensor: Tensor, config: Any) -> NDArray[np.float32]:
         return np.ascontiguousarray(x.T)
     if "gemma" in kind and "norm" in name:
         return np.asarray(x + 1, np.float32)
-    if kind == "llama" and (".q_proj." in name or ".k_proj." in name):
+    if kind in ("llama", "granite") and (".q_proj." in name or ".k_proj." in name):
         heads = config.num_attention_heads if ".q_proj." in name else config.num_key_value_heads
         return x.reshape(heads, 2, -1, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
     return x

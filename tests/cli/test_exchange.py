@@ -22,7 +22,7 @@ from transformer_zoo.checksums import read_fields, write_fields
 from transformer_zoo.cli import main
 from transformer_zoo.data import ParallelText, collate, encode_corpus
 from transformer_zoo.models import DecoderOnly, EncoderDecoder
-from transformer_zoo.runs.load import Run, TextRun, save_run
+from transformer_zoo.runs.load import EncoderRun, Run, TextRun, save_run
 from transformer_zoo.tokenizers import CharacterTokenizer, TranslationTokenizer, TranslationTokenizerSettings
 from transformer_zoo.tokenizers.imported import ImportedTranslationTokenizer
 from transformer_zoo.training.tasks.objectives import TranslationObjective
@@ -393,7 +393,7 @@ def write_run(folder: Path, preset: str, **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("preset", "fields", "format", "message"),
     [
-        ("gpt2", {"sliding_window": 4}, "ctranslate2", "ctranslate2 has no counterpart of attention.window 4"),
+        ("gpt2", {"sliding_window": 4}, "ctranslate2", "ctranslate2 has no counterpart of attention.window '4 beside"),
         ("gpt2", {"ngrams": {"n": 3}}, "huggingface", "transformers has no such model"),
     ],
 )
@@ -429,6 +429,22 @@ def test_ctranslate2_of_texts_without_a_counterpart_in_transformers(preset: str,
     how = {"max_length": 9, "sampling_topk": 1, "include_prompt_in_result": False}
     [theirs] = generator.generate_batch([words], **how)
     assert theirs.sequences_ids == generate(run.model, [run.tokenizer.encode("badge")], temperature=0, max_new_tokens=9)
+
+
+def test_ctranslate2_of_an_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = {"vocab_size": 12, "d_model": 24, "n_heads": 3, "d_ff": 96, "n_layers": 2, "max_seq_len": 32}
+    model = tz.create_model("bert-tiny", **size).eval()
+    assert isinstance(model, tz.EncoderOnly)
+    (tmp_path / "run").mkdir()
+    save_run(EncoderRun(model, CharacterTokenizer("abcdefghijk"), {}), tmp_path / "run", {})
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--format", "ctranslate2"]) == 0
+    assert f"{tmp_path / 'out'}: Encoder, for ctranslate2\n" in capsys.readouterr().out
+    encoder, ids = ctranslate2.Encoder(str(tmp_path / "out")), [1, 0, 3, 6, 4]
+    by_name, by_id = (encoder.forward_batch([row]).last_hidden_state for row in (list("badge"), ids))
+    assert np.array_equal(np.array(by_name), np.array(by_id))
+    with torch.no_grad():
+        ours = model.hidden(torch.tensor([ids]))
+    torch.testing.assert_close(torch.tensor(np.array(by_id)), ours, atol=1e-5, rtol=1e-4)
 
 
 def test_ctranslate2_of_a_translation_by_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,7 +77,7 @@ def test_a_run_that_is_finished_is_written_when_it_is_asked_for(tmp_path: Path) 
             "nearest is gpt2, which has no counterpart of ngrams 'ngram' (it has None)",
         ),
         (gpt, {"sliding_window": 4}, "huggingface", "attention.window 4 (it has None)"),
-        (gpt, {"sliding_window": 4}, "ctranslate2", "ctranslate2 has no counterpart of attention.window 4"),
+        (gpt, {"sliding_window": 4}, "ctranslate2", "ctranslate2 has no counterpart of attention.window '4 beside"),
         (gpt, {"preset": "qwen2-0.5b", "n_kv_heads": None}, "huggingface", "transformers takes its own tokenizer"),
         (translation, {"activation": "mish"}, "ctranslate2", "no counterpart of ffn.activation 'mish'"),
         (translation, {"encoder": {"norm_position": "pre"}}, "huggingface", "norm_position 'pre' (it has 'post')"),

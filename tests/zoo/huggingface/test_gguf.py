@@ -57,6 +57,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3": ("Phi3", {**SHAPE, "pad_token_id": 0}),
     "phi3-window": ("Phi3", {**SHAPE, "pad_token_id": 0, "num_key_value_heads": 4, "sliding_window": 5}),
     "starcoder2": ("Starcoder2", {**SHAPE, "use_bias": True}),
+    "granite": (
+        "Granite",
+        {**SHAPE, "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.22,
+         "logits_scaling": 0.7},
+    ),
 }  # fmt: skip
 KINDS = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"]
 

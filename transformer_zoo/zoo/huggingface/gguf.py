@@ -59,6 +59,16 @@ ARCHITECTURES = {
     ),
     "phi3": Architecture("phi3", {"attention.sliding_window": "sliding_window"}),
     "starcoder2": Architecture("starcoder2", {"attention.layer_norm_epsilon": "norm_epsilon"}),
+    "granite": Architecture(
+        "granite",
+        {
+            "attention.scale": "attention_multiplier",
+            "embedding_scale": "embedding_multiplier",
+            "residual_scale": "residual_multiplier",
+            "logit_scale": "logits_scaling",
+        },
+        turned=True,
+    ),
 }
 """Those that are read, as far as the zoo has the family."""
 

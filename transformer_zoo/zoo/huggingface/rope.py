@@ -93,8 +93,10 @@ _ROPE: Types = {
 def _read_scaling(kind: str, rope: Fields, ours: Fields) -> ScalingSpec | None:
     """How frequencies change. What a kind does not use may be there."""
     if kind not in ("default", *SCALING):
-        known = ", ".join(["default", *SCALING])
-        raise UserError(f"config.json: rope_type is {kind!r}, which is not supported; {known} are")
+        known, why = ", ".join(["default", *SCALING]), ""
+        if kind in ("dynamic", "longrope"):
+            why = " (its frequencies change with the longest text of a batch, and what is in a cache would not fit)"
+        raise UserError(f"config.json: rope_type is {kind!r}, which is not supported{why}; {known} are")
     if unknown := sorted(set(rope) - set(_TYPES) - {"mscale", "mscale_all_dim"}):
         raise UserError(f"config.json: rope_scaling has {', '.join(unknown)}, which is not known")
     if kind == "default":
