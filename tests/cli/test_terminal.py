@@ -144,5 +144,6 @@ def test_generate_goes_on_from_each_line_and_says_what_is_wrong_with_one(tmp_pat
         screen.type("once\n")
         shown = screen.until("> $")
         assert "---" not in shown
+        assert "ONCE" not in shown
         screen.type("\x04")
         assert screen.end() == 0

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 import transformer_zoo as tz
 from transformer_zoo.config import Sampling
 from transformer_zoo.errors import UserError
-from transformer_zoo.inference import Chat, chat, render_chat, sandbox
+from transformer_zoo.inference import Chat, Speculation, chat, render_chat, sandbox
 from transformer_zoo.inference.plain import generate_plainly
 from transformer_zoo.tokenizers import ByteTokenizer, HuggingFaceTokenizer
 from transformer_zoo.tokenizers.files import TokenizerFiles
@@ -335,6 +335,55 @@ def test_a_conversation_takes_in_all_that_was_said(gpt: Any) -> None:
     assert second == plainly(gpt, f"s:S;u:one;a:{first};u:two;a:", 12)
     assert [message["content"] for message in talk.messages] == ["S", "one", first, "two", second]
     assert talk.forgotten == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"positions": "rotary", "n_kv_heads": 1}, {"ngrams": {"n": 4, "rows": 13}}, {"positions": "alibi"}],
+    ids=["learned", "rotary", "n-grams", "alibi"],
+)
+@pytest.mark.parametrize("lookup", [0, 8])
+def test_what_was_read_at_one_turn_is_not_read_again(
+    changes: dict[str, Any], lookup: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpt = tz.create_model("gpt-nano", vocab_size=257, max_seq_len=512, tie_embeddings=False, **changes).eval()
+    talk, read, step = Chat(gpt, Talker(SHORT)), list[int](), gpt.step
+
+    def counted(ids: Any, *words: Any, **how: Any) -> Any:
+        read.append(ids.size(1))
+        return step(ids, *words, **how)
+
+    before, known = "", 0
+    for text in ("one, " * 9, "two, " * 7, "three"):
+        prompt = f"{before}u:{text};a:"
+        monkeypatch.setattr(gpt, "step", counted)
+        reply = said(talk, text, speculation=Speculation(lookup=lookup), max_new_tokens=20)
+        monkeypatch.setattr(gpt, "step", step)
+        assert reply == plainly(gpt, prompt, 20)
+        assert sum(read) <= len(prompt.encode()) - known + 20 * (1 + lookup)  # of an answer that is no UTF-8 more
+        before, known, read[:] = f"{prompt}{reply};", len(prompt.encode()), []
+    talk.messages.clear()  # another conversation begins otherwise
+    assert said(talk, "else") == plainly(gpt, "u:else;a:", 12)
+
+
+def test_an_interrupted_turn_leaves_what_can_be_gone_on_from(gpt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk, ffn = Chat(gpt, Talker(SHORT)), gpt.decoder.layers[1].ffn
+    first = said(talk, "one")
+    calls = 0
+
+    def interrupted(x: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return type(ffn).forward(ffn, x)
+
+    monkeypatch.setattr(ffn, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        said(talk, "two")
+    monkeypatch.undo()
+    heard = talk.messages[-1]["content"]
+    assert said(talk, "three") == plainly(gpt, f"u:one;a:{first};u:two;a:{heard};u:three;a:", 12)
 
 
 def test_the_oldest_turns_leave_when_the_context_is_full(gpt: Any) -> None:

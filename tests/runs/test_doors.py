@@ -1,9 +1,13 @@
 """Text in, text out, from Python: whatever the model is called and however many texts there are."""
 
-from collections.abc import Callable, Iterator
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_overloads, get_type_hints
 
 import pytest
 import torch
@@ -13,9 +17,10 @@ from tests import hub
 from tests.cli.test_cli import TEXT, make_run
 from tests.cli.test_generate import LETTERS
 from tests.cli.test_generate import make_run as make_writer
+from transformer_zoo.cli import main
 from transformer_zoo.config.decoding import Translating, Writing
-from transformer_zoo.inference import score
-from transformer_zoo.runs import Run, TextRun, Translator, Writer, load_run
+from transformer_zoo.inference import TargetScore, Translation, score
+from transformer_zoo.runs import Run, Scorer, TextRun, Translator, Writer, doors, load_run
 from transformer_zoo.runs.translating import TranslateOptions
 from transformer_zoo.runs.writing import WriteOptions
 from transformer_zoo.tokenizers import CharacterTokenizer
@@ -94,6 +99,75 @@ def test_paragraphs_and_white_space_come_back(translate: Translator, text: str) 
     assert found == "".join(translate(part) if place % 2 else part for place, part in enumerate(parts))
     [best, *_] = translate(text, n_best=2)
     assert best.text.split("\n")[0][:2] == found.split("\n")[0][:2] or best.text != found
+
+
+def test_long_lines_are_cut_at_sentences_and_their_parts_translated_apart(translate: Translator) -> None:
+    text = "The cat sat on a mat. Two small dogs saw it!  An old house.\n\n  the end"
+    how: Any = {"max_source_tokens": 12, "source_lang": "en"}
+    parts = translate.split(text, **how)
+    assert "".join(parts) == text
+    assert parts[1::2] == ["The cat sat on a mat.", "Two small dogs saw it!", "An old house.", "the end"]
+    with pytest.warns(UserWarning, match=r"^line 1: much longer than max_source_tokens \(12\); translated in pieces$"):
+        found = translate(text, **how)
+    first, second, third, last = (translate(part, **how) for part in parts[1::2])
+    assert found == f"{first} {second} {third}\n\n  {last}"
+    with pytest.warns(UserWarning, match="cut as English is, since the source language is not known"):
+        translate(text, max_source_tokens=12)
+
+
+def test_it_is_the_text_of_the_command_at_any_batch_size(
+    run: Path, translate: Translator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [*TEXT[:9], "", "  the cat  "]
+    (tmp_path / "lines").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    found = translate(lines)
+    for batch_tokens in ("1", "300", "32768"):
+        command = f"translate {run} --input {tmp_path / 'lines'} --max-extra 9 --batch-tokens {batch_tokens}"
+        assert main(command.split()) == 0
+        assert capsys.readouterr().out.split("\n")[:-1] == found
+    scored = tz.scorer(run)(TEXT[:3], found[:3])
+    for name, side in (("s", TEXT[:3]), ("t", found[:3])):
+        (tmp_path / name).write_text("".join(line + "\n" for line in side), encoding="utf-8")
+    assert main(f"score {run} --source {tmp_path / 's'} --target {tmp_path / 't'}".split()) == 0
+    shown = [float(line.split("\t")[0]) for line in capsys.readouterr().out.splitlines()]
+    assert shown == pytest.approx([one.log_prob for one in scored], abs=1e-3)
+
+
+def test_it_is_the_text_of_generate(letters: Path, write: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"generate {letters} --max-new-tokens 12 --seed 3 --json --prompt once a tw"
+    for batch_size in ("1", "2", "16"):
+        assert main(f"{command} --batch-size {batch_size}".split()) == 0
+        shown = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
+        assert shown == write(["once", "a", "tw"])
+
+
+def test_a_list_that_takes_long_shows_a_bar_where_there_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def answer(texts: Iterable[str]) -> Iterator[str]:
+        for text in texts:
+            time.sleep(0.15)
+            yield text
+
+    for seconds, screen, shown in ((0.2, Screen(), True), (9.0, Screen(), False), (0.2, io.StringIO(), False)):
+        monkeypatch.setattr(doors, "_SECONDS", seconds)
+        monkeypatch.setattr(sys, "stderr", screen)
+        assert doors.each(["a"] * 5, answer, "translated") == ["a"] * 5
+        assert ("translated:" in screen.getvalue()) == shown
+        assert not screen.getvalue().endswith("\n")
+        assert doors.each("a", answer, "translated") == "a"
+
+
+def test_an_editor_knows_what_comes_back() -> None:
+    for door, wanted in (
+        (Translator, [str, list[Translation], list[str], list[list[Translation]], Iterator[str]]),
+        (Writer, [str, list[str], Iterator[str]]),
+        (Scorer, [TargetScore, list[TargetScore]]),
+    ):
+        found = [get_type_hints(one)["return"] for one in get_overloads(door.__call__)]
+        assert found[: len(wanted)] == wanted
 
 
 def test_an_explanation_is_of_the_translation_and_its_probabilities_are_those_of_score(
@@ -193,6 +267,21 @@ def test_a_run_that_is_given_stays_as_it_is(run: Path, letters: Path) -> None:
         assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
+def test_a_tag_goes_for_all_parts_of_a_text(tmp_path: Path) -> None:
+    hub.marian(tmp_path, codes=[">>deu<<", ">>fra<<"])
+    translate = tz.translator(tmp_path, max_extra=3)
+    text = ">>fra<< a cat. A red dog.\n\n a house"
+    assert translate.split(text) == ["", ">>fra<< a cat. A red dog.", "\n\n ", ">>fra<<a house", ""]
+    cut = translate.split(text, max_source_tokens=5)
+    assert cut[1::2] == [">>fra<<a cat.", ">>fra<<A red dog.", ">>fra<<a house"]
+    assert cut[2::2] == [" ", "\n\n ", ""]
+    one, two = (translate(part, max_source_tokens=5) for part in (">>fra<<a cat.", ">>fra<<a house"))
+    with pytest.warns(UserWarning, match="translated in pieces"):
+        found = translate(text, max_source_tokens=5)
+    assert found.startswith(one.strip())
+    assert found.endswith(f"\n\n {two}")
+
+
 def test_a_language_is_chosen_at_each_call(tmp_path: Path) -> None:
     hub.nllb(tmp_path / "nllb")
     translate = tz.translator(tmp_path / "nllb", source_lang="eng_Latn", max_extra=3)
@@ -219,6 +308,8 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str]] = {
     "a range": (lambda run, letters, t, w: t("a", beam=0), "beam is 0, expected at least 1"),
     "a type": (lambda run, letters, t, w: w("a", max_new_tokens="x"), "max_new_tokens is 'x', expected a whole"),
     "none": (lambda run, letters, t, w: t("a", n_best=0), "n_best is 0"),
+    "a dtype": (lambda run, letters, t, w: tz.translator("nowhere", dtype="float8"), "dtype is 'float8', expected one"),
+    "an option too early": (lambda run, letters, t, w: tz.writer("nowhere", top=3), "top: no such field"),
     "a seed": (lambda run, letters, t, w: w("a", seed=-1), "seed is -1"),
     "no language": (lambda run, letters, t, w: t("a", target_lang="de"), "has no languages to choose from"),
     "lines": (lambda run, letters, t, w: t.explain("a\nb"), "explain takes one line"),

@@ -106,6 +106,12 @@ class KVCache:
         self.length += n
         return [held.narrow(2, 0, self.length) for held in self.held]
 
+    def take(self, other: "KVCache", n: int) -> None:
+        """Begin with the first n tokens of another one, of as many rows."""
+        for held, theirs in zip(self.held, other.held, strict=True):
+            held[:, :, :n] = theirs[:, :, :n]
+        self.length = n
+
     def holding(self, length: Any, held: Sequence[Tensor]) -> Self:
         """One like this with these in it."""
         made = copy(self)

@@ -91,18 +91,19 @@ def generate(
         loaded, batch_size=at_once, lookup=writing.lookup, drafts=not writing.no_draft, in_place=True, **how
     )
     lines = typed_lines("generate", "Type how a text begins") if typed else input_lines(input)
-    asked = deque[tuple[str, int]]()
 
     def written(prompts: Iterator[str]) -> Answers:
         """The answers to each prompt."""
-        for pieces in writer.answers(asking(prompts)):
-            yield asked.popleft(), pieces
+        asked = deque[tuple[str, int]]()
 
-    def asking(prompts: Iterator[str]) -> Iterator[str]:
-        for text in prompts:
-            for sample in range(num_samples):
-                asked.append((text, sample))
-                yield text
+        def asking() -> Iterator[str]:
+            for text in prompts:
+                for sample in range(num_samples):
+                    asked.append((text, sample))
+                    yield text
+
+        for pieces in writer.answers(asking()):
+            yield asked.popleft(), pieces
 
     prompts = iter(["\n".join(lines)] if whole else prompt or lines)
     answers = answered(written, prompts) if typed else written(prompts)

@@ -12,7 +12,7 @@ from transformer_zoo.config import BeamSearch, Rules, Sampling
 from transformer_zoo.inference.beam import beam_search
 from transformer_zoo.inference.chat import Chat, render_chat
 from transformer_zoo.inference.codec import encode_prompt, first_token
-from transformer_zoo.inference.engine import Steps
+from transformer_zoo.inference.engine import Kept, Steps
 from transformer_zoo.inference.explaining import Alternative, Explained, ExplainedPiece, explain, next_tokens
 from transformer_zoo.inference.generation import NewToken, generate, generate_stream
 from transformer_zoo.inference.labels import Label, TokenLabel, check_labels, classify, classify_tokens
@@ -28,7 +28,7 @@ from transformer_zoo.inference.text import NewText, write
 from transformer_zoo.inference.vectors import embed
 
 __all__ = [
-    "BeamSearch", "Rules", "Sampling", "Speculation", "Steps", "Batching",
+    "BeamSearch", "Rules", "Sampling", "Speculation", "Steps", "Kept", "Batching",
     "NewToken", "context_start", "generate", "generate_plainly", "generate_stream",
     "Hypothesis", "beam_search",
     "Translation", "translate", "translate_n_best",

@@ -11,6 +11,7 @@ from typing import Any
 from transformer_zoo.config import Sampling
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference.codec import codec_of
+from transformer_zoo.inference.engine import Kept, Steps
 from transformer_zoo.inference.speculation import Speculation
 from transformer_zoo.inference.text import answer
 from transformer_zoo.models import DecodingModel, check_decoding
@@ -79,7 +80,8 @@ def _ending(status: int, errors: str) -> str:
 class Chat:
     """A conversation with a model, which remembers what was said as far as the model's context reaches.
 
-    Where it does not reach, the oldest turns are forgotten, but for what the system says.
+    Where it does not reach, the oldest turns are forgotten, but for what the system says. What was read at one turn is
+    not read again at the next, as long as the conversation begins alike, but on a GPU.
     >>> chat = Chat(gpt, talker, system="Sing.")
     >>> reply = "".join(chat.say("Hello", max_new_tokens=8))
     >>> [message["role"] for message in chat.messages]
@@ -99,7 +101,7 @@ class Chat:
 
     def __init__(self, model: DecodingModel, tokenizer: Tokenizer, *, system: str | None = None) -> None:
         check_decoding(model, "Chat")
-        self.model, self.tokenizer, self.forgotten = model, tokenizer, 0
+        self.model, self.tokenizer, self.forgotten, self._kept = model, tokenizer, 0, Kept()
         self.messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self._n_system = len(self.messages)
         template = _template(tokenizer)
@@ -144,6 +146,7 @@ class Chat:
                 max_new_tokens=min(max_new_tokens, self.model.facts.context - len(ids)),
                 seed=seed,
                 speculation=speculation,
+                steps=Steps(kept=self._kept),
             ):
                 reply["content"] += piece.text
                 yield piece.text

@@ -50,16 +50,20 @@ class TranslationCodec:
             else:
                 yield [] if ids == nothing else [ids], ""
 
+    def bare(self, text: str) -> str:
+        """A text without the tag that it brings along."""
+        return text.removeprefix(self.source.tag_of(text))
+
     def parts(self, text: str, cutter: Cutter) -> Parts:
         """A text in the parts that are translated apart, each with the tag that it brings along."""
-        tag = self.source.tag_of(text)
+        tag, bare = self.source.tag_of(text), self.bare(text)
 
         def count(part: str) -> int:
             return len(self.encode([tag + part])[0])
 
-        if not cutter.is_long(count(text.removeprefix(tag))):
+        if not cutter.is_long(count(bare)):
             return Parts([text])
-        cut = cutter.cut(text.removeprefix(tag).strip(), count)
+        cut = cutter.cut(bare.strip(), count)
         return Parts([tag + part for part in cut.texts], cut.how)
 
     def decode(self, given: Sequence[int], written: Sequence[int]) -> str:
@@ -87,6 +91,9 @@ class PromptCodec:
     def cut(self, texts: Sequence[str], cutter: Cutter) -> Iterator[tuple[list[list[int]], str]]:
         for text in texts:
             yield self.encode([text]) if text else [], ""
+
+    def bare(self, text: str) -> str:
+        return text
 
     def parts(self, text: str, cutter: Cutter) -> Parts:
         return Parts([text])

@@ -5,6 +5,7 @@ Shapes: B rows, T tokens of the longest context, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -20,6 +21,31 @@ CAPACITY = 256
 """A static cache has room for a multiple of so many tokens: its step is compiled once for all texts of like lengths."""
 
 
+class Kept:
+    """What was read of a text, for the next one: of what both begin with nothing is read again.
+
+    It is for one text after the other, by one model whose weights stay as they are, and without static steps.
+    >>> kept = Kept()
+    >>> [answer] = generate(gpt, [[5, 7]], steps=Steps(kept=kept))
+    >>> [other] = generate(gpt, [[5, 7, *answer, 6]], steps=Steps(kept=kept))
+    """
+
+    def __init__(self) -> None:
+        self.text: Sequence[int] = ()
+        self.cache: DecoderCache | None = None
+
+    def begin(self, text: Sequence[int], cache: DecoderCache) -> int:
+        """Put what is the same into a new cache for a text that grows, and keep that; how many tokens these are."""
+        n = 0
+        if self.cache is not None:
+            read = min(layer.length for layer in self.cache.layers)  # which differ if it was interrupted
+            pairs = zip(self.text[:read], text[:-1], strict=False)
+            n = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            cache.take(self.cache, n)
+        self.text, self.cache = text, cache
+        return n
+
+
 @dataclass(frozen=True, kw_only=True)
 class Steps:
     """How the steps are taken.
@@ -33,12 +59,14 @@ class Steps:
         static: Every step has the same shapes, and on a GPU it is captured; None: on a GPU.
         compile: Compile that step.
         dtype: Of the matrix products: float32, or bfloat16 or float16 by autocast.
+        kept: What was read of a text before, where one text is written.
     """
 
     stride: int | None = None
     static: bool | None = None
     compile: bool = False
     dtype: torch.dtype = torch.float32
+    kept: Kept | None = None
 
 
 class Engine:
@@ -74,7 +102,7 @@ class Engine:
             raise UserError(f"stride {how.stride} must be from 1 to the context of {context} tokens")
         if how.compile and model.head_weight.is_mkldnn:
             raise UserError("a packed model cannot be compiled: give one that is not packed")
-        self.model, self.given, self.context = model, list(given), context
+        self.model, self.given, self.context, self.kept = model, list(given), context, how.kept
         self.static = how.compile or (self.device.type == "cuda" if how.static is None else how.static)
         self.draft_model, self.dtype = draft, how.dtype
         self.scorer = draft if is_greedy and not how.compile and self.device.type == "cpu" else None
@@ -112,7 +140,7 @@ class Engine:
             starts = [context_start(len(row), self.context, self.stride) for row in rows]
         if starts == self.starts and self.length < self.capacity:
             return self.go_on(torch.tensor([row[-1] for row in rows], device=self.device))
-        return self._read_all([row[start:] for row, start in zip(rows, starts, strict=True)], starts)
+        return self._read_all(rows, starts)
 
     @property
     def room(self) -> int:
@@ -181,7 +209,8 @@ class Engine:
         if self.mask is not None and self.positions is not None:
             self.mask, self.positions = self.mask[places], self.positions[places]
 
-    def _read_all(self, contexts: Sequence[Sequence[int]], starts: list[int]) -> Tensor:
+    def _read_all(self, rows: Sequence[Sequence[int]], starts: list[int]) -> Tensor:
+        contexts = [row[start:] for row, start in zip(rows, starts, strict=True)]
         # Any token does for padding: nobody sees it.
         ids, mask = pad_rows(contexts, 0, left=True, device=self.device)  # (B, T)
         self.given = [self.given[i] for i in self.places] if self.static and self.starts else self.given
@@ -194,6 +223,8 @@ class Engine:
             self.mask = torch.nn.functional.pad(mask, (0, self.capacity - self.length), value=True)
             mask = self.mask if self.static else mask
         self.ids, self.captured = ids[:, -1:].clone(), None
+        if self.kept is not None and starts == [0] and not self.static:
+            ids = ids[:, self.kept.begin(rows[0], self.cache) :]
         return self._logits(self.model.step(ids, self.cache, mask=mask, positions=positions)[:, -1:])
 
     def _step(self, ids: Tensor) -> Tensor:

@@ -89,6 +89,16 @@ class DecoderCache:
                 setattr(made, name, next(given))
         return made
 
+    def take(self, other: "DecoderCache", n: int) -> None:
+        """Begin with the first n tokens of another cache of the same model, of as many rows; neither is static."""
+        for layer, theirs in zip(self.layers, other.layers, strict=True):
+            layer.take(theirs, n)
+        if self.places is not None and other.places is not None:
+            self.places[:, :n] = other.places[:, :n]
+        if self.recent is not None and other._before is not None:
+            self._before = other._before[:, : self.recent.size(1) + n]
+            self.recent.copy_(self._before[:, -self.recent.size(1) :])
+
     def drop(self, n: int) -> None:
         """Forget the newest n tokens; of a static cache, of those that came last."""
         for layer in self.layers:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import torch
 from tqdm import tqdm
 
 from transformer_zoo.config import BeamSearch, Sampling
@@ -73,3 +74,11 @@ def settled(how: H, options: Mapping[str, Any]) -> H:
     if wrong := unfit(type(how), options, ""):
         raise UserError(wrong)
     return replace(how, **options)
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The type of this name. UserError: it is none to compute with."""
+    if wrong := unfit(Literal["float32", "bfloat16", "float16"], name, "dtype"):
+        raise UserError(wrong)
+    found: torch.dtype = getattr(torch, name)
+    return found

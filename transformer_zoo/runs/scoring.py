@@ -6,7 +6,7 @@ import torch
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import TargetScore, first_token, score, score_ids
-from transformer_zoo.runs.doors import Source, Texts, checked, each, opened
+from transformer_zoo.runs.doors import Source, Texts, checked, dtype_of, each, opened
 from transformer_zoo.runs.huggingface import translating
 from transformer_zoo.runs.load import Run, TextRun
 
@@ -35,10 +35,11 @@ def scorer(
     Raises:
         UserError: there is no such model, or it does not write.
     """
+    wanted = dtype_of(dtype)
     run = cast(Run | TextRun, opened(source, device, "tz.scorer", Run, TextRun))
     if source_lang or target_lang:
         run = translating(run, source_lang, target_lang, of=str(source))
-    return Scorer(run, batch_tokens=batch_tokens, dtype=getattr(torch, dtype))
+    return Scorer(run, batch_tokens=batch_tokens, dtype=wanted)
 
 
 class Scorer:

@@ -23,7 +23,7 @@ from transformer_zoo.inference import (
 )
 from transformer_zoo.inference.codec import codec_of
 from transformer_zoo.inference.splitting import Cutter
-from transformer_zoo.runs.doors import Source, Stream, Texts, each, opened, settled
+from transformer_zoo.runs.doors import Source, Stream, Texts, dtype_of, each, opened, settled
 from transformer_zoo.runs.huggingface import translating
 from transformer_zoo.runs.load import Run, TextRun
 from transformer_zoo.runs.paragraphs import laid_out, put_back
@@ -76,8 +76,9 @@ def translator(
     Raises:
         UserError: there is no such model, it does not translate, or an option cannot be.
     """
+    settled(Translating(), how)  # what is wrong is said before anything is read
+    batching = Batching(batch_tokens=batch_tokens, dtype=dtype_of(dtype))
     run = opened(source, device, "tz.translator", Run)
-    batching = Batching(batch_tokens=batch_tokens, dtype=getattr(torch, dtype))
     name = "the run" if run is source else str(source)
     return Translator(run, name=name, batching=batching, in_place=run is not source, **how)
 
@@ -214,20 +215,16 @@ class Translator:
 
     def split(self, text: str, **how: Unpack[TranslateOptions]) -> list[str]:
         """What stands around the parts that are translated apart, and these, in turn: what stands around is first and
-        last. A part is a line, or as many sentences of one that is much longer than those the model was trained on.
+        last. A part is a line, or as many sentences of one that is much longer than those the model was trained on; and
+        it has the tag, such as that of a language, that the text begins with.
         """
         wanted = settled(self.how, how)
         run, _ = self._in(wanted)
-        model, longest = run.model, self._longest(wanted)
-        holds = min(model.facts.context, max(model.config.max_seq_len, longest))
-        cutter, codec = (
-            Cutter(trained=longest, holds=holds, language=_language(run, wanted)),
-            codec_of(model, run.tokenizer),
-        )
-        found, rest = list[str](), text
+        cutter = Cutter.of(run.model, self._longest(wanted), _language(run, wanted))
+        codec, found, rest = codec_of(run.model, run.tokenizer), list[str](), text
         for line in laid_out(text, run)[1::2]:
             for part in codec.parts(line, cutter).texts:
-                around, _, rest = rest.partition(part)
+                around, _, rest = rest.partition(part if part in rest else codec.bare(part))
                 found += [around, part]
         return [*found, rest]
 

@@ -24,7 +24,7 @@ from transformer_zoo.inference import (
 )
 from transformer_zoo.inference.codec import codec_of
 from transformer_zoo.inference.text import answer
-from transformer_zoo.runs.doors import Source, Stream, Texts, each, opened, settled
+from transformer_zoo.runs.doors import Source, Stream, Texts, dtype_of, each, opened, settled
 from transformer_zoo.runs.load import Run, TextRun
 from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
@@ -72,11 +72,13 @@ def writer(
     Raises:
         UserError: there is no such model, it is no decoder-only one, or an option cannot be.
     """
+    settled(Writing(), how)  # what is wrong is said before anything is read
+    wanted = None if dtype is None else dtype_of(dtype)
     run = opened(source, device, "tz.writer", TextRun)
-    if dtype is not None:
+    if wanted is not None:
         if run is source:
-            raise UserError("dtype is for a run that is opened here: give its folder or its name")
-        run.model.to(getattr(torch, dtype))
+            raise UserError("dtype is for a folder or a name: the weights of a run that is given stay as they are")
+        run.model.to(wanted)
     return Writer(run, batch_size=batch_size, in_place=run is not source, **how)
 
 
