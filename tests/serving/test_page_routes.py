@@ -41,6 +41,13 @@ def test_models_say_what_they_do(client: httpx.Client) -> None:
     assert does["vectors"] == ["look"]
 
 
+def test_a_translator_says_how_it_searches_and_between_which_languages(client: httpx.Client) -> None:
+    [told] = [model for model in client.get("/page/models").json()["models"] if model["name"] == "en-fr"]
+    assert told["beam"] == 2
+    assert told["source"] == {"code": "eng_Latn", "name": "English", "tag": "en"}
+    assert (told["target"]["name"], told["sources"], told["targets"]) == ("French", [], [])
+
+
 def test_translations_are_explained_part_by_part(client: httpx.Client) -> None:
     asked = {"model": "de-en", "text": "ja\n\n nein", "n_best": 2, "beam": 3}
     one, two = lines(client.post("/page/translate", json=asked))

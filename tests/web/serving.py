@@ -20,6 +20,8 @@ def trained(folder: Path, kind: str, **training: Any) -> Path:
     """A run of a recipe of tests.faults that has learnt its few words."""
     fields = {"translation": translation, "gpt": gpt}[kind](folder)
     fields["data"].pop("tests", None)
+    if kind == "translation":
+        fields["test"] = {"beam": 5}
     fields["model"] |= {"d_model": 32, "d_ff": 64} | ({"max_seq_len": 64} if kind == "gpt" else {})
     fields["training"] = {**training, "batch_tokens": 256}
     fields["schedule"] = {"name": "linear", "warmup": 10}

@@ -27,6 +27,10 @@ def test_a_translation_comes_as_one_types(page: Page) -> None:
     page.get_by_label("Text", exact=True).press_sequentially(" cat", delay=30)
     expect(page.locator("#target")).to_have_text(TARGET)
     assert page.locator("#target .word").count() == 3
+    assert (page.locator("#source").get_attribute("lang"), page.locator("#target").get_attribute("lang")) == (
+        "en",
+        "de",
+    )
     page.get_by_label("Text", exact=True).fill("  ")
     expect(page.locator("#target")).to_have_text("")
     expect(page.locator("#as-read")).to_be_hidden()

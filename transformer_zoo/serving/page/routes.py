@@ -13,6 +13,7 @@ from torch import Tensor
 
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import Explained
+from transformer_zoo.languages import english_name, short_code, with_script
 from transformer_zoo.runs import (
     AttentionMaps,
     EncoderRun,
@@ -25,6 +26,7 @@ from transformer_zoo.runs import (
     neighbours,
     positions_table,
 )
+from transformer_zoo.runs.translating import as_tested
 from transformer_zoo.serving.bodies import Name, body
 from transformer_zoo.serving.catalogue import Served
 from transformer_zoo.serving.engine import Engine
@@ -58,13 +60,23 @@ async def models(here: Here) -> Response:
 
 def _model(name: str, run: Run | TextRun | EncoderRun) -> dict[str, Any]:
     does = ["translate"] if isinstance(run, Run) else ["write"] if isinstance(run, TextRun) else []
-    found: dict[str, Any] = {"name": name, "does": [*does, "look"], "source_languages": [], "target_languages": []}
+    found: dict[str, Any] = {"name": name, "does": [*does, "look"]}
     if isinstance(run, Run):
         tokenizer = run.tokenizer
-        found |= {"source_languages": tokenizer.languages if tokenizer.takes_source else []}
-        found |= {"target_languages": tokenizer.languages}
-        found |= {"source_language": tokenizer.source_language, "target_language": tokenizer.target_language}
+        found |= {
+            "beam": as_tested(run).search.beam,
+            "sources": [*map(_language, tokenizer.languages if tokenizer.takes_source else ())],
+            "targets": [*map(_language, tokenizer.languages)],
+            "source": run.source_language and _language(run.source_language),
+            "target": run.target_language and _language(run.target_language),
+        }
     return found
+
+
+def _language(code: str) -> dict[str, str]:
+    """A language as the model calls it, as people do, and as browsers do."""
+    known = with_script(code)
+    return {"code": code, "name": english_name(*known), "tag": short_code(*known)}
 
 
 @router.post("/translate")

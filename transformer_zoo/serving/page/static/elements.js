@@ -36,11 +36,13 @@ export const visible = (text) => text.trim() || text.replaceAll(" ", "·").repla
 /** A number with a real minus. */
 export const signed = (number) => number.toFixed(2).replace("-", "−");
 
-/** Options of a select, of which the one that was chosen stays so if it is still there. */
-export function fill(select, values, chosen) {
-  const before = values.includes(select.value) ? select.value : (chosen ?? values[0] ?? "");
-  select.replaceChildren(...values.map((value) => element("option", { value }, value)));
-  select.value = before;
+/** Languages to choose from; the one that was chosen stays so if it is still there. */
+export function fill(select, languages, usual) {
+  const codes = languages.map(({ code }) => code);
+  const chosen = codes.includes(select.value) ? select.value : (usual?.code ?? codes[0] ?? "");
+  select.replaceChildren(...languages.map(({ code, name }) => element("option", { value: code }, name)));
+  select.value = chosen;
+  select.parentElement.hidden = languages.length === 0;
 }
 
 /** Arrow keys, Home and End move the focus among the elements of a container, which is one stop of the tab key. */

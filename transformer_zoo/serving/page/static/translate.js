@@ -8,6 +8,7 @@ import { Latest, Lost, lines } from "./server.js";
 const PAUSE = 250; // milliseconds without a key before a text is translated
 const SETTLED = 2500; // and before it is worth remembering
 const CHOICES = 6;
+const USUAL_BEST = 3; // translations, where the beam is as wide
 
 const narrow = matchMedia("(max-width: 46rem)"); // as in style.css
 
@@ -40,6 +41,7 @@ async function translate() {
   previews.stop();
   if (!text.trim() || !model) return clear();
   say(null);
+  nameLanguages();
   const running = translation.run((signal) => receive(text, signal), fail);
   busy();
   await running;
@@ -223,14 +225,25 @@ function otherItem(i, { pieces }, n) {
   return element("li", {}, element("button", { type: "button", class: "choice", onclick }, text, number));
 }
 
-/** Shows the model's languages; a text that is there is translated by it. */
+/** Shows what there is to choose of a model; a text that is there is translated by it. */
 export function open(chosen) {
+  if (model?.name !== chosen.name) {
+    $("beam").value = chosen.beam;
+    $("n-best").value = Math.min(chosen.beam, USUAL_BEST);
+  }
   model = chosen;
-  fill($("source-language"), model.source_languages, model.source_language);
-  fill($("target-language"), model.target_languages, model.target_language);
-  $("source-language").parentElement.hidden = model.source_languages.length === 0;
-  $("target-language").parentElement.hidden = model.target_languages.length === 0;
+  fill($("source-language"), model.sources, model.source);
+  fill($("target-language"), model.targets, model.target);
   translate();
+}
+
+/** Says which languages the texts are in, for those who hear them. */
+function nameLanguages() {
+  const tag = (languages, select, usual) => (languages.find(({ code }) => code === select.value) ?? usual)?.tag ?? "";
+  for (const id of ["source", "source-pieces"]) $(id).lang = tag(model.sources, $("source-language"), model.source);
+  for (const id of ["target", "target-said", "others-list", "alternatives-list"]) {
+    $(id).lang = tag(model.targets, $("target-language"), model.target);
+  }
 }
 
 /** Takes up an old text. */
