@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,13 @@ from transformer_zoo import UserError
 from transformer_zoo.config import BeamSearch, Sampling
 from transformer_zoo.inference import NewText, score, translate_n_best, write
 from transformer_zoo.runs import EncoderRun, Run, TextRun
+from transformer_zoo.runs.huggingface import read_huggingface
 from transformer_zoo.serving import Closed, Engine, QueueFull, StepFailed, prompts
+from transformer_zoo.serving.requests import Request
 from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
+from transformer_zoo.tokenizers.families import LANGUAGES
+
+from .. import hub
 
 LINES = ["ja", "nein, danke", "", "vielleicht", "x", "ja"]
 
@@ -197,6 +203,30 @@ def test_a_step_that_fails_fails_those_concerned_and_the_engine_lives_on(
             with pytest.raises(StepFailed):
                 [*request.events(0)]
     assert engine.write([5], max_new_tokens=2).result(30)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_that_ends_lets_nobody_wait(text_run: TextRun) -> None:
+    with Engine(text_run) as engine:
+        asked = engine._submit(Request[None](), lambda: 1 // 0)  # nothing is known to fail there
+        with pytest.raises(Closed, match="has ended"):
+            asked.result(60)
+        engine._thread.join(60)
+        with pytest.raises(Closed, match="takes no more"):
+            engine.write("a")
+
+
+def test_no_more_than_some_pairs_of_languages_are_kept(tmp_path: Path) -> None:
+    hub.nllb(tmp_path)
+    codes = LANGUAGES["nllb"][:6]
+    pairs = [(source, target) for source in codes for target in codes]
+    with Engine(read_huggingface(str(tmp_path)), max_queue=99) as engine:
+        asked = [
+            engine.translate("a cat", BeamSearch(beam=1, max_extra=2), source_lang=source, target_lang=target)
+            for source, target in pairs
+        ]
+        assert all(request.result(60) for request in asked)
+        assert engine._run_for.cache_info().currsize < len(pairs)
 
 
 def test_logits_that_are_no_numbers_fail_one_text_alone(engine: Engine) -> None:

@@ -109,6 +109,23 @@ def test_lines_of_all_kinds_at_random_times_are_those_of_the_command(
             assert [one.is_cut for one in found] == [one.is_cut for one in line]
 
 
+def test_one_line_does_not_wait_for_all_lines_of_somebody_else(pair: TranslationTokenizer) -> None:
+    model, work = small_model(vocab_size=261, max_seq_len=64), Translating(2, 0.0)
+    how = BeamSearch(beam=1, max_extra=5, min_new_tokens=5)
+    many, one = lines_of(model, pair, ["x" * 9] * 30, how), lines_of(model, pair, ["y"], how)
+    with torch.inference_mode():
+        work.add(many)
+        work.advance()
+        work.add(one)
+        while not one.request.done():
+            work.advance()
+        done = sum(line.is_done for line in many.lines)
+        while not many.request.done():
+            work.advance()
+    assert done < 6
+    assert [line.is_done for line in many.lines] == [True] * 30
+
+
 def test_a_short_line_that_comes_later_is_done_first(pair: TranslationTokenizer) -> None:
     model, work = small_model(vocab_size=261, max_seq_len=64), Translating(6, 0.0)
 
@@ -125,4 +142,4 @@ def test_a_short_line_that_comes_later_is_done_first(pair: TranslationTokenizer)
             work.advance()
     assert short.request.done()
     assert not long.request.done()
-    assert [max(beams.search.ages) for beams in work.beams.values()] == [13]  # it has waited for nothing
+    assert [max(beams.search.ages) for beams in work.beams.values()] == [12]  # one a step: it has waited for nothing

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
@@ -89,7 +89,7 @@ class Engine:
             self.writing = Writing(run.model, max_batch, draft)
             self.translating = Translating(max_batch, gather_ms / 1000)
             self.workers += [self.writing, self.translating]
-        self._run_for = cache(self._run_for_languages)
+        self._run_for = lru_cache(16)(self._run_for_languages)  # each has tokenizers of its own
         self._open = True
         self._requests: set[Request[Any]] = set()
         self._inbox: deque[Callable[[], None]] = deque()
@@ -246,9 +246,7 @@ class Engine:
     def _run_for_languages(self, source: str | None, target: str | None) -> Run:
         """The run for these languages, whose model has the same weights."""
         run = cast(Run, self.run)
-        if source is None and target is None:
-            return run
-        return translating(run, source, target, of="the model")
+        return run if source is target is None else translating(run, source, target, of="the model")
 
     def _submit(self, request: Request[T], start: Callable[[], None]) -> Request[T]:
         with self._changed:
@@ -276,6 +274,8 @@ class Engine:
                     for worker in self.workers:
                         self._advance(worker)
         finally:
+            with self._changed:
+                self._open = False  # where it was not closed, but failed
             for request in [*self._requests]:
                 request.fail(Closed("the engine has ended"))
 

@@ -23,13 +23,17 @@ BATCH_TOKENS = 32_768
 
 @dataclass
 class Lines:
-    """Lines that are translated for somebody, and the texts that they stand in, as `laid_out` gives them."""
+    """Lines that are translated for somebody, and the texts that they stand in, as `laid_out` gives them.
+
+    turn: the last one at which some of them joined.
+    """
 
     request: Request[list[list[Translation]]]
     finder: Finder
     shown: list[list[str]]
     lines: list[Line]
     arrived: float = field(default_factory=time.monotonic)
+    turn: int = 0
 
     def finish_if_done(self) -> None:
         """Give the translations, once there are all."""
@@ -70,6 +74,7 @@ class Translating:
         self.most, self.gather = most, gather
         self.waiting: list[Part] = []
         self.beams: dict[Hashable, Beams[Part]] = {}
+        self.turn = 0
 
     def add(self, lines: Lines) -> None:
         """They wait from now on."""
@@ -110,8 +115,9 @@ class Translating:
             return
         self.waiting = [part for part in self.waiting if all(part is not one for one in parts)]
         finder, key = parts[0].owner.finder, parts[0].key
+        self.turn += 1
         for part in parts:
-            part.owner.request.is_started = True
+            part.owner.request.is_started, part.owner.turn = True, self.turn
         beams = self.beams.get(key) or Beams(
             finder.model, parts[0].how, self.most, never=finder.never, stop=finder.stop
         )
@@ -124,8 +130,9 @@ class Translating:
             self.beams[key] = beams
 
     def _next(self) -> Iterator[Part]:
-        """Those that join next: what waits longest, and like it what is about as long, as far as there is room."""
-        first = self.waiting[0]
+        """Those that join next: of whom nothing has for longest, what waits longest; and like it what is about as long,
+        as far as there is room."""
+        first = min(self.waiting, key=lambda part: part.owner.turn)
         running = [(len(beams.owners), beams.how.beam * max(beams.limits)) for beams in self.beams.values()]
         free = self.most - sum(n for n, _ in running)
         room = BATCH_TOKENS - sum(n * tokens for n, tokens in running)
