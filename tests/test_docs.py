@@ -6,7 +6,8 @@ a tiny model of the kind. What a fence's language means:
 
 - `python`: executed; the names of a page's fences are shared.
 - `yaml`: its first line, `# name.yaml`, is the file it is written to.
-- `bash`: every line is a command that is executed. A training run gets `BRIEFLY` appended.
+- `bash`: every line is a command that is executed. A training run gets `BRIEFLY` appended. `transformer-zoo serve` runs
+  until the page ends, on a free port, which stands for `127.0.0.1:8000` from there on.
 - `text`: output or a picture, not an example.
 
 Two comments on the line above a bash fence say that it is executed elsewhere:
@@ -22,7 +23,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +55,7 @@ HUB: dict[str, Callable[..., Any]] = {
     "distilbert/distilbert-base-uncased-finetuned-sst-2-english": hub.labels,
 }
 TALK = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+ADDRESS = "127.0.0.1:8000"  # of a server
 LINES = {"train": 5000, "val": 10, "test": 10}  # of the demo's corpus
 
 
@@ -90,17 +93,39 @@ def as_executed(command: str, folder: Path) -> str:
     return f"{command} {BRIEFLY if translates else BRIEFLY_GPT}"
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """As a reader has it."""
+    path, python = f"{folder / 'bin'}:{os.environ['PATH']}", f"{ROOT}:{folder / 'site'}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": python}
+
+
 def shell(command: str, folder: Path) -> str:
     """What a command prints; a failure shows both of its streams."""
-    environment = {
-        **os.environ,
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-        "PYTHONPATH": f"{ROOT}:{folder / 'site'}",
-    }
     bash = ["bash", "-euo", "pipefail", "-c", command]
-    done = subprocess.run(bash, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(bash, cwd=folder, env=environment(folder), capture_output=True, text=True)
     assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+@contextmanager
+def served(command: str, folder: Path) -> Iterator[str]:
+    """The address of a server that runs meanwhile."""
+    words = ["bash", "-c", f"exec {command} --port 0"]
+    with subprocess.Popen(words, cwd=folder, env=environment(folder), stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        said = []
+        for line in server.stderr:
+            said.append(line)
+            if found := re.search(r"http://(\S+) \(Ctrl-C", line):
+                break
+        else:
+            raise AssertionError(f"$ {command}\n{''.join(said)}")
+        try:
+            yield found[1]
+        finally:
+            server.terminate()
+            server.communicate()
+    assert server.returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +200,15 @@ def check_only(command: str, folder: Path) -> None:
 
 
 def run_page(text: str, name: str, folder: Path, makefile: str) -> None:
+    with ExitStack() as servers:
+        _run_fences(text, name, folder, makefile, servers)
+
+
+def _run_fences(text: str, name: str, folder: Path, makefile: str, servers: ExitStack) -> None:
     module = sys.modules["__docs__"] = ModuleType("__docs__")  # which a spec on a page names
-    names = vars(module)
+    names, address = vars(module), ADDRESS
     for fence in fences(text):
+        fence = fence._replace(body=fence.body.replace(ADDRESS, address))
         where = f"{name}:{fence.line}"
         match fence.language, fence.mark:
             case "python", "":
@@ -189,7 +220,10 @@ def run_page(text: str, name: str, folder: Path, makefile: str) -> None:
                 (folder / title[1]).write_text(fence.body, encoding="utf-8")
             case "bash", "":
                 for command in commands(fence.body):
-                    shell(as_executed(command, folder), folder)
+                    if command.startswith("transformer-zoo serve"):
+                        address = servers.enter_context(served(command, folder))
+                    else:
+                        shell(as_executed(command, folder), folder)
             case "bash", "make":
                 missing = [line for line in commands(fence.body) if not run_by_make(line, makefile)]
                 assert not missing, f"{where}: not run by the Makefile: {missing}"

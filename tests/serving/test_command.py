@@ -115,7 +115,7 @@ def test_what_cannot_be_served_is_said_before_the_work(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for words, status, said in (
-            ((), 2, "give the folder of a RUN"),
+            ((), 2, "give the folder of a RUN, or the name of a model"),
             (("letters", "--port", port), 1, "give another --port or --host"),
             (("letters", "--host", "203.0.113.7"), 1, "cannot be served at"),
             (("letters", str(tmp_path / "letters")), 2, "would both be called letters"),

@@ -29,7 +29,8 @@ def serve(
     finished; a second one, at once.
 
     Args:
-        runs: Folders of trained runs. A model is called by the name of its folder.
+        runs: Folders of trained runs, or of models as Hugging Face has them; names on its hub; package:NAME. A model is
+            called by the last part of that.
         serving: Serving.
         port: Where it listens; 0 takes a free one, and says which.
         max_batch: Texts that are written, and lines that are translated, at once.
@@ -43,7 +44,7 @@ def serve(
         transformer-zoo serve runs/numbers --host 0.0.0.0 --keys keys.txt
     """
     if not runs:
-        raise UsageError("give the folder of a RUN")
+        raise UsageError("give the folder of a RUN, or the name of a model")
     try:
         from transformer_zoo.serving import Engine
         from transformer_zoo.serving.app import create_app
@@ -76,10 +77,10 @@ def serve(
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:
-    """Each by its name: that of its folder, or that on the hub."""
+    """Each by the last part of its name: of a folder, on the hub, or of a package."""
     named: dict[str, Path] = {}
     for path in runs:
-        name = path.resolve().name if path.exists() else str(path)
+        name = path.resolve().name if path.exists() else path.name.rpartition(":")[2]
         if name in named:
             raise UsageError(f"{named[name]} and {path} would both be called {name}: give one of them another name")
         named[name] = path
