@@ -223,7 +223,7 @@ def _run_fences(text: str, name: str, folder: Path, makefile: str, servers: Exit
                     if command.startswith("transformer-zoo serve"):
                         address = servers.enter_context(served(command, folder))
                     else:
-                        shell(as_executed(command, folder), folder)
+                        shell(as_executed(command.replace(ADDRESS, address), folder), folder)
             case "bash", "make":
                 missing = [line for line in commands(fence.body) if not run_by_make(line, makefile)]
                 assert not missing, f"{where}: not run by the Makefile: {missing}"
