@@ -29,7 +29,7 @@ OTHER: dict[str, Any] = {
     "original_max_seq_len": 100, "beta_fast": 5.0, "beta_slow": 20.0, "attention_factor": 0.7, "logit_scale": 0.5,
     "target_vocab_size": 41, "n_layers": 1, "pad_id": 5, "bos_id": 6, "eos_id": 7, "source_end_id": 8,
     "forced_last_id": 9, "never_ids": (*range(3), *range(4, 7), *range(8, 20), *range(21, 37)), "d_embedding": 12,
-    "n": 3, "rows": 50, "logit_softcap": 0.5, "vocab_multiple": 8, "stop_ids": (10, 11),
+    "n": 3, "rows": 50, "residual_scale": 0.6, "logit_softcap": 0.5, "vocab_multiple": 8, "stop_ids": (10, 11),
 }  # fmt: skip
 # What such a model is asked for elsewhere: how long its texts are, and what its batches and prompts are made with.
 ELSEWHERE = {"max_seq_len", "source_end_id", "bos_id", "eos_id", "stop_ids"}
