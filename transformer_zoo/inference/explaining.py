@@ -24,7 +24,10 @@ from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
 
 class Alternative(NamedTuple):
-    """A token that could stand at some place: its text, its id, its probability there."""
+    """A token that could stand at some place: its text, its id, its probability there.
+    >>> next_tokens(gpt, letters, [72], k=1) == [Alternative(*next_tokens(gpt, letters, [72], k=2)[0])]
+    True
+    """
 
     text: str
     id: int
