@@ -304,3 +304,22 @@ def test_many_at_once_some_of_whom_leave_and_some_of_whom_send_garbage(engine: E
     assert engine.call(lambda: len(engine.writing.rows)).result(30) == 0
     assert engine.drain(30)
     assert not engine.n_waiting + engine.n_running
+
+
+@pytest.mark.slow
+def test_a_short_text_that_comes_later_takes_hardly_longer_than_alone() -> None:
+    model = tz.create_model("gpt-char", vocab_size=257, max_seq_len=512, eos_id=256)
+    with Engine(TextRun(model.eval(), ByteTokenizer(), {})) as engine:
+
+        def seconds() -> float:
+            begun = engine.call(time.thread_time).result(60)
+            engine.write([5] * 9, max_new_tokens=20, ignore_eos=True, seed=1).result(60)
+            return engine.call(time.thread_time).result(60) - begun  # of the thread that computes
+
+        alone = min(seconds() for _ in range(5))
+        long = engine.write([5] * 9, max_new_tokens=480, ignore_eos=True, seed=0)
+        next(long.events(60))
+        beside = min(seconds() for _ in range(5))
+        assert not long.done()
+        long.cancel()
+    assert beside < 1.5 * alone

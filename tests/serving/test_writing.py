@@ -126,7 +126,7 @@ def test_a_text_that_is_alone_is_guessed_and_stays_what_it_is(
             row = new_row(
                 model, codec, prompt, how, most=48, max_new_tokens=30, stops=(), seed=3, never=None, ignore_eos=True
             )
-            work = Writing(model, 4, draft)
+            work = Writing(model, 1, draft)
             widths.clear()
             with torch.inference_mode():
                 work.waiting.append(row)

@@ -54,7 +54,8 @@ class Engine:
     Args:
         run: as `load_run` gives it; its model is in evaluation mode from now on.
         in_place: its model is made ready for this alone, as `pack` does it; else it stays as it is, beside a copy.
-        max_batch: texts that are written, and lines that are translated, at once.
+        max_batch: texts that are written, and lines that are translated, at once; with 1 it guesses ahead as the
+            commands do, and one person waits less.
         max_queue: requests that may wait for a place; more are refused.
         gather_ms: milliseconds for which a line waits for others to be translated with.
         max_tokens: most tokens of a text, prompt and answer; None: its `max_seq_len`, or as many of these as half
@@ -83,7 +84,7 @@ class Engine:
         self.calls = Calls()
         self.workers: list[Worker] = [self.calls]
         if not isinstance(run, EncoderRun):
-            draft = draft_of(run.model)
+            draft = draft_of(run.model) if max_batch == 1 else None
             self.run = run = replace(run, model=pack(run.model, in_place=in_place))  # type: ignore[arg-type]
             self.max_tokens = most_tokens(run.model, max_batch, max_tokens)
             self.writing = Writing(run.model, max_batch, draft)

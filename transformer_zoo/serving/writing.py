@@ -47,7 +47,7 @@ class Row:
         chooser: chooses the next one; it is of this row alone.
         stream: turns tokens into text.
         ends: tokens that end it.
-        guesser: guesses ahead while it is alone.
+        guesser: guesses ahead, where it is alone.
     """
 
     request: Request[Written]
@@ -112,8 +112,8 @@ class Writing:
 
     Args:
         model: in evaluation mode.
-        most: rows at once.
-        draft: `quantize(model)`; it guesses how a text goes on that is written alone.
+        most: rows at once; with 1 a text is guessed ahead, which only helps one that is alone.
+        draft: `quantize(model)`, which guesses beside what stood there before.
     """
 
     def __init__(self, model: DecodingModel, most: int, draft: DecodingModel | None = None) -> None:
@@ -131,7 +131,7 @@ class Writing:
         """One step of all that write, and as much of a prompt as may be read before the next."""
         self._keep([not row.request.done() for row in self.rows])
         self._join()
-        if len(self.rows) == 1 and not self.waiting and self.joining is None:
+        if self.most == 1 and self.rows:
             self._guess(self.rows[0])
         else:
             self._step()
