@@ -60,6 +60,7 @@ def test_a_word_is_hovered_and_another_chosen(page: Page, served: Served) -> Non
     word.click()
     choices = page.locator("#alternatives .choice")
     expect(choices.first).to_be_focused()
+    assert marked(page) == aligned(page, served, "rot")
     chosen = choices.first.locator(".head").inner_text()
     page.keyboard.press("Enter")
     expect(page.locator("#alternatives")).to_be_hidden()

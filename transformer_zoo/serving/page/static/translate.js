@@ -107,6 +107,7 @@ function put(i, sentence) {
 const mean = (numbers) => numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
 
 function lookFromTarget(i, place) {
+  if (place === null && $("alternatives").matches(":popover-open")) return; // as long as there is a choice
   const { read, written, best } = sentences[i];
   const { alignment } = best[0];
   const word = place === null ? null : words(written.pieces)[place];
