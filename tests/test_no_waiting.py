@@ -58,6 +58,7 @@ def trainer_of(config: Config, run_dir: Path, device: torch.device) -> tuple[Tra
     trainer = Trainer(task, run)
     trainer.log, trainer.window = None, Window(trainer.device)
     trainer.rates = Rates(task.plan, run, trainer.world, peak=trainer.peak_rate)
+    trainer.progress.step = 20  # past the first figures, which are waited for
     trainer.objective.train()
     return trainer, batches
 
