@@ -110,7 +110,7 @@ def test_attention_words_and_positions(client: httpx.Client, kind: str | None) -
     wanted = neighbours(run, "j", plus=["a"], minus=["n"])
     assert [word for word, _ in near] == [word for word, _ in wanted]
     assert [share for _, share in near] == pytest.approx([share for _, share in wanted], abs=1e-4)
-    tables = client.get("/page/positions", params={"model": "de-en"}).json()["tables"]
+    tables = client.post("/page/positions", json={"model": "de-en"}).json()["tables"]
     assert [table["title"] for table in tables] == [table.title for table in positions_table(run.model)]
     assert len(tables[0]["values"]) == 64
 
@@ -142,6 +142,9 @@ WRONG: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "no such attention": ("attention", {"model": "letters", "text": "a", "kind": "cross"}, 422, "no cross attention"),
     "no attention at all": ("attention", {"model": "letters", "text": "a", "kind": "x"}, 400, "kind: Input should be"),
     "a target": ("attention", {"model": "letters", "text": "a", "target": "b"}, 422, "a target is for a translation"),
+    "positions of none": ("positions", {}, 400, "model: Field required"),
+    "positions of a stranger": ("positions", {"model": "<script>"}, 404, "there is none of this name"),
+    "a long name": ("positions", {"model": "x" * 400}, 400, "model: String should have at most 300"),
     "no word": ("neighbours", {"model": "letters", "word": ""}, 422, "a word is empty"),
 }
 

@@ -13,10 +13,15 @@ Word = Annotated[str, Field(max_length=100)]
 Words = Annotated[list[Word], Field(max_length=20)]
 
 
-class TranslationFields(Fields):
-    """A text to translate, or a part of one whose translation begins with `prefix`."""
+class ModelFields(Fields):
+    """Which model is asked."""
 
     model: Name
+
+
+class TranslationFields(ModelFields):
+    """A text to translate, or a part of one whose translation begins with `prefix`."""
+
     text: str
     prefix: list[Id] = Field(default_factory=list)
     source_lang: Code | None = None
@@ -30,10 +35,9 @@ class TranslationFields(Fields):
         return {"source_lang": self.source_lang, "target_lang": self.target_lang}
 
 
-class TextFields(Fields):
+class TextFields(ModelFields):
     """A text as token ids, without what the tokenizer puts before each."""
 
-    model: Name
     ids: list[Id]
 
 
@@ -46,20 +50,18 @@ class WriteFields(WritingFields):
     max_new_tokens: Count = 100
 
 
-class AttentionFields(Fields):
+class AttentionFields(ModelFields):
     """Whose attention is looked at; without a kind that of a translation to its source, where there is one."""
 
-    model: Name
     text: str
     target: str | None = None
     kind: Literal["encoder", "decoder", "cross"] | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
 
 
-class NeighbourFields(Fields):
+class NeighbourFields(ModelFields):
     """What lies near a word, or near word + plus - minus."""
 
-    model: Name
     word: Word
     plus: Words = Field(default_factory=list)
     minus: Words = Field(default_factory=list)

@@ -27,13 +27,14 @@ from transformer_zoo.runs import (
     positions_table,
 )
 from transformer_zoo.runs.translating import as_tested
-from transformer_zoo.serving.bodies import Name, body
+from transformer_zoo.serving.bodies import body
 from transformer_zoo.serving.catalogue import Served
 from transformer_zoo.serving.engine import Engine
 from transformer_zoo.serving.here import Here, Serving
 from transformer_zoo.serving.jobs import events, held, too_slow, while_there
 from transformer_zoo.serving.page.fields import (
     AttentionFields,
+    ModelFields,
     NeighbourFields,
     TextFields,
     TranslationFields,
@@ -184,11 +185,11 @@ async def near(request: Request, here: Here, asked: Annotated[NeighbourFields, b
     return JSONResponse({"neighbours": await _answered(request, here, asked.model, work)})
 
 
-@router.get("/positions")
-async def positions(request: Request, here: Here, model: Name) -> Response:
+@router.post("/positions")
+async def positions(request: Request, here: Here, asked: Annotated[ModelFields, body(ModelFields)]) -> Response:
     """By what the model tells places apart, as tables."""
-    run = here.catalogue.choose(model, Run, TextRun, EncoderRun).run
-    tables = await _answered(request, here, model, lambda: positions_table(run.model, n=_SHOWN_PLACES))
+    run = here.catalogue.choose(asked.model, Run, TextRun, EncoderRun).run
+    tables = await _answered(request, here, asked.model, lambda: positions_table(run.model, n=_SHOWN_PLACES))
     return JSONResponse({"tables": [_table(table) for table in tables]})
 
 

@@ -107,7 +107,7 @@ function neighbour([word, similarity]) {
 async function showPositions() {
   $("positions-problem").textContent = "";
   await requests.positions.run(async (signal) => {
-    ({ tables } = await ask(`page/positions?model=${encodeURIComponent(model.name)}`, undefined, signal));
+    ({ tables } = await ask("page/positions", { model: model.name }, signal));
     drawPositions();
     if (!tables.length) $("positions-problem").textContent = "Nothing tells this model where a token stands but its mask.";
   }, fail("positions-problem"));
