@@ -19,8 +19,8 @@ from tests.cli.test_generate import LETTERS
 from tests.cli.test_generate import make_run as make_writer
 from transformer_zoo.cli import main
 from transformer_zoo.config.decoding import Translating, Writing
-from transformer_zoo.inference import TargetScore, Translation, score
-from transformer_zoo.runs import Run, Scorer, TextRun, Translator, Writer, doors, load_run
+from transformer_zoo.inference import TargetScore, Translation, explaining, score
+from transformer_zoo.runs import Run, Scorer, TextRun, Translator, Writer, doors, load_run, translating
 from transformer_zoo.runs.translating import TranslateOptions
 from transformer_zoo.runs.writing import WriteOptions
 from transformer_zoo.tokenizers import CharacterTokenizer
@@ -171,8 +171,9 @@ def test_an_editor_knows_what_comes_back() -> None:
 
 
 def test_an_explanation_is_of_the_translation_and_its_probabilities_are_those_of_score(
-    run: Path, translate: Translator
+    run: Path, translate: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(explaining, "_AT_ONCE", 2)
     loaded = load_run(run)
     assert isinstance(loaded, Run)
     for text in TEXT[:4]:
@@ -282,8 +283,9 @@ def test_a_tag_goes_for_all_parts_of_a_text(tmp_path: Path) -> None:
     assert found.endswith(f"\n\n {two}")
 
 
-def test_a_language_is_chosen_at_each_call(tmp_path: Path) -> None:
+def test_a_language_is_chosen_at_each_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.nllb(tmp_path / "nllb")
+    monkeypatch.setattr(translating, "_PAIRS", 1)
     translate = tz.translator(tmp_path / "nllb", source_lang="eng_Latn", max_extra=3)
     german, french = (translate("a cat", target_lang=code) for code in ("deu_Latn", "fra_Latn"))
     stream = translate(iter(["a cat"]), target_lang="deu_Latn")
@@ -291,6 +293,9 @@ def test_a_language_is_chosen_at_each_call(tmp_path: Path) -> None:
     assert next(stream) == german
     first = translate.explain("a cat", target_lang="deu_Latn").ids[0]
     assert translate.run.tokenizer.target.pieces[first] not in translate.languages
+    for _ in range(2):  # of those that are kept and those that are made again
+        assert [translate("a cat", target_lang=code) for code in ("deu_Latn", "fra_Latn")] == [german, french]
+    assert len(translate._runs) == 2
     with pytest.raises(tz.UserError, match=r"language 'deu' is none of the .* near ones are deu_Latn"):
         translate("a cat", target_lang="deu")
 

@@ -121,10 +121,14 @@ def explain(
     if max(len(given), len(text)) > model.facts.context:
         raise UserError(f"{max(len(given), len(text))} tokens are more than the model takes ({model.facts.context})")
     with evaluating(model), _cross_weights(model) as (weights, name):
-        probabilities = _forced(model, given, text)[len(opening) - 1 :].softmax(-1)  # (Tt, V)
-    before = [None if model.facts.has_source else given[-1], *answer[:-1]]
-    chosen = probabilities[range(len(answer)), list(answer)].tolist()
-    likeliest = _likeliest(codec.target, before, probabilities, k, never)
+        hidden = _read(model, given, text)[len(opening) - 1 :]  # (Tt, D)
+        before = [None if model.facts.has_source else given[-1], *answer[:-1]]
+        chosen, likeliest = list[float](), list[list[Alternative]]()
+        for i in range(0, len(answer), _AT_ONCE):
+            now = slice(i, i + _AT_ONCE)
+            probabilities = _probabilities(model, hidden[now])  # (n, V)
+            chosen += probabilities[range(len(answer[now])), list(answer[now])].tolist()
+            likeliest += _likeliest(codec.target, before[now], probabilities, k, never)
     pieces = [*map(ExplainedPiece, _texts(codec.target, before, answer), answer, chosen, likeliest)][skip:]
     if not isinstance(codec, TranslationCodec):
         return Explained(pieces)
@@ -157,16 +161,26 @@ def next_tokens(
     check_decoding(model, "next_tokens")
     token_rows([given], model.facts.vocab_size)
     with evaluating(model):
-        logits = _forced(model, given, given[context_start(len(given), model.facts.context) :])
+        hidden = _read(model, given, given[context_start(len(given), model.facts.context) :])
+        probabilities = _probabilities(model, hidden[-1:])
     never = model.facts.never if never is None else never
-    [found] = _likeliest(tokenizer, given[-1:], logits[-1:].softmax(-1), k, never)
+    [found] = _likeliest(tokenizer, given[-1:], probabilities, k, never)
     return found
 
 
-def _forced(model: DecodingModel, given: Sequence[int], text: Sequence[int]) -> Tensor:
-    """Logits in float32 after each token of a text that answers what is given, (T, V)."""
+_AT_ONCE = 256
+"""Tokens whose probabilities of a whole vocabulary are held at once."""
+
+
+def _read(model: DecodingModel, given: Sequence[int], text: Sequence[int]) -> Tensor:
+    """What the model made of each token of a text that answers what is given, (T, D)."""
     ids = torch.tensor([text], device=model.head_weight.device)
-    return model.logits(model.step(ids, model.begin([given], len(text)))[0]).float()
+    return model.step(ids, model.begin([given], len(text)))[0]
+
+
+def _probabilities(model: DecodingModel, hidden: Tensor) -> Tensor:
+    """Of the next token, in float32: (T, D) -> (T, V)."""
+    return model.logits(hidden).float().softmax(-1)
 
 
 @contextmanager

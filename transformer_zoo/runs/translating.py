@@ -265,6 +265,8 @@ class Translator:
             if draft is not None:
                 draft = copy(draft)
                 draft.config = run.model.config
+            if len(self._runs) > _PAIRS:
+                del self._runs[[*self._runs][1]]  # the oldest but the run itself
             self._runs[wanted] = run, draft
         return self._runs[wanted]
 
@@ -272,6 +274,10 @@ class Translator:
         """The tokens of the longest source in training, or what is said in its place."""
         own = self.run.max_source_tokens if isinstance(self.run, Run) else self.run.model.config.max_seq_len
         return how.max_source_tokens or own
+
+
+_PAIRS = 16
+"""Pairs of languages that a translator keeps ready: each has a tokenizer of its own."""
 
 
 def as_tested(run: Run | TextRun) -> Translating:
