@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -208,8 +209,10 @@ def recipe_table(options: Namespace) -> Table:
             recipe = [str(here / "shakespeare_char_cpu.yaml"), *changes, "--precision", precision]
             _output([sys.executable, str(here / "train.py"), *recipe], ".")
             lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
-        speeds = [float(line["tokens_per_second"]) for line in lines if line["kind"] == "train"]
-        return len(speeds) / sum(1 / speed for speed in speeds)  # every line is of as many updates
+        trained = [line for line in lines if line["kind"] == "train"]
+        tokens = [0, *(line["tokens"] for line in trained)]  # all so far
+        spent = ((b - a) / line["tokens_per_second"] for (a, b), line in zip(pairwise(tokens), trained, strict=True))
+        return float(tokens[-1] / sum(spent))
 
     runs: dict[tuple[str, str], Callable[[], float]] = {(OURS, "as it ships"): partial(ours, "auto")}
     shipped = choose_precision("auto", torch.device("cpu"))
