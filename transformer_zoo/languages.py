@@ -61,7 +61,7 @@ def short_code(code: str, script: str) -> str:
 
 
 def english_name(code: str, script: str) -> str:
-    """A language's name, with the script where that is not the usual one: German, Chinese (Traditional Han)."""
+    """A language's name, with the script where that is not the usual one: German, Chinese (Traditional)."""
     from babel import Locale
 
     english = Locale("en")

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from transformer_zoo.evaluation.languages import bleu_tokenizer, unfit_metrics
+from transformer_zoo.languages import english_name, short_code, with_script
 from transformer_zoo.tokenizers.families import LANGUAGES
 
 SPELLINGS = {
@@ -81,3 +82,23 @@ def test_metrics_that_count_words_are_warned_of_where_a_language_sets_no_spaces(
         said = unfit_metrics(["bleu", name], language)
         assert (said is not None) == warned
         assert said is None or said.startswith(f"{name} of text in {language} ")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "language"),
+    [
+        ("de", ("de", "Latn")), ("deu_Latn", ("de", "Latn")), (">>deu<<", ("de", "Latn")), ("German", ("de", "Latn")),
+        ("zh", ("zh", "Hans")), ("zh-TW", ("zh", "Hant")), ("zho_Hant", ("zh", "Hant")), ("zh_CN", ("zh", "Hans")),
+        ("sr_Latn", ("sr", "Latn")), ("srp_Cyrl", ("sr", "Cyrl")), ("en_XX", ("en", "Latn")), ("tlhx", ("tlhx", "")),
+        ("", ("", "")),
+    ],
+)  # fmt: skip
+def test_a_spelling_has_its_language_and_script(spelling: str, language: tuple[str, str]) -> None:
+    assert with_script(spelling) == language
+    assert spelling == "" or with_script(short_code(*language)) == language
+
+
+def test_a_language_is_called_by_its_english_name() -> None:
+    assert english_name("sr", "Cyrl") == "Serbian"
+    assert english_name("sr", "Latn").startswith("Serbian (")
+    assert english_name("tlhx", "") == "tlhx"

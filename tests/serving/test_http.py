@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from urllib.error import HTTPError
 
 import httpx
@@ -11,10 +12,11 @@ import openai
 import pytest
 from libretranslatepy import LibreTranslateAPI
 
+from tests import hub
 from tests.serving.served import runs, served
 from transformer_zoo.config import Sampling
 from transformer_zoo.inference import embed, score, translate_n_best, write
-from transformer_zoo.runs import TextRun
+from transformer_zoo.runs import TextRun, load_run, translator
 from transformer_zoo.runs.translating import as_tested
 
 
@@ -166,3 +168,18 @@ def test_health_and_metrics(url: str) -> None:
     assert 'transformer_zoo_requests_total{route="/healthz",status="200"}' in found
     assert 'transformer_zoo_engine_requests{model="letters",state="running"} 0.0' in found
     assert 'route="-"' not in found
+
+
+def test_a_model_of_many_languages_is_asked_in_any_spelling(tmp_path: Path) -> None:
+    hub.nllb(tmp_path / "nllb")
+    run = load_run(tmp_path / "nllb")
+    wanted = translator(run, source_lang="eng_Latn", target_lang="deu_Latn")("a red cat")
+    with served({"nllb": run}) as (url, _):
+        for source, target in (("en", "de"), ("eng_Latn", "deu"), ("English", "German")):
+            answer = httpx.post(f"{url}/translate", json={"q": "a red cat", "source": source, "target": target})
+            assert answer.json() == {"translatedText": wanted}
+        codes = {one["code"]: one["name"] for one in httpx.get(f"{url}/languages").json()}
+        assert (codes["de"], codes["zh"], codes["zh-Hant"]) == ("German", "Chinese", "Chinese (Traditional)")
+        for changes in ({"source": "auto"}, {"target": "tlh"}):
+            asked = {"q": "a red cat", "source": "en", "target": "de", **changes}
+            assert httpx.post(f"{url}/translate", json=asked).status_code == 400
