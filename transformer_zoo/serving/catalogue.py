@@ -50,10 +50,10 @@ class Translator:
         return cls(served, *({with_script(code): code for code in reversed(side)} for side in (sources, targets)))
 
     def choose(self, source: Language | None, target: Language) -> Chosen | None:
-        """It, for these languages; None: it does not know them. Without a source, for that which it takes by itself."""
+        """It, for these languages; None: it does not know them. Without a source, for the only one that it takes."""
         tokenizer = self.served.run.tokenizer
-        usual = self.served.run.source_language or (None if tokenizer.takes_source else "und")
-        from_ = self.sources.get(source) if source else usual
+        only = next(iter(self.sources.values())) if len(self.sources) == 1 else None
+        from_ = self.sources.get(source) if source else only
         if from_ is None or target not in self.targets:
             return None
         to = self.targets[target] if tokenizer.languages else None
