@@ -49,4 +49,4 @@ def test_runs_are_made_once_and_reported(script: Any, corpora: list[str], tmp_pa
     script.main(words)
     assert written == {path: path.read_bytes() for path in written}
     results = json.loads((folder / "results.json").read_text())
-    assert all(value > 0 for sides in results["scores"].values() for [value] in sides.values())
+    assert all(value >= 0 for sides in results["scores"].values() for [value] in sides.values())
