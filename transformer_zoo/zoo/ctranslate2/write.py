@@ -203,9 +203,7 @@ def _layer(layer: Any, bias: Any) -> Any:
 
 def _attention(attn: Any, norm: Any, times: float, *, bias: Any = None, has_memory: bool = False) -> Any:
     """times: multiplies what it gives. bias: what gives the scores of a stack, which may be learned by distance."""
-    rotary: RotaryPositions | None = attn.rotary
     is_learned, has_window = hasattr(bias, "buckets"), attn.window is not None
-    scaled = rotary is not None and rotary.scaling is not None
     made = attention_spec.MultiHeadAttentionSpec(
         self_attention=not has_memory,
         has_norm=norm is not None,
@@ -214,10 +212,7 @@ def _attention(attn: Any, norm: Any, times: float, *, bias: Any = None, has_memo
         num_heads_kv=attn.n_kv_heads,
         head_dim=attn.head_dim + has_window,
         qk_norm=attn.q_norm is not None,
-        rotary_dim=None if rotary is None else rotary.dim,
-        rotary_interleave=rotary is not None and rotary.layout == "interleaved",
-        rotary_base=1 if rotary is None else rotary.base,
-        rotary_scaling_type=attention_spec.RotaryScalingType.Su if scaled else None,
+        **_turned_by(attn.rotary),
     )
     if norm is not None:
         made.layer_norm = _norm(norm)
@@ -227,21 +222,27 @@ def _attention(attn: Any, norm: Any, times: float, *, bias: Any = None, has_memo
         made.relative_attention_bias = _array(bias.weight)
         made.relative_attention_max_distance = np.int32(bias.max_distance)
     scale = attn.head_dim**-0.5 if attn.scale is None else attn.scale
-    if rotary is not None and rotary.scaling is not None:
-        slower = rotary.frequencies(scaled=False) / rotary.frequencies()
+    if (scaling := getattr(attn.rotary, "scaling", None)) is not None:
+        slower = attn.rotary.frequencies(scaled=False) / attn.rotary.frequencies()
         made.rotary_scaling_long_factor = made.rotary_scaling_short_factor = _array(slower)
-        scale *= getattr(rotary.scaling, "growth", 1.0) ** 2
+        scale *= getattr(scaling, "growth", 1.0) ** 2
     made.queries_scale = float(scale)
     projections = [attn.q_proj, attn.k_proj, attn.v_proj, attn.out_proj]
     if has_window:
         made.relative_position_keys, made.relative_position_values = _window(attn), model_spec.OPTIONAL
         projections = _with_a_constant(attn, 1 / scale)
-    cut = 1 if has_memory else 3
-    inner = [part for part in (projections[:cut], projections[cut:3]) if part]
-    for linear, parts in zip(made.linear[:-1], inner, strict=True):
+    *inner, out = projections
+    for linear, parts in zip(made.linear, (inner[:1], inner[1:]) if has_memory else (inner,), strict=False):
         _fill_linear(linear, *parts)
-    _fill_linear(made.linear[-1], projections[3], times=times)
+    _fill_linear(made.linear[-1], out, times=times)
     return made
+
+
+def _turned_by(rotary: RotaryPositions | None) -> dict[str, Any]:
+    if rotary is None:
+        return {}
+    how = {"rotary_dim": rotary.dim, "rotary_interleave": rotary.layout == "interleaved", "rotary_base": rotary.base}
+    return how if rotary.scaling is None else {**how, "rotary_scaling_type": attention_spec.RotaryScalingType.Su}
 
 
 def _window(attn: Any) -> NDArray[np.float32]:

@@ -45,6 +45,10 @@ _CAPPED = {
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
 }
+_MULTIPLIED = {
+    "attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling",
+}  # fmt: skip
 ARCHITECTURES = {
     "llama": Architecture("llama", turned=True),
     "qwen2": Architecture("qwen2"),
@@ -59,16 +63,7 @@ ARCHITECTURES = {
     ),
     "phi3": Architecture("phi3", {"attention.sliding_window": "sliding_window"}),
     "starcoder2": Architecture("starcoder2", {"attention.layer_norm_epsilon": "norm_epsilon"}),
-    "granite": Architecture(
-        "granite",
-        {
-            "attention.scale": "attention_multiplier",
-            "embedding_scale": "embedding_multiplier",
-            "residual_scale": "residual_multiplier",
-            "logit_scale": "logits_scaling",
-        },
-        turned=True,
-    ),
+    "granite": Architecture("granite", _MULTIPLIED, turned=True),
 }
 """Those that are read, as far as the zoo has the family."""
 
