@@ -29,7 +29,7 @@ def pool(hidden: Tensor, mask: Tensor | None, how: Literal["mean", "first"]) -> 
     key_mask(mask, hidden.shape[:2], name="mask")
     real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
     if how == "first":
-        rows = torch.arange(len(hidden), device=hidden.device)
+        rows = torch.arange(hidden.size(0), device=hidden.device)  # no len(), which is a constant of a graph
         return hidden[rows, real.int().argmax(1)] * real.any(1, keepdim=True)
     return (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
 
