@@ -91,6 +91,7 @@ class Engine:
             self.translating = Translating(max_batch, gather_ms / 1000)
             self.workers += [self.writing, self.translating]
         self._run_for = lru_cache(16)(self._run_for_languages)  # each has tokenizers of its own
+        self._finder_of = lru_cache(16)(finder_of)
         self._open = True
         self._requests: set[Request[Any]] = set()
         self._inbox: deque[Callable[[], None]] = deque()
@@ -152,20 +153,19 @@ class Engine:
         """
         check_encoder_decoder(self.run.model, "translate")
         run, texts = self._run_for(source_lang, target_lang), [texts] if isinstance(texts, str) else list(texts)
-        finder, cutter = finder_of(
+        finder, cutter = self._finder_of(
             run.model,
             run.tokenizer,
             how,
             scored=scored,
-            prefix=prefix,
-            never=never,
+            prefix=prefix if isinstance(prefix, str) else tuple(prefix),
+            never=None if never is None else frozenset(never),
             max_source_tokens=max_source_tokens or run.max_source_tokens,
             language=source_lang or run.source_language,
         )
         shown = [laid_out(text, run) for text in texts]
-        lines = prepare_lines(
-            finder.codec, [line for parts in shown for line in parts[1::2] or [""]], 1, cutter, Notes()
-        )
+        given = [line for parts in shown for line in parts[1::2] or [""]]
+        lines = prepare_lines(finder.codec, given, 1, cutter, Notes())
         request = Request[list[list[Translation]]](sum(len(piece.ids) for line in lines for piece in line.pieces))
         return self._submit(request, partial(self.translating.add, Lines(request, finder, shown, lines)))
 

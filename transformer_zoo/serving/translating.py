@@ -74,7 +74,7 @@ class Translating:
         self.most, self.gather = most, gather
         self.waiting: list[Part] = []
         self.beams: dict[Hashable, Beams[Part]] = {}
-        self.turn = 0
+        self.turn = self.passed = 0  # passed: steps since some joined
 
     def add(self, lines: Lines) -> None:
         """They wait from now on."""
@@ -93,7 +93,8 @@ class Translating:
         self.waiting = [part for part in self.waiting if not part.owner.request.done()]
         for beams in self.beams.values():
             beams.keep([row for row, part in enumerate(beams.owners) if not part.owner.request.done()])
-        if self.waiting and self.due() == 0.0:
+        self.passed += 1
+        if self.waiting and self.due() == 0.0 and self._is_time():
             self._join()
         for beams in [*self.beams.values()]:
             try:
@@ -110,12 +111,16 @@ class Translating:
         self._fail([part for beams in self.beams.values() for part in beams.owners], error)
         self.beams = {}
 
+    def _is_time(self) -> bool:
+        """Whether those that wait may join: several at once, or every other step, since reading them costs a step."""
+        return not self.beams or self.passed > 1 or 4 * len(self.waiting) >= self.most
+
     def _join(self) -> None:
         if not (parts := [*self._next()]):
             return
         self.waiting = [part for part in self.waiting if all(part is not one for one in parts)]
         finder, key = parts[0].owner.finder, parts[0].key
-        self.turn += 1
+        self.turn, self.passed = self.turn + 1, 0
         for part in parts:
             part.owner.request.is_started, part.owner.turn = True, self.turn
         beams = self.beams.get(key) or Beams(
