@@ -50,7 +50,11 @@ class Event(NamedTuple):
 
 @dataclass
 class Usage:
-    """How many tokens were read and written so far, what ends a text not counted."""
+    """How many tokens were read and written so far, what ends a text not counted.
+    >>> request = writer.write("Once", max_new_tokens=5)
+    >>> request.result().end, request.usage
+    ('length', Usage(prompt_tokens=4, completion_tokens=5))
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0

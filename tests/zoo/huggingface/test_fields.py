@@ -73,9 +73,10 @@ def test_no_field_is_lost(family: str) -> None:
             silent.append(name)
     # Only some have a use for pad and bos; a window, where no layer has one, may be anything; of T5's feed-forward,
     # what is saved beside it has the last word; a start or an end outside the vocabulary, as the next of Marian's, is
-    # none; more dense layers than there are are all; a head for texts, of which ModernBERT says the pooling, is not there.
+    # none; more dense layers than there are are all; there is no head for texts, whose pooling ModernBERT says.
     assert set(silent) <= {
-        "classifier_pooling", "first_k_dense_replace", "local_attention",  # of which ModernBERT sees half to either side, odd or even
+        "classifier_pooling", "first_k_dense_replace",
+        "local_attention",  # of which ModernBERT sees half to either side, odd or even
         "pad_token_id", "bos_token_id", "is_decoder", "slow_but_exact", "pretraining_tp", "use_sliding_window",
         "sliding_window", "max_window_layers", "feed_forward_proj", "decoder_start_token_id", "eos_token_id",
     }  # fmt: skip
