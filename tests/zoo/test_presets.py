@@ -18,6 +18,7 @@ from transformer_zoo.config.changes import value_at
 from transformer_zoo.zoo.counts import recorded_counts
 from transformer_zoo.zoo.describe import outline
 from transformer_zoo.zoo.families import FAMILIES, SIZES
+from transformer_zoo.zoo.huggingface import check_huggingface
 from transformer_zoo.zoo.huggingface.compare import differences
 
 COUNTS: dict[str, int] = recorded_counts()
@@ -107,3 +108,9 @@ def test_an_outline_has_the_names_and_shapes_of_the_model() -> None:
             k: v.shape for k, v in built.state_dict().items()
         }
         assert {weight.device.type for weight in sketched.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("name", ["tinyllama-1.1b", "mistral-7b-v0.3", "phi-4"])
+def test_what_is_plain_llama_goes_out_as_that(name: str) -> None:
+    """And not as what multiplies too, by 1."""
+    assert check_huggingface(tz.get_config(name)) == "llama"

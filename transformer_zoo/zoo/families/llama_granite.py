@@ -1,21 +1,25 @@
-"""Granite 3: Llama that multiplies embeddings, scores, what each sublayer adds, and logits by numbers of its own."""
+"""Granite 3: Llama that multiplies embeddings, scores, what each sublayer adds, and logits by numbers of its own.
+
+What is plain Llama goes out as that, whose file comes before this one.
+"""
 
 from dataclasses import replace
 from typing import Any
 
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.zoo.families.llama import LLAMA
-from transformer_zoo.zoo.huggingface.family import Field, Fields, Part
+from transformer_zoo.zoo.huggingface.family import Fields, Part
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY
 
-_NUMBERS = ("embedding_multiplier", "residual_multiplier", "logits_scaling")
+_NUMBERS = ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
 
 
 def _read_numbers(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    """1 is none."""
-    embeddings, added, logits = (float(theirs.get(name, 1.0)) for name in _NUMBERS)
+    """1 is none, but of scores."""
+    embeddings, scores, added, logits = (float(theirs.get(name, 1.0)) for name in _NUMBERS)
     return {
         "scale_embeddings": False if embeddings == 1 else embeddings,
+        "attention.scale": scores,
         "residual_scale": None if added == 1 else added,
         "logit_scale": None if logits == 1 else 1 / logits,
     }
@@ -24,7 +28,10 @@ def _read_numbers(theirs: Fields, ours: Fields) -> dict[str, Any]:
 def _write_numbers(config: DecoderConfig) -> dict[str, Any]:
     scale = config.scale_embeddings
     embeddings = {True: config.d_model**0.5, False: 1.0}[scale] if isinstance(scale, bool) else scale
-    return dict(zip(_NUMBERS, (embeddings, config.decoder.residual_scale or 1.0, 1 / config.logit_factor), strict=True))
+    attention = config.decoder.layers[0].attention
+    scores = getattr(attention, "scale", None) or attention.width(config.d_model) ** -0.5
+    numbers = embeddings, scores, config.decoder.residual_scale or 1.0, 1 / config.logit_factor
+    return dict(zip(_NUMBERS, numbers, strict=True))
 
 
 # IBM 2024, "Granite 3.0 Language Models"; ibm-granite/granite-3.3-2b-base and -8b-base.
@@ -45,7 +52,6 @@ GRANITE = replace(
             **_2B, "d_model": 4096, "d_ff": 12800, "attention.scale": 0.0078125, "logit_scale": 0.0625,
         },
     },
-    fields={**LLAMA.fields, "attention.scale": Field("attention_multiplier", 1.0)},
     parts=(*LLAMA.parts, Part(dict.fromkeys(_NUMBERS, float), _read_numbers, _write_numbers)),
     required=TEXT_ONLY,
     ignored=(),
