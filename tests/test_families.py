@@ -45,6 +45,8 @@ INSIDE = {"Run", "TextRun", "Engine", "TranslationCodec", "PromptCodec", "codec_
 INSIDE |= {"processors", "check_never", "forced_tokens", "check_draft", "highest_logits"}
 INSIDE |= {"answer"}  # of `write` and `Chat`, which ask
 INSIDE |= {"get_prompt", "write_samples"}  # of a task, which asks
+INSIDE |= {"start_search", "read_newest", "Finder", "stop_strings", "unwritten"}  # of `translate`, `write`: they ask
+INSIDE |= {"Beams", "new_row", "most_tokens", "Prefill", "Writing"}  # of `serving.Engine`, whose methods ask
 INSIDE |= {"next_scores", "generate_plainly"}  # which show what is done, and nothing else
 
 

@@ -31,6 +31,8 @@ RIGHT: dict[Callable[..., Any], dict[str, Any]] = {
     blocks.RMSNorm: {"d_model": 16},
     blocks.Linear: {"in_features": 16, "out_features": 8},
     blocks.TokenEmbedding: {"vocab_size": 9, "d_model": 16},
+    blocks.HeadProjection: {"d_model": 16, "activation": "tanh"},
+    blocks.LabelHead: {"d_model": 16, "n_labels": 3},
     blocks.NgramEmbedding: {"d_model": 16, "n": 2, "rows": 5},
     blocks.SinusoidalPositions: {"d_model": 16},
     blocks.LearnedPositions: {"max_seq_len": 9, "d_model": 16},
@@ -66,7 +68,17 @@ def arguments() -> Iterator[tuple[Callable[..., Any], str, Any]]:
         init = block.__init__ if inspect.isclass(block) else block
         hints = typing.get_type_hints(init, vars(inspect.getmodule(block)))
         for name, kind in hints.items():
-            if name not in ("return", "device", "dtype", "scaling", "rotary", "scores", "qk_norm"):
+            if name not in (
+                "return",
+                "device",
+                "dtype",
+                "scaling",
+                "rotary",
+                "scores",
+                "qk_norm",
+                "norm",
+                "projection",
+            ):
                 yield block, name, kind
         assert right.keys() <= hints.keys()
 
@@ -78,6 +90,8 @@ def wrong_values(block: Callable[..., Any], name: str, kind: Any) -> list[Any]:
     is_cache = not inspect.isclass(block)
     if name == "bias" and block is Attention:
         return [None, 1, 0, 2.0, "all", ["q", "x"], [1]]
+    if bool in types and float in types:  # a number, or whether there is one
+        return [*wrong, -1.0, 0, 0.0, math.nan, math.inf]
     if bool in types:
         return [*wrong, 0, 1, 2, 0.5]
     if float in types:
@@ -86,7 +100,7 @@ def wrong_values(block: Callable[..., Any], name: str, kind: Any) -> list[Any]:
     if int in types:
         wrong += [True, 1.0, 2.5, -1, math.nan]
         return wrong if name in FROM_ZERO or (is_cache and f"{name} of a cache" in FROM_ZERO) else [*wrong, 0]
-    assert str in types, name
+    assert str in types or any(typing.get_origin(one) is typing.Literal for one in types), name
     return [*wrong, "", "other", 3, True]
 
 

@@ -172,6 +172,7 @@ def test_an_imported_model_is_scored_by_the_language_that_is_chosen(
 ) -> None:
     imported = object.__new__(ImportedTranslationTokenizer)
     imported.target_language, imported.files = language, SimpleNamespace(settings=family)  # type: ignore[assignment]
+    imported.family = "marian"
     recipe = {"data": {"target_lang": "de"}}
     found = Run(None, imported, recipe, 1).target_language  # type: ignore[arg-type]
     assert found is not None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.answers import flops_of_parts
-from transformer_zoo.blocks.arguments import check_choice, check_sizes
+from transformer_zoo.blocks.arguments import check_choice, check_flags, check_probabilities, check_sizes
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.feed_forward import ACTIVATIONS, activation_of
 from transformer_zoo.blocks.linear import Linear
@@ -53,7 +53,10 @@ class HeadProjection(nn.Module):
         norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(d_model=d_model)
+        check_sizes(d_out=d_out, optional=True)
         check_choice(ACTIVATIONS, activation=activation)
+        check_flags(bias=bias)
         self.proj = Linear(d_model, d_out or d_model, bias)
         self.activation = activation_of(activation)
         self.norm = norm
@@ -93,7 +96,8 @@ class LabelHead(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_sizes(n_labels=n_labels)
+        check_sizes(d_model=d_model, n_labels=n_labels)
+        check_probabilities(dropout=dropout)
         if pooling is not None:
             check_choice(POOLINGS, pooling=pooling)
         self.projection, self.pooling = projection, pooling
