@@ -10,7 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -58,8 +58,13 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self.keyboard, keys.encode())
 
-    def end(self) -> int:
-        return self.program.wait(SECONDS)
+    def end(self, key: str) -> int:
+        """The status after this key, which is pressed again where the program was not yet listening."""
+        for _ in range(SECONDS):
+            self.type(key)
+            with suppress(subprocess.TimeoutExpired):
+                return self.program.wait(1)
+        raise AssertionError(f"{key!r} does not end it")
 
 
 def _own_terminal() -> None:
@@ -101,16 +106,14 @@ def test_lines_are_asked_for_and_answered_remembered_and_ended(
         assert cat in screen.until("> $")
         screen.type("two dogs\n")
         assert dogs in screen.until("> $")
-        screen.type("\x04")
-        assert screen.end() == 0
+        assert screen.end("\x04") == 0
     assert history.read_text("utf-8").splitlines() == ["the cat", "two dogs"]
     assert history.stat().st_mode & 0o077 == 0
     with terminal(command, tmp_path) as screen:
         screen.until("> $")
         screen.type("\x10\x10\n")  # twice back
         assert cat in screen.until("> $")
-        screen.type("\x03")
-        assert screen.end() in (130, -signal.SIGINT)
+        assert screen.end("\x03") in (130, -signal.SIGINT)
         assert "Traceback" not in screen.until("$")
 
 
@@ -125,8 +128,7 @@ def test_answers_in_a_pipe_stay_plain_and_who_cannot_remember_does_without(
         screen.until("Ctrl-D ends.\n> ")
         screen.type("the cat\n")
         screen.until("> ")
-        screen.type("\x04")
-        assert screen.end() == 0
+        assert screen.end("\x04") == 0
     with open(answers, "rb") as file:
         assert file.read().decode() == cat
     assert state.read_bytes() == b""
@@ -145,5 +147,4 @@ def test_generate_goes_on_from_each_line_and_says_what_is_wrong_with_one(tmp_pat
         shown = screen.until("> $")
         assert "---" not in shown
         assert "ONCE" not in shown
-        screen.type("\x04")
-        assert screen.end() == 0
+        assert screen.end("\x04") == 0

@@ -17,7 +17,7 @@ ZOO = "transformer-zoo"
 HUGE = "9" * 30
 # What comes right before the options, so that nothing else is wrong.
 STARTS: dict[str, tuple[str, ...]] = {
-    "train": ("gpt.yaml",),
+    "train": ("--pairs", "texts/train.tsv", "--from", "en", "--to", "de", "--output", "new/run"),
     "recipes": ("numbers", "--output", "new/recipe.yaml"),
     "prepare": ("numbers", "--out", "new/corpus"),
     "translate": ("runs/mt", "--input", "texts/val.en"),
@@ -30,6 +30,9 @@ STARTS: dict[str, tuple[str, ...]] = {
     "classify": ("runs/masked", "--input", "texts/val.en"),
     "tokenize": ("runs/gpt", "the cat"),
     "serve": ("runs/gpt",),
+    "report": ("runs/gpt", "--output", "new/report.html"),
+    "attention": ("runs/gpt", "the cat", "--output", "new/heads.html"),
+    "neighbours": ("runs/gpt", "cat"),
     "import": ("hf/gpt2", "new/run"),
     "export": ("runs/gpt", "new/folder"),
     "push": ("runs/gpt", "somebody/gpt"),
@@ -66,7 +69,7 @@ def options(owner: Callable[..., Any]) -> Iterator[tuple[str, Any, bool]]:
             yield from options(hints[name])
         else:
             named = parameter.default is not inspect.Parameter.empty
-            yield name, hints[name], named and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
+            yield name.rstrip("_"), hints[name], named and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
 
 
 def kinds(hint: Any) -> set[str]:

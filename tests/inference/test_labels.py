@@ -20,7 +20,7 @@ from transformer_zoo.tokenizers import ByteTokenizer
 
 NAMES = ("bad", "so so", "good")
 LINES = ["The train leaves at nine.", "to be", "", "Cafes, unaffable cafes, or unaffable trains", "to be or to be"]
-PROBLEMS = {"one": "single_label_classification", "several": "multi_label_classification", "numbers": "regression"}
+PROBLEMS = {"one": "single_label_classification", "several": "multi_label_classification", "values": "regression"}
 
 
 def imported(folder: Path, head: str, **fields: Any) -> EncoderRun:
@@ -71,7 +71,7 @@ def test_each_text_by_itself(problem: Any, pooling: Any) -> None:
         ids = list(text.encode())[:11]
         given = (torch.tensor([ids or [0]]), torch.tensor([[bool(ids)] * max(len(ids), 1)]))
         logits = model(*given)[0]
-        scores = {"one": logits.softmax(0), "several": logits.sigmoid(), "numbers": logits}[problem]
+        scores = {"one": logits.softmax(0), "several": logits.sigmoid(), "values": logits}[problem]
         assert dict(labels) == pytest.approx(dict(zip(NAMES, scores.tolist(), strict=True)), abs=1e-5)
         assert [label.score for label in labels] == sorted((label.score for label in labels), reverse=True)
     assert classify(model, ByteTokenizer(), []) == []

@@ -58,7 +58,7 @@ def test_four_ways_to_one_translation(tmp_path: Path, capsys: pytest.CaptureFixt
         "I see two cats and keys .",
         some,
         some.replace(".", ""),
-        "cups " * 300,
+        " ".join(["cups"] * 300),
         "",
         "I",
         some,

@@ -77,14 +77,14 @@ class TextsSpec(LabelsSpec):
     """What comes before the last projection, if anything does; BERT calls it a pooler."""
     pooling: Literal["first", "mean"] = "first"
     """The vector that is read: that of the first token, or the mean over all."""
-    problem: Literal["one", "several", "numbers"] = "one"
+    problem: Literal["one", "several", "values"] = "one"
     """"one": a text has one of the labels, and their probabilities add up to 1; "several": it has each or has it not;
-    "numbers": each is a measure, such as of likeness, and no probability."""
+    "values": each is a measure, such as of likeness, and no probability."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.problem == "one" and len(self.labels) == 1:
-            raise UserError("problem is 'one', and of one label there is no choice: 'several' or 'numbers'")
+            raise UserError("problem is 'one', and of one label there is no choice: 'several' or 'values'")
 
     def arguments(self, context: Context) -> dict[str, Any]:
         given = super().arguments(context)

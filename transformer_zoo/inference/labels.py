@@ -85,7 +85,7 @@ def classify(
 
 
 def _sorted(head: TextsSpec, logits: Tensor) -> list[Label]:
-    scores = {"one": logits.softmax(0), "several": logits.sigmoid(), "numbers": logits}[head.problem]
+    scores = {"one": logits.softmax(0), "several": logits.sigmoid(), "values": logits}[head.problem]
     return sorted(map(Label, head.labels, scores.tolist()), key=lambda found: -found.score)
 
 

@@ -245,7 +245,7 @@ def read_head(**fields: Any) -> TextsSpec | TokensSpec:
         ({"id2label": {"1": "b", "0": "a"}, "num_labels": 2}, ("a", "b"), "one"),
         ({"id2label": {str(i): chr(65 + i) for i in range(11)}}, tuple("ABCDEFGHIJK"), "one"),
         ({"id2label": {"0": "a"}}, ("a",), "several"),
-        ({"id2label": {"0": "a"}, "problem_type": "regression"}, ("a",), "numbers"),
+        ({"id2label": {"0": "a"}, "problem_type": "regression"}, ("a",), "values"),
         ({"problem_type": "multi_label_classification"}, ("LABEL_0", "LABEL_1"), "several"),
         ({"problem_type": "single_label_classification"}, ("LABEL_0", "LABEL_1"), "one"),
     ],

@@ -15,7 +15,7 @@ _TASKS: dict[type[HeadSpec] | None, str] = {
     TokensSpec: "ForTokenClassification",
 }  # fmt: skip
 _PROBLEMS = {
-    "single_label_classification": "one", "multi_label_classification": "several", "regression": "numbers"
+    "single_label_classification": "one", "multi_label_classification": "several", "regression": "values"
 }  # fmt: skip
 _MOST_LABELS = 100_000
 
