@@ -142,6 +142,12 @@ def test_names_can_be_given() -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.parametrize("origin", ["a.example", "https://a.example/", "https://A.example", "https://a b", ""])
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(UserError, match=r"is no origin.*as https://a.example"):
+        ServingSettings(cors=["https://b.example:8000", "*", origin])
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:1"])
 def test_pages_of_other_sites_may_not_ask(url: str, origin: str) -> None:
     answer = httpx.post(f"{url}/translate", data=RIGHT["/translate"], headers={"Origin": origin})

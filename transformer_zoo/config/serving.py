@@ -1,5 +1,6 @@
 """What a server lets in, and how much of it."""
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from transformer_zoo.words import ABOVE_0, COUNT, outside
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names of this machine, as a Host header has them but for brackets."""
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\sA-Z]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class ServingSettings:
         grace: Seconds to finish what runs, when the server is told to end.
 
     Raises:
-        UserError: a number out of range.
+        UserError: a number out of range, or an origin that no browser would send.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +50,11 @@ class ServingSettings:
             value, limits = getattr(self, one.name), ABOVE_0 if one.type is float else COUNT
             if isinstance(value, int | float) and (wrong := outside(value, limits)):
                 raise UserError(f"{one.name} is {value}, {wrong}")
+        for origin in self.cors:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise UserError(
+                    f"cors {origin!r} is no origin: in small letters and without a path, as https://a.example"
+                )
 
     @property
     def is_local(self) -> bool:

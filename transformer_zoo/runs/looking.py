@@ -4,19 +4,19 @@ Shapes: L layers, H heads, Tq queries, Tk keys; Ts pieces of a source, Tt of a t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks import record_weights
-from transformer_zoo.config import BeamSearch
 from transformer_zoo.errors import UserError, escaped
 from transformer_zoo.inference import beam_search
 from transformer_zoo.inference.codec import TranslationCodec, encode_prompt
 from transformer_zoo.inference.modes import evaluating
 from transformer_zoo.runs.load import EncoderRun, Run, TextRun
+from transformer_zoo.runs.translating import as_tested
 
 AttentionKind = Literal["encoder", "decoder", "cross"]
 """Of the source to itself, of the target to itself, of the target to the source."""
@@ -117,9 +117,7 @@ def _of_translation(run: Run, text: str, target: str | None, max_pieces: int) ->
 
 def _found(run: Run, codec: TranslationCodec, source: list[int]) -> list[int]:
     """The ids of the best translation, and of its end, if it has one."""
-    test = run.recipe.get("test") or {}
-    how = {field.name: test[field.name] for field in fields(BeamSearch) if test.get(field.name) is not None}
-    search = BeamSearch(**{**how, "n_best": 1})
+    search = replace(as_tested(run).search, n_best=1)
     with evaluating(run.model):
         [[best]] = beam_search(run.model, [source], search, prefix=[codec.start] if codec.start else None)
     return [*best.tokens, codec.end] if best.ended else best.tokens
