@@ -5,9 +5,9 @@
 The folders have eng-deu.tsv and input.txt (plain or .gz), as for the prepare.py of both corpora. `tuned` trains
 recipes/translation/tatoeba_5min.yaml and recipes/gpt/shakespeare_5min.yaml; `chosen` gets the same training text by
 `transformer-zoo train --pairs` and `--text`, of which it holds some out itself. Both are scored on the same text, which
-neither has seen: BLEU of Tatoeba's test, bits per byte of Tiny Shakespeare's val.txt. The two take turns, seed by seed.
-A run that was stopped goes on with the same command, and one that is finished is not made again; all take an hour. The
-machine should do nothing else.
+neither has seen: BLEU of Tatoeba's test, bits per byte of Tiny Shakespeare's val.txt. The two run side by side, seed by
+seed, each with half of the threads: what slows the machine down slows both. A run that was stopped goes on with the
+same command, and one that is finished is not made again; all take half an hour. The machine should do nothing else.
 """
 
 import json
@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -73,8 +74,10 @@ def main(arguments: Sequence[str]) -> None:
     found: Scores = {text: {side: [] for side in SIDES} for text in options.texts}
     for text in options.texts:
         for seed in options.seeds:
-            for side in SIDES:
-                found[text][side].append(run(out, text, side, seed, options.minutes))
+            with ThreadPoolExecutor() as both:
+                futures = {side: both.submit(run, out, text, side, seed, options.minutes) for side in SIDES}
+            for side, future in futures.items():
+                found[text][side].append(future.result())
     report(out, options.seeds, found)
 
 
@@ -91,7 +94,8 @@ def write_texts(out: Path, folders: Mapping[str, str]) -> None:
 
 def command(out: Path, *words: str) -> str:
     """What a command prints, run in the folder; what it says on the way is appended to log.txt."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    threads = max(torch.get_num_threads() // len(SIDES), 1)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
     program = [sys.executable, "-m", "transformer_zoo", *words]
     with (out / "log.txt").open("a", encoding="utf-8") as log:
         done = subprocess.run(
@@ -110,11 +114,10 @@ def run(out: Path, text: str, side: str, seed: int, minutes: float) -> float:
         options = ["--run_dir", folder, "--training.max_minutes", f"{minutes:g}"]
     else:
         options = ["--output", folder, "--minutes", f"{minutes:g}"]
-    print(f"{text}, {side}, seed {seed}", flush=True)
     command(out, "train", *TRAIN[text][side], *options, "--seed", str(seed))
     found = json.loads(command(out, "evaluate", folder, *SCORE[text], "--json"))
     score = float(found["bits_per_byte"] if text == "shakespeare" else bleu_of(found))
-    print(f"  {score:.4f}", flush=True)
+    print(f"{text}, {side}, seed {seed}: {score:.4f}", flush=True)
     return score
 
 

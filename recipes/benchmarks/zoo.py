@@ -44,7 +44,6 @@ except ImportError as missing:
     sys.exit(f"error: {missing}: the peer is installed by pip install -e '.[benchmark]'")
 
 HUGGING_FACE = "Hugging Face"
-LARGE = 500_000_000  # parameters; such a model has fewer layers here
 FAMILIES = {
     name: min(family.sizes, key=recorded_counts().get)  # type: ignore[arg-type]
     for name, family in SUPPORTED.items()
@@ -53,14 +52,15 @@ FAMILIES = {
 """The smallest preset of each family."""
 
 
-def shape(family: str) -> dict[str, Any]:
-    """Of a large preset, a few layers; where one layer is large too, fewer tokens or half of the experts."""
+def shape(family: str, large: int) -> dict[str, Any]:
+    """Of a preset of more parameters than `large`, a few layers; where one layer is large too, fewer tokens or half of
+    the experts."""
     config, changes = get_config(FAMILIES[family]), dict[str, Any]()
     n_layers = n_written = max(len(stack.layers) for _, stack in config.stacks())
-    while n_parameters(config.changed(**changes)) > LARGE and n_layers > 1:
+    while n_parameters(config.changed(**changes)) > large and n_layers > 1:
         n_layers //= 2
         changes = {"n_layers": n_layers}
-    if n_parameters(config.changed(**changes)) > 2 * LARGE:
+    if n_parameters(config.changed(**changes)) > 2 * large:
         n_experts = next((getattr(stack.layers[0].ffn, "n_experts", None) for _, stack in config.stacks()), None)
         changes |= {"vocab_size": 32_000} if n_experts is None else {"ffn.n_experts": n_experts // 2}
     return changes if n_layers < n_written else {}
@@ -77,6 +77,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add("--new-tokens", type=int, default=32, help="tokens written")
     add("--rounds", type=int, default=5, help="rounds of each table")
     add("--no-draft", action="store_true", help="no copy in 8 bits that helps with greedy texts")
+    add("--large", type=int, default=500_000_000, help="parameters; a model that has more gets fewer layers")
     add("--small", action="store_true", help="two layers of 32: for a look whether it works")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
@@ -89,7 +90,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 def build(family: str, options: Namespace) -> DecoderOnly | EncoderDecoder:
     """The family's model with random weights, of which no translation ends before its limit."""
-    preset, changes = FAMILIES[family], shape(family)
+    preset, changes = FAMILIES[family], shape(family, options.large)
     config = get_config(preset)
     if options.small:
         sizes: dict[str, Any] = {"d_model": 32, "n_heads": 4, "d_ff": 128, "n_layers": 2}
@@ -167,7 +168,7 @@ def table(family: str, options: Namespace) -> Table:
             ids[:, -1] = model.config.eos_id or 0
         rows += _race(family, batch, beam, writers(model, peer, ids, beam, draft, options), options)
     notes = [
-        f"{FAMILIES[family]} {shape(family) or ''}, {parameters:,} parameters, float32, random weights",
+        f"{FAMILIES[family]} {shape(family, options.large) or ''}, {parameters:,} parameters, float32, random weights",
         f"{options.rounds} rounds; {options.new_tokens} tokens after {options.input_tokens}, greedy or beam search",
     ]
     return Table(family, "tokens/s", notes, rows)

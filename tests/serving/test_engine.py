@@ -177,7 +177,7 @@ def test_an_engine_that_is_closed_takes_back_what_waits(text_run: TextRun) -> No
     threading.Timer(0.1, going_on.set).start()
     engine.close()
     engine.close()
-    assert not engine._thread.is_alive()
+    assert not engine.thread.is_alive()
     with pytest.raises(CancelledError):
         waiting.result(0)
     assert [*waiting.events(0)] == []
@@ -211,7 +211,7 @@ def test_an_engine_that_ends_lets_nobody_wait(text_run: TextRun) -> None:
         asked = engine._submit(Request[None](), lambda: 1 // 0)  # nothing is known to fail there
         with pytest.raises(Closed, match="has ended"):
             asked.result(60)
-        engine._thread.join(60)
+        engine.thread.join(60)
         with pytest.raises(Closed, match="takes no more"):
             engine.write("a")
 
@@ -300,7 +300,7 @@ def test_many_at_once_some_of_whom_leave_and_some_of_whom_send_garbage(engine: E
         thread.join(120)
     assert not wrong
     assert engine.write([5], max_new_tokens=2).result(30)
-    assert engine._thread.is_alive()
+    assert engine.thread.is_alive()
     assert engine.call(lambda: len(engine.writing.rows)).result(30) == 0
     assert engine.drain(30)
     assert not engine.n_waiting + engine.n_running

@@ -170,6 +170,15 @@ def test_health_and_metrics(url: str) -> None:
     assert 'route="-"' not in found
 
 
+def test_a_server_whose_engine_has_ended_is_not_healthy() -> None:
+    with served({"letters": runs()["letters"]}) as (url, engines):
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        engines["letters"].close()
+        answer = httpx.get(f"{url}/healthz")
+    assert answer.status_code == 503
+    assert answer.json() == {"error": "nothing computes for letters any more: start the server again"}
+
+
 def test_a_model_of_many_languages_is_asked_in_any_spelling(tmp_path: Path) -> None:
     hub.nllb(tmp_path / "nllb")
     run = load_run(tmp_path / "nllb")

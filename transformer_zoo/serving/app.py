@@ -11,16 +11,18 @@ from transformer_zoo.serving import libretranslate, metrics, openai_routes, page
 from transformer_zoo.serving.catalogue import Catalogue
 from transformer_zoo.serving.engine import Engine
 from transformer_zoo.serving.guard import Guard
-from transformer_zoo.serving.here import Serving
+from transformer_zoo.serving.here import Here, Serving
 from transformer_zoo.serving.keys import Keys, keyed
-from transformer_zoo.serving.refusals import add_refusals
+from transformer_zoo.serving.refusals import Refusal, add_refusals
 
 health = APIRouter()
 
 
 @health.get("/healthz")
-async def healthz() -> Response:
-    """That the server runs."""
+async def healthz(here: Here) -> Response:
+    """That the server runs; 503 where the thread of a model has ended."""
+    if ended := [name for name, engine in here.catalogue.engines.items() if not engine.thread.is_alive()]:
+        raise Refusal(503, f"nothing computes for {', '.join(ended)} any more: start the server again", code="ended")
     return JSONResponse({"status": "ok"})
 
 

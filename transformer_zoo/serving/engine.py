@@ -96,8 +96,8 @@ class Engine:
         self._requests: set[Request[Any]] = set()
         self._inbox: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self.thread.start()
 
     def write(
         self,
@@ -230,8 +230,8 @@ class Engine:
             request.cancel()
         with self._changed:
             self._changed.notify_all()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        if threading.current_thread() is not self.thread:
+            self.thread.join()
 
     def __enter__(self) -> "Engine":
         return self
