@@ -1,4 +1,4 @@
-"""Attention has two kernels; what is said of it holds for each."""
+"""Attention has two kernels, and each test of it runs with each of them."""
 
 import pytest
 from torch import Tensor

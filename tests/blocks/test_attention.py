@@ -53,7 +53,7 @@ BIASES: list[tuple[int, ...] | None] = [
 
 
 def random_mask(shape: tuple[int, ...]) -> Tensor:
-    """Some places closed, and where there is one, the first query of the first row closed to everything."""
+    """Some places are closed. In a mask of all four dimensions the first query of the first row sees nothing."""
     mask = torch.rand(shape) < 0.6
     if len(shape) == 4 and shape[0] == B and shape[2] == TQ:
         mask[0, :, 0] = False
@@ -65,7 +65,7 @@ def leaves(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list
 
 
 def gradients(out: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-    """Of a sum with weights that no two elements share."""
+    """Gradients of a weighted sum of the output, in which no two elements share a weight."""
     upstream = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape).sin()
     return torch.autograd.grad((out * upstream).sum(), inputs)
 

@@ -51,7 +51,7 @@ def test_more_than_the_capacity_is_refused(kind: type[KVCache]) -> None:
         cache.append(torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2))
     two = torch.zeros(1, 1, 2, 2)
     cache.append(two, two)
-    # Of the static one torch's own check: the length is a tensor, and reading it would stall a GPU.
+    # For the static cache the check is torch's own: the length is a tensor, and reading it would stall a GPU.
     with pytest.raises(ValueError if kind is KVCache else IndexError):
         cache.append(two, two)
 

@@ -16,7 +16,7 @@ def places(start: int, stop: int) -> Tensor:
 
 
 def test_alibi_slopes_by_hand() -> None:
-    """The paper's example: for 8 heads 1/2, 1/4, ..., 1/256. Between two powers of two, those of the next fill up."""
+    """The paper's example for 8 heads: 1/2, 1/4, ..., 1/256. Between two powers of two come those of the next power."""
     assert alibi_slopes(8).tolist() == [2.0**-i for i in range(1, 9)]
     assert_close(alibi_slopes(3), torch.tensor([2.0**-4, 2.0**-8, 2.0**-2]))
 
@@ -29,7 +29,7 @@ def test_alibi_falls_with_the_distance() -> None:
 
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_buckets_by_hand(bidirectional: bool) -> None:
-    """8 buckets up to 16, of one direction: 0 to 3, then from 4, 4 sqrt(2), 8, 8 sqrt(2) on. Of two: half of that."""
+    """8 buckets up to 16 for one direction: 0 to 3, then from 4, 4 sqrt(2), 8, 8 sqrt(2) on; for two, half each."""
     bias = RelativeBias(3, buckets=8, max_distance=16, bidirectional=bidirectional)
     behind = bias.bucket(-torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 15, 16, 1000])).tolist()
     ahead = bias.bucket(torch.tensor([1, 2, 5, 6, 1000])).tolist()

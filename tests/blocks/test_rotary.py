@@ -54,7 +54,7 @@ def test_linear_scaling_interpolates_positions() -> None:
 
 
 def test_yarn_by_hand() -> None:
-    """Pair i turns 10^-i radians a token, 1000 / (2 pi) 10^-i = 159, 15.9, 1.59, 0.159 times in 1000 tokens."""
+    """Pair i rotates by 10^-i radians a token: in 1000 tokens 1000 / (2 pi) 10^-i = 159, 15.9, 1.59, 0.159 times."""
     frequencies = torch.tensor([1.0, 1e-1, 1e-2, 1e-3], dtype=torch.float64)
     # 159.155 turns are 100 at pair 0.2018, and 1 at pair 2.2018
     scaling = YarnScaling(4.0, 1000, beta_fast=100.0, beta_slow=1.0, truncate=False)
@@ -66,7 +66,7 @@ def test_yarn_by_hand() -> None:
     whole = replace(scaling, truncate=True).scale(frequencies)
     assert_close(whole, torch.tensor(wanted, dtype=torch.float64))
     x = torch.randn(2, H, 3, DH)
-    still = RotaryPositions(DH, scaling=scaling)(0, 1).apply(x)  # place 0 does not turn
+    still = RotaryPositions(DH, scaling=scaling)(0, 1).apply(x)  # place 0 is not rotated
     assert_close(still, x * (0.1 * math.log(4.0) + 1))
     assert_close(RotaryPositions(DH, scaling=replace(scaling, attention_factor=0.5))(0, 1).apply(x), x / 2)
     with pytest.raises(ValueError, match="YaRN needs a rotary dim of 4 or more"):
@@ -83,8 +83,8 @@ def test_yarn_is_computed_without_a_look_at_its_numbers() -> None:
 
 
 def test_llama_3_scaling_by_hand() -> None:
-    """Of three waves the short one is kept, the long one slowed down 8 times, and the one in the middle of the ramp
-    gets the mean of both."""
+    """Three frequencies: the highest is kept, the lowest is divided by 8, and the one in the middle of the ramp gets
+    the mean of both."""
     scaling = Llama3Scaling(8.0, 1.0, 4.0, 100)
     frequency = 2 * math.pi / 100
     got = scaling.scale(torch.tensor([5 * frequency, 2.5 * frequency, 0.5 * frequency], dtype=torch.float64))

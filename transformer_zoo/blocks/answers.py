@@ -1,20 +1,20 @@
-"""What a whole model asks of its parts: a module answers for itself, and where it says nothing its children do.
+"""What a whole model asks its parts. A module answers for itself; where it gives no answer, its children are asked.
 
-What a module may say, in attributes and methods of these names:
+A module may answer with attributes and methods of these names:
 
-- `matrices`: its own weights (..., outputs, inputs) that multiply. They start as the model's matrices do, take two
-  operations for each number, and go to Muon.
+- `matrices`: its own weights (..., outputs, inputs) that inputs are multiplied by. They start as the model's matrices
+  do, take two operations for each number, and Muon optimises them.
 - `lookups`: its own weights (N, D) whose rows are looked up. They start as the model's embeddings do.
 - `init_weights()`: sets its other own weights.
-- `reads`, `writes`: its children and own weights that take in the residual stream, and whose outputs go out to it. Who
-  holds matrices says both; empty tuples are an answer.
-- `rows_of_one`: its children whose matrices start as the rows of one.
-- `turns`: its children whose outputs rotary positions turn, head by head.
-- `flops(n_keys)`: operations for one token that attends to `n_keys`.
-- `label`: what it is called in a table; `labels`: what its children are called there that do not say so.
-- `stacks`: of a model, its children between embedding and head.
+- `reads`, `writes`: its children and own weights that read the residual stream, and those whose outputs are added to
+  it. A module with matrices gives both; an empty tuple is an answer.
+- `rows_of_one`: its children whose matrices start as the rows of one matrix.
+- `turns`: its children whose outputs are rotated by rotary positions, head by head.
+- `flops(n_keys)`: operations for one token that attends to `n_keys` keys.
+- `label`: its name in a table; `labels`: the names there of children that have no label.
+- `stacks`: in a model, its children between embedding and head.
 
-torch's own layers answer in `TORCHS`.
+The answers for torch's own layers are in `TORCHS`.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,23 +25,23 @@ from torch import Tensor, nn
 
 
 class Start(Protocol):
-    """How weights start."""
+    """How weights are initialised."""
 
     def matrix(self, weight: Tensor, *, adds: bool, rows_of: int) -> None:
         """Draw a matrix (outputs, inputs).
 
-        adds: what it gives is added to the residual stream. rows_of: matrices like it that are one with it.
+        adds: the matrix's output is added to the residual stream. rows_of: the matrices that are rows of one with it.
         """
         ...
 
     def lookup(self, weight: Tensor) -> None:
-        """Draw a table of vectors (N, D), or leave it as it was made."""
+        """Draw a table of vectors (N, D), or leave it as it is."""
         ...
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """The answers of a layer of torch's."""
+    """The answers for a layer of torch's."""
 
     matrices: tuple[str, ...] = ()
     lookups: tuple[str, ...] = ()
@@ -62,11 +62,11 @@ TORCHS: dict[type[nn.Module], Leaf] = {
 
 
 def check_answers(model: nn.Module) -> None:
-    """Whether every part of a model that has weights says what it must.
+    """Check that every part of a model that has weights answers what it must.
     >>> check_answers(EncoderLayer.paper(512, 8, 2048))
 
     Raises:
-        ValueError: one does not; it is named, and what it lacks.
+        ValueError: a part does not; the message names it and what is missing.
     """
     for name, part in model.named_modules():
         for lack in _lacks(part):
@@ -94,9 +94,9 @@ def _lacks(part: nn.Module) -> Iterator[str]:
 
 
 def initialise(module: nn.Module, start: Start, *, adds: bool = True, rows_of: int = 1) -> None:
-    """Set all weights of a module. adds: it is a layer, or a part of one whose output is added to the residual stream.
+    """Set all weights of a module. adds: it is a layer, or a part of one, whose output is added to the residual stream.
 
-    A module draws its own weights before its children do, and these in the order in which they were registered.
+    A module draws its own weights first. Then its children draw theirs, in the order in which they were registered.
     """
     for name in _own(module, "matrices"):
         weight = getattr(module, name)
@@ -114,11 +114,11 @@ def initialise(module: nn.Module, start: Start, *, adds: bool = True, rows_of: i
 
 
 def forward_flops(module: nn.Module, n_keys: int) -> int:
-    """Operations for one token that attends to `n_keys`, as in appendix B of PaLM (Chowdhery et al. 2022).
+    """Operations for one token that attends to `n_keys` keys, as in appendix B of PaLM (Chowdhery et al. 2022).
 
-    Two for each number of a matrix, and those of attention's scores and of their product with the values, without
-    subtracting what causality or a sliding window masks. Training takes three times as many. Of an encoder-decoder they
-    are for one token of the source and one of the target, of which each has `n_keys`.
+    Each number of a matrix takes two; attention's scores and their product with the values are added. Nothing is
+    subtracted for keys that causality or a sliding window masks. Training takes three times as many. The count of an
+    encoder-decoder is for one source token and one target token, each with `n_keys` keys.
     >>> forward_flops(FeedForward(512, 2048), n_keys=1) == 2 * 2 * 512 * 2048
     True
     """
@@ -127,13 +127,13 @@ def forward_flops(module: nn.Module, n_keys: int) -> int:
 
 
 def flops_of_parts(module: nn.Module, n_keys: int) -> int:
-    """What `forward_flops` is of a module that does not say: of its own matrices, and of its children."""
+    """`forward_flops` of a module without `flops`: its own matrices and its children."""
     products: int = sum(2 * getattr(module, name).numel() for name in _own(module, "matrices"))
     return products + sum(forward_flops(child, n_keys) for child in module.children())
 
 
 def matrices(module: nn.Module) -> list[nn.Parameter]:
-    """The matrices (..., R, C) of a module, of a model those of its stacks: what Muon takes.
+    """The matrices (..., R, C) of a module; of a model, those of its stacks. Muon optimises them.
     >>> [tuple(matrix.shape) for matrix in matrices(FeedForward(512, 2048))]
     [(2048, 512), (512, 2048)]
     """
@@ -145,7 +145,7 @@ def matrices(module: nn.Module) -> list[nn.Parameter]:
 def residual_axes(
     module: nn.Module, prefix: str = "", *, reads: bool = True, writes: bool = True
 ) -> dict[str, list[int]]:
-    """Each weight's axes that are the residual stream's, of width D, by its name in `state_dict`."""
+    """The axes of each weight that belong to the residual stream of width D, by the weight's name in `state_dict`."""
     own_matrices = _own(module, "matrices")
     found: dict[str, list[int]] = {}
     for name, _ in module.named_parameters(recurse=False):
@@ -161,7 +161,7 @@ def residual_axes(
 
 
 def turned_weights(model: nn.Module) -> list[str]:
-    """Weights whose first axis is that of the heads which rotary positions turn, by their names in `state_dict`."""
+    """Weights whose first axis is over the heads that rotary positions rotate, by their names in `state_dict`."""
     return [
         f"{prefix}.{name}.{weight}" if prefix else f"{name}.{weight}"
         for prefix, part in model.named_modules()
@@ -176,7 +176,7 @@ def _leaf(module: nn.Module) -> Leaf | None:
 
 
 def _own(module: nn.Module, kind: str) -> tuple[str, ...]:
-    """Its own weights of this kind."""
+    """The module's own weights of this kind."""
     own: tuple[str, ...] = getattr(_leaf(module) or module, kind, ())
     return own
 
@@ -186,6 +186,6 @@ def _is_matrix(module: nn.Module) -> bool:
 
 
 def _among(module: nn.Module, kind: str, name: str) -> bool:
-    """Whether the module counts this among them; one that does not say counts everything."""
+    """Whether the module lists this child or weight; a module without a list counts everything."""
     said: tuple[str, ...] = vars(module).get(kind, getattr(type(module), kind, (name,)))
     return name in said

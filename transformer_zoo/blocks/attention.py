@@ -27,33 +27,33 @@ PROJECTIONS = ("q", "k", "v", "out")
 class Attention(BaseAttention):
     """MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O, section 3.2.2 of the paper.
 
-    Its W^Q, W^K, W^V and W^O are `q_proj`, `k_proj`, `v_proj` and `out_proj`. One class for self-attention (no memory),
-    cross-attention (a memory), one head or many, and grouped key/value heads (Ainslie et al. 2023).
+    W^Q, W^K, W^V and W^O are `q_proj`, `k_proj`, `v_proj` and `out_proj`. This one class does self-attention (without a
+    memory), cross-attention (with a memory), one head or many, and grouped key/value heads (Ainslie et al. 2023).
     >>> Attention(512, 8, n_kv_heads=2)(torch.zeros(2, 5, 512), is_causal=True).shape
     torch.Size([2, 5, 512])
 
     Args:
-        d_model: width of the input and the output.
-        n_heads: query heads.
-        n_kv_heads: key/value heads, a divisor of n_heads; None: n_heads.
+        d_model: width of the input and of the output.
+        n_heads: number of query heads.
+        n_kv_heads: number of key/value heads, a divisor of n_heads; None: n_heads.
         head_dim: width of one head; None: d_model / n_heads.
         d_memory: width of the memory; None: d_model.
-        bias: whether the projections have one; or the names of those that do, out of "q", "k", "v", "out".
-        dropout: on the attention weights, 0 in the paper.
-        scale: of the scores; None: head_dim^-0.5.
-        softcap: of the scores, as for `attend`.
-        clip: what queries, keys and values are projected to is bounded: to -clip below, clip above; None: it is not.
-        qk_norm: a norm of head_dim, over each head's queries before rotation, and a copy of it over its keys (Henry et
-            al. 2020); or two, for queries and for keys.
-        qk_norm_over: "head"; "own_head": each head has a copy of it; "all_heads": over those of a token together, two
-            norms of n_heads * head_dim and n_kv_heads * head_dim.
-        rotary: turns queries and keys by their places; several layers may have the same. For self-attention.
-        scores: a bias by their places of this attention alone, such as `RelativeBias`. For self-attention.
-        window: tokens that each sees, itself included, of those before it (`window_mask`); None: all.
+        bias: whether the projections have a bias, or the names of those that have one, out of "q", "k", "v", "out".
+        dropout: probability of dropping an attention weight, 0 in the paper.
+        scale: factor of the scores; None: head_dim^-0.5.
+        softcap: bound of the scores, as for `attend`.
+        clip: bound of the projected queries, keys and values: they are clipped to [-clip, clip]; None: they are not.
+        qk_norm: a norm of width head_dim over each head's queries before rotation; the keys get a copy of it (Henry et
+            al. 2020). A pair of norms is for queries and for keys.
+        qk_norm_over: "head": all heads share the norm; "own_head": each head has its own copy; "all_heads": all heads
+            of a token are normalised together, by two norms of width n_heads * head_dim and n_kv_heads * head_dim.
+        rotary: rotates queries and keys by their positions; several layers may share it. For self-attention.
+        scores: adds a bias by position to this attention alone, such as `RelativeBias`. For self-attention.
+        window: number of tokens that each token sees, itself included, up to its own (`window_mask`); None: all.
 
     Raises:
-        ValueError: an argument of another kind or out of range, head counts or widths that do not divide, or a bias for
-            a projection that does not exist.
+        ValueError: an argument has a wrong type or is out of range, head counts or widths do not divide, or `bias`
+            names a projection that does not exist.
     """
 
     reads, writes = ("q_proj", "k_proj", "v_proj"), ("out_proj",)
@@ -94,7 +94,7 @@ class Attention(BaseAttention):
         if rotary is not None and not hasattr(rotary, "turn"):
             raise ValueError(f"rotary is {rotary!r}, expected RotaryPositions, or a module that has its `turn`")
         if scores is not None and not getattr(scores, "scores_by_place", False):
-            raise ValueError(f"scores is {scores!r}, expected a module such as RelativeBias, called with places")
+            raise ValueError(f"scores is {scores!r}, expected a module such as RelativeBias, called with positions")
         if not isinstance(bias, bool | Collection) or not (isinstance(bias, bool) or set(bias) <= set(PROJECTIONS)):
             raise ValueError(f"bias is {bias!r}, expected True, False, or names out of {', '.join(PROJECTIONS)}")
         biased = set(PROJECTIONS if bias is True else bias or ())
@@ -121,24 +121,25 @@ class Attention(BaseAttention):
         view: View | None = None,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend from x to the memory, or to x itself.
+        """Attend from x to the memory; without a memory, from x to itself.
 
         Args:
             x: (B, Tq, D).
-            memory: (B, Tk, d_memory), or what `project_memory` made of it; None: x.
+            memory: (B, Tk, d_memory), or the result of `project_memory`; None: x.
             mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend.
             bias: added to the scores, broadcastable to (B, H, Tq, Tk).
-            is_causal: each token sees itself and what came before it, on top of what the mask allows.
-            cache: of `new_cache`: x is appended to it, and attends to all in it. Tk counts what it shows, and without a
-                mask attention is causal.
-            view: of `view`, in place of mask, bias and is_causal.
-            return_weights: also return the attention weights, by the slow path, which applies no dropout.
+            is_causal: each token sees itself and the tokens before it, as far as the mask allows.
+            cache: made by `new_cache`. x is appended to it and attends to everything in it. Tk then counts what the
+                cache shows, and attention is causal if there is no mask.
+            view: made by `view`, used instead of mask, bias and is_causal.
+            return_weights: also return the attention weights. This takes the slow path and applies no dropout.
 
         Returns:
-            (B, Tq, D); or that and the weights (B, H, Tq, Tk).
+            (B, Tq, D); with `return_weights` a pair of that and the weights (B, H, Tq, Tk).
 
         Raises:
-            ValueError: a mask that is not boolean, a bias that is, shapes that do not fit, or a cache and a memory.
+            ValueError: a mask is not boolean, a bias is boolean, shapes do not fit, or both a cache and a memory are
+                given.
         """
         if view is None:
             view = self.view(x, memory, mask=mask, bias=bias, is_causal=is_causal, cache=cache)
@@ -164,7 +165,7 @@ class Attention(BaseAttention):
     def _attend_otherwise(
         self, queries: Tensor, keys: Tensor, values: Tensor, view: View
     ) -> tuple[Tensor, Tensor | None]:
-        """By blocks; or with the weights, which no fast kernel gives."""
+        """Attend block by block; or with the weights, which no fast kernel returns."""
         mask, scale, softcap = view.mask, self.scale, self.softcap
         if view.blocks is not None:
             return attend_by_blocks(queries, keys, values, view.blocks, scale=scale, softcap=softcap), None
@@ -174,7 +175,7 @@ class Attention(BaseAttention):
         return weights @ per_query_head(values, queries), weights
 
     def project_memory(self, memory: Tensor, rotation: Rotation | None = None) -> ProjectedMemory:
-        """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh), to be used at every decoding step."""
+        """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh). Every decoding step can use them."""
         keys, values = self._split_heads(self.k_proj(memory), self.k_norm), self._split_heads(self.v_proj(memory))
         return ProjectedMemory(keys if rotation is None else rotation.apply(keys), values)
 
@@ -195,10 +196,10 @@ class Attention(BaseAttention):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> KVCache:
-        """A cache with room for `capacity` tokens in each of `batch` rows."""
+        """A cache with space for `capacity` tokens in each of `batch` rows."""
         kind = StaticKVCache if static else KVCache
         return kind.empty(batch, self.n_kv_heads, capacity, self.head_dim, device=device, dtype=dtype)
 
     def flops(self, n_keys: int) -> int:
-        """Operations for one token that attends to `n_keys`: projections, scores, and the sum of the values."""
+        """Operations for one token that attends to `n_keys` keys: projections, scores, and the sum of the values."""
         return flops_of_parts(self, n_keys) + 4 * self.n_heads * self.head_dim * n_keys

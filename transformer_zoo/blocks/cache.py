@@ -1,4 +1,4 @@
-"""What attention remembers between decoding steps: an argument, never module state."""
+"""What attention remembers between decoding steps. It is an argument, never module state."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -21,12 +21,13 @@ class ProjectedMemory(NamedTuple):
 
 
 class KVCache:
-    """What one self-attention remembers of each token: room for `capacity` tokens a row, filled from the left.
+    """What one self-attention remembers of each token. It has space for `capacity` tokens a row, and is filled from the
+    left.
 
-    Attention is shown the `length` tokens that are in it, so that shapes grow from step to step.
+    Attention sees only the `length` tokens that are in the cache, so shapes grow from step to step.
 
-    Shapes: `held` are tensors (B, heads, capacity, width), where neither heads nor widths need be the same: keys and
-    values, (B, Hkv, capacity, Dh), or what another attention makes of them.
+    Shapes: `held` are tensors (B, heads, capacity, width); neither heads nor widths need be equal. Usually they are
+        keys and values, (B, Hkv, capacity, Dh); other kinds of attention hold other tensors.
     >>> KVCache.empty(2, 8, 10, 64).append(torch.zeros(2, 8, 3, 64), torch.zeros(2, 8, 3, 64))[0].shape
     torch.Size([2, 8, 3, 64])
     """
@@ -51,7 +52,7 @@ class KVCache:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Self:
-        """Keys and values for `capacity` tokens of each of `batch` rows. ValueError: a number that is no size."""
+        """Keys and values for `capacity` tokens of each of `batch` rows. ValueError: a number is not a valid size."""
         check_sizes(batch=batch, n_kv_heads=n_kv_heads, capacity=capacity, head_dim=head_dim, least=0)
         shape = (batch, n_kv_heads, capacity, head_dim)
         return cls(*(torch.empty(shape, device=device, dtype=dtype) for _ in range(2)))
@@ -69,32 +70,33 @@ class KVCache:
         return self.held[0].size(2)
 
     def n_visible(self, n: int) -> int:
-        """How many slots attention is shown with the next n tokens."""
+        """How many slots attention sees once the next n tokens are in."""
         return self.length + n
 
     def slots(self, n: int) -> Tensor:
-        """Where the next n tokens go: (n,). ValueError: they do not fit."""
+        """The slots of the next n tokens: (n,). ValueError: they do not fit."""
         self._check(n)
         return self.length + torch.arange(n, device=self.held[0].device)
 
     def next_places(self, n: int) -> tuple[int, Tensor | None]:
-        """Where the next n tokens are in the text, if nothing is padding: from the first on, or positions (1, n)."""
+        """The positions of the next n tokens if nothing is padding: counted from the first token, or positions (1,
+        n)."""
         return self.length, None
 
     def causal_mask(self, n: int) -> Tensor | None:
-        """What the next n tokens may see, each up to its own slot: (n, n_visible); None: all."""
+        """What the next n tokens may see, each up to its own slot: (n, n_visible); None: everything."""
         if n == 1:
             return None
         return torch.arange(self.n_visible(n), device=self.held[0].device) <= self.slots(n)[:, None]  # (n, n_visible)
 
     def append(self, *new: Tensor) -> list[Tensor]:
-        """Store the next n tokens and return all that attention is shown.
+        """Store the next n tokens and return everything that attention sees.
 
         Args:
-            new: for each of `held`, (B, heads, n, width).
+            new: a tensor (B, heads, n, width) for each of `held`.
 
         Returns:
-            For each of them (B, heads, n_visible, width).
+            For each of them, (B, heads, n_visible, width).
 
         Raises:
             ValueError: they do not fit.
@@ -107,19 +109,19 @@ class KVCache:
         return [held.narrow(2, 0, self.length) for held in self.held]
 
     def take(self, other: "KVCache", n: int) -> None:
-        """Begin with the first n tokens of another one, of as many rows."""
+        """Take over the first n tokens of another cache with as many rows."""
         for held, theirs in zip(self.held, other.held, strict=True):
             held[:, :, :n] = theirs[:, :, :n]
         self.length = n
 
     def holding(self, length: Any, held: Sequence[Tensor]) -> Self:
-        """One like this with these in it."""
+        """A cache like this one that holds these tensors."""
         made = copy(self)
         made.length, made.held = length, list(held)
         return made
 
     def drop(self, n: int) -> None:
-        """Forget the newest n tokens. ValueError: there are fewer."""
+        """Forget the newest n tokens. ValueError: there are fewer than n."""
         if n > self.length:
             raise ValueError(f"{n} tokens cannot be dropped from a cache of {self.length}")
         self.length -= n
@@ -131,7 +133,8 @@ class KVCache:
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order. rows: (B',) int64.
 
-        Unless rows multiply (B' > B), only those that change their place are copied, as far as they are shown.
+        Only the rows that change their index are copied, and only the slots that are shown, unless rows multiply (B' >
+        B).
         """
         n, shown = rows.numel(), self.n_visible(0)
         if n > self.held[0].size(0):
@@ -144,10 +147,10 @@ class KVCache:
 
 
 class StaticKVCache(KVCache):
-    """One that shows attention its whole capacity, behind a mask, and counts in a tensor.
+    """A cache that shows attention its whole capacity, behind a mask, and keeps its length in a tensor.
 
-    Shapes and Python's numbers stay the same from step to step: a step is compiled once, or captured. Whoever uses it
-    minds its capacity: to look at `length`, () int64, would stall a GPU.
+    Shapes and Python numbers stay the same from step to step, so a step is compiled or captured only once. The caller
+    must respect the capacity: reading `length`, () int64, here would stall a GPU.
     >>> StaticKVCache.empty(2, 8, 10, 64).append(torch.zeros(2, 8, 3, 64), torch.zeros(2, 8, 3, 64))[0].shape
     torch.Size([2, 8, 10, 64])
     """

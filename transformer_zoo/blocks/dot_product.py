@@ -29,22 +29,21 @@ def attend(
 
     Args:
         queries: (B, H, Tq, Dh).
-        keys, values: (B, Hkv, Tk, Dh); H is a multiple of Hkv, and H / Hkv neighbouring queries share a key head.
+        keys, values: (B, Hkv, Tk, Dh). H is a multiple of Hkv, and H / Hkv neighbouring queries share a key head.
         mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend. A query that may attend to nothing gives
             zeros.
         bias: added to the scores, broadcastable to (B, H, Tq, Tk).
-        is_causal: query i sees keys 0 to i. Only without a mask and with Tq == Tk: beyond that, kernels disagree on
-            its meaning.
+        is_causal: query i sees keys 0 to i. It is allowed only without a mask and with Tq == Tk; otherwise kernels
+            disagree on its meaning.
         dropout: probability of dropping an attention weight.
-        scale: of the scores; None: Dh^-0.5.
-        softcap: bounds the scores before the bias: softcap * tanh(scores / softcap), as in Gemma 2.
+        scale: factor of the scores; None: Dh^-0.5.
+        softcap: bound of the scores before the bias: softcap * tanh(scores / softcap), as in Gemma 2.
 
     Returns:
         (B, H, Tq, Dh).
 
     Raises:
-        ValueError: is_causal together with a mask or with Tq != Tk, a mask that is not boolean, or shapes that do not
-            fit.
+        ValueError: is_causal comes with a mask or with Tq != Tk, a mask is not boolean, or shapes do not fit.
     """
     if not (mask is None and bias is None and scale is None and softcap is None):
         _check(queries, keys, mask, bias, scale, softcap)
@@ -64,7 +63,7 @@ def attention_weights(
     scale: float | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """softmax(Q K^T * scale + bias) itself, (B, H, Tq, Tk); arguments as for `attend`.
+    """The weights softmax(Q K^T * scale + bias), (B, H, Tq, Tk); arguments as for `attend`.
     >>> attention_weights(torch.ones(1, 1, 1, 64), torch.ones(1, 1, 4, 64))
     tensor([[[[0.2500, 0.2500, 0.2500, 0.2500]]]])
     """

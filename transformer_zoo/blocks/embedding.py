@@ -12,17 +12,17 @@ from transformer_zoo.kernels.projection import linear
 
 
 def token_ids(ids: Any, name: str = "ids", *, dim: int | None = 2) -> Tensor:
-    """Ids of any integer type as int64, which is what arithmetic with them and torch's lookup take.
+    """Ids of any integer type as int64, the type that arithmetic with them and torch's lookup need.
     >>> token_ids(torch.tensor([[5, 7]], dtype=torch.uint8)).dtype
     torch.int64
 
     Args:
         ids: (B, T), or of any shape.
-        name: for the error.
-        dim: dimensions they must have; None: any.
+        name: what an error message calls them.
+        dim: number of dimensions they must have; None: any.
 
     Raises:
-        ValueError: they are no tensor of whole numbers, or have another shape.
+        ValueError: the ids are not a tensor of whole numbers, or have another shape.
     """
     is_whole = isinstance(ids, Tensor) and not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
     if not is_whole or (dim is not None and ids.dim() != dim):
@@ -32,18 +32,18 @@ def token_ids(ids: Any, name: str = "ids", *, dim: int | None = 2) -> Tensor:
 
 
 class TokenEmbedding(nn.Module):
-    """A vector for each token, times sqrt(d_model), and the same matrix as the output projection where it is tied.
+    """A vector for each token, times sqrt(d_model). A tied output projection uses the same matrix.
 
-    Entries are drawn from N(0, 1 / d_model), so that scaled embeddings have unit variance and tied logits too. The pad
-    row starts at zero.
+    Entries are drawn from N(0, 1 / d_model), which gives scaled embeddings and tied logits unit variance. The row of
+    the pad token starts at zero.
     >>> TokenEmbedding(100, 512)(torch.tensor([[5, 7, 7]])).shape
     torch.Size([1, 3, 512])
 
     Args:
         vocab_size: V.
         d_model: D.
-        pad_id: the row that is zero and receives no gradient from the input side; None: no such row.
-        scale: multiply by sqrt(d_model); a number: by that.
+        pad_id: the row that is zero and gets no gradient from the inputs; None: there is no such row.
+        scale: multiply by sqrt(d_model); a number: multiply by that.
     """
 
     lookups = ("weight",)
@@ -64,7 +64,7 @@ class TokenEmbedding(nn.Module):
                 self.weight[pad_id] = 0
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids (B, T), integers of any type -> (B, T, D)."""
+        """Ids (B, T) of any integer type -> (B, T, D)."""
         ids = token_ids(ids, dim=None)
         vectors = F.embedding(ids, self.weight, self.pad_id)  # (B, T, D)
         return vectors if self.scale == 1 else vectors * self.scale
@@ -81,20 +81,22 @@ _MIX = -7046029254386353131  # an odd number of 64 bits without a pattern: the g
 
 
 class NgramEmbedding(nn.Module):
-    """The sum of a vector for each token with the one before it, with the two before it, and so on up to n tokens.
+    """A vector for each token together with the one before it, with the two before it, and so on up to n tokens,
+    summed.
 
-    N-grams of one length share `rows` vectors by a hash (Huang et al. 2025, "Over-Tokenized Transformer", section 3).
-    They start at zero. What takes attention a layer to gather is here looked up, without any matrix product.
+    A hash gives each n-gram one of `rows` vectors, which all n-grams of its length share (Huang et al. 2025,
+    "Over-Tokenized Transformer", section 3). The vectors start at zero. A lookup gives here what attention would need a
+    layer to collect, without any matrix product.
     >>> NgramEmbedding(512, n=3, rows=1000)(torch.tensor([[5, 7, 7]])).shape
     torch.Size([1, 3, 512])
 
     Args:
         d_model: D.
-        n: the longest n-gram, at least 2.
-        rows: vectors of each length.
+        n: length of the longest n-gram, at least 2.
+        rows: number of vectors for each length.
 
     Raises:
-        ValueError: n is less than 2, or another argument is no size.
+        ValueError: n is less than 2, or another argument is not a valid size.
     """
 
     def __init__(self, d_model: int, n: int, rows: int) -> None:
@@ -105,16 +107,16 @@ class NgramEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.zeros((n - 1) * rows, d_model))
 
     def init_weights(self) -> None:
-        """At zero, whatever the others start as."""
+        """Set the vectors to zero, however other weights start."""
         nn.init.zeros_(self.weight)
 
     def forward(self, ids: Tensor, previous: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
-        """Look up what ends at each token.
+        """Look up the n-grams that end at each token.
 
         Args:
-            ids: (B, T), integers of any type; -1 is no token, as before the first.
+            ids: (B, T) of any integer type; -1 means no token, as before the first one.
             previous: (B, n - 1), the tokens before them; None: none.
-            documents: (B, T) integers: n-grams end where the document begins.
+            documents: (B, T) integers: an n-gram never reaches back over the beginning of its document.
 
         Returns:
             (B, T, D).

@@ -25,7 +25,7 @@ class XIELU(nn.Module):
     """p x^2 + b x above 0, and n (e^x - 1 - x) + b x below, where p and n are learned (Huang & Schlag 2024, "Deriving
     Activation Functions Using Integration", equation 11): p = softplus(alpha_p), n = b + softplus(alpha_n).
 
-    b, and the place where the lower branch ends, `eps`, come with the weights and are not trained. (..., ) -> the same.
+    b and `eps`, the end of the lower branch, come with the weights and are not trained. (..., ) -> the same.
     """
 
     beta: Tensor
@@ -40,7 +40,7 @@ class XIELU(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Both factors start at 0.8."""
+        """Set both factors to 0.8."""
         self.beta.fill_(0.5)
         self.eps.fill_(-1e-6)
         self.alpha_p.fill_(math.log(math.expm1(0.8)))
@@ -70,7 +70,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor] | type[nn.Module]] = {
 
 
 def activation_of(name: str) -> Callable[[Tensor], Tensor]:
-    """One of `ACTIVATIONS`: a function, or where it learns, a module of its own."""
+    """One of `ACTIVATIONS`: a function, or a module of its own where the activation learns."""
     found = ACTIVATIONS[name]
     return found() if isinstance(found, type) else found
 
@@ -78,8 +78,8 @@ def activation_of(name: str) -> Callable[[Tensor], Tensor]:
 class FeedForward(nn.Module):
     """FFN(x) = max(0, x W1 + b1) W2 + b2 (equation 2), with W1 `up_proj` and W2 `down_proj`.
 
-    Gated (Shazeer 2020, "GLU Variants Improve Transformer", equation 6): activation(x W) * (x V), with W `gate_proj`
-    and V `up_proj`; "silu" gives SwiGLU, "gelu" GEGLU, "relu" ReGLU.
+    With `gated` it is (activation(x W) * (x V)) W2, where W is `gate_proj` and V is `up_proj` (Shazeer 2020, "GLU
+    Variants Improve Transformer", equation 6). "silu" gives SwiGLU, "gelu" GEGLU, "relu" ReGLU.
     >>> ffn, x = FeedForward(512, 2048), torch.randn(2, 5, 512)
     >>> torch.equal(ffn(x), ffn.down_proj(ffn.up_proj(x).relu()))
     True
@@ -90,12 +90,12 @@ class FeedForward(nn.Module):
         activation: one of `ACTIVATIONS`: "relu" as in the paper, "relu_squared" (So et al. 2021, "Primer"), "gelu"
             (exact), "gelu_tanh" (GPT-2's approximation), "silu" (Llama's), "xielu" (`XIELU`, which learns) and others
             of downloaded models.
-        dropout: on the activations, 0 in the paper.
+        dropout: probability of dropping an activation, 0 in the paper.
 
     Shapes: (..., D) -> (..., D).
 
     Raises:
-        ValueError: an activation of another name, or another argument that is out of range.
+        ValueError: the activation has no such name, or another argument is out of range.
     """
 
     reads, writes = ("up_proj", "gate_proj"), ("down_proj",)

@@ -1,4 +1,4 @@
-"""Heads of encoders: labels of texts and of tokens, BERT's (Devlin et al. 2019, section 4) and its relatives'."""
+"""Heads of encoders that label texts and tokens: BERT's (Devlin et al. 2019, section 4) and related ones."""
 
 from typing import Literal
 
@@ -16,26 +16,26 @@ POOLINGS = ("mean", "first")
 
 
 def pool(hidden: Tensor, mask: Tensor | None, how: Literal["mean", "first"]) -> Tensor:
-    """One vector a text: the mean over its real tokens, or its first one's; without any it is zero.
+    """One vector a text: the mean over its real tokens, or its first token's; zero if it has no tokens.
 
     Shapes: hidden (B, T, D), mask (B, T) booleans, True for a real token -> (B, D).
     >>> pool(torch.eye(2)[None], torch.tensor([[False, True]]), "first")
     tensor([[0., 1.]])
 
     Raises:
-        ValueError: another way, or a mask that is not boolean or not of the tokens.
+        ValueError: there is no such way, or the mask is not boolean or does not fit the tokens.
     """
     check_choice(POOLINGS, how=how)
     key_mask(mask, hidden.shape[:2], name="mask")
     real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
     if how == "first":
-        rows = torch.arange(hidden.size(0), device=hidden.device)  # no len(), which is a constant of a graph
+        rows = torch.arange(hidden.size(0), device=hidden.device)  # no len(), which a graph would keep as a constant
         return hidden[rows, real.int().argmax(1)] * real.any(1, keepdim=True)
     return (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
 
 
 class HeadProjection(nn.Module):
-    """Norm(activation(x W^T + b)), or without the norm: (..., D) -> (..., E), E = D unless `d_out` is given.
+    """Norm(activation(x W^T + b)), or the same without the norm: (..., D) -> (..., E). E is D unless `d_out` is given.
     >>> HeadProjection(8, activation="tanh")(torch.zeros(2, 8)).shape
     torch.Size([2, 8])
     """
@@ -67,21 +67,21 @@ class HeadProjection(nn.Module):
 
 
 class LabelHead(nn.Module):
-    """Logits of labels: of each token (..., D) -> (..., L), or with `pooling` of each text, (B, T, D) -> (B, L).
+    """Logits of labels: of each token (..., D) -> (..., L); with `pooling` of each text, (B, T, D) -> (B, L).
 
-    What a text's vector or a token's goes through is the projection, if there is one, dropout and x W^T + b.
+    A vector of a text or of a token goes through the projection if there is one, then dropout, then x W^T + b.
     >>> LabelHead(8, n_labels=3, pooling="mean")(torch.zeros(2, 5, 8)).shape
     torch.Size([2, 3])
 
     Args:
         d_model: width of the vectors.
-        n_labels: how many labels there are.
-        projection: before the last one, (..., D) -> (..., D).
-        pooling: "first" or "mean", as of `pool`; None: each token has labels.
-        dropout: on what the last projection takes.
+        n_labels: L, the number of labels.
+        projection: a module before the last projection, (..., D) -> (..., D).
+        pooling: "first" or "mean", as for `pool`; None: each token gets labels.
+        dropout: probability of dropping an input of the last projection.
 
     Raises:
-        ValueError: an argument that is out of range.
+        ValueError: an argument is out of range.
     """
 
     label = "head"
@@ -106,12 +106,12 @@ class LabelHead(nn.Module):
         self.reads, self.writes = ("out_proj",) if projection is None else ("projection",), ()
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
-        """mask: (B, T) booleans, True for a real token; without pooling it changes nothing."""
+        """mask: (B, T) booleans, True for a real token; it changes nothing without pooling."""
         x = hidden if self.pooling is None else pool(hidden, mask, self.pooling)
         x = x if self.projection is None else self.projection(x)
         logits: Tensor = self.out_proj(self.dropout(x))
         return logits
 
     def flops(self, n_keys: int) -> int:
-        """Operations for one token; those of a text are shared by its tokens."""
+        """Operations for one token; those for a whole text are divided among its tokens."""
         return flops_of_parts(self, n_keys) // (1 if self.pooling is None else n_keys)

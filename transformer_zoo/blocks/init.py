@@ -1,4 +1,4 @@
-"""How weights start. What each weight is, the modules say (`answers`); here is how such a weight is drawn."""
+"""How weights are drawn. The modules say what each of their weights is (`answers`)."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class _Xavier:
 
 @dataclass(frozen=True)
 class _Normal:
-    """None for a standard deviation: inputs^-0.5 for a matrix, and a table of vectors stays as it was made."""
+    """Draws with one standard deviation. None is inputs^-0.5 for a matrix, and leaves a table of vectors as it is."""
 
     std: float | None
     of_last: float
@@ -36,10 +36,10 @@ class _Normal:
 
 @torch.no_grad()
 def init_xavier(module: nn.Module) -> None:
-    """Every matrix from Xavier's uniform distribution (Glorot & Bengio 2010), biases zero; embeddings set themselves.
+    """Xavier: every matrix is drawn from the uniform distribution of Glorot & Bengio 2010, biases are zero.
 
-    The projections of queries, keys and values start smaller, by 1 / sqrt(2): as the rows of one (3D, D) matrix would,
-    which is how `nn.Transformer` and fairseq start them, and what post-norm trains well from.
+    Embeddings set themselves. The projections of queries, keys and values start smaller, by 1 / sqrt(2), as the rows of
+    one (3D, D) matrix would. `nn.Transformer` and fairseq start them so, and post-norm trains well from it.
     >>> init_xavier(linear := Linear(512, 1024))
     >>> round(linear.weight.max().item(), 3), (6 / (512 + 1024)) ** 0.5
     (0.062, 0.0625)
@@ -49,7 +49,7 @@ def init_xavier(module: nn.Module) -> None:
 
 @torch.no_grad()
 def init_normal(module: nn.Module, *, std: float = 0.02) -> None:
-    """BERT's start: every matrix and every embedding from N(0, std^2), biases zero (Devlin et al. 2019).
+    """BERT: every matrix and every embedding is drawn from N(0, std^2), biases are zero (Devlin et al. 2019).
     >>> init_normal(linear := Linear(512, 1024))
     >>> round(linear.weight.std().item(), 3)
     0.02
@@ -60,10 +60,10 @@ def init_normal(module: nn.Module, *, std: float = 0.02) -> None:
 
 @torch.no_grad()
 def init_gpt2(module: nn.Module, n_layers: int, *, std: float = 0.02) -> None:
-    """GPT-2's start: every matrix from N(0, std^2), biases zero (Radford et al. 2019, section 2.3).
+    """GPT-2: every matrix is drawn from N(0, std^2), biases are zero (Radford et al. 2019, section 2.3).
 
-    The last projection of each sublayer is 1 / sqrt(2 n_layers) of that, so that the residual stream, to which
-    2 n_layers of them add, does not grow with depth.
+    The last projection of each sublayer gets std / sqrt(2 n_layers): 2 n_layers of them add to the residual stream,
+    which then does not grow with depth.
     >>> init_gpt2(ffn := FeedForward(512, 2048), n_layers=2)
     >>> round(ffn.up_proj.weight.std().item(), 3), round(ffn.down_proj.weight.std().item(), 3)
     (0.02, 0.01)
@@ -75,9 +75,9 @@ def init_gpt2(module: nn.Module, n_layers: int, *, std: float = 0.02) -> None:
 
 @torch.no_grad()
 def init_zero_out(module: nn.Module) -> None:
-    """Every sublayer starts by adding nothing: its last projection is zero (Zhang et al. 2019, "Fixup"), biases too.
+    """Every sublayer adds nothing at first: its last projection and its biases are zero (Zhang et al. 2019, "Fixup").
 
-    Other matrices are drawn from N(0, 1 / inputs), which keeps unit variance; embeddings set themselves.
+    Other matrices are drawn from N(0, 1 / inputs), which keeps unit variance. Embeddings set themselves.
     >>> init_zero_out(ffn := FeedForward(512, 2048))
     >>> ffn(torch.randn(5, 512)).any().item()
     False

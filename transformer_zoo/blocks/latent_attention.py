@@ -21,28 +21,28 @@ from transformer_zoo.kernels.dot_product import Options, scaled_dot_product
 
 
 class LatentAttention(BaseAttention):
-    """Attention whose keys and values are made of one small vector of each token, c = W^DKV h (equations 9 to 11).
+    """Attention whose keys and values come from one small vector per token, c = W^DKV h (equations 9 to 11).
 
-    Head i has keys [W^UK_i c; RoPE(W^KR h)], whose second part all heads share, values W^UV_i c, and queries
-    [W^UQ_i c'; RoPE(W^QR_i c')] of c' = W^DQ h (equations 12 to 17). c and c' go through a norm. A cache keeps c and
-    the rotated key, C + R numbers of a token.
+    Head i has the keys [W^UK_i c; RoPE(W^KR h)], whose second part all heads share, and the values W^UV_i c. Its
+    queries are [W^UQ_i c'; RoPE(W^QR_i c')] with c' = W^DQ h (equations 12 to 17). c and c' go through a norm. A cache
+    keeps c and the rotated key, C + R numbers for a token.
 
-    `kv_down` is W^DKV over W^KR, `kv_up` of each head W^UK over W^UV, `q_up` of each head W^UQ over W^QR, `q_down`
-    W^DQ; without q_rank `q_proj` is in place of the last two.
+    `kv_down` is W^DKV above W^KR. For each head `kv_up` is W^UK above W^UV, and `q_up` is W^UQ above W^QR. `q_down` is
+    W^DQ; without q_rank, `q_proj` replaces `q_up` and `q_down`.
 
     Args:
         d_model: width of the input and the output.
-        n_heads: how many heads.
-        kv_rank, q_rank: widths of c and c'; q_rank None: queries are projected in one step.
-        head_dim, rotary_dim, value_dim: of a head.
-        bias: on `q_down`, `kv_down` and `out_proj`.
-        dropout: on the attention weights.
-        norm_eps: of the two norms.
-        rotary: turns the rotary part, of width `rotary_dim`; None: nothing turns.
+        n_heads: number of heads.
+        kv_rank, q_rank: widths of c and c'; if q_rank is None, queries are projected in one step.
+        head_dim, rotary_dim, value_dim: widths in a head.
+        bias: whether `q_down`, `kv_down` and `out_proj` have a bias.
+        dropout: probability of dropping an attention weight.
+        norm_eps: eps of the two norms.
+        rotary: rotates the rotary part, of width `rotary_dim`; None: nothing is rotated.
         window: as for `Attention`.
 
     Raises:
-        ValueError: an argument that is out of range.
+        ValueError: an argument is out of range.
     """
 
     reads, writes = ("q_proj", "q_down", "kv_down"), ("out_proj",)
@@ -91,10 +91,10 @@ class LatentAttention(BaseAttention):
         view: View | None = None,
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend from x (B, Tq, D) to itself, and to what is in the cache; arguments as for `Attention`.
+        """Attend from x (B, Tq, D) to itself and to what is in the cache; arguments as for `Attention`.
 
         Returns:
-            (B, Tq, D); or that and the weights (B, H, Tq, Tk).
+            (B, Tq, D); with `return_weights` a pair of that and the weights (B, H, Tq, Tk).
         """
         if view is None:
             view = self.view(x, mask=mask, bias=bias, is_causal=is_causal, cache=cache)
@@ -120,20 +120,20 @@ class LatentAttention(BaseAttention):
         return self._turned(queries, self.parts[0], view)
 
     def _latents(self, x: Tensor, view: View) -> Tensor:
-        """c after its norm, and beside it the rotated key: (B, T, D) -> (B, 1, T, C + R)."""
+        """c after its norm, followed by the rotated key: (B, T, D) -> (B, 1, T, C + R)."""
         latent, key = self.kv_down(x).split([self.kv_rank, self.parts[1]], dim=-1)
         both = torch.cat([self.kv_norm(latent), key], dim=-1)[:, None]  # (B, 1, T, C + R)
         return self._turned(both, self.kv_rank, view)
 
     def _turned(self, x: Tensor, start: int, view: View) -> Tensor:
-        """With all from dimension `start` on rotated."""
+        """A copy whose dimensions from `start` on are rotated."""
         if view.rotation is None:
             return x
         still, turning = x.split([start, self.parts[1]], dim=-1)
         return torch.cat([still, view.rotation.apply(turning)], dim=-1)
 
     def _expand(self, held: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys (B, H, T, Dh + R) and values (B, H, T, Dv) of c and the rotated keys, (B, 1, T, C + R)."""
+        """Keys (B, H, T, Dh + R) and values (B, H, T, Dv) from c and the rotated keys, (B, 1, T, C + R)."""
         head_dim, rotary_dim, value_dim = self.parts
         latent, key = held.split([self.kv_rank, rotary_dim], dim=-1)
         both = self.kv_up(latent[:, 0]).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, T, Dh + Dv)
@@ -155,15 +155,15 @@ class LatentAttention(BaseAttention):
         return Options(*view[:3], self.dropout if self.training else 0.0, self.head_dim**-0.5)
 
     def _is_shorter(self, n: int) -> bool:
-        """Whether n queries that attend to latents cost less than keys and values of all tokens. It takes the matrix
-        itself, and not what was packed or rounded of it."""
+        """Whether n queries that attend to c directly cost less than keys and values of all tokens. The decision uses
+        the matrix itself, not a packed or quantised copy of it."""
         head_dim, _, value_dim = self.parts
-        is_few = torch.compiler.is_exporting() or 2 * n <= head_dim + value_dim  # a graph for all n has one way
+        is_few = torch.compiler.is_exporting() or 2 * n <= head_dim + value_dim  # a graph for all n takes one way only
         return is_few and type(self.kv_up) is Linear
 
     def _attend_to_latents(self, queries: Tensor, held: Tensor, view: View) -> Tensor:
-        """The same with W^UK taken into the queries and W^UV out of the sum (section 2.1.2): no key or value is made,
-        all heads attend to c."""
+        """The same with W^UK moved into the queries and W^UV moved behind the sum (section 2.1.2). No key or value is
+        computed, and all heads attend to c."""
         head_dim, _, value_dim = self.parts
         up = self.kv_up.weight.view(self.n_heads, head_dim + value_dim, self.kv_rank)
         keys_up, values_up = up.split([head_dim, value_dim], dim=1)  # (H, Dh, C), (H, Dv, C)
@@ -183,11 +183,11 @@ class LatentAttention(BaseAttention):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> KVCache:
-        """A cache with room for `capacity` tokens in each of `batch` rows: C + R numbers a token."""
+        """A cache with space for `capacity` tokens in each of `batch` rows: C + R numbers a token."""
         kind = StaticKVCache if static else KVCache
         shape = (batch, 1, capacity, self.kv_rank + self.parts[1])
         return kind(torch.empty(shape, device=device, dtype=dtype))
 
     def flops(self, n_keys: int) -> int:
-        """Operations for one token that attends to `n_keys`: projections, scores, and the sum of the values."""
+        """Operations for one token that attends to `n_keys` keys: projections, scores, and the sum of the values."""
         return flops_of_parts(self, n_keys) + 2 * self.n_heads * (self.head_dim + self.parts[2]) * n_keys

@@ -15,28 +15,28 @@ from transformer_zoo.blocks.residual import add_residual, check_norm_position
 from transformer_zoo.blocks.view import BaseAttention, View
 
 PARALLEL = ("parallel", "parallel_shared")
-"""Where norms are in layers whose attention and feed-forward stand side by side."""
+"""The positions of norms with which attention and feed-forward are computed side by side."""
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then feed-forward, each in a residual with a norm.
+    """Self-attention, then feed-forward, each in a residual connection with a norm.
     >>> EncoderLayer.paper(512, 8, 2048)(torch.zeros(2, 5, 512)).shape
     torch.Size([2, 5, 512])
 
     Args:
-        attention: an `Attention`, or one of your own (`BaseAttention`).
+        attention: an `Attention`, or a module of your own (`BaseAttention`).
         feed_forward: (B, T, D) -> (B, T, D).
-        norm: (B, T, D) -> (B, T, D): for the attention, and copies of it for whatever else has a norm.
-        norm_position: "post" as in the paper, "pre", "both", "out" or "pre_carried", as for `add_residual`; "parallel":
+        norm: (B, T, D) -> (B, T, D): used for the attention; every other norm of the layer is a copy of it.
+        norm_position: "post" as in the paper, "pre", "both", "out" or "pre_carried", as for `add_residual`. "parallel":
             attention and feed-forward both read x, x + Attention(Norm(x)) + FFN(Norm'(x)) (Black et al. 2022,
-            "GPT-NeoX-20B"); "parallel_shared": with one norm for both (Wang & Komatsuzaki 2021, "GPT-J-6B").
-        dropout: on each sublayer's output, before it is added.
-        residual_scale: multiplies what is added.
+            "GPT-NeoX-20B"). "parallel_shared": the same with one norm for both (Wang & Komatsuzaki 2021, "GPT-J-6B").
+        dropout: probability of dropping an element of a sublayer's output, before it is added.
+        residual_scale: factor of what is added.
 
     Shapes: (B, T, D) -> (B, T, D).
 
     Raises:
-        ValueError: a norm_position of another name, or a dropout or a residual_scale out of range.
+        ValueError: norm_position has no such value, or dropout or residual_scale is out of range.
     """
 
     labels: ClassVar[dict[str, str]] = {
@@ -73,7 +73,8 @@ class EncoderLayer(nn.Module):
 
     @classmethod
     def paper(cls, d_model: int, n_heads: int, d_ff: int, *, norm_position: str = "post", dropout: float = 0.1) -> Self:
-        """The paper's: ReLU, LayerNorm, biases everywhere. `EncoderLayer.paper(512, 8, 2048)` is its base model's."""
+        """The paper's layer: ReLU, LayerNorm, biases everywhere. `EncoderLayer.paper(512, 8, 2048)` is its base
+        model's."""
         attention, feed_forward = Attention(d_model, n_heads), FeedForward(d_model, d_ff)
         return cls(attention, feed_forward, LayerNorm(d_model), norm_position=norm_position, dropout=dropout)
 
@@ -89,17 +90,17 @@ class EncoderLayer(nn.Module):
         cache: KVCache | None = None,
         view: View | None = None,
     ) -> Tensor:
-        """One layer.
+        """Apply the layer.
 
         Args:
             x: (B, T, D).
-            memory: of a decoder: (B, Ts, d_memory), the encoder's output, or what `project_memory` made of it.
-            mask, bias, is_causal, view: of the self-attention, as for `Attention`; is_causal None: in a decoder.
+            memory: for a decoder, the encoder's output (B, Ts, d_memory) or the result of `project_memory`.
+            mask, bias, is_causal, view: for the self-attention, as in `Attention`; is_causal None: True in a decoder.
             memory_mask: booleans broadcastable to (B, H, T, Ts), True = may attend.
-            cache: what self-attention remembers; x is appended to it.
+            cache: what the self-attention remembers; x is appended to it.
 
         Raises:
-            ValueError: cross-attention without a memory, a memory without cross-attention, or masks as for `Attention`.
+            ValueError: cross-attention lacks a memory, there is a memory but no cross-attention, or as for `Attention`.
         """
         cross_attn, memory_view, position = self.cross_attn, None, self.norm_position
         if cross_attn is None and (memory is not None or memory_mask is not None):
@@ -130,24 +131,25 @@ class EncoderLayer(nn.Module):
         return add_residual(attended, self.ffn, norm, self._added, position, self.ffn_out_norm)
 
     def _added(self, x: Tensor) -> Tensor:
-        """What of a sublayer's output is added."""
+        """The part of a sublayer's output that is added."""
         kept: Tensor = self.dropout(x)
         return kept if self.residual_scale == 1 else kept * self.residual_scale
 
 
 class DecoderLayer(EncoderLayer):
-    """Causal self-attention, attention to the encoder's output, feed-forward, each in a residual with a norm.
+    """Causal self-attention, attention to the encoder's output, feed-forward, each in a residual connection with a
+    norm.
     >>> DecoderLayer.paper(512, 8, 2048)(torch.zeros(2, 5, 512), memory=torch.zeros(2, 7, 512)).shape
     torch.Size([2, 5, 512])
 
     Args:
-        cross_attention: to a memory, whose width it knows; None: a layer of a decoder-only model.
+        cross_attention: attends to a memory, whose width it knows; None: a layer of a decoder-only model.
         Others: as for `EncoderLayer`.
 
     Shapes: (B, T, D) -> (B, T, D).
 
     Raises:
-        ValueError: as `EncoderLayer`, or one of `PARALLEL` with cross-attention.
+        ValueError: as for `EncoderLayer`, or `norm_position` is one of `PARALLEL` and there is cross-attention.
     """
 
     is_causal = True
@@ -174,7 +176,7 @@ class DecoderLayer(EncoderLayer):
 
     @classmethod
     def paper(cls, d_model: int, n_heads: int, d_ff: int, *, norm_position: str = "post", dropout: float = 0.1) -> Self:
-        """The paper's, with cross-attention; as `EncoderLayer.paper`."""
+        """The paper's layer, with cross-attention; as for `EncoderLayer.paper`."""
         attention, feed_forward = Attention(d_model, n_heads), FeedForward(d_model, d_ff)
         cross_attention, norm = Attention(d_model, n_heads), LayerNorm(d_model)
         return cls(

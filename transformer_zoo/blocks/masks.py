@@ -10,11 +10,11 @@ from transformer_zoo.kernels.derivatives import is_traced
 
 
 def check_mask(mask: Any, shape: Sequence[int] | None = None, *, name: str = "mask") -> None:
-    """The one check of masks, at every door that takes one.
+    """The one check of masks, called by every function that takes one.
     >>> check_mask(causal_mask(5), (2, 8, 5, 5))
 
     Raises:
-        ValueError: it is neither None nor booleans that broadcast to the shape.
+        ValueError: the mask is neither None nor booleans that broadcast to the shape.
     """
     if mask is None:
         return
@@ -27,7 +27,7 @@ def check_mask(mask: Any, shape: Sequence[int] | None = None, *, name: str = "ma
 
 
 def check_bias(bias: Any, shape: Sequence[int] | None = None) -> None:
-    """Of what is added to scores.
+    """Check a bias that is added to scores.
 
     Raises:
         ValueError: it is neither None nor floating-point numbers that broadcast to the shape.
@@ -48,7 +48,7 @@ def _check_shape(name: str, given: Tensor, shape: Sequence[int] | None) -> None:
 
 
 def described(value: Any) -> str:
-    """What was given, for an error: a tensor's or an array's shape and type, else the name of its type."""
+    """A value as an error shows it: shape and type of a tensor or an array, else the name of its type."""
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{tuple(value.shape)} of {value.dtype}" + ("" if isinstance(value, Tensor) else ", no torch.Tensor")
     return f"a {type(value).__name__}"
@@ -68,20 +68,20 @@ def _broadcasts(given: Sequence[int], shape: Sequence[int]) -> bool:
 
 
 def key_mask(real: Tensor | None, shape: Sequence[int] | None = None, *, name: str = "a padding mask") -> Tensor | None:
-    """Keys that are padding may not be attended to; every query may ask, pad or not.
+    """Forbid attention to keys that are padding. Every query may ask, padding or not.
     >>> key_mask(torch.tensor([[True, True, False]])).shape
     torch.Size([1, 1, 1, 3])
 
     Args:
-        real: (B, Tk) booleans, True for a real token; None when all are.
-        shape: (B, Tk), to be checked, where it is known.
-        name: of `real`, for the error.
+        real: (B, Tk) booleans, True for a real token; None: all are real.
+        shape: (B, Tk), to be checked where it is known.
+        name: what an error message calls `real`.
 
     Returns:
         (B, 1, 1, Tk), or None.
 
     Raises:
-        ValueError: `real` is not a boolean matrix, or not of this shape.
+        ValueError: `real` is not a boolean matrix, or has another shape.
     """
     if real is None:
         return None
@@ -93,12 +93,13 @@ def key_mask(real: Tensor | None, shape: Sequence[int] | None = None, *, name: s
 
 
 def causal_mask(n_queries: int, n_keys: int | None = None, *, device: torch.device | None = None) -> Tensor:
-    """Query i may attend to keys up to its own place; with more keys than queries, the queries are the last ones.
+    """Query i may attend to keys up to its own position. If there are more keys than queries, the queries are the last
+    ones.
     >>> causal_mask(2, 3).tolist()
     [[True, True, False], [True, True, True]]
 
     Returns:
-        (Tq, Tk) booleans: the mask of "Attention Is All You Need", section 3.2.3.
+        (Tq, Tk) booleans: the mask of section 3.2.3 of "Attention Is All You Need".
     """
     n_keys = n_queries if n_keys is None else n_keys
     ones = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
@@ -106,19 +107,19 @@ def causal_mask(n_queries: int, n_keys: int | None = None, *, device: torch.devi
 
 
 def window_mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
-    """Keys less than `window` places before the query, and all after it: that is for causality to forbid.
+    """Keys less than `window` positions before the query, and all keys after it; causality forbids those after it.
     >>> window_mask(torch.tensor([3]), torch.arange(4), window=2).tolist()
     [[False, False, True, True]]
 
     Args:
-        queries, keys: places, (Tq,) and (Tk,).
-        window: tokens that are seen, the query's own included (Beltagy et al. 2020, "Longformer", section 3.1).
+        queries, keys: positions, (Tq,) and (Tk,).
+        window: number of keys that are seen, the query's own included (Beltagy et al. 2020, "Longformer", section 3.1).
 
     Returns:
         (Tq, Tk) booleans.
 
     Raises:
-        ValueError: the window is less than 1, or places are no vectors.
+        ValueError: the window is less than 1, or positions are not vectors.
     """
     if window < 1 or queries.dim() != 1 or keys.dim() != 1:
         raise ValueError(
@@ -129,17 +130,17 @@ def window_mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
 
 
 def newest(mask: Tensor, window: int) -> Tensor:
-    """Of what a mask (..., Tk) allows, the last `window` keys: a sliding window where the keys are no one text."""
+    """The last `window` keys that a mask (..., Tk) allows: a sliding window for keys that are not one text."""
     return mask & (mask.flip(-1).cumsum(-1).flip(-1) <= window)
 
 
 def combine_masks(*masks: Tensor | None) -> Tensor | None:
-    """What every given mask allows; None when none is given. Shapes broadcast.
+    """What all given masks allow; None if none is given. Shapes broadcast.
     >>> combine_masks(causal_mask(2), torch.tensor([False, True])).tolist()
     [[False, False], [False, True]]
 
     Raises:
-        ValueError: one is not boolean, or shapes do not broadcast.
+        ValueError: a mask is not boolean, or shapes do not broadcast.
     """
     combined: Tensor | None = None
     for mask in masks:

@@ -10,20 +10,21 @@ from transformer_zoo.blocks.linear import Linear
 
 
 class Mixture(nn.Module):
-    """y = sum_i g_i(x) E_i(x), over the few experts E_i with the highest logits r(x), whose softmax over these is g.
+    """y = sum_i g_i(x) E_i(x) over the few experts E_i with the highest logits r(x); g is the softmax over these
+    logits.
 
-    Each position goes through `n_active` of `n_experts` feed-forwards (Jiang et al. 2024, "Mixtral of Experts", section
-    2.1). Nothing evens out how often each is chosen: a loss for that is the training's affair.
+    Each position goes through `n_active` of `n_experts` feed-forward networks (Jiang et al. 2024, "Mixtral of Experts",
+    section 2.1). Nothing here balances how often each expert is chosen; a loss for that belongs to the training.
 
     Args:
-        d_model, d_ff, activation, gated, bias, dropout: of each, as for `FeedForward`.
-        n_experts: how many.
-        n_active: how many a position goes through.
+        d_model, d_ff, activation, gated, bias, dropout: for each expert, as for `FeedForward`.
+        n_experts: number of experts.
+        n_active: number of experts that a position goes through.
 
     Shapes: (..., D) -> (..., D).
 
     Raises:
-        ValueError: n_active above n_experts, or as `FeedForward`.
+        ValueError: n_active is above n_experts, or as for `FeedForward`.
     """
 
     reads, writes = ("router", "experts"), ("experts",)
@@ -57,7 +58,7 @@ class Mixture(nn.Module):
         out = torch.zeros_like(flat)
         for i, expert in enumerate(self.experts):
             share = shares[:, i, None]  # (N, 1)
-            if flat.is_meta or torch.compiler.is_compiling():  # where no size may depend on numbers
+            if flat.is_meta or torch.compiler.is_compiling():  # where no size may depend on values
                 out = out + share * expert(flat)
             else:
                 rows = share[:, 0].nonzero()[:, 0]
@@ -65,12 +66,12 @@ class Mixture(nn.Module):
         return out.view_as(x)
 
     def gates(self, x: Tensor) -> Tensor:
-        """How much of each expert every position takes: (N, D) -> (N, E), zero but for `n_active` of them."""
+        """How much of each expert every position takes: (N, D) -> (N, E), zero except for `n_active` of them."""
         logits: Tensor = self.router(x).float()
         best, chosen = logits.topk(self.n_active, dim=-1)  # (N, n_active)
         return torch.zeros_like(logits).scatter(-1, chosen, best.softmax(-1)).to(x.dtype)
 
     def flops(self, n_keys: int) -> int:
-        """Operations for one position, which goes through a few of the experts."""
+        """Operations for one position, which goes through `n_active` experts."""
         every = flops_of_parts(self.experts, n_keys)
         return flops_of_parts(self, n_keys) - every + every * self.n_active // len(self.experts)

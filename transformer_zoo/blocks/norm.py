@@ -12,7 +12,7 @@ from transformer_zoo.kernels.norm import rms_norm
 class LayerNorm(nn.LayerNorm):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimension; the bias is optional.
 
-    Without `affine` there is neither weight nor bias.
+    There is neither weight nor bias if `affine` is false.
 
     Shapes: (..., D) -> (..., D).
     >>> LayerNorm(2)(torch.tensor([1.0, 3.0])).round().tolist()
@@ -29,8 +29,8 @@ class LayerNorm(nn.LayerNorm):
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, equation 4 of the paper.
 
-    With `unit_offset` it multiplies by 1 + weight, and the weight starts at zero, as in Gemma; without `affine` there
-    is no weight.
+    With `unit_offset` it multiplies by 1 + weight, and the weight starts at zero, as in Gemma. There is no weight if
+    `affine` is false.
 
     Shapes: (..., D) -> (..., D).
     >>> RMSNorm(2)(torch.tensor([1.0, 7.0])).detach()  # the mean square is 25
@@ -51,14 +51,14 @@ class RMSNorm(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Scales by 1 at first."""
+        """Set the weight so that it scales by 1."""
         if self.weight is not None:
             nn.init.constant_(self.weight, 0.0 if self.unit_offset else 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.weight is None or not self.unit_offset:
             return rms_norm(x, self.weight, self.eps)
-        # In 16 bits 1 + weight would lose what the weight has: wider there.
+        # In 16 bits 1 + weight would lose the weight's last bits, so the sum is wider.
         wide = torch.promote_types(x.dtype, torch.float32)
         return rms_norm(x.to(wide), 1 + self.weight.to(wide), self.eps).to(x.dtype)
 
@@ -67,7 +67,7 @@ class RMSNorm(nn.Module):
 
 
 class HeadNorms(nn.Module):
-    """A norm for each head, with weights of its own: copies of one of the heads' width.
+    """A norm for each head, each with weights of its own: copies of a norm of the head's width.
 
     Shapes: (..., H, Dh) -> (..., H, Dh).
     """
@@ -81,7 +81,7 @@ class HeadNorms(nn.Module):
 
 
 class NormOfHeads(nn.Module):
-    """A norm over all heads of a token together, H * Dh wide.
+    """A norm of width H * Dh over all heads of a token together.
 
     Shapes: (..., H, Dh) -> (..., H, Dh).
     """
@@ -101,7 +101,7 @@ def norms_over(
     """The norms of an attention's queries and keys, `qk_norm` of `Attention`: each (B, T, H, Dh) -> the same.
 
     Raises:
-        ValueError: no norm, or no such way.
+        ValueError: it is not a norm, or there is no such way.
     """
     if not isinstance(norm, nn.Module | tuple | None):
         raise ValueError(f"qk_norm is {norm!r}, expected a norm of head_dim, two, or None")

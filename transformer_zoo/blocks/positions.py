@@ -1,4 +1,4 @@
-"""Positions that are added to the embedding: sinusoidal and learned. Rotary ones act inside attention instead."""
+"""Positions that are added to the embedding: sinusoidal and learned. Rotary positions act inside attention instead."""
 
 import math
 
@@ -12,28 +12,30 @@ from transformer_zoo.blocks.tables import Tables
 
 
 class Positions(nn.Module):
-    """How a stack is told the places of its tokens: by what is added to x, by a bias of all scores, or, as here, not.
+    """How a stack tells its layers where tokens are: by a vector added to x, by a bias of all scores, or, as here, not
+    at all.
 
-    A rotation of queries and keys belongs to an attention: `RotaryPositions`.
+    A rotation of queries and keys belongs to the attention: `RotaryPositions`.
     >>> Positions().add(torch.tensor([[[1.0, 2.0]]]), 0, None)
     tensor([[[1., 2.]]])
     """
 
     scores_by_place = False
-    """Whether it is called with places (B, Tq) and (B, Tk) for a bias (B, H, Tq, Tk): a cache then keeps places."""
+    """Whether it is called with positions (B, Tq) and (B, Tk) and returns a bias (B, H, Tq, Tk); a cache then keeps
+    positions."""
     may_be_none = False
-    """Whether a token at a negative place has none."""
+    """Whether a negative position means that a token has none."""
 
     def add(self, x: Tensor, start: int, positions: Tensor | None) -> Tensor:
-        """x (B, T, D) with its places: start, start + 1, ..., or the given positions (B, T)."""
+        """x (B, T, D) with its positions: start, start + 1, ..., or the given positions (B, T)."""
         return x
 
 
 class _Added(Positions):
-    """Vectors: `forward(n, positions)` gives them."""
+    """Positions that are vectors, given by `forward(n, positions)`."""
 
     def add(self, x: Tensor, start: int, positions: Tensor | None) -> Tensor:
-        """The sum of x and the vectors of its places."""
+        """The sum of x and the vectors of its positions."""
         vectors: Tensor = self(start + x.size(1))[start:] if positions is None else self(1, positions)
         return x + vectors.to(x.dtype)
 
@@ -47,16 +49,16 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
     tensor([[0.8415, 0.0100, 0.5403, 0.9999]])
 
     Args:
-        positions: any shape, integers from 0, of any size.
-        layout: "interleaved" sine and cosine as in the paper, or "halves", all sines before all cosines, as in Marian;
-            "halves_inclusive": so too, with exponents that reach 1, as in tensor2tensor and fairseq. An odd d_model
-            lacks the last cosine, or with "halves_inclusive" has a zero for the last frequency.
+        positions: integers from 0 of any size, in any shape.
+        layout: "interleaved" sine and cosine as in the paper, or "halves", all sines before all cosines, as in Marian.
+            "halves_inclusive" is like "halves", with exponents that reach 1, as in tensor2tensor and fairseq. With an
+            odd d_model the last cosine is missing; "halves_inclusive" has a zero for the last frequency instead.
 
     Returns:
-        (*positions.shape, D) float32. Angles are taken in float64: far positions keep their phase.
+        (*positions.shape, D) float32. Angles are computed in float64, so that large positions keep their phase.
 
     Raises:
-        ValueError: another layout.
+        ValueError: there is no such layout.
     """
     check_choice(LAYOUTS, layout=layout)
     check_sizes(d_model=d_model, least=0)
@@ -69,12 +71,12 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
 
 
 class SinusoidalPositions(Tables, _Added):
-    """The paper's fixed positional encoding, `sinusoids`, for any length. The first position has place `offset`.
+    """The paper's fixed positional encoding, `sinusoids`, for any length. The first token has position `offset`.
 
-    The position `blank`, if there is one, has none.
+    If `blank` is given, that position has a vector of zeros.
 
     Shapes: the first n positions -> (n, D), or positions (B, T) -> (B, T, D), to be added to the embedding. A negative
-    position is none: zeros.
+        position gives zeros.
     >>> SinusoidalPositions(4)(2)[1]  # sin 1, cos 1, sin 1/100, cos 1/100
     tensor([0.8415, 0.5403, 0.0100, 0.9999])
     """
@@ -100,11 +102,11 @@ class SinusoidalPositions(Tables, _Added):
         self.compute_tables()
 
     def tables(self, device: torch.device | None) -> dict[str, Tensor]:
-        """The first places, (table_size, D)."""
+        """The vectors of the first positions, (table_size, D)."""
         return {"table": self._waves(torch.arange(self.table_size, device=device))}
 
     def add(self, x: Tensor, start: int, positions: Tensor | None) -> Tensor:
-        """The sum of x and the waves of its places."""
+        """The sum of x and the sinusoids of its positions."""
         self.bring_to(x.device)
         return super().add(x, start, positions)
 
@@ -125,13 +127,13 @@ class SinusoidalPositions(Tables, _Added):
 class LearnedPositions(_Added):
     """One learned vector for each position up to `max_seq_len`, as in GPT and BERT.
 
-    The first position has row `offset`; the rows before it are never used, and there because BART and OPT have them.
+    The first position has row `offset`. The rows before it are never used; they exist because BART and OPT have them.
     >>> LearnedPositions(1024, 512)(5).shape
     torch.Size([5, 512])
 
     Raises:
-        ValueError: a position past `max_seq_len`; they never wrap. On a GPU, which looking at given positions would
-            stall, torch's own check stops the program.
+        ValueError: a position is past `max_seq_len`; positions never wrap. On a GPU, where this check of given
+            positions would wait for the device, torch's own check stops the program instead.
     """
 
     lookups = ("weight",)

@@ -1,4 +1,4 @@
-"""The attention weights of whole models, for pictures and for a look at what a head does."""
+"""The attention weights of whole models, to draw them or to see what a head does."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 @contextmanager
 def record_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Within it, whatever the model computes leaves the weights of each attention, (B, H, Tq, Tk), by its name.
+    """While it is open, the model stores the weights of each attention, (B, H, Tq, Tk), by the attention's name.
 
-    They are those of the last call, and by the slow path: without dropout, and without kernels that never hold them.
+    They are the weights of the last call. They are computed by the slow path, without dropout and without fast kernels.
     >>> layer = EncoderLayer.paper(512, 8, 2048)
     >>> with record_weights(layer) as weights: _ = layer(torch.zeros(2, 5, 512))
     >>> weights["attn"].shape
     torch.Size([2, 8, 5, 5])
 
     Args:
-        model: any module, such as a model, a stack or a layer, whose attentions have an argument `return_weights`.
+        model: any module, such as a model, a stack or a layer, whose attentions take the argument `return_weights`.
     """
     found: dict[str, Tensor] = {}
     handles = []

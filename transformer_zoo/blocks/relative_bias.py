@@ -1,6 +1,6 @@
 """Positions as scores: attention adds to each score a number that depends on the distance between query and key.
 
-Shapes: B batch (or 1, where all rows have the same places), Tq queries, Tk keys, H heads.
+Shapes: B batch (or 1, where all rows have the same positions), Tq queries, Tk keys, H heads.
 """
 
 import math
@@ -15,14 +15,14 @@ from transformer_zoo.blocks.tables import Tables
 
 
 def distances(queries: Tensor, keys: Tensor) -> Tensor:
-    """How far each key lies behind its query: places (B, Tq) and (B, Tk) -> key - query, (B, Tq, Tk)."""
+    """Distance from each query to each key: positions (B, Tq) and (B, Tk) -> key - query, (B, Tq, Tk)."""
     return keys[:, None, :] - queries[:, :, None]
 
 
 def alibi_slopes(n_heads: int, *, device: torch.device | None = None) -> Tensor:
     """The slope of each head, (H,) float32: 2^(-8/H), 2^(-16/H), ..., 2^-8 (Press et al. 2022, section 3).
 
-    Where H is no power of two: those of the power of two below, then every other one of the power of two above.
+    If H is not a power of two: the slopes of the next lower power of two, then every other one of the next higher.
     """
     whole = 1 << (n_heads.bit_length() - 1)  # the largest power of two that is at most H
     slopes = [2 ** (-8 * i / whole) for i in range(1, whole + 1)]
@@ -31,9 +31,10 @@ def alibi_slopes(n_heads: int, *, device: torch.device | None = None) -> Tensor:
 
 
 class AlibiBias(Tables, Positions):
-    """-slope * distance, nothing learned: attention with linear biases (Press et al. 2022, "Train Short, Test Long").
+    """-slope * distance, with nothing learned: attention with linear biases (Press et al. 2022, "Train Short, Test
+    Long").
 
-    Shapes: places (B, Tq) and (B, Tk) -> (B, H, Tq, Tk).
+    Shapes: positions (B, Tq) and (B, Tk) -> (B, H, Tq, Tk).
     >>> AlibiBias(8)(torch.tensor([[3]]), torch.tensor([[1, 2]]))[0, 0]  # the first of 8 slopes is 1/2
     tensor([[-1.0000, -0.5000]])
     """
@@ -52,7 +53,7 @@ class AlibiBias(Tables, Positions):
         return {"slopes": alibi_slopes(self.n_heads, device=device)}
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk), the same on both sides of a query."""
+        """Positions (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk), the same on both sides of a query."""
         self.bring_to(queries.device)
         return -self.slopes[:, None, None] * distances(queries, keys).abs()[:, None]
 
@@ -60,25 +61,25 @@ class AlibiBias(Tables, Positions):
 class RelativeBias(Positions):
     """A learned score for each head and bucket of distances (Raffel et al. 2020, "T5", section 2.1).
 
-    Half of the buckets are one distance each; the others grow with the logarithm of it, up to `max_distance`, and the
-    last takes all beyond.
+    Half of the buckets hold one distance each. The others grow with the logarithm of the distance, up to
+    `max_distance`, and the last bucket takes everything beyond.
     >>> RelativeBias(8).bucket(torch.tensor([-3, 0, 3, 500]))
     tensor([ 3,  0, 19, 31])
 
     Args:
         n_heads: H.
-        buckets: how many.
-        max_distance: from here on all distances have one bucket.
-        bidirectional: half of the buckets are for keys after the query, as in an encoder; else those share the bucket
-            of distance 0, and a mask hides them.
+        buckets: number of buckets.
+        max_distance: all distances from here on share one bucket.
+        bidirectional: half of the buckets are for keys after the query, as in an encoder. Otherwise such keys share the
+            bucket of distance 0, and a mask hides them.
 
     Raises:
-        ValueError: too few buckets for that, or a max_distance that those of one distance each already reach.
+        ValueError: there are too few buckets, or the buckets of one distance each already reach max_distance.
     """
 
     scores_by_place = True
     lookups = ("weight",)
-    reads = writes = ()  # its vectors are heads wide
+    reads = writes = ()  # its vectors have one number for each head
 
     def __init__(self, n_heads: int, *, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True) -> None:
         super().__init__()
@@ -94,7 +95,7 @@ class RelativeBias(Positions):
         self.weight = nn.Parameter(torch.empty(buckets, n_heads).normal_(std=0.02))
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Places (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk)."""
+        """Positions (B, Tq) and (B, Tk) -> the bias, (B, H, Tq, Tk)."""
         buckets = self.bucket(distances(queries, keys))  # (B, Tq, Tk)
         return F.embedding(buckets, self.weight).permute(0, 3, 1, 2)  # (B, H, Tq, Tk)
 

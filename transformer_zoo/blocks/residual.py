@@ -1,4 +1,4 @@
-"""The residual connection around a sublayer, in the paper's order and in those that other models have."""
+"""The residual connection around a sublayer, in the paper's order and in the orders of other models."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ Function = Callable[[Tensor], Tensor]
 
 
 def check_norm_position(norm_position: str) -> str:
-    """The same, if there is such a position.
+    """The same position if it exists.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it does not exist.
     """
     if norm_position not in POSITIONS:
         raise ValueError(f"norm_position is {norm_position!r}, expected one of {', '.join(POSITIONS)}")
@@ -30,16 +30,16 @@ def add_residual(
 ) -> Tensor:
     """Post-norm: LayerNorm(x + Dropout(Sublayer(x))), sections 3.1 and 5.4 of the paper.
 
-    "pre": x + Dropout(Sublayer(Norm(x))); "parallel" and "parallel_shared" as well, see `EncoderLayer`. "both": the
-    sublayer's output goes through `out_norm` before it is added (Gemma 2). "out": only its output is normalised, x +
-    Dropout(Norm(Sublayer(x))) (OLMo 2). "pre_carried": as "pre", but what it is added to is Norm(x).
+    "pre": x + Dropout(Sublayer(Norm(x))); the same for "parallel" and "parallel_shared", see `EncoderLayer`. "both":
+    the sublayer's output goes through `out_norm` before it is added (Gemma 2). "out": only the output is normalised, x
+    + Dropout(Norm(Sublayer(x))) (OLMo 2). "pre_carried": like "pre", but the sublayer's output is added to Norm(x).
 
     Shapes: x (B, T, D) -> (B, T, D).
     >>> add_residual(torch.ones(2), sublayer=lambda x: 2 * x, norm=lambda x: x, dropout=lambda x: x)
     tensor([3., 3.])
 
     Raises:
-        ValueError: norm_position is none of these, or there is no out_norm for "both".
+        ValueError: norm_position has no such value, or "both" lacks an out_norm.
     """
     if norm_position == "post":
         return norm(x + dropout(sublayer(x)))

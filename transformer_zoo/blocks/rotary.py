@@ -1,4 +1,4 @@
-"""Rotary positions (Su et al. 2021, "RoFormer"): queries and keys turn by angles that grow with their place."""
+"""Rotary positions (Su et al. 2021, "RoFormer"): queries and keys are rotated by angles that grow with the position."""
 
 import math
 from dataclasses import dataclass
@@ -15,14 +15,15 @@ ROTARY_LAYOUTS = ("halves", "interleaved")
 
 
 class Rotation(NamedTuple):
-    """Cosine and sine of each angle, (T, R/2) or (B, 1, T, R/2), and which dimensions turn together."""
+    """Cosine and sine of each angle, (T, R/2) or (B, 1, T, R/2), and which dimensions are rotated as a pair."""
 
     cos: Tensor
     sin: Tensor
     layout: str = "halves"
 
     def apply(self, x: Tensor) -> Tensor:
-        """Turn each pair (a, b) of the first R dimensions of every head to (a cos - b sin, b cos + a sin), equation 34.
+        """Rotate each pair (a, b) of the first R dimensions of every head to (a cos - b sin, b cos + a sin), equation
+        34.
 
         (B, H, T, Dh) -> the same.
         """
@@ -31,10 +32,11 @@ class Rotation(NamedTuple):
 
 @dataclass(frozen=True)
 class Llama3Scaling:
-    """Llama 3.1's way to longer inputs: long waves turn `factor` times slower, short ones as before, a ramp between.
+    """Llama 3.1's way to longer inputs: low frequencies become `factor` times lower, high ones stay, with a ramp
+    between.
 
-    Waves longer than original_max_seq_len / low_freq_factor tokens are long, those shorter than
-    original_max_seq_len / high_freq_factor short.
+    A frequency is low if its wavelength is above original_max_seq_len / low_freq_factor tokens, and high if its
+    wavelength is below original_max_seq_len / high_freq_factor.
     >>> Llama3Scaling(8.0, 1.0, 4.0, original_max_seq_len=64).scale(torch.tensor([1.0, 0.08]))
     tensor([1.0000, 0.0100])
     """
@@ -54,7 +56,7 @@ class Llama3Scaling:
 
     def scale(self, frequencies: Tensor) -> Tensor:
         """Radians per token, any shape -> the same."""
-        turns = self.original_max_seq_len * frequencies / (2 * math.pi)  # of each wave within the original length
+        turns = self.original_max_seq_len * frequencies / (2 * math.pi)  # wavelengths within the original length
         ramp = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
         kept = ramp.clamp(0, 1)
         return frequencies * (kept + (1 - kept) / self.factor)
@@ -62,7 +64,7 @@ class Llama3Scaling:
 
 @dataclass(frozen=True)
 class LinearScaling:
-    """Position interpolation (Chen et al. 2023): every wave turns `factor` times slower.
+    """Position interpolation (Chen et al. 2023): every frequency becomes `factor` times lower.
     >>> LinearScaling(4.0).scale(torch.tensor([1.0, 0.1]))
     tensor([0.2500, 0.0250])
     """
@@ -79,11 +81,12 @@ class LinearScaling:
 
 @dataclass(frozen=True)
 class YarnScaling:
-    """YaRN (Peng et al. 2023): pairs that turn often within the original length turn as before, the slow ones `factor`
-    times slower, with a ramp over the pairs between; and what is rotated grows by `attention_factor`.
+    """YaRN (Peng et al. 2023): high frequencies stay, low ones become `factor` times lower, with a ramp between them.
+    Rotated queries and keys are multiplied by `attention_factor`.
 
-    Often is `beta_fast` turns, slow `beta_slow`. The ramp ends at whole pairs if `truncate`. attention_factor None is
-    what the paper found for the factor, 0.1 ln(factor) + 1.
+    A pair that makes `beta_fast` rotations within the original length has a high frequency, one that makes `beta_slow`
+    a low one. The ramp ends at whole pairs if `truncate`. If attention_factor is None, it is the paper's value for the
+    factor, 0.1 ln(factor) + 1.
     >>> YarnScaling(4.0, original_max_seq_len=64).scale(torch.tensor([1.0, 0.1, 0.01]))
     tensor([1.0000, 0.0625, 0.0025])
     """
@@ -103,7 +106,7 @@ class YarnScaling:
 
     @property
     def growth(self) -> float:
-        """Of each rotated query and key."""
+        """The factor of each rotated query and key."""
         if self.attention_factor is not None:
             return self.attention_factor
         return 0.1 * math.log(max(self.factor, 1.0)) + 1
@@ -126,21 +129,21 @@ Scaling = Llama3Scaling | LinearScaling | YarnScaling
 
 
 class RotaryPositions(Tables):
-    """The rotation of each place: pair i of place m turns by m * base^(-2i / dim).
+    """The rotation of each position: pair i at position m is rotated by m * base^(-2i / dim).
     >>> RotaryPositions(4)(1, 2).sin  # of 1 and 1/100
     tensor([[0.8415, 0.0100]])
 
     Args:
         head_dim: width of a head.
-        base: of the frequencies, 10000 in the paper.
-        dim: how many of a head's dimensions turn, an even number; None: all.
-        layout: pairs are dimensions i and i + dim / 2 ("halves", as in GPT-NeoX and Llama) or 2i and 2i + 1
+        base: base of the frequencies, 10000 in the paper.
+        dim: how many of a head's dimensions are rotated, an even number; None: all.
+        layout: which dimensions are a pair: i and i + dim / 2 ("halves", as in GPT-NeoX and Llama), or 2i and 2i + 1
             ("interleaved", as in the paper and GPT-J).
-        scaling: changes the frequencies, and YaRN what is rotated too.
-        table_size: places whose rotation is computed once; any other is computed when it is asked for.
+        scaling: changes the frequencies; YaRN also scales the rotated vectors.
+        table_size: number of positions whose rotation is computed once; others are computed when they are needed.
 
     Raises:
-        ValueError: an odd dim, one wider than the head, one pair alone with YaRN, or another layout.
+        ValueError: dim is odd or wider than the head, YaRN has only one pair, or there is no such layout.
     """
 
     cos: Tensor
@@ -178,7 +181,7 @@ class RotaryPositions(Tables):
         self.compute_tables()
 
     def tables(self, device: torch.device | None) -> dict[str, Tensor]:
-        """Cosines and sines of the first places, each (table_size, R/2)."""
+        """Cosines and sines of the first positions, each (table_size, R/2)."""
         cos, sin = self._waves(torch.arange(self.table_size, device=device))
         return {"cos": cos, "sin": sin}
 
@@ -189,20 +192,20 @@ class RotaryPositions(Tables):
         return self.scaling.scale(frequencies) if scaled and self.scaling is not None else frequencies
 
     def _waves(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., ) integers -> cosines and sines, (..., R/2) float32; angles are taken in float64."""
+        """Integers (..., ) -> cosines and sines, (..., R/2) float32; angles are computed in float64."""
         angles = positions[..., None].double() * self.frequencies(positions.device)
         growth = self.scaling.growth if isinstance(self.scaling, YarnScaling) else 1.0
         return (angles.cos() * growth).float(), (angles.sin() * growth).float()
 
     def turn(self, x: Tensor, start: int, positions: Tensor | None) -> Rotation:
-        """Of the places of x (B, T, D): start, start + 1, ..., or the given positions (B, T)."""
+        """The rotations of x (B, T, D), at positions start, start + 1, ..., or at the given positions (B, T)."""
         if self.cos.device != x.device:
             self.bring_to(x.device)
         rotation: Rotation = self(start, start + x.size(1), positions)
         return rotation
 
     def forward(self, start: int, stop: int, positions: Tensor | None = None) -> Rotation:
-        """In float32, of places start to stop - 1, (T, R/2); or of the given positions (B, T), (B, 1, T, R/2)."""
+        """In float32, of positions start to stop - 1, (T, R/2); or of the given positions (B, T), (B, 1, T, R/2)."""
         if positions is not None:
             cos, sin = self._waves(positions)
             return Rotation(cos.unsqueeze(-3), sin.unsqueeze(-3), self.layout)

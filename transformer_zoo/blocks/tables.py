@@ -1,4 +1,4 @@
-"""Tables that weights do not say: numbers that follow from a module's arguments, computed once."""
+"""Tables that are not weights: numbers that follow from a module's arguments and are computed once."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class Tables(nn.Module):
-    """A module with tables, which are neither saved nor lost.
+    """A module with tables, which are not saved and never lost.
 
-    They are float32 whatever type the module is brought to, so that nothing is rounded for good; and they are computed
-    again wherever memory came without them: on torch's meta device, by `to_empty`, by weights that were assigned.
+    Tables stay float32 whatever type the module is converted to, so nothing is rounded for good. They are computed
+    again where memory comes without values: on torch's meta device, by `to_empty`, by weights that were assigned.
 
     Attributes:
-        dtype: what the module was brought to.
+        dtype: the type that the module was converted to.
     """
 
     dtype: torch.dtype = torch.float32
@@ -24,12 +24,12 @@ class Tables(nn.Module):
         raise NotImplementedError
 
     def compute_tables(self, device: torch.device | None = None) -> None:
-        """On this device; None: the one where modules are made."""
+        """Compute the tables on this device; None: on the one where modules are made."""
         for name, table in self.tables(device).items():
             self.register_buffer(name, table, persistent=False)
 
     def bring_to(self, device: torch.device) -> None:
-        """What is to be used there has its tables there."""
+        """A module that will be used on this device gets its tables there."""
         if next(self.buffers()).device != device:
             self.compute_tables(device)
 

@@ -1,4 +1,4 @@
-"""What an attention sees of the tokens of one forward pass: found once for all layers that see alike.
+"""What an attention sees of the tokens of one forward pass. It is computed once for all layers that see the same.
 
 Shapes: B batch, Tq queries, Tk keys, H heads.
 """
@@ -15,11 +15,11 @@ from transformer_zoo.blocks.rotary import RotaryPositions, Rotation
 from transformer_zoo.kernels.attention import Blocks, blocks_are_wanted, causal_blocks, document_mask
 
 Places = tuple[Tensor, Tensor]
-"""Of queries and of keys, (B or 1, Tq) and (B or 1, Tk) int64."""
+"""Positions of queries and of keys, (B or 1, Tq) and (B or 1, Tk) int64."""
 
 
 class View(NamedTuple):
-    """Mask and bias as `attend` takes them, or blocks in their place; and the rotation of queries and keys."""
+    """Mask and bias as `attend` takes them, or blocks instead of a mask; and the rotation of queries and keys."""
 
     mask: Tensor | None = None
     bias: Tensor | None = None
@@ -29,10 +29,10 @@ class View(NamedTuple):
 
 
 class BaseAttention(nn.Module):
-    """What a stack asks of the attention in its layers: what it sees, and how its queries and keys turn.
+    """What a stack asks the attention in its layers: what it sees, and how its queries and keys are rotated.
 
-    A class of your own sets `n_heads` and `head_dim`, and has `forward(x, *, view, cache)`, of which a stack gives the
-    cache in decoders only; there it also has `new_cache`.
+    A class of your own sets `n_heads` and `head_dim` and has `forward(x, *, view, cache)`. A stack passes the cache in
+    decoders only; there the class also needs `new_cache`.
     >>> class Mean(BaseAttention):
     ...     n_heads, head_dim = 1, 8
     ...     def forward(self, x, *, view=None, cache=None): return x.mean(1, keepdim=True).expand_as(x)
@@ -53,7 +53,7 @@ class BaseAttention(nn.Module):
         self.window, self.rotary, self.scores, self.dropout, self.softcap = None, None, None, 0.0, None
 
     def sees_like(self, other: nn.Module) -> bool:
-        """Whether `view` gives both the same."""
+        """Whether `view` gives the same for both."""
         return (
             type(self) is type(other)
             and self.rotary is other.rotary
@@ -77,20 +77,21 @@ class BaseAttention(nn.Module):
         places: Places | None = None,
         name: str = "mask",
     ) -> View:
-        """What the tokens x (B, Tq, D) see of the memory, or of themselves and of what is in the cache.
+        """What the tokens x (B, Tq, D) see of the memory, or of themselves and of the cache.
 
         Args:
-            mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend; `name` is what an error calls it.
+            mask: booleans broadcastable to (B, H, Tq, Tk), True = may attend; an error message calls it `name`.
             bias: added to the scores, broadcastable to (B, H, Tq, Tk).
-            is_causal: each token sees itself and what came before it, on top of what the mask allows.
-            start, positions: places are start (0: the end of the cache), start + 1, ..., or positions (B, Tq).
-            documents: (B, Tq) integers: a token sees only those of its own one. Without cache.
-            cache: to which x will be appended. Without a mask it is causal; with one and without is_causal each token
-                goes on from a text of its own, whose tokens the mask shows in their order.
-            places: of queries and keys, (B or 1, Tq) and (B or 1, Tk), for `scores`; None: counted from the start.
+            is_causal: each token sees itself and the tokens before it, as far as the mask allows.
+            start, positions: positions are start (0, or the length of the cache), start + 1, ..., or positions (B, Tq).
+            documents: (B, Tq) integers: a token sees only tokens of its own document. Not with a cache.
+            cache: x will be appended to it. Without a mask attention is causal. With a mask and without is_causal, each
+                token continues a text of its own, whose tokens the mask shows in order.
+            places: positions of queries and keys, (B or 1, Tq) and (B or 1, Tk), for `scores`; None: counted from the
+                start.
 
         Raises:
-            ValueError: a mask that is not boolean, a bias that is, shapes that do not fit, or a memory with rotary,
+            ValueError: a mask is not boolean, a bias is boolean, shapes do not fit, or a memory comes with rotary,
                 scores, a window or a cache.
         """
         if memory is not None and any(one is not None for one in (self.rotary, self.scores, self.window, cache)):
@@ -125,7 +126,7 @@ class BaseAttention(nn.Module):
 
 
 def _counted(x: Tensor, n_keys: int, cache: KVCache | None) -> Places:
-    """The places of x and of all keys, where nothing is padding."""
+    """The positions of x and of all keys if nothing is padding."""
     keys = torch.arange(n_keys, device=x.device)[None]
     return (keys if cache is None else cache.slots(x.size(1))[None]), keys
 
@@ -139,7 +140,7 @@ def _allowed(
     documents: Tensor | None,
     cache: KVCache | None,
 ) -> Tensor | None:
-    """What the mask allows of what came before a token, is of its own document, and near."""
+    """The part of the mask that lies before a token, in its own document, and within the window."""
     n = x.size(1)
     is_causal |= cache is not None and mask is None  # slots that are not written yet are never seen
     if documents is not None:
