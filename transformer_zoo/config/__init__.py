@@ -1,4 +1,5 @@
-"""What a model is, as data: importable without torch, written to a run, read back, refused when a field is wrong."""
+"""What a model is, as data. A configuration can be imported without torch, is written to a run and read back, and
+refuses a wrong field."""
 
 from transformer_zoo.config.attention import AttentionSpec
 from transformer_zoo.config.decoding import BeamSearch, Penalty, Rules, RulesSpec, Sampling

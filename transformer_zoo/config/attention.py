@@ -1,4 +1,4 @@
-"""Attention: how the positions of a layer look at each other."""
+"""Attention: how the tokens of a layer look at each other."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ QkNormOver = Literal["head", "own_head", "all_heads"]
 
 @dataclass(frozen=True, kw_only=True)
 class SelfAttentionSpec(Spec):
-    """Base of all that can be a layer's self-attention: (B, T, D) -> (B, T, D)."""
+    """Base of everything that can be a layer's self-attention: (B, T, D) -> (B, T, D)."""
 
     n_heads: int = 8
-    """How many heads there are."""
+    """Number of heads."""
     window: int | None = None
-    """A token sees so many up to itself, and in an encoder as many from itself on; None: all."""
+    """Each token sees this many tokens up to itself, and in an encoder as many after it; None: all."""
 
     def width(self, d_model: int) -> int:
-        """Width of that part of a head that positions can rotate."""
+        """Width of the part of a head that positions can rotate."""
         return d_model // self.n_heads
 
     def across(self) -> "SelfAttentionSpec":
-        """The attention to a memory that goes with it."""
+        """The attention to a memory that belongs to it."""
         return self
 
 
@@ -39,32 +39,32 @@ class AttentionSpec(SelfAttentionSpec):
     takes = ("d_model", "rotary", "scores")
 
     n_kv_heads: int | None = None
-    """Key/value heads; None: as many as `n_heads`. Fewer share each among n_heads / n_kv_heads queries."""
+    """Number of key/value heads; None: `n_heads`. With fewer, n_heads / n_kv_heads query heads share one."""
     head_dim: int | None = None
     """Width of one head; None: d_model / n_heads."""
     bias: bool = True
-    """Biases on its projections."""
+    """Whether its projections have biases."""
     qkv_bias: bool | None = None
-    """Biases on those of queries, keys and values; None: as `bias`."""
+    """Whether the projections of queries, keys and values have biases; None: as `bias`."""
     dropout: float = 0.0
-    """On the attention weights; not in the paper."""
+    """Dropout on the attention weights; the paper has none."""
     scale: float | None = None
-    """Multiplies the scores; None: head_dim^-0.5. T5 has 1."""
+    """Factor of the scores; None: head_dim^-0.5. T5 has 1."""
     softcap: float | None = None
-    """Bounds the scores: cap * tanh(score / cap)."""
+    """Bound of the scores: cap * tanh(score / cap)."""
     clip: float | None = None
-    """Bounds what queries, keys and values are projected to: to -clip below, clip above."""
+    """Bound of the projected queries, keys and values: they are clipped to [-clip, clip]."""
     qk_norm: NormSpec | None = None
     """A norm over queries and one over keys, before rotation."""
     qk_norm_over: QkNormOver = "head"
-    """What it is over: each "head", with weights that all heads share; each "own_head", with weights of its own; or
-    "all_heads" together, as in OLMo 2."""
+    """What the norm is over: "head": each head, with weights that all heads share; "own_head": each head, with weights
+    of its own; "all_heads": all heads together, as in OLMo 2."""
 
     def width(self, d_model: int) -> int:
         return self.head_dim or d_model // self.n_heads
 
     def across(self) -> Self:
-        """Without what is for self-attention only."""
+        """A copy without the fields that are for self-attention only."""
         return dataclasses.replace(self, window=None, softcap=None, clip=None, qk_norm=None, qk_norm_over="head")
 
     def check(self, context: Context) -> None:

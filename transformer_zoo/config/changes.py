@@ -1,4 +1,4 @@
-"""Fields by name: short ones, and those inside of specs by their address."""
+"""Fields by name: short names, and the addresses of fields inside specs."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ SHORT: dict[str, tuple[str, ...]] = {
     "norm": ("*.norm",),
     "norm_position": ("*.norm_position",),
 }
-"""What is often changed, and where it is: "*" is each stack."""
+"""Fields that are often changed, and their addresses: "*" is each stack."""
 
 Tree = dict[str, Any]
-"""A spec as `to_dict` gives it."""
+"""A spec in the form that `to_dict` gives."""
 
 
 class _Absent(UserError):
-    """There is no such field."""
+    """The configuration has no such field."""
 
 
 def stacks_of(model: type[Spec]) -> list[str]:
@@ -43,12 +43,12 @@ def stacks_of(model: type[Spec]) -> list[str]:
 
 
 def short_names(model: type[Spec]) -> dict[str, tuple[str, ...]]:
-    """Those of `SHORT` that a model has."""
+    """The names of `SHORT` that a model has."""
     return {name: paths for name, paths in SHORT.items() if paths[0].partition(".")[0] in ("*", *stacks_of(model))}
 
 
 def addresses_of(model: type[Spec], name: str) -> list[list[str]]:
-    """Where the fields of this name are in a model's configuration. UserError: there is none."""
+    """The addresses of the fields of this name in a model's configuration. UserError: there is none."""
     head, dot, rest = name.partition(".")
     places: dict[str, tuple[str, ...]] = {field: (f"*.layer.{field}",) for field in LayerSpec.hints()}
     places |= {field: (f"*.{field}",) for field in StackSpec.hints()} | short_names(model)
@@ -61,7 +61,7 @@ def addresses_of(model: type[Spec], name: str) -> list[list[str]]:
 
 
 def value_at(config: Spec, name: str) -> Any:
-    """The field of this name; where there are several, the first."""
+    """The value of the field of this name; if there are several, of the first."""
     value: Any = config
     for part in addresses_of(type(config), name)[0]:
         value = getattr(value[0] if isinstance(value, tuple) else value, part, None)
@@ -69,16 +69,16 @@ def value_at(config: Spec, name: str) -> Any:
 
 
 def defaults_of(spec: type[Spec]) -> Tree:
-    """What fields are where nobody gives them."""
+    """The values of fields that nobody gives."""
     given = {f.name: f.default for f in dataclasses.fields(spec) if f.default is not dataclasses.MISSING}
     return {name: value.to_dict() if isinstance(value, Spec) else value for name, value in given.items()}
 
 
 def changed_fields(model: type[Spec], tree: Tree, changes: Mapping[str, Any]) -> Tree:
-    """The tree of a model with these fields changed; short names count before those that are inside of something.
+    """The tree of a model with these fields changed. A short name comes before a field of that name inside a spec.
 
     Raises:
-        UserError: as `ModelConfig.changed`.
+        UserError: as for `ModelConfig.changed`.
     """
     for name in sorted(changes, key=lambda name: (name.count("."), not name.endswith(".kind"))):
         found, absent = 0, None
@@ -100,7 +100,7 @@ def changed_fields(model: type[Spec], tree: Tree, changes: Mapping[str, Any]) ->
 
 
 def _set(hint: Any, tree: Any, address: list[str], value: Any) -> Any:
-    """A plain value of this type with what is at the address in it replaced."""
+    """A plain value of this type in which the value at the address is replaced."""
     if not address:
         return _new(hint, tree, value)
     if isinstance(tree, list | tuple):
@@ -132,7 +132,7 @@ def _set_in_all(hint: Any, trees: list[Any] | tuple[Any, ...], address: list[str
 
 
 def _new(hint: Any, old: Any, value: Any) -> Any:
-    """What is given for a field, as plain data."""
+    """The given value of a field, as plain data."""
     if isinstance(value, Spec):
         return value.to_dict()
     if not kinds_of(hint) or value in choices_of(hint):
@@ -152,7 +152,7 @@ def _new(hint: Any, old: Any, value: Any) -> Any:
 
 
 def hint_of(model: type[Spec], name: str) -> Any:
-    """The type of the field of this name; where several kinds of spec have one, of the first."""
+    """The type of the field of this name; if several kinds of spec have one, the type in the first."""
     hint: Any = model
     for part in addresses_of(model, name)[0]:
         found = [spec.hints()[part] for spec in kinds_of(hint).values() if part in spec.hints()]

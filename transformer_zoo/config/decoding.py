@@ -1,4 +1,4 @@
-"""How a model writes, as frozen data that Python, the commands and recipes share."""
+"""How a model writes, as frozen data that Python, commands and recipes share."""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
@@ -16,12 +16,12 @@ _RANGES: dict[str, Range] = {
     "max_length": COUNT, "length_penalty": (-10, 10, "[]"), "max_source_tokens": COUNT, "max_new_tokens": COUNT,
     "stride": COUNT,
 }  # fmt: skip
-"""Of the numbers here; others are at least 0."""
+"""Ranges of these numbers; other numbers are at least 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What may not be written next, in every way of writing. By default as the model's configuration has it: that of a
+    """What may not be written next, in every way of writing. By default it is what the model's configuration says; a
     downloaded model follows its generation_config.json.
     >>> tz.inference.processors(Rules(no_repeat_ngram_size=3), tz.create_model("gpt-nano"))
     [NoRepeatedNgrams(size=3)]
@@ -29,10 +29,10 @@ class Rules:
     Args:
         repetition_penalty: Above 1, tokens that were there before become less likely.
         no_repeat_ngram_size: No run of so many tokens is written twice; 0 for any.
-        min_new_tokens: Least tokens before the end.
+        min_new_tokens: Number of tokens that are written at least before the end.
 
     Raises:
-        UserError: a number out of range.
+        UserError: a number is out of range.
     """
 
     repetition_penalty: float | None = None
@@ -48,37 +48,38 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True)
 class RulesSpec(Spec):
-    """What a model says of its texts by itself: of a downloaded one, what its generation_config.json says.
+    """What a model says about its own texts; for a downloaded model, what its generation_config.json says.
     >>> config = tz.get_config("gpt-nano", rules=RulesSpec(no_repeat_ngram_size=3))
     """
 
     repetition_penalty: float | None = None
     """Above 1, tokens that were there before become less likely."""
     no_repeat_ngram_size: int | None = None
-    """No run of so many tokens is written twice."""
+    """No run of this many tokens is written twice."""
     min_length: int | None = None
-    """Least tokens before the end, the prompt or the token that a target starts with included."""
+    """Number of tokens before the end, at least; the prompt or the token that a target starts with counts."""
     min_new_tokens: int | None = None
-    """Least tokens that are written before the end."""
+    """Number of tokens that are written before the end, at least."""
     never_first_ids: tuple[int, ...] | None = None
     """Tokens that are not written first."""
     forced_first_id: int | None = None
-    """The token that is written first, where nothing else must be, such as the tag of a language."""
+    """The token that is written first if nothing else must be, such as the tag of a language."""
     stop_strings: tuple[str, ...] | None = None
-    """Texts at which what is written ends."""
+    """Texts that end what is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Rules):
-    """How the next token is drawn. What is None, or temperature 1, is not done at all.
+    """How the next token is drawn. A field that is None, and a temperature of 1, change nothing.
     >>> Sampling(temperature=0).is_greedy
     True
 
     Args:
-        temperature: Logits are divided by it: below 1 likely tokens become likelier; 0 always takes the likeliest.
-        top_k: Draw from the K likeliest tokens.
+        temperature: Logits are divided by it. Below 1 likely tokens become likelier; 0 always takes the most likely
+            one.
+        top_k: Draw from the K most likely tokens.
         top_p: Draw from the fewest tokens that together have this probability.
-        min_p: Draw from the tokens that are at least this times as likely as the likeliest.
+        min_p: Draw from the tokens that have at least this share of the highest probability.
     """
 
     temperature: float = 1.0
@@ -88,7 +89,7 @@ class Sampling(Rules):
 
     @property
     def is_greedy(self) -> bool:
-        """Whether there is nothing to draw."""
+        """Whether nothing is left to chance."""
         return self.temperature == 0 or self.top_k == 1
 
 
@@ -99,14 +100,14 @@ class BeamSearch(Rules):
     2.0
 
     Args:
-        beam: Hypotheses kept for each source at each step; 1 is greedy.
-        n_best: Answers to each source, the best first.
-        length_penalty: The penalty's exponent alpha: 0 prefers short answers, more prefers longer ones.
+        beam: Number of hypotheses kept for each source at each step; 1 is greedy search.
+        n_best: Number of answers to each source, the best first.
+        length_penalty: The penalty's exponent alpha: 0 prefers short answers, larger values prefer longer ones.
         penalty: Log-probabilities are divided by ((5 + length) / 6)^alpha (gnmt, as in the paper) or by length^alpha
-            (length); the length counts the end token.
-        max_extra: An answer, its end included, has at most this many tokens more than its source, its end included, and
-            no more than the model has positions for.
-        max_length: An answer has at most this many tokens, whatever its source.
+            (length). The length counts the end token.
+        max_extra: An answer has at most this many tokens more than its source; both count their end token. It never has
+            more than the model has positions for.
+        max_length: An answer has at most this many tokens, however long its source is.
     """
 
     beam: int = 5
@@ -122,7 +123,7 @@ class BeamSearch(Rules):
             raise UserError(f"penalty {self.penalty!r} is unknown: take 'gnmt' or 'length'")
 
     def divisor(self, length: int) -> float:
-        """What the log-probability of a hypothesis is divided by; its length counts eos, not bos.
+        """The number that the log-probability of a hypothesis is divided by. Its length counts eos, not bos.
 
         "gnmt": ((5 + length) / 6)^alpha, Wu et al. 2016, equation 14 (the Transformer paper's, alpha 0.6);
         "length": length^alpha.
@@ -135,15 +136,18 @@ class Translating(BeamSearch):
     """How texts are translated.
 
     Args:
-        temperature, top_k, top_p, min_p: With any of these a translation is drawn, as for `Sampling`, not searched.
-        seed: Of what is drawn: line i, from 0, with seed + i; None: others each time.
-        source_lang: The language to translate from, in the model's own codes where it is told (eng_Latn in NLLB, en_XX
-            in mBART, en in M2M-100), else in any spelling: sentences end by its rules. None: what the run says.
-        target_lang: The language to translate to, of a model that knows many; None: what the run says.
+        temperature, top_k, top_p, min_p: If any of these is given, a translation is drawn as for `Sampling`, not
+            searched.
+        seed: Seed of what is drawn: line i, from 0, has seed + i; None: another one each time.
+        source_lang: The language to translate from. A model that is told the language takes its own codes (eng_Latn in
+            NLLB, en_XX in mBART, en in M2M-100). Other models take any spelling; the language's rules say where
+            sentences end. None: as the run says.
+        target_lang: The language to translate to, for a model that knows many; None: as the run says.
         prefix: The translation of every line begins with this text, or with these tokens.
-        max_source_tokens: A line of more than 1.5 times this is translated in pieces, cut at the ends of sentences.
-            None: the longest source that the run was trained on: of what is much longer a model leaves things out.
-        write_special: Let translations have the unknown token, padding and the token for a begin, which are no text.
+        max_source_tokens: A line of more than 1.5 times this length is cut at the ends of sentences and translated in
+            pieces. None: the length of the longest source that the run was trained on. A model leaves things out of
+            much longer lines.
+        write_special: Allow the unknown token, padding and the begin token in translations, though they are not text.
     """
 
     temperature: float | None = None
@@ -159,13 +163,13 @@ class Translating(BeamSearch):
 
     @property
     def search(self) -> BeamSearch:
-        """How it is searched, or how long what is drawn may be."""
+        """How a translation is searched for, or how long a drawn one may be."""
         found = BeamSearch(**{field.name: getattr(self, field.name) for field in fields(BeamSearch)})
         return found if self.sampling is None else replace(found, beam=1)
 
     @property
     def sampling(self) -> Sampling | None:
-        """How it is drawn; None: it is searched."""
+        """How a translation is drawn; None: it is searched for."""
         given = {field.name: getattr(self, field.name) for field in fields(Sampling)}
         drawn = any(given[name] is not None for name in ("temperature", "top_k", "top_p", "min_p"))
         return Sampling(**{name: value for name, value in given.items() if value is not None}) if drawn else None
@@ -181,10 +185,10 @@ class Answering(Sampling):
     """How an answer is written, and when it ends.
 
     Args:
-        max_new_tokens: Most tokens of an answer.
-        stop: Strings that end an answer, and are not part of it, beside those of the model.
+        max_new_tokens: Number of tokens of an answer, at most.
+        stop: Strings that end an answer and are not part of it, in addition to those of the model.
         seed: Makes the answers the same each time: answer number i, from 0, is drawn with seed + i. By default they
-            are others each time.
+            differ each time.
     """
 
     temperature: float = 0.8
@@ -198,9 +202,9 @@ class Writing(Answering):
     """How answers to prompts are written.
 
     Args:
-        stride: Prompt and answer may be longer than the model's context. Then it reads the last part of them, which
-            moves by so many tokens each time it is full; by default a quarter of the context.
-        write_special: Let answers have the unknown token, padding and the token for a begin, which are no text.
+        stride: Prompt and answer may be longer than the model's context. The model then reads the last part of them,
+            which moves by this many tokens each time it is full. The default is a quarter of the context.
+        write_special: Allow the unknown token, padding and the begin token in answers, though they are not text.
     """
 
     stride: int | None = None

@@ -1,4 +1,4 @@
-"""Models that read only."""
+"""Models that only read."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -26,37 +26,38 @@ _WORDS = WordsSpec()
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(ModelConfig):
-    """An encoder alone; the defaults are BERT's smallest (Devlin et al. 2019).
+    """An encoder alone. The defaults are BERT's smallest model (Devlin et al. 2019).
     >>> config = EncoderConfig.of(vocab_size=100, n_layers=2)
     """
 
     d_model: int = 768
     """Width of the residual stream."""
     max_seq_len: int = 512
-    """Tokens of the longest text. Learned positions end there."""
+    """Number of tokens of the longest text. Learned positions end there."""
     scale_embeddings: bool | float = False
-    """Multiply embeddings by sqrt(d_model), or by this number."""
+    """Whether embeddings are multiplied by sqrt(d_model), or the number that they are multiplied by."""
     encoder: StackSpec = _BERT
     """The layers."""
     d_embedding: int | None = None
     """Width of the embeddings and of a head for words, with a projection to d_model after the embeddings' norm, as in
-    ELECTRA; None: d_model, without."""
+    ELECTRA; None: d_model, without a projection."""
     n_segments: int | None = None
-    """Parts of an input that are told apart by a vector for each, as the two texts of BERT; None: none are."""
+    """Number of parts of an input that have a vector each, as the two texts of BERT; None: the parts have no
+    vectors."""
     head: HeadSpec | None = _WORDS
-    """What it says of a text: which words stand there, labels of texts or of tokens; None: hidden states only."""
+    """What it says about a text: the words at each position, labels of texts or of tokens; None: only hidden states."""
     tie_embeddings: bool = True
-    """The output projection for words is the token embedding's matrix."""
+    """Whether the output projection for words is the token embedding's matrix."""
     pad_id: int = 0
-    """The token that fills up short rows of a batch."""
+    """The token that pads short rows of a batch."""
     mask_id: int | None = None
-    """The token that stands for one to be guessed, where there is one."""
+    """The token that stands for a hidden one, if the model has it."""
     pooling: Literal["mean", "first"] = "mean"
-    """What is the vector of a text: the mean over its tokens, or the vector of its first one."""
+    """How a text becomes a vector: the mean over its tokens, or the vector of its first token."""
     normalize: bool = False
-    """The vector of a text has length 1."""
+    """Whether the vector of a text has length 1."""
     cut_at: int | None = None
-    """Tokens of a text that its vector is made of, the rest is left out; None: max_seq_len."""
+    """Number of tokens that the vector of a text is made from; the rest is left out. None: max_seq_len."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

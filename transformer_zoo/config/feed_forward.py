@@ -1,4 +1,4 @@
-"""Feed-forward networks: what a layer does with each position by itself."""
+"""Feed-forward networks: what a layer does with each position separately."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,12 +12,12 @@ Activation = Literal[
 
 
 class FfnSpec(Spec):
-    """Base of all that can be a layer's feed-forward: (B, T, D) -> (B, T, D)."""
+    """Base of everything that can be a layer's feed-forward: (B, T, D) -> (B, T, D)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSpec(FfnSpec):
-    """The paper's (section 3.3), and its gated variants.
+    """The paper's network (section 3.3) and its gated variants.
     >>> config = tz.get_config("gpt-nano", ffn=FeedForwardSpec(d_ff=256, activation="silu", gated=True))
     """
 
@@ -27,10 +27,10 @@ class FeedForwardSpec(FfnSpec):
     d_ff: int = 2048
     """Inner width."""
     activation: Activation = "relu"
-    """The paper has relu."""
+    """Activation function; the paper has relu."""
     gated: bool = False
-    """It multiplies its activation with a second projection (GLU)."""
+    """Whether the activation is multiplied by a second projection (GLU)."""
     bias: bool = True
-    """Biases on its projections."""
+    """Whether its projections have biases."""
     dropout: float = 0.0
-    """After the activation; not in the paper."""
+    """Dropout after the activation; the paper has none."""

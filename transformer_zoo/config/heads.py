@@ -1,4 +1,4 @@
-"""What an encoder says of a text: its heads."""
+"""What an encoder says about a text: its heads."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,8 @@ class HeadSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class WordsSpec(HeadSpec):
-    """Which token stands, or is hidden, at each place (Devlin et al. 2019, section 3.1); its norm is as in the layers.
+    """Which token stands, or is hidden, at each position (Devlin et al. 2019, section 3.1). Its norm is as in the
+    layers.
     >>> config = tz.get_config("bert-tiny", head=WordsSpec(activation="relu"))
     """
 
@@ -23,9 +24,9 @@ class WordsSpec(HeadSpec):
     takes = ("d_model",)
 
     activation: Activation = "gelu"
-    """After its first projection."""
+    """Activation function after its first projection."""
     bias: bool = True
-    """A bias on that projection."""
+    """Whether that projection has a bias."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,11 @@ class ProjectionSpec(Spec):
     takes = ("d_model",)
 
     activation: Activation = "tanh"
-    """After it."""
+    """Activation function after it."""
     bias: bool = True
-    """A bias on it."""
+    """Whether it has a bias."""
     norm: NormSpec | None = None
-    """After the activation."""
+    """Dropout after the activation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +51,14 @@ class LabelsSpec(HeadSpec):
     """Base of the heads that give labels."""
 
     labels: tuple[str, ...]
-    """Their names, in the order of the logits."""
+    """Names of the labels, in the order of the logits."""
     projection: ProjectionSpec | None = None
-    """What comes before the last projection, if anything does."""
+    """The projection before the last one, if there is one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.labels:
-            raise UserError("labels is empty, and a head has one at least")
+            raise UserError("labels is empty; a head needs at least one")
 
     def arguments(self, context: Context) -> dict[str, Any]:
         given = super().arguments(context)
@@ -66,7 +67,7 @@ class LabelsSpec(HeadSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class TextsSpec(LabelsSpec):
-    """Labels of a whole text, of one of its vectors (Devlin et al. 2019, section 4.1).
+    """Labels of a whole text, from one of its vectors (Devlin et al. 2019, section 4.1).
     >>> config = tz.get_config("bert-tiny", head=TextsSpec(labels=("bad", "good")))
     """
 
@@ -74,17 +75,17 @@ class TextsSpec(LabelsSpec):
     takes = ("d_model", "dropout")
 
     projection: ProjectionSpec | None = ProjectionSpec()
-    """What comes before the last projection, if anything does; BERT calls it a pooler."""
+    """The projection before the last one, if there is one; BERT calls it a pooler."""
     pooling: Literal["first", "mean"] = "first"
-    """The vector that is read: that of the first token, or the mean over all."""
+    """The vector that it reads: that of the first token, or the mean over all tokens."""
     problem: Literal["one", "several", "values"] = "one"
-    """"one": a text has one of the labels, and their probabilities add up to 1; "several": it has each or has it not;
-    "values": each is a measure, such as of likeness, and no probability."""
+    """"one": a text has one of the labels, and their probabilities sum to 1; "several": a text has any number of them;
+    "values": each label is a measure, such as of similarity, and not a probability."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.problem == "one" and len(self.labels) == 1:
-            raise UserError("problem is 'one', and of one label there is no choice: 'several' or 'values'")
+            raise UserError("problem is 'one', but there is only one label: take 'several' or 'values'")
 
     def arguments(self, context: Context) -> dict[str, Any]:
         given = super().arguments(context)
@@ -94,7 +95,7 @@ class TextsSpec(LabelsSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class TokensSpec(LabelsSpec):
-    """A label of each token, such as of which name it is part (Devlin et al. 2019, section 5.3).
+    """A label of each token, such as the kind of name it is part of (Devlin et al. 2019, section 5.3).
     >>> config = tz.get_config("bert-tiny", head=TokensSpec(labels=("O", "person")))
     """
 

@@ -14,7 +14,7 @@ from transformer_zoo.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec(Spec):
-    """What may differ from one layer of a stack to the next; a decoder's attends to a memory as it does to itself.
+    """What may differ from one layer of a stack to the next. A decoder attends to a memory as it attends to itself.
     >>> near, far = (LayerSpec(attention=AttentionSpec(n_heads=4, window=window)) for window in (16, None))
     >>> config = tz.get_config("gpt-nano", layer=(near, far))
     """
@@ -24,42 +24,45 @@ class LayerSpec(Spec):
     ffn: FfnSpec = FeedForwardSpec()
     """Feed-forward."""
     positions: RotarySpec | RelativeSpec | Literal["stack"] | None = "stack"
-    """What rotates this layer's queries and keys, or tells its attention nothing of positions, in place of what the
-    stack has; or scores of its own, as in umT5."""
+    """Positions of this layer instead of the stack's: what rotates its queries and keys, nothing, or scores of its own,
+    as in umT5."""
     attention_norm: bool = True
-    """Its attention has a norm; ModernBERT's first, which comes right after that of the embedding, has none."""
+    """Whether its attention has a norm. ModernBERT's first attention follows the embedding's norm directly and has
+    none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackSpec(Spec):
-    """The layers of an encoder or a decoder and what is around them; the defaults are the paper's.
+    """The layers of an encoder or a decoder and the parts around them. The defaults are the paper's.
     >>> config = EncoderDecoderConfig(vocab_size=100, encoder=StackSpec(n_layers=12), decoder=StackSpec(n_layers=2))
 
     Raises:
-        UserError: a field has a wrong type or an impossible value, or there are more layers described than there are.
+        UserError: a field has a wrong type or an impossible value, or more layers are described than there are.
     """
 
     counts = ("n_layers",)
 
     n_layers: int = 6
-    """How many layers there are."""
+    """Number of layers."""
     layer: LayerSpec | tuple[LayerSpec, ...] = LayerSpec()
-    """All layers; or several, which take turns: two are every other layer, and as many as there are, each one."""
+    """One spec for all layers, or several that alternate: two give every other layer, as many as there are layers give
+    each."""
     positions: PositionsSpec | None = SinusoidalSpec()
-    """How tokens are told where they stand."""
+    """How the model knows where a token stands."""
     norm: NormSpec = LayerNormSpec()
-    """The norms of all layers and around them."""
+    """The norms in all layers and around them."""
     norm_position: Literal["post", "pre", "both", "out", "parallel", "parallel_shared", "pre_carried"] = "post"
-    """"post": LayerNorm(x + Sublayer(x)) as in the paper; "pre": x + Sublayer(LayerNorm(x)), and a norm at the end.
-    "both": x + Norm'(Sublayer(Norm(x))), as in Gemma 2; "out": x + Norm(Sublayer(x)), as in OLMo 2; "parallel":
-    x + Attention(Norm(x)) + FFN(Norm'(x)), as in GPT-NeoX; "parallel_shared": with one norm for both, as StableLM may;
-    "pre_carried": Norm(x) + Sublayer(Norm(x)), as BLOOM may. These have a norm at the end too."""
+    """"post": LayerNorm(x + Sublayer(x)) as in the paper; "pre": x + Sublayer(LayerNorm(x)), and a norm at the end. The
+    others have a norm at the end too. "both": x + Norm'(Sublayer(Norm(x))), as in Gemma 2; "out": x +
+    Norm(Sublayer(x)), as in OLMo 2; "parallel": x + Attention(Norm(x)) + FFN(Norm'(x)), as in GPT-NeoX;
+    "parallel_shared": the same with one norm for both, as in some StableLM; "pre_carried": Norm(x) + Sublayer(Norm(x)),
+    as in some BLOOM."""
     final_norm: bool | None = None
-    """A norm after the last layer; None: unless `norm_position` is "post"."""
+    """Whether there is a norm after the last layer; None: unless `norm_position` is "post"."""
     embedding_norm: bool = False
-    """A norm over embedding + position, before the first layer."""
+    """Whether there is a norm over embedding + position, before the first layer."""
     residual_scale: float | None = None
-    """Multiplies what each sublayer adds, as in Granite; None: 1."""
+    """Factor of what each sublayer adds, as in Granite; None: 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +77,7 @@ class StackSpec(Spec):
 
     @property
     def turns(self) -> tuple[LayerSpec, ...]:
-        """The layers that take turns."""
+        """The layers that alternate."""
         return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
     @cached_property
@@ -87,11 +90,11 @@ class StackSpec(Spec):
         return self.norm_position != "post" if self.final_norm is None else self.final_norm
 
     def positions_of(self, layer: LayerSpec) -> PositionsSpec | None:
-        """What tells the attention of one of the layers, or its input, of positions."""
+        """How the attention of one of the layers, or its input, knows positions."""
         return self.positions if isinstance(layer.positions, str) else layer.positions
 
     def around(self, layer: LayerSpec, context: Context) -> Context:
-        """What is around the parts of one of the layers."""
+        """The numbers around the parts of one of the layers."""
         return replace(context, n_heads=layer.attention.n_heads, head_dim=layer.attention.width(context.d_model))
 
     def check(self, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""A mixture of experts in place of a feed-forward."""
+"""A mixture of experts instead of a feed-forward."""
 
 from dataclasses import dataclass
 
@@ -9,25 +9,25 @@ from transformer_zoo.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSpec(FfnSpec):
-    """Feed-forwards of which each position goes through a few (Shazeer et al. 2017; Mixtral, Jiang et al. 2024)."""
+    """Feed-forward networks of which each position uses a few (Shazeer et al. 2017; Mixtral, Jiang et al. 2024)."""
 
     module = "transformer_zoo.blocks.mixture:Mixture"
     takes, counts = ("d_model",), ("n_experts",)
 
     n_experts: int = 8
-    """How many experts there are."""
+    """Number of experts."""
     n_active: int = 2
-    """How many a position goes through."""
+    """Number of experts that a position goes through."""
     d_ff: int = 2048
     """Inner width of each expert."""
     activation: Activation = "silu"
-    """Of each of the experts."""
+    """Activation function of each expert."""
     gated: bool = True
-    """They multiply their activation with a second projection (GLU)."""
+    """Whether the activation is multiplied by a second projection (GLU)."""
     bias: bool = False
-    """Biases on their projections."""
+    """Whether their projections have biases."""
     dropout: float = 0.0
-    """After the activation of each expert."""
+    """Dropout after the activation of each expert."""
 
     def check(self, context: Context) -> None:
         if self.n_active > self.n_experts:

@@ -17,26 +17,26 @@ from transformer_zoo.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Spec):
-    """What all models have.
+    """The fields that all models have.
     >>> config = tz.get_config("gpt-nano").changed(d_ff=256, positions="rotary")
 
     Raises:
-        UserError: a field has a wrong type, an impossible value, or does not fit another.
+        UserError: a field has a wrong type or an impossible value, or does not fit another field.
     """
 
     vocab_size: int
-    """Vocabulary; in an encoder-decoder the source's, and the target's too unless `target_vocab_size` is given."""
+    """Size of the vocabulary. An encoder-decoder's target has the same one unless `target_vocab_size` is given."""
     d_model: int = 512
     """Width of the residual stream."""
     max_seq_len: int = 1024
-    """Tokens of the longest text. Learned positions end there; with others a model can read on, but text is written,
-    scored and trained on in windows of it, and longer sources are split."""
+    """Number of tokens of the longest text. Learned positions end there. With other positions a model can read on, but
+    text is written, scored and trained on in windows of this length, and longer sources are split."""
     dropout: float = 0.1
-    """On embedding + position and on each sublayer's output, before it is added (section 5.4)."""
+    """Dropout on embedding + position and on each sublayer's output, before it is added (section 5.4)."""
     scale_embeddings: bool | float = True
-    """Multiply embeddings by sqrt(d_model) (section 3.4), or by this number."""
+    """Whether embeddings are multiplied by sqrt(d_model) (section 3.4), or the number that they are multiplied by."""
     logit_scale: float | Literal["d_model"] | None = None
-    """Multiplies the logits; "d_model": d_model^-0.5, as in T5 with a tied head; None: 1."""
+    """Factor of the logits; "d_model" is d_model^-0.5, as in T5 with a tied head; None: 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,44 +48,45 @@ class ModelConfig(Spec):
         return ((f.name, getattr(self, f.name)) for f in fields(self) if f.type is StackSpec)
 
     def context_of(self, stack: str) -> Context:
-        """What is around the modules of one of the stacks; positions are for heads like those of its first layer."""
+        """The numbers around the modules of one of the stacks. Positions fit the heads of its first layer."""
         spec: StackSpec = getattr(self, stack)
         numbers = {name: getattr(self, name) for name in ("d_model", "max_seq_len", "dropout")}
         return spec.around(spec.layers[0], Context(**numbers, bidirectional=stack == "encoder"))
 
     @property
     def logit_factor(self) -> float:
-        """What multiplies the logits."""
+        """The factor of the logits."""
         return self.d_model**-0.5 if self.logit_scale == "d_model" else self.logit_scale or 1.0
 
     @property
     def longest_input(self) -> int:
-        """Most tokens that the model can be given."""
+        """Number of tokens that the model can be given, at most."""
         bounded = any(stack.positions is not None and stack.positions.bounded for _, stack in self.stacks())
         return self.max_seq_len if bounded else sys.maxsize
 
     @classmethod
     def of(cls, **given: Any) -> Self:
-        """With fields by name, as for `changed`."""
+        """A configuration with fields by name, as for `changed`."""
         return cls.from_dict(changed_fields(cls, defaults_of(cls), given))
 
     def changed(self, **given: Any) -> Self:
-        """With other values of some fields.
+        """A copy with other values of some fields.
 
-        A name is that of a field ("vocab_size", "decoder"), of one inside ("decoder.positions.base"), of a field of
-        the stacks or their layers ("positions.base", "ffn.gated"), which is changed in all of them, or one of `SHORT`.
-        A spec is given as itself, as its kind ("rotary", "none"), which keeps what all kinds have, or as a mapping
-        with some of its fields.
+        A name is that of a field ("vocab_size", "decoder"), the address of a field inside one
+        ("decoder.positions.base"), a field of the stacks or their layers ("positions.base", "ffn.gated"), or one of
+        `SHORT`. A field of the stacks is changed in all of them. A spec is given as a spec, as the name of its kind
+        ("rotary", "none") or as a mapping with some of its fields. The name of a kind keeps the fields that all kinds
+        have.
 
         Raises:
-            UserError: a name that there is not, or a value that does not fit.
+            UserError: a name does not exist, or a value does not fit.
         """
         return self.from_dict(changed_fields(type(self), self.to_dict(), given))
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoderConfig(ModelConfig):
-    """The encoder-decoder of "Attention Is All You Need" (Vaswani et al. 2017); the defaults are its base model.
+    """The encoder-decoder of "Attention Is All You Need" (Vaswani et al. 2017). The defaults are its base model.
     >>> config = EncoderDecoderConfig.of(vocab_size=100, d_model=256, n_heads=4, n_decoder_layers=2)
     """
 
@@ -94,34 +95,35 @@ class EncoderDecoderConfig(ModelConfig):
     decoder: StackSpec = StackSpec()
     """The layers that write the target."""
     target_vocab_size: int | None = None
-    """Target vocabulary, where the two sides have one each."""
+    """Size of the target vocabulary, if the two sides have different ones."""
     share_embeddings: Literal["all", "inputs", "decoder", "none"] = "all"
-    """Which of source embedding, target embedding and output projection are one matrix: "all", the "inputs" (the first
+    """Which of source embedding, target embedding and output projection are one matrix: "all", "inputs" (the first
     two), "decoder" (the last two), or "none"."""
     logit_bias: bool = False
-    """A constant is added to each logit, which comes with the weights and is not trained, as in Marian and BART."""
+    """Whether a constant is added to each logit. It comes with the weights and is not trained, as in Marian and
+    BART."""
     count_padding: bool = True
-    """Places are counted from the start of a row; False: from its first real token, wherever padding is, and a pad that
-    was written in the middle has none, as in M2M-100."""
+    """Whether positions are counted from the start of a row. If not, they start at its first real token, wherever
+    padding is, and a pad token that was written in the middle has no position, as in M2M-100."""
     pad_id: int = 0
-    """The token that fills up short rows of a batch."""
+    """The token that pads short rows of a batch."""
     zero_pad: bool = True
-    """The embedding of pad starts as zero and is not learned from inputs. Where it is the output projection too, that
-    learns it, unless targets start with pad."""
+    """Whether the embedding of pad starts as zero and is not learned from inputs. If it is also the output projection,
+    that learns it, unless targets start with pad."""
     bos_id: int = 2
-    """The token every target starts with."""
+    """The token that every target starts with."""
     eos_id: int = 3
-    """The token every target ends with, and every source unless `source_end_id` is given."""
+    """The token that every target ends with. Sources end with it too, unless `source_end_id` is given."""
     source_end_id: int | None = None
-    """The token every source ends with; None: `eos_id`."""
+    """The token that every source ends with; None: `eos_id`."""
     forced_last_id: int | None = None
-    """The last token of a translation that reaches the length limit, at no cost: eos in Marian and BART; None: it is
-    cut."""
+    """The token that ends a translation which reaches the length limit, at no cost: eos in Marian and BART. None: the
+    translation is cut."""
     never_ids: tuple[int, ...] | None = None
-    """Tokens that no translation contains; None: pad and bos, which no target it was trained on contains."""
+    """Tokens that no translation contains; None: pad and bos, which no training target contains."""
 
     rules: RulesSpec = RulesSpec()
-    """What targets are written by, beside the two above."""
+    """Rules for writing targets, in addition to the two fields above."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,7 +148,7 @@ class EncoderDecoderConfig(ModelConfig):
 
     @property
     def target_size(self) -> int:
-        """Target vocabulary."""
+        """Size of the target vocabulary."""
         return self.target_vocab_size or self.vocab_size
 
     @property
@@ -156,13 +158,13 @@ class EncoderDecoderConfig(ModelConfig):
 
     @property
     def source_end(self) -> int:
-        """The token every source ends with."""
+        """The token that every source ends with."""
         return self.eos_id if self.source_end_id is None else self.source_end_id
 
 
 @dataclass(frozen=True, kw_only=True)
 class NgramSpec(Spec):
-    """Vectors for the last tokens together, added to a token's embedding.
+    """Vectors for the last few tokens together, added to a token's embedding.
     >>> config = tz.get_config("gpt-nano", ngrams=NgramSpec(n=3))
     """
 
@@ -170,9 +172,9 @@ class NgramSpec(Spec):
     takes = ("d_model",)
 
     n: int = 2
-    """For the last 2, ... up to so many tokens."""
+    """Length of the longest n-gram; there are vectors for the last 2, 3, ... tokens up to it."""
     rows: int = 16384
-    """Vectors for the n-grams of each length, which share them by a hash."""
+    """Number of vectors for the n-grams of each length, which share them by a hash."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,41 +194,43 @@ _GPT2 = StackSpec(
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(ModelConfig):
-    """A decoder-only model; the defaults are GPT-2's smallest (Radford et al. 2019).
+    """A decoder-only model. The defaults are GPT-2's smallest model (Radford et al. 2019).
     >>> config = DecoderConfig.of(vocab_size=100, n_layers=2, positions="rotary")
     """
 
     d_model: int = 768
     """Width of the residual stream."""
     scale_embeddings: bool | float = False
-    """Multiply embeddings by sqrt(d_model), or by this number."""
+    """Whether embeddings are multiplied by sqrt(d_model), or the number that they are multiplied by."""
     decoder: StackSpec = _GPT2
     """The layers."""
     tie_embeddings: bool = True
-    """The output projection is the token embedding's matrix."""
+    """Whether the output projection is the token embedding's matrix."""
     d_embedding: int | None = None
-    """Width of the token embedding and of the head, with a projection to and from d_model; None: d_model, without."""
+    """Width of the token embedding and of the head, with projections to and from d_model; None: d_model, without
+    them."""
     ngrams: NgramSpec | None = None
-    """A token's embedding also has vectors for the last tokens together."""
+    """Vectors for the last few tokens together, added to a token's embedding; None: there are none."""
     logit_softcap: float | None = None
-    """Bounds the logits: cap * tanh(logit / cap)."""
+    """Bound of the logits: cap * tanh(logit / cap)."""
     vocab_multiple: int = 1
-    """Embedding and output projection get rows up to the next multiple of this, for speed; no logit comes of them."""
+    """Embedding and output projection get rows up to the next multiple of this, for speed. These rows give no
+    logits."""
     init: Literal["gpt2", "zero_out"] = "gpt2"
-    """"gpt2": N(0, 0.02), the last projection of each sublayer 1 / sqrt(2 n_layers) of it; "zero_out":
-    N(0, 1 / inputs), the last projections and an untied head zero."""
+    """"gpt2": N(0, 0.02), and the last projection of each sublayer 1 / sqrt(2 n_layers) of that; "zero_out": N(0, 1 /
+    inputs), and the last projections and an untied head zero."""
     pad_id: int | None = None
-    """The token that fills up short rows, where there is one: inputs give its embedding no gradient."""
+    """The token that pads short rows, if there is one. Inputs give its embedding no gradient."""
     bos_id: int | None = None
-    """The token a text starts with, where there is one."""
+    """The token that a text starts with, if there is one."""
     eos_id: int | None = None
-    """The token a text ends with, where there is one."""
+    """The token that a text ends with, if there is one."""
     stop_ids: tuple[int, ...] | None = None
-    """More tokens at which an answer ends, such as the end of a turn in a chat."""
+    """More tokens that end an answer, such as the end of a turn in a chat."""
     never_ids: tuple[int, ...] | None = None
     """Tokens that are not written."""
     rules: RulesSpec = RulesSpec()
-    """What texts are written by."""
+    """Rules for writing texts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -235,5 +239,5 @@ class DecoderConfig(ModelConfig):
 
     @property
     def padded_vocab_size(self) -> int:
-        """Rows of the embedding and of the output projection."""
+        """Number of rows of the embedding and of the output projection."""
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple

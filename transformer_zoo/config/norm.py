@@ -25,7 +25,7 @@ class LayerNormSpec(NormSpec):
     takes = ("d_model",)
 
     learned: Literal["weight and bias", "weight", "nothing"] = "weight and bias"
-    """What it scales and shifts by."""
+    """Whether it has a scale and a shift, a scale only, or neither."""
 
     def arguments(self, context: Context) -> dict[str, Any]:
         affine, bias = self.learned != "nothing", self.learned == "weight and bias"
@@ -34,7 +34,7 @@ class LayerNormSpec(NormSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class RMSNormSpec(NormSpec):
-    """RMSNorm, which neither centres nor shifts (Zhang & Sennrich 2019).
+    """RMSNorm, which does not centre (Zhang & Sennrich 2019).
     >>> config = tz.get_config("gpt-nano", norm=RMSNormSpec(eps=1e-6))
     """
 
@@ -42,9 +42,9 @@ class RMSNormSpec(NormSpec):
     takes = ("d_model",)
 
     learned: Literal["weight", "nothing"] = "weight"
-    """What it scales by."""
+    """Whether it has a scale."""
     unit_offset: bool = False
-    """It multiplies by 1 + weight, and the weight starts at zero, as in Gemma."""
+    """Whether it multiplies by 1 + weight, with a weight that starts at zero, as in Gemma."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,8 +10,8 @@ from transformer_zoo.errors import UserError
 class PositionsSpec(Spec):
     """Base of all kinds of positions.
 
-    Some are `added` to the embedding of a token, some `turn` queries and keys; others are scores. Some are `bounded`:
-    they end at the model's `max_seq_len`.
+    Some are `added` to the embedding of a token, some rotate queries and keys (`turns`), and others are scores. Some are
+    `bounded`: they end at the model's `max_seq_len`.
     """
 
     added: ClassVar[bool] = False
@@ -21,7 +21,7 @@ class PositionsSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedSpec(PositionsSpec):
-    """An embedding learned for each position, added to the token's (GPT, BERT).
+    """A learned embedding for each position, added to the token's embedding (GPT, BERT).
     >>> config = tz.get_config("transformer-tiny", positions=LearnedSpec())
     """
 
@@ -30,12 +30,12 @@ class LearnedSpec(PositionsSpec):
     added = bounded = True
 
     offset: int = 0
-    """The first token has this place."""
+    """The position of the first token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SinusoidalSpec(PositionsSpec):
-    """Fixed waves, added to the token's embedding (the paper's section 3.5).
+    """Fixed sinusoids, added to the token's embedding (the paper's section 3.5).
     >>> config = tz.get_config("gpt-nano", positions=SinusoidalSpec(layout="halves"))
     """
 
@@ -44,25 +44,25 @@ class SinusoidalSpec(PositionsSpec):
     added = True
 
     layout: Literal["interleaved", "halves", "halves_inclusive"] = "interleaved"
-    """"interleaved" sine and cosine as in the paper, or concatenated "halves" as in Marian; "halves_inclusive" has the
-    last wave exactly 10000 times slower than the first, as in fairseq."""
+    """"interleaved" sine and cosine as in the paper, or concatenated "halves" as in Marian. "halves_inclusive" has a
+    last frequency exactly 10000 times lower than the first, as in fairseq."""
     offset: int = 0
-    """The first token has this place."""
+    """The position of the first token."""
     blank: int | None = None
-    """The place, from 0, that has no waves, as in XGLM with a pad other than 1; None: all have."""
+    """The position, from 0, whose vector is zero, as in XGLM with a pad other than 1; None: there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingSpec(Spec):
-    """Base of all ways to longer inputs than were trained on: they slow rotary frequencies down."""
+    """Base of all ways to longer inputs than were trained on. They lower rotary frequencies."""
 
     factor: float = 8.0
-    """By how much they slow down."""
+    """Factor by which frequencies are lowered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearSpec(ScalingSpec):
-    """All frequencies become slower (Chen et al. 2023).
+    """All frequencies become lower (Chen et al. 2023).
     >>> config = tz.get_config("gpt-nano", positions=RotarySpec(scaling=LinearSpec(factor=4.0)))
     """
 
@@ -71,16 +71,16 @@ class LinearSpec(ScalingSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class Llama3Spec(ScalingSpec):
-    """Low frequencies become slower, high ones do not, as in Llama 3.1.
+    """Low frequencies become lower, high ones do not, as in Llama 3.1.
     >>> config = tz.get_config("gpt-nano", positions=RotarySpec(scaling=Llama3Spec(factor=8.0)))
     """
 
     module = "transformer_zoo.blocks.rotary:Llama3Scaling"
 
     low_freq_factor: float = 1.0
-    """Waves longer than `original_max_seq_len` / this are slowed down in full."""
+    """Frequencies with a wavelength above `original_max_seq_len` / this are lowered in full."""
     high_freq_factor: float = 4.0
-    """Waves shorter than `original_max_seq_len` / this are left alone."""
+    """Frequencies with a wavelength below `original_max_seq_len` / this are left alone."""
     original_max_seq_len: int = 8192
     """The input length before scaling."""
 
@@ -93,7 +93,7 @@ class Llama3Spec(ScalingSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class YarnSpec(ScalingSpec):
-    """What turns seldom becomes slower, what turns often does not, and the rotated grow (Peng et al. 2023).
+    """Low frequencies become lower, high ones do not, and rotated vectors become longer (Peng et al. 2023).
     >>> config = tz.get_config("gpt-nano", positions=RotarySpec(scaling=YarnSpec(factor=4.0)))
     """
 
@@ -102,13 +102,13 @@ class YarnSpec(ScalingSpec):
     original_max_seq_len: int = 8192
     """The input length before scaling."""
     beta_fast: float = 32.0
-    """Waves that turn more often within `original_max_seq_len` are left alone."""
+    """Pairs that make more rotations within `original_max_seq_len` are left alone."""
     beta_slow: float = 1.0
-    """Waves that turn less often are slowed down in full."""
+    """Pairs that make fewer rotations are lowered in full."""
     attention_factor: float | None = None
-    """Multiplies rotated queries and keys; None: 0.1 ln(factor) + 1."""
+    """Factor of rotated queries and keys; None: 0.1 ln(factor) + 1."""
     truncate: bool = True
-    """The ramp between the two ends at whole pairs of dimensions."""
+    """Whether the ramp between the two ends at whole pairs of dimensions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +122,13 @@ class RotarySpec(PositionsSpec):
     turns = True
 
     base: float = 10000.0
-    """Base of the frequencies; larger turns slower."""
+    """Base of the frequencies; a larger base means lower frequencies."""
     dim: int | None = None
-    """How many of a head's dimensions rotate; None: all."""
+    """Number of a head's dimensions that are rotated; None: all."""
     layout: Literal["halves", "interleaved"] = "halves"
-    """Which two dimensions turn together: i and i + dim / 2 ("halves"), or 2i and 2i + 1 ("interleaved")."""
+    """Which two dimensions are a pair: i and i + dim / 2 ("halves"), or 2i and 2i + 1 ("interleaved")."""
     scaling: ScalingSpec | None = None
-    """For longer inputs than were trained on."""
+    """The way to longer inputs than were trained on."""
 
     def check(self, context: Context) -> None:
         dim = self.dim or context.head_dim
@@ -153,7 +153,7 @@ class AlibiSpec(PositionsSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeSpec(PositionsSpec):
-    """Scores of each head learned by distance (Raffel et al. 2020, T5).
+    """Scores of each head that are learned by distance (Raffel et al. 2020, T5).
     >>> config = tz.get_config("transformer-tiny", positions=RelativeSpec(buckets=16))
     """
 
@@ -161,9 +161,9 @@ class RelativeSpec(PositionsSpec):
     takes = ("n_heads", "bidirectional")
 
     buckets: int = 32
-    """Learned scores of each head; in an encoder half of them for what comes after."""
+    """Number of learned scores of each head; in an encoder half of them are for later tokens."""
     max_distance: int = 128
-    """From this distance on all have one score."""
+    """All distances from this one on have the same score."""
 
     def check(self, context: Context) -> None:
         parts = 4 if context.bidirectional else 2

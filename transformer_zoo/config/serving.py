@@ -1,4 +1,4 @@
-"""What a server lets in, and how much of it."""
+"""Which requests a server accepts, and how large they may be."""
 
 import re
 from dataclasses import dataclass, field, fields
@@ -8,7 +8,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.words import ABOVE_0, COUNT, outside
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Names of this machine, as a Host header has them but for brackets."""
+"""Names of this machine as in a Host header, without brackets."""
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\sA-Z]+")
 
 
@@ -20,19 +20,19 @@ class ServingSettings:
 
     Args:
         host: Address to serve at: 127.0.0.1 is reached from this machine only, 0.0.0.0 from everywhere.
-        keys: File with a secret in each line, of at least 16 letters. Who asks gives one of them: as `Authorization:
-            Bearer`, or as LibreTranslate's `api_key`.
-        allowed_hosts: Names by which the server is reached, beside localhost and HOST. Others are refused, so that no
-            page of another site gets at it by a name that is made to point here. * is any.
-        cors: Origins, such as https://example.org, whose pages may ask, beside the server's own. * is any.
-        max_body: Most kilobytes of a request.
-        max_tokens: Most new tokens of an answer.
-        max_answers: Most answers to one request: prompts, times answers to each; texts of a list.
-        max_seconds: A request that takes longer is given up.
-        grace: Seconds to finish what runs, when the server is told to end.
+        keys: File with a secret of at least 16 letters in each line. A request must carry one of them, as
+            `Authorization: Bearer` or as LibreTranslate's `api_key`.
+        allowed_hosts: Names by which the server is reached, in addition to localhost and HOST. Others are refused, so
+            that a page of another site cannot reach the server through a name that points here. * allows any name.
+        cors: Origins, such as https://example.org, whose pages may ask, in addition to the server's own. * is any.
+        max_body: Number of kilobytes of a request, at most.
+        max_tokens: Number of new tokens of an answer, at most.
+        max_answers: Number of answers to one request, at most: prompts times answers to each, or texts of a list.
+        max_seconds: A request that takes longer is stopped.
+        grace: Seconds to finish running requests when the server is told to end.
 
     Raises:
-        UserError: a number out of range, or an origin that no browser would send.
+        UserError: a number is out of range, or an origin is one that no browser would send.
     """
 
     host: str = "127.0.0.1"
@@ -53,7 +53,7 @@ class ServingSettings:
         for origin in self.cors:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise UserError(
-                    f"cors {origin!r} is no origin: in small letters and without a path, as https://a.example"
+                    f"cors {origin!r} is not an origin: take small letters and no path, as https://a.example"
                 )
 
     @property

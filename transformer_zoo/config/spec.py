@@ -1,4 +1,4 @@
-"""What a spec is: frozen plain data that describes a module, is checked field by field, and becomes JSON and back."""
+"""What a spec is: frozen plain data that describes a module, checks each field, and becomes JSON and back."""
 
 import dataclasses
 import pkgutil
@@ -12,15 +12,15 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.words import ABOVE_0, SHARE, Range, did_you_mean, expected, outside
 
 MOST, MOST_MODULES = 2**31 - 1, 10_000
-"""Of whole numbers: what a kernel can index, and more modules than a computer will ever be asked to put together."""
+"""Limits of whole numbers: what a kernel can index, and more modules than anybody will put together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """The numbers of a model around the module that a spec builds.
 
-    n_heads and head_dim are those of the layer's attention, rotary is the module that turns its queries and keys,
-    scores one that adds to its scores alone; an encoder is bidirectional.
+    n_heads and head_dim are those of the layer's attention. rotary is the module that rotates its queries and keys,
+    scores a module that adds to its scores alone. An encoder is bidirectional.
     """
 
     d_model: int
@@ -34,7 +34,7 @@ class Context:
 
     @property
     def table_size(self) -> int:
-        """Places of fixed positions in a table; those beyond are computed when they are asked for."""
+        """Number of fixed positions in a table; those beyond are computed when they are needed."""
         return min(self.max_seq_len, 8192)
 
 
@@ -42,10 +42,10 @@ class Context:
 class Spec:
     """Base of all specs.
 
-    A subclass that describes a module names it: `module` is "package.file:Class", imported when a model is built, and
-    `takes` are the fields of `Context` that it wants beside those of its spec, `counts` the fields of the spec that say
-    how many modules there are. Its class is called `...Spec`, and what comes before that is its `kind` in files.
-    Nothing else has to know it.
+    A subclass that describes a module names it. `module` is "package.file:Class", imported when a model is built.
+    `takes` are the fields of `Context` that the module wants in addition to those of its spec. `counts` are the fields
+    of the spec that say how many modules there are. The class is called `...Spec`, and what comes before that is its
+    `kind` in files. Nothing else has to know it.
     >>> Spec.from_dict({}), NgramSpec(n=3).to_dict()
     (Spec(), {'kind': 'ngram', 'n': 3, 'rows': 16384})
 
@@ -70,10 +70,11 @@ class Spec:
         return cls.__name__.removesuffix("Spec").lower()
 
     def check(self, context: Context) -> None:
-        """Whether it fits what is around it. UserError: it does not."""
+        """Check that it fits what is around it. UserError: it does not."""
 
     def arguments(self, context: Context) -> dict[str, Any]:
-        """What its module is called with: what it takes of the context, and its own fields, specs among them built."""
+        """The arguments of its module: what it takes from the context, and its own fields with specs among them
+        built."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         built = {name: value.build(context) if isinstance(value, Spec) else value for name, value in fields.items()}
         return {**{name: getattr(context, name) for name in self.takes}, **built}
@@ -84,16 +85,16 @@ class Spec:
         return getattr(import_module(file), name)(**self.arguments(context))
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON, those of specs in it too; of one among several kinds, its kind first."""
+        """All fields, ready for JSON, specs in them too. A spec that may be of several kinds begins with its kind."""
         fields = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         return {"kind": self.kind(), **fields} if self.module else fields
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_dict` wrote.
+        """Read what `to_dict` wrote.
 
         Raises:
-            UserError: a field is unknown or missing, named in the message.
+            UserError: a field is unknown or missing; the message names it.
         """
         hints = cls.hints()
         if unknown := sorted(set(values) - set(hints), key=str):
@@ -110,7 +111,7 @@ class Spec:
         return {field.name: field.type for field in dataclasses.fields(cls)}
 
     def check_ids(self, vocab_size: int, *names: str) -> None:
-        """UserError: a token of one of these fields is outside the vocabulary."""
+        """UserError: a token in one of these fields is outside the vocabulary."""
         for name in names:
             given = getattr(self, name)
             for token in given if isinstance(given, tuple) else () if given is None else (given,):
@@ -135,7 +136,7 @@ def _read(hint: Any, value: Any, name: str) -> Any:
 
 
 def kinds_of(hint: Any) -> dict[str, type[Spec]]:
-    """The specs that a field may have, by their kind: those of this package, and of code that was imported."""
+    """The specs that a field may have, by their kind: those of this package and those of imported code."""
     _import_all()
     if isinstance(hint, type) and issubclass(hint, Spec):
         inner: Iterable[Any] = hint.__subclasses__()
@@ -147,13 +148,13 @@ def kinds_of(hint: Any) -> dict[str, type[Spec]]:
 
 @cache
 def _import_all() -> None:
-    """A spec is known once its file has been."""
+    """A spec is known once its file has been imported."""
     for file in pkgutil.iter_modules(import_module(__package__).__path__):
         import_module(f"{__package__}.{file.name}")
 
 
 def class_of(hint: Any, kind: Any, where: str = "") -> type[Spec]:
-    """The spec of this kind, or the only one that there is. UserError: no such kind, or none is given."""
+    """The spec of this kind, or the only one there is. UserError: there is no such kind, or none is given."""
     kinds = kinds_of(hint)
     if kind is None and len(kinds) == 1:
         return next(iter(kinds.values()))
@@ -164,7 +165,7 @@ def class_of(hint: Any, kind: Any, where: str = "") -> type[Spec]:
 
 
 def choices_of(hint: Any) -> list[str]:
-    """The words that a field may be, where it is one of some."""
+    """The words that a field may be, if it is one of a few."""
     if get_origin(hint) is Literal:
         return list(get_args(hint))
     return [choice for inner in get_args(hint) for choice in choices_of(inner)]
@@ -187,7 +188,7 @@ def _check_field(where: str, field: dataclasses.Field[Any], value: Any, most: in
 
 
 def _is_of(hint: Any, value: Any) -> bool:
-    """Whether a value has a type of a field; a number may be a whole one, and ids are from 0 on."""
+    """Whether a value has the type of a field. A number may be a whole one, and ids are at least 0."""
     inside = get_args(hint)
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in inside
