@@ -213,7 +213,7 @@ def test_torchs_own_layers_need_no_words() -> None:
 def permuted(model: Any, width: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Logits before and after the residual stream's places were exchanged in every weight that says it has them."""
     for part in model.modules():
-        if hasattr(part, "table"):  # sinusoids are no weights
+        if hasattr(part, "table"):  # sinusoids are not weights
             part.table.zero_()
     wanted, order = model(*inputs), torch.randperm(width)
     with torch.no_grad():

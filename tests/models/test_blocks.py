@@ -1,4 +1,4 @@
-"""Blocks in place of masks: FlexAttention gives what the mask gives, in a whole model, with its gradients."""
+"""Blocks instead of masks: FlexAttention gives what the mask gives, in a whole model, with its gradients."""
 
 from collections.abc import Iterator
 from typing import Any

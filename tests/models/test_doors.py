@@ -1,4 +1,4 @@
-"""Every door that takes a mask or ids takes what is right, and says what is right where it is not."""
+"""Every function that takes a mask or ids accepts right ones, and says what is right for wrong ones."""
 
 from collections.abc import Callable
 from functools import partial
@@ -72,7 +72,7 @@ def stack_encoder(mask: Any) -> Tensor:
     return module(x, mask=mask)
 
 
-# Doors to attention: masks that broadcast to (B, H, T, T).
+# Functions that give masks to attention: they broadcast to (B, H, T, T).
 SCORES: dict[str, Callable[[Any], object]] = {
     "check_mask": lambda m: check_mask(m, (B, H, T, T)),
     "combine_masks": lambda m: combine_masks(torch.ones(B, 1, T, T, dtype=torch.bool), m),
@@ -98,7 +98,7 @@ SCORES: dict[str, Callable[[Any], object]] = {
     "Decoder, memory": lambda m: stack_decoder(memory_mask=m),
     "decode": lambda m: translator.decode(ids, translator.encode(ids), attention_mask=m),
 }
-# Doors of models: masks (B, T).
+# Functions that give masks (B, T) to models.
 TOKENS: dict[str, Callable[[Any], object]] = {
     "key_mask": lambda m: key_mask(m, (B, T)),
     "DecoderOnly": lambda m: gpt(ids, m),

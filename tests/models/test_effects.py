@@ -95,7 +95,7 @@ def others(cls: type[Config], config: Config) -> list[tuple[str, Any]]:
 
 
 def meant(config: Config, address: str, now: Any) -> bool:
-    """Of a field that is True, False, or None for what another one is."""
+    """What a field of three values means: where it is None, another field decides."""
     stack = getattr(config, address.partition(".")[0])
     if now is None:
         return stack.ends_in_norm if address.endswith("final_norm") else stack.layers[0].attention.bias

@@ -111,7 +111,7 @@ def test_every_source_token_reaches_every_target_token() -> None:
 @variants
 @pytest.mark.parametrize("padding", [1, 4])
 def test_padding_on_both_sides_changes_no_real_token(changes: dict[str, Any], padding: int) -> None:
-    """Neither what stands there nor how much of it; an attended pad would show, whatever its id."""
+    """Neither the ids of padding nor its length change anything. A pad that is attended would show, whatever its id."""
     model, source, target = small_model(**changes), tokens(2, 5), tokens(2, 6)
     alone = model(source, target)
     for fill in (0, 11):

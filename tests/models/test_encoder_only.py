@@ -157,7 +157,7 @@ def test_what_it_says_of_itself(changes: dict[str, Any]) -> None:
     assert dict(found.parameters)["head's projection"] == D * D + D + (D if "norm" in changes else 2 * D)
     assert found.cache_bytes == 0
     for part in model.modules():
-        if hasattr(part, "table"):  # sinusoids are no weights
+        if hasattr(part, "table"):  # sinusoids are not weights
             part.table.zero_()
     ids, order = tokens(), torch.randperm(D)
     wanted = model(ids)

@@ -28,7 +28,7 @@ def test_the_encoder_is_positions_then_layers_then_norm() -> None:
 
 
 def test_dropout_is_on_embedding_plus_position() -> None:
-    """With all sublayers silent, a pre-norm stack without its norm returns what came in."""
+    """If all sublayers give zeros, a pre-norm stack without its norm returns its input."""
     encoder = small_model(norm_position="pre", dropout=0.5).encoder
     encoder.final_norm = nn.Identity()
     for layer in encoder.layers:

@@ -1,4 +1,4 @@
-"""Whole models from the blocks."""
+"""Whole models, built from the blocks."""
 
 from transformer_zoo.models.cache import DecoderCache
 from transformer_zoo.models.decoder_only import DecoderOnly

@@ -1,4 +1,4 @@
-"""From specs to modules: each spec names its own, and what is said here is how they are put together."""
+"""From specs to modules. Each spec names its own module; this file puts the modules together."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from transformer_zoo.models.stacks import Decoder, Encoder
 
 
 def build_encoder(config: ModelConfig, spec: StackSpec, *, d_embedding: int | None = None) -> Encoder:
-    """The encoder of a configuration, of embeddings that may be narrower than its layers."""
+    """The encoder of a configuration, for embeddings that may be narrower than its layers."""
     context = config.context_of("encoder")
     layers = [EncoderLayer(*parts, **_residual(spec, context)) for parts, _ in _parts(spec, context)]
     _take_norms(layers, spec)
@@ -38,12 +38,13 @@ def build_decoder(config: ModelConfig, spec: StackSpec, *, cross_attention: bool
 
 
 def _parts(spec: StackSpec, context: Context) -> Iterator[tuple[tuple[Any, Any, Any], Any]]:
-    """Attention, feed-forward and norm of each layer, and the spec of attention to a memory that goes with them."""
+    """Attention, feed-forward and norm of each layer, and the spec of the attention to a memory that belongs to
+    them."""
     rotations: dict[tuple[PositionsSpec | None, int], Any] = {}
     for layer in spec.layers:
         positions, around = spec.positions_of(layer), spec.around(layer, context)
         key = positions, around.head_dim
-        if key not in rotations:  # layers that turn alike share their tables
+        if key not in rotations:  # layers with equal rotations share their tables
             rotations[key] = positions.build(around) if positions is not None and positions.turns else None
         scores = layer.positions.build(around) if isinstance(layer.positions, RelativeSpec) else None
         attention = layer.attention.build(replace(around, rotary=rotations[key], scores=scores))
@@ -51,20 +52,20 @@ def _parts(spec: StackSpec, context: Context) -> Iterator[tuple[tuple[Any, Any, 
 
 
 def _residual(spec: StackSpec, context: Context) -> dict[str, Any]:
-    """How what a sublayer gives is added."""
+    """How a sublayer's output is added."""
     scale = spec.residual_scale or 1.0
     return {"norm_position": spec.norm_position, "dropout": context.dropout, "residual_scale": scale}
 
 
 def _take_norms(layers: Sequence[EncoderLayer], spec: StackSpec) -> None:
-    """The norms of attention that there are not."""
+    """Remove the attention norms that the spec leaves out."""
     for layer, of in zip(layers, spec.layers, strict=True):
         if not of.attention_norm:
             layer.attn_norm = nn.Identity()
 
 
 def _around(spec: StackSpec, context: Context) -> dict[str, Any]:
-    """What a stack has around its layers."""
+    """The parts of a stack around its layers."""
     positions = None if spec.positions is None or spec.positions.turns else spec.positions.build(context)
     return {
         "positions": positions,

@@ -1,4 +1,5 @@
-"""What a decoder remembers between steps: each layer's self-attention and its projection of the memory."""
+"""What a decoder remembers between steps: the cache of each layer's self-attention, and its projection of the
+memory."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -14,11 +15,11 @@ _MORE = {"places": {0: "batch", 1: "capacity"}, "recent": {0: "batch"}, "memory_
 
 
 class DecoderCache:
-    """One `KVCache` and, with cross-attention, one `ProjectedMemory` a layer.
+    """One `KVCache` and, with cross-attention, one `ProjectedMemory` for each layer.
 
     `places` are the positions of all slots, (B, capacity) int64, for a model that scores by distance.
-    `recent` are the last tokens of each row, (B, n - 1) int64, for a model that embeds n-grams; -1 is none.
-    `memory_mask` is (B, 1, 1, Ts) booleans, True for what is real of the memories; None: all.
+    `recent` are the last tokens of each row, (B, n - 1) int64, for a model that embeds n-grams; -1 means no token.
+    `memory_mask` is (B, 1, 1, Ts) booleans, True for real tokens of the memories; None: all are real.
     >>> DecoderCache([tz.blocks.KVCache.empty(2, 8, 10, 64)], memories=[None]).capacity
     10
     """
@@ -33,12 +34,12 @@ class DecoderCache:
 
     @property
     def static(self) -> bool:
-        """Whether it has the same shapes at every step, as a `StaticKVCache`."""
+        """Whether shapes are the same at every step, as in a `StaticKVCache`."""
         return self.layers[0].static
 
     @property
     def length(self) -> int:
-        """Tokens of a row, unless it is static."""
+        """Number of tokens of a row. A static cache does not know it."""
         return self.layers[0].length
 
     @property
@@ -46,14 +47,15 @@ class DecoderCache:
         return self.layers[0].capacity
 
     def place(self, positions: Tensor) -> Tensor:
-        """Note the next tokens' positions, (B, T) or (1, T); returns those of all slots that will show, (B, Tk)."""
+        """Store the next tokens' positions, (B, T) or (1, T); returns those of all slots that will be visible, (B,
+        Tk)."""
         assert self.places is not None, "only a cache for a model that scores by distance knows places"
         layer, n = self.layers[0], positions.size(1)
         self.places.index_copy_(1, layer.slots(n), positions.expand(self.places.size(0), n))
         return self.places[:, : layer.n_visible(n)]
 
     def remember(self, ids: Tensor) -> None:
-        """Take the newest tokens, (B, T), into `recent`, in place."""
+        """Store the newest tokens, (B, T), in `recent`, in place."""
         if self.recent is not None:
             before = self.recent if self._before is None or self.static else self._before
             self._before = torch.cat([before, ids], dim=1)  # (B, n - 1 + all tokens); static: (B, n - 1 + T)
@@ -61,7 +63,7 @@ class DecoderCache:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that a static cache holds, its length first: what goes in and out of a step that is exported."""
+        """All tensors of a static cache, its length first: the inputs and outputs of a step that is exported."""
         held = [tensor for layer in self.layers for tensor in layer.held]
         memories = [part for memory in self.memories if memory is not None for part in memory]
         more = [tensor for name in _MORE if (tensor := getattr(self, name)) is not None]
@@ -69,13 +71,14 @@ class DecoderCache:
 
     @property
     def axes(self) -> list[dict[int, str]]:
-        """Of each of `tensors`, which dimensions are "batch", "capacity" and "source"; the others are the model's."""
+        """Which dimensions of each of `tensors` are "batch", "capacity" and "source"; the others are the model's."""
         held = [{0: "batch", 2: "capacity"} for layer in self.layers for _ in layer.held]
         memories = [{0: "batch", 2: "source"} for memory in self.memories if memory is not None for _ in memory]
         return [{}, *held, *memories, *(axes for name, axes in _MORE.items() if getattr(self, name) is not None)]
 
     def holding(self, tensors: Sequence[Tensor]) -> Self:
-        """A cache like this one with copies of these, in the order of `tensors`; this one stays as it is.
+        """A copy of this cache that holds copies of these tensors, in the order of `tensors`; this cache does not
+        change.
         >>> cache = tz.create_model("gpt-nano").new_cache(1, 5, static=True)
         >>> cache.holding([tensor + 1 for tensor in cache.tensors]).length
         tensor(1)
@@ -90,7 +93,7 @@ class DecoderCache:
         return made
 
     def take(self, other: "DecoderCache", n: int) -> None:
-        """Begin with the first n tokens of another cache of the same model, of as many rows; neither is static."""
+        """Take over the first n tokens of another cache of the same model with as many rows. Neither may be static."""
         for layer, theirs in zip(self.layers, other.layers, strict=True):
             layer.take(theirs, n)
         if self.places is not None and other.places is not None:
@@ -100,7 +103,7 @@ class DecoderCache:
             self.recent.copy_(self._before[:, -self.recent.size(1) :])
 
     def drop(self, n: int) -> None:
-        """Forget the newest n tokens; of a static cache, of those that came last."""
+        """Forget the newest n tokens; in a static cache, the n that came last."""
         for layer in self.layers:
             layer.drop(n)
         if self.recent is not None and self._before is not None:

@@ -28,7 +28,7 @@ from transformer_zoo.models.decoding import DecodingFacts
 
 
 class DecoderOnly(nn.Module):
-    """Tokens in, logits for each next token out; causality is built in.
+    """Tokens in, logits for each next token out. Causality is built in.
     >>> DecoderOnly(tz.get_config("gpt-nano"))(torch.tensor([[5, 7, 7]])).shape
     torch.Size([1, 3, 65])
     """
@@ -53,7 +53,7 @@ class DecoderOnly(nn.Module):
         self.ngram_embedding = None if config.ngrams is None else config.ngrams.build(config.context_of("decoder"))
         self.decoder = build_decoder(config, config.decoder, cross_attention=False)
         self.head = None if config.tie_embeddings else Linear(width, rows, bias=False)
-        # An embedding narrower than the model does not meet the residual stream, nor does the head.
+        # An embedding narrower than the model is not part of the residual stream, and neither is the head.
         outer = ("embedding", "head") if config.d_embedding is None else ("embedding_out",)
         self.reads, self.writes = (*outer, "ngram_embedding", "decoder"), ("embedding_in", "decoder")
         check_answers(self)
@@ -65,7 +65,7 @@ class DecoderOnly(nn.Module):
                 nn.init.zeros_(self.head.weight)
 
     def flops(self, n_keys: int) -> int:
-        """Operations for one token that attends to `n_keys`, its logits included."""
+        """Operations for one token that attends to `n_keys` keys, its logits included."""
         tied = 2 * self.head_weight.numel() if self.head is None else 0
         return flops_of_parts(self, n_keys) + tied
 
@@ -81,16 +81,16 @@ class DecoderOnly(nn.Module):
         """Logits (B, T, V) for the token that follows each of `ids`.
 
         Args:
-            ids: (B, T) token ids, integers of any type; with a cache, only those that are not in it yet.
-            mask: (B, T) booleans, True for a real token; None: all are real. With a cache, of its tokens and these;
-                with a static one, of its whole capacity.
-            positions: (B, T); None: the number of real tokens of the row, or of the document, before each.
+            ids: (B, T) token ids of any integer type; with a cache, only the ids that are not in it yet.
+            mask: (B, T) booleans, True for a real token; None: all are real. With a cache it covers the cached tokens
+                too, with a static cache its whole capacity.
+            positions: (B, T); None: the number of real tokens before each in its row, or in its document.
             cache: from `new_cache`; the tokens are appended to it.
             documents: (B, T) integers: a token sees only those of its own document. Not with a cache.
 
         Raises:
-            ValueError: ids that are no (B, T) whole numbers, a mask that is not boolean or not of the tokens, learned
-                positions past `max_seq_len`, or documents with a cache.
+            ValueError: ids are not (B, T) whole numbers, a mask is not boolean or does not fit the tokens, learned
+                positions are past `max_seq_len`, or documents come with a cache.
         """
         return self.logits(self.hidden(ids, mask, positions, cache, documents=documents))
 
@@ -105,9 +105,9 @@ class DecoderOnly(nn.Module):
         attention_mask: Tensor | None = None,
         before: Tensor | None = None,
     ) -> Tensor:
-        """What `forward` projects to logits, (B, T, D or `d_embedding`): for a loss that never holds all logits.
+        """The input of the head, (B, T, D or `d_embedding`), for a loss that never holds all logits.
 
-        attention_mask, before: of a `step`.
+        attention_mask, before: as for `step`.
         """
         ids = token_ids(ids)
         n = ids.size(1)
@@ -147,8 +147,8 @@ class DecoderOnly(nn.Module):
         documents: Tensor | None,
         before: Tensor | None,
     ) -> Tensor:
-        """(B, T) -> (B, T, D): of what ends at each token."""
-        if before is not None:  # each goes on from a text of its own
+        """Vectors of the n-grams that end at each token: (B, T) -> (B, T, D)."""
+        if before is not None:  # each token continues a text of its own
             size = embedding.n - 1
             previous = F.pad(before, (size, 0), value=-1)[:, :, -size:].flatten(0, 1)  # (B T, n - 1)
             each: Tensor = embedding(ids.reshape(-1, 1), previous)
@@ -157,14 +157,14 @@ class DecoderOnly(nn.Module):
             n = ids.size(1)
             static = cache is not None and cache.static
             real = mask[:, cache.layers[0].slots(n)] if cache is not None and static else mask[:, -n:]
-            ids = ids.masked_fill(~real, -1)  # padding is no token
+            ids = ids.masked_fill(~real, -1)  # padding does not count as a token
         vectors: Tensor = embedding(ids, None if cache is None else cache.recent, documents)
         if cache is not None:
             cache.remember(ids)
         return vectors
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(..., D) -> (..., V): rows that pad the vocabulary give none."""
+        """(..., D) -> (..., V). Rows that pad the vocabulary give no logits."""
         logits = self.embedding.logits(hidden) if self.head is None else self.head(hidden)
         if logits.size(-1) > self.config.vocab_size:
             logits = logits[..., : self.config.vocab_size]
@@ -173,12 +173,12 @@ class DecoderOnly(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """The output projection, (padded V, D or `d_embedding`): the embedding's matrix where it is tied."""
+        """The output projection, (padded V, D or `d_embedding`): the embedding's matrix if it is tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     @property
     def facts(self) -> DecodingFacts:
-        """What there is to know of the texts that it writes."""
+        """What writing code must know about the texts of this model."""
         config = self.config
         ends = [token for token in (config.eos_id, *(config.stop_ids or ())) if token is not None]
         never = config.never_ids or ()
@@ -187,11 +187,11 @@ class DecoderOnly(nn.Module):
         )
 
     def opening(self, given: Sequence[int]) -> list[int]:
-        """The prompt: what an answer follows."""
+        """The prompt, which an answer follows."""
         return list(given)
 
     def begin(self, given: Sequence[Sequence[int]], capacity: int, *, static: bool = False) -> DecoderCache:
-        """A cache for these prompts and what follows them, up to `capacity` tokens each."""
+        """A cache for these prompts and their answers, up to `capacity` tokens each."""
         return self.new_cache(len(given), capacity, static=static)
 
     def step(
@@ -222,7 +222,7 @@ class DecoderOnly(nn.Module):
 
 
 def restarting_positions(documents: Tensor) -> Tensor:
-    """Place of each token in its own document: (B, T) numbers of documents, side by side -> (B, T)."""
+    """Position of each token in its own document: (B, T) numbers of documents, side by side -> (B, T)."""
     places = torch.arange(documents.size(1), device=documents.device).expand_as(documents)  # (B, T)
     starts = torch.ones_like(documents, dtype=torch.bool)
     starts[:, 1:] = documents[:, 1:] != documents[:, :-1]

@@ -1,4 +1,4 @@
-"""The decoding contract: what everything that writes text asks of a model, whatever its kind.
+"""The decoding contract: what all code that writes text asks a model, whatever its kind.
 
 Shapes: B rows, T tokens, D width, V vocabulary.
 """
@@ -17,18 +17,20 @@ from transformer_zoo.models.cache import DecoderCache
 
 @dataclass(frozen=True)
 class DecodingFacts:
-    """What there is to know of the texts that a model writes.
+    """What writing code must know about the texts of a model.
     >>> tz.create_model("gpt-nano").facts.context
     64
 
     Args:
-        vocab_size: Tokens that it can write.
-        ends: Those that end a text.
-        never: Those that no text contains, unless somebody wants them.
-        context: Tokens of a text that it can see at once.
-        has_source: Texts answer a source that is read apart; else they go on from a prompt, and may outgrow context.
-        rules: Those of its configuration.
-        forced_last_id: The last token of an answer that reaches the length limit, at no cost; None: it is cut.
+        vocab_size: Number of tokens that the model can write.
+        ends: Tokens that end a text.
+        never: Tokens that no text contains, unless the caller allows them.
+        context: Number of tokens of a text that the model can see at once.
+        has_source: Texts answer a source that is read separately. Otherwise they continue a prompt and may outgrow
+            context.
+        rules: Rules of its configuration.
+        forced_last_id: The token that ends an answer which reaches the length limit, at no cost; None: the answer is
+            cut.
     """
 
     vocab_size: int
@@ -41,7 +43,7 @@ class DecodingFacts:
 
 
 class DecodingModel(Protocol):
-    """A model that writes: it begins with prompts or sources, takes a step, and gives logits."""
+    """A model that writes: it begins with prompts or sources, takes a step, and returns logits."""
 
     @property
     def config(self) -> Any: ...
@@ -53,10 +55,11 @@ class DecodingModel(Protocol):
     def head_weight(self) -> Tensor: ...
 
     def opening(self, given: Sequence[int]) -> list[int]:
-        """What an answer to this prompt or source follows: the prompt itself, or the token that targets start with."""
+        """What the answer to this prompt or source follows: the prompt itself, or the token that targets start with."""
 
     def begin(self, given: Sequence[Sequence[int]], capacity: int, *, static: bool = False) -> DecoderCache:
-        """A cache for texts of up to `capacity` tokens that answer these prompts or sources; sources are read here."""
+        """A cache for texts of up to `capacity` tokens that answer these prompts or sources. It reads the sources
+        here."""
 
     def step(
         self,
@@ -71,13 +74,13 @@ class DecodingModel(Protocol):
         """Read the next tokens of each text into the cache: (B, T) ids -> (B, T, D).
 
         Args:
-            ids: whole openings, padded on the left, or what was written since.
-            mask: (B, tokens in the cache and these), True for a real one; None: all are. With a static cache, of its
-                whole capacity.
+            ids: whole openings, padded on the left, or the tokens written since.
+            mask: (B, tokens in the cache and these), True for a real one; None: all are real. With a static cache it
+                covers the whole capacity.
             positions: broadcastable to (B, T); None: counted by the mask, or from the cache's length.
-            attention_mask: booleans broadcastable to (B, H, T, Tk), in place of causality, where the T tokens are not
-                one text, but each goes on from another.
-            before: (B, T, N), what each of these then has before it, -1 for nothing; for a model that sees n-grams.
+            attention_mask: booleans broadcastable to (B, H, T, Tk), used instead of causality. Each of the T tokens
+                then continues another text.
+            before: (B, T, N), the tokens before each of these, -1 for none; for a model that embeds n-grams.
         """
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -92,7 +95,7 @@ class DecodingModel(Protocol):
 
 
 def check_decoding(model: Any, use: str) -> None:
-    """Whether it is a model that writes. UserError: it is none; `use` is what was to be done with it.
+    """Check that it is a model that writes. UserError: it is not; `use` names what it was needed for.
     >>> check_decoding(tz.create_model("transformer-tiny"), "generate")
     """
     if not all(hasattr(type(model), name) for name in ("facts", "opening", "begin", "step", "logits")):
@@ -102,8 +105,8 @@ def check_decoding(model: Any, use: str) -> None:
 def pad_rows(
     rows: Sequence[Sequence[int]], pad_id: int, *, left: bool = False, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Rows of ids as one (B, T) tensor, filled up on one side, and its mask (B, T), True for a real one; None where
-    all are.
+    """Rows of ids as one (B, T) tensor, padded on one side, and its mask (B, T), True for a real id; None: all are
+    real.
     >>> pad_rows([[5, 7], [6]], pad_id=0)[0].tolist()
     [[5, 7], [6, 0]]
     """

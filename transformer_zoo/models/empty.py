@@ -1,4 +1,5 @@
-"""Models whose weights are still to come: made without writing them, which takes longer than to read them."""
+"""Models whose weights are still to come. They are made without writing weights, which takes longer than reading
+them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ _FILLS = ("normal_", "uniform_", "trunc_normal_", "zero_", "fill_")
 
 
 class _NoFilling(TorchFunctionMode):
-    """Leaves tensors as they are that would be filled with a constant or with random numbers."""
+    """Skip filling tensors with a constant or with random numbers."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", None) in _FILLS or getattr(func, "__module__", None) == "torch.nn.init":
@@ -26,9 +27,9 @@ class _NoFilling(TorchFunctionMode):
 
 @contextmanager
 def uninitialised(device: str | torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """What is built inside has parameters of this device and type with no values: their memory is not touched.
+    """Modules built inside have parameters of this device and type without values, so their memory is not touched.
 
-    On torch's meta device, in comparison, random initialisation loads 80 MB of code first, and tables come out empty.
+    On torch's meta device, random initialisation would load 80 MB of code first, and tables would come out empty.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -40,9 +41,9 @@ def uninitialised(device: str | torch.device, dtype: torch.dtype) -> Iterator[No
 
 
 def n_parameters(config: ModelConfig) -> int:
-    """Of the model that `build_model` builds: a matrix that is shared counts once.
+    """Number of parameters of the model that `build_model` builds; a shared matrix counts once.
 
-    Layers that are alike are built once, on torch's meta device.
+    Equal layers are built once, on torch's meta device.
     """
     turns = {name: replace(stack, n_layers=len(stack.turns)) for name, stack in config.stacks()}
     with uninitialised("meta", torch.float32):

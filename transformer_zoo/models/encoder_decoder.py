@@ -29,7 +29,8 @@ from transformer_zoo.models.decoding import DecodingFacts, pad_rows
 class EncoderDecoder(nn.Module):
     """Source and target tokens in, logits for each next target token out.
 
-    A target starts with `config.bos_id`; the logits at place t are for the token at place t + 1. Causality is built in.
+    A target starts with `config.bos_id`; the logits at position t are for the token at position t + 1. Causality is
+    built in.
     >>> EncoderDecoder(tz.get_config("transformer-tiny"))(torch.tensor([[5, 3]]), torch.tensor([[2, 7, 7]])).shape
     torch.Size([1, 3, 10000])
     """
@@ -50,7 +51,7 @@ class EncoderDecoder(nn.Module):
         self.encoder = build_encoder(config, config.encoder)
         self.decoder = build_decoder(config, config.decoder, cross_attention=True)
         init_xavier(self)
-        # One name for each weight: a matrix that is shared is registered once.
+        # One name for each weight: a shared matrix is registered once.
         self.embedding: TokenEmbedding | None = None
         self.source_embedding: TokenEmbedding | None = None
         self.target_embedding: TokenEmbedding | None = None
@@ -67,7 +68,7 @@ class EncoderDecoder(nn.Module):
         check_answers(self)
 
     def flops(self, n_keys: int) -> int:
-        """Operations for one token of the source and one of the target, each with `n_keys`, its logits included."""
+        """Operations for one source token and one target token, each with `n_keys` keys, its logits included."""
         tied = 2 * self.head_weight.numel() if self.head is None else 0
         return flops_of_parts(self, n_keys) + tied
 
@@ -86,12 +87,12 @@ class EncoderDecoder(nn.Module):
         """Logits (B, Tt, V) for the tokens that follow each of `target`.
 
         Args:
-            source: (B, Ts) token ids, integers of any type, ending in eos.
+            source: (B, Ts) token ids of any integer type, ending in eos.
             target: (B, Tt) token ids, starting with bos.
             source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real.
 
         Raises:
-            ValueError: ids that are no (B, T) whole numbers, or masks that are not boolean or not of their tokens.
+            ValueError: ids are not (B, T) whole numbers, or masks are not boolean or do not fit their tokens.
         """
         return self.logits(self.hidden(source, target, source_mask, target_mask))
 
@@ -102,9 +103,9 @@ class EncoderDecoder(nn.Module):
         source_mask: Tensor | None = None,
         target_mask: Tensor | None = None,
     ) -> Tensor:
-        """What `forward` projects to logits, (B, Tt, D): for a loss that never holds all logits."""
+        """The input of the head, (B, Tt, D), for a loss that never holds all logits."""
         memory = self.encode(source, source_mask)
-        n_sources, n_targets = source.size(0), token_ids(target, "target").size(0)  # len() would make them constants
+        n_sources, n_targets = source.size(0), token_ids(target, "target").size(0)  # len() would be constant
         if n_sources != n_targets:
             raise ValueError(f"{n_sources} sources and {n_targets} targets: a batch has as many of one as of the other")
         return self.decode_hidden(target, memory, source_mask, target_mask)
@@ -116,7 +117,7 @@ class EncoderDecoder(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """The output projection, (V, D): the target embedding's matrix where it is shared (section 3.4)."""
+        """The output projection, (V, D): the target embedding's matrix if it is shared (section 3.4)."""
         return self._target_embedding.weight if self.head is None else self.head.weight
 
     @property
@@ -135,7 +136,7 @@ class EncoderDecoder(nn.Module):
         return out
 
     def _positions(self, mask: Tensor | None) -> Tensor | None:
-        """Places (B, T) where padding has none; None: all are counted, or all are real."""
+        """Positions (B, T) without counting padding; None: all tokens are counted, or all are real."""
         if mask is None or self.config.count_padding:
             return None
         return (mask.long().cumsum(1) - 1).clamp_min(0)  # (B, T)
@@ -154,13 +155,13 @@ class EncoderDecoder(nn.Module):
         """Logits (B, Tt, V) for the tokens that follow each of `target`.
 
         Args:
-            target: (B, Tt) token ids; with a cache, only those that are not in it yet.
+            target: (B, Tt) token ids; with a cache, only the ids that are not in it yet.
             memory: (B, Ts, D) from `encode`; not needed with a cache, which holds its projections.
             source_mask, target_mask: (B, Ts) and (B, Tt) booleans, True for a real token; None: all are real. With a
-                cache, target_mask is of its tokens and these; that of the source is known to one from `begin`.
-            positions: broadcastable to (B, Tt); None: counted from the start, or from the cache's length; without
-                `config.count_padding`, by target_mask.
-            attention_mask: booleans broadcastable to (B, H, Tt, Tk), in place of causality. Tk counts the cache.
+                cache target_mask covers the cached tokens too. A cache from `begin` knows the source's mask.
+            positions: broadcastable to (B, Tt); None: counted from the start, or from the cache's length. They are
+                counted by target_mask if `config.count_padding` is false.
+            attention_mask: booleans broadcastable to (B, H, Tt, Tk), used instead of causality. Tk counts the cache.
             cache: from `new_cache`; the tokens are appended to it.
         """
         return self.logits(
@@ -186,7 +187,7 @@ class EncoderDecoder(nn.Module):
         attention_mask: Tensor | None = None,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """What `decode` projects to logits, (B, Tt, D); arguments as for `decode`."""
+        """The input of the head in `decode`, (B, Tt, D); arguments as for `decode`."""
         config, target = self.config, token_ids(target, "target")
         n_keys = target.size(1) if cache is None else cache.layers[0].n_visible(target.size(1))
         allowed = key_mask(target_mask, (target.size(0), n_keys), name="target_mask")
@@ -221,12 +222,13 @@ class EncoderDecoder(nn.Module):
         return key_mask(mask, None if n is None else (batch, n), name="source_mask")
 
     def new_cache(self, memory: Tensor, capacity: int, *, static: bool = False) -> DecoderCache:
-        """A cache for decoding up to `capacity` tokens a row from this memory (B, Ts, D), projected here, once."""
+        """A cache for decoding up to `capacity` tokens a row from this memory (B, Ts, D), which is projected here,
+        once."""
         return self.decoder.new_cache(memory.size(0), capacity, memory=memory, static=static)
 
     @property
     def facts(self) -> DecodingFacts:
-        """What there is to know of the targets that it writes."""
+        """What writing code must know about the targets of this model."""
         config = self.config
         return DecodingFacts(
             config.target_size,
@@ -239,11 +241,11 @@ class EncoderDecoder(nn.Module):
         )
 
     def opening(self, given: Sequence[int]) -> list[int]:
-        """What every target starts with."""
+        """The token that every target starts with."""
         return [self.config.bos_id]
 
     def begin(self, given: Sequence[Sequence[int]], capacity: int, *, static: bool = False) -> DecoderCache:
-        """A cache for targets of up to `capacity` tokens, of these sources, which are read here; each ends in
+        """A cache for targets of up to `capacity` tokens. It reads the sources here; each must end in
         `config.source_end`."""
         source, mask = pad_rows(given, self.config.pad_id, device=self.head_weight.device)
         cache = self.new_cache(self.encode(source, mask), capacity, static=static)

@@ -1,4 +1,4 @@
-"""The encoder alone, BERT (Devlin et al. 2019), from the same blocks: every token sees every other.
+"""The encoder alone, BERT (Devlin et al. 2019), built from the same blocks: every token sees every other.
 
 Shapes: B batch, T tokens, D width (`d_model`), V vocabulary, L labels.
 """
@@ -27,10 +27,12 @@ from transformer_zoo.models.building import build_encoder
 
 
 class EncoderOnly(nn.Module):
-    """Tokens in; for each of them a vector that knows of all others (`hidden`), and what the head makes of these.
+    """Tokens in; out come a vector for each token that knows all others (`hidden`), and what the head computes from
+    these.
 
-    `config.head` says which: logits for what stands at each place, learned on texts of which some tokens are
-    `config.mask_id` (section 3.1), for labels of the text, or for those of each token. `pool` makes one vector of it.
+    `config.head` says what that is: logits for the token at each position, labels of the text, or labels of each token.
+    The first is learned on texts in which some tokens are replaced by `config.mask_id` (section 3.1). `pool` makes
+    one vector of a text.
     >>> model = EncoderOnly(tz.EncoderConfig.of(vocab_size=100, d_model=64, n_heads=4, n_layers=2))
     >>> model(torch.tensor([[5, 1, 7]])).shape
     torch.Size([1, 3, 100])
@@ -62,14 +64,15 @@ class EncoderOnly(nn.Module):
         self.head = None if config.tie_embeddings else Linear(width, config.vocab_size, bias=False)
         self.text_head: LabelHead | None = head.build(around) if isinstance(head, TextsSpec) else None
         self.token_head: LabelHead | None = head.build(around) if isinstance(head, TokensSpec) else None
-        # Embeddings narrower than the layers do not meet the residual stream, nor does the head after its first matrix.
+        # Embeddings narrower than the layers are not part of the residual stream; neither is the head after its first
+        # matrix.
         if config.d_embedding is not None:
             self.reads, self.writes = ("encoder", "word_head", "text_head", "token_head"), ("encoder",)
         check_answers(self)
         init_normal(self)
 
     def init_weights(self) -> None:
-        """Every token is as likely as another at first."""
+        """Make every token as likely as any other at first."""
         if self.logit_bias is not None:
             nn.init.zeros_(self.logit_bias)
 
@@ -80,18 +83,18 @@ class EncoderOnly(nn.Module):
         positions: Tensor | None = None,
         segments: Tensor | None = None,
     ) -> Tensor:
-        """Logits: (B, T, V) for the token that stands, or is hidden, at each place; with a head for labels (B, L) of
-        the text, or (B, T, L) of each token.
+        """Logits. The head for words gives (B, T, V), for the token that stands, or is hidden, at each position; a head
+        for labels gives (B, L) for the text, or (B, T, L) for its tokens.
 
         Args:
-            ids: (B, T) token ids, integers of any type.
+            ids: (B, T) token ids of any integer type.
             mask: (B, T) booleans, True for a real token; None: all are real.
-            positions: (B, T); None: the number of real tokens of the row before each.
-            segments: (B, T), which part of the input each token is of, from 0; None: all are of the first.
+            positions: (B, T); None: the number of real tokens before each in its row.
+            segments: (B, T), the part of the input that each token belongs to, from 0; None: all belong to the first.
 
         Raises:
-            ValueError: ids that are no (B, T) whole numbers, a mask that is not boolean or not of the tokens, learned
-                positions past `max_seq_len`, or a model without a head.
+            ValueError: ids are not (B, T) whole numbers, a mask is not boolean or does not fit the tokens, learned
+                positions are past `max_seq_len`, or the model has no head.
         """
         hidden = self.hidden(ids, mask, positions, segments)
         labels = self.text_head or self.token_head
@@ -118,36 +121,36 @@ class EncoderOnly(nn.Module):
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Those of words, (..., D) -> (..., V)."""
+        """Logits of words, (..., D) -> (..., V)."""
         x = self.guesses(hidden)
         logits: Tensor = self.embedding.logits(x) if self.head is None else self.head(x)
         return logits if self.logit_bias is None else logits + self.logit_bias
 
     def guesses(self, hidden: Tensor) -> Tensor:
-        """What the output projection takes of `hidden`: (..., D) -> (..., D or d_embedding)."""
+        """The input of the output projection, from `hidden`: (..., D) -> (..., D or d_embedding)."""
         if self.word_head is None:
             raise ValueError("this encoder has no head for words: `hidden` and `pool` give its vectors")
         out: Tensor = self.word_head(hidden)
         return out
 
     def pool(self, hidden: Tensor, mask: Tensor | None = None, how: Literal["mean", "first"] | None = None) -> Tensor:
-        """One vector a text, (B, D), of `hidden` (B, T, D): the mean over its real tokens, or its first one's.
-        Without any it is zero.
+        """One vector a text, (B, D), from `hidden` (B, T, D): the mean over its real tokens, or its first token's
+        vector. A text without tokens gives zero.
 
-        None: as `config.pooling` has it. It has length 1 if `config.normalize`.
+        None: as `config.pooling` says. The vector has length 1 if `config.normalize`.
 
         Raises:
-            ValueError: another way, or a mask that is not boolean or not of the tokens.
+            ValueError: there is no such way, or the mask is not boolean or does not fit the tokens.
         """
         vectors = pool(hidden, mask, self.config.pooling if how is None else how)
         return F.normalize(vectors, dim=-1) if self.config.normalize else vectors
 
     @property
     def head_weight(self) -> Tensor:
-        """The output projection, (V, D): the embedding's matrix where it is tied."""
+        """The output projection, (V, D): the embedding's matrix if it is tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     def flops(self, n_keys: int) -> int:
-        """Operations for one token among `n_keys`, its logits included."""
+        """Operations for one token among `n_keys` tokens, its logits included."""
         tied = 2 * self.head_weight.numel() if self.head is None and self.word_head is not None else 0
         return flops_of_parts(self, n_keys) + tied

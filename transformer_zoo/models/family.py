@@ -1,4 +1,4 @@
-"""The one refusal of a model of another kind: a model says what it is in `kind`."""
+"""The one refusal of a model of a wrong kind. A model says what it is in `kind`."""
 
 from typing import Any, overload
 
@@ -13,28 +13,28 @@ _DECODER_ONLY, _ENCODER_DECODER, _ENCODER = DecoderOnly.kind, EncoderDecoder.kin
 
 
 def check_decoder_only(model: Any, use: str) -> None:
-    """Whether the model writes on from a text. UserError: it does not; `use` is what was to be done with it.
+    """Check that the model continues a text. UserError: it does not; `use` names what it was needed for.
     >>> check_decoder_only(tz.create_model("gpt-nano"), "continue")
     """
     _check(model, use, _DECODER_ONLY)
 
 
 def check_encoder_decoder(model: Any, use: str) -> None:
-    """Whether the model translates. UserError: it does not; `use` is what was to be done with it.
+    """Check that the model translates. UserError: it does not; `use` names what it was needed for.
     >>> check_encoder_decoder(tz.create_model("transformer-tiny"), "translate")
     """
     _check(model, use, _ENCODER_DECODER)
 
 
 def check_encoder_only(model: Any, use: str) -> None:
-    """Whether the model reads only. UserError: it does not; `use` is what was to be done with it.
+    """Check that the model only reads. UserError: it does not; `use` names what it was needed for.
     >>> check_encoder_only(tz.create_model("bert-tiny", vocab_size=100), "embed")
     """
     _check(model, use, _ENCODER)
 
 
 def check_model(model: Any, use: str, *, writes: bool = True) -> None:
-    """Whether it is a model of this package, by default one that writes. UserError: it is none.
+    """Check that it is a model of this package, by default one that writes. UserError: it is not.
     >>> check_model(tz.create_model("gpt-nano"), "pack")
     """
     kind = getattr(model, "kind", None)
@@ -77,4 +77,4 @@ MODELS: dict[type[ModelConfig], Any] = {
     DecoderConfig: DecoderOnly,
     EncoderConfig: EncoderOnly,
 }
-"""The model that each configuration is of."""
+"""The class of model that belongs to each configuration."""

@@ -1,4 +1,4 @@
-"""Whether what is to be done fits the memory: asked before work starts, and answered in bytes."""
+"""Whether a task fits into the memory: this is asked before work starts and answered in bytes."""
 
 import math
 import os
@@ -13,10 +13,11 @@ from transformer_zoo.models.empty import n_parameters
 
 
 def free_memory(device: torch.device, *, root: Path = Path("/")) -> float:
-    """Bytes that this process can still take on the device; infinity where the system does not say.
+    """Bytes that this process can still take on the device; infinity if the system does not say.
 
-    Of a CPU: what the system has available, swap included, within the limits of the process's control groups (version 1
-    and 2, and those around them) and of `ulimit -v`. What a group keeps of files can be dropped, and counts as free.
+    On a CPU it is what the system has available, swap included, within the limits of the process's control groups
+    (version 1 and 2, and the groups around them) and of `ulimit -v`. A group's cache of files can be dropped, so it
+    counts as free.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -28,7 +29,7 @@ def free_memory(device: torch.device, *, root: Path = Path("/")) -> float:
 
 
 def check_memory(needs: Mapping[str, int], device: torch.device, *, smaller: str) -> None:
-    """Raises a UserError, which says what to make `smaller`, where more bytes are needed than are free."""
+    """Raise a UserError that says what to make `smaller`, if more bytes are needed than are free."""
     needed, free = sum(needs.values()), free_memory(device)
     if needed > free:
         parts = ", ".join(f"{name} {count:,}" for name, count in needs.items() if count)
@@ -44,7 +45,7 @@ def check_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype 
 
 
 def _numbers(path: Path) -> dict[str, int]:
-    """Lines such as `MemAvailable: 123 kB` or `inactive_file 123`, by their names; a number alone is called ""."""
+    """Lines such as `MemAvailable: 123 kB` or `inactive_file 123`, by their names; a number alone has the name ""."""
     try:
         lines = [line.replace(":", " ").split() for line in path.read_text().splitlines()]
     except OSError:
@@ -81,7 +82,7 @@ def _control_groups(root: Path) -> Iterator[float]:
             else ("memory.max", "memory.current", "inactive_file")
         )
         folder = top / name.lstrip("/")
-        # Inside a container the group's own name may not be there: its files are at the top then.
+        # Inside a container the group's own folder may not exist; its files are at the top then.
         for group in (folder, *(parent for parent in folder.parents if parent.is_relative_to(top))):
             most, used = _numbers(group / limit), _numbers(group / usage)
             if most and used:

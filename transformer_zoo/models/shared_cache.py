@@ -1,4 +1,4 @@
-"""A cache whose rows come and go while others are in it: what many texts are written with that begin at any time.
+"""A cache whose rows come and go independently. Many texts that begin at different times are written with it.
 
 Shapes: B rows, L slots that are in use.
 """
@@ -12,23 +12,23 @@ from torch import Tensor
 from transformer_zoo.blocks import ProjectedMemory
 from transformer_zoo.models.cache import DecoderCache
 
-_SLOTS = 64  # room grows by half, and is a multiple of so many
+_SLOTS = 64  # the space grows by half, to a multiple of this
 ROOM = 1.25 * 1.5
-"""So many times the slots of the longest row there is room for, at most."""
+"""The capacity, at most, as a multiple of the longest row's slots."""
 
 
 class SharedCache(DecoderCache):
-    """Rows that all end at the same slot, and begin at slots of their own: the next token of each goes to the next one.
+    """All rows end at the same slot and begin at slots of their own, so the next token of each goes to the same slot.
 
-    A row that comes is moved to where the others end; where it is longer, the others are moved. Slots before all rows
-    are given back. So there are never more than the longest row needs, a quarter more while rows leave, and as much
-    room as a half more than that.
+    A new row is moved so that it ends where the others end; if it is longer, the others are moved. Slots before all
+    rows are given back. So slots are never more than the longest row needs, or a quarter more while rows leave, and the
+    capacity is at most half as much again.
     >>> SharedCache(tz.create_model("gpt-nano").new_cache(1, 5), most=4).starts
     []
 
     Args:
-        like: a cache of the model, which is not static.
-        most: rows there may be at once.
+        like: a cache of the model that is not static.
+        most: number of rows at once, at most.
 
     Attributes:
         starts: the first slot of each row.
@@ -44,7 +44,7 @@ class SharedCache(DecoderCache):
         self._show()
 
     def join(self, other: DecoderCache, lengths: Sequence[int]) -> None:
-        """Take in the rows of a cache that was filled apart. lengths: of each, how many of its last slots count."""
+        """Add the rows of a cache that was filled separately. lengths: how many of its last slots count in each row."""
         end = max(self.length if self.starts else 0, other.length)
         self._join_memories(other)
         self._reserve(end)
@@ -53,7 +53,7 @@ class SharedCache(DecoderCache):
         rows = slice(first, first + len(lengths))
         for room, theirs in zip(self.room, other.layers, strict=True):
             for held, new in zip(room, theirs.held, strict=True):
-                held[rows, :, :start] = 0  # a NaN that lay there would survive a mask
+                held[rows, :, :start] = 0  # a NaN that was left there would survive a mask
                 held[rows, :, start:end] = new[:, :, : other.length]
         if self.all_places is not None and other.places is not None:
             self.all_places[rows, start:end] = other.places[:, : other.length]
@@ -74,13 +74,13 @@ class SharedCache(DecoderCache):
             self.give_back()
 
     def make_room(self, n: int) -> None:
-        """Before the next n tokens are read."""
+        """Prepare for the next n tokens."""
         if self.length + n > self.capacity:
             self.give_back()
             self._reserve(self.length + n)
 
     def give_back(self) -> None:
-        """The slots before all rows."""
+        """Free the slots before all rows."""
         self._move(self.length - min(self.starts, default=0))
 
     def mask(self, n: int) -> Tensor | None:
@@ -91,7 +91,7 @@ class SharedCache(DecoderCache):
         return torch.arange(self.length + n, device=device) >= torch.tensor(self.starts, device=device)[:, None]
 
     def _reserve(self, slots: int) -> None:
-        """Have room for so many."""
+        """Make space for this many slots."""
         capacity = self.room[0][0].size(2)
         if slots <= capacity:
             return
@@ -103,7 +103,7 @@ class SharedCache(DecoderCache):
         self._show()
 
     def _move(self, end: int) -> None:
-        """Let all rows end at another slot."""
+        """Move all rows so that they end at another slot."""
         by = end - (self.length if self.starts else end)
         source, target = (slice(max(0, -by), end - by), slice(max(0, by), end))
         if by:
@@ -116,14 +116,14 @@ class SharedCache(DecoderCache):
             layer.length = end
 
     def _show(self) -> None:
-        """Let the layers have the rows that there are."""
+        """Give the layers the rows that exist."""
         n = len(self.starts)
         for layer, room in zip(self.layers, self.room, strict=True):
             layer.held = [held[:n] for held in room]
         self.places = None if self.all_places is None else self.all_places[:n]
 
     def _join_memories(self, other: DecoderCache) -> None:
-        """Sources side by side, as wide as the longest of those that are there."""
+        """Sources side by side, as wide as the longest one present."""
         if all(memory is None for memory in other.memories):
             return
         parts = [one for one, rows in ((self, len(self.starts)), (other, 1)) if rows]
@@ -138,7 +138,7 @@ class SharedCache(DecoderCache):
 
 
 def _real_sources(cache: DecoderCache) -> Tensor:
-    """(B, Ts) booleans, True for what is no padding."""
+    """(B, Ts) booleans, True for tokens that are not padding."""
     memory = next(memory for memory in cache.memories if memory is not None)
     if cache.memory_mask is None:
         return memory.keys.new_ones(memory.keys.size(0), memory.keys.size(2), dtype=torch.bool)
@@ -146,5 +146,5 @@ def _real_sources(cache: DecoderCache) -> Tensor:
 
 
 def _to_width(x: Tensor, width: int) -> Tensor:
-    """(B, H, T, W), cut or filled up to another T."""
+    """(B, H, T, W), cut or padded to another T."""
     return F.pad(x, (0, 0, 0, width - x.size(2)))

@@ -1,4 +1,4 @@
-"""The stacks: positions, layers and, but for post-norm as in the paper, a norm after the last."""
+"""The stacks: positions, layers, and a norm after the last layer, except in post-norm as in the paper."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -13,20 +13,21 @@ from transformer_zoo.models.cache import DecoderCache
 
 
 class _Stack(nn.Module):
-    """What both stacks are.
+    """The common base of both stacks.
 
-    `recompute` makes training keep each layer's input only and compute the rest again in the backward pass: much less
-    memory for a third more time (Chen et al. 2016).
+    With `recompute`, training keeps only each layer's input and computes the rest again in the backward pass. That
+    takes much less memory and a third more time (gradient checkpointing, Chen et al. 2016).
 
     Args:
-        layers: each with its attention, `attn`; they may differ in everything but their width.
-        positions: what is added to x, or to the scores of all layers; None: nothing.
+        layers: each has its attention as `attn`; layers may differ in everything except their width.
+        positions: added to x, or to the scores of all layers; None: there are none.
         embedding_norm, final_norm: before the first layer and after the last; None: none.
-        embedding_proj: from narrower embeddings, their positions and norm to the width of the layers; None: nothing.
-        dropout: on embedding + position.
+        embedding_proj: from narrower embeddings, after their positions and norm, to the width of the layers; None:
+            none.
+        dropout: probability of dropping an element of embedding + position.
 
     Raises:
-        ValueError: an attention that cannot be asked what a stack asks.
+        ValueError: an attention does not answer what a stack asks.
     """
 
     labels: ClassVar[dict[str, str]] = {
@@ -51,7 +52,7 @@ class _Stack(nn.Module):
         self.positions = Positions() if positions is None else positions
         self.embedding_norm = nn.Identity() if embedding_norm is None else embedding_norm
         self.dropout, self.embedding_proj = Dropout(dropout), embedding_proj
-        if embedding_proj is not None:  # what is before it does not meet the residual stream
+        if embedding_proj is not None:  # what comes before it is not part of the residual stream
             self.reads, self.writes = ("layers", "final_norm"), ("embedding_proj", "layers", "final_norm")
         self.layers = nn.ModuleList(layers)
         self.final_norm = nn.Identity() if final_norm is None else final_norm
@@ -65,7 +66,7 @@ class _Stack(nn.Module):
 
     @property
     def scores_by_place(self) -> bool:
-        """Whether there are scores by places, of all layers or of one: a cache then keeps places."""
+        """Whether all layers or one of them have scores by position; a cache then keeps positions."""
         own = (getattr(layer.attn, "scores", None) for layer in self.layers)
         return self.positions.scores_by_place or any(scores is not None for scores in own)
 
@@ -85,13 +86,13 @@ class _Stack(nn.Module):
 
         Args:
             x: (B, T, D), token embeddings.
-            memory: (B, Ts, D), of a decoder with cross-attention.
+            memory: (B, Ts, D), for a decoder with cross-attention.
             mask: booleans broadcastable to (B, H, T, Tk), True = may attend.
             memory_mask: booleans broadcastable to (B, H, T, Ts).
             positions: (B, T); None: counted from the start of each row, or from the cache's length.
-            is_causal: None: in a decoder.
-            documents: (B, T) integers: a token sees only those of its own one. Without cache.
-            cache: of `new_cache`; the tokens are appended to it.
+            is_causal: None: True in a decoder.
+            documents: (B, T) integers: a token sees only tokens of its own document. Not with a cache.
+            cache: made by `new_cache`; the tokens are appended to it.
         """
         start = 0
         if positions is None and cache is not None:
@@ -122,7 +123,7 @@ class _Stack(nn.Module):
         return out
 
     def _views(self, x: Tensor, caches: Sequence[KVCache | None], **seen: Any) -> list[View]:
-        """What the attention of each layer sees of x: found once for those that see alike."""
+        """What the attention of each layer sees of x, computed once for all layers that see the same."""
         found: list[tuple[Any, View]] = []
         views = []
         for layer, cache in zip(self.layers, caches, strict=True):
@@ -146,7 +147,7 @@ class Encoder(_Stack):
 
 
 def _places(x: Tensor, start: int, positions: Tensor | None) -> Tensor:
-    """Of the tokens x (B, T, D), (B or 1, T)."""
+    """Positions of the tokens x (B, T, D): (B or 1, T)."""
     if positions is None:
         positions = start + torch.arange(x.size(1), device=x.device)
     rows: Tensor = torch.atleast_2d(positions)
@@ -154,18 +155,18 @@ def _places(x: Tensor, start: int, positions: Tensor | None) -> Tensor:
 
 
 def _recompute(layer: nn.Module, *args: Any, **options: Any) -> Tensor:
-    """What the layer gives, computed again in the backward pass.
+    """The layer's output, which the backward pass computes again.
 
     Raises:
-        RuntimeError: in the backward pass, where the layer has other weights by then (`torch.func.functional_call`
-            lends them for one call): the gradients would be those of the wrong function.
+        RuntimeError: in the backward pass, if the layer has other weights by then (`torch.func.functional_call` gives
+            it weights for one call): the gradients would be those of the wrong function.
     """
     weights = list(layer.parameters())
 
     def run(*args: Any, **options: Any) -> Any:
         if any(now is not then for now, then in zip(layer.parameters(), weights, strict=True)):
             raise RuntimeError(
-                "recompute: a layer is to be computed again with weights that were lent for the forward pass alone: "
+                "recompute: a layer is to be computed again with weights that it had for the forward pass only: "
                 "take the gradient within torch.func, or set recompute to False"
             )
         return layer(*args, **options)
@@ -194,7 +195,7 @@ class Decoder(_Stack):
         device: torch.device | None = None,
         static: bool = False,
     ) -> DecoderCache:
-        """A cache for `capacity` tokens a row; a memory (B, Ts, D), where there is one, is projected by every layer.
+        """A cache for `capacity` tokens a row. Every layer projects the memory (B, Ts, D), if there is one.
 
         dtype, device: of keys and values; None: those of the memory's projections, or torch's default.
         """
@@ -204,9 +205,9 @@ class Decoder(_Stack):
             cross: Any = layer.cross_attn
             projected = None
             if memory is not None and cross is not None:
-                # Laid out once as the products want it, instead of at every step.
+                # The layout that the products need is made once, not at every step.
                 projected = ProjectedMemory(*(part.contiguous() for part in cross.project_memory(memory)))
-                # Under autocast projections are narrower than the memory, and the cache holds projections.
+                # Under autocast, projections have a narrower type than the memory, and the cache holds projections.
                 dtype, device = dtype or projected.keys.dtype, device or memory.device
             caches.append(attention.new_cache(batch, capacity, static=static, device=device, dtype=dtype))
             memories.append(projected)
