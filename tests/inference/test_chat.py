@@ -278,10 +278,10 @@ def test_why_a_template_gives_no_answer_is_said(ending: str, tmp_path: Path, mon
 
 def test_what_is_wrong_with_the_call_is_named() -> None:
     with pytest.raises(
-        UserError, match=r"^there is no chat template, so the model was not taught to talk; use generate$"
+        UserError, match=r"^there is no chat template, so the model was not trained to chat; use generate$"
     ):
         render_chat(ByteTokenizer(), TALK)
-    with pytest.raises(UserError, match="values that are no JSON"):
+    with pytest.raises(UserError, match="values that are not JSON"):
         render_chat(Talker(), [{"role": "user", "content": object()}])
 
 
@@ -360,7 +360,7 @@ def test_what_was_read_at_one_turn_is_not_read_again(
         reply = said(talk, text, speculation=Speculation(lookup=lookup), max_new_tokens=20)
         monkeypatch.setattr(gpt, "step", step)
         assert reply == plainly(gpt, prompt, 20)
-        assert sum(read) <= len(prompt.encode()) - known + 20 * (1 + lookup)  # of an answer that is no UTF-8 more
+        assert sum(read) <= len(prompt.encode()) - known + 20 * (1 + lookup)  # more, if the answer is not UTF-8
         before, known, read[:] = f"{prompt}{reply};", len(prompt.encode()), []
     talk.messages.clear()  # another conversation begins otherwise
     assert said(talk, "else") == plainly(gpt, "u:else;a:", 12)

@@ -154,7 +154,7 @@ def test_what_is_told_to_stop_leaves_the_beam_as_theirs_does(case: str, tmp_path
         expected = []
         for tokens in written[:, len(ours.opening(row)) :].tolist():
             stops = [i + 1 for i, token in enumerate(tokens) if stop([token])]
-            expected.append(without_end(tokens[: stops[0] if stops else None], ours))  # filled up after it
+            expected.append(without_end(tokens[: stops[0] if stops else None], ours))  # padded after it
         [best] = beam_search(ours, [row], how, never=(), stop=stop)
         assert [one.tokens for one in best] == expected
         lengths |= {len(one.tokens) for one in best if one.ended}

@@ -58,7 +58,7 @@ def test_a_cache_gives_what_no_cache_gives(changes: dict[str, Any], max_seq_len:
     how: dict[str, Any] = {"max_new_tokens": 25, "seed": 1}
     wanted = plainly(model, PROMPTS, **how)
     assert [len(row) for row in wanted] == [25] * 4
-    assert max(map(max, wanted)) < 19  # rows that only fill up the vocabulary are never drawn
+    assert max(map(max, wanted)) < 19  # rows that only pad the vocabulary are never drawn
     assert generate(model, PROMPTS, **how) == wanted
     assert generate(model, PROMPTS, static=True, **how) == wanted
 

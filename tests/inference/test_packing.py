@@ -129,7 +129,7 @@ def test_what_cannot_be_quantized(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_highest_logit_of_a_quantized_head_is_the_models(changes: dict[str, object]) -> None:
     model = small_gpt(**changes)
     with torch.no_grad():
-        model.head_weight[53:] = 9  # rows that pad the vocabulary are no tokens
+        model.head_weight[53:] = 9  # rows that pad the vocabulary are not tokens
     quantized, hidden = tz.quantize(model), model.hidden(torch.randint(53, (3, 11)))
     wanted, got = model.logits(hidden), quantized.logits(hidden)
     assert got.shape == wanted.shape

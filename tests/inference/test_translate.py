@@ -245,7 +245,7 @@ def test_an_overlong_line_is_split_and_named(model: EncoderDecoder) -> None:
 def test_no_sentence_is_cut_that_the_model_holds(
     model: EncoderDecoder, positions: str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of n tokens, eos included, where the longest in training has 20 and the model holds 64."""
+    """A sentence has n tokens, eos included; the longest in training has 20, and the model holds 64."""
     config = model.config.changed(positions=positions, max_seq_len=64)
     asked: list[list[int]] = []
 

@@ -170,8 +170,8 @@ def copy_of(folder: Path, place: Path) -> Path:
     ("modules", "said"),
     [
         ([{"type": "x.Transformer", "path": ""}, {"type": "x.Dense", "path": "2_Dense"}], "module Dense is not supp"),
-        ({"type": "x"}, "is no list of modules"),
-        ("{", "is no JSON"),
+        ({"type": "x"}, "is not a list of modules"),
+        ("{", "is not JSON"),
     ],
 )
 def test_modules_that_are_not_computed(sentences: Path, tmp_path: Path, modules: Any, said: str) -> None:

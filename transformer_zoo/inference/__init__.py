@@ -1,4 +1,4 @@
-"""Text out of a trained model: sampling, beam search, translating lines, writing on, scoring what is given.
+"""Text out of a trained model: sampling, beam search, translation of lines, continuation and scoring.
 >>> from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
 >>> gpt, letters = tz.create_model("gpt-nano", vocab_size=257).eval(), ByteTokenizer()
 >>> talker = ByteTokenizer()

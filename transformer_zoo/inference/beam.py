@@ -1,12 +1,12 @@
-"""Beam search with any model that decodes: many sources at once, each as if it were alone.
+"""Beam search with any model that decodes: many sources at once, each treated as if it were alone.
 
-Shapes: S sources still searched, P tokens of the longest opening, W live hypotheses of each (at most `beam`), V
-vocabulary.
+Shapes: S sources still being searched, P tokens of the longest opening, W live hypotheses of each source (at most
+    `beam`), V vocabulary.
 
-The W hypotheses of a source share one row of the decoder: they are its W query tokens, so cross-attention
-reads a source's keys once, and the self-attention cache holds the hypotheses' tokens side by side, as a tree that grows
-from a prompt. Which of them are a hypothesis's own past is a boolean mask. Nothing in the cache is ever reordered or
-copied for another choice of beam.
+The W hypotheses of a source share one row of the decoder and are its W query tokens. So cross-attention reads a
+source's keys once. The self-attention cache holds the hypotheses' tokens side by side, as a tree that grows from a
+prompt; a boolean mask says which of them are a hypothesis's own past. Nothing in the cache is ever reordered or copied
+when the beam changes.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -37,38 +37,37 @@ def beam_search(
     never: Collection[int] | None = None,
     stop: Callable[[list[int]], bool] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The best answers to each source, or continuations of each prompt, by log-probability over length penalty, best
-    first.
+    """The best answers to each source, or continuations of each prompt, ordered by log-probability over length penalty.
 
-    Each step extends the hypotheses of the beam by every token. What ends among the `beam` best of these leaves the
-    beam as finished, and the `beam` best of the others live on. A source is done when no live hypothesis can still
-    enter its n best: the result is the same as if the search went on to the length limit. With beam 1 it is greedy, and
-    ends at the first end. At the limit the `beam` best leave the beam whether they end or not; of a model with
-    `forced_last_id` all that live do, with a last token that costs nothing. What one source gets does not depend on the
-    others in the batch.
+    Each step extends the hypotheses of the beam by every token. Those among the `beam` best that end leave the beam as
+    finished, and the `beam` best of the others stay. A source is done when no live hypothesis can still enter its n
+    best, so the result is the same as if the search went on to the length limit. With beam 1 the search is greedy and
+    ends at the first end token. At the limit the `beam` best leave the beam whether they end or not. If the model has a
+    `forced_last_id`, all live ones do, with a last token that costs nothing. The result for one source does not depend
+    on the others in the batch.
 
-    With `penalty` "length" an imported model gives what `generate` of transformers gives with `num_beams`,
+    With `penalty` "length", an imported model gives the same as `generate` of transformers with `num_beams`,
     `length_penalty` and `early_stopping="never"`.
     >>> [[best]] = beam_search(translator, [[5, 6, 7, 3]], BeamSearch(beam=2, max_extra=3))
 
     Args:
-        model: in evaluation mode.
-        sources: token ids, rows of different length or (S, T), each ending in eos; for a decoder-only model prompts,
-            which with their answers fit into its `max_seq_len`.
-        how: how it is searched.
+        model: a model in evaluation mode.
+        sources: token ids, rows of different length or (S, T), each ending in eos. For a decoder-only model they are
+            prompts, which must fit into its `max_seq_len` together with their answers.
+        how: the settings of the search.
         source_mask: (S, T) booleans, True for a real token of a tensor of sources; None: all are real.
-        prefix: token ids, for each source, that its answers must begin with. They are given, so that only what follows
+        prefix: for each source, token ids that its answers must begin with. They are given, so only what follows them
             has a log-probability.
-        never: tokens that no answer contains, whatever their probability; no end can be one. None: those of the model's
-            configuration.
-        stop: asked with the tokens of an answer; True ends it, as an end does.
+        never: tokens that no answer contains, whatever their probability; an end token may not be one. None: those of
+            the model's configuration.
+        stop: a function of the tokens of an answer; True ends the answer as an end token does.
 
     Returns:
-        For each source its hypotheses.
+        The hypotheses of each source.
 
     Raises:
-        UserError: an argument out of range, a prefix or a prompt that does not fit the length limit, or logits that are
-            not finite.
+        UserError: an argument is out of range, a prefix or a prompt does not fit the length limit, or logits are not
+            finite.
     """
     check_decoding(model, "beam_search")
     check_draft(model, None)
@@ -98,8 +97,8 @@ def start_search(
     never: Collection[int] | None = None,
     stop: Callable[[list[int]], bool] | None = None,
 ) -> tuple[Search, Tensor | None, list[int]]:
-    """A search before its first step, the mask (S, P) of what answers follow, and for each source the most tokens of an
-    answer; arguments as for `beam_search`."""
+    """A search before its first step, the mask (S, P) of the openings, and the longest allowed answer of each source;
+    arguments as for `beam_search`."""
     facts, device = model.facts, model.head_weight.device
     openings = [model.opening(row) for row in given]
     limits = _length_limits(how, given, openings, facts.context)
@@ -107,7 +106,7 @@ def start_search(
     if not set(never).isdisjoint(facts.ends):
         raise UserError(f"never contains eos, {min(set(never) & set(facts.ends))}, without which no answer ends")
     forced = forced_tokens(model, limits, prefix, never)
-    # Log-probabilities only fall: what a hypothesis scores at its most lenient penalty, no descendant beats.
+    # Log-probabilities only fall, so no descendant beats a hypothesis's score at its most lenient penalty.
     lenient = [[max(how.divisor(1), how.divisor(limit))] for limit in limits]  # (S, 1)
     opening, mask = pad_rows(openings, -1, left=True, device=device)  # (S, P)
     search = Search.start(
@@ -134,8 +133,8 @@ def _run(
     how: BeamSearch,
     limits: Sequence[int],
 ) -> list[list[Hypothesis]]:
-    """Step by step until every source is done; those that are leave the batch."""
-    origin = list(range(len(search.tokens)))  # which source a row is
+    """Search step by step until every source is done. Sources that are done leave the batch."""
+    origin = list(range(len(search.tokens)))  # the source of each row
     results: list[list[Hypothesis]] = [[] for _ in origin]
     ends = set(limits)  # the steps at which some source reaches its limit
     for step in range(1, max(limits) + 1):
@@ -165,7 +164,7 @@ def _run(
 
 
 def read_newest(model: DecodingModel, search: Search, cache: DecoderCache) -> Tensor:
-    """Logits (S, W, V) after the newest tokens of the search; all before them is in the cache."""
+    """Logits (S, W, V) after the newest tokens of the search; everything before them is in the cache."""
     hidden = model.step(
         search.newest,
         cache,
@@ -177,7 +176,7 @@ def read_newest(model: DecodingModel, search: Search, cache: DecoderCache) -> Te
 
 
 def _real(sources: Sequence[Sequence[int]] | Tensor, mask: Tensor | None) -> Sequence[Sequence[int]] | Tensor:
-    """The rows without what is padding."""
+    """The rows without padding."""
     if mask is None or not isinstance(sources, Tensor):
         return sources
     key_mask(mask, sources.shape, name="source_mask")
@@ -187,7 +186,7 @@ def _real(sources: Sequence[Sequence[int]] | Tensor, mask: Tensor | None) -> Seq
 def _length_limits(
     how: BeamSearch, given: Sequence[Sequence[int]], openings: Sequence[Sequence[int]], context: int
 ) -> list[int]:
-    """For each source, the most tokens of an answer, its end included."""
+    """The largest number of tokens of an answer to each source, its end included."""
     limits = []
     for number, (row, opening) in enumerate(zip(given, openings, strict=True), start=1):
         if len(opening) > context:

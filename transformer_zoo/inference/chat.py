@@ -1,4 +1,4 @@
-"""Conversations: what was said as the one text that a model was taught to read, and its answers."""
+"""Conversations: messages rendered as the one text that a model was trained to read, and the model's answers."""
 
 import json
 import signal
@@ -18,28 +18,29 @@ from transformer_zoo.models import DecodingModel, check_decoding
 from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
-"""What was said: `role` (system, user or assistant) and `content`."""
+"""A message: `role` (system, user or assistant) and `content`."""
 
 SECONDS, BYTES, CHARACTERS = 5, 1 << 30, 4_000_000
-"""What rendering a template may take, of time and memory, and how long its text may be."""
+"""Limits of rendering a template: time, memory, and length of the text."""
 
 
 def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, to_answer: bool = True, **values: Any) -> str:
-    """A conversation as the model of this tokenizer reads it, by the chat template that came with it.
+    """The text of a conversation, rendered by the chat template that came with the tokenizer.
 
-    The template is a stranger's program: it runs in jinja2's sandbox, in a process of its own that is stopped after
-    `SECONDS`, and has no more than `BYTES`.
+    The template is a program by an unknown author. It runs in jinja2's sandbox, in a process of its own that is stopped
+    after `SECONDS` and gets at most `BYTES` of memory.
     >>> render_chat(talker, [{"role": "user", "content": "Hi"}])
     '<|user|>Hi<|end|><|assistant|>'
 
     Args:
-        tokenizer: as `load_run` gives it.
-        messages: what was said, in order.
-        to_answer: with what the model's answer follows.
-        values: what else the template may ask for, such as `enable_thinking` or `tools`; what JSON can hold.
+        tokenizer: as `load_run` returns it.
+        messages: the messages, in order.
+        to_answer: whether to add the beginning of the model's answer.
+        values: other values that the template may ask for, such as `enable_thinking` or `tools`; anything JSON can
+            hold.
 
     Raises:
-        UserError: there is no template, or it cannot be followed, or refuses the conversation.
+        UserError: there is no template, or it fails, or it refuses the conversation.
     """
     template = _template(tokenizer)
     known = {"tools": None, "documents": None, "add_generation_prompt": to_answer, **tokenizer.named_tokens}
@@ -53,7 +54,7 @@ def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, to_answer:
     except subprocess.TimeoutExpired:
         raise UserError(f"the chat template takes more than {SECONDS} s: it is not followed") from None
     except (TypeError, ValueError) as error:
-        raise UserError(f"the chat template is given values that are no JSON ({error})") from None
+        raise UserError(f"the chat template is given values that are not JSON ({error})") from None
     if done.returncode:
         raise UserError(_ending(done.returncode, done.stderr))
     answer = json.loads(done.stdout)
@@ -64,12 +65,12 @@ def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], *, to_answer:
 
 def _template(tokenizer: Tokenizer) -> str:
     if tokenizer.chat_template is None:
-        raise UserError("there is no chat template, so the model was not taught to talk; use generate")
+        raise UserError("there is no chat template, so the model was not trained to chat; use generate")
     return tokenizer.chat_template
 
 
 def _ending(status: int, errors: str) -> str:
-    """Why a template's process ended without an answer."""
+    """The reason why a template's process ended without an answer."""
     name = {-one: one.name for one in signal.Signals}.get(status, f"status {status}")
     if name in ("SIGKILL", "SIGXCPU"):
         return f"the chat template takes more than {SECONDS} s or {BYTES >> 20} MiB: it is not followed"
@@ -78,22 +79,22 @@ def _ending(status: int, errors: str) -> str:
 
 
 class Chat:
-    """A conversation with a model, which remembers what was said as far as the model's context reaches.
+    """A conversation with a model. It remembers messages as far as the model's context reaches.
 
-    Where it does not reach, the oldest turns are forgotten, but for what the system says. What was read at one turn is
-    not read again at the next, as long as the conversation begins alike, but on a GPU.
+    When the context is full, the oldest turns are forgotten, except for the system's message. Tokens that were read at
+    one turn are not read again at the next, as long as the conversation has the same beginning. (On a GPU they are.)
     >>> chat = Chat(gpt, talker, system="Sing.")
     >>> reply = "".join(chat.say("Hello", max_new_tokens=8))
     >>> [message["role"] for message in chat.messages]
     ['system', 'user', 'assistant']
 
     Args:
-        model, tokenizer: as `load_run` gives them.
-        system: what the model is told before anything is said.
+        model, tokenizer: as `load_run` returns them.
+        system: a message to the model before anything else.
 
     Attributes:
-        messages: what is remembered.
-        forgotten: how many messages no longer are.
+        messages: the messages that are remembered.
+        forgotten: how many messages were forgotten.
 
     Raises:
         UserError: there is no chat template, or the tokenizer does not know its tokens.
@@ -122,15 +123,15 @@ class Chat:
         seed: int | None = None,
         speculation: Speculation = Speculation(),
     ) -> Generator[str, None, None]:
-        """What the model answers, piece by piece. What was read of it when somebody stops reading is remembered.
+        """The model's answer, piece by piece. If the caller stops reading, the part that was read is remembered.
 
         Args:
             text: the user's turn.
             sampling, stops, max_new_tokens, seed, speculation: as for `write`.
 
         Raises:
-            UserError: as `render_chat` and `write`, or the turn alone is longer than the context; nothing is
-                remembered of it then.
+            UserError: as for `render_chat` and `write`, or the turn alone is longer than the context. Nothing of the
+                turn is remembered then.
         """
         turns, ids = self._fitting([*self.messages, {"role": "user", "content": text}], max_new_tokens)
         before, reply = (self.messages, self.forgotten), {"role": "assistant", "content": ""}
@@ -155,7 +156,7 @@ class Chat:
             raise
 
     def _fitting(self, messages: list[Message], max_new_tokens: int) -> tuple[list[Message], list[int]]:
-        """The conversation, and its ids, without the oldest turns if there would be no room for an answer."""
+        """The conversation and its ids, without the oldest turns if there would be no space for an answer."""
         context = self.model.facts.context
         room = context - min(max_new_tokens, context // 2)
         while True:

@@ -1,4 +1,4 @@
-"""Text to what a model is given, and what it writes to text."""
+"""From text to the ids that a model is given, and from the ids that it writes to text."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,10 +15,10 @@ Pair = tuple[list[int], list[int]]
 
 
 class TranslationCodec:
-    """Of an encoder-decoder: a source ends as in training; a target has an end.
+    """For an encoder-decoder: a source ends as in training, and a target has an end.
 
     Attributes:
-        target: the tokenizer of answers.
+        target: the tokenizer for answers.
         start: ids that every answer starts with, such as a language's tag.
     """
 
@@ -28,20 +28,20 @@ class TranslationCodec:
         [self.start] = self.target.encode_batch([""])
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """What the model is given for each text."""
+        """The ids that the model is given for each text."""
         return [[*ids, self.source_end] for ids in self.source.encode_batch(texts)]
 
     def encode_pairs(self, sources: Sequence[str], targets: Sequence[str]) -> list[Pair]:
-        """What it is given for each source, and the target as it would write it, `start` and end included."""
+        """The ids of each source, and of its target as the model would write it, `start` and end included."""
         return self.answers(list(zip(self.encode(sources), targets, strict=True)))
 
     def answers(self, texts: Sequence[tuple[list[int], str]]) -> list[Pair]:
-        """What the model was given with its answer, as ids of both, `start` and end included."""
+        """The ids of the question and of the answer, `start` and end included."""
         ids = self.target.encode_batch([text for _, text in texts])
         return [(given, [*answer, self.end]) for (given, _), answer in zip(texts, ids, strict=True)]
 
     def cut(self, texts: Sequence[str], cutter: Cutter) -> Iterator[tuple[list[list[int]], str]]:
-        """What the model is given for each text, in pieces, and how it was cut; none of an empty one."""
+        """The ids of each text in pieces, and how the text was cut; an empty text has no pieces."""
         [nothing] = self.encode([""])
         for text, ids in zip(texts, self.encode(texts), strict=True):
             if cutter.is_long(len(ids)):
@@ -51,11 +51,11 @@ class TranslationCodec:
                 yield [] if ids == nothing else [ids], ""
 
     def bare(self, text: str) -> str:
-        """A text without the tag that it brings along."""
+        """The text without the language tag at its beginning."""
         return text.removeprefix(self.source.tag_of(text))
 
     def parts(self, text: str, cutter: Cutter) -> Parts:
-        """A text in the parts that are translated apart, each with the tag that it brings along."""
+        """The parts of a text that are translated separately, each with the text's tag."""
         tag, bare = self.source.tag_of(text), self.bare(text)
 
         def count(part: str) -> int:
@@ -67,12 +67,12 @@ class TranslationCodec:
         return Parts([tag + part for part in cut.texts], cut.how)
 
     def decode(self, given: Sequence[int], written: Sequence[int]) -> str:
-        """The text of an answer to what was given."""
+        """The text of the answer to what was given."""
         return self.target.decode(written)
 
 
 class PromptCodec:
-    """Of a decoder-only model, with the same attributes and methods: an answer goes on from its prompt."""
+    """For a decoder-only model, with the same attributes and methods. An answer continues its prompt."""
 
     def __init__(self, model: DecodingModel, tokenizer: Tokenizer) -> None:
         self.model, self.target, self.start = model, tokenizer, list[int]()
@@ -107,7 +107,7 @@ Codec = TranslationCodec | PromptCodec
 
 
 def codec_of(model: DecodingModel, tokenizer: Tokenizers) -> Codec:
-    """The one of a model and its tokenizer, as `load_run` gives them."""
+    """The codec for a model and its tokenizer, as `load_run` returns them."""
     wanted = "a TranslationTokenizer" if model.facts.has_source else "a Tokenizer"
     if hasattr(tokenizer, "source") != model.facts.has_source:
         raise UserError(f"the tokenizer is a {type(tokenizer).__name__}, and the model takes {wanted}")
@@ -117,7 +117,7 @@ def codec_of(model: DecodingModel, tokenizer: Tokenizers) -> Codec:
 
 
 def first_token(model: DecodingModel) -> int | None:
-    """What a text starts with: the model's own token for that, else the end of the text before; None without both.
+    """The token that a text starts with: the model's own, otherwise the end of the previous text; None without both.
     >>> first_token(translator) == translator.config.bos_id
     True
     """
@@ -128,12 +128,12 @@ def first_token(model: DecodingModel) -> int | None:
 
 
 def encode_prompt(model: DecodingModel, tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of a prompt, after the tokenizer's `start_ids`; of one without any the model's `first_token`.
+    """Ids of a prompt after the tokenizer's `start_ids`; without any, after the model's `first_token`.
     >>> encode_prompt(gpt, letters, "Hi")
     [72, 105]
 
     Raises:
-        UserError: a prompt that the vocabulary cannot spell, or an empty one with nothing to start from.
+        UserError: the vocabulary cannot spell the prompt, or it is empty and there is no token to start from.
     """
     if ids := [*tokenizer.start_ids, *tokenizer.encode(text)]:
         return ids

@@ -1,6 +1,6 @@
-"""The best next tokens of hypotheses, and what they cost.
+"""The best next tokens of hypotheses and their costs.
 
-Shapes: S sources, W hypotheses of each, E tokens that end, V vocabulary.
+Shapes: S sources, W hypotheses of each, E end tokens, V vocabulary.
 """
 
 import math
@@ -13,10 +13,10 @@ from torch import Tensor
 def continuations(
     logits: Tensor, k: int, special: Tensor, forced: Tensor | None, n_ends: int, *, normalise: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The k best next tokens that are not special, (S, W, k), their log-probabilities, and those (S, W, E) of the ends.
+    """The k best next tokens that are not special, (S, W, k), their log-probabilities, and those of the ends (S, W, E).
 
-    Log-probabilities are normalised over all V; if not `normalise`, logits are some already. Where a token is forced
-    (S,), the others get -inf. `logits` is overwritten.
+    Log-probabilities are normalised over all V; if not `normalise`, logits are log-probabilities already. Where a token
+    is forced (S,), the others get -inf. `logits` is overwritten.
     """
     choices, n_never = logits, len(special) - n_ends
     if forced is not None:
@@ -29,13 +29,13 @@ def continuations(
     choices.index_copy_(-1, special, held)
     highest = logits if forced is not None else torch.cat([values[..., :1], held], -1)
     peak = highest.amax(-1, keepdim=True)  # (S, W, 1)
-    # In place: at 32,000 pieces, fresh memory for the exponentials costs more than the exponentials.
+    # In place: for 32,000 pieces, new memory for the exponentials costs more than the exponentials.
     log_normaliser = logits.sub_(peak).exp_().sum(-1, keepdim=True).log_() + peak  # (S, W, 1)
     return ids, values - log_normaliser, held[..., n_never:] - log_normaliser
 
 
 def top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`x.topk(k)` over the last axis, for a vocabulary three times as fast.
+    """`x.topk(k)` over the last axis, three times as fast for a vocabulary.
 
     The k largest values lie in the k blocks with the largest maxima.
     """
@@ -59,12 +59,12 @@ def _block_size(n: int) -> int:
 
 
 def children(x: Tensor, parents: Tensor) -> Tensor:
-    """x (S, W, n) and parents (S, W') -> x[s, parents[s, w]], (S, W', n)."""
+    """x (S, W, n) with the rows `parents` (S, W') of each source: x[s, parents[s, w]], (S, W', n)."""
     return x.gather(1, parents[:, :, None].expand(-1, -1, x.size(2)))
 
 
 def behind(texts: Tensor, n: int, late: Tensor) -> Tensor:
-    """Texts (S, W, T) with the first n tokens of each so many places later, (S,), where there is -1; and -1 before."""
+    """Texts (S, W, T) whose first n tokens are moved `late` (S,) positions to the right, over -1; -1 is left before."""
     late, places = late[:, None], torch.arange(texts.size(2), device=texts.device).expand(len(texts), -1)  # (S, T)
     places = torch.where(places < n + late, places - late, places)
     moved = texts.gather(2, places.clamp_min(0)[:, None].expand_as(texts))

@@ -1,4 +1,4 @@
-"""The next token's logits for texts that grow by a token at a time: what is read once stays in a cache.
+"""Logits of the next token for texts that grow by a token at a time. A cache holds what was read already.
 
 Shapes: B rows, T tokens of the longest context, V vocabulary.
 """
@@ -18,13 +18,13 @@ from transformer_zoo.inference.plain import context_start
 from transformer_zoo.models import DecoderCache, DecodingModel, pad_rows
 
 CAPACITY = 256
-"""A static cache has room for a multiple of so many tokens: its step is compiled once for all texts of like lengths."""
+"""The capacity of a static cache is a multiple of this, so its step is compiled once for texts of similar length."""
 
 
 class Kept:
-    """What was read of a text, for the next one: of what both begin with nothing is read again.
+    """What was read of one text, kept for the next: the beginning that both share is not read again.
 
-    It is for one text after the other, by one model whose weights stay as they are, and without static steps.
+    It is for one text after another, by one model whose weights do not change, and without static steps.
     >>> kept = Kept()
     >>> [answer] = generate(gpt, [[5, 7]], steps=Steps(kept=kept))
     >>> [other] = generate(gpt, [[5, 7, *answer, 6]], steps=Steps(kept=kept))
@@ -35,7 +35,8 @@ class Kept:
         self.cache: DecoderCache | None = None
 
     def begin(self, text: Sequence[int], cache: DecoderCache) -> int:
-        """Put what is the same into a new cache for a text that grows, and keep that; how many tokens these are."""
+        """Copy the shared beginning into a new cache for a growing text, and keep that cache; returns its number of
+        tokens."""
         n = 0
         if self.cache is not None:
             read = min(layer.length for layer in self.cache.layers)  # which differ if it was interrupted
@@ -52,14 +53,14 @@ class Steps:
     >>> [answer] = generate(gpt, [[5, 7]], max_new_tokens=70, steps=Steps(stride=1))
 
     Args:
-        stride: A text that goes on from a prompt may outgrow the model's `max_seq_len`. Then the model reads the last
-            part of it, which moves so many tokens at a time, and is read again each time. 1: every token is drawn
-            knowing the `max_seq_len` before it, and costs the reading of them. None: a quarter of `max_seq_len`; a
-            token is drawn knowing at least three quarters.
-        static: Every step has the same shapes, and on a GPU it is captured; None: on a GPU.
-        compile: Compile that step.
-        dtype: Of the matrix products: float32, or bfloat16 or float16 by autocast.
-        kept: What was read of a text before, where one text is written.
+        stride: A text that continues a prompt may outgrow the model's `max_seq_len`. Then the model reads the last part
+            of it. This part moves by `stride` tokens at a time, and is read again each time. With 1, every token is
+            drawn from the `max_seq_len` tokens before it, and costs reading them. None: a quarter of `max_seq_len`, so
+            that a token is drawn from at least three quarters of it.
+        static: Every step has the same shapes, and on a GPU it is captured. None: only on a GPU.
+        compile: Whether to compile that step.
+        dtype: Type of the matrix products: float32, or bfloat16 or float16 by autocast.
+        kept: What was read of a text before; only when one text is written.
     """
 
     stride: int | None = None
@@ -72,18 +73,19 @@ class Steps:
 class Engine:
     """Reads rows of different length side by side, each as if it were alone.
 
-    Rows are padded on the left. A row that outgrows the context is read again from its new `context_start`: cached keys
-    and values know the tokens before it, and learned positions end.
+    Rows are padded on the left. A row that outgrows the context is read again from its new `context_start`, because
+    cached keys and values depend on the tokens before it, and learned positions end.
 
     Args:
-        model: in evaluation mode.
+        model: a model in evaluation mode.
         given: the prompts or sources of the rows.
-        longest: no row will ever have more tokens.
-        how: with static steps the cache shows attention its whole capacity, and rows that have ended stay in it, so
-            that every step has the same shapes: on a GPU it is captured, and repeated without a word from Python. It is
-            compiled as one graph for a number of rows, padded or not, and `CAPACITY` tokens of capacity.
-        draft: guesses for `draft`; it takes the model's cache for its own.
-        is_greedy: of the logits only each row's highest counts: a draft gives it sooner. The others may be rounded.
+        longest: the number of tokens that no row will exceed.
+        how: with static steps the cache shows attention its whole capacity, and rows that have ended stay in it. So
+            every step has the same shapes; on a GPU it is captured and repeated without Python. It is compiled as one
+            graph for each number of rows, padded or not, and each multiple of `CAPACITY`.
+        draft: a cheaper model that drafts tokens; it uses the model's cache as its own.
+        is_greedy: only the highest logit of each row counts. A draft computes it sooner, and other logits may be
+            rounded.
     """
 
     def __init__(
@@ -110,26 +112,27 @@ class Engine:
         self.step: Callable[[Tensor], Tensor] = self._step
         if how.compile:
             self.step = torch.compile(self._step, fullgraph=True, dynamic=False)
-        self.starts: list[int] = []  # of the context of each row in the cache
-        self.places: list[int] = []  # of the rows that have not ended, in the cache
-        self.live: Tensor | None = None  # the same, of a static cache where some have ended
+        self.starts: list[int] = []  # start of each row's context, as read into the cache
+        self.places: list[int] = []  # cache rows of the texts that have not ended
+        self.live: Tensor | None = None  # the same, for a static cache in which some have ended
         self.length = 0  # tokens in the cache, padding included
         self.cache: DecoderCache
         self.ids: Tensor  # (B, 1), what a static step reads
-        self.hidden: Tensor  # (B, 1 + G, D), what the last logits were made of
+        self.hidden: Tensor  # (B, 1 + G, D), the input of the last logits
         self.captured: _Captured | None = None
-        self.mask: Tensor | None = None  # (B, capacity), True but for padding
+        self.mask: Tensor | None = None  # (B, capacity), False for padding
         self.positions: Tensor | None = None  # (B, 1), of the last token; None: without padding, the cache knows
 
     def read(self, rows: Sequence[Sequence[int]], guess: Sequence[int] = ()) -> Tensor:
-        """Logits in float32 of the token after each row, which has grown by one since the last call, and of a guess.
+        """Logits in float32 of the token after each row, which has grown by one since the last call, and after each
+        guess.
 
         Args:
             rows: B texts.
             guess: G tokens, at most `room`, that may follow the only row.
 
         Returns:
-            (B, 1 + G, V): also of the token after each of the guess.
+            (B, 1 + G, V): the last G are for the tokens after each token of the guess.
         """
         if guess:
             self.length += 1 + len(guess)
@@ -144,19 +147,19 @@ class Engine:
 
     @property
     def room(self) -> int:
-        """How many tokens a guess may have: for a row that was never read beside shorter ones."""
+        """How many tokens a guess may have, in a row that was never read beside shorter ones."""
         if not self.starts or len(self.places) > 1 or self.static or self.mask is not None:
             return 0
         return self.capacity - self.length - 1
 
     def ahead(self, wanted: int) -> int:
-        """How many of the wanted tokens can follow by `go_on` before anybody looks at what was chosen."""
+        """How many of the wanted tokens can follow by `go_on` before the chosen tokens must be looked at."""
         return max(0, min(wanted, look_every(self.device) - 1, self.capacity - self.length))
 
     def go_on(self, newest: Tensor) -> Tensor:
         """Logits in float32 after one more token (B,) of each row: (B, 1, V).
 
-        The cache has room for it, and no row's context moves.
+        The cache has space for it, and no row's context moves.
         """
         self.length += 1
         if not self.static:
@@ -171,15 +174,15 @@ class Engine:
         return logits if self.live is None else logits.index_select(0, self.live)
 
     def exact_logits(self, place: int = 0) -> Tensor:
-        """The last logits (B, V) as the model gives them, where only the highest were right; `place`: in a guess."""
+        """The model's own last logits (B, V), where only the highest were exact; `place` is the index in a guess."""
         return self.model.logits(self.hidden[:, place]).float()
 
     def draft(self, newest: int, n: int, choose: Callable[[Tensor], Tensor]) -> list[int]:
-        """A guess of n tokens, at most `room`, after the only row: what the draft would write.
+        """A guess of n tokens, at most `room`, after the only row: the tokens that the draft would write.
 
         Args:
             newest: the row's last token, which is not in the cache yet.
-            choose: a token for logits (1, V): (1,).
+            choose: returns a token (1,) for logits (1, V).
         """
         assert self.draft_model is not None
         ids, guess = torch.tensor([newest], device=self.device), []
@@ -187,7 +190,7 @@ class Engine:
             hidden = self.draft_model.step(ids[:, None], self.cache)
             ids = choose(self.draft_model.logits(hidden[:, -1]).float())
             guess.append(int(ids))
-        self.cache.drop(n)  # what the draft took for keys and values
+        self.cache.drop(n)  # the draft's own keys and values
         return guess
 
     def drop(self, n: int) -> None:
@@ -197,7 +200,7 @@ class Engine:
             self.cache.drop(n)
 
     def keep(self, kept: Sequence[int], places: Tensor) -> None:
-        """Only these rows go on, in this order; `places` are the same, on the device."""
+        """Keep only these rows, in this order; `places` are the same indices, on the device."""
         self.starts = [self.starts[i] for i in kept]
         if self.static:
             self.places = [self.places[i] for i in kept]
@@ -211,7 +214,7 @@ class Engine:
 
     def _read_all(self, rows: Sequence[Sequence[int]], starts: list[int]) -> Tensor:
         contexts = [row[start:] for row, start in zip(rows, starts, strict=True)]
-        # Any token does for padding: nobody sees it.
+        # Any token will do for padding, because no token sees it.
         ids, mask = pad_rows(contexts, 0, left=True, device=self.device)  # (B, T)
         self.given = [self.given[i] for i in self.places] if self.static and self.starts else self.given
         self.length, self.starts, self.places, self.live = ids.size(1), starts, list(range(len(contexts))), None
@@ -242,20 +245,20 @@ class Engine:
         return highest_logits(self.model, self.scorer, hidden).float()
 
     def _state(self) -> list[Tensor]:
-        """What a step counts up."""
+        """The tensors that a step counts up."""
         lengths: list[Any] = [layer.length for layer in self.cache.layers if isinstance(layer.length, Tensor)]
         return [*lengths, *(t for t in (self.positions, self.cache.recent) if t is not None)]
 
 
 class _Captured:
-    """A step recorded as one CUDA graph: its hundreds of kernels start without Python's help.
+    """A step recorded as one CUDA graph, whose hundreds of kernels start without Python.
 
-    The steps that it takes to get there write past the end of the cache's content, where later steps write anyway.
+    The steps before the recording write past the end of the cache's content, where later steps write anyway.
 
     Args:
         step: (B, 1) -> (B, 1, V).
-        ids: what it will always read.
-        state: what it counts up.
+        ids: the tensor that it always reads.
+        state: the tensors that it counts up.
     """
 
     def __init__(self, step: Callable[[Tensor], Tensor], ids: Tensor, state: Sequence[Tensor]) -> None:
@@ -278,6 +281,6 @@ class _Captured:
             tensor.copy_(value)
 
     def __call__(self) -> Tensor:
-        """(B, 1, V), to be used before the next call."""
+        """(B, 1, V), valid until the next call."""
         self.graph.replay()
         return self.logits

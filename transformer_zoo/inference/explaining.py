@@ -1,4 +1,4 @@
-"""Why a model writes what it writes: how likely each token was, what else could have stood there, where it looked.
+"""Why a model writes what it writes: how likely each token was, which others were likely, and where the model looked.
 
 Shapes: Tt tokens of an answer, Ts of its source, V vocabulary.
 """
@@ -24,7 +24,7 @@ from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
 
 class Alternative(NamedTuple):
-    """A token that could stand at some place: its text, its id, its probability there.
+    """A token that could stand at a position: its text, its id and its probability there.
     >>> next_tokens(gpt, letters, [72], k=1) == [Alternative(*next_tokens(gpt, letters, [72], k=2)[0])]
     True
     """
@@ -36,17 +36,17 @@ class Alternative(NamedTuple):
 
 @dataclass(frozen=True)
 class ExplainedPiece:
-    """A token of an answer. The texts of all in a row are the answer's.
+    """A token of an answer. The texts of all pieces together are the answer's text.
 
-    A character of several tokens is the text of its last one; an end has none.
+    A character made of several tokens is the text of the last one. An end token has no text.
     >>> explain(gpt, letters, [72], [105], k=3).pieces[0].id
     105
 
     Args:
-        text: What it adds to the text.
-        id: Which token it is.
-        probability: How likely the model found it, given what comes before; None where nothing does.
-        alternatives: The likeliest tokens at its place, itself among them.
+        text: The text that the token adds.
+        id: The id of the token.
+        probability: The model's probability of it, given everything before; None if nothing comes before.
+        alternatives: The most likely tokens at its position; it may be among them.
     """
 
     text: str
@@ -62,11 +62,11 @@ class Explained:
     torch.Size([2, 2])
 
     Args:
-        pieces: Its tokens, the end as the last if it has one; not what every answer begins with, such as a language's
-            tag.
-        source_pieces: The texts of the source's tokens; its end, and a tag, have none. None of a decoder-only model.
-        alignment: (Tt, Ts), how much each token looked at each of the source's when it was written; rows sum to 1.
-        alignment_of: Which attention that is.
+        pieces: The answer's tokens; the end token is the last if there is one. The tag of a language, with which every
+            answer begins, is left out.
+        source_pieces: The texts of the source's tokens; its end and a tag have none. Empty for a decoder-only model.
+        alignment: (Tt, Ts), how much each token attended to each source token when it was written; rows sum to 1.
+        alignment_of: Names that attention.
     """
 
     pieces: list[ExplainedPiece]
@@ -76,12 +76,13 @@ class Explained:
 
     @property
     def text(self) -> str:
-        """The answer."""
+        """The text of the answer."""
         return "".join(piece.text for piece in self.pieces)
 
     @property
     def ids(self) -> list[int]:
-        """Its tokens: some of them from the first on, and another in place of the next, are a prefix to go on from."""
+        """The ids of its tokens. Some of them from the first on, followed by another token, are a prefix to continue
+        from."""
         return [piece.id for piece in self.pieces]
 
 
@@ -95,23 +96,24 @@ def explain(
     k: int = 5,
     never: Collection[int] | None = None,
 ) -> Explained:
-    """How likely each token of an answer is to the model, by one pass over all of it (teacher forcing).
+    """How likely the model finds each token of an answer, by one pass over all of it (teacher forcing).
 
-    Probabilities are the model's own, before any rule and any temperature. The alignment is the mean over the heads of
-    the cross-attention of the last layer but one, in which Garg et al. 2019 ("Jointly Learning to Align and Translate
-    with Transformer Models") found words aligned best; of a single layer it is that one's.
+    Probabilities are the model's own, before any rule or temperature. The alignment is the mean over the heads of the
+    cross-attention of the last layer but one. Garg et al. 2019 ("Jointly Learning to Align and Translate with
+    Transformer Models") found words aligned best there. A model with a single layer gives that layer's.
     >>> explain(gpt, letters, [72], [105, 33]).text
     'i!'
 
     Args:
-        model, tokenizer: as `load_run` gives them.
+        model, tokenizer: as `load_run` returns them.
         given: token ids of a source, its end included, or of a prompt.
-        answer: token ids, with what every answer begins with, such as a language's tag, and the end if it has one.
-        k: alternatives of each.
-        never: tokens that are no alternatives, since they are never written; None: those of the model.
+        answer: token ids, with a language's tag if every answer begins with one, and with the end token if there is
+            one.
+        k: number of alternatives of each token.
+        never: tokens that are left out because they are never written; None: those of the model.
 
     Raises:
-        UserError: there are more tokens than the model takes, none are given, or one is outside the vocabulary.
+        UserError: the model cannot take so many tokens, there are none, or one is outside the vocabulary.
     """
     check_decoding(model, "explain")
     token_rows([given], model.config.vocab_size)
@@ -145,18 +147,18 @@ def next_tokens(
     k: int = 10,
     never: Collection[int] | None = None,
 ) -> list[Alternative]:
-    """The likeliest tokens after a text, by the model's own distribution, the likeliest first.
+    """The most likely tokens after a text, by the model's own distribution, the most likely one first.
     >>> [one, other] = next_tokens(gpt, letters, [72], k=2)
 
     Args:
-        model, tokenizer: as `load_run` gives them, of a decoder-only model. Of a text longer than its context it reads
-            the last part.
+        model, tokenizer: as `load_run` returns them, for a decoder-only model. If a text is longer than its context, it
+            reads the last part.
         given: token ids of the text.
-        k: how many.
-        never: tokens that are left out, since they are never written; None: those of the model.
+        k: number of tokens.
+        never: tokens that are left out because they are never written; None: those of the model.
 
     Raises:
-        UserError: none are given, or one is outside the vocabulary.
+        UserError: there are no ids, or one is outside the vocabulary.
     """
     check_decoding(model, "next_tokens")
     token_rows([given], model.facts.vocab_size)
@@ -169,23 +171,24 @@ def next_tokens(
 
 
 _AT_ONCE = 256
-"""Tokens whose probabilities of a whole vocabulary are held at once."""
+"""Number of tokens whose probabilities over the whole vocabulary are held at once."""
 
 
 def _read(model: DecodingModel, given: Sequence[int], text: Sequence[int]) -> Tensor:
-    """What the model made of each token of a text that answers what is given, (T, D)."""
+    """The model's hidden state at each token of an answer, (T, D)."""
     ids = torch.tensor([text], device=model.head_weight.device)
     return model.step(ids, model.begin([given], len(text)))[0]
 
 
 def _probabilities(model: DecodingModel, hidden: Tensor) -> Tensor:
-    """Of the next token, in float32: (T, D) -> (T, V)."""
+    """Probabilities of the next token, in float32: (T, D) -> (T, V)."""
     return model.logits(hidden).float().softmax(-1)
 
 
 @contextmanager
 def _cross_weights(model: DecodingModel) -> Iterator[tuple[dict[str, Tensor], str]]:
-    """What one cross-attention attends to within this, (1, H, Tt, Ts), and which it is; nothing where there is none."""
+    """Record the weights of one cross-attention, (1, H, Tt, Ts), and its name; nothing if there is no
+    cross-attention."""
     if not model.facts.has_source:
         yield {}, ""
         return
@@ -196,13 +199,13 @@ def _cross_weights(model: DecodingModel) -> Iterator[tuple[dict[str, Tensor], st
 
 
 def _text(tokenizer: Tokenizer, before: int | None, token: int) -> bytes:
-    """What a token adds to the one before it."""
+    """The text that a token adds to the one before it."""
     known = [] if before is None else [before]
     return tokenizer.decode_bytes([*known, token])[len(tokenizer.decode_bytes(known)) :]
 
 
 def _texts(tokenizer: Tokenizer, before: Sequence[int | None], tokens: Sequence[int]) -> list[str]:
-    """The text of each token after the one before it; of a character that several make, that of the last one."""
+    """The text that each token adds. If several tokens make one character, the last of them has it."""
     characters, last = codecs.getincrementaldecoder("utf-8")("replace"), len(tokens) - 1
     parts = map(partial(_text, tokenizer), before, tokens)
     return [characters.decode(part, place == last) for place, part in enumerate(parts)]
@@ -211,7 +214,7 @@ def _texts(tokenizer: Tokenizer, before: Sequence[int | None], tokens: Sequence[
 def _likeliest(
     tokenizer: Tokenizer, before: Sequence[int | None], probabilities: Tensor, k: int, never: Collection[int]
 ) -> list[list[Alternative]]:
-    """The k likeliest tokens after each of `before`: probabilities (N, V)."""
+    """The k most likely tokens for each row of probabilities (N, V)."""
     if k < 0:
         raise UserError(f"k {k} must be at least 0")
     allowed = probabilities.index_fill(1, torch.tensor([*never], dtype=torch.int64, device=probabilities.device), -1.0)

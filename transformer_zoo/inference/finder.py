@@ -1,4 +1,4 @@
-"""What is found for pieces of lines: batched by length, searched or drawn, different texts, in order of likelihood."""
+"""Translations of pieces of lines: batched by length, searched or drawn, different texts, the most likely first."""
 
 import functools
 import math
@@ -26,7 +26,7 @@ WIDEST = 1024
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds translations of pieces: `n_best` different ones."""
+    """Finds `n_best` different translations of each piece."""
 
     model: DecodingModel
     codec: Codec
@@ -40,7 +40,7 @@ class Finder:
     batching: Batching
 
     def find(self, pieces: list[Piece]) -> Iterator[None]:
-        """Fills in what is found; yields whenever some pieces are done. Where texts come twice, the beam is doubled."""
+        """Fill in the translations; yields whenever some pieces are done. If texts repeat, the beam is doubled."""
         how = self.first_how
         while pieces:
             scarce = []
@@ -55,7 +55,8 @@ class Finder:
         return replace(self.how, beam=max(self.how.beam, self.how.n_best))
 
     def settle(self, pieces: Sequence[Piece], found: Sequence[Sequence[Hypothesis]], how: BeamSearch) -> list[Piece]:
-        """Fill in what was found so; the pieces whose texts came twice, for which the beam is to be `wider`."""
+        """Fill in the translations found this way; returns the pieces with repeated texts, for which the beam must be
+        `wider`."""
         for piece, hypotheses in zip(pieces, found, strict=True):
             piece.found = self._different(piece, hypotheses)
             enough = len(piece.found) == self.how.n_best or len(hypotheses) < how.n_best
@@ -65,7 +66,7 @@ class Finder:
         return [piece for piece in pieces if not piece.is_done]
 
     def prefix_of(self, piece: Piece) -> list[int]:
-        """What the translation of a piece begins with."""
+        """The prefix of a piece's translation."""
         return self.forced if piece.place == 0 else self.codec.start
 
     def _search(self, batch: Sequence[Piece], how: BeamSearch) -> list[list[Hypothesis]]:
@@ -85,7 +86,8 @@ class Finder:
     def _write(
         self, batch: Sequence[Piece], given: list[list[int]], prefix: list[list[int]] | None
     ) -> Iterator[Hypothesis]:
-        """What is drawn, or what a beam of 1 finds: what is written at temperature 0. Without log-probabilities."""
+        """Translations that are drawn, or written at temperature 0, as by a beam of 1. They have no
+        log-probabilities."""
         how, facts = self.how, self.model.facts
         rules = {field.name: getattr(how, field.name) for field in fields(Rules)}
         limits = [min(len(ids) + how.max_extra, how.max_length or sys.maxsize) for ids in given]
@@ -111,7 +113,7 @@ class Finder:
             yield Hypothesis(written, math.nan, math.nan, ended)
 
     def _different(self, piece: Piece, hypotheses: Sequence[Hypothesis]) -> list[Translation]:
-        """The first `n_best` texts that are more than other spellings, or other spaces, of one before."""
+        """The first `n_best` texts that differ from all before them in more than spelling or spaces."""
         found, stops = dict[str, Translation](), self.model.facts.rules.stop_strings or ()
         for one in hypotheses:
             text = " ".join(before_stop(self.codec.decode(piece.ids, one.tokens), stops).splitlines())
@@ -121,7 +123,7 @@ class Finder:
         return list(found.values())[: self.how.n_best]
 
     def _score(self, pieces: Sequence[Piece]) -> None:
-        """Give each translation the log-probability that `score` gives it, and sort by it."""
+        """Give each translation the log-probability that `score` computes, and sort by it."""
         if not isinstance(self.codec, TranslationCodec):
             return
         texts = [(piece.ids, one.text) for piece in pieces for one in piece.found]
@@ -132,7 +134,7 @@ class Finder:
             piece.found = sorted(scored, key=lambda one: (math.isnan(one.log_prob), -one.log_prob))
 
     def join(self, line: Line, notes: Notes) -> list[Translation]:
-        """Rank by rank, the pieces' translations in a row. Where a piece has fewer, its last one stands in."""
+        """The pieces' translations joined, rank by rank. If a piece has fewer, its last one is used again."""
         if not line.pieces:
             return [Translation("", 0.0, 0.0, 0.0)]
         joined = [functools.reduce(join, parts) for parts in ranks([piece.found for piece in line.pieces])]
@@ -148,5 +150,5 @@ class Finder:
 
 
 def wider(how: BeamSearch) -> BeamSearch:
-    """With a beam of twice the width."""
+    """The same search with a beam of twice the width."""
     return replace(how, beam=2 * how.beam, n_best=2 * how.beam)

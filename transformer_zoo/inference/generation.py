@@ -25,7 +25,7 @@ End = Literal["eos", "stop", "length"]
 
 
 class NewToken(NamedTuple):
-    """The next token of row `row`; `end` says why it is the last one."""
+    """The next token of row `row`; `end` says why it is the last one, if it is."""
 
     row: int
     token: int
@@ -46,8 +46,8 @@ def generate(
     speculation: Speculation = Speculation(),
     steps: Steps = Steps(),
 ) -> list[list[int]]:
-    """What follows each prompt, or answers each source, as token ids: without the prompt, and without the end-of-text
-    that ended it. Arguments and errors are those of `generate_stream`.
+    """The continuation of each prompt, or the answer to each source, as token ids. Neither the prompt nor the
+    end-of-text token is included. Arguments and errors are those of `generate_stream`.
     >>> [answer] = generate(tz.create_model("gpt-nano"), [[5, 7, 7]], tz.Sampling(temperature=0), max_new_tokens=4)
     """
     stream = generate_stream(
@@ -84,31 +84,31 @@ def generate_stream(
     speculation: Speculation = Speculation(),
     steps: Steps = Steps(),
 ) -> Iterator[NewToken]:
-    """Tokens as they come: at each step one for every row that has not ended.
+    """Tokens as soon as they are chosen: at each step one for every row that has not ended.
 
-    What a row gets does not depend on the others. Where prompt and answer are longer than `max_seq_len`, the model
+    The tokens of one row do not depend on the other rows. If prompt and answer are longer than `max_seq_len`, the model
     reads the last part of them, whatever its positions: see `Steps`.
     >>> [new.end for new in generate_stream(gpt, [[5, 7]], max_new_tokens=2)]
     [None, 'length']
 
     Args:
-        model: any mode; it is put into evaluation mode while it is used.
-        prompts: token ids, rows of different length or (B, T): texts to go on from, or sources for an encoder-decoder,
+        model: a model in any mode; it is in evaluation mode while it is used.
+        prompts: token ids, rows of different length or (B, T): texts to continue, or sources for an encoder-decoder,
             each with its end.
         sampling: how the next token is drawn.
-        max_new_tokens: of each row.
-        seed: row i draws with seed + i, or with the i-th of them, so that it can be had again alone; None: another one
-            each time, by torch's generator.
-        never: tokens that are not written, however likely; None: those of the model's configuration.
+        max_new_tokens: number of tokens of each row, at most.
+        seed: row i draws with seed + i, or with the i-th seed of a list, so that it can be repeated alone. None:
+            torch's generator gives another seed each time.
+        never: tokens that are not written, however likely they are; None: those of the model's configuration.
         prefix: token ids that each answer begins with.
-        ignore_eos: what ends a text is a token as any other, and does not end a row.
-        stop: asked with row and token after each; True ends the row.
-        speculation: guessing ahead.
+        ignore_eos: an end token is a token like any other, and does not end a row.
+        stop: a function of row and token, called after each token; True ends the row.
+        speculation: settings of speculative decoding.
         steps: how the steps are taken.
 
     Raises:
-        UserError: an option out of range, a draft of another model or of weights that have changed since, a prompt that
-            is empty or no text of this model, or logits that are not finite.
+        UserError: an option is out of range, a draft belongs to another model or its weights have changed since, a
+            prompt is empty or not a text of this model, or logits are not finite.
     """
     check_decoding(model, "generate")
     check_draft(model, speculation.draft)
@@ -133,13 +133,13 @@ class _Writing:
     """Rows that grow, token by token, until each has ended.
 
     Args:
-        engine: gives the next tokens' logits.
+        engine: computes the logits of the next tokens.
         chooser: chooses among them.
-        rows: what answers follow; what is written is appended to them.
-        limits: most tokens of each answer.
+        rows: the openings; written tokens are appended to them.
+        limits: the largest number of tokens of each answer.
         ends: tokens that end a row.
         stop: as for `generate_stream`.
-        lookup: for guesses.
+        lookup: makes guesses.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class _Writing:
         self.guesser = Guesser(lookup, draft) if draft is not None or lookup.longest else None
 
     def tokens(self) -> Iterator[NewToken]:
-        """All of them, as they come."""
+        """All tokens, as soon as they are chosen."""
         while self.going:
             for column in self._columns():
                 for row, token in zip(self.batch, column, strict=True):
@@ -177,7 +177,8 @@ class _Writing:
 
     @torch.inference_mode()
     def _columns(self) -> Iterator[list[int]]:
-        """The next tokens of the rows that are read, B at a time: as many as are chosen before anybody has to look."""
+        """The next tokens of the rows being read, B at a time, as many as are chosen before one of them must be looked
+        at."""
         engine, choose = self.engine, self.chooser.choose
         rows = [self.rows[i] for i in self.batch]
         guess = []
@@ -196,7 +197,7 @@ class _Writing:
             yield from self._guessed(self.guesser, guess, logits)
 
     def _guessed(self, guesser: Guesser, guess: list[int], logits: Tensor) -> Iterator[list[int]]:
-        """What follows the token that was chosen first, as far as the guess is right: logits (1, 1 + G, V)."""
+        """The tokens after the first chosen one, as far as the guess is right: logits (1, 1 + G, V)."""
         [row] = self.batch
         right, length = 0, len(self.rows[row]) - 1
         try:
@@ -223,7 +224,7 @@ class _Writing:
 
     @torch.inference_mode()
     def _keep(self) -> None:
-        """Rows that have ended leave the batch, once they are enough. Those at its end fill the gaps before them."""
+        """Remove rows that have ended from the batch, once there are enough. The last rows fill the gaps."""
         n_ended = len(self.batch) - len(self.going)
         if not self.going or n_ended < max(1, len(self.batch) // DROP_FRACTION):
             return
@@ -234,31 +235,32 @@ class _Writing:
         self.batch = [self.batch[place] for place in kept]
 
     def _draft(self, n: int) -> list[int]:
-        """As the only row would go on: drawn with the same noise as its next tokens."""
+        """The continuation of the only row, drawn with the same noise as its next tokens."""
         return self.engine.draft(self.rows[self.batch[0]][-1], n, self.chooser.copied().choose)
 
 
 def look(chosen: Sequence[Tensor]) -> list[list[int]]:
-    """Waits for tokens, (B,) each time."""
+    """Wait for tokens, (B,) each time."""
     columns: list[list[int]] = torch.stack(list(chosen)).tolist()
     return columns
 
 
 def filling_gaps(kept: Sequence[bool]) -> list[int]:
-    """Places of what is kept, in an order that moves few: those at the end fill the gaps before them."""
+    """Indices of the rows to keep, in an order that moves few: the last rows fill the gaps."""
     places = [place for place, is_kept in enumerate(kept) if is_kept]
     rest = [place for place in places if place >= len(places)]
     return [place if kept[place] else rest.pop() for place in range(len(places))]
 
 
 def token_rows(prompts: Sequence[Sequence[int]] | Tensor, vocab_size: int) -> list[list[int]]:
-    """Rows of token ids. UserError: they are none, one is empty, or has a token outside the vocabulary."""
+    """Rows of token ids. UserError: they are not rows of ids, one is empty, or one has a token outside the
+    vocabulary."""
     given = prompts.tolist() if isinstance(prompts, Tensor) else prompts
     try:
         if any(isinstance(token, bool) for row in given for token in row):
             raise TypeError
         rows = [[operator.index(token) for token in row] for row in given]
-    except TypeError:  # a row that is a number, or a token that is none
+    except TypeError:  # a row that is a number, or a token that is not one
         raise UserError("prompts are rows of token ids, such as [[5, 7, 7], [2]]") from None
     for number, row in enumerate(rows, start=1):
         if not row:
@@ -269,7 +271,8 @@ def token_rows(prompts: Sequence[Sequence[int]] | Tensor, vocab_size: int) -> li
 
 
 def _limits(wanted: int | Sequence[int], texts: Sequence[Sequence[int]], context: int | None) -> list[int]:
-    """Most tokens of each answer: what is wanted, and no more than a context holds, if texts may not outgrow it."""
+    """Largest number of tokens of each answer: as wanted, but no more than the context holds if texts may not outgrow
+    it."""
     limits = [wanted] * len(texts) if isinstance(wanted, int) else list(wanted)
     if min(limits, default=1) < 1:
         raise UserError(f"max_new_tokens {min(limits)} must be at least 1")
@@ -279,7 +282,7 @@ def _limits(wanted: int | Sequence[int], texts: Sequence[Sequence[int]], context
 
 
 def _seeds(seed: int | Sequence[int] | None, n: int) -> list[int]:
-    """Of n rows. UserError: the one that is given is out of range."""
+    """The seeds of n rows. UserError: the given one is out of range."""
     if seed is None:
         seed = int(torch.randint(2**62, ()))
     elif isinstance(seed, int) and not 0 <= seed < SEEDS:

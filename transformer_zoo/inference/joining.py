@@ -1,4 +1,4 @@
-"""Two searches that become one, whenever each began.
+"""Joins two searches into one, even if they began at different times.
 
 Shapes: S sources, W hypotheses of each, P tokens of what answers follow.
 """
@@ -14,9 +14,9 @@ from transformer_zoo.inference.search import Search
 
 
 def join_searches(one: Search, other: Search, slots: int) -> None:
-    """Take the sources of another search, which is searched in the same way, into this one.
+    """Add the sources of another search with the same settings to this one.
 
-    slots: tokens in the cache, in which those of both end at the same slot.
+    slots: number of slots in the cache; the tokens of both searches end at the same slot.
     """
     width = max(one.tokens.size(1), other.tokens.size(1))
     parts = [one, other]
@@ -42,7 +42,7 @@ def join_searches(one: Search, other: Search, slots: int) -> None:
 
 
 def align(search: Search, slots: int) -> None:
-    """Let a search know that its tokens end at another slot of the cache, where those begin that are read next."""
+    """Tell a search that its tokens end at another slot of the cache, after which the next ones are stored."""
     width = search.tokens.size(1)
     search.ancestors = F.pad(search.ancestors, (slots + width - search.ancestors.size(2), 0), value=False)
 
@@ -52,7 +52,7 @@ def _forced(search: Search) -> Tensor:
 
 
 def _widen(search: Search, width: int) -> None:
-    """More hypotheses of each source, none of which can win."""
+    """Add hypotheses to each source, none of which can win."""
     n, now, _ = search.tokens.shape
     if now == width:
         return

@@ -17,7 +17,7 @@ class Label(NamedTuple):
     """A label of a text.
 
     label: its name.
-    score: its probability, or what the head measures where that is no probability.
+    score: its probability, or the head's measure if that is not a probability.
     """
 
     label: str
@@ -25,9 +25,9 @@ class Label(NamedTuple):
 
 
 class TokenLabel(NamedTuple):
-    """The likeliest label of a token.
+    """The most likely label of a token.
 
-    token: what it adds to the text of those before it, as the tokenizer writes it; what is no text by its name.
+    token: the text that it adds to the tokens before it, as the tokenizer writes it; a special token has its name.
     label: its name.
     score: its probability.
     """
@@ -38,7 +38,7 @@ class TokenLabel(NamedTuple):
 
 
 def check_labels(model: EncoderOnly, use: str) -> Literal["texts", "tokens"]:
-    """What the model's head gives labels to. UserError: it has no such head, or is no encoder.
+    """What the model's head labels, texts or tokens. UserError: it has no such head, or is not an encoder.
     >>> check_labels(judge, "classify")
     'texts'
     """
@@ -59,10 +59,11 @@ def classify(
     batch_size: int = 32,
     dtype: torch.dtype = torch.float32,
 ) -> list[list[Label]]:
-    """All labels of each text with their probabilities, the likeliest first.
+    """All labels of each text with their probabilities, the most likely first.
 
-    These add up to 1 where a text has one of the labels, as `config.head.problem` says; where it may have several, each
-    has its own. A text is read as by `embed`, and which others there are changes none of them.
+    Probabilities sum to 1 if a text has exactly one of the labels, as `config.head.problem` says. If it may have
+    several, each has a probability of its own. A text is read as by `embed`; other texts in the batch do not change its
+    labels.
     >>> [[likeliest, other]] = classify(judge, letters, ["to be"])
     >>> likeliest.label in ("bad", "good"), round(likeliest.score + other.score, 4)
     (True, 1.0)
@@ -70,12 +71,12 @@ def classify(
     Args:
         model: an encoder with a head for texts, in any mode.
         tokenizer: that of the model.
-        texts: any, empty ones too.
-        batch_size: texts that are read at once.
+        texts: any texts, empty ones too.
+        batch_size: number of texts that are read at once.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
 
     Raises:
-        UserError: a model with another head, a batch of no texts, or a text that the tokenizer cannot spell.
+        UserError: the model has another head, a batch has no texts, or the tokenizer cannot spell a text.
     """
     if check_labels(model, "classify") != "texts":
         raise UserError("classify takes an encoder with a head for texts, and this one is for tokens: classify_tokens")
@@ -97,9 +98,9 @@ def classify_tokens(
     batch_size: int = 32,
     dtype: torch.dtype = torch.float32,
 ) -> list[list[TokenLabel]]:
-    """The tokens of each text, each with its likeliest label; what is put around a text has none.
+    """The tokens of each text with their most likely labels. Special tokens around a text have none.
 
-    A text is read as by `embed`, and what is left out has none either.
+    A text is read as by `embed`. The part that is left out has no labels either.
     >>> tagger = tz.create_model("bert-tiny", vocab_size=257, head=tz.config.TokensSpec(labels=("O", "verb")))
     >>> [tokens] = classify_tokens(tagger, letters, ["to be"])
     >>> [found.token for found in tokens]
@@ -108,12 +109,12 @@ def classify_tokens(
     Args:
         model: an encoder with a head for tokens, in any mode.
         tokenizer: that of the model.
-        texts: any, empty ones too.
-        batch_size: texts that are read at once.
+        texts: any texts, empty ones too.
+        batch_size: number of texts that are read at once.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
 
     Raises:
-        UserError: a model with another head, a batch of no texts, or a text that the tokenizer cannot spell.
+        UserError: the model has another head, a batch has no texts, or the tokenizer cannot spell a text.
     """
     if check_labels(model, "classify_tokens") != "tokens":
         raise UserError("classify_tokens takes an encoder with a head for tokens, and this one is for texts: classify")
@@ -123,7 +124,7 @@ def classify_tokens(
 
 
 def _of_tokens(model: EncoderOnly, tokenizer: Tokenizer, row: Sequence[int], logits: Tensor) -> list[TokenLabel]:
-    """The row's tokens without those around them, by logits (T, L) of all and of padding behind."""
+    """The row's tokens without special ones, from logits (T, L) of all of them and of the padding at the end."""
     first, behind = len(tokenizer.start_ids), len(row) - len(tokenizer.end_ids)
     ids, labels = row[first:behind], model.config.head.labels  # type: ignore[union-attr]
     scores, best = logits[first:behind].softmax(-1).max(-1)  # (T,)

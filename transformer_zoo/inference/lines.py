@@ -1,4 +1,4 @@
-"""Lines of text in, answers out: tokenized, sorted by length, batched, searched, put back in order."""
+"""Lines of text in, answers out: lines are tokenized, sorted by length, batched, searched, and put back in order."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -70,35 +70,34 @@ def translate_n_best(
     batching: Batching = Batching(),
     name: str = "",
 ) -> Iterator[list[Translation]]:
-    """For each line, in order, its `n_best` translations as soon as the batches they are in are done: different texts,
-    those of the highest `log_prob` first. For a decoder-only model lines are prompts, and continuations are found.
+    """Yields the `n_best` translations of each line, in order, as soon as their batches are done: different texts,
+    those with the highest `log_prob` first. For a decoder-only model lines are prompts, and it finds continuations.
 
-    A line of nothing but space gives one empty translation. A line of more than 1.5 times `max_source_tokens` is cut at
-    the ends of sentences into pieces of no more than those, and their translations are joined by a space. A sentence is
-    cut only where the model cannot take it: what it means would be lost. Warnings count such lines, those whose
-    translations `max_extra` ended, and those that have fewer different ones.
+    A line of white space gives one empty translation. A line of more than 1.5 times `max_source_tokens` is cut at the
+    ends of sentences into pieces of no more than that, and their translations are joined by a space. A sentence is cut
+    only if the model cannot take it whole, because its meaning would be lost. Warnings count such lines, lines whose
+    translations `max_extra` ended, and lines with fewer different translations than wanted.
     >>> [[best, second]] = translate_n_best(translator, pair, ["ja"], BeamSearch(n_best=2, max_extra=10))
 
     Args:
-        model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
+        model, tokenizer: as `load_run` returns them. The model is in evaluation mode while it is used.
         lines: text, one sentence each.
-        how: how translations are searched. Where fewer than `n_best` of the beam's hypotheses are different texts, the
-            beam is widened for that line until there are so many different ones.
-        scored: with log-probabilities and scores.
-        sampling: one translation of each line is drawn, and `how` says no more than how long it may be.
-        seed: line i draws with seed + i; None: another one each time.
+        how: settings of the search. If fewer than `n_best` of the beam's hypotheses are different texts, the beam of
+            that line is widened until there are enough.
+        scored: whether translations have log-probabilities and scores.
+        sampling: draw one translation of each line; `how` then only limits its length.
+        seed: line i draws with seed + i; None: another seed each time.
         prefix: every translation begins with this text, or with these tokens.
         never: as for `beam_search`.
-        max_source_tokens: the longest source in training, eos included, `Run.max_source_tokens`: models leave things
-            out of what is much longer. None: the model's `max_seq_len`.
-        language: of the lines, in any spelling, for the ends of their sentences; None: not known.
-        speculation: where one line is translated at a time, by a beam of 1 and without scores.
+        max_source_tokens: the longest source in training, eos included, as in `Run.max_source_tokens`. Models leave
+            things out of much longer lines. None: the model's `max_seq_len`.
+        language: language of the lines, in any spelling, which tells where sentences end; None: it is not known.
+        speculation: used when one line at a time is translated by a beam of 1 and without scores.
         batching: how lines become batches.
-        name: of the text, for warnings.
+        name: name of the text in warnings.
 
     Raises:
-        UserError: an argument out of range, text that is not Unicode, or a prefix with characters that the vocabulary
-            does not have.
+        UserError: an argument is out of range, a text is not Unicode, or the vocabulary lacks characters of the prefix.
     """
     finder, cutter = finder_of(
         model,
@@ -132,7 +131,7 @@ def finder_of(
     speculation: Speculation = Speculation(),
     batching: Batching = Batching(),
 ) -> tuple[Finder, Cutter]:
-    """What `translate_n_best` translates lines by, and cuts them; arguments and errors are its own."""
+    """What translates and cuts lines for `translate_n_best`, with the same arguments and errors."""
     check_decoding(model, "translate")
     trained = model.config.max_seq_len if max_source_tokens is None else max_source_tokens
     if trained < 1:
@@ -152,7 +151,7 @@ def finder_of(
 
 
 def _forced(codec: Codec, prefix: str | Sequence[int]) -> list[int]:
-    """What a line's translation must begin with, such as a language's tag, as ids."""
+    """The ids that a line's translation must begin with, such as a language's tag."""
     if not isinstance(prefix, str):
         return [*codec.start, *prefix]
     if missing := unwritable_characters(codec.target, prefix):
@@ -176,7 +175,7 @@ def _translate(finder: Finder, lines: Iterable[str], cutter: Cutter, notes: Note
 
 
 def prepare_lines(codec: Codec, texts: Sequence[str], first: int, cutter: Cutter, notes: Notes) -> list[Line]:
-    """Lines in pieces; none of an empty one. `first`: number of the first line."""
+    """Lines in pieces; an empty line has none. `first` is the number of the first line."""
     lines, longest = list[Line](), min(cutter.trained, cutter.holds)
     texts = ["" if is_blank(text) else text for text in texts]
     for number, (cut, how) in enumerate(codec.cut(texts, cutter), first):

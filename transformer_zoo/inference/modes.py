@@ -1,4 +1,4 @@
-"""What every use of a trained model needs: evaluation mode as long as it is used, and looks that are not too many."""
+"""What every use of a trained model needs: evaluation mode while it is used, and few waits for the device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +12,16 @@ LOOK_EVERY = {"cuda": 8}
 
 
 def look_every(device: torch.device) -> int:
-    """Steps between two looks of the CPU at what was chosen, for which it waits: on a GPU 8, elsewhere 1.
+    """Number of steps between two looks of the CPU at the chosen tokens, for which it waits: on a GPU 8, elsewhere 1.
 
-    In between the GPU has work to do at any time. Up to 7 steps are done in vain for a text that has ended.
+    The GPU has work at any time in between. Up to 7 steps are wasted on a text that has ended.
     """
     return LOOK_EVERY.get(device.type, 1)
 
 
 @contextmanager
 def evaluating(model: DecodingModel | EncoderOnly, dtype: torch.dtype = torch.float32) -> Iterator[None]:
-    """Evaluation mode and autocast to `dtype` (none for float32), and afterwards the mode as it was."""
+    """Use evaluation mode and autocast to `dtype` (none for float32); restore the mode afterwards."""
     adapt()
     was_training = model.training
     if was_training:

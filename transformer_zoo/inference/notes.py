@@ -1,4 +1,4 @@
-"""What has to be said about some of many lines: counted, with the numbers of a few, once they are all done."""
+"""Warnings about some of many lines: counted, with the numbers of a few lines, once all lines are done."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ _EXAMPLES = 5
 
 
 class Notes:
-    """Numbers of lines, by what there is to say of them, as warnings.
+    """Numbers of lines, grouped by what there is to say about them, as warnings.
 
     Args:
-        name: begins each warning, where it is not empty.
-        at_once: each line's as soon as there is one, for somebody who waits for each.
+        name: begins each warning, unless it is empty.
+        at_once: warn about each line immediately, for a caller who waits for each.
     """
 
     def __init__(self, name: str = "", *, at_once: bool = False) -> None:
@@ -19,13 +19,13 @@ class Notes:
         self.lines: dict[str, list[int]] = {}
 
     def add(self, number: int, what: str) -> None:
-        """`what` is to be said of line `number`."""
+        """Note that `what` must be said about line `number`."""
         self.lines.setdefault(what, []).append(number)
         if self.at_once:
             self.warn(number)
 
     def warn(self, n_lines: int) -> None:
-        """All that was added; `n_lines` is how many lines there were."""
+        """All warnings; `n_lines` is the number of lines."""
         for what, numbers in self.lines.items():
             start = f"{self.name}: " if self.name else ""
             warnings.warn(f"{start}{_counted(numbers, n_lines)}: {what}", stacklevel=3)

@@ -1,4 +1,4 @@
-"""A model made ready to translate or write on a CPU, and for nothing else."""
+"""Prepares a model to translate or write on a CPU, and for nothing else."""
 
 from copy import deepcopy
 from itertools import chain
@@ -18,24 +18,24 @@ Projection = PackedLinear | Int8Linear | ScreenedLinear
 
 
 def pack(model: Model, *, in_place: bool = False) -> Model:
-    """A copy in which the weights of the head and of large projections lie as this CPU multiplies a few rows fastest.
+    """A copy that stores the weights of the head and of large projections as this CPU multiplies a few rows fastest.
 
-    It gains where four texts, hypotheses or guessed tokens and more are read at a time, and loses a little with one.
-    What is packed is no parameter: the copy can be neither trained nor saved, nor moved to another device. All else it
-    shares with the model, and it is of the weights as they are now: pack again when they have changed. A tied head gets
-    a copy of the embedding's matrix.
+    It is faster when four or more texts, hypotheses or guessed tokens are read at a time, and a little slower with one.
+    Packed weights are not parameters: the copy can be neither trained nor saved, nor moved to another device. It
+    shares everything else with the model. It has the weights as they are now, so pack again when they have changed.
+    A tied head gets a copy of the embedding's matrix.
     >>> generate(pack(gpt), [[5]], max_new_tokens=9, seed=1) == generate(gpt, [[5]], max_new_tokens=9, seed=1)
     True
 
     Args:
-        model: in float32 on a CPU; any other comes back as it is, and so does one that is packed.
-        in_place: the model itself is packed, and needs no memory for a second set of weights.
+        model: a model in float32 on a CPU. Any other model is returned as it is, and so is one that is packed already.
+        in_place: pack the model itself, which needs no memory for a second set of weights.
 
     Returns:
-        The packed model, in evaluation mode; the model that was given stays as it was, unless it is `in_place`.
+        The packed model, in evaluation mode. The given model does not change, unless `in_place`.
 
     Raises:
-        UserError: it is no model, or a quantized one.
+        UserError: it is not a model, or it is quantized.
     """
     check_model(model, "pack")
     if not _is_plain(model):
@@ -49,31 +49,31 @@ def pack(model: Model, *, in_place: bool = False) -> Model:
 
 
 def _sharing_copy(model: Model) -> Model:
-    """Modules of its own, with the model's own parameters and buffers."""
+    """A copy with its own modules, and with the model's own parameters and buffers."""
     shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     copy: Model = deepcopy(model, shared)
     return copy
 
 
 def quantize(model: Model) -> Model:
-    """A copy whose projections have 8-bit weights (`Int8Linear`), and which shares everything else with the model.
+    """A copy whose projections have 8-bit weights (`Int8Linear`). It shares everything else with the model.
 
-    Its logits are within a few per cent of the model's, and it reads a quarter of the memory: as a draft it guesses
-    what the model would write, and the model reads several tokens at once. Its `logits` alone, given what the model
-    computed before them, have the model's own highest one (`ScreenedLinear`, or the model's own head). All this is of
-    the weights as they are now: when they have changed since, the copy refuses to be used, and it is time to quantize
+    Its logits are within a few per cent of the model's, and it reads a quarter of the memory. As a draft it guesses
+    what the model would write, and the model then reads several tokens at once. Its `logits` method, given the hidden
+    states of the model, finds the model's own highest logit exactly (by `ScreenedLinear`, or the model's own head). All
+    this belongs to the weights as they are now. When they have changed, the copy refuses to be used and must be made
     again.
     >>> torch.allclose(quantize(gpt)(torch.tensor([[5, 7]])), gpt(torch.tensor([[5, 7]])), atol=0.05)
     True
 
     Args:
-        model: in float32 on a CPU, not packed yet.
+        model: a model in float32 on a CPU, not packed yet.
 
     Returns:
-        The copy, in evaluation mode. Its head keeps the model's own weights beside the rounded ones.
+        The copy, in evaluation mode. Its head keeps the model's own weights in addition to the rounded ones.
 
     Raises:
-        UserError: any other model, or a torch without oneDNN.
+        UserError: any other model is given, or torch lacks oneDNN.
     """
     check_model(model, "quantize")
     if not _is_plain(model):
@@ -84,7 +84,7 @@ def quantize(model: Model) -> Model:
 
 
 def _replace(model: Model, projection: type[Projection], head: type[Projection]) -> None:
-    """Put projections for writing in the place of a model's own, and one for its logits, which may be tied."""
+    """Replace a model's projections by those for writing, and add one for its logits, which may be tied."""
     model.eval()
     weight, bias = model.head_weight, getattr(model, "logit_bias", None)
     model.head = None
@@ -100,7 +100,7 @@ def _replace(model: Model, projection: type[Projection], head: type[Projection])
 
 
 def draft_of(model: Model) -> Model | None:
-    """`quantize(model)` where a draft makes a single text faster: on a CPU, if reading weights is what takes time.
+    """`quantize(model)` if a draft makes a single text faster: on a CPU, if most of the time goes into reading weights.
     >>> draft_of(gpt) is None  # so small a model writes as fast by itself
     True
     """
@@ -110,10 +110,10 @@ def draft_of(model: Model) -> Model | None:
 
 
 def check_draft(model: Any, draft: Any) -> None:
-    """Is this `quantize(model)`, where there is one, of the weights that the model has now?
+    """Check that this is `quantize(model)` of the model's present weights, if it is given.
 
     Raises:
-        UserError: it is of another model, even one of the same shape, or the weights of either have changed since.
+        UserError: it belongs to another model, even one of the same shape, or weights of either have changed since.
     """
     for part in chain(model.modules(), () if draft is None else draft.modules()):
         if isinstance(source := getattr(part, "source", None), Source):
@@ -123,7 +123,8 @@ def check_draft(model: Any, draft: Any) -> None:
 
 
 def _is_made_of(draft: nn.Module, model: Any) -> bool:
-    """Whether each rounded weight was made of what the model has in its place, or had before it was packed."""
+    """Whether each rounded weight was made from the model's weight of the same name, or from that before it was
+    packed."""
     theirs = dict(model.named_modules())
     for name, part in draft.named_modules():
         if not isinstance(source := getattr(part, "source", None), Source):
@@ -138,10 +139,11 @@ def _is_made_of(draft: nn.Module, model: Any) -> bool:
 
 
 def highest_logits(model: DecodingModel, draft: DecodingModel | None, hidden: Tensor) -> Tensor:
-    """Logits of which only the highest of each row need be the model's: by the draft's head where that is faster.
+    """Logits of which only the highest in each row must be the model's. The draft's head computes them if that is
+    faster.
 
     Args:
-        model: what computed `hidden`.
+        model: the model that computed `hidden`.
         draft: `quantize(model)`, or None.
         hidden: (..., D).
 
@@ -155,8 +157,8 @@ def highest_logits(model: DecodingModel, draft: DecodingModel | None, hidden: Te
     return (draft if is_float32 and n_rows <= _MOST_ROWS else model).logits(hidden)
 
 
-_MOST_ROWS = 16  # with more, multiplying takes longer than reading
-_WORTH_A_DRAFT = 20_000_000  # parameters; below, a step takes as long to begin as to read
+_MOST_ROWS = 16  # multiplying more rows takes longer than reading
+_WORTH_A_DRAFT = 20_000_000  # parameters; in smaller models a step takes as long to start as to read
 
 
 def _is_plain(model: DecoderOnly | EncoderDecoder) -> bool:

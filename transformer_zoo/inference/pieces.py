@@ -1,4 +1,4 @@
-"""Lines that were cut into pieces, what the pieces become, and how they are batched."""
+"""Lines that were cut into pieces, the translations of the pieces, and how pieces are batched."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,26 +8,26 @@ import torch
 from transformer_zoo.config import BeamSearch
 from transformer_zoo.errors import UserError
 
-_LINES = 2**32  # more than there ever are
+_LINES = 2**32  # more than there can ever be
 
 
 @dataclass(frozen=True)
 class Translation:
     """A translated line.
 
-    Of a line that was cut, all numbers are the sums over its pieces; where scores were not asked for, they are nan.
+    If a line was cut, all numbers are sums over its pieces. They are nan if scores were not asked for.
     >>> next(translate_n_best(translator, pair, ["ja"], BeamSearch(max_extra=3)))[0].log_prob < 0
     True
 
     Args:
         text: The translation.
-        log_prob: Its log-probability, as `score` gives it; of a continuation as the search counts it.
-        search_log_prob: What the search counted: the log-probability of the pieces by which it got there, which need
-            not be those that the tokenizer makes of the text, and of what follows a prefix only.
-        search_score: That over the length penalty.
-        is_cut: It, or a piece of it, did not end by itself within what `max_extra` allows; see `Hypothesis`.
-        tokens: What the search found, the tag of a language included, the end not; the tokenizer may cut the text into
-            others.
+        log_prob: Its log-probability as `score` computes it; for a continuation, as the search counts it.
+        search_log_prob: The log-probability of the tokens that the search found, which need not be the tokens that the
+            tokenizer makes of the text. After a prefix it counts only what follows.
+        search_score: search_log_prob over the length penalty.
+        is_cut: It, or a piece of it, did not end by itself within the limit of `max_extra`; see `Hypothesis`.
+        tokens: The tokens that the search found, with the tag of a language, without the end. The tokenizer may cut the
+            text into others.
     """
 
     text: str
@@ -40,17 +40,17 @@ class Translation:
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How lines become batches. None of it changes an answer, but for what `dtype` rounds.
+    """How lines become batches. None of it changes an answer, except for what `dtype` rounds.
     >>> [answer] = translate(translator, pair, ["ja"], batching=Batching(window=1))
 
     Args:
-        batch_tokens: Room for hypotheses in a batch: lines x beam x (longest line + max_extra) stays within it, and
-            memory grows with it. By default 32,768 on a CPU, 262,144 elsewhere.
-        window: Lines that are read ahead and sorted by length; 1 answers every line before the next is read.
-        dtype: Of the matrix products: float32, or bfloat16 or float16 by autocast.
+        batch_tokens: Size of a batch: lines x beam x (longest line + max_extra) stays within it, and memory grows with
+            it. By default 32,768 on a CPU, 262,144 elsewhere.
+        window: Number of lines that are read ahead and sorted by length; 1 answers every line before the next is read.
+        dtype: Type of the matrix products: float32, or bfloat16 or float16 by autocast.
 
     Raises:
-        UserError: a number below 1.
+        UserError: a number is below 1.
     """
 
     batch_tokens: int | None = None
@@ -75,13 +75,13 @@ class Piece:
 
     @property
     def draw(self) -> int:
-        """What to add to a seed: the first parts of lines count on, others come after those of all lines."""
+        """The number to add to a seed. First parts of lines count up; other parts come after those of all lines."""
         return self.number - 1 + _LINES * self.place
 
 
 @dataclass
 class Line:
-    """A line, and what it was cut into."""
+    """A line and its pieces."""
 
     number: int
     pieces: list[Piece]
@@ -92,7 +92,7 @@ class Line:
 
 
 def join(first: Translation, then: Translation, between: str = " ") -> Translation:
-    """What two pieces of one text give together."""
+    """The sum of two pieces of one text."""
     return Translation(
         f"{first.text}{between}{then.text}",
         first.log_prob + then.log_prob,
@@ -104,7 +104,7 @@ def join(first: Translation, then: Translation, between: str = " ") -> Translati
 
 
 def plan_batches(pieces: list[Piece], how: BeamSearch, batching: Batching) -> Iterator[list[Piece]]:
-    """Batches of similar length, one sentence at least, within `batch_tokens`."""
+    """Batches of pieces with similar length, at least one in each, within `batch_tokens`."""
     batch: list[Piece] = []
     for piece in sorted(pieces, key=lambda piece: len(piece.ids)):
         room = (len(batch) + 1) * how.beam * (len(piece.ids) + how.max_extra)
@@ -117,6 +117,6 @@ def plan_batches(pieces: list[Piece], how: BeamSearch, batching: Batching) -> It
 
 
 def ranks(found: Sequence[list[Translation]]) -> Iterator[list[Translation]]:
-    """Of each of some translations the best, the second best, and so on: where one has fewer, its last stands in."""
+    """The best of each piece's translations, the second best, and so on. If a piece has fewer, its last one is used."""
     n = max(map(len, found))
     return ([one[min(rank, len(one) - 1)] for one in found] for rank in range(n))

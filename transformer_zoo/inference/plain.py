@@ -1,4 +1,4 @@
-"""What generation is, without a cache, a batch, a guess or a GPU: what any faster way of writing is tested against."""
+"""What generation is, without a cache, a batch, a draft or a GPU. Any faster way of writing is tested against it."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,11 @@ from transformer_zoo.models import DecodingModel
 
 
 def context_start(length: int, context: int, stride: int | None = None) -> int:
-    """Where the context of a text of `length` tokens begins, so that it has at most `context`.
+    """The index at which the context of a text of `length` tokens begins; the context has at most `context` tokens.
 
-    At the first token as long as all fit; then at the first multiple of `stride` from which the rest fits. So it moves
-    every `stride` tokens only, and the model reads at least context - stride + 1 tokens. None: a quarter of `context`.
+    It is 0 as long as everything fits. After that it is the first multiple of `stride` from which the rest fits. So it
+    moves only every `stride` tokens, and the model reads at least context - stride + 1 tokens. None: a quarter of
+    `context`.
     >>> context_start(1100, context=1024, stride=100)
     100
     """
@@ -27,7 +28,8 @@ def context_start(length: int, context: int, stride: int | None = None) -> int:
 def next_scores(
     model: DecodingModel, given: Sequence[int], written: Sequence[int], how: Sampling, rules: Sequence[LogitsProcessor]
 ) -> Tensor:
-    """Scores (1, V), whose softmax has the next token drawn: after a prompt or source, and what was written so far."""
+    """Scores (1, V) whose softmax is the distribution of the next token, after a prompt or source and the tokens
+    written."""
     text = torch.tensor([[*model.opening(given), *written]])
     seen = text[:, context_start(text.size(1), model.facts.context) :]
     hidden = model.step(seen, model.begin([given], seen.size(1)))  # (1, T, D)
@@ -47,18 +49,19 @@ def generate_plainly(
     seed: int = 0,
     ignore_eos: bool = False,
 ) -> list[int]:
-    """What follows a prompt, or answers a source, as `generate` writes it: token by token, each time reading all.
+    """The continuation of a prompt, or the answer to a source, as `generate` writes it: token by token, reading all
+    each time.
     >>> [generate_plainly(gpt, [5], max_new_tokens=9, seed=1)] == generate(gpt, [[5]], max_new_tokens=9, seed=1)
     True
 
     Args:
-        model: on a CPU, in evaluation mode.
+        model: a model on a CPU, in evaluation mode.
         given: token ids.
         how: how the next token is drawn.
-        rules: of `processors`.
-        max_new_tokens: Most tokens of the answer.
-        seed: of the draws.
-        ignore_eos: what ends a text is a token as any other.
+        rules: the result of `processors`.
+        max_new_tokens: number of tokens of the answer, at most.
+        seed: seed of the draws.
+        ignore_eos: an end token is a token like any other.
     """
     generator, written = torch.Generator().manual_seed(seed), list[int]()
     while len(written) < max_new_tokens:

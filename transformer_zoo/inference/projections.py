@@ -1,4 +1,4 @@
-"""Linear projections for writing on a CPU alone: laid out anew, or rounded to 8 bits. They are copies of weights."""
+"""Linear projections for writing on a CPU only: stored in another order, or rounded to 8 bits. They copy weights."""
 
 import weakref
 from typing import Any, Self
@@ -14,9 +14,10 @@ from transformer_zoo.kernels.projection import linear, pack_weight, packed_linea
 
 
 class Source:
-    """The weight that a packed or rounded copy was made of, and how it was then: the copy refuses to outlive it.
+    """The weight that a packed or rounded copy was made from, and its state then. The copy is refused once that
+    changes.
 
-    The weight is not kept alive. Once nobody else has it, it cannot change any more.
+    The weight is not kept alive. Once nobody else holds it, it cannot change any more.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -24,11 +25,11 @@ class Source:
         self.id, self.version, self.sample = id(weight), _version(weight), _sample(weight)
 
     def check(self, *, thorough: bool = False) -> None:
-        """Has it changed? What optimizers and `load_state_dict` do is counted by torch; `thorough` is a look at some of
-        its numbers too, as what is written through `.data` or numpy is not.
+        """Check whether it has changed. torch counts what optimizers and `load_state_dict` do. `thorough` also compares
+        some of its numbers, because torch does not count writes through `.data` or numpy.
 
         Raises:
-            UserError: it has.
+            UserError: it has changed.
         """
         weight = self.weight()
         if weight is None:
@@ -39,7 +40,7 @@ class Source:
             )
 
     def is_of(self, other: "Source") -> bool:
-        """Whether both are of one weight, as it was at one time."""
+        """Whether both were made from one weight in the same state."""
         return (self.id, self.version) == (other.id, other.version) and _same(self.sample, other.sample)
 
 
@@ -57,13 +58,14 @@ def _sample(weight: Tensor) -> Tensor:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """In every bit."""
+    """Equality in every bit."""
     alike = a.dtype == b.dtype and a.device == b.device
     return alike and torch.equal(a.view(torch.uint8), b.view(torch.uint8))
 
 
 class PackedLinear(nn.Module):
-    """`Linear` with its weight in the order in which this CPU multiplies a few rows fastest: no parameter any more.
+    """`Linear` whose weight is stored in the order in which this CPU multiplies a few rows fastest. It is not a
+    parameter.
 
     Shapes: (..., D) -> (..., E), in float32, from a weight (E, D) and a bias (E,).
     """
@@ -91,12 +93,13 @@ _PACKED = "a model with packed weights cannot be {}: do that before it is packed
 
 
 class Int8Linear(nn.Module):
-    """`Linear` with its weight rounded to 8 bits, by a scale for each row: a quarter of the memory to read.
+    """`Linear` whose weight is rounded to 8 bits with a scale for each row: a quarter of the memory to read.
 
-    Inputs are rounded too, to bfloat16. What comes out is within about 1 % of the linear's. On a CPU.
+    Inputs are rounded too, to bfloat16. Outputs are within about 1 % of the linear's. It works on a CPU.
 
-    Shapes: (..., D) -> (..., E), in float32, from a weight (E, D) and a bias (E,). `scale` (E,); `weight` is filled up
-    to whole vectors. The weight that was given stays as it is; when it has changed since, this refuses to be used.
+    Shapes: (..., D) -> (..., E), in float32, from a weight (E, D) and a bias (E,). `scale` is (E,); `weight` is padded
+        to whole vectors. The given weight does not change; when its owner changes it later, this module refuses to be
+        used.
     """
 
     weight: Tensor
@@ -122,15 +125,15 @@ class Int8Linear(nn.Module):
 
 
 class ScreenedLinear(nn.Module):
-    """`Linear` where only the largest output of a row is wanted: that one is exact, for less reading.
+    """`Linear` for the largest output of each row: that one is exact, and less memory is read.
 
-    The weight is rounded to 8 bits, w', which gives every output nearly: x w is at most |x| |w - w'| from x w', by the
-    inequality of Cauchy and Schwarz. The few that may be the largest are multiplied out with w itself; the others stay
-    as they are, and smaller. Where a few inputs dwarf all others these are not few: then w - w' is multiplied too,
-    rounded to 8 bits as well. Of x, what rounding leaves over is always multiplied, as more rows.
+    The weight is rounded to 8 bits, w', which gives every output approximately: x w is at most |x| |w - w'| away from x
+    w' (Cauchy-Schwarz inequality). The few outputs that may be the largest are computed again with w itself. The others
+    stay approximate, and are smaller. If a few inputs are much larger than all others, many outputs may be the largest;
+    then w - w' is multiplied too, also rounded to 8 bits. The rounding error of x is always multiplied, as more rows.
 
-    Shapes: (..., D) -> (..., E), in float32, from a weight (E, D) and a bias (E,). On a CPU with `has_int8`: on others
-    sums of products may overflow.
+    Shapes: (..., D) -> (..., E), in float32, from a weight (E, D) and a bias (E,). It needs a CPU with `has_int8`; on
+        others sums of products may overflow.
     """
 
     weight: Tensor
@@ -170,7 +173,7 @@ class ScreenedLinear(nn.Module):
         if self.bias is not None:
             out += self.bias
         length, half = rows.norm(dim=1), rows.size(1) ** 0.5 / 2
-        # What was rounded away of x for good, and what float32 takes from any sum.
+        # The part of x that rounding loses, and what float32 loses in any sum.
         slack = half * step / _FINER * (self.longest + self.longest_rest) + 1e-5 * length * self.longest  # (N,)
         if not self._sharpen(out, rows, length * self.longest_rest + slack):
             out += int8_product(rows, step, self.fine, self.fine_scale)
@@ -180,9 +183,10 @@ class ScreenedLinear(nn.Module):
         return out.view(*x.shape[:-1], -1)
 
     def _sharpen(self, out: Tensor, rows: Tensor, doubt: Tensor) -> bool:
-        """Put right what may be the largest of each row of out (N, E), which is wrong by `doubt` (N,) at most.
+        """Correct the outputs that may be the largest in each row of out (N, E), which is wrong by at most `doubt`
+        (N,).
 
-        False: that is too much to be worth it.
+        False: there are too many of them for this to be worthwhile.
         """
         n, e = out.shape
         top = out.amax(1)
@@ -202,13 +206,13 @@ class ScreenedLinear(nn.Module):
         return True
 
     def _exact(self, rows: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Single outputs, (M,): of rows[row] in these columns."""
+        """Single outputs, (M,): those of rows[row] in these columns."""
         exact = (rows[row] * self.weight[column]).sum(1)
         return exact if self.bias is None else exact + self.bias[column]
 
 
 def _round(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The weight (E, D) in 8 bits, and what its rows are to be multiplied by, (E,)."""
+    """The weight (E, D) in 8 bits, and the factor of each row, (E,)."""
     scale = (weight.abs().amax(1) / _INT8_MAX).clamp_min(_TINY)
     return (weight / scale[:, None]).round_().to(torch.int8), scale
 

@@ -1,6 +1,6 @@
-"""What may be written next, one class a rule: a logits processor, the same for every model and every way of writing.
+"""What may be written next. Each rule is a class, a logits processor that works for every model and way of writing.
 
-Shapes: N texts, T tokens, V vocabulary. A new rule is a class in `RULES`, and what people say of it a field of `Rules`.
+Shapes: N texts, T tokens, V vocabulary. A new rule is a class in `RULES`, and its option is a field of `Rules`.
 """
 
 from abc import abstractmethod
@@ -17,7 +17,7 @@ from transformer_zoo.models import DecodingFacts, DecodingModel, pad_rows
 
 
 class Wanted(NamedTuple):
-    """What rules are made of: what people say, what there is to know of the model, and what is not to be written."""
+    """What rules are made from: the user's options, the model's properties, and the tokens that are not written."""
 
     how: Rules
     facts: DecodingFacts
@@ -25,7 +25,7 @@ class Wanted(NamedTuple):
     device: torch.device
 
     def value(self, option: str) -> Any:
-        """What people say of a rule; where they say nothing, the model; None: nobody does."""
+        """The value of a rule's option: the user's, otherwise the model's; None if neither gives one."""
         if option == "never_ids":
             return self.never
         given = getattr(self.how, option, None)
@@ -37,10 +37,10 @@ class Wanted(NamedTuple):
 
 
 class LogitsProcessor:
-    """A rule.
+    """Base of all rules.
 
-    `option` is what people say of it, a field of `Rules` or of a model's `RulesSpec`, and `neutral` a value that, as
-    None, 0 and nothing, changes nothing. `only_masks`: it leaves the scores of what may be written as they are.
+    `option` is the field of `Rules` or of a model's `RulesSpec` that sets the rule. `neutral` is a value that changes
+    nothing, as None, 0 and empty do. `only_masks`: the rule does not change the scores of what may be written.
     >>> class NoFive(LogitsProcessor):
     ...     def __call__(self, scores, texts, n_written): return scores.index_fill(-1, torch.tensor(5), -torch.inf)
     >>> 5 in generate_plainly(gpt, [5], rules=[NoFive()], max_new_tokens=9)
@@ -58,12 +58,12 @@ class LogitsProcessor:
 
     @abstractmethod
     def __call__(self, scores: Tensor, texts: Tensor, n_written: int) -> Tensor:
-        """The scores, -inf for what may not follow.
+        """The scores, with -inf for tokens that may not follow.
 
         Args:
             scores: (N, V), logits, or in a beam log-probabilities.
-            texts: (N, T), the tokens so far, -1 before the first of each.
-            n_written: how many of them were written, the same for all.
+            texts: (N, T), the tokens so far, -1 before the first of each text.
+            n_written: how many of them were written, the same number for all.
         """
 
 
@@ -71,7 +71,7 @@ class LogitsProcessor:
 class RepetitionPenalty(LogitsProcessor):
     """Tokens that were there before become less likely (Keskar et al. 2019, "CTRL", section 4.1).
 
-    Positive scores are divided by the penalty, negative ones multiplied with it, so that both fall.
+    Positive scores are divided by the penalty and negative ones multiplied by it, so both fall.
     """
 
     option, neutral, only_masks = "repetition_penalty", 1, False
@@ -84,7 +84,7 @@ class RepetitionPenalty(LogitsProcessor):
 
 @dataclass(frozen=True)
 class NoRepeatedNgrams(LogitsProcessor):
-    """No run of `size` tokens is written that the text has already (Paulus et al. 2018, section 2.5)."""
+    """No run of `size` tokens is written that the text already has (Paulus et al. 2018, section 2.5)."""
 
     option = "no_repeat_ngram_size"
     size: int
@@ -101,7 +101,7 @@ class NoRepeatedNgrams(LogitsProcessor):
 
 @dataclass(frozen=True)
 class NeverThese(LogitsProcessor):
-    """Tokens that are not written, however likely."""
+    """These tokens are not written, however likely they are."""
 
     option = "never_ids"
     tokens: Tensor
@@ -116,7 +116,7 @@ class NeverThese(LogitsProcessor):
 
 @dataclass(frozen=True)
 class MinLength(LogitsProcessor):
-    """No text ends before it has so many tokens in all."""
+    """No text ends before it has this many tokens in all."""
 
     option = "min_length"
     ends: Tensor
@@ -133,7 +133,7 @@ class MinLength(LogitsProcessor):
 
 @dataclass(frozen=True)
 class MinNewTokens(MinLength):
-    """No text ends before so many tokens were written."""
+    """No text ends before this many tokens are written."""
 
     option = "min_new_tokens"
 
@@ -143,7 +143,7 @@ class MinNewTokens(MinLength):
 
 @dataclass(frozen=True)
 class NeverFirst(LogitsProcessor):
-    """Tokens that are not the first that is written; the first after one that is forced."""
+    """These tokens are not written first; after a forced token, not first after it."""
 
     option = "never_first_ids"
     tokens: Tensor
@@ -158,9 +158,9 @@ class NeverFirst(LogitsProcessor):
 
 
 def _tokens_of(texts: Tensor, scores: Tensor) -> Tensor:
-    """(N, V) booleans, True for the tokens that are in (N, T) ids; -1 is none."""
+    """(N, V) booleans, True for the tokens among (N, T) ids; -1 means no token."""
     n_tokens = scores.size(1)
-    places = texts.where(texts >= 0, n_tokens)  # a column that nobody sees
+    places = texts.where(texts >= 0, n_tokens)  # a column that is cut off again
     return scores.new_zeros(len(texts), n_tokens + 1, dtype=torch.bool).scatter_(1, places, True)[:, :n_tokens]
 
 
@@ -171,14 +171,14 @@ RULES: tuple[type[LogitsProcessor], ...] = (
 
 
 def processors(how: Rules, model: DecodingModel, never: Collection[int] | None = None) -> list[LogitsProcessor]:
-    """The rules for a model: of `how` those that are given, the others as its configuration has them.
+    """The rules for a model: those given in `how`, and otherwise those of its configuration.
 
-    never: tokens that are not written, whatever it says; None: those that it says.
+    never: tokens that are not written, whatever the configuration says; None: those that it says.
     >>> processors(Sampling(repetition_penalty=1.2), gpt)
     [RepetitionPenalty(penalty=1.2)]
 
     Raises:
-        UserError: a token outside the vocabulary.
+        UserError: a token is outside the vocabulary.
     """
     wanted = Wanted(how, model.facts, check_never(model, never), model.head_weight.device)
     values = ((kind, wanted.value(kind.option)) for kind in RULES)
@@ -195,7 +195,7 @@ def check_never(model: DecodingModel, never: Collection[int] | None) -> list[int
 
 
 def only_mask(rules: Collection[LogitsProcessor]) -> bool:
-    """Whether they leave the scores of what may be written as they are."""
+    """Whether none of the rules changes the scores of what may be written."""
     return all(rule.only_masks for rule in rules)
 
 
@@ -207,16 +207,17 @@ def forced_tokens(
     *,
     with_last: bool = False,
 ) -> Tensor | None:
-    """What must be written: (N, the longest of it) ids, -1 for a free choice; None: all is free.
+    """The tokens that must be written: (N, longest run of them) ids, -1 for a free choice; None: all choices are free.
 
     Args:
-        model: what writes.
-        limits: most tokens of each answer.
-        prefix: what each answer begins with, none of `never` and no end; else with the token that the model forces.
-        with_last: the last token within the limit is forced too, if the model says so.
+        model: the model that writes.
+        limits: the largest number of tokens of each answer.
+        prefix: the beginning of each answer, without tokens of `never` or an end; None: the token that the model
+            forces.
+        with_last: force the last token within the limit too, if the model says so.
 
     Raises:
-        UserError: it is not one prefix a text, or one does not fit.
+        UserError: there is not exactly one prefix for each text, or one does not fit.
     """
     facts = model.facts
     first = [] if facts.rules.forced_first_id is None else [facts.rules.forced_first_id]

@@ -1,6 +1,6 @@
 """From logits to the next token: rules, temperature, filters and the draw.
 
-Shapes: B rows, V vocabulary. A filter gives the logits back, with -inf for the tokens that may not be drawn.
+Shapes: B rows, V vocabulary. A filter returns the logits with -inf for the tokens that may not be drawn.
 """
 
 import math
@@ -14,11 +14,12 @@ from transformer_zoo.config import Sampling
 from transformer_zoo.inference.rules import LogitsProcessor
 
 NOT_FINITE = -1
-"""In place of a token, where logits are no numbers or nothing may be written."""
+"""Stands for a token if logits are not numbers or nothing may be written."""
 
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """(B, V) logits over the temperature, the highest moved to 0; with temperature 0 only that one is left."""
+    """(B, V) logits divided by the temperature, with the highest moved to 0. At temperature 0 only the highest is
+    left."""
     if temperature == 0:
         best = logits.argmax(-1, keepdim=True)
         return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
@@ -26,7 +27,7 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """The k highest of (B, V) logits: exactly k, also where several are equal (Fan et al. 2018)."""
+    """Keep the k highest of (B, V) logits: exactly k, also if several are equal (Fan et al. 2018)."""
     if k >= logits.size(-1):
         return logits
     values, ids = logits.topk(k)
@@ -34,25 +35,26 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """The fewest tokens of (B, V) logits that together have probability p, the one that reaches it included.
+    """Keep the fewest tokens of (B, V) logits that together have probability p, including the one that reaches it.
 
     Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
     """
-    if logits.device.type != "cpu":  # which rows need more than `_ENOUGH` would have to be waited for
+    if logits.device.type != "cpu":  # to know which rows need more than `_ENOUGH`, the CPU would have to wait
         return _keep_nucleus(logits, *logits.sort(dim=-1, descending=True, stable=True), p)
     kept = _keep_nucleus(logits, *logits.topk(min(_ENOUGH, logits.size(-1))), p)
-    short = kept.isneginf().all(-1)  # rows that need more than `_ENOUGH` tokens, for each row to decide alone
+    short = kept.isneginf().all(-1)  # rows that need more than `_ENOUGH` tokens, decided for each row alone
     if short.any():
         rest = logits[short]
         kept[short] = _keep_nucleus(rest, *rest.sort(dim=-1, descending=True, stable=True), p)
     return kept
 
 
-_ENOUGH = 1024  # tokens hold most nuclei, and are found several times faster than all are sorted
+_ENOUGH = 1024  # tokens that contain most nuclei; finding them is several times faster than sorting all
 
 
 def _keep_nucleus(logits: Tensor, values: Tensor, ids: Tensor, p: float) -> Tensor:
-    """`keep_top_p` of the highest n logits and their ids, (B, n), in falling order; nothing where n are too few."""
+    """`keep_top_p` of the highest n logits and their ids, (B, n), in falling order; keep nothing where n are too
+    few."""
     probabilities = (values - logits.logsumexp(-1, keepdim=True)).exp()
     reached = probabilities.cumsum(-1)
     too_few = (reached[:, -1:] < p) & (values.size(-1) < logits.size(-1))
@@ -61,21 +63,21 @@ def _keep_nucleus(logits: Tensor, values: Tensor, ids: Tensor, p: float) -> Tens
 
 
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
-    """The tokens of (B, V) logits at least p times as likely as the likeliest (Nguyen et al. 2024)."""
+    """Keep the tokens of (B, V) logits at least p times as likely as the most likely one (Nguyen et al. 2024)."""
     return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(p), -torch.inf)
 
 
 def sample(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """One token of each row, with the probabilities of its softmax, by its own generator: (B, V) -> (B,).
+    """Draw one token of each row from the softmax of its logits, by its own generator: (B, V) -> (B,).
 
-    The winner of an exponential race (the Gumbel-max trick): a row's draw depends on nothing but its logits and its
-    generator, and rounding in the logits changes it only where two tokens all but tie.
+    The token is the winner of an exponential race (the Gumbel-max trick). So a row's draw depends only on its logits
+    and its generator, and rounding in the logits changes it only when two tokens almost tie.
 
     Args:
         logits: (B, V), -inf where a token may not be drawn.
         generators: one a row, on the device of the logits.
     """
-    noise = torch.empty_like(logits, dtype=torch.float64)  # float32 has no numbers for what is rarer than 1e-7
+    noise = torch.empty_like(logits, dtype=torch.float64)  # float32 cannot represent anything rarer than 1e-7
     for row, generator in zip(noise, generators, strict=True):
         row.uniform_(generator=generator)
     return (logits - noise.log_().neg_().log_()).argmax(-1)
@@ -84,7 +86,7 @@ def sample(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 def filtered(scores: Tensor, how: Sampling) -> Tensor:
     """Temperature, top-k, top-p, min-p, in this order: (B, V) -> (B, V)."""
     if how.is_greedy:
-        return apply_temperature(scores, 0)  # the likeliest passes every filter
+        return apply_temperature(scores, 0)  # the most likely passes every filter
     if how.temperature != 1:
         scores = apply_temperature(scores, how.temperature)
     if how.top_k is not None:
@@ -95,14 +97,14 @@ def filtered(scores: Tensor, how: Sampling) -> Tensor:
 
 
 class Chooser:
-    """Chooses the next token of each row, and remembers what was chosen as far as rules want to know it.
+    """Chooses the next token of each row, and remembers the tokens if rules need them.
 
     Args:
-        how: what is done with scores.
-        rules: what is done before.
+        how: how scores are changed and drawn from.
+        rules: the rules that are applied before.
         generators: one a row, on the device of the logits.
-        texts: (B, T) ids, -1 before the first of each; they are looked at by rules.
-        forced: (B, longest answer), what must be written, -1 for a free choice; None: all is free.
+        texts: (B, T) ids, -1 before the first of each; rules read them.
+        forced: (B, longest answer), tokens that must be written, -1 for a free choice; None: all choices are free.
     """
 
     def __init__(
@@ -117,9 +119,9 @@ class Chooser:
         self.texts, self.forced, self.n_written = texts, forced, 0
 
     def choose(self, logits: Tensor, exact: Callable[[], Tensor] | None = None) -> Tensor:
-        """The next token of each row by its logits (B, V): (B,). Greedy, it takes the first of the highest.
+        """The next token of each row from its logits (B, V): (B,). Greedy choice takes the first of the highest.
 
-        exact: gives all logits, where only the highest of `logits` is right.
+        exact: returns all logits, if only the highest of `logits` is right.
         """
         scores = self.scores(logits)
         if exact is not None and bool((scores.amax(-1) < logits.amax(-1)).any()):
@@ -142,13 +144,13 @@ class Chooser:
         return torch.where(forced >= 0, only, logits)
 
     def keep(self, rows: Sequence[int], places: Tensor) -> None:
-        """Only these rows go on, in this order; `places` are the same, on the device."""
+        """Keep only these rows, in this order; `places` are the same indices, on the device."""
         self.generators = [self.generators[row] for row in rows]
         self.texts = self.texts[places] if self.rules else self.texts
         self.forced = None if self.forced is None else self.forced[places]
 
     def copied(self) -> "Chooser":
-        """One that draws with the same noise, and whose draws are not known to this one."""
+        """A copy that draws with the same noise, without changing this one."""
         other = copy(self)
         other.generators = [generator.clone_state() for generator in self.generators]
         return other

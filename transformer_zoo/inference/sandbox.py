@@ -1,7 +1,8 @@
-"""Renders a chat template that a stranger wrote, as a program of its own which can be stopped whatever it does.
+"""Renders a chat template by an unknown author, as a program of its own that can be stopped whatever it does.
 
 A request comes as JSON on standard input: template, values, and limits of seconds, bytes and characters. The answer
-goes as JSON to standard output: text, or error. Nothing of this package is imported: it is to start at once.
+goes as JSON to standard output: text or error. Nothing of this package is imported, so that the program starts
+fast.
 """
 
 import json
@@ -20,7 +21,7 @@ from jinja2.utils import Namespace
 
 
 class Generation(Extension):
-    """`{% generation %}`, around what a model is to write, which gives what is inside."""
+    """`{% generation %}`, which surrounds what a model is to write, and gives what is inside."""
 
     tags = {"generation"}  # noqa: RUF012  (as the base has it)
 
@@ -36,7 +37,8 @@ class Generation(Extension):
 
 
 class Names(Namespace):
-    """`namespace` of templates, without names that begin with _, by which they might get at what is Python's own."""
+    """`namespace` of templates, without names that begin with _, through which they could reach Python's own
+    objects."""
 
     def __init__(*args: Any, **values: Any) -> None:  # a value may be called self
         for name in dict(*args[1:], **values):
@@ -65,7 +67,7 @@ def as_json(value: Any, ensure_ascii: bool = False, **how: Any) -> str:
 
 
 def render(template: str, values: dict[str, Any], longest: int) -> str:
-    """The text of a template, of at most so many characters."""
+    """The text of a template, of at most this many characters."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
@@ -83,13 +85,13 @@ def render(template: str, values: dict[str, Any], longest: int) -> str:
 
 
 def limit(seconds: int, n_bytes: int) -> None:
-    """What this process may take of time and memory: no more, nor more than it might before."""
+    """Limits this process's time and memory; a limit that was lower before stays."""
     import resource
 
     for kind, wanted in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, n_bytes)):
         hard = resource.getrlimit(kind)[1]
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(ValueError, OSError):  # a system has not all of them
+        with suppress(ValueError, OSError):  # not every system has all of them
             resource.setrlimit(kind, (most, most))
 
 
@@ -100,7 +102,7 @@ def main() -> None:
         limit(request["seconds"], request["bytes"])
     try:
         answer = {"text": render(request["template"], request["values"], request["longest"])}
-    except Exception as error:  # whatever a template makes wrong
+    except Exception as error:  # whatever error a template causes
         answer = {"error": str(error)[:500] or type(error).__name__}
     json.dump(answer, sys.stdout)
 

@@ -1,4 +1,4 @@
-"""How likely a model finds answers that are given: translations, or continuations."""
+"""How likely a model finds given answers: translations or continuations."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,9 @@ from transformer_zoo.models import DecodingModel, check_decoding, pad_rows
 
 @dataclass(frozen=True)
 class TargetScore:
-    """log p of each token of a target, eos last, given its source and the tokens before; in nats.
+    """log p of each token of a target, eos last, given its source and the tokens before, in nats.
 
-    What every target of the language starts with, such as its tag, is given and has none.
+    What every target of the language starts with, such as its tag, is given and has no log-probability.
     >>> TargetScore([-0.5, -1.5]).log_prob
     -2.0
     """
@@ -25,17 +25,17 @@ class TargetScore:
 
     @property
     def log_prob(self) -> float:
-        """Of the whole target, eos included."""
+        """log p of the whole target, eos included."""
         return math.fsum(self.token_log_probs)
 
 
 def perplexity(scores: Sequence[TargetScore]) -> float:
-    """exp of the mean negative log-probability of a token, over all targets, eos included; nan where they have none.
+    """exp of the mean negative log-probability per token over all targets, eos included; nan if they have no tokens.
     >>> round(perplexity([TargetScore([-1.0, -1.0])]), 3)
     2.718
 
     Raises:
-        UserError: there are none.
+        UserError: there are no targets.
     """
     if not scores:
         raise UserError("there are no targets to take a perplexity of")
@@ -55,19 +55,19 @@ def score(
     batch_tokens: int = 8192,
     dtype: torch.dtype = torch.float32,
 ) -> list[TargetScore]:
-    """log p(target | source) for each pair of lines, in order, as the beam search counts one that ended.
+    """log p(target | source) for each pair of lines, in order, as the beam search counts a target that ended.
     >>> [len(one.token_log_probs) for one in score(translator, pair, ["ja", "nein"], ["yes", "no"])]
     [4, 3]
 
     Args:
-        model, tokenizer: as `load_run` gives them. The model is put into evaluation mode while it is used.
-        sources: to translate, or prompts of a decoder-only model.
-        targets: translations, or what follows the prompts, which has no end.
-        batch_tokens: most tokens of a batch on either side, padding included.
+        model, tokenizer: as `load_run` returns them. The model is in evaluation mode while it is used.
+        sources: lines to translate, or prompts of a decoder-only model.
+        targets: translations, or continuations of the prompts, which have no end.
+        batch_tokens: number of tokens of a batch on either side, at most, padding included.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
 
     Raises:
-        UserError: numbers of lines differ, or a line is longer than the model takes.
+        UserError: the numbers of lines differ, or a line is longer than the model takes.
     """
     check_decoding(model, "score")
     if len(sources) != len(targets):
@@ -84,8 +84,8 @@ def score(
 def score_ids(
     model: DecodingModel, pairs: Sequence[Pair], *, batch_tokens: int = 8192, dtype: torch.dtype = torch.float32
 ) -> list[list[float]]:
-    """log p of each token of each answer, at most `batch_tokens` of a batch on either side; nan of what is longer than
-    the model takes. A source ends as in training, and so does an answer, if its end is to count.
+    """log p of each token of each answer, with at most `batch_tokens` in a batch on either side; nan for what is longer
+    than the model takes. A source ends as in training, and so does an answer if its end counts.
     >>> [[first, second, end]] = score_ids(translator, [([5, 3], [6, 7, 3])])
     """
     check_decoding(model, "score_ids")
@@ -97,7 +97,8 @@ def score_ids(
 
 
 def _plan(model: DecodingModel, pairs: Sequence[Pair], batch_tokens: int) -> Iterator[list[int]]:
-    """Batches of similar length, one pair at least, of those that the model takes and that have an answer."""
+    """Batches of pairs with similar length, at least one pair in each. Pairs without an answer or too long are left
+    out."""
     lengths = [_longer_side(model, pair) for pair in pairs]
     batch: list[int] = []
     for i in sorted(range(len(pairs)), key=lengths.__getitem__):
@@ -112,7 +113,7 @@ def _plan(model: DecodingModel, pairs: Sequence[Pair], batch_tokens: int) -> Ite
 
 
 def _longer_side(model: DecodingModel, pair: Pair) -> int:
-    """Tokens of the source, or of the text that the answer ends."""
+    """Number of tokens of the source, or of the text that the answer ends."""
     given, answer = pair
     return max(len(given), len(model.opening(given)) + len(answer) - 1)
 

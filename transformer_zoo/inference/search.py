@@ -1,7 +1,7 @@
-"""The state of a beam search and one step of it: tensors only, no model.
+"""The state of a beam search and one step of it; it has tensors only, no model.
 
-Shapes: S sources still searched, P tokens of the longest opening, W live hypotheses of each source (at most `beam`), E
-tokens that end, V vocabulary, N `n_best`.
+Shapes: S sources still being searched, P tokens of the longest opening, W live hypotheses of each source (at most
+    `beam`), E end tokens, V vocabulary, N `n_best`.
 """
 
 import dataclasses
@@ -17,16 +17,16 @@ from transformer_zoo.inference.continuations import behind, children, continuati
 from transformer_zoo.inference.rules import LogitsProcessor
 
 Penalty = float | Tensor
-"""What log-probabilities are divided by: of all sources, or (S, 1)."""
+"""The divisor of log-probabilities: one for all sources, or (S, 1)."""
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A finished answer: its tokens without the end, log p(tokens, end | source), and that over the length penalty. Of
-    a prefix, log p counts what follows it, and the length all.
+    """A finished answer: its tokens without the end, log p(tokens, end | source), and that over the length penalty.
+    After a prefix, log p counts only what follows, and the length counts everything.
 
-    `ended`: with an end, or where it was told to stop. One that the length limit cut has none; where the model forces a
-    last token, it counts in the length. Either way log p is that of the tokens alone.
+    `ended`: the answer has an end, or was told to stop. An answer that the length limit cut has no end. If the model
+        forces a last token, that token counts in the length. Either way log p is that of the tokens alone.
     >>> beam_search(translator, [[5, 3]], BeamSearch(max_extra=3))[0][0].log_prob < 0
     True
     """
@@ -39,9 +39,9 @@ class Hypothesis:
 
 @dataclass
 class Search:
-    """The search so far, one row a source. A hypothesis that cannot win has log-probability -inf.
+    """The search so far, one row for each source. A hypothesis that cannot win has log-probability -inf.
 
-    Rows may have begun at different steps: what is as long as the search is then filled up at its beginning.
+    Rows may have begun at different steps; shorter ones are then padded at the beginning.
     """
 
     opening: Tensor  # (S, P), what hypotheses follow, -1 before the first token
@@ -50,7 +50,7 @@ class Search:
     ages: list[int]  # steps that each row has taken
     log_probs: Tensor  # (S, W), falling
     ancestors: Tensor  # (S, W, slots) bool: the cache slots of the hypothesis's own past, newest token included
-    done_tokens: Tensor  # (S, N, L), with the end where they ended, filled up with -1
+    done_tokens: Tensor  # (S, N, L), with the end where they ended, padded with -1
     done_log_probs: Tensor  # (S, N)
     done_scores: Tensor  # (S, N), falling; -inf where there is none yet
     lenient: Tensor  # (S, 1), the most lenient penalty
@@ -107,7 +107,7 @@ class Search:
 
     @property
     def age(self) -> int | Tensor:
-        """Tokens that each row has: one number, or (S,)."""
+        """Number of tokens of each row: one number, or (S,)."""
         return self.ages[0] if len(set(self.ages)) == 1 else torch.tensor(self.ages, device=self.tokens.device)
 
     @property
@@ -120,12 +120,12 @@ class Search:
 
     @property
     def positions(self) -> Tensor:
-        """Of the newest tokens, (S, 1)."""
+        """Positions of the newest tokens, (S, 1)."""
         age = self.age
         return self.lengths + (age - 1 if isinstance(age, int) else age[:, None] - 1)
 
     def _forced_now(self) -> Tensor | None:
-        """The token that must come next, (S,), or -1; None: none must."""
+        """The token that must come next, (S,), or -1; None: no token is forced."""
         if self.forced is None or min(self.ages) >= (longest := self.forced.size(1)):
             return None
         if isinstance(age := self.age, int):
@@ -133,10 +133,10 @@ class Search:
         return self.forced.gather(1, age[:, None].clamp_max(longest - 1))[:, 0].masked_fill(age >= longest, -1)
 
     def advance(self, logits: Tensor, beam: int, penalty: Penalty, *, is_last: bool) -> None:
-        """One step, by logits (S, W, V), float32, overwritten.
+        """Take one step by logits (S, W, V) in float32, which are overwritten.
 
-        penalty: of answers that end now; (S, 1), where rows have begun at different steps. is_last: some source reaches
-        its limit.
+        penalty: for answers that end now; (S, 1) if rows have begun at different steps. is_last: some source reaches
+            its limit.
         """
         forced = self._forced_now()
         if self.rules:
@@ -145,16 +145,17 @@ class Search:
         ids, log_probs, ending = continuations(
             logits, min(wanted, logits.size(-1)), self.special, forced, len(self.ends), normalise=not self.rules
         )
-        if forced is not None:  # what is given was not chosen, and costs nothing
+        if forced is not None:  # a given token was not chosen, and costs nothing
             log_probs = log_probs.masked_fill(ids == forced[:, None, None], 0.0)
         k = ids.size(-1)
         log_probs = (self.log_probs[:, :, None] + log_probs).flatten(1)  # (S, W * k)
         ending = (self.log_probs[:, :, None] + ending).flatten(1)  # (S, W * E)
-        # Stable, so that equal ones are ordered by hypothesis and rank, whatever else is in the batch.
+        # Stable sorting orders equal ones by hypothesis and rank, whatever else is in the batch.
         live, order = log_probs.sort(stable=True, descending=True)
         live, order = live[:, :wanted], order[:, :wanted]
         parents, chosen = order // k, ids.flatten(1).gather(1, order)
-        # A hypothesis ends where its end is among the `beam` best of all continuations: fewer others are better.
+        # A hypothesis ends if its end is among the `beam` best of all continuations: fewer than `beam` others are
+        # better.
         better = (live[:, None] > ending[:, :, None]).sum(-1)  # (S, W * E)
         better += (ending[:, None] > ending[:, :, None]).sum(-1)
         ending = ending.masked_fill(better >= beam, -math.inf)
@@ -183,13 +184,13 @@ class Search:
         beam: int,
         penalty: Penalty,
     ) -> tuple[Tensor, Tensor]:
-        """Finish those of the best continuations that are complete, as with an end.
+        """Finish the best continuations that are complete, as if they had an end.
 
         Args:
             texts, live, ending: as for `_cut`, with twice as many continuations.
 
         Returns:
-            Log-probabilities (S, beam) of the best others, and their places (S, beam).
+            Log-probabilities (S, beam) of the best others, and their indices (S, beam).
         """
         stopped = torch.tensor(
             [[stop(_written(tokens)) for tokens in row] for row in texts.tolist()], device=live.device
@@ -200,8 +201,8 @@ class Search:
         return live[:, :beam], order[:, :beam]
 
     def _ruled(self, logits: Tensor, beam: int) -> Tensor:
-        """Log-probabilities (S, W, V) after the rules, which as in transformers are for log-probabilities in a beam,
-        and for logits in a greedy search."""
+        """Log-probabilities (S, W, V) after the rules. As in transformers, rules apply to log-probabilities in a beam,
+        and to logits in a greedy search."""
         normaliser = logits.logsumexp(-1, keepdim=True)
         scores, texts = (logits if beam == 1 else logits - normaliser).flatten(0, 1), self.texts().flatten(0, 1)
         if isinstance(self.age, int):
@@ -228,9 +229,9 @@ class Search:
         return torch.cat([tokens, ends], 3).view(n, width * n_ends, length + 1)
 
     def narrow(self) -> list[int]:
-        """How many hypotheses of each source live on, for which the device is waited for; the others are forgotten.
+        """How many hypotheses of each source stay alive; the others are forgotten. The CPU waits for the device here.
 
-        It is for the time between two steps.
+        Call it between two steps.
         """
         n_live: list[int] = (self.log_probs > -math.inf).sum(1).tolist()  # the first ones
         width = max(1, *n_live)
@@ -240,15 +241,15 @@ class Search:
         return n_live
 
     def _cut(self, texts: Tensor, live: Tensor, ending: Tensor, beam: int, penalty: Penalty) -> tuple[Tensor, Tensor]:
-        """Finish what lives of the sources at their limit.
+        """Finish the live hypotheses of the sources that reach their limit.
 
         Args:
             texts: (S, beam, n), the best continuations that do not end.
             live: (S, beam), their log-probabilities, falling.
-            ending: (S, W * E), log-probabilities of hypotheses that end now, -inf of those that do not.
+            ending: (S, W * E), log-probabilities of hypotheses that end now, -inf for the others.
 
         Returns:
-            `live` and `ending`, -inf of what is not to go on or end now any more.
+            `live` and `ending`, with -inf for what can no longer continue or end.
         """
         last = (self.limits == self.age + 1)[:, None]  # (S, 1)
         if self.last is not None:  # after all that live, at no cost
@@ -261,7 +262,7 @@ class Search:
         return live.masked_fill(last, -math.inf), ending
 
     def _finish(self, tokens: Tensor, log_probs: Tensor, penalty: Penalty) -> None:
-        """Keep the n best of those finished before and these: tokens (S, M, n), log_probs (S, M), -inf for none."""
+        """Keep the n best of the finished hypotheses and these: tokens (S, M, n), log_probs (S, M), -inf for none."""
         longest, n_best = self.done_tokens.size(2), self.done_scores.size(1)
         scores = torch.cat([self.done_scores, log_probs / penalty], 1)
         log_probs = torch.cat([self.done_log_probs, log_probs], 1)
@@ -272,7 +273,7 @@ class Search:
         self.done_tokens = children(torch.cat([self.done_tokens, tokens], 1), order)
 
     def finished(self, rows: list[int]) -> list[list[Hypothesis]]:
-        """The finished hypotheses of these rows, best first."""
+        """The finished hypotheses of these rows, the best first."""
         done = (x[rows].tolist() for x in (self.done_tokens, self.done_log_probs, self.done_scores))
         return [
             [self._hypothesis(*one) for one in zip(*hypotheses, strict=True) if one[-1] > -math.inf]
@@ -285,7 +286,7 @@ class Search:
         return Hypothesis(answer, log_prob, score, ended)
 
     def select(self, rows: Sequence[int], places: Tensor) -> None:
-        """Keep these rows, in this order; `places` are the same, on the device."""
+        """Keep these rows, in this order; `places` are the same indices, on the device."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor) and field.name != "special":
@@ -295,5 +296,5 @@ class Search:
 
 
 def _written(tokens: Sequence[int]) -> list[int]:
-    """Without what fills up."""
+    """The tokens without padding."""
     return [token for token in tokens if token >= 0]

@@ -1,4 +1,4 @@
-"""Guesses of the next tokens from two sources: the text itself, and a cheaper model."""
+"""Speculative decoding: guesses of the next tokens from two sources, the text itself and a cheaper model."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,21 +14,21 @@ _LEAST = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Speculation:
-    """Guessing ahead where one row is left and steps are not static. A guess is read in one piece, and what would not
-    have been chosen anyway is dropped: nothing but the speed changes.
+    """Speculative decoding, for one row and steps that are not static. The model reads a guess at once and drops the
+    tokens that it would not have chosen. So only the speed changes.
     >>> one, other = (generate(gpt, [[5, 7] * 9], Sampling(top_k=1), speculation=Speculation(lookup=n)) for n in (0, 8))
     >>> one == other
     True
 
     Args:
-        lookup: Guess up to so many tokens: those that followed the last three when they stood there before. The more a
-            text repeats itself the faster it is written. 0: never guess.
-        draft: `quantize(model)`; it guesses where `lookup` has nothing as good. On a CPU reading weights is what takes
-            time, and it reads a quarter of the bytes. Where the likeliest token is wanted it also finds that of each of
-            several rows, and reads a quarter or half of the head's.
+        lookup: Guess up to this many tokens: those that followed the last three tokens where these stood before. The
+            more a text repeats itself, the faster it is written. 0: never guess.
+        draft: `quantize(model)`, which guesses where `lookup` has nothing as good. On a CPU most time goes into reading
+            weights, and the draft reads a quarter of the bytes. For greedy choice it also finds the most likely token
+            of each of several rows, and reads a quarter or half of the head's bytes.
 
     Raises:
-        UserError: a number below 0.
+        UserError: a number is below 0.
     """
 
     lookup: int = 8
@@ -40,15 +40,16 @@ class Speculation:
 
 
 class Guesser:
-    """Guesses by a draft, a model that reads fewer bytes, and by `Lookup` where that has lately been right as far.
+    """Guesses by a draft, a model that reads fewer bytes, or by `Lookup` where its recent guesses were right for as
+    long.
 
-    A guess is read by the model in one piece and kept as far as the model would have written it itself (Leviathan et
-    al. 2023, "Fast inference from Transformers via speculative decoding"): a draft makes writing faster, never other.
-    A draft writes on as long as all of it is likelier right than not, by what was right of those before.
+    The model reads a guess at once and keeps it as far as it would have written the same (Leviathan et al. 2023, "Fast
+    inference from Transformers via speculative decoding"). So a draft makes writing faster, and never changes it. A
+    draft continues as long as the whole guess is more likely right than wrong, judging by earlier guesses.
 
     Args:
-        lookup: for guesses out of the text, which cost nothing.
-        draft: gives so many tokens that may follow; None: only the text is asked.
+        lookup: finds guesses in the text, which cost nothing.
+        draft: returns the given number of tokens that may follow; None: only the text is used.
     """
 
     def __init__(self, lookup: "Lookup", draft: Callable[[int], list[int]] | None = None) -> None:
@@ -58,7 +59,7 @@ class Guesser:
         self.drafted: list[int] = []
 
     def guess(self, text: Sequence[int], room: int) -> list[int]:
-        """What may follow the text, at most `room` tokens. The text is that of the last call, and more after it."""
+        """Tokens that may follow the text, at most `room`. The text is that of the last call with more after it."""
         self.found, self.drafted = self.lookup.guess(text, room), []
         size = min(self._size(), room)
         if self.draft is not None and size > len(self.found):
@@ -67,7 +68,7 @@ class Guesser:
         return self.drafted or self.found
 
     def learn(self, written: Sequence[int]) -> None:
-        """What was written after the text that the last guess was for."""
+        """Learn from what was written after the text that the last guess was for."""
         if self.found:
             self.lookup.learn(_same(self.found, written))
         if self.drafted:
@@ -87,27 +88,27 @@ def _same(guess: Sequence[int], written: Sequence[int]) -> int:
 
 
 class Lookup:
-    """Guesses that a text goes on as it did where its last tokens stood before.
+    """Guesses that a text continues as it did where its last tokens stood before.
 
-    Such a guess costs nothing, and reading several tokens at once costs a model little more than one (Saxena 2023,
-    "Prompt lookup decoding"; Leviathan et al. 2023, "Fast inference from Transformers via speculative decoding"). A
-    guess is as long as the last one was good.
+    Such a guess costs nothing, and reading several tokens at once costs a model little more than reading one (Saxena
+    2023, "Prompt lookup decoding"; Leviathan et al. 2023, "Fast inference from Transformers via speculative decoding").
+    A guess is as long as the last one was good.
 
     Args:
-        longest: tokens of the longest guess; 0: never guess.
-        n: how many tokens must be the same.
+        longest: number of tokens of the longest guess; 0: never guess.
+        n: number of tokens that must be the same.
     """
 
     def __init__(self, longest: int, n: int = 3) -> None:
         self.longest, self.n = longest, n
         self.size = min(longest, 1)
         self.known = n  # the text up to here is in `after`
-        self.after: dict[tuple[int, ...], int] = {}  # n tokens -> the place after the last of them
+        self.after: dict[tuple[int, ...], int] = {}  # n tokens -> the index after the last of them
 
     def guess(self, text: Sequence[int], room: int, size: int | None = None) -> list[int]:
-        """What may follow the text, at most `room` tokens. The text is that of the last call, and more after it.
+        """Tokens that may follow the text, at most `room`. The text is that of the last call with more after it.
 
-        size: of the guess; None: by what was right before.
+        size: number of tokens; None: chosen by earlier guesses.
         """
         size = min(self.size if size is None else size, room)
         if size < 1:
@@ -117,10 +118,10 @@ class Lookup:
         self.known = max(self.known, len(text))
         place = self.after.get(tuple(text[-self.n :]), len(text))
         found = list(text[place : place + size])
-        while found and len(found) < size:  # the text repeats itself: so does the guess
+        while found and len(found) < size:  # the text repeats itself, so the guess does too
             found += found[: size - len(found)]
         return found
 
     def learn(self, right: int) -> None:
-        """So many tokens of the last guess were right."""
+        """Learn that this many tokens of the last guess were right."""
         self.size = min(self.longest, 2 * right + 1)

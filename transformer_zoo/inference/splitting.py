@@ -1,4 +1,4 @@
-"""Lines that are much longer than what a model was trained on, cut at the ends of sentences."""
+"""Cuts lines that are much longer than those a model was trained on, at the ends of sentences."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,14 +9,14 @@ from typing import NamedTuple, Self
 from transformer_zoo.languages import code_of
 from transformer_zoo.models import DecodingModel
 
-# A line is cut when it has more than so many times the tokens of the longest source in training.
+# A line is cut if it has more than this many times the tokens of the longest source in training.
 _WELL_BEYOND = 1.5
 _SPACES = re.compile(r"\s+")
 _FIRST_LETTERS = re.compile(r"(?<!\S)[^\W\d_]")
 
 
 class Parts(NamedTuple):
-    """A line in parts that are translated apart, and what is to be said of that; "": nothing, it is one."""
+    """The parts of a line that are translated separately, and a note about them; "": no note, the line is one part."""
 
     texts: list[str]
     how: str = ""
@@ -24,12 +24,12 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cutter:
-    """Cuts lines that are much longer than what a model was trained on.
+    """Cuts lines that are much longer than those a model was trained on.
 
     Args:
-        trained: tokens of the longest source in training, its end included.
-        holds: the most that the model can be given.
-        language: of the lines, in any spelling; None: it is not known, and they are cut as English is.
+        trained: number of tokens of the longest source in training, its end included.
+        holds: number of tokens that the model can be given, at most.
+        language: language of the lines, in any spelling; None: it is not known, and lines are cut as in English.
     """
 
     trained: int
@@ -38,23 +38,23 @@ class Cutter:
 
     @classmethod
     def of(cls, model: DecodingModel, trained: int, language: str | None) -> Self:
-        """For what this model takes."""
+        """The cutter for this model."""
         holds = min(model.facts.context, max(model.config.max_seq_len, trained))
         return cls(trained=trained, holds=holds, language=language)
 
     def is_long(self, n_tokens: int) -> bool:
-        """Whether a line of so many tokens, its end included, is well beyond what the model knows."""
+        """Whether a line of this many tokens, its end included, is much longer than what the model knows."""
         return n_tokens > min(_WELL_BEYOND * self.trained, self.holds)
 
     def cut(self, line: str, count: Callable[[str], int]) -> Parts:
-        """A long line in parts of as many sentences as the longest line in training has room for.
+        """A long line in parts, each with as many sentences as the longest line in training would hold.
 
-        A sentence is cut only where the model cannot take it, since what it means would be lost: at the spaces next to
-        the middle, else there.
+        A sentence is cut only if the model cannot take it, because its meaning would be lost. It is cut at the space
+        nearest to the middle, or in the middle if there is no space.
 
         Args:
-            line: without white space around it.
-            count: the tokens of a text, its end included.
+            line: a line without white space around it.
+            count: counts the tokens of a text, its end included.
         """
         parts = list[str]()
         for sentence in sentences(line, self.language):
@@ -74,10 +74,10 @@ class Cutter:
 
 
 def sentences(line: str, language: str | None = None) -> Iterator[str]:
-    """The sentences of a line, each with the space behind it, as `sentencex` finds them; None: as in English.
+    """The sentences of a line, each with the white space after it, as `sentencex` finds them; None: as in English.
 
-    It takes a small letter for one that goes on with a sentence. Of a line without capital letters that says nothing:
-    words are shown to it with capitals.
+    `sentencex` takes a small letter for the continuation of a sentence. In a line without capital letters that would
+    mislead it, so it is shown the words with capitals.
     """
     from sentencex import segment  # only long lines need it
 
@@ -87,13 +87,13 @@ def sentences(line: str, language: str | None = None) -> Iterator[str]:
 
 
 def _capital(letter: re.Match[str]) -> str:
-    """The letter as a capital, if that is one letter too."""
+    """The letter as a capital, if that is also one letter."""
     capital = letter[0].upper()
     return capital if len(capital) == 1 else letter[0]
 
 
 def _halves(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """The text halved until every piece fits."""
+    """The text, halved until every piece fits."""
     if fits(text) or len(text) < 2:
         return [text]
     ends = [match.end() for match in _SPACES.finditer(text)] or [len(text) // 2]

@@ -15,7 +15,7 @@ from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
 
 class NewText(NamedTuple):
-    """What to add to answer `row`; `end` says why it is the last of it."""
+    """The text to add to answer `row`; `end` says why it is the last, if it is."""
 
     row: int
     text: str
@@ -23,15 +23,15 @@ class NewText(NamedTuple):
 
 
 class TextStream:
-    """Tokens in, text out, but for what may still change.
+    """Tokens in, text out, except for text that may still change.
 
-    Held back are bytes that are no whole character yet, and an end of the text that may become a stop string.
+    It holds back bytes that are not a whole character yet, and an end of the text that may become a stop string.
 
     Args:
         tokenizer: of the tokens.
-        before: the token that the first one follows; None: they begin a text.
-        stops: strings that end the text; none of them, and nothing after one, is ever given out.
-        skip: so many tokens come first that are no text.
+        before: the token that the first one follows; None: the first one begins a text.
+        stops: strings that end the text; no stop string, and nothing after one, is ever returned.
+        skip: number of tokens at the beginning that are not text.
     """
 
     def __init__(self, tokenizer: Tokenizer, before: int | None, stops: Sequence[str] = (), *, skip: int = 0) -> None:
@@ -42,7 +42,7 @@ class TextStream:
         self.is_stopped = False
 
     def add(self, token: int) -> bool:
-        """Take one more token; whether a stop string is complete."""
+        """Take one more token; returns whether a stop string is complete."""
         if self.skip:
             self.skip -= 1
             return False
@@ -52,7 +52,7 @@ class TextStream:
         return self._look(self.characters.decode(new))
 
     def take(self, *, last: bool = False) -> str:
-        """What is certain and was not taken before; at the last of it, all there is."""
+        """The text that is certain and was not taken before; at the end, all text that is left."""
         if last and not self.is_stopped:
             self._look(self.characters.decode(b"", final=True))
         n_held = 0 if last or self.is_stopped else _held_back(self.held, self.stops)
@@ -67,7 +67,7 @@ class TextStream:
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:
-    """What comes before the stop string that is complete first: how the text is cut into tokens does not matter."""
+    """The text before the stop string that is complete first, however the text is cut into tokens."""
     found = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
     return text[: min(found)[1]] if found else text
 
@@ -93,21 +93,21 @@ def write(
     speculation: Speculation = Speculation(),
     steps: Steps = Steps(),
 ) -> Iterator[NewText]:
-    """What follows each prompt, or translates it, piece by piece, those of all prompts in turn.
+    """The continuation or translation of each prompt, piece by piece; the pieces of all prompts alternate.
     >>> [*write(gpt, letters, ["Once"], max_new_tokens=5)][-1].end
     'length'
 
     Args:
-        model, tokenizer: as `load_run` gives them.
-        prompts: text; an empty one begins a new text.
+        model, tokenizer: as `load_run` returns them.
+        prompts: texts; an empty one begins a new text.
         sampling: how the next token is drawn.
-        stops: strings that end an answer, beside those of the model's configuration; they are not part of it.
+        stops: strings that end an answer, in addition to those of the model's configuration; they are not part of it.
         max_new_tokens, seed, ignore_eos, speculation, steps: as for `generate_stream`.
-        never: tokens that are not written; None: the tokenizer's `special_ids`, or of an encoder-decoder what its
-            configuration says.
+        never: tokens that are not written; None: the tokenizer's `special_ids`, or for an encoder-decoder those of its
+            configuration.
 
     Raises:
-        UserError: as `generate_stream`, and for a prompt that the vocabulary cannot spell.
+        UserError: as for `generate_stream`, or the vocabulary cannot spell a prompt.
     """
     check_decoding(model, "write")
     codec = codec_of(model, tokenizer)
@@ -140,7 +140,7 @@ def answer(
     speculation: Speculation = Speculation(),
     steps: Steps = Steps(),
 ) -> Iterator[NewText]:
-    """`write` of what is ids already, such as `codec` gives them."""
+    """`write` for ids, such as `codec` returns them."""
     stops = stop_strings(model, stops)
     has_source = model.facts.has_source
     texts = [TextStream(codec.target, None if has_source else row[-1], stops, skip=len(codec.start)) for row in given]
@@ -164,7 +164,7 @@ def answer(
 
 
 def stop_strings(model: DecodingModel, stops: Sequence[str]) -> list[str]:
-    """These and those of the model's configuration. UserError: one is empty."""
+    """These stop strings and those of the model's configuration. UserError: one is empty."""
     found = [*stops, *(model.facts.rules.stop_strings or ())]
     if "" in found:
         raise UserError("a stop string is empty: it would stop before the first token")
@@ -172,7 +172,8 @@ def stop_strings(model: DecodingModel, stops: Sequence[str]) -> list[str]:
 
 
 def unwritten(model: DecodingModel, codec: Codec, never: Collection[int] | None) -> Collection[int] | None:
-    """What is not written: `never`, where it is given; None: as the model says, and no special token of a prompt."""
+    """The tokens that are not written: `never` if it is given; otherwise the model's, and the special tokens of
+    prompts."""
     if never is None and not model.facts.has_source:
         return {*model.facts.never, *codec.target.special_ids}
     return never

@@ -1,4 +1,4 @@
-"""Texts to an encoder, and vectors of texts: what is made of a whole text, to be compared by their cosine."""
+"""Vectors of texts from an encoder, to be compared by their cosine, and the reading of texts for it."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,20 +21,20 @@ def embed(
 ) -> Tensor:
     """One vector for each text, (N, D) float32 on the CPU, pooled and normalised as the model's configuration says.
 
-    A text is read to its `cut_at`, else `max_seq_len`, tokens; the rest is left out. Texts are read in order of their
-    length, and which others there are changes none of them.
+    The encoder reads the first `cut_at` tokens of a text, or `max_seq_len`; the rest is left out. Texts are read in
+    order of their length. A text's vector does not depend on the other texts.
     >>> embed(tz.create_model("bert-tiny", vocab_size=257), letters, ["to be", "or not"]).shape
     torch.Size([2, 128])
 
     Args:
-        model: any mode; it is put into evaluation mode while it is used.
-        tokenizer: that of the model; what it puts before and after a text counts.
-        texts: any, empty ones too.
-        batch_size: texts that are read at once.
+        model: a model in any mode; it is in evaluation mode while it is used.
+        tokenizer: that of the model; the tokens that it puts around a text count.
+        texts: any texts, empty ones too.
+        batch_size: number of texts that are read at once.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
 
     Raises:
-        UserError: a model that is no encoder alone, a batch of no texts, or a text that the tokenizer cannot spell.
+        UserError: the model is not an encoder alone, a batch has no texts, or the tokenizer cannot spell a text.
     """
     check_encoder_only(model, "embed")
     rows = read_rows(model, tokenizer, texts)
@@ -61,10 +61,10 @@ def per_row(
     batch_size: int,
     dtype: torch.dtype,
 ) -> list[Tensor]:
-    """What is computed of each row, float32 on the CPU, where `compute` takes ids and mask (B, T) and gives (B, ...).
+    """The results for all rows, float32 on the CPU. `compute` takes ids and mask (B, T) and returns (B, ...).
 
     Raises:
-        UserError: a batch of no rows.
+        UserError: a batch has no rows.
     """
     if batch_size < 1:
         raise UserError(f"batch_size {batch_size} must be at least 1")
@@ -79,7 +79,7 @@ def per_row(
 
 
 def _padded(model: EncoderOnly, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Ids and mask, (B, T), where the model is."""
+    """Ids and mask, (B, T), on the model's device."""
     width, device = max(1, *map(len, rows)), model.head_weight.device
     ids = torch.tensor([[*row, *[model.config.pad_id] * (width - len(row))] for row in rows])
     lengths = torch.tensor([len(row) for row in rows])
