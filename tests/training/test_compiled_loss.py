@@ -157,7 +157,7 @@ def gradients(objective: nn.Module, batch: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("n_chunks", [1, 4])
 def test_one_graph_serves_other_numbers_of_tokens(n_chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that one number of chunks suits: here 13 to 24."""
+    """Numbers of rows that share one number of chunks: here 13 to 24."""
     monkeypatch.setattr(ways, "LOGITS_AT_ONCE", 24 * V * 4 // n_chunks)
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(linear_cross_entropy, fullgraph=True, dynamic=True, backend=counter)
@@ -206,7 +206,7 @@ def test_a_gpt_trains_by_one_graph() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("n_chunks", [1, 4])
 def test_on_a_gpu_it_is_the_formula(n_chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled and not, in bfloat16, with sizes that are no multiple of anything."""
+    """Compiled and not, in bfloat16, with sizes that are not multiples of anything."""
     n, d, v = 1001, 72, 5003
     monkeypatch.setattr(ways, "LOGITS_AT_ONCE", n * v * 2 // n_chunks)
     hidden = torch.randn(n, d, device="cuda").bfloat16().requires_grad_()

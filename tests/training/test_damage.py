@@ -51,7 +51,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
     said = [str(warning.message) for warning in recwarn]
     if not gone or name != "last.pt":
         assert len(said) == (needed or name == "last.pt")
-        assert all(f"{path.name} is" in line and "goes on from" in line for line in said)
+        assert all(f"{path.name} is" in line and "resumes from" in line for line in said)
 
 
 def test_the_state_before_stays_until_there_is_a_newer_good_one(tmp_path: Path) -> None:

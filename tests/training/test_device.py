@@ -23,7 +23,7 @@ def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
 
 @pytest.fixture
 def asked_again() -> Iterator[None]:
-    """What the CPU can do is asked once a process: here anew."""
+    """What the CPU can do is asked once a process: here it is asked again."""
     cpu_has.cache_clear()
     yield
     cpu_has.cache_clear()

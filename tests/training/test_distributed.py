@@ -77,8 +77,8 @@ def outcomes(command: list[str], root: Path) -> list[tuple[int, str]]:
 
 
 def test_two_processes_update_as_one_does(tmp_path: Path, root: Path) -> None:
-    # Dropout included: its seed belongs to the micro-batch, whoever computes it. With a limit in minutes that
-    # is never reached, the processes also agree on the clock in each update.
+    # Dropout is included: its seed belongs to the micro-batch, on every process. With a limit in minutes that is never
+    # reached, the processes also agree on the clock in each update.
     two_processes(tmp_path / "two", root, "2", "max_minutes=60")
     toy_run(tmp_path / "one", accumulate=4)
     one, two = (load_file(tmp_path / run / "model.safetensors") for run in ("one", "two"))

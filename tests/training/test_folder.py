@@ -76,7 +76,7 @@ def test_a_model_that_training_cannot_go_on_from_is_never_overwritten(tmp_path: 
     open_run(tmp_path, recipe(), {}).close()
     (tmp_path / held).write_text("[]")
     check_run(tmp_path, recipe(), {})
-    refused = pytest.raises(UserError, match=r"holds a model, and no checkpoints/last\.pt to go on from")
+    refused = pytest.raises(UserError, match=r"holds a model, and no checkpoints/last\.pt to resume from")
     with warnings.catch_warnings(action="ignore"), refused:  # of results.json, which is damaged
         is_finished(tmp_path, recipe(), {})
     with pytest.raises(UserError, match="holds another run: seed was 1, now 2"):

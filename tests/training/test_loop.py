@@ -332,7 +332,7 @@ def test_after_a_divergence_the_folder_goes_on_as_the_message_says(
 
 
 def spoiling_optimizer(trainer: Trainer, update: int) -> None:
-    """The update with this number leaves a weight that is no number, which no loss has seen yet."""
+    """The update with this number leaves a weight that is not a number, which no loss has seen yet."""
     step = trainer.optimizer.step
 
     def spoiled() -> None:

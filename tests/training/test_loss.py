@@ -261,7 +261,7 @@ def test_soft_capped_logits_and_a_padded_vocabulary(smoothing: float, cap: float
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("some", [range(N), [0, 22], [5]])
 def test_targets_that_do_not_count(some: Any, smoothing: float) -> None:
-    """Neither in the loss nor in a gradient: as if their rows were not there; and if none counts, zero."""
+    """Rows with an ignored target change neither the loss nor a gradient. If no row counts, both are zero."""
     assert ways.IGNORED == windows.IGNORED  # what batches mark such targets with
     hidden, weight, targets, bias = problem()
     targets[[*some]] = ways.IGNORED

@@ -48,7 +48,7 @@ def run_with(**optimizer: Any) -> RunConfig:
 
 
 def test_what_a_layer_keeps_by_hand() -> None:
-    """Of GPT-2 without dropout, in bfloat16 (2 bytes) but for norms and the stream (4 bytes); D numbers a token."""
+    """GPT-2 without dropout, in bfloat16 (2 bytes), with norms and the stream in 4 bytes; D numbers a token."""
     bare: dict[str, Any] = {"vocab_size": 64, "d_model": 48, "n_heads": 3, "d_ff": 192, "dropout": 0.0}
     bare |= {"attention_dropout": 0.0, "max_seq_len": 32}
     one, two = (StepMemory(get_config("gpt2", n_layers=n, **bare), run_with(name="adamw"), length=32) for n in (1, 2))

@@ -99,7 +99,7 @@ def test_loss_and_gradient_do_not_depend_on_how_pairs_are_batched(model: Encoder
 def test_padding_to_a_bucket_changes_neither_loss_nor_gradient(
     name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor do rows of padding alone, by the CPU's kernels and by what a compiler for a GPU is given."""
+    """Rows of padding alone change nothing either, by the CPU's kernels and by what a compiler for a GPU is given."""
     torch.manual_seed(2)
     config = TRANSLATION[name].changed(**dict.fromkeys(PROBABILITIES, 0.0))
     objective = TranslationObjective(build(config).double(), label_smoothing=0.1)  # type: ignore[arg-type]

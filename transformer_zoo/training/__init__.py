@@ -1,4 +1,4 @@
-"""Loop, loss, optimizer, schedule, checkpoints, processes and logging; no model family but in `translation`."""
+"""Loop, loss, optimizer, schedule, checkpoints, processes and logging. Only `tasks` knows families of models."""
 
 from importlib import import_module
 from pkgutil import iter_modules

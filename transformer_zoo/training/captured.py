@@ -1,7 +1,7 @@
-"""A micro-batch's forward and backward pass as one CUDA graph, where its kernels end before Python starts the next.
+"""A micro-batch's forward and backward pass as one CUDA graph, for kernels that end before Python starts the next one.
 
-`torch.compile(mode="reduce-overhead")` records graphs too, but gradients that several micro-batches add up come out
-wrong, or not at all: the first ones lie in memory that its next graph writes to.
+`torch.compile(mode="reduce-overhead")` records graphs too. But gradients that are summed over several micro-batches
+come out wrong there, or not at all: the first ones lie in memory that its next graph writes to.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ Compute = Callable[[Batch, Tensor], Losses]
 WARM_UPS = 3
 MOST_GRAPHS = 64
 SMALL = 5e12
-"""Operations of a micro-batch up to which it is worth it: some 10 ms of an H100 at half its peak in bfloat16. A layer
-has about 50 kernels, forward, backward and compiled, and Python starts one in 5 to 10 microseconds: with more to
-compute in each, the GPU is always behind, and never waits."""
+"""Up to this many operations in a micro-batch recording is worthwhile: some 10 ms of an H100 at half its peak in
+bfloat16. A layer has about 50 kernels (forward, backward and compiled), and Python starts one in 5 to 10 microseconds.
+If each kernel computes more, the GPU is always behind Python and never waits."""
 
 
 def captured(compute: Compute, config: RunConfig, model: nn.Module, device: torch.device, *, processes: int) -> Compute:
-    """`compute`, recorded where `config.cuda_graphs` is `auto` and micro-batches are small, on a single GPU.
+    """`compute`, recorded if `config.cuda_graphs` is `auto` and micro-batches are small, on a single GPU.
 
-    Not where layers are computed again in the backward pass, which asks for the state of the random generator.
+    It is not recorded if layers are computed again in the backward pass, which reads the state of the random generator.
     """
     again = any(getattr(module, "recompute", False) for module in model.modules())
     operations = 6 * sum(p.numel() for p in model.parameters()) * config.training.batch_tokens
@@ -39,24 +39,24 @@ def captured(compute: Compute, config: RunConfig, model: nn.Module, device: torc
 
 
 class Recorder(Protocol):
-    """How a computation is run before it is recorded, and recorded."""
+    """How a computation is run before it is recorded, and how it is recorded."""
 
     def aside(self, compute: Callable[[], Losses]) -> Losses:
-        """Runs it as it will be recorded."""
+        """Run it in the way in which it will be recorded."""
 
     def record(self, compute: Callable[[], Losses]) -> tuple[Callable[[], None], Losses]:
-        """What runs it again, on the same tensors, and its results, which are there after that."""
+        """A function that runs it again on the same tensors, and its results, which are valid after that."""
 
 
 class CudaGraphs:
-    """CUDA's: all graphs share one pool of memory, since what one leaves there the next does not need."""
+    """CUDA's graphs. All share one pool of memory, because no graph needs what another one left there."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.stream = device, torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
     def aside(self, compute: Callable[[], Losses]) -> Losses:
-        """On the stream that records, so that the gradients' nodes belong to it."""
+        """It runs on the stream that records, so that the gradients' nodes belong to that stream."""
         with torch.cuda.device(self.device):
             current = torch.cuda.current_stream()
             self.stream.wait_stream(current)
@@ -66,7 +66,7 @@ class CudaGraphs:
         return out
 
     def record(self, compute: Callable[[], Losses]) -> tuple[Callable[[], None], Losses]:
-        """Kernels are recorded and not run. Meanwhile the thread of `task.ahead` may pin memory."""
+        """Kernels are recorded and do not run. Meanwhile the thread of `task.ahead` may pin memory."""
         graph = torch.cuda.CUDAGraph()
         how: dict[str, Any] = {"pool": self.pool, "stream": self.stream, "capture_error_mode": "thread_local"}
         with torch.cuda.device(self.device), torch.cuda.graph(graph, **how):
@@ -75,12 +75,14 @@ class CudaGraphs:
 
 
 class Captured:
-    """`compute(batch, scale)`, which adds to the gradients and gives two sums, recorded once for each shape of a batch.
+    """`compute(batch, scale)`, which adds to the gradients and returns two sums, recorded once for each shape of a
+    batch.
 
-    The first times that a shape comes are computed as ever, and count: libraries choose their kernels, torch.compile
-    compiles, and gradients come into being. From then on they must stay in place: zero them, do not let them go. What
-    is given back holds until the next call. `compute` waits for nothing, draws random numbers from the device's
-    generator alone, and takes nothing of a batch but its tensors: no number.
+    The first times that a shape comes, it is computed without recording, and the results count. In that time libraries
+    choose their kernels, torch.compile compiles, and gradients are allocated. From then on gradients must keep
+    their memory: set them to zero, do not delete them. Results are valid until the next call. `compute` must wait
+    for nothing, must draw random numbers only from the device's generator, and must take only tensors from a batch,
+    not numbers.
     """
 
     def __init__(self, compute: Compute, device: torch.device, recorder: Recorder) -> None:

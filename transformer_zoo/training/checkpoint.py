@@ -1,4 +1,4 @@
-"""Where a run stands, and the checkpoints that it goes on from."""
+"""The state of a run, and the checkpoints from which it resumes."""
 
 import math
 import re
@@ -17,18 +17,18 @@ from transformer_zoo.errors import UserError, first_line
 from transformer_zoo.files import make_folder
 
 SETTLED_RATE = 0.1 + 1e-9
-"""A learning rate that has come down to this share of its peak leaves nothing for an average of weights to smooth."""
+"""If the learning rate has fallen to this share of its peak, an average of weights has nothing left to smooth."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands, between two updates.
+    """The state of a run between two updates.
 
-    `epoch` and `update` name the next update: its pass over the text and its place in that pass. `seconds` is
-    training time summed over restarts; `warmup` is for how many updates the learning rate rises, as far as that is
-    known, and `rate` what it was last, as a share of its peak. `lowest` is the least loss of a line of metrics.
-    `snapshots` and `best_step` name the weight files that still count; `logs` holds the lengths in bytes of the files
-    that grow; `data` has a checksum of each text, by the name of its field.
+    `epoch` and `update` name the next update: its epoch and its index in that epoch. `seconds` is training time, summed
+    over restarts. `warmup` is the number of updates in which the learning rate rises, as far as it is known, and
+    `rate` is its last value as a share of its peak. `lowest` is the lowest loss in a line of metrics. `snapshots`
+    and `best_step` name the weight files that are still needed. `logs` holds the lengths in bytes of the files that
+    grow; `data` has a checksum of each text, by the name of its field.
     """
 
     step: int = 0
@@ -48,7 +48,7 @@ class Progress:
     data: dict[str, str] = field(default_factory=dict)
 
     def validated(self, value: float, *, higher: bool) -> bool:
-        """Remembers what a validation gave, and whether it is the best so far."""
+        """Store the result of a validation; returns whether it is the best so far."""
         better = self.best is None or (value > self.best if higher else value < self.best)
         better = better and math.isfinite(value)
         self.bad_validations = 0 if better else self.bad_validations + 1
@@ -59,7 +59,7 @@ class Progress:
 
     @classmethod
     def from_plain(cls, fields: Any) -> Self:
-        """The progress of these fields, whatever they are. ValueError: not those of a run."""
+        """The progress with these fields. ValueError: they are not the fields of a run."""
         kinds = get_type_hints(cls)
         if not isinstance(fields, dict) or fields.keys() - kinds.keys():
             raise ValueError("its progress is none")
@@ -72,7 +72,7 @@ class Progress:
 
 
 def _is_a(value: object, kind: Any) -> bool:
-    """Whether a value is what a field of `Progress` may be: no count is below zero, no number endless."""
+    """Whether a value is valid for a field of `Progress`: a count is not below zero, and a number is finite."""
     inside = get_args(kind)
     if isinstance(kind, UnionType):
         return any(_is_a(value, one) for one in inside)
@@ -86,10 +86,10 @@ def _is_a(value: object, kind: Any) -> bool:
 
 
 class Checkpoints:
-    """The folder `checkpoints` of a run: `last.pt` to go on from, and weights as safetensors.
+    """The folder `checkpoints` of a run: `last.pt`, from which it resumes, and weights as safetensors.
 
-    `last.pt` is written after every weight file that it names, and that of an earlier update stays as `previous.pt`,
-    with the weights it names: what a run goes on from where the newest is damaged. Other weights are removed.
+    `last.pt` is written after every weight file that it names. The state of an earlier update stays as `previous.pt`,
+    with the weights that it names; the run resumes from it if the newest state is damaged. Other weights are removed.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -101,7 +101,7 @@ class Checkpoints:
 
     @property
     def exist(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether there is a state to resume from."""
         return self.last.exists() or self.previous.exists()
 
     def weights_path(self, step: int, *, best: bool = False) -> Path:
@@ -109,7 +109,7 @@ class Checkpoints:
         return self.folder / f"{'best' if best else 'step'}_{step:06d}.safetensors"
 
     def save(self, progress: Progress, tensors: Mapping[str, Any]) -> None:
-        """Writes `last.pt`, then removes the weights that neither it nor `previous.pt` names.
+        """Write `last.pt`, then remove the weights that neither it nor `previous.pt` names.
 
         Raises:
             UserError: the folder is a symbolic link.
@@ -128,14 +128,14 @@ class Checkpoints:
         self.remove_unnamed()
 
     def final_paths(self, done: Progress, which: str | None) -> list[Path]:
-        """The weights whose mean training would end with there; `which` is `checkpoint.final_weights`."""
+        """The weights whose mean would be the result if training ended there; `which` is `checkpoint.final_weights`."""
         which = which or ("last" if done.rate <= SETTLED_RATE else "average")
         if which == "best" and done.best_step is not None:
             return [self.weights_path(done.best_step, best=True)]
         return [self.weights_path(step) for step in done.snapshots[0 if which == "average" else -1 :]]
 
     def remove_unnamed(self) -> None:
-        """Removes the weights that neither state names."""
+        """Remove the weights that neither state names."""
         for path in self.folder.glob("*.safetensors"):
             if re.fullmatch(r"(best|step)_\d{6,}", path.stem) and path.name not in self._named | self._before:
                 path.unlink()
@@ -147,13 +147,13 @@ class Checkpoints:
     def load(
         self, needed: Callable[[Progress], Iterable[Path]] = lambda _: ()
     ) -> tuple[Progress, dict[str, Any]] | None:
-        """What `save` wrote, tensors on the CPU as a private map of the file; None where nothing was.
+        """The state that `save` wrote, its tensors on the CPU as a private map of the file; None if there is none.
 
-        Where `last.pt`, or a file of weights that is `needed` for it, is damaged or gone, it is what `save` wrote
-        before that, and a warning names the file.
+        If `last.pt`, or a file of weights that is `needed` for it, is damaged or missing, it is the state before that,
+        and a warning names the file.
 
         Raises:
-            UserError: nothing that was saved can be gone on from.
+            UserError: nothing that was saved can be used.
         """
         wrong: list[str] = []
         for path in (self.last, self.previous):
@@ -169,7 +169,7 @@ class Checkpoints:
                 wrong.append(str(error))
                 continue
             if wrong:
-                warnings.warn(f"{wrong[0]}. Training goes on from {path}, update {progress.step}", stacklevel=2)
+                warnings.warn(f"{wrong[0]}. Training resumes from {path}, update {progress.step}", stacklevel=2)
             self._named, self._before = self._weights_of(progress), set(state.pop("before"))
             self._step = progress.step if path == self.last else None
             if path == self.previous:
@@ -181,7 +181,7 @@ class Checkpoints:
 
 
 def _read_state(path: Path) -> tuple[Progress, dict[str, Any]]:
-    """What `Checkpoints.save` wrote. UserError if it is anything else."""
+    """Read what `Checkpoints.save` wrote. UserError: it is anything else."""
     verify(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -193,19 +193,19 @@ def _read_state(path: Path) -> tuple[Progress, dict[str, Any]]:
 
 
 def _add_comment(path: Path, comment: bytes) -> None:
-    """Gives a zip file, which has none yet, a comment."""
+    """Add a comment to a zip file that has none yet."""
     with path.open("rb+") as file:
         file.seek(-2, 2)  # the length of the comment ends the file
         file.write(struct.pack("<H", len(comment)) + comment)
 
 
 def check_texts(old: Mapping[str, str], new: Mapping[str, str], run_dir: Path) -> None:
-    """Checks that a run goes on with the texts it was trained on and validated by; of another test a warning is enough.
+    """Check that a run resumes with the texts it was trained on and validated by. A changed test only gives a warning.
 
-    Both have checksums by the names of fields: the `data` of `Progress`, and of the texts that are given now.
+    Both arguments have checksums by the names of fields: the `data` of `Progress`, and those of the texts given now.
 
     Raises:
-        UserError: one of them is another.
+        UserError: one of the texts has changed.
     """
     for name in sorted(old.keys() & new.keys()):
         if old[name] == new[name]:

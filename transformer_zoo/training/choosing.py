@@ -1,17 +1,21 @@
-"""A recipe for text that has none: sizes by how much there is and by what a machine computes in the time.
+"""A recipe for text that comes without one. Sizes follow from the amount of text and from what the machine computes.
 
-What each rule goes by was measured (docs/results.md), most of it on two cores within a quarter of an hour:
+The rules come from measurements (docs/results.md), most of them on two cores within a quarter of an hour:
 
-- A third as many weights in the layers as tokens that will be seen: 3.2 tokens a weight were best on Multi30k, 3.4 in
-  the speedrun. The time for N weights and 3N tokens goes with 18 N², so four times the time is twice the weights.
-- After forty passes a text has no more to teach; a small one ends before the time is up, and with a smaller model.
-- Dropout by the number of passes: none helps what is seen once, 0.2 was best at 13 passes of Multi30k.
-- Pieces of pairs go with the square root of their bytes, as different words do (Heaps' law): 5,000 were better than 3,000
-  on the 1.4 MB of 20,000 pairs of Tatoeba. Of text one for each 4,000 bytes (4,096 of 20 MB); below 5 MB bytes and
-  n-grams of up to five of them learn faster than any pieces.
-- Some 1,500 updates; more of them, of more tokens, where there is time. Where there is little, 500 of 2,048 tokens: with
-  batches of 512 a core read no more of a model of 128 (3,200 tokens/s, Tatoeba) than of one of 160 with 1,024 (3,500).
-- Learning rates that go with width^-1/2: Multi30k's 6e-3 at 160, 1e-2 of the text's recipes at 192.
+- The layers have a third as many weights as tokens that will be seen: 3.2 tokens per weight were best on Multi30k, 3.4
+  in the speedrun. The time for N weights and 3N tokens grows with 18 N², so four times the time means twice the
+  weights.
+- After forty passes a text has nothing more to teach. A small text ends before the time is up, and gets a smaller
+  model.
+- Dropout depends on the number of passes: none is best for text that is seen once, 0.2 was best at 13 passes of
+  Multi30k.
+- The number of pieces of pairs grows with the square root of their bytes, as the number of different words does (Heaps'
+  law): 5,000 were better than 3,000 on the 1.4 MB of 20,000 pairs of Tatoeba. Text has a piece for each 4,000 bytes
+  (4,096 of 20 MB). Below 5 MB of text, bytes and n-grams of up to five bytes learn faster than any pieces.
+- There are some 1,500 updates. With more time there are more of them, with more tokens each. With little time there are
+  500 of 2,048 tokens: with batches of 512 a core read no more of a model of 128 (3,200 tokens/s, Tatoeba) than of one
+  of 160 with 1,024 (3,500).
+- Learning rates are proportional to width^-1/2: Multi30k's is 6e-3 at width 160, the text recipes' 1e-2 at 192.
 """
 
 import math
@@ -23,20 +27,21 @@ from typing import Any
 import yaml
 
 TOKENS_A_WEIGHT, MOST_PASSES, UPDATES = 3, 40, 1500
-USED = 0.5  # of the measured speed: small layers, the optimizer and validations take the rest
+USED = 0.5  # share of the measured speed; small layers, the optimizer and validations take the rest
 SIZES = (
     (64, 2), (96, 2), (128, 3), (160, 3), (192, 4), (256, 4), (384, 6), (512, 6), (768, 12), (1024, 16), (1536, 24),
 )  # fmt: skip
 """Width and depth (of each side of a translation)."""
 DROPOUT = ((2, 0.0), (6, 0.1), (30, 0.2), (math.inf, 0.3))
-"""Passes over the text, and the dropout for fewer than these."""
+"""Passes over the text, and the dropout for fewer passes than these."""
 BYTES_BELOW = 5_000_000
-_WORD = re.compile(r"(?<!\w)[^\W\d_]{1,15}(?!\w)")  # each can be a piece, so that there are enough
+_WORD = re.compile(r"(?<!\w)[^\W\d_]{1,15}(?!\w)")  # each can be a piece, so there are enough
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much text there is to train on: its bytes, different characters, and different words of letters alone."""
+    """How much text there is to train on: its bytes, its different characters, and its different words made of
+    letters."""
 
     n_bytes: int
     n_characters: int
@@ -45,7 +50,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Size:
-    """A model, and how it is trained in the time."""
+    """A model, and how it is trained in the available time."""
 
     width: int
     depth: int
@@ -61,7 +66,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a recipe, and why it is so."""
+    """A section of a recipe, and the reason for it."""
 
     name: str
     fields: Any
@@ -75,7 +80,7 @@ class Section:
 
 
 def amount_of(texts: Iterable[str]) -> Amount:
-    """Of all these texts; characters and words are those of the first 50 MB."""
+    """The amount of all these texts. Characters and words are counted in the first 50 MB."""
     n_bytes, characters, words = 0, set[str](), set[str]()
     for text in texts:
         if n_bytes < 50_000_000:
@@ -86,13 +91,13 @@ def amount_of(texts: Iterable[str]) -> Amount:
 
 
 def size_for(operations: float, text_tokens: float, *, each: int, vocab_size: int) -> Size:
-    """The model for so many floating-point operations and so much text.
+    """The model for this many floating-point operations and this much text.
 
     Args:
-        operations: In the time there is.
-        text_tokens: Of the training text.
+        operations: Operations in the available time.
+        text_tokens: Number of tokens of the training text.
         each: Weights of a layer (of both sides), as multiples of its squared width.
-        vocab_size: Rows of the output projection, which a token is multiplied with too.
+        vocab_size: Number of rows of the output projection, which every token is multiplied by too.
     """
     most = MOST_PASSES * text_tokens
     wanted = min(math.sqrt(operations / (6 * TOKENS_A_WEIGHT)), most / TOKENS_A_WEIGHT)
@@ -105,7 +110,7 @@ def size_for(operations: float, text_tokens: float, *, each: int, vocab_size: in
 
 
 def translation(data: Mapping[str, Any], amount: Amount, operations: float, minutes: float, most: int) -> list[Section]:
-    """The sections for sentence pairs of so many bytes, both sides together; `most` tokens fit a micro-batch."""
+    """The sections for sentence pairs of this many bytes, both sides together; `most` tokens fit a micro-batch."""
     vocab_size = 4 + amount.n_characters + min(4 * math.isqrt(amount.n_bytes), amount.n_words, 32_000)
     size = size_for(operations, amount.n_bytes / 2 / 4, each=28, vocab_size=vocab_size)
     model = {
@@ -118,7 +123,7 @@ def translation(data: Mapping[str, Any], amount: Amount, operations: float, minu
         "norm_position": "pre",
         "dropout": size.dropout,
     }
-    # Two micro-batches an update: pairs of two lengths in each, not of one.
+    # Two micro-batches an update, so that it has pairs of two lengths and not of one.
     batch, rate = min(size.update_tokens // 2, most), round(0.076 / math.sqrt(size.width), 5)
     every = _every(size)
     return [
@@ -138,7 +143,7 @@ def translation(data: Mapping[str, Any], amount: Amount, operations: float, minu
 
 
 def language(data: Mapping[str, Any], amount: Amount, operations: float, minutes: float, most: int) -> list[Section]:
-    """The sections for text of so many bytes; `most` tokens fit a micro-batch."""
+    """The sections for text of this many bytes; `most` tokens fit a micro-batch."""
     in_bytes = amount.n_bytes < BYTES_BELOW
     pieces = min(amount.n_bytes // 4000, amount.n_words)
     trained = 256 + amount.n_characters + 2 ** int(math.log2(min(max(pieces, 256), 32_768)))
@@ -178,7 +183,7 @@ def language(data: Mapping[str, Any], amount: Amount, operations: float, minutes
 
 
 def _every(size: Size) -> int:
-    """Updates between two validations: about ten in the run."""
+    """Number of updates between two validations: the run has about ten."""
     return max(round(size.tokens / size.update_tokens / 10), 10)
 
 

@@ -14,18 +14,19 @@ class OptimizerConfig:
     """Adam, AdamW or Muon.
 
     Args:
-        name: `adam` as in the paper; `adamw`, whose decoupled weight decay touches matrices only; or `muon` for the
-            matrices of the layers and AdamW for everything else.
-        lr: Peak learning rate; not with the `noam` schedule, where d_model and `schedule.factor` set it. By default
-            d_model^-0.5 * 4000^-0.5, the paper's, with `muon` six times that, and a tenth where training goes on from
-            model.init_from.
-        adam_lr: `muon`: peak learning rate of what Adam updates, embeddings, the output projection, norms and biases;
-            by default as `lr`.
+        name: `adam` as in the paper; `adamw`, whose decoupled weight decay applies to matrices only; or `muon` for the
+            matrices of the layers with AdamW for everything else.
+        lr: Peak learning rate. It cannot be given with the `noam` schedule, where d_model and `schedule.factor` set it.
+            The default is d_model^-0.5 * 4000^-0.5 as in the paper, six times that with `muon`, and a tenth of it if
+            training starts from model.init_from.
+        adam_lr: For `muon`: peak learning rate of what Adam updates, which is embeddings, the output projection, norms
+            and biases. The default is `lr`.
         betas: Decay rates of the first and the second moment.
         eps: Added to the denominator.
-        momentum: `muon`: decay of its momentum.
-        ns_steps: `muon`: Newton-Schulz steps that make an update orthogonal, fewer are faster, rougher.
-        weight_decay: Decoupled weight decay of matrices, never of norms and biases; needs `adamw` or `muon`.
+        momentum: For `muon`: decay of its momentum.
+        ns_steps: For `muon`: number of Newton-Schulz steps that make an update orthogonal; fewer are faster but
+            rougher.
+        weight_decay: Decoupled weight decay of matrices, never of norms and biases. It needs `adamw` or `muon`.
     """
 
     name: Literal["adam", "adamw", "muon"] = "muon"
@@ -43,15 +44,15 @@ class ScheduleConfig:
     """Learning rate as a function of the update number, which starts at 1.
 
     Args:
-        name: `noam` (the paper's), `inverse_sqrt` (the same curve, named by its peak `optimizer.lr`),
-            `constant`, `linear` and `cosine` (both end where training does by its limits), or `wsd` (warmup, stable,
-            then linear decay).
-        warmup: Updates of linear warmup; by default a twentieth of those that are planned, from 10 to 4,000. Under
-            `training.max_minutes` that is the share of time that has passed. With `noam` a warmup that is given sets
-            the peak too: the paper's curve has that at (d_model * warmup)^-0.5.
-        factor: `noam`: factor of its curve.
-        decay: `wsd`: how many of the last updates decay; by default a fifth of them.
-        final_ratio: `linear`, `cosine`, `wsd`: learning rate at the end as a fraction of the peak.
+        name: `noam` (the paper's), `inverse_sqrt` (the same curve, given by its peak `optimizer.lr`), `constant`,
+            `linear` and `cosine` (both reach their end when the limits end training), or `wsd` (warm-up, stable, then
+            linear decay).
+        warmup: Number of updates of linear warm-up. The default is a twentieth of the planned updates, from 10 to
+            4,000. Under `training.max_minutes` it is that share of the time. With `noam` a given warm-up also sets the
+            peak: the paper's curve has it at (d_model * warmup)^-0.5.
+        factor: For `noam`: factor of its curve.
+        decay: For `wsd`: number of updates at the end in which the rate decays. The default is a fifth of all.
+        final_ratio: For `linear`, `cosine`, `wsd`: learning rate at the end as a fraction of the peak.
     """
 
     name: Literal["noam", "inverse_sqrt", "constant", "linear", "cosine", "wsd"] = "linear"
@@ -63,20 +64,20 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """What one update is made of, and when training stops. The first limit that is reached stops it.
+    """The parts of one update, and the limits of training. The first limit that is reached stops it.
 
     Args:
-        batch_tokens: Most tokens of a micro-batch on either side, padding included.
+        batch_tokens: Number of tokens of a micro-batch on either side, at most, padding included.
         accumulate: Micro-batches per update on each process; their gradients are summed before the step.
-        update_tokens: Tokens of an update, all processes together, in place of `accumulate`: it takes as many
-            micro-batches as come nearest; 0: `accumulate` counts.
+        update_tokens: Number of tokens of an update, all processes together; it replaces `accumulate` by the number of
+            micro-batches that comes nearest. 0: `accumulate` counts.
         max_updates: Stop after this many updates.
         max_epochs: Stop after this many passes over the training text.
-        max_minutes: Stop after this wall-clock time, validation included and summed over restarts. A schedule
-            that decays is stretched to end then. A run that goes by the clock cannot be repeated bit for bit.
+        max_minutes: Stop after this wall-clock time, with validation included and restarts summed. A schedule that
+            decays is stretched to end then. A run that depends on the clock cannot be repeated bit for bit.
         max_grad_norm: Clip the norm of the whole gradient to this; 0 turns it off.
-        ema_decay: Decay of an exponential moving average of the weights, which is validated and saved instead
-            of the weights themselves; 0 turns it off.
+        ema_decay: Decay of an exponential moving average of the weights. The average is validated and saved instead of
+            the weights themselves; 0 turns it off.
         log_every: Updates between two lines of metrics.
     """
 
@@ -91,7 +92,7 @@ class TrainingConfig:
     log_every: int = 50
 
     def micro_batches(self, world_size: int) -> int:
-        """Micro-batches of an update on each of `world_size` processes."""
+        """Number of micro-batches of an update on each of `world_size` processes."""
         if not self.update_tokens:
             return self.accumulate
         return max(1, round(self.update_tokens / (self.batch_tokens * world_size)))
@@ -105,7 +106,7 @@ class ValidationConfig:
         every: Updates between two validations. The last update is always validated.
         best_by: Metric that the best checkpoint is chosen by: `loss` is the plain NLL.
         patience: Stop after this many validations in a row without a new best; 0 never stops early.
-        samples: How many sample outputs are shown and kept in samples.txt.
+        samples: Number of sample outputs that are shown and kept in samples.txt.
     """
 
     every: int = 1000
@@ -116,14 +117,14 @@ class ValidationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """What is written while training, and which weights the run ends with.
+    """What is written during training, and which weights the run ends with.
 
     Args:
-        every: Updates between two checkpoints. A run that is killed goes on from the last one.
-        average_last: How many of the last checkpoints are kept and averaged at the end.
-        final_weights: Weights of the finished run: the `average` of the last checkpoints, the `best`
-            validated, or the `last`; by default the last where the learning rate has come down to a tenth of its peak
-            or less, else the average.
+        every: Updates between two checkpoints. A run that was killed resumes from the last one.
+        average_last: Number of the last checkpoints that are kept, and averaged at the end.
+        final_weights: Weights of the finished run: the `average` of the last checkpoints, the `best` validated, or the
+            `last`. The default is the last if the learning rate has fallen to a tenth of its peak or less, otherwise
+            the average.
     """
 
     every: int = 1000
@@ -133,12 +134,13 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
-    """Where a run can be followed beside its own folder, which has metrics.jsonl and TensorBoard's files.
+    """Where a run can be followed, in addition to its own folder, which has metrics.jsonl and TensorBoard's files.
 
     Args:
-        wandb: Project of Weights & Biases, to which figures, samples and the recipe are sent; needs
-            `pip install 'transformer-zoo[wandb]'`, and a login, or WANDB_MODE=offline.
-        trackio: Project of trackio, whose dashboard is on this machine; needs `pip install 'transformer-zoo[trackio]'`.
+        wandb: Project of Weights & Biases, to which metrics, samples and the recipe are sent. It needs `pip install
+            'transformer-zoo[wandb]'`, and a login or WANDB_MODE=offline.
+        trackio: Project of trackio, whose dashboard is on this machine. It needs `pip install
+            'transformer-zoo[trackio]'`.
     """
 
     wandb: str | None = None
@@ -147,29 +149,29 @@ class LoggingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every recipe has.
+    """The fields that every recipe has.
 
     Args:
-        run_dir: Folder of the run. Starting again in it goes on with the run.
+        run_dir: Folder of the run. If it holds a run, that run is resumed.
         seed: Seed of initialisation, dropout and the order of batches.
         device: `auto` takes CUDA where there is one; or `cpu`, `cuda`, `cuda:1`.
-        precision: Of matrix products and of what is kept for the backward pass: `auto` takes bfloat16 where the
-            hardware multiplies it fast, else float32. Weights, their gradients and what the optimizer keeps are float32
-            always; products that remain float32 a GPU takes in TF32.
-        compile: Whether torch.compile is used; `auto` does so on CUDA only. (on and off are true and false in YAML.)
-        cuda_graphs: `auto` records micro-batches that are so small that one GPU would wait for Python, and starts all
-            of their kernels at once. docs/gpu.md says which are.
-        allow_change: Go on with the run in the folder though `optimizer` (but for its name), `schedule`, `training`,
-            `validation`, `checkpoint` or `precision` are not what they were: after a loss that was not finite, say. It
-            is not kept in the run.
-        export: The other program that the finished run is written for too, to `export` in its folder. A model or a
-            tokenizer that it has no counterpart of is refused before training.
+        precision: Type of matrix products and of what is kept for the backward pass. `auto` takes bfloat16 if the
+            hardware multiplies it fast, otherwise float32. Weights, gradients and the optimizer's state are always
+            float32. A GPU computes products that remain float32 in TF32.
+        compile: Whether torch.compile is used; `auto` uses it on CUDA only. (on and off are true and false in YAML.)
+        cuda_graphs: With `auto`, micro-batches so small that one GPU would wait for Python are recorded, and all their
+            kernels start at once. docs/gpu.md says which ones.
+        allow_change: Resume the run in the folder although `optimizer` (except its name), `schedule`, `training`,
+            `validation`, `checkpoint` or `precision` have changed, for example after a loss that was not finite. This
+            field is not stored in the run.
+        export: Another program that the finished run is written for too, to `export` in its folder. A model or a
+            tokenizer that this program cannot represent is refused before training.
         optimizer: Optimizer.
         schedule: Learning rate.
-        training: Updates and limits.
+        training: Updates and limits of training.
         validation: Validation.
         checkpoint: Checkpoints and final weights.
-        logging: Where else it can be followed.
+        logging: Where else the run can be followed.
         model: Model.
     """
 
@@ -194,10 +196,10 @@ class RunConfig:
             object.__setattr__(self, "run_dir", str(Path(self.run_dir).expanduser()))
 
     def validate(self) -> None:
-        """Checks the ranges of all fields and how they fit together.
+        """Check the ranges of all fields and how they fit together.
 
         Raises:
-            UserError: names the field.
+            UserError: the message names the field.
         """
         if not self.run_dir:
             raise UserError("run_dir is empty: name a folder")

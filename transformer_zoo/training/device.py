@@ -1,4 +1,4 @@
-"""Where and how precisely a run computes."""
+"""The device that a run computes on, and its precision."""
 
 import ctypes
 import importlib.util
@@ -17,14 +17,14 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """The device called `name`; `auto` is this process's GPU where CUDA works, else the CPU.
 
     Raises:
-        UserError: an unknown name, or a GPU that is not there.
+        UserError: the name is unknown, or there is no such GPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device: {name!r} is no device; use auto, cpu, cuda or cuda:N") from None
+        raise UserError(f"device: {name!r} is not a device; use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda":
         if device.index is not None and local_rank > 0:
             raise UserError(f"device: {name} is one GPU, and several processes train: give cuda, for one each")
@@ -53,14 +53,15 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def use_tf32(device: torch.device) -> None:
-    """Lets a GPU round what it multiplies in float32 to 10 bits of mantissa, of 23; of bfloat16 it takes 7."""
+    """Let a GPU round factors of float32 products to 10 bits of mantissa out of 23. (bfloat16 has 7.)"""
     if device.type == "cuda":
-        # Not by torch.backends.cuda.matmul.fp32_precision: then torch.compile fails, which asks for the older word.
+        # torch.backends.cuda.matmul.fp32_precision is not used: torch.compile asks for the older name, and fails then.
         torch.set_float32_matmul_precision("high")
 
 
 def use_compile(name: str, device: torch.device, *, say: bool = True) -> bool:
-    """Whether to use torch.compile; `auto` does on CUDA where nothing is missing, and (if `say`) prints what is."""
+    """Whether to use torch.compile. `auto` uses it on CUDA if nothing is missing, and (if `say`) prints what is
+    missing."""
     if name != "auto" or device.type != "cuda":
         return name == "always"
     # Triton writes the kernels, and builds their launchers with a C compiler.
@@ -73,11 +74,11 @@ def use_compile(name: str, device: torch.device, *, say: bool = True) -> bool:
 
 
 def tune_malloc() -> bool:
-    """Keeps freed memory in the process; says whether it could (Linux with glibc).
+    """Keep freed memory in the process; returns whether that is possible (Linux with glibc).
 
-    By default glibc gives every big tensor's pages back to the system; the next step faults them in, zeroed.
-    Variables that already tune glibc (`MALLOC_...`, `GLIBC_TUNABLES`) or put another allocator in its place
-    (`LD_PRELOAD`) win.
+    By default glibc returns the pages of every big tensor to the system; the next step gets them again by page faults,
+    filled with zeros. Variables that already tune glibc (`MALLOC_...`, `GLIBC_TUNABLES`) or replace the allocator
+    (`LD_PRELOAD`) take precedence.
     """
     if not sys.platform.startswith("linux") or "LD_PRELOAD" in os.environ or "GLIBC_TUNABLES" in os.environ:
         return False
@@ -91,9 +92,9 @@ def tune_malloc() -> bool:
 
 
 def seed_all(*numbers: int) -> None:
-    """Seeds the generators of the CPU and, where CUDA is in use, of its current device with a mix of `numbers`.
+    """Seed the generators of the CPU and, if CUDA is in use, of its current device with a mix of `numbers`.
 
-    `torch.manual_seed` does the same for every kind of device there could be, which takes a millisecond.
+    `torch.manual_seed` does the same for every possible kind of device, which takes a millisecond.
     """
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
     torch.default_generator.manual_seed(seed)
@@ -109,7 +110,7 @@ _PEAK_BFLOAT16 = {
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second that the device can do at most in this precision; 0 where it is not known."""
+    """Operations per second that the device can do at most in this precision; 0 if it is not known."""
     if device.type != "cuda" or dtype != torch.bfloat16:
         return 0.0
     name = torch.cuda.get_device_name(device)

@@ -1,4 +1,4 @@
-"""The fields of a recipe as plain data; what they may be, and when one has no effect: refused by name."""
+"""The fields of a recipe as plain data: their allowed values, and the refusal of fields that have no effect."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.words import ABOVE_0, COUNT, SHARE, Range, outside
 
 Effects = Mapping[str, Mapping[str, Container[Any]]]
-"""Field -> for each other field that can take its effect away, the values that do."""
+"""Field -> for each other field that can cancel its effect, the values that do."""
 RANGES: dict[str, Range] = {
     "optimizer.lr": ABOVE_0, "optimizer.adam_lr": ABOVE_0, "optimizer.betas": SHARE, "optimizer.eps": ABOVE_0,
     "optimizer.momentum": SHARE, "optimizer.ns_steps": (1, 100, "[]"), "schedule.factor": ABOVE_0,
@@ -26,7 +26,7 @@ RANGES: dict[str, Range] = {
     "tokenizer.character_coverage": (0.98, 1, "[]"), "tokenizer.sample_alpha": (0, 1, "[]"),
     "tokenizer.training_characters": COUNT,
 }  # fmt: skip
-"""Of the numbers in a recipe; others are at least 0. Those of a model are its configuration's affair."""
+"""Ranges of the numbers in a recipe; other numbers are at least 0. A model's configuration checks its own."""
 
 _MUON = {"optimizer.name": ("adam", "adamw")}
 _SAMPLED = {"validation.samples": (0,)}
@@ -49,17 +49,17 @@ EFFECTS: Effects = {
     "test.length_penalty": {_WIDEST: (1,)},
     "test.penalty": {_WIDEST: (1,), "test.length_penalty": (0,)},
 }
-"""When a field of a recipe has no effect."""
+"""The condition under which a field of a recipe has no effect."""
 
 
 def plain_fields(recipe: Any) -> dict[str, Any]:
-    """All fields of a recipe as JSON and YAML have them: what is a tuple here is a list there."""
+    """All fields of a recipe in the form of JSON and YAML: a tuple here is a list there."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
     return plain
 
 
 def defaults_of(recipe: type) -> dict[str, Any]:
-    """What the fields of a recipe are where nobody gives them, as plain data, without those that must be given."""
+    """The values of a recipe's fields that nobody gives, as plain data, without fields that must be given."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(recipe):
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
@@ -73,7 +73,7 @@ def defaults_of(recipe: type) -> dict[str, Any]:
 
 
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}, without what is None."""
+    """{"a": {"b": 1}} -> {"a.b": 1}, without fields that are None."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, dict):
@@ -84,7 +84,7 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check_ranges(fields: Mapping[str, Any]) -> None:
-    """Raises a UserError that names a number of a recipe that is out of its range; `fields` are flat."""
+    """Raise a UserError that names a number of a recipe that is out of its range; `fields` are flat."""
     for name, value in fields.items():
         limits = RANGES.get(name, (0, 2**63, "[)"))
         for number in value if isinstance(value, list | tuple) else (value,):
@@ -94,7 +94,7 @@ def check_ranges(fields: Mapping[str, Any]) -> None:
 
 
 def check_effects(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Raises a UserError that names a field that is given and has no effect; both are flat."""
+    """Raise a UserError that names a field that is given but has no effect; both arguments are flat."""
     widest = max(fields.get("test.beam", 1), fields.get("validation.beam", 1))
     values = {**fields, _WIDEST: widest}
     for name, others in EFFECTS.items():

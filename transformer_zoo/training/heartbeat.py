@@ -1,8 +1,9 @@
-"""Notices that another process of a run is gone, also while this one waits for it, and ends this one.
+"""Notices that another process of a run is gone, even while this process waits for it, and ends this process.
 
-Every process has a connection to the first. The kernel of a machine closes the connections of a process that dies, and
-answers for the others when it is asked (TCP's keep-alive), whatever they are busy with. So a process that validates for
-an hour is alive, and one whose machine or network is gone is missed after `IDLE + PROBES * INTERVAL` seconds.
+Every process has a connection to the first. The kernel of a machine closes the connections of a process that dies. It
+also answers for the living ones when it is asked (TCP's keep-alive), however busy they are. So a process that validates
+for an hour counts as alive, and one whose machine or network is gone is missed after `IDLE + PROBES * INTERVAL`
+seconds.
 """
 
 import atexit
@@ -19,7 +20,7 @@ from typing import NoReturn
 
 IDLE, INTERVAL, PROBES = 20, 5, 4  # seconds until a silent partner is asked, between two questions, and how many
 GRACE = 10.0  # seconds in which a process ends by itself after another one has failed
-BYE, FAILED, DEAD = b"b", b"f", b""  # what a process says as it ends; the dead say nothing
+BYE, FAILED, DEAD = b"b", b"f", b""  # what a process says when it ends; a dead process says nothing
 Address = tuple[int, bytes]
 
 

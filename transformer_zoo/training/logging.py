@@ -1,4 +1,4 @@
-"""What a run says while it trains: metrics.jsonl, samples.txt, what else follows it, and the terminal."""
+"""What a run prints and writes while it trains: metrics.jsonl, samples.txt, trackers, and the terminal."""
 
 import errno
 import io
@@ -22,8 +22,8 @@ IN_THE_BAR = ("loss", "tokens_per_second", "lr")
 class RunLog:
     """The growing files of a run, and the console.
 
-    `sizes` goes into a checkpoint. Opened again with it, the files are cut back to what they held then, so
-    that what a killed run wrote after its last checkpoint, a torn line included, is not there twice. `share` of the run
+    `sizes` goes into a checkpoint. When the files are opened again with it, they are cut back to these sizes. So
+    nothing that a killed run wrote after its last checkpoint, such as half a line, is there twice. `share` of the run
     is done already.
     """
 
@@ -36,7 +36,7 @@ class RunLog:
             file.seek(0, 2)
         self.trackers = trackers
         self.bar: Any = None
-        if isinstance(sys.stdout, io.TextIOWrapper):  # which may know fewer characters than the samples have
+        if isinstance(sys.stdout, io.TextIOWrapper):  # which may lack characters of the samples
             sys.stdout.reconfigure(errors="backslashreplace")
         if sys.stderr.isatty():
             form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}{postfix}]"
@@ -45,13 +45,13 @@ class RunLog:
             self.say(tracker.where)
 
     def moved(self, share: float, place: str) -> None:
-        """Moves the bar, where there is one: `share` of the run is done, in words `place`."""
+        """Move the progress bar, if there is one: `share` of the run is done, in words `place`."""
         if self.bar is not None:
             self.bar.set_description_str(place, refresh=False)
             self.bar.update(min(share, 1.0) - self.bar.n)
 
     def metrics(self, kind: str, step: int, values: dict[str, Number]) -> None:
-        """One record, for metrics.jsonl, for what follows the run, and for the terminal's bar or as a line."""
+        """Write one record to metrics.jsonl, to the trackers, and to the terminal's bar or as a line."""
         line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
         self._append("metrics.jsonl", line)
         for tracker in self.trackers:
@@ -63,7 +63,7 @@ class RunLog:
             self.say(f"{kind} {step}  {in_short(values)}")
 
     def samples(self, step: int, samples: list[str]) -> None:
-        """Sample outputs, shown and kept in samples.txt."""
+        """Sample outputs, which are printed and kept in samples.txt."""
         if samples:
             text = "\n".join(samples)
             self._append("samples.txt", f"== update {step}\n{text}\n")
@@ -72,7 +72,8 @@ class RunLog:
             self.say(text)
 
     def say(self, text: str) -> None:
-        """Prints a line above the bar, where there is one. Training does not end because nobody reads it any more."""
+        """Print a line above the bar, if there is one. Training does not end because nobody reads the output any
+        more."""
         try:
             if self.bar is not None:
                 self.bar.write(text)
@@ -100,7 +101,7 @@ class RunLog:
 
 
 def in_words(metrics: Mapping[str, Number]) -> str:
-    """Metrics that a run ends with, one after the other."""
+    """The metrics that a run ends with, one after the other."""
     return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 

@@ -1,7 +1,7 @@
-"""The trainer: updates, validation, checkpoints, and going on after a stop. It knows no model family.
+"""The trainer: updates, validation, checkpoints, and resuming after a stop. It knows no model family.
 
-One update sums the loss over its tokens, in all micro-batches and on all processes, divides by their number,
-clips, and steps. How the tokens were cut into micro-batches and processes makes no difference to it.
+One update sums the loss over its tokens, in all micro-batches and on all processes, divides by their number, clips, and
+steps. The division of tokens into micro-batches and processes makes no difference to it.
 """
 
 import copy
@@ -45,15 +45,15 @@ from transformer_zoo.training.weights import (
 )
 from transformer_zoo.training.window import Divergence, Window, all_finite
 
-_FIRST_FIGURES = (1, 10)  # updates after which there is a line before training.log_every are over
+_FIRST_FIGURES = (1, 10)  # updates after which a line is printed before training.log_every is reached
 
 
 class Trainer:
-    """Trains `task` as `config` says in the folder `config.run_dir`, from where the folder stands.
+    """Trains `task` by the settings of `config` in the folder `config.run_dir`, from the state in that folder.
 
     Raises:
-        UserError: a device that is not there, a checkpoint that is damaged or does not fit, weights it names that are
-            gone, or other data than it was trained on.
+        UserError: a device does not exist, a checkpoint is damaged or does not fit, weights that it names are missing,
+            or the data has changed since.
     """
 
     def __init__(self, task: Task, config: RunConfig, *, world: distributed.World | None = None) -> None:
@@ -84,7 +84,7 @@ class Trainer:
 
     @property
     def how(self) -> str:
-        """What is trained where and in which precision, for the first lines of a run."""
+        """What is trained, on which device and in which precision, for the first lines of a run."""
         words = [f"{sum(p.numel() for p in self.parameters):,} parameters on {self.device}"]
         words.append("float32" if self.dtype == torch.float32 else "bfloat16 products of float32 weights")
         if self.device.type == "cuda":
@@ -111,12 +111,12 @@ class Trainer:
             ) from None
 
     def fit(self) -> str:
-        """Trains until a limit is reached, writes model.safetensors and returns the limit's name.
+        """Train until a limit is reached, write model.safetensors and return the limit's name.
 
-        The signals of `signals.STOP` end it before, with a checkpoint and "signal".
+        The signals of `signals.STOP` end it earlier, with a checkpoint and the name "signal".
 
         Raises:
-            UserError: the loss, the gradient or a weight is not finite; the last checkpoint stays.
+            UserError: the loss, the gradient or a weight is not finite. The last checkpoint stays.
         """
         done = self.progress
         self.rates = Rates(self.task.plan, self.config, self.world, peak=self.peak_rate)
@@ -144,7 +144,7 @@ class Trainer:
         return reason
 
     def validate_final(self) -> dict[str, Number]:
-        """Metrics of the weights that `fit` wrote, which the model has from here on."""
+        """Metrics of the weights that `fit` wrote; the model has them from here on."""
         self.task.model.load_state_dict(load_weights(self.run_dir / "model.safetensors"))
         self.task.objective.eval()
         with torch.no_grad():
@@ -181,7 +181,7 @@ class Trainer:
         return self.task.in_bucket(batch) if isinstance(self.micro_batch, Captured) else batch
 
     def _told_to_stop(self, signals: StopSignals) -> bool:
-        # To ask the others is to wait for them: only now and then where there are any.
+        # To ask the other processes means to wait for them, so it is done only now and then.
         if self.world.size > 1 and self.progress.step % 10:
             return False
         return distributed.any_of(signals.received)
@@ -196,11 +196,11 @@ class Trainer:
             seed_all(config.seed, done.step, index * self.world.size + self.world.rank)
             adapt()
             with distributed.sync(self.objective, now=index == len(micro_batches) - 1):
-                # Between processes gradients are averaged: times their number, that is a sum.
+                # Processes average their gradients; the average times their number is the sum.
                 loss, nll = self.micro_batch(batch, self.world.size / tokens)
             self.window.add_loss(loss, nll)
         self.window.add_update(tokens, self._clip())
-        if self.device.type == "cpu":  # elsewhere looking makes the CPU wait, and is done before each save
+        if self.device.type == "cpu":  # on other devices looking makes the CPU wait, and is done before each save
             self._check_finite()
         self.learning_rate = self.rates.advance(done)
         self.optimizer.set_learning_rate(self.learning_rate)
@@ -221,10 +221,10 @@ class Trainer:
         return loss.detach(), nll.detach()
 
     def _clip(self) -> Tensor:
-        """The gradient's norm, (), as it was before it was cut to `max_grad_norm`."""
+        """The gradient's norm, (), before it was clipped to `max_grad_norm`."""
         limit = self.config.training.max_grad_norm
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        # On a CPU it costs nothing to ask first; elsewhere the answer would have to be waited for.
+        # On a CPU it costs nothing to check first; on other devices the CPU would have to wait for the answer.
         if limit and (self.device.type != "cpu" or norm > limit):
             nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
         return norm
@@ -236,7 +236,7 @@ class Trainer:
         self.divergence.check(self.window.finite(), f"update {self.progress.step}: loss or gradient is")
 
     def _log_training(self) -> None:
-        """A line on the updates since the last one, where there are any."""
+        """Log a line about the updates since the last one, if there are any."""
         if not self.window.updates:
             return
         self._check_finite()
@@ -254,7 +254,7 @@ class Trainer:
             self.log.metrics("train", done.step, {**values, "lr": self.learning_rate, **place})
 
     def _validate(self) -> None:
-        """Metrics of the averaged weights where there are any; remembers the best."""
+        """Metrics of the averaged weights if there are any; remembers the best."""
         self._log_training()
         done = self.progress
         by: str = self.config.validation.best_by
@@ -276,10 +276,10 @@ class Trainer:
         self.window.pause(time.monotonic() - paused)
 
     def _save(self, *, snapshot: bool = False) -> None:
-        """Writes the state to go on from; a snapshot also keeps the weights for averaging."""
+        """Write the state to resume from. A snapshot also keeps the weights for averaging."""
         self._log_training()
         done = self.progress
-        # The last update may have spoiled them, and no loss has seen that yet.
+        # The last update may have spoiled the weights before any loss could show it.
         self.divergence.check(all_finite([*self.parameters, *self.average.average]), f"update {done.step}: weights are")
         paused = time.monotonic()
         done.seconds = time.monotonic() - self.started

@@ -1,4 +1,4 @@
-"""Cross-entropy with label smoothing, from hidden states, without ever holding all logits."""
+"""Cross-entropy with label smoothing, from hidden states, without ever holding all logits in memory."""
 
 from collections.abc import Iterable
 
@@ -13,14 +13,14 @@ from transformer_zoo.training.task import Batch
 
 
 def flat_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """What `linear_cross_entropy` takes of a batch: hidden states in autocast's dtype, and targets.
+    """The arguments of `linear_cross_entropy` for a batch: hidden states in autocast's dtype, and targets.
 
-    No token is left out, so that a graph has one shape for however much padding: a CPU leaves it out later.
+    No token is left out, so that a graph has one shape for any amount of padding. On a CPU tokens are left out later.
 
     Args:
         hidden: (B, T, D).
         targets: (B, T), integers of any type.
-        real: (B, T) booleans, where the targets of the others shall be `IGNORED`; None: all count as they are.
+        real: (B, T) booleans; targets of the other tokens become `IGNORED`; None: targets stay as they are.
 
     Returns:
         (B T, D) and (B T,).
@@ -34,7 +34,7 @@ def flat_tokens(hidden: Tensor, targets: Tensor, real: Tensor | None = None) -> 
 
 @torch.no_grad()
 def total_nll(objective: nn.Module, batches: Iterable[Batch]) -> tuple[float, int]:
-    """The plain negative log-likelihood of all tokens that count, in nats, and their number."""
+    """The plain negative log-likelihood of all tokens that count, in nats, and the number of these tokens."""
     objective.eval()
     device = next(objective.parameters()).device
     total, n_tokens = torch.zeros((), dtype=torch.float64, device=device), 0
@@ -58,24 +58,24 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Sum over tokens of the cross-entropy of `hidden @ weight.T + bias`, in float32 or wider.
 
-    Equal to `F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum", label_smoothing=...)`, but logits exist
-    `chunk` rows at a time. Padding costs less if the caller drops it first.
+    It equals `F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum", label_smoothing=...)`, but only
+    `chunk` rows of logits exist at a time. Padding costs less if the caller drops it first.
 
     Args:
-        hidden: (N, D), of the dtype the products are to be taken in.
-        weight: (V, D); it is brought to that dtype.
-        targets: (N,), integers of any type, each below V; -1: does not count.
+        hidden: (N, D), in the dtype of the products.
+        weight: (V, D); it is converted to that dtype.
+        targets: (N,), integers of any type, each below V; -1 does not count.
         bias: (V,).
         label_smoothing: probability spread evenly over the vocabulary (the paper's section 5.4: 0.1).
-        softcap: bounds the logits: softcap * tanh(logits / softcap). Not with label smoothing.
-        vocab_size: rows of the weight that are tokens; the rest pads it, with probability 0. None: all.
-        chunk: rows at a time; None: what suits the device.
+        softcap: bound of the logits: softcap * tanh(logits / softcap). Not with label smoothing.
+        vocab_size: number of rows of the weight that are tokens; the others are padding with probability 0. None: all.
+        chunk: number of rows at a time; None: what suits the device.
 
     Returns:
-        The smoothed loss, in nats, and the plain negative log-likelihood, in nats, without gradient; both ().
+        The smoothed loss and the plain negative log-likelihood, the latter without gradient; both () in nats.
 
     Raises:
-        ValueError: softcap together with label smoothing, or targets that are no whole numbers.
+        ValueError: softcap comes with label smoothing, or targets are not whole numbers.
     """
     targets = token_ids(targets, "targets", dim=1)
     if softcap is not None and label_smoothing:

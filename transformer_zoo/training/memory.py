@@ -1,4 +1,4 @@
-"""What training takes of a device's memory: whether a run can fit, before its text is read, and how much fits."""
+"""How much of a device's memory training takes: whether a run fits, before its text is read, and the largest batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,14 +19,14 @@ from transformer_zoo.training.optimizer import muon_matrices
 
 _FLOAT = 4  # bytes: weights, gradients and what optimizers keep are float32 in mixed precision too
 _BFLOAT16 = 2
-_FEW = 8  # rows to count with
+_FEW = 8  # number of rows to estimate with
 
 
 def check_training(config: ModelConfig, run: RunConfig, device: torch.device) -> None:
-    """Raises a UserError where a run needs more memory than is free, whatever its text.
+    """Raise a UserError if a run needs more memory than is free, whatever its text.
 
-    It counts weights, gradients, what the optimizer keeps (Muon one number for a weight, Adam two), a moving average,
-    and the logits of a micro-batch as far as the loss has them at once; activations come on top.
+    It counts weights, gradients, the optimizer's state (Muon has one number for a weight, Adam two), a moving average,
+    and the part of a micro-batch's logits that the loss holds at once. Activations are not counted.
     """
     weights = n_parameters(config)
     vocabulary = getattr(config, "target_size", config.vocab_size)
@@ -37,7 +37,7 @@ def check_training(config: ModelConfig, run: RunConfig, device: torch.device) ->
 
 
 def held(run: RunConfig, weights: int, by_muon: int) -> dict[str, int]:
-    """Bytes that a run holds all the time, for so many weights; of these Muon keeps one number, Adam two."""
+    """Bytes that a run of this many weights holds all the time. Muon keeps one number for its weights, Adam two."""
     return {
         "weights": weights * _FLOAT,
         "gradients": weights * _FLOAT,
@@ -49,24 +49,25 @@ def held(run: RunConfig, weights: int, by_muon: int) -> dict[str, int]:
 def most_tokens(
     config: ModelConfig, run: RunConfig, memory: Sequence[float], *, length: int, recompute: bool = False
 ) -> list[int]:
-    """The largest `training.batch_tokens` for GPUs with so many GB, 10^9 bytes; 0: the model cannot be trained on one.
+    """The largest `training.batch_tokens` for GPUs of this many GB, 10^9 bytes; 0: the model cannot be trained on one.
 
-    The rest as for `StepMemory`.
+    Other arguments are as for `StepMemory`.
     """
     weights = n_parameters(config)
     if sum(held(run, weights, weights).values()) > max(memory) * 1e9:
-        return [0] * len(memory)  # not worth counting
+        return [0] * len(memory)  # too small to count
     step = StepMemory(config, run, length=length, recompute=recompute)
     return [length * step.most_rows(size * 1e9) for size in memory]
 
 
 class StepMemory:
-    """Bytes of a GPU's memory that a training step takes in bfloat16, found on a model without memory, on any machine.
+    """Bytes of a GPU's memory that a training step takes in bfloat16. They are counted on a model without memory,
+    anywhere.
 
-    What the forward pass keeps for the backward one is counted tensor by tensor, each part of memory once, as PyTorch
-    keeps it without torch.compile, which keeps less. Logits and their gradient count as the compiled loss holds them.
-    The gradients of one layer's activations, which come and go, are not counted. `length` is that of a window, or of a
-    sentence on either side, in tokens.
+    What the forward pass keeps for the backward pass is counted tensor by tensor, each part of memory once, as PyTorch
+    keeps it without torch.compile, which keeps less. Logits and their gradient are counted as the compiled loss holds
+    them. The gradients of one layer's activations, which exist only for a short time, are not counted. `length` is the
+    number of tokens of a window, or of a sentence on either side.
     """
 
     def __init__(self, config: ModelConfig, run: RunConfig, *, length: int, recompute: bool = False) -> None:
@@ -85,32 +86,32 @@ class StepMemory:
             self.of_row, self.of_all = self._count()
 
     def __call__(self, rows: int) -> dict[str, int]:
-        """By what they are for, with so many windows or sentences in a micro-batch."""
+        """Bytes by purpose, with this many windows or sentences in a micro-batch."""
         tokens = rows * self.length
         at_once = -(-tokens // number_of_chunks(tokens, self.vocabulary * _BFLOAT16))
         return {
             **self.held,
             "activations": self.of_all + rows * (self.of_row + self.again),
             "logits": 2 * at_once * self.vocabulary * _BFLOAT16,
-            # Along with itself the loss gives the gradients of its inputs.
+            # The loss computes the gradients of its inputs together with itself.
             "loss": 2 * tokens * self.width * _BFLOAT16 + self.vocabulary * self.width * (_FLOAT + _BFLOAT16),
         }
 
     def most_rows(self, memory: float) -> int:
-        """The largest micro-batch that fits so many bytes; 0: none does."""
+        """The largest micro-batch that fits into this many bytes; 0: none fits."""
         rows = max(0, int((memory - sum(self.held.values())) / (self.of_row + self.again)))
         while rows and sum(self(rows).values()) > memory:
             rows -= 1
         return rows
 
     def _count(self) -> tuple[int, int]:
-        """What is kept of each row, and what does not grow with their number: weights in bfloat16."""
+        """Bytes that are kept for each row, and those that do not grow with the number of rows: weights in bfloat16."""
         few, many = self.kept(_FEW), self.kept(2 * _FEW)
         of_row = (many - few) // _FEW
         return of_row, few - of_row * _FEW
 
     def kept(self, rows: int) -> int:
-        """Bytes that the forward pass of so many rows keeps for the backward pass, but for the weights."""
+        """Bytes that the forward pass of this many rows keeps for the backward pass, except for the weights."""
         own = {t.untyped_storage()._cdata for t in (*self.model.parameters(), *self.model.buffers())}
         storages: dict[int, torch.UntypedStorage] = {}
 
@@ -129,7 +130,7 @@ class StepMemory:
 
 
 class _AsOnGpu(TorchFunctionMode):
-    """What a GPU does under autocast, in its dropout and its attention, and torch's meta device does otherwise."""
+    """What a GPU does under autocast, in dropout and in attention, and torch's meta device does differently."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +147,7 @@ class _AsOnGpu(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _to_bfloat16(self, x: Any) -> Any:
-        """Once for all products that take it, as `in_autocast_dtype` does, and autocast of weights."""
+        """Convert once for all products that use it, as `in_autocast_dtype` does, and as autocast does with weights."""
         if not isinstance(x, Tensor) or x.dtype != torch.float32:
             return x
         if id(x) not in self.narrow:

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix updates are orthogonalized."""
+"""Muon (Jordan et al. 2024): momentum with matrix updates that are made orthogonal."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from transformer_zoo.kernels import lists
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 AT_ONCE = 1 << 26
-"""Numbers of all matrices that are iterated together, each of which takes some 14 bytes meanwhile."""
+"""Number of elements of the matrices that are iterated together; each takes some 14 bytes meanwhile."""
 MOMENTUM, NS_STEPS = 0.95, 5
 
 
 def orthogonalize(matrices: Tensor, steps: int = NS_STEPS) -> Tensor:
-    """Singular values near 1 in place of whatever they were, by a quintic Newton-Schulz iteration.
+    """Replace all singular values by values near 1, by a quintic Newton-Schulz iteration.
 
     Args:
         matrices: (N, R, C), iterated in their own dtype.
 
     Returns:
-        (N, R, C): about U V^T of each matrix's U S V^T, with singular values from 0.7 to 1.2.
+        (N, R, C): for each matrix U S V^T about U V^T, with singular values from 0.7 to 1.2.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.size(1) > matrices.size(2)
@@ -36,12 +36,13 @@ def orthogonalize(matrices: Tensor, steps: int = NS_STEPS) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, orthogonalized, scaled so that one learning rate serves Adam and Muon alike.
+    """Nesterov momentum, made orthogonal, and scaled so that one learning rate serves Adam and Muon alike.
 
     A matrix moves by lr * 0.2 * sqrt(max(R, C)) times an orthogonal one, which has the root mean square of Adam's steps
-    (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2). `torch.optim.Muon` computes the same one matrix
-    at a time and always in bfloat16, slow on a CPU that has no such instructions; here those of one shape go together.
-    The parameters are matrices (..., R, C), or groups of them; `dtype` is that of the iteration.
+    (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2). `torch.optim.Muon` computes the same, one
+    matrix at a time and always in bfloat16, which is slow on a CPU without such instructions. Here matrices of one
+    shape are iterated together. The parameters are matrices (..., R, C), or groups of them; `dtype` is that of the
+    iteration.
     """
 
     def __init__(

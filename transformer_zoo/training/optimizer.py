@@ -13,12 +13,12 @@ from transformer_zoo.training.config import OptimizerConfig
 from transformer_zoo.training.muon import Muon
 
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
-# What each keeps for a parameter.
+# The state that each optimizer keeps for a parameter.
 _STATE: dict[type[Optimizer], set[str]] = {Adam: _ADAM, AdamW: _ADAM, Muon: {"momentum"}}
 
 
 class Optimizers:
-    """Several optimizers, each for some of the parameters, used as one."""
+    """Several optimizers, each for some of the parameters, used like one."""
 
     def __init__(self, parts: list[Optimizer]) -> None:
         self.parts = parts
@@ -32,7 +32,7 @@ class Optimizers:
             part.step()
 
     def zero_grad(self, *, set_to_none: bool = True) -> None:
-        """Forget the gradients; or let them stay where they are, as zeros."""
+        """Delete the gradients; or keep their memory and set them to zero."""
         if set_to_none:
             for part in self.parts:
                 part.zero_grad(set_to_none=True)
@@ -41,14 +41,14 @@ class Optimizers:
             lists.zero_([p.grad for p in parameters if p.grad is not None])
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes."""
+        """The state that `load_state_dict` takes."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there, with the settings as they are here.
+        """Resume from this state, with the present settings.
 
         Raises:
-            ValueError: it is not of these parameters (and what torch raises for that).
+            ValueError: the state does not belong to these parameters (torch may raise other errors).
         """
         for part, its_state in zip(self.parts, state["parts"], strict=True):
             groups = zip(part.state_dict()["param_groups"], its_state["param_groups"], strict=True)
@@ -61,24 +61,24 @@ class Optimizers:
                     raise ValueError(f"{wrong[0]} has another shape than its parameter")
 
     def set_learning_rate(self, lr: float) -> None:
-        """The learning rate of every group; those of Adam beside Muon keep their ratio to it."""
+        """Set the learning rate of every group; rates of Adam beside Muon keep their ratio to it."""
         for group in self.param_groups:
             group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
 def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """Those of the layers, which Muon takes: their projections."""
+    """The weights that Muon takes: the projections of the layers."""
     return [matrix for matrix in dict.fromkeys(matrices(model)) if matrix.requires_grad]
 
 
 def make_optimizer(
     model: nn.Module, config: OptimizerConfig, *, lr: float, dtype: torch.dtype = torch.float32
 ) -> Optimizers:
-    """The optimizer of a model, with torch's fused kernel for Adam, which CPU and CUDA both have.
+    """The optimizer of a model. Adam uses torch's fused kernel, which CPU and CUDA both have.
 
-    Weight decay goes to parameters of two or more dimensions; norms and biases have one. Muon takes the matrices of the
-    layers, as these say themselves, and iterates in `dtype`; embeddings, which are updated row by row, and the output
-    projection stay with Adam, whose rate beside Muon keeps the ratio of `config.adam_lr` to the peak `lr`.
+    Weight decay applies to parameters of two or more dimensions; norms and biases have one. Muon takes the matrices of
+    the layers, which the layers name themselves, and iterates in `dtype`. Embeddings, which are updated row by row, and
+    the output projection stay with Adam. Adam's rate beside Muon keeps the ratio of `config.adam_lr` to the peak `lr`.
     """
     rest = [p for p in model.parameters() if p.requires_grad]
     parts: list[Optimizer] = []

@@ -1,4 +1,4 @@
-"""Options for the fields of a model: typed and documented by its configuration, by default as the preset has them."""
+"""Options for the fields of a model. The configuration gives types and docs; the preset gives the default values."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,26 +15,26 @@ Config = TypeVar("Config", bound=ModelConfig)
 
 PROBABILITIES = ("dropout", "attention_dropout", "activation_dropout")
 Hints = dict[str, tuple[Any, str]]
-"""Fields of options: their types and what they are about."""
+"""The fields of options: their types and descriptions."""
 
 
 def overrides_of(
     *configs: type[ModelConfig], preset: str | None = None, skip: Sequence[str] = (), nested: bool = True
 ) -> Any:
-    """A dataclass of what can be said of a model, "preset": as the preset has it. `overridden` gives what is said.
+    """A dataclass of the options of a model; "preset" means the preset's value. `overridden` returns the given ones.
 
-    It gives typed, documented options without listing a configuration's fields a second time: the model's own, the
-    short names of others (`config.SHORT`), and, if `nested`, a section for each part with all of it. With a preset's
-    name, that is a field too, and so is what a model can start from in its place.
+    The options are typed and documented without listing a configuration's fields a second time. They are the model's
+    own fields, the short names of others (`config.SHORT`), and, if `nested`, a section with all fields of each part.
+    The preset's name can be a field too, and so can a model to start from instead.
     """
     hints: Hints = {}
     if preset is not None:
         hints["preset"] = str, "Name of an architecture in the zoo."
         hints["init_from"] = (
             str | None,
-            "Go on from this model, with its tokenizer: a run trained here or imported, a folder of Hugging Face's, or "
-            "a name on its hub. Beside it only dropouts can be given (of a model of plain text also max_seq_len), and "
-            "nothing that makes a tokenizer.",
+            "Start from this model, with its tokenizer: a run trained here or imported, a folder in Hugging Face's "
+            "format, or a name on its hub. Only dropouts can be given with it (for a model of plain text also "
+            "max_seq_len), and nothing that changes the tokenizer.",
         )
     for config in configs:
         own = _fields_of([config])
@@ -46,7 +46,7 @@ def overrides_of(
 
 
 def _fields_of(specs: Iterable[Any]) -> Hints:
-    """All fields of these, by name; what a subclass says of its own comes last and counts."""
+    """All fields of these dataclasses, by name. A subclass's own description comes last and counts."""
     return {name: (hint, described(spec).get(name, "")) for spec in specs for name, hint in spec.hints().items()}
 
 
@@ -62,7 +62,7 @@ def _kinds(hint: Any) -> Any:
 
 
 def _section(title: str, about: str, hints: Hints, defaults: Mapping[str, Any]) -> Any:
-    """A dataclass whose fields are all optional, those with specs sections of their own."""
+    """A dataclass whose fields are all optional; fields with specs are sections of their own."""
     fields: dict[str, tuple[Any, Any, str]] = {}
     for name, (hint, said) in hints.items():
         if name in defaults:
@@ -79,7 +79,7 @@ def _section(title: str, about: str, hints: Hints, defaults: Mapping[str, Any]) 
 
 
 def overridden(overrides: Any, prefix: str = "") -> dict[str, Any]:
-    """The fields of a configuration that are given, by their address; None is a value like others."""
+    """The given fields of a configuration, by their address. None is a value like any other."""
     found: dict[str, Any] = {}
     for name, value in vars(overrides).items():
         if dataclasses.is_dataclass(value):
@@ -93,7 +93,7 @@ def check_init_from(model: Any, tokenizer: Any, *, of_model: Sequence[str], of_t
     """With `model.init_from` a recipe's sections `model` and `tokenizer` may give only the fields named here.
 
     Raises:
-        UserError: they give another one, which would have no effect.
+        UserError: they give another field, which would have no effect.
     """
     if model.init_from is None:
         return
@@ -105,5 +105,5 @@ def check_init_from(model: Any, tokenizer: Any, *, of_model: Sequence[str], of_t
 
 
 def keep_config(config: Config, model: Any, names: Sequence[str] = PROBABILITIES) -> Config:
-    """The configuration with the fields `names` of a recipe's section `model`, where they are given."""
+    """The configuration with the fields `names` of a recipe's section `model`, if they are given."""
     return config.changed(**{name: value for name, value in overridden(model).items() if name in names})

@@ -1,7 +1,7 @@
-"""Learning rate as a pure function of the update number and of where the run is expected to end; and when it ends.
+"""Learning rate as a pure function of the update number and of the expected end of the run; and the end of a run.
 
-`step` counts optimizer updates from 1, so that no update is made at learning rate 0. Nothing is remembered
-between calls: a resumed run needs the number of its next update, the length of its warmup, and no more.
+`step` counts optimizer updates from 1, so that no update has learning rate 0. Nothing is remembered between calls: a
+resumed run needs only the number of its next update and the length of its warm-up.
 """
 
 import math
@@ -22,11 +22,11 @@ MUON_RATIO, FINE_TUNING_RATIO = 6.0, 0.1
 def peak_rate(
     optimizer: OptimizerConfig, schedule: ScheduleConfig, *, d_model: int, fine_tuning: bool = False
 ) -> float:
-    """The highest learning rate: `optimizer.lr`, or by default that of the paper for this width.
+    """The highest learning rate: `optimizer.lr`, or by default the paper's for this width.
 
-    That is d_model^-0.5 * 4000^-0.5, the peak of equation 3 with the paper's warmup. Muon takes six times as much, and
-    a model that was trained before a tenth. `noam` has it times `factor`, or equation 3's peak for a warmup that is
-    given.
+    The paper's is d_model^-0.5 * 4000^-0.5, the peak of equation 3 with the paper's warm-up. Muon takes six times as
+    much. A model that was trained before takes a tenth. `noam` takes it times `factor`, or equation 3's peak for a
+    given warm-up.
     """
     if schedule.name == "noam":
         warmup = PAPERS_WARMUP if schedule.warmup is None else max(schedule.warmup, 1)
@@ -38,20 +38,20 @@ def peak_rate(
 
 
 def warmup_of(updates: float) -> float:
-    """Updates of warmup where nobody says how many: a twentieth of those that are planned, from 10 to 4,000."""
+    """Default number of updates of warm-up: a twentieth of the planned updates, from 10 to 4,000."""
     return min(PAPERS_WARMUP, max(LEAST_WARMUP, updates * WARMUP_SHARE))
 
 
 def warmup_by_clock(step: int, *, before: float, share: float) -> float:
-    """The same for a run that ends when its time is up: what warmup lasts, as it looks at update `step`.
+    """The same for a run that ends when its time is up: the length of warm-up, as it is expected at update `step`.
 
-    Once it is over it stays what it is. Until then the rate rises by the share of time that has passed, by at least
-    1/4,000 of the peak in an update and at most a tenth, so that it never jumps.
+    Once the warm-up is over its length does not change. Until then the rate rises by the share of time that has passed.
+    An update raises it by at least 1/4,000 of the peak and by at most a tenth, so it never jumps.
 
     Args:
         step: The update that is to be made.
-        before: What this function gave for the update before; of the first anything above 0.
-        share: Of the run's time, what has passed.
+        before: The result of this function for the update before; for the first update any number above 0.
+        share: The share of the run's time that has passed.
     """
     risen = (step - 1) / before
     if risen >= 1:
@@ -60,7 +60,7 @@ def warmup_by_clock(step: int, *, before: float, share: float) -> float:
 
 
 def inverse_sqrt(step: int, *, peak: float, warmup: float) -> float:
-    """peak * min(step / warmup, (warmup / step)^0.5): equation 3 of Vaswani et al. 2017, named by its peak."""
+    """peak * min(step / warmup, (warmup / step)^0.5): equation 3 of Vaswani et al. 2017, given by its peak."""
     return peak * min(step / warmup, math.sqrt(warmup / step))
 
 
@@ -74,7 +74,7 @@ def decay_to(step: int, *, start: float, end: float, final_ratio: float, shape: 
 def learning_rate(step: int, config: ScheduleConfig, *, peak: float, warmup: float, last: float) -> float:
     """Learning rate of update `step` (1, 2, ...), which rises in a straight line to its `peak` at update `warmup`.
 
-    Those that decay end at update `last`.
+    Schedules that decay end at update `last`.
 
     Raises:
         UserError: `step` is below 1.
@@ -96,7 +96,7 @@ def learning_rate(step: int, config: ScheduleConfig, *, peak: float, warmup: flo
 def describe_schedule(
     config: ScheduleConfig, *, peak: float, warmup: float | None, last: int, minutes: float | None
 ) -> str:
-    """One line for people: where the rate's peak is, and where it ends: at update `last`, or after `minutes`."""
+    """One line for people: where the rate has its peak, and where it ends: at update `last`, or after `minutes`."""
     start = warmup_of(last) if warmup is None else warmup
     highest, end = (
         learning_rate(step, config, peak=peak, warmup=start, last=last)
@@ -121,15 +121,15 @@ class Rates:
     ) -> None:
         self.config, self.peak = config, peak
         limits = config.training
-        self.last = limits.max_updates  # the last update that is planned
+        self.last = limits.max_updates  # the last planned update
         if limits.max_epochs is not None:
             an_epoch = len(cut(plan(0), limits.micro_batches(world.size), world))
             self.last = min(self.last, limits.max_epochs * an_epoch)
 
     def advance(self, done: Progress) -> float:
-        """The rate of update `done.step`; `done` remembers its `warmup` and its share of the peak.
+        """The rate of update `done.step`. `done` remembers its `warmup` and its share of the peak.
 
-        All processes must ask together, and once: those that go by the clock agree here.
+        All processes must call it together, and once: processes that use the clock agree here.
         """
         schedule, minutes = self.config.schedule, self.config.training.max_minutes
         last = float(self.last)
@@ -145,7 +145,7 @@ class Rates:
         return rate
 
     def nearest(self, done: Progress) -> tuple[float, str]:
-        """The share of the run that is done by the limit that is nearest, and how far it is, in words."""
+        """The share of the run that is done by the nearest limit, and the same in words."""
         limits, minutes = self.config.training, done.seconds / 60
         found = [(done.step / self.last, f"update {done.step:,} of {self.last:,}")]
         if limits.max_epochs is not None and self.last < limits.max_updates:
@@ -155,7 +155,7 @@ class Rates:
         return max(found)
 
     def in_words(self, done: Progress) -> str:
-        """One line on what the rate will do in a run that has come to `done`."""
+        """One line about the rate in the rest of a run that has reached `done`."""
         schedule, minutes = self.config.schedule, self.config.training.max_minutes
         warmup = schedule.warmup if schedule.warmup is not None else done.warmup or None
         words = describe_schedule(schedule, peak=self.peak, warmup=warmup, last=self.last, minutes=minutes)
@@ -164,7 +164,7 @@ class Rates:
 
 
 def limit_reached(done: Progress, config: RunConfig) -> str:
-    """The name of the limit that a run has reached, or an empty string. All processes must ask together."""
+    """The name of the limit that a run has reached, or an empty string. All processes must call it together."""
     limits, patience = config.training, config.validation.patience
     if done.step >= limits.max_updates:
         return "max_updates"

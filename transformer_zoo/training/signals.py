@@ -10,15 +10,15 @@ from typing import Any
 
 # Ctrl-C and kill; a terminal that is closed; what a cluster sends before time is up; a limit of CPU time.
 STOP = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
-# A second one of these is somebody in a hurry. The others come again by themselves: from the shell after the terminal,
-# after each further second of CPU time.
+# A second signal of these comes from somebody in a hurry. The others repeat by themselves: the shell repeats the
+# terminal's signal, and the limit of CPU time sends one after each further second.
 IMPATIENT = ("SIGINT", "SIGTERM")
 
 
 class StopSignals:
-    """Inside `with`, a first signal of `STOP` sets `received`; a second SIGINT or SIGTERM ends the process as ever.
+    """Inside `with`, a first signal of `STOP` sets `received`; a second SIGINT or SIGTERM ends the process as usual.
 
-    What is ignored already stays ignored, as SIGHUP is under `nohup` and SIGINT in the background of a script.
+    A signal that is ignored stays ignored, as SIGHUP under `nohup` and SIGINT in the background of a script.
     """
 
     def __init__(self) -> None:
@@ -52,9 +52,9 @@ class StopSignals:
 
 
 def silence_lost_output() -> None:
-    """Lets standard output and error go nowhere where nobody reads them any more, so that writing does not fail.
+    """Send standard output and error nowhere if nobody reads them any more, so that writing does not fail.
 
-    A terminal that was closed is such a place, and a pipe to a program that ended with it.
+    That is so for a terminal that was closed, and for a pipe to a program that ended with the terminal.
     """
     if sys.platform == "win32":
         return

@@ -12,9 +12,9 @@ TOKENS, LENGTH, SECONDS = 2048, 256, 1.0
 
 
 def operations_a_second(device: torch.device) -> float:
-    """Floating-point operations a second in training on `device`, by steps of a small model for about a second.
+    """Floating-point operations per second in training on `device`, measured on a small model for about a second.
 
-    On a GPU the steps are those of a wider model, since a small one would measure how fast Python is.
+    On a GPU the model is wider, because a small one would measure how fast Python is.
     """
     use_tf32(device)
     tune_malloc()
@@ -36,7 +36,7 @@ def operations_a_second(device: torch.device) -> float:
             torch.cuda.synchronize(device)
         return time.monotonic() - started
 
-    seconds(2)  # allocations, and the choice of kernels
+    seconds(2)  # steps for allocations and for the choice of kernels
     one = seconds(2) / 2
     steps = max(2, int(SECONDS / one))
     return step * steps / seconds(steps)

@@ -1,4 +1,4 @@
-"""What a model family gives the trainer, and its micro-batches: in order, from any place in any epoch."""
+"""What a model family gives the trainer, and its micro-batches: in order, from any update in any epoch."""
 
 import queue
 import threading
@@ -19,7 +19,7 @@ class Batch(Protocol):
 
     @property
     def n_tokens(self) -> int:
-        """How many tokens the loss sums over."""
+        """Number of tokens that the loss sums over."""
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """The batch on a device."""
@@ -30,25 +30,25 @@ class Batch(Protocol):
 
 @dataclass(kw_only=True)
 class Task:
-    """A model, its texts as micro-batches, and how it is measured.
+    """A model, its texts as micro-batches, and how it is evaluated.
 
     Args:
-        model: What is trained and saved.
-        objective: Module around `model`: `forward(batch)` gives (loss to minimise, plain NLL), both () and
-            summed over tokens. `compile()` compiles what is worth it.
-        plan: Epoch -> its micro-batches, in order, for all processes together, as what `load` understands.
-            A pure function, so that a run can go on in the middle of an epoch.
+        model: The module that is trained and saved.
+        objective: Module around `model`: `forward(batch)` returns (loss to minimise, plain NLL), both () and summed
+            over tokens. `compile()` compiles the parts that are worth compiling.
+        plan: Epoch -> its micro-batches, in order, for all processes together, in the form that `load` understands. It
+            is a pure function, so that a run can resume in the middle of an epoch.
         load: One entry of `plan` -> its `Batch` on the CPU.
-        in_bucket: That batch with as much padding as gives it one of few shapes, for where each shape is recorded.
-        validate: Metrics of the model as it is: at least "loss", and "bleu" where the best is chosen by it.
-        samples: Outputs to look at, taken after `validate`.
-        data: Checksums of the texts, by the names of their fields: a run that goes on must go on with the same, but
-            for those it is only tested on (`check_texts`).
-        d_model: Width of the model, by which learning rates go.
+        in_bucket: Pads a batch to one of a few shapes, for computations that are recorded for each shape.
+        validate: Metrics of the present model: at least "loss", and "bleu" if the best is chosen by it.
+        samples: Outputs to look at, called after `validate`.
+        data: Checksums of the texts, by the names of their fields. A run must resume with the same texts, except those
+            that it is only tested on (`check_texts`).
+        d_model: Width of the model, on which learning rates depend.
         fine_tuning: Whether the model was trained before.
-        flops_per_token: Floating-point operations that training takes for a token, where it is known.
-        max_source_tokens: The longest source of the training text, eos included, where there are sources.
-        tokenizer: Fingerprint of the tokenizer, where a model is refused another one.
+        flops_per_token: Floating-point operations that training takes for a token, if they are known.
+        max_source_tokens: Length of the longest source in the training text, eos included, if there are sources.
+        tokenizer: Fingerprint of the tokenizer, if the model refuses any other.
     """
 
     model: nn.Module
@@ -73,8 +73,8 @@ Update = tuple[Place, list[Batch]]
 def cut(plan: Sequence[Any], accumulate: int, world: World) -> list[list[Any]]:
     """This process's micro-batches, a list for each update.
 
-    An update takes the next `accumulate * world.size` entries of the plan. The last one of an epoch takes
-    what is left, the same number on every process, so that at most `world.size - 1` are left out.
+    An update takes the next `accumulate * world.size` entries of the plan. The last one of an epoch takes the rest, the
+    same number on every process, so that at most `world.size - 1` entries are left out.
 
     Raises:
         UserError: the plan has fewer micro-batches than there are processes.
@@ -91,10 +91,10 @@ def cut(plan: Sequence[Any], accumulate: int, world: World) -> list[list[Any]]:
 
 @dataclass(frozen=True)
 class Feed:
-    """Loads micro-batches; for a GPU a thread prepares the next updates in pinned memory meanwhile.
+    """Loads micro-batches. For a GPU, a thread prepares the next updates in pinned memory meanwhile.
 
-    From there they are copied without waiting, in order with the work on them; torch keeps the memory until the copy is
-    done, and uses it again.
+    They are copied from there without waiting, in order with the work on them. torch keeps the memory until the copy is
+    done, and then uses it again.
     """
 
     plan: Callable[[int], Sequence[Any]]
@@ -104,13 +104,14 @@ class Feed:
     device: torch.device
 
     def updates(self, epoch: int, update: int) -> Generator[Update, None, None]:
-        """From update number `update` of `epoch` on, without end: (the place after it, its micro-batches)."""
+        """Micro-batches from update number `update` of `epoch` on, without end: (the position after them, the
+        micro-batches)."""
         loaded = self._load(epoch, update)
         return ahead(loaded) if self.device.type == "cuda" else loaded
 
     def _load(self, epoch: int, update: int) -> Generator[Update, None, None]:
         is_gpu = self.device.type == "cuda"
-        if is_gpu:  # of this thread; pinned memory belongs to one
+        if is_gpu:  # the device of this thread; pinned memory belongs to one
             torch.cuda.set_device(self.device)
         while True:
             updates = cut(self.plan(epoch), self.accumulate, self.world)

@@ -1,4 +1,5 @@
-"""Where a run can be followed beside its own files: TensorBoard, Weights & Biases, trackio; by one small interface."""
+"""Where a run can be followed besides its own files: TensorBoard, Weights & Biases and trackio, by one small
+interface."""
 
 import html
 import importlib
@@ -17,7 +18,7 @@ Number = int | float
 
 
 class Tracker(Protocol):
-    """What follows a run. `where` says where to look."""
+    """A service that follows a run. `where` says where to look."""
 
     where: str
 
@@ -25,14 +26,14 @@ class Tracker(Protocol):
         """Numbers of update `step`, by their names."""
 
     def text(self, name: str, text: str, step: int) -> None:
-        """A text that is to be shown as it is."""
+        """A text that is shown as it is."""
 
     def close(self) -> None:
-        """Nothing comes after it."""
+        """Close it; nothing comes after this."""
 
 
 class TensorBoard:
-    """Event files in the run's folder; what a killed run wrote after update `step` is not shown."""
+    """Event files in the run's folder. What a killed run wrote after update `step` is not shown."""
 
     def __init__(self, run_dir: Path, *, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # imports slowly
@@ -46,7 +47,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, step)
 
     def text(self, name: str, text: str, step: int) -> None:
-        # TensorBoard reads Markdown, to which what is indented is as it stands.
+        # TensorBoard reads Markdown, which shows indented text unchanged.
         self._writer.add_text(name, "".join(f"    {line}\n" for line in text.split("\n")), step)
 
     def close(self) -> None:
@@ -54,10 +55,10 @@ class TensorBoard:
 
 
 class Hosted:
-    """A project of Weights & Biases, or of trackio, which has the same calls; a run that goes on goes on there.
+    """A project of Weights & Biases, or of trackio, which has the same calls. A resumed run continues there.
 
     Raises:
-        UserError: it cannot be opened, for want of a login, say.
+        UserError: it cannot be opened, for example without a login.
     """
 
     def __init__(self, package: str, project: str, config: RunConfig) -> None:
@@ -83,7 +84,7 @@ class Hosted:
 
 
 def open_trackers(config: RunConfig, *, step: int) -> list[Tracker]:
-    """TensorBoard, and what `logging` names, for a run that stands at update `step`."""
+    """TensorBoard and what `logging` names, for a run at update `step`."""
     hosted = [Hosted(package, project, config) for package, project in _named(config.logging).items()]
     return [TensorBoard(Path(config.run_dir), step=step), *hosted]
 
@@ -102,7 +103,8 @@ def _named(logging: LoggingConfig) -> dict[str, str]:
 
 
 def _name_of(run_dir: Path) -> str:
-    """The run's name there: that of its folder and, for the folder's copies and successors, a number kept in it."""
+    """The run's name there: its folder's name, and a number kept in the folder, which distinguishes copies and
+    successors."""
     with open_own(run_dir / "tracked_as") as file:
         name = file.read().decode()
         if not name:

@@ -1,4 +1,4 @@
-"""Weights in files, safetensors with their checksum, written whole; and averages of weights."""
+"""Weights in files: safetensors with a checksum, written completely or not at all; and averages of weights."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ def copy_weights(model: nn.Module) -> Weights:
 
 
 def save_weights(path: Path, weights: Weights) -> None:
-    """Writes safetensors with their checksum, atomically. UserError if the folder is a symbolic link."""
+    """Write safetensors with their checksum, atomically. UserError: the folder is a symbolic link."""
     make_folder(path.parent.parent, path.parent.name)
     write_sealed(path, lambda part: save_file(weights, part, metadata={"checksum": MARK}))
 
@@ -33,7 +33,7 @@ def load_weights(path: Path) -> Weights:
     """Tensors of a safetensors file, on the CPU.
 
     Raises:
-        UserError: no such file, a damaged one, or not safetensors.
+        UserError: the file does not exist, is damaged, or is not safetensors.
     """
     verify(path)
     try:
@@ -43,10 +43,10 @@ def load_weights(path: Path) -> Weights:
 
 
 def average_checkpoints(paths: Sequence[Path]) -> Weights:
-    """The mean of the weights in `paths`, accumulated in float32 (or float64 for float64), in their own type.
+    """The mean of the weights in `paths`, accumulated in float32 (or float64 for float64), returned in their own type.
 
     Raises:
-        UserError: no path, a file that cannot be read, or files of different models.
+        UserError: there is no path, a file cannot be read, or files belong to different models.
     """
     if not paths:
         raise UserError("there is no checkpoint to average")
@@ -67,16 +67,17 @@ def wide(value: Tensor) -> Tensor:
 
 
 def snapshot_paths(run_dir: Path) -> list[Path]:
-    """The weights kept for averaging, oldest first. UserError: one whose name does not say after which update."""
+    """The weights kept for averaging, oldest first. UserError: the name of one does not say after which update it was
+    made."""
     files = list((run_dir / "checkpoints").glob("step_*.safetensors"))
     for path in files:
         if not re.fullmatch(r"step_[0-9]+", path.stem):
-            raise UserError(f"{path}: named otherwise than step_NUMBER.safetensors; move it elsewhere")
+            raise UserError(f"{path}: its name is not step_NUMBER.safetensors; move it elsewhere")
     return sorted(files, key=lambda path: int(path.stem.removeprefix("step_")))
 
 
 class MovingAverage:
-    """An exponential one, for runs too short to average checkpoints.
+    """An exponential moving average, for runs too short to average checkpoints.
 
     After update n = 1, 2, ..: average = d * average + (1 - d) * weights; d = min(decay, (n + 1)/(n + 10)).
 
@@ -112,7 +113,7 @@ class MovingAverage:
             average.copy_(kept)
 
     def state(self) -> dict[str, Any]:
-        """What `load` takes."""
+        """The state that `load` takes."""
         return {"updates": self.updates, "average": self.average}
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What is seen of a run: sums since the last line of metrics, kept on the device, and whether it diverges."""
+"""Figures about a run since the last line of metrics, summed on the device, and whether the run diverges."""
 
 import math
 import time
@@ -15,7 +15,7 @@ from transformer_zoo.training.config import RunConfig
 
 
 def all_finite(tensors: Sequence[Tensor]) -> bool:
-    """Whether no number in them is infinite or NaN; of tensors on a GPU one look is waited for."""
+    """Whether none of the numbers is infinite or NaN. For tensors on a GPU the CPU waits once."""
     finite = [tensor.detach().isfinite().all() for tensor in tensors]
     return not finite or bool(torch.stack(finite).all())
 
@@ -37,12 +37,12 @@ class Window:
         self.sums[:2] += torch.stack([loss, nll])
 
     def add_update(self, tokens: Tensor, norm: Tensor) -> None:
-        """Adds an update: its global token count and the norm of its gradient."""
+        """Add an update: its global token count and the norm of its gradient."""
         self.sums[2:] += torch.stack([tokens, norm.detach()])
         self.updates += 1
 
     def pause(self, seconds: float) -> None:
-        """Leaves `seconds` out of the speed."""
+        """Leave `seconds` out of the speed."""
         self.started += seconds
 
     def finite(self) -> bool:
@@ -50,7 +50,7 @@ class Window:
         return math.isfinite(float(self.sums.sum()))
 
     def close(self) -> dict[str, float]:
-        """Means per token and per update, tokens, and tokens per second; then starts again."""
+        """Means per token and per update, tokens, and tokens per second; the sums then start again."""
         loss, nll = distributed.all_sum(self.sums[:2]).tolist()
         tokens, norms = self.sums[2:].tolist()
         means = {"loss": loss / tokens, "nll": nll / tokens, "grad_norm": norms / self.updates}
@@ -60,7 +60,8 @@ class Window:
 
 
 class Divergence:
-    """Knows what to do about a run that diverges, of this peak of its learning rate and this folder of checkpoints."""
+    """Tells the user what to do about a run that diverges, from the peak learning rate and the folder of
+    checkpoints."""
 
     def __init__(self, config: RunConfig, folder: Path, *, peak: float) -> None:
         self.config, self.folder, self.peak = config, folder, peak
@@ -68,12 +69,12 @@ class Divergence:
         self.warned = False
 
     def check(self, finite: bool, what: str) -> None:
-        """UserError, which says what to do, unless `what` ("the weights are") is finite."""
+        """Raise a UserError that says what to do, unless `what` ("the weights are") is finite."""
         if not finite:
             raise UserError(f"{what} not finite; {self._remedy()}")
 
     def rising(self, loss: float, done: Progress) -> str:
-        """A warning where `loss` explodes without being infinite: once, until it has come down again; or nothing.
+        """A warning if `loss` explodes without being infinite, once until it has come down again; or nothing.
 
         `done` remembers the lowest.
         """
@@ -96,6 +97,6 @@ class Divergence:
             first = self.config.checkpoint.every
             return f"nothing is kept, the first checkpoint comes after update {first}. Start again with {lower}"
         return (
-            f"update {self.kept} is kept in {self.folder}. The same command goes on from there with "
+            f"update {self.kept} is kept in {self.folder}. The same command resumes from there with "
             f"{lower} --allow_change true"
         )

@@ -1,1 +1,1 @@
-"""What is particular to translation and to language modelling: recipes, objectives, validation."""
+"""What is specific to translation and to language modelling: recipes, objectives, validation."""

@@ -1,4 +1,4 @@
-"""What a run has to know about the kind of its model."""
+"""What a run must know about the kind of its model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ class Kind(Generic[R, C, T, M]):
     """A kind of model that recipes train.
 
     Args:
-        name: What such a model is, for people.
+        name: Name of the kind, for people.
         recipes: Folder of its recipes.
-        marks: Fields of `data` by which its recipes are known; none: what no other knows.
-        use: What is done with a run of it, and how; {} is its folder.
+        marks: Fields of `data` by which its recipes are recognised; empty: those that have no other kind's mark.
+        use: What a run of it is used for, and the command; {} is its folder.
         recipe: The dataclass of its recipes.
-        config: That of the model.
+        config: The class of the model's configuration.
         load_tokenizer: Reads its tokenizer from a folder.
-        model: Its class, made from a configuration.
-        model_config: Recipe, tokenizer and the configuration of the model that training starts from -> that of the
-            model that is trained. Without a tokenizer, what can be known before there is one.
-        adapt: Recipe, configuration and tokenizer of a model to start from -> both as this recipe takes them.
+        model: The class of the model, made from a configuration.
+        model_config: Recipe, tokenizer and the configuration of the model that training starts from -> the
+            configuration of the model that is trained. Without a tokenizer it gives what is known before there is one.
+        adapt: Recipe, configuration and tokenizer of a model to start from -> both as this recipe uses them.
     """
 
     name: str

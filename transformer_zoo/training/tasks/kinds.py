@@ -12,7 +12,7 @@ KINDS: tuple[Kind[Any, Any, Any, Any], ...] = (TRANSLATION, MASKED, LANGUAGE)
 
 
 def kind_of_recipe(fields: dict[str, Any]) -> Kind[Any, Any, Any, Any]:
-    """The kind whose recipe these fields are, as YAML has them: the first whose mark is there."""
+    """The kind whose recipe has these fields in the form of YAML: the first kind with a mark among them."""
     data = fields.get("data")
     given = data.keys() if isinstance(data, dict) else set()
     return next(kind for kind in KINDS if not kind.marks or kind.marks & given)

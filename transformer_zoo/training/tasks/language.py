@@ -24,10 +24,10 @@ from transformer_zoo.training.tasks.text import ROOM_FOR_SPECIAL, TextData, Text
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig(TextData):
-    """The text.
+    """The text, and how its windows are made.
 
     Args:
-        packed_documents: Block attention between documents of a window, and start their positions again.
+        packed_documents: Block attention between documents of a window, and restart positions at each document.
     """
 
     packed_documents: bool = False
@@ -41,12 +41,12 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class GptValidation(ValidationConfig, SamplingFields):
-    """When a run is validated, over the whole validation text, and which checkpoint counts as the best.
+    """When a run is validated on the whole validation text, and which checkpoint counts as the best.
 
     Args:
-        prompt: What sample texts begin with; by default the first line of the validation text.
-        sample_tokens: Tokens of a sample.
-        write_special: Let samples have the unknown token, padding and the token for a begin, which are no text.
+        prompt: Beginning of sample texts; by default the first line of the validation text.
+        sample_tokens: Number of tokens of a sample.
+        write_special: Allow the unknown token, padding and the begin token in samples, though they are not text.
     """
 
     samples: int = 1
@@ -72,7 +72,7 @@ class GptRecipe(TextRecipe):
         data: Files of text.
         training: Updates and limits.
         validation: Validation and samples.
-        model: A preset of the zoo and fields to change in it.
+        model: A preset of the zoo, and fields to change in it.
         tokenizer: How text becomes tokens; kept in the run.
 
     Examples:
@@ -88,7 +88,7 @@ class GptRecipe(TextRecipe):
     def validate(self) -> None:
         """As `TextRecipe`, and how samples are drawn."""
         super().validate()
-        taken(Sampling, self.validation, "validation")  # which refuses what it cannot be
+        taken(Sampling, self.validation, "validation")  # which refuses values that it cannot have
 
 
 def text_metrics(objective: GptObjective, batches: Iterable[TokenBatch], n_bytes: int) -> dict[str, int | float]:
@@ -105,7 +105,7 @@ def text_metrics(objective: GptObjective, batches: Iterable[TokenBatch], n_bytes
 def model_config(
     recipe: GptRecipe, tokenizer: Tokenizer | None = None, start: DecoderConfig | None = None
 ) -> DecoderConfig:
-    """The preset with the recipe's changes, and the tokenizer's vocabulary; or the model that it starts from."""
+    """The preset with the recipe's changes and the tokenizer's vocabulary; or the model that training starts from."""
     ids: dict[str, Any] = {"vocab_size": recipe.tokenizer.vocab_size or ROOM_FOR_SPECIAL}
     if tokenizer is not None:
         ids = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, "bos_id": None, "pad_id": None}
@@ -115,7 +115,7 @@ def model_config(
 def language_task(
     recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer, train: TokenFile, validation: TokenFile
 ) -> Task:
-    """Windows, model, loss and validation: what the trainer needs to know about language models."""
+    """Windows, model, loss and validation: what the trainer must know about language models."""
     objective = GptObjective(model)
     length, packed = recipe.data.length or model.config.max_seq_len, recipe.data.packed_documents
     prompt = get_prompt(recipe, model, tokenizer)
@@ -130,7 +130,7 @@ def language_task(
 
 
 def get_prompt(recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer) -> list[int]:
-    """What samples go on from: the recipe's prompt, or the validation text's first line."""
+    """The beginning of samples: the recipe's prompt, or the validation text's first line."""
     text = recipe.validation.prompt
     if text is None:  # a text may be one long line
         text = next(recipe.data.validation.texts()).strip().split("\n")[0][:200] + "\n"
@@ -139,7 +139,7 @@ def get_prompt(recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer) -> l
 
 
 def write_samples(recipe: GptRecipe, model: DecoderOnly, tokenizer: Tokenizer, prompt: list[int]) -> list[str]:
-    """Texts as the model writes them now."""
+    """Texts as the model writes them at present."""
     how = recipe.validation
     written = generate(
         model,

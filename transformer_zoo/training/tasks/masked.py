@@ -1,4 +1,4 @@
-"""Masked language modelling, BERT's (Devlin et al. 2019, section 3.1): the recipe, and what the trainer needs."""
+"""Masked language modelling as in BERT (Devlin et al. 2019, section 3.1): the recipe, and what the trainer needs."""
 
 import math
 from collections.abc import Iterable
@@ -28,11 +28,11 @@ SHOWN = 100  # tokens of a sample
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedText(TextData):
-    """The text.
+    """The text, and how much of it is masked.
 
     Args:
-        masked: Share of the tokens that are to be guessed; BERT has 0.15. Of these 80 % are hidden, 10 % are another
-            token, 10 % stay.
+        masked: Share of the tokens that must be guessed; BERT has 0.15. Of these, 80 % are hidden, 10 % are replaced by
+            another token, and 10 % stay.
     """
 
     masked: float
@@ -63,7 +63,7 @@ class MaskedRecipe(TextRecipe):
     model: ModelOverrides = field(default_factory=ModelOverrides)
 
     def validate(self) -> None:
-        """As `TextRecipe`, and the share of what is guessed."""
+        """As `TextRecipe`, and the share of tokens that are guessed."""
         super().validate()
         if not 0 < self.data.masked < 1:
             raise UserError(f"data.masked is {self.data.masked}, expected a share between 0 and 1, such as 0.15")
@@ -72,7 +72,7 @@ class MaskedRecipe(TextRecipe):
 def model_config(
     recipe: MaskedRecipe, tokenizer: Tokenizer | None = None, start: EncoderConfig | None = None
 ) -> EncoderConfig:
-    """The preset with the recipe's changes; its vocabulary is the tokenizer's, and behind it pad and mask."""
+    """The preset with the recipe's changes. Its vocabulary is the tokenizer's, followed by pad and mask."""
     n = tokenizer.vocab_size if tokenizer else recipe.tokenizer.vocab_size or ROOM_FOR_SPECIAL
     ids = {"vocab_size": n + 2, "pad_id": n, "mask_id": n + 1}
     config = text_model_config(recipe, EncoderConfig, ids, start)
@@ -85,7 +85,7 @@ def model_config(
 def masked_task(
     recipe: MaskedRecipe, model: EncoderOnly, tokenizer: Tokenizer, train: TokenFile, validation: TokenFile
 ) -> Task:
-    """Windows with masks, model, loss and validation: what the trainer needs to know about encoders."""
+    """Windows with masks, model, loss and validation: what the trainer must know about encoders."""
     objective, config = MaskedObjective(model), model.config
     ends = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
     mask_id = config.mask_id
@@ -127,7 +127,7 @@ def masked_metrics(objective: MaskedObjective, batches: Iterable[TokenBatch]) ->
 
 @torch.no_grad()
 def guessed_samples(n: int, model: EncoderOnly, tokenizer: Tokenizer, held_out: MaskedWindows) -> list[str]:
-    """Beginnings of the first n windows; of each token that is to be guessed, what it is and what it is taken for."""
+    """Beginnings of the first n windows, and for each token to be guessed the right one and the guess."""
     if not n:
         return []
     batch = next(held_out.evaluation(batch_size=n))

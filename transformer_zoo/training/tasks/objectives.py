@@ -1,4 +1,4 @@
-"""The losses of the tasks: modules around a model that take a batch and give sums over its tokens."""
+"""The losses of the tasks: modules around a model that take a batch and return sums over its tokens."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +19,13 @@ from transformer_zoo.training.loss import flat_tokens, linear_cross_entropy
 
 
 class TranslationObjective(nn.Module):
-    """Cross-entropy of a batch's real target tokens, given the source and the earlier targets; a sum.
+    """Cross-entropy of a batch's real target tokens, given the source and the earlier targets, as a sum.
 
-    `forward(batch)` gives (smoothed loss, plain NLL), both () float32 in nats. Smoothing is for training: in
+    `forward(batch)` returns (smoothed loss, plain NLL), both () float32 in nats. Smoothing is for training: in
     evaluation mode both are the plain NLL.
 
-    Where a target starts with pad, as Marian's does, pad's embedding stays zero also if it is a row of the output
-    projection: other programs start from zeros whatever it is.
+    If a target starts with pad, as Marian's does, pad's embedding stays zero even if it is a row of the output
+    projection, because other programs start from zeros.
     """
 
     def __init__(self, model: EncoderDecoder, *, label_smoothing: float = 0.0) -> None:
@@ -38,11 +38,11 @@ class TranslationObjective(nn.Module):
         self._pad_is_fixed = config.zero_pad and config.bos_id == config.pad_id and model.head is None
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Compiles training from the tokens to the loss; beam search has its own shapes.
+        """Compile training from the tokens to the loss. Beam search has its own shapes.
 
-        One graph for all batches (see `Batch.in_general`) whose logits come in as many chunks: 1, 2, 4, 8 or 16, and
-        mostly the same. As many again where a batch is longer than `max_seq_len`, for which fixed positions are
-        computed instead of looked up, or both its sides are as long as learned ones go.
+        There is one graph for all batches (see `Batch.in_general`) whose logits come in as many chunks: 1, 2, 4, 8 or
+        16, mostly the same number. There are as many graphs again if a batch is longer than `max_seq_len`, because
+        fixed positions are then computed and not looked up, or if both sides are as long as learned positions allow.
         """
         self._compiled = torch.compile(self._loss, *args, **{"dynamic": True, **options})
 
@@ -60,7 +60,8 @@ class TranslationObjective(nn.Module):
         source_mask: Tensor | None,
         target_mask: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        # Targets are padded at their ends, which causality hides from real tokens: no mask, and the fastest kernel.
+        # Targets are padded at their ends, which causality hides from real tokens. So no mask is needed: the fastest
+        # kernel.
         hidden = self.model.hidden(source, target_in, source_mask)  # (B, Tt, D)
         hidden, targets = flat_tokens(hidden, target_out, target_mask)
         smoothing = self.label_smoothing if self.training else 0.0
@@ -76,9 +77,9 @@ def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tenso
 
 
 class TextObjective(nn.Module):
-    """Cross-entropy of a batch's targets, a sum.
+    """Cross-entropy of a batch's targets, as a sum.
 
-    `forward(batch)` gives it twice, () float32 in nats: as the loss, and as the plain NLL, without gradient.
+    `forward(batch)` returns it twice, () float32 in nats: as the loss, and as the plain NLL without gradient.
     """
 
     def __init__(self) -> None:
@@ -86,9 +87,10 @@ class TextObjective(nn.Module):
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Compiles training from the tokens to the loss; samples have their own shapes.
+        """Compile training from the tokens to the loss. Samples have their own shapes.
 
-        Two graphs at most: of the batches of an epoch, and of its last one, which may have fewer windows.
+        There are two graphs at most: one for the batches of an epoch, one for its last batch, which may have fewer
+        windows.
         """
         self._compiled = torch.compile(self._loss, *args, **{"dynamic": False, **options})
 
@@ -126,7 +128,7 @@ class GptObjective(TextObjective):
 
 
 class MaskedObjective(TextObjective):
-    """Cross-entropy of a batch's tokens that were chosen to be guessed (Devlin et al. 2019, section 3.1)."""
+    """Cross-entropy of the tokens of a batch that must be guessed (Devlin et al. 2019, section 3.1)."""
 
     def __init__(self, model: EncoderOnly) -> None:
         check_encoder_only(model, "MaskedObjective")

@@ -1,4 +1,4 @@
-"""What the tasks that learn from plain text have in common: their recipe, their tokens, the model that fits them."""
+"""What the tasks on plain text have in common: their recipe, their tokens, and the model that fits them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,20 +24,20 @@ from transformer_zoo.zoo import get_config
 Config = TypeVar("Config", bound=ModelConfig)
 Objective = TypeVar("Objective", GptObjective, MaskedObjective)
 Say = Callable[..., None]
-ROOM_FOR_SPECIAL = 64  # of a preset whose vocabulary is not known yet
+ROOM_FOR_SPECIAL = 64  # stands for the vocabulary size of a preset while it is not known
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextData:
-    """The text.
+    """The text and its tokens.
 
     Args:
         train: Training text.
-        validation: Text that is held out.
-        tokens: Folder of the tokenized text, which runs can share; by default `tokens` in the run's folder.
-        workers: Threads that tokenize; 0 for one a core.
-        length: Tokens of a training window; by default the model's max_seq_len, which in turn becomes this where the
-            recipe does not give it, nor goes on from a model that has one.
+        validation: Text that is held out for validation.
+        tokens: Folder of the tokenized text, which several runs can share; by default `tokens` in the run's folder.
+        workers: Number of threads that tokenize; 0 means one for each core.
+        length: Number of tokens of a training window; by default the model's max_seq_len. The model's max_seq_len
+            becomes this length, unless the recipe gives it or starts from a model that has one.
     """
 
     train: TextFiles
@@ -47,17 +47,17 @@ class TextData:
     length: int | None = None
 
     def stamps(self) -> dict[str, str]:
-        """What tells both texts from others, by the names of their fields."""
+        """What distinguishes both texts from others, by the names of their fields."""
         return {"data.train": self.train.stamp(), "data.validation": self.validation.stamp()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextTraining(TrainingConfig):
-    """What one update is made of, and when training stops. The first limit that is reached stops it.
+    """The parts of one update, and the limits of training. The first limit that is reached stops it.
 
     Args:
-        recompute: Keep only the input of each layer and compute the rest again in the backward pass: much less memory
-            for a third more time.
+        recompute: Keep only the input of each layer and compute the rest again in the backward pass (gradient
+            checkpointing): much less memory, and a third more time.
     """
 
     recompute: bool = False
@@ -70,7 +70,7 @@ class TextRecipe(RunConfig):
     Args:
         data: Files of text.
         training: Updates and limits.
-        model: A preset of the zoo and fields to change in it.
+        model: A preset of the zoo, and fields to change in it.
         tokenizer: How text becomes tokens; kept in the run.
     """
 
@@ -80,10 +80,10 @@ class TextRecipe(RunConfig):
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     def validate(self) -> None:
-        """Checks the ranges of all fields and how they fit together.
+        """Check the ranges of all fields and how they fit together.
 
         Raises:
-            UserError: names the field.
+            UserError: the message names the field.
         """
         super().validate()
         check_init_from(self.model, self.tokenizer, of_model=(*PROBABILITIES, "max_seq_len"))
@@ -105,15 +105,15 @@ class TextRecipe(RunConfig):
 
 
 def train_tokenizer(recipe: TextRecipe) -> Tokenizer:
-    """The tokenizer that the recipe asks for, trained on its text."""
+    """The tokenizer of the recipe, trained on its text."""
     texts = recipe.data.train.texts()
-    if kind_of(recipe.tokenizer.kind).is_closed:  # it refuses what it has never seen
+    if kind_of(recipe.tokenizer.kind).is_closed:  # it refuses characters that it has never seen
         texts = chain(texts, recipe.data.validation.texts())
     return make_tokenizer(recipe.tokenizer, texts)
 
 
 def read_tokens(recipe: TextRecipe, tokenizer: Tokenizer, run_dir: Path, say: Say) -> tuple[TokenFile, TokenFile]:
-    """The tokens of both texts, and how many they are; the first process makes those that are not there yet."""
+    """The tokens of both texts, and their numbers. The first process makes the files that do not exist yet."""
     data = recipe.data
     if set(data.train.files()) & set(data.validation.files()):
         say("warning: data.validation is text of data.train; what is measured on it says nothing about other text")
@@ -132,7 +132,7 @@ def read_tokens(recipe: TextRecipe, tokenizer: Tokenizer, run_dir: Path, say: Sa
 def text_model_config(
     recipe: TextRecipe, kind: type[Config], ids: Mapping[str, Any], start: Config | None = None
 ) -> Config:
-    """The preset with the recipe's changes, and `ids`, the tokenizer's fields; or the model that it starts from."""
+    """The preset with the recipe's changes and the tokenizer's fields `ids`; or the model that training starts from."""
     config = preset_config(recipe, ids) if start is None else kept_config(recipe, start)
     assert isinstance(config, kind)  # a preset of another kind is refused before
     length = recipe.data.length or config.max_seq_len
@@ -147,16 +147,16 @@ def text_model_config(
 
 
 def preset_config(recipe: TextRecipe, ids: Mapping[str, Any]) -> ModelConfig:
-    """For a model that is new."""
+    """The configuration of a new model."""
     changes = overridden(recipe.model)
-    if recipe.data.length is not None:  # past it the model learns nothing, so it is never to read more
+    if recipe.data.length is not None:  # the model learns nothing past it, so it must never read more
         changes.setdefault("max_seq_len", recipe.data.length)
     with naming("model"):
         return get_config(recipe.model.preset, **changes, **ids)
 
 
 def kept_config(recipe: TextRecipe, start: Config) -> Config:
-    """For a model that was trained before: it may be made to read less, unless each of its positions is learned."""
+    """That of a model trained before. It may be made to read less, unless each of its positions is learned."""
     longest, wanted = start.max_seq_len, overridden(recipe.model).get("max_seq_len")
     if wanted is not None and wanted != longest and (wanted > longest or start.longest_input == longest):
         raise UserError(f"model.max_seq_len: that of model.init_from is {longest}, and cannot become {wanted}")
@@ -172,7 +172,7 @@ def text_task(
     metrics: Callable[[Objective, Iterable[TokenBatch]], dict[str, int | float]],
     samples: Callable[[], list[str]],
 ) -> Task:
-    """What the trainer needs to know of a model that learns from windows, of training and of validation text."""
+    """What the trainer must know about a model that learns from windows, and about training and validation text."""
     (train, held_out), model = windows, objective.model
     batch_size = recipe.training.batch_tokens // train.length
     getattr(model, model.stacks[0]).recompute = recipe.training.recompute

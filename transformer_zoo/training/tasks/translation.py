@@ -1,4 +1,4 @@
-"""Translation: what the trainer, and a run, need to know about it."""
+"""Translation: what the trainer and a run must know about it."""
 
 import functools
 import math
@@ -43,7 +43,7 @@ ROOM_FOR_SPECIAL = 64  # of a preset that has not got the tokenizer's special to
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of a run: to train on, cleaned; to validate on; to test on, by name."""
+    """The texts of a run: cleaned text to train on, text to validate on, and tests by name."""
 
     train: ParallelText
     validation: ParallelText
@@ -51,12 +51,13 @@ class Texts:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """By the names of their fields."""
+        """Their checksums, by the names of their fields."""
         training = {"data.train": self.train.checksum, "data.validation": self.validation.checksum}
         return training | checksums_of(self.tests)
 
     def report(self, tokenizer: TranslationTokenizer, say: Say) -> dict[str, Any]:
-        """What stands in the training text too, and which targets cannot be written: said, and for the results."""
+        """Which sentences are also in the training text, and which targets cannot be written: printed, and kept for the
+        results."""
         held_out = {"validation": self.validation, **self.tests}
         leaks = report_leaks(self.train, held_out, say)
         targets = {name: text.target for name, text in {"train": self.train, **held_out}.items()}
@@ -69,12 +70,12 @@ def read_tests(recipe: TranslationRecipe) -> dict[str, ParallelText]:
 
 
 def checksums_of(tests: Mapping[str, ParallelText]) -> dict[str, str]:
-    """By the names of their fields."""
+    """Their checksums, by the names of their fields."""
     return {f"data.tests.{name}": text.checksum for name, text in tests.items()}
 
 
 def read_texts(recipe: TranslationRecipe, tests: Mapping[str, ParallelText], say: Say) -> Texts:
-    """All texts; says by what they are scored, and what was dropped of them."""
+    """Read all texts; prints what the tests are scored by, and how many pairs were dropped."""
     data, test = recipe.data, recipe.test
     by = f"data.target_lang {data.target_lang}" if test.bleu_tokenize is None else "test.bleu_tokenize"
     say(f"BLEU: sacreBLEU's tokenizer {recipe.bleu_tokenize}, by {by}")
@@ -89,7 +90,7 @@ def read_texts(recipe: TranslationRecipe, tests: Mapping[str, ParallelText], say
 
 
 def train_tokenizer(recipe: TranslationRecipe, texts: Texts) -> TranslationTokenizer:
-    """The tokenizer that the recipe asks for, trained on the training text."""
+    """The tokenizer of the recipe, trained on the training text."""
     settings, train = recipe.tokenizer, texts.train
     return TranslationTokenizer.train(train.source, train.target, settings, seed=recipe.seed)
 
@@ -99,7 +100,7 @@ def model_config(
     tokenizer: TranslationTokenizer | None = None,
     start: EncoderDecoderConfig | None = None,
 ) -> EncoderDecoderConfig:
-    """The preset with the recipe's changes, and the tokenizer's vocabularies; or the model that it starts from."""
+    """The preset with the recipe's changes and the tokenizer's vocabularies; or the model that training starts from."""
     if start is not None and tokenizer is not None:
         if recipe.tokenizer.sample_alpha and "sample_alpha" not in tokenizer.source.reads:
             raise UserError("tokenizer.sample_alpha: the tokenizer of this model draws no pieces; set it to 0")
@@ -119,13 +120,14 @@ def model_config(
 def _vocabularies(
     base: EncoderDecoderConfig, tokenizer: TranslationTokenizer, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The fields of a model that a tokenizer which is trained here decides, and those that it changes unless given."""
+    """The fields of a model that the tokenizer trained here decides, and those that it changes unless they are
+    given."""
     starts_with_pad = base.bos_id == base.pad_id  # as Marian's targets do
     usual = {
         "forced_last_id": None if base.forced_last_id is None else EOS_ID,
         "never_ids": tuple(sorted(tokenizer.target.special_ids)),
     }
-    if not base.count_padding:  # M2M-100's first place follows the id of pad, there as here
+    if not base.count_padding:  # as in M2M-100, whose first position follows the id of pad
         usual["positions.offset"] = PAD_ID + 1
     return {
         **usual,
@@ -142,10 +144,10 @@ def _vocabularies(
 def in_languages(
     recipe: TranslationRecipe, config: EncoderDecoderConfig, tokenizer: TranslationTokenizer
 ) -> tuple[EncoderDecoderConfig, TranslationTokenizer]:
-    """A multilingual model's for the languages of the data; for any other they are words for people.
+    """A multilingual model's tokenizer, set to the languages of the data. For other models they are words for people.
 
     Raises:
-        UserError: it does not know the languages.
+        UserError: the tokenizer does not know the languages.
     """
     if not tokenizer.languages:
         return config, tokenizer
@@ -156,21 +158,23 @@ def in_languages(
 
 
 def with_special_ids(config: EncoderDecoderConfig, tokenizer: TranslationTokenizer) -> EncoderDecoderConfig:
-    """The configuration with the tokens that the chosen languages end a source and start a target with."""
+    """The configuration with the tokens that the chosen languages put at the end of a source and the start of a
+    target."""
     bos_id = config.bos_id if tokenizer.bos_id is None else tokenizer.bos_id
     end_id = config.source_end_id if tokenizer.source_end_id is None else tokenizer.source_end_id
     return replace(config, bos_id=bos_id, source_end_id=end_id)
 
 
 def without_special(config: EncoderDecoderConfig, tokenizer: TranslationTokenizer) -> EncoderDecoderConfig:
-    """The configuration of a model that is trained on: it writes no unknown, no padding and no begin."""
+    """The configuration of a model that is trained further: it writes no unknown token, no padding and no begin
+    token."""
     special = {config.pad_id, config.bos_id, *tokenizer.target.special_ids} - {config.eos_id, config.forced_last_id}
     never = {token for token in special if token < config.target_size}
     return replace(config, never_ids=tuple(sorted({*config.never, *never})))
 
 
 def special_ids(config: EncoderDecoderConfig) -> SpecialIds:
-    """What batches for such a model are made with."""
+    """The special ids in the batches of such a model."""
     return SpecialIds(pad_id=config.pad_id, bos_id=config.bos_id, eos_id=config.eos_id, source_end_id=config.source_end)
 
 
@@ -183,7 +187,7 @@ def translation_task(
     *,
     longest_before: int = 0,
 ) -> Task:
-    """Batches, model, loss and validation: what the trainer needs to know about translation.
+    """Batches, model, loss and validation: what the trainer must know about translation.
 
     `longest_before` is the longest source that the model was trained on before.
     """
@@ -231,7 +235,7 @@ class Validator:
     ) -> None:
         self.recipe, self.tokenizer, self.text, self.objective = recipe, tokenizer, text, objective
         self.longest = longest
-        # BLEU and samples are of all sentences: what is too long for the model is translated in pieces.
+        # BLEU and samples cover all sentences: one that is too long for the model is translated in pieces.
         self.corpus, report = drop_overlong(encode_corpus(text, tokenizer), objective.model.config.longest_input)
         if report.n_dropped:
             say(f"validation loss: {report}")
@@ -241,7 +245,7 @@ class Validator:
         self.hypotheses: list[str] = []
 
     def validate(self) -> dict[str, int | float]:
-        """NLL per token, perplexity, and BLEU where the recipe asks for it."""
+        """NLL per token, perplexity, and BLEU if the recipe asks for it."""
         how, model = self.recipe.validation, self.objective.model
         special = special_ids(model.config)
         nll = mean_nll(self.objective, (collate(self.corpus, batch, special) for batch in self.batches))

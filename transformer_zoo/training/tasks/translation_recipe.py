@@ -1,4 +1,4 @@
-"""The recipe of a translation run: its fields, and what they may be."""
+"""The recipe of a translation run: its fields and their allowed values."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -23,15 +23,15 @@ LEAST_PIECES = 5  # the four special ones, and one to write with
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The text.
+    """The text of all splits, and its languages.
 
     Args:
-        source_lang: Code of the source language, for people; with a multilingual model.init_from, such as NLLB
-            (eng_Latn) or mBART (en_XX), its own code, which chooses the language.
-        target_lang: Code of the target language, likewise. It also chooses the tokenizer that BLEU is computed with,
-            in whatever spelling (zh, zho_Hans, zh-CN, Chinese).
+        source_lang: Code of the source language, for people. With a multilingual model.init_from, such as NLLB
+            (eng_Latn) or mBART (en_XX), it is the model's own code, which chooses the language.
+        target_lang: Code of the target language, with the same meaning. It also chooses the tokenizer that BLEU is
+            computed with, in any spelling (zh, zho_Hans, zh-CN, Chinese).
         train: Training pairs.
-        validation: Pairs that choose the best checkpoint.
+        validation: Pairs by which the best checkpoint is chosen.
         tests: Pairs that the finished run is scored on, by name.
         cleaning: Which training pairs are dropped.
     """
@@ -46,10 +46,10 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationTraining(TrainingConfig):
-    """What one update is made of, and when training stops. The first limit that is reached stops it.
+    """The parts of one update, and the limits of training. The first limit that is reached stops it.
 
     Args:
-        label_smoothing: Probability mass spread over the vocabulary; in training only, never in validation.
+        label_smoothing: Probability mass spread over the vocabulary, in training only and never in validation.
     """
 
     label_smoothing: float = 0.1
@@ -61,8 +61,8 @@ class TranslationValidation(ValidationConfig):
 
     Args:
         best_by: `loss` (plain NLL, no label smoothing) or `bleu`.
-        bleu_sentences: Score BLEU on this many sentences from the start of the validation text; 0 for none.
-        beam: Beam width of these translations; 1 is greedy. All else about them is as `test` says.
+        bleu_sentences: Number of sentences at the start of the validation text that BLEU is computed on; 0 for none.
+        beam: Beam width of these translations; 1 is greedy. Everything else about them is as in `test`.
     """
 
     best_by: Literal["loss", "bleu"] = "loss"  # type: ignore[assignment]
@@ -81,13 +81,13 @@ class TestConfig(SearchFields):
     """How the finished run translates the tests, and how they are scored.
 
     Args:
-        max_source_tokens: A source of more than 1.5 times this is translated in pieces, cut at the ends of sentences;
-            also in validations. By default the longest of the training text.
-        write_special: Let translations, also those of a validation, have the unknown token, padding and the token for a
-            begin, which are no text.
+        max_source_tokens: A source of more than 1.5 times this length is cut at the ends of sentences and translated in
+            pieces, also in validations. The default is the longest source of the training text.
+        write_special: Allow the unknown token, padding and the begin token in translations, also in validations, though
+            they are not text.
         metrics: One or more of bleu, chrf, chrf++, ter.
-        bleu_tokenize: sacreBLEU's tokenizer for BLEU, in validation too; `none` for text that is tokenized already. By
-            default that of data.target_lang: zh, ja-mecab, ko-mecab, char (Thai, Lao, Khmer, Burmese), 13a for others.
+        bleu_tokenize: sacreBLEU's tokenizer for BLEU, in validation too; `none` for text that is tokenized already. The
+            default follows data.target_lang: zh, ja-mecab, ko-mecab, char (Thai, Lao, Khmer, Burmese), 13a for others.
     """
 
     max_source_tokens: int | None = None
@@ -97,12 +97,12 @@ class TestConfig(SearchFields):
 
     @property
     def search(self) -> BeamSearch:
-        """How it is translated."""
+        """How the tests are translated."""
         return taken(BeamSearch, self, "test")
 
     @property
     def never(self) -> tuple[int, ...] | None:
-        """The option of `translate` that `write_special` is."""
+        """The option of `translate` that corresponds to `write_special`."""
         return () if self.write_special else None
 
 
@@ -122,7 +122,7 @@ class TranslationRecipe(RunConfig):
         data: Files of text.
         training: Updates and limits.
         validation: Validation.
-        model: A preset of the zoo and fields to change in it.
+        model: A preset of the zoo, and fields to change in it.
         tokenizer: Vocabulary, trained on the training text and kept in the run.
         test: Translation and scoring of the tests.
 
@@ -141,14 +141,14 @@ class TranslationRecipe(RunConfig):
 
     @property
     def bleu_tokenize(self) -> str:
-        """sacreBLEU's tokenizer for BLEU: the one that is chosen, or that of the target language."""
+        """sacreBLEU's tokenizer for BLEU: the chosen one, or that of the target language."""
         return self.test.bleu_tokenize or bleu_tokenizer(self.data.target_lang)
 
     def validate(self) -> None:
-        """Checks the ranges of all fields and how they fit together, and whether all scores can be computed.
+        """Check the ranges of all fields and how they fit together, and whether all scores can be computed.
 
         Raises:
-            UserError: names the field.
+            UserError: the message names the field.
         """
         super().validate()
         check_init_from(self.model, self.tokenizer, of_model=PROBABILITIES, of_tokenizer=("sample_alpha",))
@@ -170,7 +170,7 @@ class TranslationRecipe(RunConfig):
                 f"validation.beam is {validation.beam}, and has no effect where validation.bleu_sentences and "
                 "validation.samples are 0: leave it out"
             )
-        _ = test.search  # which refuses what it cannot be
+        _ = test.search  # which refuses values that it cannot have
         if not test.metrics:
             raise UserError("test.metrics is empty, expected at least one of bleu, chrf, chrf++, ter")
         scored = [*(["bleu"] if validation.bleu_sentences else []), *(test.metrics if self.data.tests else [])]
@@ -209,23 +209,23 @@ class TranslationRecipe(RunConfig):
 
 
 def check_test_names(names: Iterable[Any]) -> None:
-    """Whether tests are called what files can be called, and no other split is.
+    """Check that the names of tests can be file names, and that no other split has them.
 
     Raises:
-        UserError: one is not.
+        UserError: one name is wrong.
     """
     for name in names:
         if not is_file_name(name):
-            raise UserError(f"data.tests: {name!r} is no name for a file; take letters, digits, - and _")
+            raise UserError(f"data.tests: {name!r} cannot be a file name; take letters, digits, - and _")
         if name in ("train", "validation"):
             raise UserError(f"data.tests: {name!r} is the name of another split; give the test another one")
 
 
 def check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
-    """Checks what a run is translated and scored by, in a recipe that may be a stranger's.
+    """Check how a run is translated and scored, in a recipe whose author may be unknown.
 
     Raises:
-        UserError: a field is not what it can be.
+        UserError: a field has a value that it cannot have.
     """
     data = recipe.get("data") or {}
     tests, test = data.get("tests") or {}, recipe.get("test") or {}
