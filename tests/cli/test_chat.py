@@ -82,7 +82,7 @@ def test_what_cannot_be_talked_with_is_named(
     plain = tz.create_model("gpt-nano", vocab_size=4).eval()
     save_run(TextRun(plain, CharacterTokenizer("abc"), {}), tmp_path / "plain", {})
     assert talk(tmp_path / "plain", "a\n", monkeypatch) == 1
-    said = f"{tmp_path / 'plain'}: there is no chat template, so the model was not taught to talk; use generate"
+    said = f"{tmp_path / 'plain'}: there is no chat template, so the model was not trained to chat; use generate"
     assert capsys.readouterr().err == f"error: {said}\n"
 
 

@@ -385,7 +385,7 @@ def test_average_is_the_mean_of_the_last(tmp_path: Path, capsys: pytest.CaptureF
     assert (folder / "model.safetensors").read_bytes() == before
     assert main(["average", str(folder), "--last", "2"]) == 0
     said = capsys.readouterr().out
-    assert "model.safetensors: average of step_000002, step_000003, in place of what was there" in said
+    assert "model.safetensors: average of step_000002, step_000003, instead of what was there" in said
     assert (folder / "model.safetensors").read_bytes() == apart.read_bytes()
     last = [load_file(folder / "checkpoints" / f"step_00000{i}.safetensors") for i in (2, 3)]
     found = load_file(folder / "model.safetensors")
@@ -407,7 +407,7 @@ def test_average_is_the_mean_of_the_last(tmp_path: Path, capsys: pytest.CaptureF
         ("evaluate RUN --split one --source a --reference b", 2, "--split and --source"),
         ("score RUN --source a", 2, "--target"),
         ("translate nowhere", 1, "nowhere: no such run folder"),
-        ("translate RUN/tokenizer", 1, "it is no run"),
+        ("translate RUN/tokenizer", 1, "it is not a run"),
         ("translate RUN --input nofile", 1, "nofile: no such file"),
         ("translate RUN --input RUN/broken", 1, "broken:2: not UTF-8"),
         ("translate RUN --input RUN/test.en --output RUN/none/out", 1, "none/out"),

@@ -318,7 +318,7 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_translated(
     cases: list[tuple[tuple[object, ...], int, str]] = [
         ((*split, "--compare", damaged), 1, "no weights can be read"),
         ((*split, "--compare", tmp_path / "nowhere"), 1, "nowhere: no such run folder, and no file"),
-        ((*split, "--compare", tmp_path), 1, "it is no run"),
+        ((*split, "--compare", tmp_path), 1, "it is not a run"),
         ((*split, "--compare", tmp_path / "latin"), 1, "latin:1: not UTF-8"),
         ((run, "--compare", ref), 1, "name it with --split"),
         ((*split, "--tokenize", "14a"), 1, "'14a'"),
@@ -346,9 +346,9 @@ FILES = {"source": "s", "target": "t"}
         ({"data": {"tests": "abc"}}, "data.tests is 'abc'"),
         ({"data": {"tests": {"a": 3}}}, "data.tests.a is 3"),
         ({"data": {"tests": {"a": None}}}, "data.tests.a is empty"),
-        ({"data": {"tests": {3: FILES}}}, "data.tests: 3 is no name for a file"),
+        ({"data": {"tests": {3: FILES}}}, "data.tests: 3 cannot be a file name"),
         *(
-            ({"data": {"tests": {name: FILES}}}, "is no name")
+            ({"data": {"tests": {name: FILES}}}, "cannot be a file name")
             for name in ("../../x", "/x", "", ".x", "a/b", "a\n", "..")
         ),
         ({"data": {"tests": {"validation": FILES}}}, "'validation' is the name of another split"),
@@ -541,7 +541,7 @@ def test_a_mean_is_over_runs_that_were_trained_on_one_text(
     for number, run in enumerate(runs):
         mark_finished(run, {}, {"data.train": str(number), "data.validation": "same"}, {})
     status, line = refused(*runs, "--mean")
-    assert (status, line.endswith("had not the same text in data.train: train both with one")) == (1, True)
+    assert (status, line.endswith("had different texts in data.train: train both with one")) == (1, True)
 
 
 def test_a_latex_table_has_no_sign_that_latex_takes_for_its_own(text: Text, capsys: pytest.CaptureFixture[str]) -> None:

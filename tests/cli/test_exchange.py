@@ -294,7 +294,7 @@ def test_an_exported_marian_is_told_its_language_by_each_text(
 
 
 def teach(run: Run, folder: Path) -> Path:
-    """The run in a folder, after it has learnt a little: its translations end, and are not alike."""
+    """The run in a folder after a short training: its translations end, and differ from each other."""
     special = special_ids(run.model.config)
     corpus = encode_corpus(ParallelText(*hub.pairs(200, 0)), run.tokenizer)
     objective, adam = TranslationObjective(run.model), torch.optim.Adam(run.model.parameters(), lr=0.01)

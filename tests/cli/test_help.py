@@ -99,7 +99,7 @@ def test_the_first_help_names_all_commands(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_help_comes_within_a_second_and_without_torch() -> None:
-    """Of every command, the start of Python with the first; time of the CPU, which others use as well."""
+    """CPU time of every command; the first includes the start of Python. Others use the CPU as well."""
     code = """
 import contextlib, io, sys, time
 from transformer_zoo.cli import all_commands, main

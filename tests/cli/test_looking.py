@@ -82,7 +82,7 @@ def test_a_page_of_a_translation(runs: Path, tmp_path: Path, capsys: pytest.Capt
         np.testing.assert_array_equal(np.asarray(image), palette()[levels])
     titles = [value for name, value in page.attributes if name == "title"]
     assert titles == [f"{weight:.3f}" for row in maps.alignment.tolist() for weight in row]
-    assert "the translation that was given" in page.words
+    assert "the given translation" in page.words
 
 
 def test_a_translation_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,5 +177,5 @@ def test_words_near_each_other(runs: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "Hi: the mean of its 2 pieces, H | i\n"
     assert main(["neighbours", str(runs / "gpt"), "k", "--minus", "k"]) == 1
     assert capsys.readouterr().err == (
-        "error: the words take each other away, and nothing is left to look for: give others\n"
+        "error: the words cancel each other out, and nothing is left to look for: give others\n"
     )

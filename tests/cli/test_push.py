@@ -151,7 +151,7 @@ def test_evaluated_by_its_name(run: Path, address: str, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["push", "RUN", "demo"], "no name of the hub"),
+        (["push", "RUN", "demo"], "not a name on the hub"),
         (["push", "nobody/demo", "somebody/demo"], "nobody/demo: no such run folder"),
         (["push", "nowhere", "somebody/demo"], "nowhere: no such run folder"),
         (["translate", "nobody/demo"], "/nobody/demo, and the hub has no model of that name, or a private one"),

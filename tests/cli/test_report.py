@@ -212,7 +212,7 @@ def test_damage_is_one_line(
     [
         ([], 2, "give the folder of a RUN"),
         (["none"], 1, "none: no such run folder"),
-        (["."], 1, "it is no run"),
+        (["."], 1, "it is not a run"),
         (["translation1", "--output", "page.txt"], 2, "must end in .html"),
     ],
 )

@@ -17,7 +17,7 @@ SHIPPED = sorted(Path(__file__).resolve().parents[2].glob("recipes/*/*.yaml"))
 
 
 def status(*words: str) -> int:
-    """Of the command, whether it comes back or exits."""
+    """The status of the command, whether it returns or exits."""
     try:
         return main(words)
     except SystemExit as left:

@@ -221,7 +221,7 @@ def test_king_and_queen() -> None:
     [
         ("emperor", [], [], 1, "'emperor' is not in the vocabulary"),
         ("king emperor", [], [], 1, "not all of it"),
-        ("king", [], ["king"], 1, "take each other away"),
+        ("king", [], ["king"], 1, "cancel each other out"),
         (" ", [], [], 1, "a word is empty"),
         ("king", [""], [], 1, "a word is empty"),
         ("king", [], [], 0, "n 0 must be at least 1"),

@@ -1,4 +1,4 @@
-"""`transformer-zoo`: training a run, and what you do with it."""
+"""`transformer-zoo`: the commands to train a run and to use it."""
 
 import sys
 from collections.abc import Callable, Sequence

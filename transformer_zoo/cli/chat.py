@@ -1,4 +1,4 @@
-"""`transformer-zoo chat`: talk with a model that was taught to."""
+"""`transformer-zoo chat`: talk with a model that was trained for conversations."""
 
 import sys
 from collections.abc import Iterator
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Talking(Answering, Computing):
-    """How answers are written in a conversation."""
+    """How answers in a conversation are written."""
 
     max_new_tokens: int = 512
     temperature: float = 0.7
 
 
 def chat(run: Path, talking: Talking, system: str | None = None) -> None:
-    """Talk with an imported model: a line in, an answer out, which takes in all that was said before.
+    """Talk with an imported model: each line gets an answer, which takes all earlier lines into account.
 
-    What is said is written as the chat template that came with the model has it, and an answer ends as the model's own
-    files say. When the context is full the oldest turns are forgotten, which is said. Ctrl-C ends an answer, Ctrl-D the
+    Messages are written by the chat template that came with the model, and an answer ends as the model's own files say.
+    When the context is full, the oldest turns are forgotten, with a warning. Ctrl-C ends an answer, Ctrl-D the
     conversation. Lines from a pipe are turns too.
 
     Args:
-        run: Folder of an imported run, of a model that was taught to talk.
+        run: Folder of an imported run, whose model was trained for conversations.
         talking: Talking.
-        system: What the model is told before anything is said.
+        system: A message to the model before anything else.
 
     Examples:
         transformer-zoo chat runs/smollm2
@@ -79,7 +79,7 @@ def chat(run: Path, talking: Talking, system: str | None = None) -> None:
 
 
 def _print(talk: "Chat", pieces: Iterator[str]) -> None:
-    """An answer as it comes; and before it, if the context was full, what it no longer takes in."""
+    """An answer as it comes; if the context was full, a note before it says what was forgotten."""
     before = talk.forgotten
     for piece in pieces:
         if talk.forgotten > before:

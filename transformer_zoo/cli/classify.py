@@ -18,19 +18,19 @@ def classify(
     device: str = "auto",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> None:
-    """Give the labels of each line of a text, or those of its tokens, by an encoder that was trained to.
+    """Label each line of a text, or its tokens, by an encoder that was trained for it.
 
-    A line of JSON each, in the order of the input. Of a head for texts it has all labels with their scores, the
-    likeliest first; of one for tokens, each token with its likeliest label. Scores are probabilities, but where the
-    head measures. A long line is read to the model's limit.
+    It writes a line of JSON for each line, in the order of the input. A head for texts gives all labels with their
+    scores, the most likely first. A head for tokens gives each token with its most likely label. Scores are
+    probabilities, unless the head gives measures. A long line is read up to the model's limit.
 
     Args:
         run: Folder of a run of an encoder with a head for labels, such as an imported one.
-        input: Text, plain or .gz; standard input by default.
-        output: Where labels go, standard output by default.
-        batch_size: Lines that are read at once.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
-        dtype: Of the matrix products.
+        input: Text file, plain or .gz; standard input by default.
+        output: File for the labels; standard output by default.
+        batch_size: Number of lines that are read at once.
+        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        dtype: Type of the matrix products.
 
     Examples:
         transformer-zoo classify runs/sst2

@@ -31,27 +31,27 @@ def translate(
     window: PositiveInt | None = None,
     json: bool = False,
 ) -> None:
-    """Translate text: a line in, a line out, in the order of the input. What is typed into a terminal is answered at
-    once.
+    """Translate text: a line in, a line out, in the order of the input. A line typed into a terminal is answered
+    immediately.
 
-    Of a decoder-only run it is how each line goes on best. Translations are written as batches finish. An empty line
-    gives an empty line. A line much longer than those the model was trained on is translated in pieces, cut at the ends
-    of sentences. Warnings count such lines, and translations that were ended by --max-extra.
+    A decoder-only run writes the best continuation of each line. Translations are written as batches finish. An empty
+    line gives an empty line. A line much longer than those the model was trained on is cut at the ends of sentences and
+    translated in pieces. Warnings count such lines, and translations that --max-extra ended.
 
     Args:
         run: Folder of a trained run.
         search: Search.
         languages: Languages.
         input: Text to translate, one sentence a line, plain or .gz; standard input by default.
-        output: Where translations go; standard output by default.
+        output: File for the translations; standard output by default.
         n_best: Write the N best translations of each line, N different texts, as `line number ||| log-probability |||
-            translation`, the likeliest first. The log-probability is that which `score` gives. Where --beam hypotheses
-            are not enough for that, the beam is widened; fewer are written where there are no more.
+            translation`, the most likely first. The log-probability is the one that `score` computes. If --beam
+            hypotheses are not enough, the beam is widened; fewer are written if there are no more.
         prefix: Every translation begins with this text.
-        window: Lines read ahead and sorted by length. Fewer answer sooner, more are faster; 1 answers line by
-            line, and is the default where lines are typed into a terminal. Elsewhere it is 2048.
+        window: Number of lines that are read ahead and sorted by length. A smaller number answers sooner, a larger one
+            is faster. 1 answers line by line, and is the default for lines typed into a terminal; otherwise it is 2048.
         json: Write a line of JSON for each line instead: its number and translations, each with text, log-probability,
-            and what the search counted: the log-probability, and that over the length penalty.
+            and the search's own log-probability and score.
 
     Examples:
         transformer-zoo translate runs/my
@@ -110,23 +110,22 @@ def evaluate(
     json: bool = False,
     latex: bool = False,
 ) -> None:
-    """Translate a test set and score it with sacreBLEU, or say how well a decoder-only run predicts a text.
+    """Translate a test set and score it with sacreBLEU, or measure how well a decoder-only run predicts a text.
 
-    Translations are kept in RUN/evaluation, with settings, scores and signatures beside them; those of a run on the hub
-    are not kept. With --hypothesis no run is needed: a file of translations is scored, whatever system they are of.
-    With --file the run is a decoder-only one: nats per token, perplexity and bits per byte are printed, by a window
-    that slides over the text.
+    Translations are kept in RUN/evaluation, with settings, scores and signatures; those of a run on the hub are not
+    kept. With --hypothesis no run is needed: it scores a file of translations by any system. With --file the run is
+    decoder-only: it prints nats per token, perplexity and bits per byte, by a window that slides over the text.
 
     Args:
-        runs: Folder of a trained run; of two or more with --mean.
+        runs: Folder of a trained run; with --mean folders of two or more.
         texts: Text.
         scoring: Scores.
         search: Search.
         languages: Languages.
         prediction: Prediction.
-        compare: Folder of a second run: translate with it too, in the same languages, and test the difference by
-            paired bootstrap resampling. Or a file with another system's translations of the same text.
-        mean: Mean and sample standard deviation of the scores of runs of one recipe, which differ in their seeds.
+        compare: Folder of a second run: translate with it too, in the same languages, and test the difference by paired
+            bootstrap resampling. It can also be a file with another system's translations of the same text.
+        mean: Mean and sample standard deviation of the scores of several runs of one recipe with different seeds.
         json: Print JSON instead of a table.
         latex: Print the table as LaTeX.
 
@@ -178,19 +177,19 @@ def score(
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     json: bool = False,
 ) -> None:
-    """Say how likely the model finds given translations, or, a decoder-only one, given continuations of prompts.
+    """Print how likely the model finds given translations, or a decoder-only model given continuations of prompts.
 
-    Prints log-probability and perplexity of each line with a tab between, and those of the whole on standard
-    error.
+    It prints log-probability and perplexity of each line with a tab between them, and those of the whole text on
+    standard error.
 
     Args:
         run: Folder of a trained run.
         languages: Languages.
-        source: Text, one sentence or prompt a line.
-        target: Its translations, or what follows the prompts, line for line.
-        batch_tokens: Most tokens of a batch on either side, padding included.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
-        dtype: Precision of the matrix products.
+        source: Text file, one sentence or prompt a line.
+        target: Its translations, or continuations of the prompts, line for line.
+        batch_tokens: Number of tokens of a batch on either side, at most, padding included.
+        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        dtype: Type of the matrix products.
         json: Print JSON instead, with every token's log-probability.
 
     Examples:
@@ -236,8 +235,8 @@ def average(run: Path, output: Path | None = None, last: PositiveInt = 5) -> Non
 
     Args:
         run: Folder of a run.
-        output: File for the average, as safetensors; the run's weights stay as they are.
-        last: How many checkpoints, counted from the end; a run keeps checkpoint.average_last of them.
+        output: File for the average, as safetensors; the run's weights then do not change.
+        last: Number of checkpoints, counted from the end; a run keeps checkpoint.average_last of them.
 
     Examples:
         transformer-zoo average runs/my
@@ -255,6 +254,6 @@ def average(run: Path, output: Path | None = None, last: PositiveInt = 5) -> Non
             "give a smaller --last, or train with a larger checkpoint.average_last"
         )
     path = output or run / "model.safetensors"
-    replaced = ", in place of what was there" if path.exists() else ""
+    replaced = ", instead of what was there" if path.exists() else ""
     save_weights(path, average_checkpoints(paths[-last:]))
     print(f"{path}: average of {', '.join(path.stem for path in paths[-last:])}{replaced}")

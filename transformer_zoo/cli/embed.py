@@ -1,4 +1,4 @@
-"""`transformer-zoo embed`: lines as vectors."""
+"""`transformer-zoo embed`: vectors of lines."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from transformer_zoo.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-WINDOW = 64  # batches that are read ahead and sorted by length
+WINDOW = 64  # number of batches that are read ahead and sorted by length
 
 
 def embed(
@@ -24,18 +24,19 @@ def embed(
     device: str = "auto",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> None:
-    """Give a vector for each line of a text, by an encoder: near ones have much in common.
+    """Write a vector for each line of a text, by an encoder. Lines with similar meaning have similar vectors.
 
-    A line of JSON each, a list of numbers, in the order of the input; or an array of NumPy. A long line is read to the
-    model's limit.
+    It writes a line of JSON for each line, a list of numbers, in the order of the input; or a NumPy array. A long line
+    is read up to the model's limit.
 
     Args:
         run: Folder of a run of an encoder, trained here or imported, such as all-MiniLM-L6-v2.
-        input: Text, plain or .gz; standard input by default.
-        output: Where vectors go, standard output by default; a name in .npy gets an array (lines, width) of float32.
-        batch_size: Lines that are read at once.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
-        dtype: Of the matrix products.
+        input: Text file, plain or .gz; standard input by default.
+        output: File for the vectors; standard output by default. A name in .npy gets an array (lines, width) of
+            float32.
+        batch_size: Number of lines that are read at once.
+        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        dtype: Type of the matrix products.
 
     Examples:
         transformer-zoo embed runs/minilm

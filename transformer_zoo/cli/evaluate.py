@@ -1,4 +1,4 @@
-"""What `transformer-zoo evaluate` does: translate, score, keep, compare, print."""
+"""The work of `transformer-zoo evaluate`: translate, score, keep, compare, print."""
 
 import json
 import statistics
@@ -25,12 +25,12 @@ from transformer_zoo.runs.load import Run, load_text_run
 from transformer_zoo.training.device import choose_device
 from transformer_zoo.training.fields import flatten
 
-_SHOWN = 5  # fields in which two recipes differ
+_SHOWN = 5  # number of fields in which two recipes may differ in a message
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A system's translations of a text, and what was said about them."""
+    """A system's translations of a text, and the report on them."""
 
     hypotheses: list[str]
     report: dict[str, Any]
@@ -39,7 +39,7 @@ class Evaluated:
 def evaluate_file(
     texts: TextOptions, scoring: ScoreOptions, language: str | None, compare: Path | None
 ) -> dict[str, Any]:
-    """The report on a file of translations into `language`, of whatever system, and on a second one."""
+    """The report on a file of translations into `language`, by any system, and on a second file."""
     references = read_aligned(texts.reference)
     files = [path for path in (texts.hypothesis, compare) if path is not None]
     hypotheses = [read_hypotheses(path, texts.reference[0], references[0]) for path in files]
@@ -64,9 +64,9 @@ def evaluate_runs(
     search: SearchOptions,
     languages: Languages,
 ) -> dict[str, Any]:
-    """The report on a run, on a second one or a file to compare with, or on several runs of one recipe.
+    """The report on a run, on a second run or file to compare it with, or on several runs of one recipe.
 
-    What cannot be used, of the others too, is refused before there is anything translated.
+    Input that cannot be used is refused before anything is translated, for the other runs too.
     """
     first, *others = [*runs, *([compare] if compare is not None and _is_run(compare) else [])]
     run = search.load_translation(first, languages)
@@ -94,17 +94,17 @@ def evaluate_runs(
 
 
 def _is_run(compared: Path) -> bool:
-    """Whether it is no file with translations."""
+    """Whether it is not a file with translations."""
     return compared.is_dir() or (not compared.exists() and is_name(str(compared)))
 
 
 def _kept_in(run: Path) -> Path | None:
-    """The folder for a run's translations; None: it is on the hub, and they are not kept."""
+    """The folder for a run's translations; None: the run is on the hub, and they are not kept."""
     return make_folder(run, "evaluation") if run.is_dir() else None
 
 
 def _only_text(file: Path, named: Mapping[str, ParallelText]) -> list[str]:
-    """Another system's translations of the one text that there is."""
+    """Another system's translations of the only text."""
     if not file.exists():
         raise UserError(f"{file}: no such run folder, and no file with translations")
     (text, *more) = named.values()
@@ -121,7 +121,7 @@ def report_on(
     *,
     compared: bool,
 ) -> dict[str, Any]:
-    """What `evaluate` prints: the systems with their scores, and where there are several their comparison or means."""
+    """The output of `evaluate`: the systems with their scores and, if there are several, their comparison or means."""
     reports = [
         {"system": str(system), "splits": [result.report for result in found]}
         for system, found in zip(systems, results, strict=True)
@@ -137,8 +137,8 @@ def report_on(
 def evaluate_run(
     folder: Path, run: Run, texts: Mapping[str, ParallelText], search: SearchOptions, scoring: ScoreOptions
 ) -> list[Evaluated]:
-    """Translate each text, score it, and write RUN/evaluation/NAME.hyp, and NAME.json with settings and scores, where
-    there is such a folder."""
+    """Translate each text, score it, and write RUN/evaluation/NAME.hyp and NAME.json with settings and scores, if there
+    is such a folder."""
     translator, kept, results = search.translator(run, name=str(folder)), _kept_in(folder), []
     for name, text in texts.items():
         lines = (best.text for [best] in translator.best(text.source, scored=False, name=name))
@@ -155,7 +155,7 @@ def evaluate_run(
 def evaluate_lines(
     name: str, of: str, hypotheses: list[str], references: list[list[str]], scoring: ScoreOptions
 ) -> Evaluated:
-    """Score the translations, by whatever system, of the split `name`; `of` says where its text came from."""
+    """Score translations by any system of the split `name`; `of` says where its text came from."""
     scores = [asdict(score) for score in corpus_score(hypotheses, references, scoring.metrics, **scoring.how)]
     return Evaluated(hypotheses, {"split": name, "text": of, "sentences": len(hypotheses), "scores": scores})
 
@@ -187,11 +187,11 @@ def means_of(systems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_same_recipe(recipes: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
-    """Whether runs differ in their seeds alone, so that the spread of their scores is that of chance.
+    """Check that runs differ only in their seeds, so that the spread of their scores is due to chance.
 
     Raises:
-        UserError: a run that was not trained by a recipe, two of one seed, recipes that differ in more, or a text of
-            theirs that was not the same.
+        UserError: a run was not trained by a recipe, two have the same seed, recipes differ in more, or runs had
+            different texts.
     """
     seeds: dict[int, Path] = {}
     first, wanted = recipes[0][0], flatten(dict(recipes[0][1]))
@@ -209,20 +209,20 @@ def check_same_recipe(recipes: Sequence[tuple[Path, Mapping[str, Any]]]) -> None
         seeds[seed] = folder
         others = trained_on(read_results(folder))
         if other := sorted(name for name in texts.keys() & others.keys() if texts[name] != others[name]):
-            raise UserError(f"--mean: {first} and {folder} had not the same text in {other[0]}: train both with one")
+            raise UserError(f"--mean: {first} and {folder} had different texts in {other[0]}: train both with one")
 
 
 def check_same_text(
     folder: Path, texts: Mapping[str, ParallelText], other: Path, others: Mapping[str, ParallelText]
 ) -> None:
-    """UserError where the text of two runs' splits is not the same."""
+    """Raise a UserError if the texts of two runs' splits differ."""
     for name, text in texts.items():
         if (text.source, text.references) != (others[name].source, others[name].references):
             raise UserError(f"--mean: the text of {name} is not the same in {folder} and {other}: give --source")
 
 
 def evaluate_text(run: Path, prediction: PredictionOptions, search: SearchOptions, as_json: bool) -> None:
-    """Nats per token, perplexity and bits per byte of a text under a decoder-only run, printed."""
+    """Print nats per token, perplexity and bits per byte of a text under a decoder-only run."""
     file, separator = prediction.file, prediction.separator
     assert file is not None
     loaded = load_text_run(run, device=choose_device(search.device))

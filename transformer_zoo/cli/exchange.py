@@ -1,4 +1,4 @@
-"""`transformer-zoo import` and `export`: models from elsewhere and for elsewhere."""
+"""`transformer-zoo import` and `export`: models from other programs and for other programs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,21 +17,21 @@ def import_(
     target_lang: str | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> None:
-    """Make a run of a model that was trained elsewhere, with its tokenizer.
+    """Make a run from a model that was trained elsewhere, with its tokenizer.
 
-    It is used like one that was trained here: by translate, generate, score, evaluate, export and model.init_from.
-    Its own rules for what is written (generation_config.json) are followed. Those that nothing here follows are named,
-    and how it would draw or search, with the options that say so here.
+    The run is used like one that was trained here: by translate, generate, score, evaluate, export and model.init_from.
+    The model's own rules for writing (generation_config.json) are followed. A message names rules that are not
+    followed here, and the options that correspond to the model's settings for drawing or searching.
 
     Args:
-        model: Folder with config.json, weights and tokenizer as Hugging Face's transformers has them; a GGUF file, as
-            llama.cpp has it, quantised or not; package:NAME for either of them inside an installed Python package; or
-            the name of a model on Hugging Face's hub, such as Helsinki-NLP/opus-mt-en-de.
-        run: Folder of the run, which must not be there yet, or be empty.
-        source_lang: Of a multilingual model: the language to translate from, where no option says another. In the
-            model's own codes, such as eng_Latn (NLLB), en_XX (mBART), en (M2M-100).
-        target_lang: The language to translate to, likewise.
-        dtype: Type of the weights in the run's file. Whatever it is, they are used in float32 unless an option says
+        model: Folder with config.json, weights and tokenizer in the format of Hugging Face's transformers; or a GGUF
+            file in the format of llama.cpp, quantised or not. package:NAME is either of them inside an installed Python
+            package. It can also be the name of a model on Hugging Face's hub, such as Helsinki-NLP/opus-mt-en-de.
+        run: Folder of the run, which must not exist yet, or be empty.
+        source_lang: For a multilingual model: the language to translate from, unless an option gives another. It is one
+            of the model's own codes, such as eng_Latn (NLLB), en_XX (mBART), en (M2M-100).
+        target_lang: The language to translate to, in the same form.
+        dtype: Type of the weights in the run's file. They are used in float32 in any case, unless an option says
             otherwise.
 
     Examples:
@@ -65,7 +65,7 @@ def import_(
 
 
 def _use(run: "Run | TextRun | EncoderRun") -> str:
-    """The command for a run."""
+    """The command that uses a run."""
     from transformer_zoo.config.heads import LabelsSpec
     from transformer_zoo.runs import EncoderRun, TextRun
 
@@ -86,18 +86,19 @@ def export(
     format: Literal["huggingface", "ctranslate2"] = "huggingface",
     quantization: Literal["int8", "int8_float32", "int16", "float16", "bfloat16", "float32"] | None = None,
 ) -> None:
-    """Write a run for other programs: its model and its tokenizer.
+    """Write a run's model and tokenizer for other programs.
 
-    For transformers, AutoModelForSeq2SeqLM, AutoModelForCausalLM or what an encoder's head is for
-    (AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoModelForTokenClassification; AutoModel, where there
-    is none) and AutoTokenizer load the folder, with the same logits. For ctranslate2, ctranslate2.Translator, Generator
-    or Encoder (which gives hidden states alone) does, and the tokenizer's files lie beside the model.
+    For transformers, the folder is loaded by AutoTokenizer and by AutoModelForSeq2SeqLM, AutoModelForCausalLM or the
+    class of an encoder's head (AutoModelForMaskedLM, AutoModelForSequenceClassification,
+    AutoModelForTokenClassification; AutoModel without a head), with the same logits. For ctranslate2, it is loaded by
+    ctranslate2.Translator, Generator or Encoder (which gives only hidden states), and the tokenizer's files lie beside
+    the model.
 
     Args:
         run: Folder of a run, trained here or imported.
-        folder: Where to write; it must not be there yet, or be empty.
+        folder: Folder to write, which must not exist yet, or be empty.
         format: huggingface, or ctranslate2, which needs that package.
-        quantization: Of the weights, for ctranslate2; by default as they are.
+        quantization: Type of the weights for ctranslate2; by default unchanged.
 
     Examples:
         transformer-zoo export runs/my exported
@@ -133,14 +134,14 @@ def export(
 def push(run: Path, name: str, private: bool = False) -> None:
     """Put a finished run on the Hugging Face hub, with a card: scores with signatures, checksums of texts, the recipe.
 
-    There tz.load_run, translate, generate, chat, score, evaluate, embed, classify and export use it by its name, in
-    place of a folder. Checkpoints, curves and texts stay here, and of absolute paths all but the file names. Log in
-    once before, with `hf auth login`.
+    tz.load_run, translate, generate, chat, score, evaluate, embed, classify and export then take its name instead of a
+    folder. Checkpoints, curves and texts are not sent, and of absolute paths only the file names. Log in once before,
+    with `hf auth login`.
 
     Args:
         run: Folder of a run, trained here or imported.
-        name: Of the model there, such as user/name; it is made where it is not there.
-        private: Make it for yourself alone.
+        name: Name of the model there, such as user/name; it is created if it does not exist.
+        private: Make it visible to yourself only.
 
     Examples:
         transformer-zoo push runs/my me/my-translator

@@ -1,4 +1,4 @@
-"""`transformer-zoo generate`: write on with a trained model."""
+"""`transformer-zoo generate`: continue texts with a trained model."""
 
 import json as jsonlib
 from collections import deque
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Computing:
-    """Where and how an answer is computed.
+    """Where and how answers are computed.
 
     Args:
-        lookup: Answers that are written alone on a CPU are faster where they repeat what was there before: up to so
-            many tokens are guessed by it, and kept if they would have been drawn anyway. 0 never guesses.
-        no_draft: On a CPU in float32 a copy of the model with 8-bit weights helps: it guesses how an answer that is
-            written alone goes on, and the model agrees or not; at temperature 0 it also finds which tokens may be the
-            likeliest. The same answers, up to twice as fast, for a quarter to a half more memory. Small models, which
-            would not gain by it, do without; with this, so do all.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
-        dtype: Of the model's weights.
+        lookup: A single answer on a CPU is written faster where it repeats earlier text: up to this many tokens are
+            guessed from there, and kept if they would have been drawn anyway. 0 never guesses.
+        no_draft: Do not use a draft. On a CPU in float32 a copy of the model with 8-bit weights drafts the tokens of a
+            single answer, and the model accepts or rejects them. At temperature 0 it also finds the tokens that may be
+            the most likely. Answers are the same, up to twice as fast, for a quarter to a half more memory. Small
+            models would not gain and never use it.
+        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        dtype: Type of the model's weights.
     """
 
     lookup: NonNegativeInt = 8
@@ -54,19 +54,19 @@ def generate(
     batch_size: PositiveInt = 16,
     json: bool = False,
 ) -> None:
-    """Write on from a prompt, or draw a translation of it, token by token, with a trained run.
+    """Continue a prompt, or draw a translation of it, token by token, with a trained run.
 
-    Prompts and their answers are written as they come, in order; lines of --- stand between several. An empty prompt
-    begins a new text.
+    Prompts and their answers are written as they come, in order, with lines of --- between them. An empty prompt begins
+    a new text.
 
     Args:
         run: Folder of a trained run.
         writing: Writing.
-        prompt: Texts to go on from.
-        input: File with a prompt in each line, plain or .gz; standard input where there is no --prompt either.
+        prompt: Texts to continue.
+        input: File with a prompt in each line, plain or .gz; standard input if --prompt is not given either.
         whole: The file, or standard input, is one prompt with all its lines.
-        num_samples: Answers to each prompt.
-        batch_size: Answers that are written at once; more are faster. It does not change them.
+        num_samples: Number of answers to each prompt.
+        batch_size: Number of answers that are written at a time; more are faster. It does not change them.
         json: Print a line of JSON for each answer instead: prompt, sample, text, and what ended it (eos, stop or
             length).
 

@@ -1,4 +1,4 @@
-"""Pages that stand alone: one file, nothing from elsewhere, no script; and what goes into them."""
+"""Pages that are one file, load nothing from elsewhere and have no script; and what goes into them."""
 
 import base64
 import struct
@@ -13,7 +13,7 @@ from transformer_zoo.files import check_folder, write_bytes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Colours of cividis (Nuñez et al. 2018) from 0 to 1, between which the others lie.
+# Colours of cividis (Nuñez et al. 2018) from 0 to 1; other colours are interpolated.
 _SCALE = (
     "00224e", "002e6a", "1a386f", "32436d", "434e6c", "52596d", "61656f", "6f7073", "7c7b78", "8b8778", "9b9376",
     "aba072", "bbad6c", "ccba64", "ddc958", "efd748", "fee838",
@@ -22,7 +22,7 @@ _MIDDLE = 0.179  # luminance on which black and white letters have the same cont
 
 
 def check_output(path: Path, ends: tuple[str, ...]) -> None:
-    """Whether a file of one of these kinds can be written there. UsageError or UserError: it cannot."""
+    """Check that a file of one of these kinds can be written there. UsageError or UserError: it cannot."""
     if path.suffix not in ends:
         raise UsageError(f"--output {path} must end in {' or '.join(ends)}, which says what is written")
     if path.is_dir() or not path.parent.is_dir():
@@ -31,7 +31,8 @@ def check_output(path: Path, ends: tuple[str, ...]) -> None:
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
-    """Fills a template of `templates/` in, all of whose values are text and no markup, and writes it whole."""
+    """Fill in a template of `templates/`. Its values are text and never markup. The file is written completely or not
+    at all."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("transformer_zoo.cli")
@@ -51,7 +52,7 @@ def palette() -> "NDArray[Any]":
 
 
 def colours_of(weight: float) -> tuple[str, str]:
-    """Of a weight, as CSS has colours: its own, and that of letters which can be read on it."""
+    """A weight's colour in CSS, and the colour of letters that are readable on it."""
     colour = palette()[round(255 * min(1.0, max(0.0, weight)))]
     parts = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour / 255)
     luminance = sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
@@ -59,11 +60,12 @@ def colours_of(weight: float) -> tuple[str, str]:
 
 
 def picture_of(weights: "NDArray[Any]") -> str:
-    """Weights (rows, columns) as a picture of as many dots, by an address that holds it: a PNG (RFC 2083)."""
+    """Weights (rows, columns) as a picture with one dot each, in the form of an address that holds it: a PNG (RFC
+    2083)."""
     import numpy as np
 
     levels = (255 * weights.clip(0, 1)).round().astype(np.uint8)
-    rows = b"".join(b"\0" + row.tobytes() for row in levels)  # each begins with its filter: none
+    rows = b"".join(b"\0" + row.tobytes() for row in levels)  # each row begins with its filter: none
     head = struct.pack(">IIBBBBB", weights.shape[1], weights.shape[0], 8, 3, 0, 0, 0)  # 8 bits, of a palette
     parts = ((b"IHDR", head), (b"PLTE", palette().tobytes()), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
     png = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*part) for part in parts)

@@ -1,4 +1,4 @@
-"""`transformer-zoo attention` and `neighbours`: what a run looks at, and which words it holds for alike."""
+"""`transformer-zoo attention` and `neighbours`: what a run attends to, and which words are similar to it."""
 
 import json as jsonlib
 import sys
@@ -32,18 +32,18 @@ def attention(
     dark: bool = False,
     device: str = "auto",
 ) -> None:
-    """Show where each piece of a sentence looks, in all heads of all layers, and of a translation its alignment.
+    """Show what each piece of a sentence attends to, in all heads of all layers, and the alignment of a translation.
 
-    A page (.html) stands alone, and a head grows when it is clicked. A picture (.png, .svg, .pdf) needs matplotlib.
+    A page (.html) is one file; click on a head to enlarge it. A picture (.png, .svg, .pdf) needs matplotlib.
 
     Args:
         run: Folder of a run of any kind.
-        text: The sentence; of a run that translates, in the source language.
+        text: The sentence; for a run that translates, in the source language.
         languages: Languages.
         target: Its translation; by default the one that the run finds.
-        output: File for it.
-        dark: A picture for dark pages; a page is as the reader's system is.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
+        output: File to write.
+        dark: Make a picture for dark pages. A page follows the reader's system.
+        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
 
     Examples:
         transformer-zoo attention runs/my "The train leaves."
@@ -86,13 +86,13 @@ def _loaded(run: Path, languages: Languages, device: str) -> "AnyRun":
 
 
 def _part(kind: "AttentionKind", maps: "AttentionMaps") -> dict[str, Any]:
-    """What the page shows of one kind of attention."""
+    """The page's content for one kind of attention."""
     from transformer_zoo.cli.html import picture_of
     from transformer_zoo.runs.looking import visible
 
     rows, columns = ([*map(visible, side)] for side in maps.pieces(kind))
     layers = [[picture_of(head.numpy()) for head in heads] for heads in maps.weights[kind]]
-    small = max(1.0, min(9.0, 170 / max(len(rows), len(columns), 1)))  # pixels of a weight
+    small = max(1.0, min(9.0, 170 / max(len(rows), len(columns), 1)))  # pixels for each weight
     return {"kind": kind, "title": _TITLES[kind], "rows": rows, "columns": columns, "layers": layers, "small": small}
 
 
@@ -117,18 +117,18 @@ def neighbours(
     n: PositiveInt = 10,
     json: bool = False,
 ) -> None:
-    """List the words whose embeddings are nearest to that of a word, or to the sum of several: king - man + woman.
+    """List the words whose embeddings are nearest to that of a word, or to a sum such as king - man + woman.
 
-    Nearness is the cosine between rows of the matrix in which the model looks up what it reads, from -1 to 1. Answers
-    are pieces of the vocabulary that are whole words, or can be; a word of several pieces counts as their mean, which
-    is said.
+    Nearness is the cosine between rows of the matrix in which the model looks up its input, from -1 to 1. Answers are
+    pieces of the vocabulary that are whole words, or can be. A word of several pieces counts as their mean, with a
+    message.
 
     Args:
         run: Folder of a run of any kind.
-        word: The word; in quotes several with blanks between.
+        word: The word; several words are quoted, with blanks between them.
         plus: Words to add.
-        minus: Words to take away.
-        n: How many words are listed.
+        minus: Words to subtract.
+        n: Number of words to list.
         json: Print JSON instead of a table.
 
     Examples:

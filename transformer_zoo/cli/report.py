@@ -1,4 +1,4 @@
-"""`transformer-zoo report`: what runs learnt from what, and how well, on one page."""
+"""`transformer-zoo report`: what runs learned, from which texts, and how well, on one page."""
 
 import io
 import re
@@ -16,14 +16,15 @@ _FIGURES = {"loss": "loss (nats per token)", "bleu": "BLEU", "bits_per_byte": "b
 
 
 def report(runs: list[Path], output: Path = Path("report.html")) -> None:
-    """Put what runs say of themselves on one page, which stands alone: to read, to send, to print.
+    """Write a page about runs, in one file that can be read offline, sent and printed.
 
-    Curves, samples over time, scores with signatures and 95 % intervals (paired bootstrap against the first run), texts
-    and what of them leaked into the training text, settings that differ. What a run does not have yet is said.
+    The page has curves, samples over time, scores with signatures and 95 % intervals (paired bootstrap against the
+    first run), texts and how much of them leaked into the training text, and settings that differ. It says what a run
+    lacks so far.
 
     Args:
         runs: Folders of runs, finished or not, of any kind.
-        output: The page.
+        output: File for the page.
 
     Examples:
         transformer-zoo report runs/my
@@ -49,7 +50,7 @@ def report(runs: list[Path], output: Path = Path("report.html")) -> None:
 
 
 def _shown_of(record: "Record") -> dict[str, Any]:
-    """What the page shows of one run."""
+    """The page's content for one run."""
     from transformer_zoo.cli.report_scores import kept_scores
 
     try:
@@ -97,7 +98,7 @@ def _state(record: "Record") -> str:
 
 
 def _missing(record: "Record") -> Iterator[str]:
-    """What a finished run would have."""
+    """What this run lacks and a finished run would have."""
     if "imported" in record.recipe and record.results is None:
         yield "It was trained elsewhere: there are no curves, no samples and no texts."
         return
@@ -112,7 +113,7 @@ def _missing(record: "Record") -> Iterator[str]:
 
 
 def _curves(records: Sequence["Record"]) -> dict[str, str] | None:
-    """The picture of all curves on light and on dark paper; None where there are none."""
+    """The picture of all curves for light and for dark pages; None if there are no curves."""
     from transformer_zoo.cli.html import address_of
     from transformer_zoo.pictures import curves
 
@@ -128,7 +129,7 @@ def _curves(records: Sequence["Record"]) -> dict[str, str] | None:
 
 
 def _validated(record: "Record") -> tuple[list[str], list[list[str]]]:
-    """The table of what was validated, by update: names of columns, and rows."""
+    """The table of validation metrics by update: names of columns, and rows."""
     rows = record.of("valid")
     names = [*dict.fromkeys(name for row in rows for name in row if name not in ("kind", "step"))]
     cells = [[f"{row['step']:,}", *(_number(row.get(name)) for name in names)] for row in rows]
@@ -140,7 +141,7 @@ def _number(value: Any) -> str:
 
 
 def _samples(entries: Sequence[tuple[int, str]]) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
-    """Translations of each source by update, if all samples are translations; else the texts as they are."""
+    """Translations of each source by update, if all samples are translations; otherwise the texts unchanged."""
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for update, text in entries:
         parts = _SAMPLE.findall(text)
@@ -152,7 +153,7 @@ def _samples(entries: Sequence[tuple[int, str]]) -> tuple[list[dict[str, Any]], 
 
 
 def _texts(record: "Record") -> list[dict[str, str]]:
-    """Each text of a run: where it is, its checksum, what of it leaked, and what of it cannot be written."""
+    """Each text of a run: its path, its checksum, how much of it leaked, and how much of it cannot be written."""
 
     data, results = record.recipe.get("data") or {}, record.results or {}
     tests = {f"tests.{name}": where for name, where in (data.get("tests") or {}).items()}
@@ -183,7 +184,7 @@ def _leaks(found: Mapping[str, Any]) -> str:
 
 
 def _settings(records: Sequence["Record"]) -> dict[str, Any]:
-    """Recipes field by field: those that differ between runs, and all."""
+    """Recipes field by field: the fields that differ between runs, and all fields."""
     from transformer_zoo.training.fields import flatten
     from transformer_zoo.words import AS_PRESET
 

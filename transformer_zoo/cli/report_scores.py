@@ -1,4 +1,4 @@
-"""Scores of runs for a report: those that the runs keep, with intervals of what they translated."""
+"""Scores of runs for a report: the scores that the runs keep, with intervals computed from their translations."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from transformer_zoo.evaluation.metrics import LABELS
 from transformer_zoo.files import json_object, read_bytes
 from transformer_zoo.runs.history import Record
 
-_CHANGED = 0.01  # of a score, that rounding does not explain
+_CHANGED = 0.01  # difference of a score that rounding does not explain
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Score:
     Args:
         run: Name of the run.
         text: Name of the text.
-        when: What scored it.
+        when: What computed the score.
         metric, value, signature: As sacreBLEU gives them.
-        said: What else is known: sentences, how it was searched.
+        said: What else is known: number of sentences, settings of the search.
         hypotheses: File of the translations.
-        references: Files of the references that were kept; none where they were not.
+        references: Files of the references, if they were kept.
         half: Half of the 95 % interval around the score; None: `note` says why there is none.
-        p_value: Of the difference to the first run, by paired bootstrap; None where there is nothing to compare.
-        note: What there is to know of the interval.
+        p_value: That of the difference to the first run, by paired bootstrap; None: there is nothing to compare.
+        note: A remark about the interval.
     """
 
     run: str
@@ -49,25 +49,25 @@ class Score:
 
     @property
     def label(self) -> str:
-        """The metric as papers write it."""
+        """The metric's name in papers."""
         return LABELS.get(self.metric, self.metric)
 
 
 def kept_scores(record: Record) -> Iterator[Score]:
-    """All that a run keeps."""
+    """All scores that a run keeps."""
     yield from _tests(record)
     yield from _evaluations(record)
 
 
 def judged(scores: Sequence[Score]) -> list[Score]:
-    """Scores by text, by what scored them and by metric, with intervals, and compared with the first run's."""
+    """Scores by text, source and metric, with intervals, and compared with the first run's."""
     first: dict[tuple[str, str, str], Score] = {}
     ordered = sorted(scores, key=lambda score: (score.text, score.when, score.metric))
     return [_judged(score, first.setdefault((score.text, score.when, score.metric), score)) for score in ordered]
 
 
 def _tests(record: Record) -> Iterator[Score]:
-    """Those that the end of training brought."""
+    """The scores that the end of training computed."""
     for name, of in ((record.results or {}).get("tests") or {}).items():
         said = f"{of['sentences']:,} sentences, {of['exact']:,} exactly right, beam {of['beam']}"
         files = record.folder / "test" / f"{name}.hyp", _references(record.folder, name)
@@ -77,7 +77,7 @@ def _tests(record: Record) -> Iterator[Score]:
 
 
 def _evaluations(record: Record) -> Iterator[Score]:
-    """Those of `transformer-zoo evaluate`."""
+    """The scores that `transformer-zoo evaluate` computed."""
     for path in sorted((record.folder / "evaluation").glob("*.json")):
         report = json_object(read_bytes(path), path, "evaluate again")
         search = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in (report.get("search") or {}).items())
@@ -89,14 +89,14 @@ def _evaluations(record: Record) -> Iterator[Score]:
 
 
 def _references(run_dir: Path, name: str) -> tuple[Path, ...]:
-    """The references of a test that the run keeps."""
+    """The references of a test, which the run keeps."""
     kept = run_dir / "test"
     more = sorted(kept.glob(f"{name}.ref[0-9]*"), key=lambda path: int(path.suffix.removeprefix(".ref")))
     return tuple(path for path in (kept / f"{name}.ref", *more) if path.exists())
 
 
 def _judged(score: Score, first: Score) -> Score:
-    """With its interval, and the p-value of its difference to the first run's."""
+    """The score with its interval, and the p-value of its difference to the first run's."""
     if not score.references or not score.hypotheses.exists():
         return replace(score, note="no interval: the run keeps no references of this text")
     own, references = [*read_lines(score.hypotheses)], read_aligned(score.references)
@@ -115,14 +115,15 @@ def _judged(score: Score, first: Score) -> Score:
 
 
 def _tokenizer(signature: str) -> str:
-    """sacreBLEU's tokenizer in a signature, where its version may follow it; the usual one of a metric without."""
+    """sacreBLEU's tokenizer in a signature, which may be followed by its version; the default one for a metric
+    without."""
     found = re.search(r"tok:([^|]+)", signature)
     known = (name for name in sorted(BLEU.TOKENIZERS, key=len, reverse=True) if found and found[1].startswith(name))
     return next(known, "13a")
 
 
 def _comparable(score: Score, first: Score, references: list[list[str]]) -> list[str] | None:
-    """The first run's translations, if they are of the same text and scored alike."""
+    """The first run's translations, if they are of the same text and were scored in the same way."""
     if score is first or first.signature != score.signature or not first.references or not first.hypotheses.exists():
         return None
     return [*read_lines(first.hypotheses)] if read_aligned(first.references) == references else None

@@ -1,4 +1,4 @@
-"""Options of `evaluate`: which text, how it is scored."""
+"""Options of `evaluate`: which text is scored, and how."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,12 @@ class TextOptions:
     """What is translated and scored.
 
     Args:
-        split: Text that the run's recipe names: one of its data.tests, or validation. By default all of
-            data.tests.
-        source: Text to translate instead of a split, together with --reference.
-        reference: Its translations, line for line. Several files, or the option several times, where there are several
-            references; a blank line of one of them is none.
-        hypothesis: Translations to score in place of a run's, together with --reference; - is standard input. They are
-            in --target-lang, in whatever spelling.
+        split: Text that the run's recipe names: one of its data.tests, or validation. By default all of data.tests.
+        source: Text to translate instead of a split; needs --reference.
+        reference: Its translations, line for line. If there are several references, give several files, or the option
+            several times; a blank line in one of them means that it has no reference there.
+        hypothesis: Translations to score instead of a run's; needs --reference. - is standard input. Their language is
+            --target-lang, in any spelling.
     """
 
     split: str | None = None
@@ -34,7 +33,7 @@ class TextOptions:
     hypothesis: Path | None = None
 
     def check(self) -> None:
-        """UsageError for options that do not go together."""
+        """Raise a UsageError for options that do not go together."""
         if self.hypothesis is not None and (self.split is not None or self.source is not None):
             raise UsageError("--hypothesis excludes --split and --source")
         if self.source is not None and self.split is not None:
@@ -44,7 +43,7 @@ class TextOptions:
             raise UsageError(f"{text} and --reference go together")
 
     def read(self, run: Path, recipe: Mapping[str, Any]) -> "dict[str, ParallelText]":
-        """The text to translate, by name: that of the options, or what the run's recipe names."""
+        """The texts to translate, by name: those of the options, or those that the run's recipe names."""
         from transformer_zoo.data.parallel import ParallelFiles, read_parallel
         from transformer_zoo.runs.kept_tests import check_kept_tests
 
@@ -60,7 +59,7 @@ class TextOptions:
 def named_texts(run: Path, recipe: Mapping[str, Any], split: str | None) -> "dict[str, ParallelFiles]":
     """The text of a split that the recipe names, or of all its tests.
 
-    Of a test that was scored the run keeps a copy, which is there also where the run was moved.
+    A run keeps a copy of each test that it was scored on, so the text is there even if the run was moved.
     """
     from transformer_zoo.data.parallel import ParallelFiles
     from transformer_zoo.runs.kept_tests import kept_test
@@ -84,8 +83,8 @@ class ScoreOptions:
 
     Args:
         metrics: One or more of bleu, chrf, chrf++, ter.
-        tokenize: sacreBLEU's tokenizer for BLEU; none for text that is tokenized already. By default the recipe's
-            test.bleu_tokenize, or that of the target language: zh, ja-mecab, ko-mecab, char (Thai, Lao, Khmer,
+        tokenize: sacreBLEU's tokenizer for BLEU; none for text that is tokenized already. The default is the recipe's
+            test.bleu_tokenize, or follows the target language: zh, ja-mecab, ko-mecab, char (Thai, Lao, Khmer,
             Burmese), 13a for others.
         lowercase: Ignore case in BLEU and chrF.
     """
@@ -96,13 +95,14 @@ class ScoreOptions:
 
     @property
     def how(self) -> dict[str, Any]:
-        """Options of what scores, where the language does not matter or has been asked for."""
+        """The scoring options if the language does not matter or was checked before."""
         return {"tokenize": self.tokenize or "13a", "lowercase": self.lowercase}
 
     def settle(self, language: str | None, recipe: Mapping[str, Any], *, more: str = "") -> "ScoreOptions":
-        """With the tokenizer for translations into this language, by a run of this recipe, and each metric once.
+        """The options with the tokenizer for translations into this language, by a run of this recipe, and each metric
+        once.
 
-        `more` says what else than --tokenize would name a tokenizer.
+        `more` says what besides --tokenize would name a tokenizer.
 
         Raises:
             UserError: such scores cannot be computed here.
@@ -130,10 +130,10 @@ class PredictionOptions:
 
     Args:
         file: Text to predict: a file, a folder or a pattern, plain, .gz or JSON lines.
-        separator: Line of --file that stands between two documents, which are predicted apart. By default that of the
+        separator: Line of --file between two documents, which are predicted separately. The default is that of the
             validation text in the run's recipe.
-        stride: The window moves by so many tokens; fewer predict better, and take longer. By default half of the
-            model's context.
+        stride: The window moves by this many tokens; a smaller number predicts better and takes longer. The default is
+            half of the model's context.
     """
 
     file: Path | None = None
@@ -142,7 +142,7 @@ class PredictionOptions:
 
 
 def given(*groups: Any, but: Sequence[str] = ()) -> list[str]:
-    """The options of these groups that are not as they are by default, as they are written."""
+    """The options of these groups with values other than the default, as they are written."""
     return [
         "--" + field.name.replace("_", "-")
         for group in groups
@@ -152,11 +152,11 @@ def given(*groups: Any, but: Sequence[str] = ()) -> list[str]:
 
 
 def refuse_beside(option: str, others: Sequence[str], flags: Mapping[str, bool]) -> None:
-    """UsageError if there is one of the others beside an option, or one of the flags."""
+    """Raise a UsageError if one of the other options, or one of the flags, is given together with an option."""
     if excluded := [*others, *(name for name, there in flags.items() if there)]:
         raise UsageError(f"{option} excludes {', '.join(excluded)}")
 
 
 def warn(message: str) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(f"warning: {printable(message)}", file=sys.stderr, flush=True)

@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from transformer_zoo.runs import Run, TextRun, Translator
 
     BeamOptions = BeamSearch
-else:  # what is not given is the recipe's, or the paper's
+else:  # a value that is not given is the recipe's, or the paper's
     BeamOptions = lent(BeamSearch, without=("n_best", "max_length"), optional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions(BeamOptions):
-    """How translations are looked for. What is not given is as the run's recipe tests with, or as the paper has it.
+    """How translations are searched for. The default values are those of the run's recipe for tests, or the paper's.
 
     Args:
-        max_source_tokens: A line of more than 1.5 times this is translated in pieces, cut at the ends of sentences. By
-            default the recipe's, or the longest source that the run was trained on: of what is much longer a model
-            leaves things out.
-        write_special: Let translations have the unknown token, padding and the token for a begin, which are no text.
-        batch_tokens: Room for hypotheses in a batch, which bounds memory: lines x beam x (longest line +
-            max-extra) stays within it. By default 32768 on a CPU, 262144 on a GPU.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
-        dtype: Precision of the matrix products. In float32 a line's translation does not depend on its batch.
+        max_source_tokens: A line of more than 1.5 times this length is cut at the ends of sentences and translated in
+            pieces. The default is the recipe's value, or the longest source that the run was trained on. A model leaves
+            things out of much longer lines.
+        write_special: Allow the unknown token, padding and the begin token in translations, though they are not text.
+        batch_tokens: Size of a batch, which bounds memory: lines x beam x (longest line + max-extra) stays within it.
+            By default 32768 on a CPU, 262144 on a GPU.
+        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        dtype: Type of the matrix products. In float32 the translation of a line does not depend on its batch.
     """
 
     max_source_tokens: PositiveInt | None = None
@@ -52,7 +52,7 @@ class SearchOptions(BeamOptions):
         return translating(loaded, *chosen, of=str(run)) if any(chosen) else loaded
 
     def load_translation(self, run: Path, languages: "Languages") -> "Run":
-        """The same of a run that translates; any other is refused with a UserError."""
+        """The same for a run that translates; any other is refused with a UserError."""
         from transformer_zoo.runs.load import Run, of_kind
 
         return of_kind(self.load(run, languages), run, Run)
@@ -60,7 +60,7 @@ class SearchOptions(BeamOptions):
     def translator(
         self, run: "Run | TextRun", *, name: str, window: int = 2048, scored: bool = False, **how: Any
     ) -> "Translator":
-        """What translates by a run that is made ready for that alone; `window` lines are read ahead."""
+        """A translator of a run that is prepared for that alone; `window` lines are read ahead."""
         import torch
 
         from transformer_zoo.inference import Batching
@@ -77,9 +77,9 @@ class Languages:
     """The languages of a multilingual run.
 
     Args:
-        source_lang: Of an imported model that knows many languages: the one to translate from, in the model's own
-            codes, such as eng_Latn (NLLB), en_XX (mBART), en (M2M-100). By default what import or recipe said.
-        target_lang: The one to translate to, likewise.
+        source_lang: For an imported model that knows many languages: the one to translate from, in the model's own
+            codes, such as eng_Latn (NLLB), en_XX (mBART), en (M2M-100). The default is what import or recipe said.
+        target_lang: The language to translate to, in the same form.
     """
 
     source_lang: str | None = None

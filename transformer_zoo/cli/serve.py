@@ -22,21 +22,21 @@ def serve(
     device: str = "auto",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> None:
-    """Answer over HTTP with trained runs: translate, write on, talk, embed, score, and a page at /.
+    """Serve trained runs over HTTP: translate, continue texts, talk, embed, score, and a page at /.
 
     The addresses are those of LibreTranslate (/translate, /languages) and of OpenAI (/v1/models, /v1/completions,
-    /v1/chat/completions, /v1/embeddings), so that their clients work. Ctrl-C or SIGTERM ends it when what runs is
-    finished; a second one, at once.
+    /v1/chat/completions, /v1/embeddings), so that their clients work. Ctrl-C or SIGTERM ends the server when running
+    requests are finished; a second one ends it immediately.
 
     Args:
-        runs: Folders of trained runs, or of models as Hugging Face has them; names on its hub; package:NAME. A model is
-            called by the last part of that.
+        runs: Folders of trained runs, or of models in Hugging Face's format; names on its hub; package:NAME. The last
+            part of this is the model's name.
         serving: Serving.
-        port: Where it listens; 0 takes a free one, and says which.
-        max_batch: Texts that are written, and lines that are translated, at once.
-        max_queue: Requests that may wait for a place; more are refused.
-        device: cpu, cuda or cuda:N; auto is the GPU where there is one.
-        dtype: Of the models' weights.
+        port: Port to listen on; 0 takes a free one, and prints it.
+        max_batch: Number of texts that are written, and of lines that are translated, at the same time.
+        max_queue: Number of requests that may wait; more are refused.
+        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        dtype: Type of the models' weights.
 
     Examples:
         transformer-zoo serve runs/numbers
@@ -77,7 +77,7 @@ def serve(
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:
-    """Each by the last part of its name: of a folder, on the hub, or of a package."""
+    """Each model by the last part of its name: of a folder, on the hub, or of a package."""
     named: dict[str, Path] = {}
     for path in runs:
         name = path.resolve().name if path.exists() else path.name.rpartition(":")[2]
@@ -88,7 +88,7 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _log_to_stderr() -> None:
-    """A line for each request."""
+    """Log a line for each request."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("transformer_zoo.serving")

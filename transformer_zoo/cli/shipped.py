@@ -1,4 +1,4 @@
-"""`transformer-zoo recipes`, `prepare`: the recipes and the scripts of corpora that come with the package."""
+"""`transformer-zoo recipes` and `prepare`: the recipes and the corpus scripts that come with the package."""
 
 import ast
 import importlib.util
@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def recipes(name: str = "", /, output: Path | None = None) -> None:
-    """List the recipes that come with the package, or copy one, to be trained by or changed.
+    """List the recipes that come with the package, or copy one to train by or to change.
 
     Args:
         name: The recipe to copy; without it all are listed.
@@ -38,11 +38,11 @@ def recipes(name: str = "", /, output: Path | None = None) -> None:
 
 
 def prepare(corpus: str = "", /, *options: str) -> None:
-    """Write one of the corpora that recipes train on, by default into data/CORPUS, where they look for it.
+    """Write one of the corpora that recipes train on, by default into data/CORPUS, where recipes look for it.
 
     Args:
-        corpus: Which one; without it all are listed.
-        options: Those of this corpus, which --help after its name explains.
+        corpus: Name of the corpus; without it all are listed.
+        options: Options of this corpus, which --help after its name explains.
 
     Examples:
         transformer-zoo prepare
@@ -63,7 +63,7 @@ def prepare(corpus: str = "", /, *options: str) -> None:
 
 
 def shipped() -> Path:
-    """The folder with `recipes` and `data`: in an installed package, or of the clone that the package lies in."""
+    """The folder with `recipes` and `data`: in an installed package, or in the clone that the package lies in."""
     inside = _PACKAGE / "shipped"
     return inside if inside.is_dir() else _PACKAGE.parent
 

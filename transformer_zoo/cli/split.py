@@ -1,4 +1,5 @@
-"""`transformer-zoo split`: one corpus to train, validation and test, and nothing held out is in the training text."""
+"""`transformer-zoo split`: splits a corpus into train, validation and test, without held-out text in the training
+text."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -30,15 +31,15 @@ def split(
 ) -> None:
     """Split sentence pairs, or text, into train, validation and test without leaks.
 
-    A .tsv, two aligned files, or a .jsonl with --source-key and --target-key hold pairs; anything else is text.
-    What is held out is chosen by a hash, and stays when the corpus grows a little. Near-copies (but for case,
-    punctuation, white space and form) go together, and what shares a side with a held-out pair is left out of the
+    A .tsv, two aligned files, or a .jsonl with --source-key and --target-key hold pairs; anything else is text. A hash
+    chooses what is held out, so the choice stays when the corpus grows a little. Near-copies (equal except for case,
+    punctuation, white space and form) go together. Pairs that share a side with a held-out pair are left out of the
     training text.
 
     Args:
-        files: A file or two, or for text also folders.
-        validation: So many pairs, or pieces of text, for validation; below 1 a share of all.
-        test: So many for the test, likewise.
+        files: One or two files; for text also folders.
+        validation: Number of pairs, or of pieces of text, for validation; below 1 it is a share of all.
+        test: Number of pairs, or of pieces of text, for the test; below 1 it is a share of all.
         output: Folder for the files; by default beside the first file, named after it, with _split at the end.
         source_column: Column of a TSV that holds the source, counted from 1.
         target_column: Column of a TSV that holds the target.
@@ -46,8 +47,8 @@ def split(
         target_key: Key of the target in JSON lines.
         jsonl_key: Key of the text in JSON lines.
         separator: Line that stands between two documents of a text file.
-        unit: What of a text stays together: a document (a file, a line of JSON lines, what stands between two
-            separators), a paragraph (blank lines part them) or a line.
+        unit: Which parts of a text stay together: a document (a file, a line of JSON lines, or the text between two
+            separators), a paragraph (separated by blank lines) or a line.
 
     Examples:
         transformer-zoo split pairs.tsv
@@ -115,7 +116,8 @@ def _split_pairs(
 
 
 def _suffixes(files: list[Path]) -> list[str]:
-    """What the two files are told apart by: .en and .de, or .source and .target where their ends do not do it."""
+    """The endings that distinguish the two files: .en and .de, or .source and .target if their names do not differ
+    so."""
     ends = ["".join(end for end in file.suffixes if end != ".gz") for file in files]
     return ends if len({end for end in ends if end}) == 2 else [".source", ".target"]
 
@@ -133,9 +135,9 @@ def split_text(
     separator: str | None = None,
     unit: Unit = "document",
 ) -> dict[str, int]:
-    """Writes train and what is held out into a new folder: how many units each is.
+    """Write train and the held-out parts into a new folder; returns the number of units in each.
 
-    The text is read twice, once for its keys and once to be written: it may be bigger than memory.
+    The text is read twice, once for its keys and once to be written, because it may be larger than memory.
     """
     from transformer_zoo.characters import is_blank
     from transformer_zoo.data.splits import TRAIN, assign, keys
@@ -164,7 +166,7 @@ def split_text(
 
 
 def text_ending(unit: Unit) -> str:
-    """What the names of such a text's files end in."""
+    """The ending of the names of such a text's files."""
     return "jsonl" if unit == "document" else "txt"
 
 

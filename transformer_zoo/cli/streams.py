@@ -1,4 +1,4 @@
-"""Text in and out of a command: UTF-8, files that appear when they are whole, progress."""
+"""Text in and out of a command: UTF-8, files that appear only when they are complete, progress."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ def input_lines(path: Path | None) -> Iterator[str]:
     """Lines of a file (plain or .gz), or of standard input, without their ends.
 
     Raises:
-        UserError: a file that cannot be read, or a line that is not UTF-8.
+        UserError: a file cannot be read, or a line is not UTF-8.
     """
     if path is not None:
         from transformer_zoo.data.parallel import read_lines
@@ -38,7 +38,7 @@ def input_lines(path: Path | None) -> Iterator[str]:
 
 
 def windows(lines: Iterable[str], n: int) -> Iterator[list[str]]:
-    """So many lines at a time, each read when it is asked for."""
+    """Lists of this many lines, each read when it is asked for."""
     rest = iter(lines)
     while window := list(islice(rest, n)):
         yield window
@@ -48,7 +48,7 @@ def windows(lines: Iterable[str], n: int) -> Iterator[list[str]]:
 def open_output(path: Path | None) -> Iterator[TextIO]:
     """Standard output, or a file that gets its name once it is complete.
 
-    What is there and no regular file (a pipe, a device, a link) is written to, and never replaced. After an error what
+    A path that is not a regular file (a pipe, a device, a link) is written to, and never replaced. After an error, what
     was written so far stays beside it, as NAME.something.part.
     """
     if path is None:
@@ -72,7 +72,7 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """As `os.open`, which would wait for whoever reads from a pipe, perhaps for ever."""
+    """As `os.open`, which would wait for a pipe's reader, perhaps for ever."""
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     except OSError as error:
@@ -84,10 +84,10 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def with_progress(items: Iterable[T], what: str, total: int | None = None, *, shown: bool = True) -> Iterator[T]:
-    """The items; on standard error a bar where that is a terminal, else a line every half minute.
+    """The items, with a progress bar on standard error if that is a terminal, otherwise with a line every half minute.
 
-    `shown=False` says that the items themselves are written to standard output: where that is the same
-    terminal, they are progress enough.
+    `shown=False` says that the items themselves are written to standard output. If that is the same terminal, they show
+    the progress.
     """
     if sys.stderr.isatty():
         hidden = not shown and sys.stdout.isatty()
@@ -104,7 +104,7 @@ def with_progress(items: Iterable[T], what: str, total: int | None = None, *, sh
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into, which gets its name once all is there.
+    """A folder to write into, which gets its name once everything is there.
 
     Raises:
         UserError: there is something at `path` already.

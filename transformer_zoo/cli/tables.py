@@ -1,4 +1,4 @@
-"""What `evaluate` prints: tables, for a terminal or as LaTeX."""
+"""What `evaluate` prints: tables, for a terminal or in LaTeX."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from transformer_zoo.errors import printable
 
 Rows = list[tuple[str, ...]]
-"""The first has the names of the columns."""
+"""The first row has the names of the columns."""
 
 _MANY_TIES = 1 / 20
 _LATEX = {
@@ -23,7 +23,7 @@ _LATEX = {
 
 
 def print_report(report: Mapping[str, Any], *, latex: bool) -> None:
-    """The table that says most: comparisons, else means, else scores; how they were made below it."""
+    """Print the most informative table: comparisons, else means, else scores; below it how they were computed."""
     systems: Sequence[Mapping[str, Any]] = report["systems"]
     notes: list[str] = []
     if "comparisons" in report:
@@ -83,9 +83,9 @@ def _searches(systems: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def print_table(rows: Sequence[Sequence[str]], notes: Sequence[str] = (), *, latex: bool = False) -> None:
-    """Columns as wide as what is in them, the first row above the others; notes below.
+    """Columns as wide as their content, the first row above the others; notes below.
 
-    As LaTeX it is a `tabular` that needs no package, and notes are comments.
+    In LaTeX it is a `tabular` that needs no package, and notes are comments.
     """
     rows, notes = [[printable(cell) for cell in row] for row in rows], [printable(note) for note in notes]
     if latex:

@@ -1,4 +1,4 @@
-"""Lines that somebody types into a terminal, each of which is answered at once."""
+"""Lines that somebody types into a terminal, each of which is answered immediately."""
 
 import os
 import sys
@@ -11,19 +11,19 @@ from transformer_zoo.errors import UserError, printable
 
 T = TypeVar("T")
 PROMPT = "> "
-_REMEMBERED = 1000  # lines
+_REMEMBERED = 1000  # number of lines
 
 
 def is_typed(input: Path | None = None) -> bool:
-    """Whether text comes from a keyboard, since there is no file."""
+    """Whether text comes from a keyboard, because no file is given."""
     return input is None and sys.stdin.isatty()
 
 
 def typed_lines(command: str, wanted: str) -> Iterator[str]:
-    """Each line that is typed, without its end, until Ctrl-D; first it is said what is `wanted`.
+    """Each typed line, without its end, until Ctrl-D; a message first says what is `wanted`.
 
-    Where standard output is a terminal too, lines can be edited, and earlier ones come back with the arrow keys, those
-    of other days too: a file of the user's state folder has those of each command, where one can be written.
+    If standard output is a terminal too, lines can be edited, and the arrow keys bring back earlier ones, also those of
+    other days. The user's state folder has a file of them for each command, if it can be written.
     """
     print(f"{wanted}; Ctrl-D ends.", file=sys.stderr, flush=True)
     read = _edited(command) if sys.stdout.isatty() else _plain
@@ -39,7 +39,7 @@ def typed_lines(command: str, wanted: str) -> Iterator[str]:
 
 
 def answered(answer: Callable[[Iterator[str]], Iterator[T]], lines: Iterator[str]) -> Iterator[T]:
-    """The answers to lines; what is wrong with one is said, and the next one is asked for."""
+    """The answers to lines. A mistake in one is reported, and the next line is asked for."""
     while True:
         found = answer(lines)
         try:
@@ -50,7 +50,7 @@ def answered(answer: Callable[[Iterator[str]], Iterator[T]], lines: Iterator[str
 
 
 def _plain() -> str:
-    """A line, where the answers go elsewhere: so does the prompt sign."""
+    """A line when answers go elsewhere; the prompt sign then goes to standard error."""
     print(PROMPT, end="", file=sys.stderr, flush=True)
     if not (line := sys.stdin.readline()):
         raise EOFError
@@ -58,13 +58,13 @@ def _plain() -> str:
 
 
 def _edited(command: str) -> Callable[[], str]:
-    """What reads a line that can be edited and is remembered, as far as the system can."""
+    """A reader of lines that can be edited and are remembered, as far as the system allows."""
     try:
         import readline
     except ImportError:
         return lambda: input(PROMPT)
     history = _history_file(command)
-    with suppress(OSError):  # who cannot remember does without
+    with suppress(OSError):  # without permission nothing is remembered
         readline.set_history_length(_REMEMBERED)
         readline.read_history_file(history)
 
@@ -78,7 +78,7 @@ def _edited(command: str) -> Callable[[], str]:
 
 
 def _history_file(command: str) -> Path:
-    """Where lines are remembered; made for its owner alone, where it can be."""
+    """The file in which lines are remembered, readable by its owner only if possible."""
     state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
     path = state / "transformer-zoo" / f"{command}_history"
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""`transformer-zoo tokenize`: what a text is to a run."""
+"""`transformer-zoo tokenize`: the pieces and ids of a text."""
 
 import json as jsonlib
 from pathlib import Path
@@ -9,13 +9,13 @@ from transformer_zoo.errors import UserError
 def tokenize(run: Path, text: str, target: bool = False, json: bool = False) -> None:
     """Show the pieces of a text and their ids.
 
-    A line each: the id, and what it stands for. Where the ids do not give the text back, a last line has what they
-    give. What the model reads before and after a text, such as its end, is not shown.
+    It prints a line for each piece: its id, and its text. If the ids do not give the text back, a last line has the
+    text that they give. Tokens that the model reads before and after a text, such as its end, are not shown.
 
     Args:
         run: Folder of a run, trained here or imported.
-        text: Text; for a run that translates, a line.
-        target: As what is translated to, not from.
+        text: Text; for a run that translates, one line.
+        target: Treat the text as a target, not as a source.
         json: Print JSON instead: ids, pieces, and the text that the ids give.
 
     Examples:

@@ -1,4 +1,4 @@
-"""`transformer-zoo train`: by a recipe; or by text alone, for which a recipe is chosen and written."""
+"""`transformer-zoo train`: by a recipe, or by text alone, for which a recipe is chosen and written."""
 
 import os
 import shlex
@@ -28,26 +28,26 @@ def train(
     seed: NonNegativeInt | None = None,
     write_only: bool = False,
 ) -> None:
-    """Train a translator or a GPT on your text; or as a recipe says, from text to a run with weights and scores.
+    """Train a translator or a GPT on your text; or follow a recipe, from text to a run with weights and scores.
 
-    With --pairs or --text all is chosen by the amount of text, the speed of the machine and --minutes: some of the text
-    is held out, without leaks, and a recipe is written beside the run, which repeats it and can be changed.
-    `transformer-zoo recipes` has some to start from. The same command goes on with a run that was stopped. On N GPUs:
+    With --pairs or --text the settings are chosen by the amount of text, the speed of the machine and --minutes. Some
+    of the text is held out, without leaks. A recipe is written beside the run; it repeats the run and can be changed.
+    `transformer-zoo recipes` has some to start from. The same command resumes a run that was stopped. On N GPUs:
     torchrun --nproc-per-node N -m transformer_zoo train RECIPE.yaml
 
     Args:
-        recipe: A YAML file, in place of --pairs or --text.
-        options: Fields of the recipe that are to be others, as --section.field value; --help after it explains them.
-        text: To train a GPT on: folders, or files, plain or .gz, or JSON lines with the key text.
-        pairs: To train a translator on: a file with a tab between the two, two files whose lines belong together, or
-            JSON lines with the keys source and target; plain or .gz.
-        from_: Code of the language to translate from, such as en; of two files by default what the first one's name
-            ends in.
-        to: The language to translate to, likewise.
+        recipe: A YAML file, instead of --pairs or --text.
+        options: Fields of the recipe to change, as --section.field value; --help after the recipe explains them.
+        text: Text to train a GPT on: folders, or files, plain or .gz, or JSON lines with the key text.
+        pairs: Text to train a translator on: a file with a tab between the two sides, two files whose lines belong
+            together, or JSON lines with the keys source and target; plain or .gz.
+        from_: Code of the language to translate from, such as en. For two files the default is the ending of the first
+            one's name.
+        to: Code of the language to translate to, in the same form.
         minutes: How long to train; by default 15.
-        output: Folder of the run; by default runs/NAME, by the name of the text. Beside it lie NAME.yaml, and
-            NAME_split with the text.
-        seed: Another one gives another run of the same recipe; by default 1.
+        output: Folder of the run; by default runs/NAME, after the name of the text. NAME.yaml and NAME_split with the
+            text are written beside it.
+        seed: Another seed gives another run of the same recipe; by default 1.
         write_only: Split the text and write the recipe, and do not train.
 
     Examples:
@@ -95,22 +95,22 @@ def _train(recipe: str, *options: str) -> None:
 
 
 def _command(text: list[Path], pairs: list[Path], options: dict[str, object]) -> str:
-    """The first line of a recipe that is written: the command, but for the run's name."""
+    """The first line of a written recipe: the command, except for the run's name."""
     given = [word for name, value in options.items() if value is not None for word in (name, f"{value}")]
     return f"# transformer-zoo train {shlex.join(['--text' if text else '--pairs', *map(str, text or pairs), *given])}"
 
 
 def _is_of(path: Path, command: str) -> bool:
-    """Whether the recipe is there, of this very command, which then goes on; UserError: it is there, of another."""
+    """Whether this very command wrote the recipe, which is then resumed; UserError: another command wrote it."""
     if not path.exists():
         return False
     if path.read_text("utf-8").partition("\n")[0] != command:
-        raise UserError(f"{path} is there already: give another --output, or go on by: transformer-zoo train {path}")
+        raise UserError(f"{path} is there already: give another --output, or resume it: transformer-zoo train {path}")
     return True
 
 
 def _speed() -> tuple[float, int]:
-    """Operations a second in training, and how many tokens a micro-batch may have."""
+    """Operations per second in training, and how many tokens a micro-batch may have."""
     from transformer_zoo.training.device import choose_device
     from transformer_zoo.training.speed import operations_a_second
 

@@ -1,4 +1,4 @@
-"""Text that nobody has split yet, made ready to train on: read, held out without leaks, written."""
+"""Prepares text that is not split yet for training: it is read, some is held out without leaks, and it is written."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ from transformer_zoo.errors import UsageError, UserError
 
 LEAST_PAIRS, LEAST_BYTES = 100, 2000
 _HELD_OUT = 0.02
-_MANY = 50  # whole documents are held out where there are so many, else paragraphs, else lines
+_MANY = 50  # whole documents are held out if there are this many, otherwise paragraphs, otherwise lines
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a recipe says of its text, and how it is still to be split, which gives a line for people; then `train`."""
+    """A recipe's fields about its text, and the splitting that is still to do, which returns a line for people; then
+    `train`."""
 
     data: dict[str, Any]
     split: Callable[[], str]
@@ -28,7 +29,7 @@ class Prepared:
 def prepare_pairs(files: list[Path], from_: str | None, to: str | None, folder: Path) -> Prepared:
     """Sentence pairs of a TSV, JSON lines or two files, split into `folder`.
 
-    UserError: too few, or as `read_parallel`. UsageError: the languages are not known.
+    UserError: there are too few pairs, or as for `read_parallel`. UsageError: the languages are not known.
     """
     from transformer_zoo.data.parallel import ParallelFiles, read_parallel
     from transformer_zoo.data.splits import split_pairs
@@ -66,7 +67,7 @@ def prepare_pairs(files: list[Path], from_: str | None, to: str | None, folder: 
 
 
 def _in_languages(files: list[Path], from_: str | None, to: str | None) -> tuple[str, str, list[Path]]:
-    """The languages, and the files in their order: of two, those whose names end in them."""
+    """The languages, and the files in their order; two files are ordered by the endings of their names."""
     ends = [file.name.removesuffix(".gz").rpartition(".")[2] for file in files]
     if len(files) == 2:
         if {from_, to} == set(ends) and ends[0] == to:
@@ -80,7 +81,7 @@ def _in_languages(files: list[Path], from_: str | None, to: str | None) -> tuple
 
 
 def prepare_text(paths: list[Path], folder: Path) -> Prepared:
-    """Text of files and folders, split into `folder`; UserError: too little, or as `TextFiles`."""
+    """Text of files and folders, split into `folder`; UserError: there is too little, or as for `TextFiles`."""
     from transformer_zoo.data.text import TextFiles
 
     text = TextFiles(path=[str(path) for path in paths])
@@ -106,7 +107,8 @@ def prepare_text(paths: list[Path], folder: Path) -> Prepared:
 
 
 def _unit(documents: Callable[[], Iterator[str]], n_documents: int, largest: float) -> Unit:
-    """What stays together when text is held out: the largest unit of which there are many, and none is most of all."""
+    """The unit that stays together when text is held out: the largest one of which there are many, none of them most of
+    all."""
     if n_documents >= _MANY and largest < 0.1:
         return "document"
     units: tuple[Unit, ...] = ("paragraph", "line")

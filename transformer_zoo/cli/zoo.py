@@ -1,4 +1,4 @@
-"""`transformer-zoo list`, `describe`, `plan`: which architectures there are, what one is made of, how much fits."""
+"""`transformer-zoo list`, `describe`, `plan`: the architectures, the parts of one, and how much of it fits a GPU."""
 
 import dataclasses
 import json as jsonlib
@@ -24,11 +24,11 @@ else:
 
 
 def list_(pattern: str = "*", /, families: bool = False, json: bool = False) -> None:
-    """Name the architectures of the zoo, with their parameters.
+    """List the architectures of the zoo with their numbers of parameters.
 
     Args:
         pattern: Only names that match this shell pattern, such as "gpt2*".
-        families: Name the families instead, by their model_type in config.json, whose weights come in and go out.
+        families: List families instead, by their model_type in config.json; their weights can be imported and exported.
         json: Print JSON instead.
 
     Examples:
@@ -50,7 +50,7 @@ def list_(pattern: str = "*", /, families: bool = False, json: bool = False) -> 
 
 
 def _list_families(pattern: str, *, json: bool) -> None:
-    """Each family with its class in transformers, its sizes, and the fields of which it refuses some values."""
+    """Each family with its class in transformers, its sizes, and the fields for which it refuses some values."""
     if not (kinds := [kind for kind in FAMILIES if fnmatchcase(kind, pattern)]):
         raise UserError(f"no family is called {pattern!r}; `transformer-zoo list --families` names all {len(FAMILIES)}")
     counts = recorded_counts()
@@ -77,14 +77,14 @@ def describe(
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     json: bool = False,
 ) -> None:
-    """Say what an architecture is made of: parameters part by part, operations, memory.
+    """Print what an architecture is made of: parameters part by part, operations, memory.
 
-    What is often changed has an option; every other field of its configuration is changed by its address.
+    Fields that are often changed have options; every other field of the configuration is changed by its address.
 
     Args:
-        name: Name of an architecture, as `transformer-zoo list` gives it.
-        change: Fields with their values, such as decoder.positions.base=500000; --json shows which there are.
-        context: Tokens of a text, for operations and cache; by default max_seq_len.
+        name: Name of an architecture, as `transformer-zoo list` prints it.
+        change: Fields with their values, such as decoder.positions.base=500000; --json shows all fields.
+        context: Number of tokens of a text, for operations and cache; by default max_seq_len.
         dtype: Type of weights and cache, for memory.
         json: Print JSON instead.
 
@@ -118,12 +118,12 @@ def describe(
 
 @dataclasses.dataclass
 class PlannedTraining:
-    """What a plan is made for.
+    """The conditions of a plan.
 
     Args:
         memory: Sizes of GPUs, in GB; by default 24, 40, 80 and 141.
-        optimizer: As in a recipe.
-        length: Tokens of a window, by default 2,048, or of a sentence on either side, by default 64; at most
+        optimizer: Optimizer, as in a recipe.
+        length: Number of tokens of a window, by default 2,048, or of a sentence on either side, by default 64; at most
             max_seq_len.
         recompute: As training.recompute of a GPT or an encoder.
     """
@@ -135,14 +135,14 @@ class PlannedTraining:
 
 
 def plan(pattern: str = "*", /, *, training: PlannedTraining, json: bool = False) -> None:
-    """Say which `training.batch_tokens` fits the memory of one GPU, for training in bfloat16.
+    """Print the largest `training.batch_tokens` that fits the memory of one GPU, for training in bfloat16.
 
-    It is counted on a model without memory: weights, gradients, what the optimizer keeps, activations that are kept for
-    the backward pass, and logits as the loss holds them. docs/gpu.md says what is left out.
+    It is counted on a model without memory: weights, gradients, the optimizer's state, activations that are kept for
+    the backward pass, and logits as the loss holds them. docs/gpu.md says what is not counted.
 
     Args:
         pattern: Only architectures that match this shell pattern, such as "gpt2*".
-        training: How it is trained.
+        training: How the model is trained.
         json: Print JSON instead.
 
     Examples:

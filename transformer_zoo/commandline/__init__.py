@@ -1,4 +1,5 @@
-"""The one builder of command lines and recipes: functions and dataclasses become options, mistakes one line."""
+"""The one builder of command lines and recipes: functions and dataclasses become options, and a mistake becomes one
+line."""
 
 from transformer_zoo.commandline.functions import parse_call, run_command
 from transformer_zoo.commandline.parser import Parser, refuse

@@ -1,4 +1,4 @@
-"""A command line made from typed functions: signature and docstring are options and --help."""
+"""A command line made from typed functions: signatures become options, docstrings become --help."""
 
 import dataclasses
 import inspect
@@ -43,7 +43,7 @@ def run_command(
 
 
 def parse_call(function: Call, arguments: Sequence[str]) -> inspect.BoundArguments:
-    """What a function is to be called with by this command line, with the defaults of what it does not say."""
+    """The arguments of a function from this command line, with default values for those that it does not give."""
     parser = make_parser(function, arguments)
     call = _bound(function, parser, parser.parse_args(list(arguments)).as_dict())
     call.apply_defaults()
@@ -51,10 +51,10 @@ def parse_call(function: Call, arguments: Sequence[str]) -> inspect.BoundArgumen
 
 
 def make_parser(function: Call, arguments: Sequence[str]) -> Parser:
-    """A parser of the function's parameters, for these words.
+    """A parser of the function's parameters, for this command line.
 
-    A parameter without a default is positional, and so is one before a `/`; a list takes any number of values; a
-    dataclass as a parameter lends its fields as options; a `bool` is a flag; `*words` takes all that follows as it is.
+    A parameter without a default is positional, and so is one before a `/`. A list takes any number of values. The
+    fields of a dataclass parameter become options; a `bool` is a flag; `*words` takes all words that follow unchanged.
     """
     about = _documented(function)
     text = f"{about.short_description} {about.long_description or ''}".strip()
@@ -79,7 +79,7 @@ def examples_of(owner: Call) -> list[str]:
 
 
 def _name(command: Call) -> str:
-    """What a command is called; a function that would hide one of Python's has a _ at its end."""
+    """The name of a command; a function that would hide one of Python's names has a _ at its end."""
     return command.__name__.rstrip("_")
 
 
@@ -112,13 +112,13 @@ def _add_option(parser: Parser, parameter: inspect.Parameter, kind: Any, about: 
 
 
 def _add_list(parser: Parser, parameter: inspect.Parameter, kind: Any, about: str) -> None:
-    """Any number of values, and the option any number of times; without a default by place."""
+    """An option with any number of values, which may be given several times; without a default it is positional."""
     name = parameter.name
     if parameter.default is inspect.Parameter.empty:
         parser.add_argument(name, type=kind, nargs="*", default=[], help=about)
         return
     of = {"choices": get_args(kind)} if get_origin(kind) is Literal else {"type": kind}
-    # What extends a list extends the default too: `_collect` puts that in.
+    # An option that extends a list would extend the default too, so `_collect` adds the default.
     parser.add_argument(_flag(name), dest=name, action="extend", nargs="+", default=None, **of, help=about)
 
 
@@ -127,13 +127,13 @@ def _flag(name: str) -> str:
 
 
 def _collect(owner: Call, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for `owner` out of all options, its dataclasses put together again."""
+    """Arguments for `owner` from all options, with its dataclasses put together again."""
     given: dict[str, Any] = {}
     for name, parameter in inspect.signature(owner, eval_str=True).parameters.items():
         if inspect.isclass(kind := parameter.annotation) and dataclasses.is_dataclass(kind):
             try:
                 given[name] = kind(**_collect(kind, values))
-            except UserError as error:  # it begins with the field
+            except UserError as error:  # the text begins with the field
                 raise UsageError(re.sub(r"^\w+", lambda found: _flag(found[0]), str(error))) from None
         elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             given[name] = tuple(values[name] or ())

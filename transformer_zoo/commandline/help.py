@@ -1,4 +1,4 @@
-"""What `--help` prints: what it is for, examples, the options of these, and under a heading all others."""
+"""What `--help` prints: the purpose, examples, the options in the examples, and all others under headings."""
 
 import shutil
 import textwrap
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from transformer_zoo.commandline.parser import Parser
 
 WIDEST = 100  # columns
-_INDENT = 24  # columns before what is said of an option
+_INDENT = 24  # columns before the description of an option
 _KINDS: dict[type, str] = {bool: "true|false", int: "N", float: "NUMBER", Path: "PATH", list: "LIST", tuple: "LIST"}
 _UNSAID: tuple[Any, ...] = ("", AS_PRESET, SUPPRESS, [], {}, ())
 
 
 def help_text(parser: "Parser") -> str:
-    """All of it."""
+    """The whole text."""
     width = min(shutil.get_terminal_size().columns, WIDEST)
     parts = [f"Usage: {_usage(parser)}", *_wrapped(parser.description or "", width)]
     if parser.examples:
@@ -40,7 +40,8 @@ def _usage(parser: "Parser") -> str:
 
 
 def _by_need(parser: "Parser") -> tuple[list[Action], dict[str, list[Action]]]:
-    """What is given by place, then what the examples give in their order; and all else by the title it stands under."""
+    """Positional arguments, then the options in the examples in their order; and all others by the heading they stand
+    under."""
     words = " ".join(parser.examples).split()
     first: list[tuple[int, Action]] = []
     rest: dict[str, list[Action]] = {}
@@ -54,7 +55,7 @@ def _by_need(parser: "Parser") -> tuple[list[Action], dict[str, list[Action]]]:
 
 
 def _listed(title: str, entries: Iterable[tuple[str, str]], width: int) -> str:
-    """A heading and its entries: names, and in a column beside them what is said."""
+    """A heading and its entries: names, and in a second column their descriptions."""
     lines = [line for name, about in entries for line in _columns(name, about, width)]
     return "\n".join([textwrap.fill(f"{title}:", width), *lines]) if lines else ""
 
@@ -73,7 +74,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _entry(action: Action) -> tuple[str, str]:
-    """An option as it is written, and what is said of it."""
+    """An option as it is written, and its description."""
     if not action.option_strings:
         return _placed(action), _said(action)
     flag = next((flag for flag in action.option_strings if flag.startswith("--")), action.option_strings[0])
@@ -107,7 +108,7 @@ def _word(hint: Any) -> str:
 
 
 def _choices(hint: Any) -> list[str]:
-    """The values among which there is to choose, those of a list too."""
+    """The values that can be chosen, for a list too."""
     kinds = [
         inner for kind in kinds_of_value(hint) for inner in (kind, *get_args(kind)) if get_origin(inner) is Literal
     ]

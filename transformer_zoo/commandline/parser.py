@@ -1,4 +1,4 @@
-"""The parser of all command lines, which says what is wrong with them in one line."""
+"""The parser of all command lines, which reports a mistake in one line."""
 
 import re
 import sys
@@ -15,25 +15,25 @@ from transformer_zoo.words import did_you_mean, unfit
 
 
 def refuse(message: str) -> NoReturn:
-    """Says what is wrong with the options in one line and exits with status 2."""
+    """Report a mistake in the options in one line and exit with status 2."""
     print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(2)
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong with an option in one line that names it as it is written, and exits with status 2."""
+    """Report a mistake in an option in one line that names it as it is written, and exit with status 2."""
 
-    dashes = True  # before the name of an option in a message
+    dashes = True  # written before the name of an option in a message
     words: Sequence[str] = ()  # of the command line
     examples: Sequence[str] = ()  # command lines for --help
-    subcommands: Mapping[str, str] = {}  # what each is for
+    subcommands: Mapping[str, str] = {}  # the purpose of each
 
     def format_help(self, formatter: object = None) -> str:
         """What --help prints."""
         return help_text(self)
 
     def titled(self) -> Iterator[tuple[str, Action]]:
-        """All options but those that others are part of, with a title for each: the section of a recipe's field."""
+        """All options except those that others are part of, each with a title: the section of a recipe's field."""
         for group in self._action_groups:
             for action in group._group_actions:
                 if action.help == SUPPRESS or action.dest == "command" or action.metavar == "CONFIG":
@@ -42,11 +42,11 @@ class Parser(ArgumentParser):
                 yield f"{section} ({str(group.title).rstrip('.')})" if section else "More options", action
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Called with whatever the parser has against the command line."""
+        """Called with the parser's complaint about the command line."""
         refuse(self.explain(re.sub(r"\s+", " ", message).strip()))
 
     def check(self, given: Mapping[str, Any]) -> None:
-        """Refuses numbers that no computer counts to, which the parser takes."""
+        """Refuse numbers that no computer counts to; the parser would accept them."""
         for action in self._actions:
             value, hint = given.get(action.dest), getattr(action, "_typehint", None)
             for one in value if isinstance(value, list) else [value]:
@@ -59,11 +59,11 @@ class Parser(ArgumentParser):
         return self.bare(str(flag))
 
     def bare(self, flag: str) -> str:
-        """A word of the command line as it is in a message."""
+        """A word of the command line as it appears in a message."""
         return flag if self.dashes else flag.removeprefix("--")
 
     def explain(self, message: str) -> str:
-        """The parser's message in other words."""
+        """The parser's message in plainer words."""
         names = [self.bare(flag) for action in self._actions for flag in action.option_strings]
         if found := re.search(r"unrecognized arguments: (\S+)", message):
             word = found[1].partition("=")[0]
@@ -108,7 +108,7 @@ class Parser(ArgumentParser):
         return f"{shown}: something in it has a value where it needs fields; give them below it"
 
     def _given(self, action: Any) -> str | None:
-        """The word that was given for an option, the last one if there are several."""
+        """The word that was given for an option; the last one if there are several."""
         flags = action.option_strings if action is not None else ()
         for i in reversed(range(len(self.words))):
             word, equals, value = self.words[i].partition("=")

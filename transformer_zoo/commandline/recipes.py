@@ -18,14 +18,14 @@ from transformer_zoo.words import unfit
 
 T = TypeVar("T")
 
-_LARGEST_RECIPE = 1 << 20  # bytes; nobody writes so much by hand
+_LARGEST_RECIPE = 1 << 20  # bytes; nobody writes so many by hand
 
 
 def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> T:
     """The dataclass `recipe` from `RUN.yaml [--section.field value ...]`.
 
-    A misspelt field, a wrong type or a missing file ends the program with one line and status 2. --help
-    explains every field.
+    A misspelt field, a wrong type or a missing file ends the program with one line and status 2. --help explains every
+    field.
     """
     # --help shows what stands below each field of a dataclass; and no recipe names code that would be imported.
     jsonargparse.set_parsing_settings(
@@ -62,15 +62,15 @@ def parse_recipe(recipe: type[T], arguments: Sequence[str]) -> T:
 
 
 def read_yaml(file: str) -> dict[str, Any]:
-    """The fields of a recipe's file, before any value is made of them.
+    """The fields in a recipe's file, before they become values.
 
     Raises:
-        UsageError: it cannot be read, or is no recipe.
+        UsageError: the file cannot be read, or is not a recipe.
     """
     try:
         content = read_bytes(Path(file))
         if len(content) > _LARGEST_RECIPE:
-            raise UsageError(f"{file}: {len(content):,} bytes are no recipe; give the path of one")
+            raise UsageError(f"{file}: {len(content):,} bytes are not a recipe; give the path of one")
         text = content.decode("utf-8")
         repeated = _repeated_key(yaml.compose(text, yaml.SafeLoader))
         fields = yaml.safe_load(text)
@@ -88,7 +88,7 @@ def read_yaml(file: str) -> dict[str, Any]:
         raise UsageError(f"{file}: fields are nested too deeply, or contain themselves") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{file}: not YAML: {error}") from None
-    except (ValueError, TypeError) as error:  # a date that is none, a list for a name
+    except (ValueError, TypeError) as error:  # a date that does not exist, a list used as a name
         raise UsageError(f"{file}: {error}") from None
     if repeated is not None:
         raise UsageError(f"{file}:{repeated}")
@@ -99,9 +99,9 @@ def read_yaml(file: str) -> dict[str, Any]:
 
 
 def _repeated_key(node: yaml.Node | None) -> str | None:
-    """Line and name of a field that is there twice, of which YAML takes the last without a word.
+    """Line and name of a field that is given twice; YAML would silently take the last one.
 
-    Or of one that is no word, or of what would be copied into another by its name.
+    It also finds a field whose name is not text, and fields that YAML would copy into another one by their name.
     """
     if not isinstance(node, yaml.MappingNode):
         return None

@@ -1,4 +1,4 @@
-"""A run on disk: its folder, model and tokenizer, what it starts from, and `Session`, in which a recipe trains it.
+"""A run on disk: its folder, its model and tokenizer, its starting point, and `Session`, in which a recipe trains it.
 >>> from pathlib import Path
 >>> from transformer_zoo.tokenizers import ByteTokenizer, TranslationTokenizer, TranslationTokenizerSettings
 >>> pair = TranslationTokenizer.train(["ja"], ["yes"], TranslationTokenizerSettings(kind="bytes"))

@@ -1,4 +1,4 @@
-"""What all doors do: open a run by whatever name, take one text or many."""
+"""What `translator`, `writer` and `scorer` have in common: they open a run by any name, and take one text or many."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -17,17 +17,17 @@ from transformer_zoo.words import unfit
 A = TypeVar("A")
 H = TypeVar("H", bound=Sampling | BeamSearch)
 Source = str | Path | Run | TextRun | EncoderRun
-"""A run, or where one is, as `load_run` takes it."""
+"""A run, or the place of one in any form that `load_run` takes."""
 Texts = list[str] | tuple[str, ...]
 Stream = Iterator[str]
-_SECONDS = 3.0  # what takes longer shows a bar
+_SECONDS = 3.0  # seconds after which a progress bar is shown
 
 
 def opened(source: Source, device: str | None, door: str, *kinds: type[R]) -> R:
-    """The run of one of these kinds, on the device; None: the GPU if there is one.
+    """The run on the device, if it is of one of these kinds. None: the GPU if there is one.
 
     Raises:
-        UserError: there is none, or it is of another kind: which door is its own.
+        UserError: there is no such run, or it is of another kind; the message names the function for that kind.
     """
     if isinstance(source, str | Path):
         run = load_run(source, device=choose_device(device or "auto"))
@@ -45,9 +45,10 @@ def opened(source: Source, device: str | None, door: str, *kinds: type[R]) -> R:
 
 
 def each(texts: Any, answer: Callable[[Iterable[str]], Iterator[A]], doing: str) -> A | list[A] | Iterator[A]:
-    """An answer to one text, a list of them to a list; to an iterator one of them, each text read as it is wanted.
+    """The answer to one text, or a list of answers to a list. An iterator gives an iterator, which reads texts when
+    needed.
 
-    A list that takes longer shows a bar on standard error, where that is a terminal.
+    A list that takes longer shows a progress bar on standard error, if that is a terminal.
     """
     if isinstance(texts, str):
         [found] = answer([texts])
@@ -62,22 +63,22 @@ def each(texts: Any, answer: Callable[[Iterable[str]], Iterator[A]], doing: str)
 
 
 def checked(texts: Iterable[Any]) -> Iterator[str]:
-    """The texts. UserError: one is none."""
+    """The texts. UserError: one is not a text."""
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):
-            raise UserError(f"text {number} is {text!r:.60}, which is no text but {type(text).__name__}")
+            raise UserError(f"text {number} is {text!r:.60}, which is not text but {type(text).__name__}")
         yield text
 
 
 def settled(how: H, options: Mapping[str, Any]) -> H:
-    """`how` with these options. UserError: one is none, or not what it can be."""
+    """`how` with these options. UserError: an option does not exist, or has a value that it cannot have."""
     if wrong := unfit(type(how), options, ""):
         raise UserError(wrong)
     return replace(how, **options)
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """The type of this name. UserError: it is none to compute with."""
+    """The type of this name. UserError: models do not compute in such a type."""
     if wrong := unfit(Literal["float32", "bfloat16", "float16"], name, "dtype"):
         raise UserError(wrong)
     found: torch.dtype = getattr(torch, name)

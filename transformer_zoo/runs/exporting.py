@@ -1,4 +1,4 @@
-"""Runs as files for transformers and for ctranslate2, and whether they can be, before anything is trained."""
+"""Writes runs as files for transformers and for ctranslate2, and checks that before anything is trained."""
 
 import json
 import shutil
@@ -25,9 +25,9 @@ from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.zoo.ctranslate2 import check_ctranslate2
 from transformer_zoo.zoo.huggingface import check_huggingface, to_huggingface
 
-_TOLERANCE = 1e-3  # of a log-probability or a hidden state in float32
-_N_COMPARED = 7  # tokens
-_PAD_IS_ANY_TOKEN = ("gpt2", "gpt_neox", "bloom")  # its embedding learns, so that the model has no use for it
+_TOLERANCE = 1e-3  # difference of a log-probability or of a hidden state in float32
+_N_COMPARED = 7  # number of tokens
+_PAD_IS_ANY_TOKEN = ("gpt2", "gpt_neox", "bloom")  # its embedding is learned, so the model does not need it
 
 
 AnyRun = Run | TextRun | EncoderRun
@@ -35,15 +35,15 @@ Format = Literal["huggingface", "ctranslate2"]
 
 
 def check_export(form: Format, config: Any, tokenizer: Any) -> None:
-    """Whether a run of such a model, with a tokenizer like this, can be written for another program.
+    """Check that a run of such a model, with such a tokenizer, can be written for another program.
 
     Args:
-        form: that of the other program.
-        config: of the model.
-        tokenizer: the tokenizer, or the settings by which one will be made.
+        form: the form of the other program.
+        config: configuration of the model.
+        tokenizer: the tokenizer, or the settings with which one will be made.
 
     Raises:
-        UserError: it cannot; the message names what would have to be another.
+        UserError: it cannot be written; the message names what would have to change.
     """
     if form == "ctranslate2":
         check_ctranslate2(config)
@@ -62,10 +62,10 @@ def check_export(form: Format, config: Any, tokenizer: Any) -> None:
 
 
 def export_run(run_dir: Path, form: Format) -> Path:
-    """Writes a finished run for another program, to `export` in its folder, in place of what was there.
+    """Write a finished run for another program, to `export` in its folder. An older export is replaced.
 
     Raises:
-        UserError: as `write_huggingface` and `write_ctranslate2`.
+        UserError: as for `write_huggingface` and `write_ctranslate2`.
     """
     part, folder = temporary_folder(run_dir), run_dir / "export"
     try:
@@ -80,10 +80,10 @@ def export_run(run_dir: Path, form: Format) -> Path:
 
 
 def write_huggingface(run: AnyRun, folder: Path) -> str:
-    """Model and tokenizer as transformers reads them; returns the model's type.
+    """Write model and tokenizer in the form of transformers; returns the model's type.
 
     Raises:
-        UserError: transformers has no such model, or no such tokenizer.
+        UserError: transformers has no such model or no such tokenizer.
     """
     to_huggingface(run.model, folder)
     model_type: str = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
@@ -98,20 +98,21 @@ def write_huggingface(run: AnyRun, folder: Path) -> str:
 
 
 def _add_ids(paths: list[Path], run: AnyRun, **ids: int | None) -> None:
-    """Tokens that the tokenizer knows of and the model's configuration here does not; None: nor does the tokenizer."""
+    """Add the ids of tokens that the tokenizer names and the model's configuration does not; None: neither does."""
     known = {name: i for name, i in ids.items() if i is not None and i < run.model.config.vocab_size}
     for path in paths if known else []:
         write_json(path, {**json.loads(path.read_text("utf-8")), **known})
 
 
 def write_ctranslate2(run: AnyRun, folder: Path, quantization: str | None = None) -> str:
-    """The model as ctranslate2 reads it, and the tokenizer's files; returns the name of the class that loads it.
+    """Write the model for ctranslate2, and the tokenizer's files; returns the name of the class that loads it.
 
-    Where transformers has no counterpart of the tokenizer, it lies in a folder of its own. In float32 the model's
-    log-probabilities, or an encoder's hidden states, are compared with ours before anything counts as written.
+    If transformers has no counterpart of the tokenizer, it is written to a folder of its own. The model's
+    log-probabilities in float32, or an encoder's hidden states, are compared with ours before the export counts as
+    written.
 
     Raises:
-        UserError: the package is missing, or has no such model, or computes something else.
+        UserError: the package is missing, lacks such a model, or computes something else.
     """
     try:
         import ctranslate2
@@ -130,13 +131,13 @@ def write_ctranslate2(run: AnyRun, folder: Path, quantization: str | None = None
         to_ctranslate2(run.model, folder, tokens, quantization=quantization)
     try:
         run.tokenizer.export(folder, model_type="")
-    except UserError:  # the names of the ids are all that ctranslate2 asks for
+    except UserError:  # ctranslate2 only asks for the names of the ids
         run.tokenizer.save(folder / "tokenizer")
     return {Run: "Translator", TextRun: "Generator", EncoderRun: "Encoder"}[type(run)]
 
 
 def _tokens(run: AnyRun) -> list[list[str]]:
-    """What the ids of the source and of the target are called, or those of a text: as in the tokenizer's files."""
+    """Names of the ids of source and target, or of a text, as in the tokenizer's files."""
     n = run.model.config.vocab_size
     if not isinstance(run, Run):
         return [_names(run.tokenizer, n)]
@@ -144,7 +145,7 @@ def _tokens(run: AnyRun) -> list[list[str]]:
 
 
 def _names(tokenizer: Tokenizer, n: int) -> list[str]:
-    """Of n ids, of which some may stand for nothing."""
+    """Names of n ids, some of which may stand for nothing."""
     try:
         fast = tokenizer.fast()
     except UserError:
@@ -156,7 +157,7 @@ def _names(tokenizer: Tokenizer, n: int) -> list[str]:
 
 @torch.inference_mode()
 def _distance(ctranslate2: Any, model: Any, folder: Path, names: list[list[str]]) -> float:
-    """The largest difference between log-probabilities of some tokens, by ctranslate2 and by us."""
+    """The largest difference between the log-probabilities of some tokens in ctranslate2 and here."""
     model, config, facts = model.to("cpu").eval(), model.config, model.facts
     special = {*facts.ends, *facts.never, config.pad_id, config.bos_id, getattr(config, "source_end_id", None)}
     chosen = _some_tokens([i for i in range(min(config.vocab_size, facts.vocab_size)) if i not in special])
@@ -175,7 +176,7 @@ def _distance(ctranslate2: Any, model: Any, folder: Path, names: list[list[str]]
 
 @torch.inference_mode()
 def _hidden_distance(ctranslate2: Any, model: Any, folder: Path, names: list[list[str]]) -> float:
-    """The largest difference between hidden states of some tokens, by ctranslate2 and by us."""
+    """The largest difference between the hidden states of some tokens in ctranslate2 and here."""
     model, config = model.to("cpu").eval(), model.config
     chosen = _some_tokens([i for i in range(config.vocab_size) if i not in (config.pad_id, config.mask_id)])
     theirs = ctranslate2.Encoder(str(folder)).forward_batch([chosen]).last_hidden_state  # (1, T, D)
@@ -188,5 +189,5 @@ def _some_tokens(ids: Sequence[int]) -> list[int]:
 
 
 def _log_probs(logits: Tensor, never: Sequence[int]) -> Tensor:
-    """Normalised over the tokens that are written."""
+    """Log-probabilities normalised over the tokens that may be written."""
     return logits.float().index_fill(-1, torch.tensor(never, dtype=torch.int64), -torch.inf).log_softmax(-1)

@@ -1,4 +1,4 @@
-"""A run's folder: opened for a recipe, or refused because it holds another one."""
+"""A run's folder: it is opened for a recipe, or refused because it holds another run."""
 
 import os
 import warnings
@@ -16,8 +16,8 @@ from transformer_zoo.training.checkpoint import Checkpoints, check_texts
 from transformer_zoo.training.fields import flatten
 from transformer_zoo.training.logging import FILES
 
-# What may differ when a run goes on: where it is and what it runs on, when it stops, what it shows, how it is
-# tested; and where its texts are, which are known by what is in them (`check_texts`).
+# What may differ when a run is resumed: where it is, what it runs on, when it stops, what it shows, and how it is
+# tested. The place of its texts may differ too, because they are known by their content (`check_texts`).
 MAY_CHANGE = (
     "run_dir", "device", "compile", "cuda_graphs", "allow_change", "export", "logging", "training.max_updates",
     "training.max_epochs", "training.max_minutes", "training.log_every", "validation.patience", "validation.samples",
@@ -25,24 +25,24 @@ MAY_CHANGE = (
     *(f"validation.{field.name}" for field in fields(Sampling)), "checkpoint.final_weights",
     "data.train", "data.validation", "data.tests", "data.tokens", "data.workers", "test",
 )  # fmt: skip
-# What else may, where `allow_change` says so.
+# What else may differ if `allow_change` says so.
 ALLOWED = ("optimizer", "schedule", "training", "validation", "checkpoint", "precision")
-# In a section that may change, and yet chooses checkpoints: scores of other tokenizers do not compare.
+# A field in a section that may change, but which chooses checkpoints: scores of other tokenizers do not compare.
 MUST_STAY = ("test.bleu_tokenize",)
-# What a finished run has settled: when to stop, which weights to end with, and how they are tested (on which texts
-# too, by their content).
+# What a finished run has settled: when to stop, which weights to end with, and how they are tested (and on which texts,
+# by their content).
 SETTLED = (
     "export", "training.max_updates", "training.max_epochs", "training.max_minutes", "validation.patience",
     "checkpoint.final_weights", "test",
 )  # fmt: skip
 
-_SHOWN = 5  # differences between two recipes: enough to know the other by, few enough for a line
+_SHOWN = 5  # number of differences between two recipes: enough to recognise the other, few enough for a line
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
-    """Each field that must not change and did, as "field was x, now y".
+    """Each field that must not change and has changed, in the form "field was x, now y".
 
-    A field that `old` does not have at all, since there was none then, was as `defaults` has it.
+    A field that `old` does not have, because it did not exist then, had the value in `defaults`.
     """
     before, now = flatten(_fill(old, defaults)), flatten(new)
     return [
@@ -63,17 +63,17 @@ def _fill(fields: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_in(name: str, sections: Sequence[str]) -> bool:
-    """Whether a field is one of `sections` or inside one."""
+    """Whether a field is one of `sections`, or inside one."""
     return any(name == section or name.startswith(section + ".") for section in sections)
 
 
 def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Checks, without writing, that a run of the recipe `plain` may start or go on in the folder.
+    """Check, without writing, that a run of the recipe `plain` may start or resume in the folder.
 
     Args:
-        run_dir: The folder, which need not be there.
+        run_dir: The folder, which may be missing.
         plain: All fields of the recipe.
-        defaults: Those that a recipe of this kind has where it does not give them.
+        defaults: The values in a recipe of this kind of fields that it does not give.
 
     Raises:
         UserError: the folder cannot be used, or holds a run that differs in a field that must not change.
@@ -87,12 +87,12 @@ def check_run(run_dir: Path, plain: dict[str, Any], defaults: dict[str, Any]) ->
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise UserError(
             f"{run_dir} holds another run: {'; '.join(changed[:_SHOWN])}{more}. Give another run_dir, or remove it"
-            f"{'; or go on with the change: --allow_change true' if can_be else ''}"
+            f"{'; or resume with the change: --allow_change true' if can_be else ''}"
         )
 
 
 def open_run(run_dir: Path, plain: dict[str, Any], texts: dict[str, str]) -> IO[bytes]:
-    """Makes the folder, locks it until the result is closed or the process ends, and writes config.yaml.
+    """Make the folder, lock it until the result is closed or the process ends, and write config.yaml.
 
     `texts` are the checksums of the run's texts, by the names of their fields.
 
@@ -123,7 +123,7 @@ def open_run(run_dir: Path, plain: dict[str, Any], texts: dict[str, str]) -> IO[
 
 
 def mark_finished(run_dir: Path, plain: dict[str, Any], texts: dict[str, str], results: dict[str, Any]) -> None:
-    """Writes results.json, the sign that all that the recipe asks for has been done; `texts` as for `open_run`."""
+    """Write results.json, the sign that everything in the recipe is done; `texts` as for `open_run`."""
     write_fields(run_dir / "results.json", {**results, "settled": settled(plain), "texts": texts})
 
 
@@ -133,7 +133,7 @@ def is_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str]) -> 
     `tests` are the checksums of their texts, by the names of their fields.
 
     Raises:
-        UserError: it is not, and the folder holds a model without what training could go on from.
+        UserError: it was not, and the folder holds a model without a state from which training could resume.
     """
     found = read_results(run_dir)
     if found is not None and found.get("settled") == settled(plain):
@@ -142,13 +142,13 @@ def is_finished(run_dir: Path, plain: dict[str, Any], tests: dict[str, str]) -> 
             return True
     if _holds_a_model(run_dir) and not Checkpoints(run_dir).exist:
         raise UserError(
-            f"{run_dir} holds a model, and no checkpoints/last.pt to go on from. Give another run_dir, or remove it"
+            f"{run_dir} holds a model, and no checkpoints/last.pt to resume from. Give another run_dir, or remove it"
         )
     return False
 
 
 def trained_on(results: dict[str, Any] | None) -> dict[str, str]:
-    """The checksums of a finished run's texts as its results.json has them, by the names of their fields."""
+    """The checksums of a finished run's texts in its results.json, by the names of their fields."""
     texts = (results or {}).get("texts")
     return texts if isinstance(texts, dict) else {}
 
@@ -158,7 +158,7 @@ def _holds_a_model(run_dir: Path) -> bool:
 
 
 def read_results(run_dir: Path) -> dict[str, Any] | None:
-    """results.json; None where there is none, or a damaged one, which can be made again."""
+    """The content of results.json; None if it is missing or damaged, because it can be made again."""
     try:
         return read_fields(run_dir / "results.json", remedy="it is made again")
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What a run wrote down: while it trained, figures by update and samples; and what came out."""
+"""What a run wrote: metrics by update and samples during training, and its results."""
 
 import json
 import re
@@ -18,14 +18,14 @@ _UPDATE = re.compile(r"^== update (\d+)\n", re.M)
 
 @dataclass(frozen=True)
 class Record:
-    """What a run's folder says of it; its weights need not be there.
+    """What a run's folder says about it. Its weights may be missing.
 
     Args:
-        folder: The run's.
-        recipe: config.yaml.
-        config: Of the model; None: not yet there.
-        results: results.json; None: not yet there, training has not ended.
-        metrics, samples: As `read_metrics` and `read_samples` give them.
+        folder: Folder of the run.
+        recipe: Content of config.yaml.
+        config: Configuration of the model; None: it does not exist yet.
+        results: Content of results.json; None: training has not ended.
+        metrics, samples: As `read_metrics` and `read_samples` return them.
     """
 
     folder: Path
@@ -41,15 +41,15 @@ class Record:
 
 
 def read_record(folder: Path) -> Record:
-    """All of it.
+    """Read all of it.
 
     Raises:
-        UserError: no such folder, one that is no run, or a damaged file.
+        UserError: there is no such folder, it is not a run, or a file is damaged.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder")
     if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder} has no config.yaml: it is no run")
+        raise UserError(f"{folder} has no config.yaml: it is not a run")
     config = read_model_json(folder).config if (folder / "model.json").exists() else None
     results = read_fields(folder / "results.json") if (folder / "results.json").exists() else None
     recipe = load_recipe(folder / "config.yaml")
@@ -57,9 +57,10 @@ def read_record(folder: Path) -> Record:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl, in order: `kind` ("train" or "valid"), `step`, and figures. Without the file none.
+    """The records of metrics.jsonl, in order: `kind` ("train" or "valid"), `step`, and metrics; empty if there is no
+    file.
 
-    A last line without an end is being written, or was when its writer was killed: it is left out.
+    A last line without an end is being written, or its writer was killed. It is left out.
 
     Raises:
         UserError: a line is damaged.
@@ -71,13 +72,13 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             record = None
         if not (isinstance(record, dict) and isinstance(record.get("kind"), str) and _is_count(record.get("step"))):
-            raise UserError(f"{path}:{number} is damaged, it is no record: put the file back from a copy")
+            raise UserError(f"{path}:{number} is damaged, it is not a record: put the file back from a copy")
         found.append(record)
     return found
 
 
 def read_samples(run_dir: Path) -> list[tuple[int, str]]:
-    """Update and text of each entry of samples.txt, in order. Without the file none.
+    """Update and text of each entry of samples.txt, in order; empty if there is no file.
 
     Raises:
         UserError: the file does not begin with an update.
@@ -86,7 +87,7 @@ def read_samples(run_dir: Path) -> list[tuple[int, str]]:
     text = "".join(f"{line}\n" for line in _whole_lines(path))
     start, *rest = _UPDATE.split(text)
     if start:
-        raise UserError(f"{path} is damaged, it begins with no update: put it back from a copy")
+        raise UserError(f"{path} is damaged, it does not begin with an update: put it back from a copy")
     return [(int(update), text) for update, text in zip(rest[::2], rest[1::2], strict=True)]
 
 
@@ -95,7 +96,7 @@ def _is_count(value: object) -> bool:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """Those of a file that grows, without one that has no end yet; none where there is no file."""
+    """The lines of a growing file, without a last one that has no end yet; none if there is no file."""
     try:
         return read_bytes(path).decode("utf-8").split("\n")[:-1]
     except FileNotFoundError:

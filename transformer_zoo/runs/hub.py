@@ -1,4 +1,4 @@
-"""A finished run on the Hugging Face hub: put there with a card that says what it is, and used by its name."""
+"""Puts a finished run on the Hugging Face hub, with a card that describes it, and fetches runs by their names there."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from transformer_zoo.runs.model_json import read_model_json
 from transformer_zoo.runs.recipe import load_recipe, save_recipe
 from transformer_zoo.zoo.huggingface.hub import asked, no_folder
 
-# What a run is used by, and what it says of itself; not its checkpoints, its curves and its texts.
+# The files by which a run is used and described; not its checkpoints, its curves and its texts.
 _FILES = ("model.json", "config.yaml", "model.safetensors", "tokenizer/*", "results.json")
 _TASKS = {
     "words": "fill-mask", "texts": "text-classification", "tokens": "token-classification", "none": "feature-extraction"
@@ -24,20 +24,20 @@ _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def push_run(run_dir: Path, name: str, *, private: bool = False) -> str:
-    """Puts a finished run on the hub, in one commit; returns where it is. Of absolute paths the file names go out.
+    """Put a finished run on the hub in one commit; returns its address. Absolute paths are cut to their file names.
 
     Args:
-        run_dir: The run.
-        name: Such as "user/name"; it is made where it is not there.
-        private: Whether one that is made is for its owner alone.
+        run_dir: Folder of the run.
+        name: Name on the hub, such as "user/name"; it is created if it does not exist.
+        private: Whether a created one is visible to its owner only.
 
     Raises:
-        UserError: no such name can be, or the hub does not take it.
+        UserError: the name is not valid, or the hub refuses it.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi  # takes long to load
+    from huggingface_hub import CommitOperationAdd, HfApi  # which takes long to load
 
     if not _NAME.fullmatch(name):
-        raise UserError(f"{name}: no name of the hub, which are such as user/name")
+        raise UserError(f"{name}: not a name on the hub, such as user/name")
     paths = sorted(path for pattern in _FILES for path in run_dir.glob(pattern))
     contents: dict[str, Any] = {path.relative_to(run_dir).as_posix(): path for path in paths}
     recipe, config = _without_folders(load_recipe(run_dir / "config.yaml")), read_model_json(run_dir).config
@@ -54,13 +54,13 @@ def push_run(run_dir: Path, name: str, *, private: bool = False) -> str:
 
 
 def is_name(name: str) -> bool:
-    """Whether it can be the name of something on the hub, since it is no place here."""
+    """Whether it can be the name of something on the hub, because nothing lies there on this machine."""
     is_here = name.startswith("runs/") or Path(name).parent.exists()
     return _NAME.fullmatch(name) is not None and not is_here
 
 
 def fetched_run(name: str) -> Path | None:
-    """The folder of a run that the hub has under this name, fetched once; None: it has a model that is no run.
+    """The folder of a run that the hub has under this name, fetched once; None: it is a model and not a run.
 
     Raises:
         UserError: the hub has nothing of that name, or cannot be reached.
@@ -81,7 +81,7 @@ def fetched_run(name: str) -> Path | None:
 
 
 def _without_folders(value: Any) -> Any:
-    """The fields, each absolute path in them as the name of its file: where that lies is nobody else's business."""
+    """The fields, with only the file name of each absolute path: its folder does not concern others."""
     if isinstance(value, dict):
         return {name: _without_folders(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -96,7 +96,8 @@ def model_card(
     recipe: dict[str, Any],
     results: dict[str, Any],
 ) -> str:
-    """README.md of a run: what it is and how it is used, scores with signatures, data with checksums, leaks, recipe."""
+    """README.md of a run: what it is, how it is used, scores with signatures, checksums of data, leaks, and the
+    recipe."""
     data = recipe.get("data") or {}
     languages = [code for side in ("source_lang", "target_lang") if (code := data.get(side))]
     about: dict[str, Any] = {"library_name": "transformer_zoo", "pipeline_tag": _task(config)}
@@ -106,7 +107,7 @@ def model_card(
         f"---\n{yaml.safe_dump(about, sort_keys=False)}---\n\n# {name}",
         "A run of transformer_zoo. "
         f'`tz.load_run("{name}")` gives model and tokenizer, and translate, generate, chat, score, evaluate, embed, '
-        "classify and export of `transformer-zoo` take the name in place of a run's folder.",
+        "classify and export of `transformer-zoo` take the name instead of a run's folder.",
         *_section("Scores", _scores(results)),
         *_section("Texts", (f"- `{field}`: checksum `{sum_}`" for field, sum_ in results.get("texts", {}).items())),
         *_section("Leaks into the training text", _leaks(results)),
@@ -116,7 +117,7 @@ def model_card(
 
 
 def _task(config: EncoderDecoderConfig | DecoderConfig | EncoderConfig) -> str:
-    """What the hub calls it."""
+    """The hub's name for the task of such a run."""
     if isinstance(config, EncoderConfig):
         return _TASKS["none" if config.head is None else config.head.kind()]
     return "translation" if isinstance(config, EncoderDecoderConfig) else "text-generation"

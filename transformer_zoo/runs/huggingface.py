@@ -1,4 +1,4 @@
-"""Models that were trained elsewhere, as runs."""
+"""Models that were trained elsewhere, used as runs."""
 
 from copy import copy
 from dataclasses import replace
@@ -21,25 +21,25 @@ from transformer_zoo.zoo.huggingface.gguf_file import is_gguf
 
 
 def read_huggingface(name: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun | EncoderRun:
-    """A model and its tokenizer from a folder of Hugging Face's, or from its hub."""
+    """A model and its tokenizer from a folder in Hugging Face's format, or from its hub."""
     folder = resolve(name)
     return imported_run(from_huggingface(folder, device=device), folder)
 
 
 def is_theirs(name: str | Path) -> bool:
-    """Whether a model in Hugging Face's or llama.cpp's format is there, and no run."""
+    """Whether there is a model in Hugging Face's or llama.cpp's format, and not a run."""
     place = Path(name)
     has_theirs = (place / "config.json").exists() or any(place.glob("*.gguf"))
     return str(name).startswith("package:") or is_gguf(place) or (has_theirs and not (place / "model.json").exists())
 
 
 def imported_run(model: Any, folder: Path) -> Run | TextRun | EncoderRun:
-    """A model that was read from a folder of Hugging Face's, with the tokenizer that lies in it.
+    """A model that was read from a folder in Hugging Face's format, with the tokenizer in it.
 
-    What a text starts and ends with is the tokenizer's business: the model's `bos_id` and `eos_id` become what it says.
+    The tokenizer decides what a text starts and ends with: the model's `bos_id` and `eos_id` become the tokenizer's.
 
     Raises:
-        UserError: there is no tokenizer that can be read, or it does not fit the model.
+        UserError: no tokenizer can be read, or it does not fit the model.
     """
     if isinstance(model.config, EncoderDecoderConfig):
         tokenizer = import_translation_tokenizer(folder)
@@ -61,7 +61,7 @@ def imported_run(model: Any, folder: Path) -> Run | TextRun | EncoderRun:
 
 
 def _tokenizer_files(folder: Path) -> TokenizerFiles:
-    """Those of a folder, or such as there would be for a GGUF file."""
+    """The tokenizer's settings in a folder, or those that a GGUF file corresponds to."""
     if not is_gguf(folder):
         return TokenizerFiles.read(folder)
     file = read_gguf(folder)
@@ -69,10 +69,10 @@ def _tokenizer_files(folder: Path) -> TokenizerFiles:
 
 
 def translating(run: Run | TextRun | EncoderRun, source: str | None, target: str | None, *, of: str) -> Run:
-    """The run of a multilingual model, called `of`, for these languages; None: as before. It shares its weights.
+    """The run of a multilingual model, called `of`, for these languages; None: unchanged. It shares the weights.
 
     Raises:
-        UserError: it has no languages to choose from, or not these.
+        UserError: the model has no choice of languages, or not these.
     """
     if not isinstance(run, Run):
         kind = "decoder-only" if isinstance(run, TextRun) else "an encoder"

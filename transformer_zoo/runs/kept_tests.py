@@ -1,4 +1,5 @@
-"""The tests of a translation run: its texts translated and scored, and kept in its folder as they were scored."""
+"""The tests of a translation run: its translations and scores, kept in its folder with the texts they were made
+from."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,11 +21,11 @@ from transformer_zoo.training.tasks.translation_recipe import TranslationRecipe
 def score_tests(
     recipe: TranslationRecipe, tests: Mapping[str, ParallelText], run_dir: Path, device: torch.device
 ) -> dict[str, Any]:
-    """Translates every test with the weights of a finished run, keeps the translations, prints scores with signatures.
+    """Translate every test with the weights of a finished run, keep the translations, and print scores with signatures.
 
     Returns:
         By the test's name, as plain data: scores, signatures, how many translations are exactly right or were cut, and
-        how they were looked for.
+        the settings of the search.
     """
     run, test = load_translation_run(run_dir, device=device), recipe.test
     longest, results = test.max_source_tokens or run.max_source_tokens, {}
@@ -49,7 +50,7 @@ def score_tests(
 
 
 def _scores(name: str, text: ParallelText, found: list[Translation], recipe: TranslationRecipe) -> dict[str, Any]:
-    """Of one test, printed too."""
+    """The results of one test, which are printed too."""
     hypotheses = [best.text for best in found]
     scores = corpus_score(hypotheses, text.references, recipe.test.metrics, tokenize=recipe.bleu_tokenize)
     same = sum(one in references for one, *references in zip(hypotheses, *text.references, strict=True))
@@ -74,7 +75,7 @@ def keep_test(run_dir: Path, name: str, text: ParallelText, hypotheses: list[str
 
 
 def kept_test(run_dir: Path, name: str, n_more: int) -> ParallelFiles:
-    """Where a run keeps a test that it was scored on, with so many more references than one."""
+    """The files in which a run keeps a test that it was scored on, with this many further references."""
     source, target, *more = (
         str(run_dir / "test" / f"{name}.{kind}") for kind in ("src", "ref", *(f"ref{k + 2}" for k in range(n_more)))
     )
@@ -82,7 +83,8 @@ def kept_test(run_dir: Path, name: str, n_more: int) -> ParallelFiles:
 
 
 def check_kept_tests(run_dir: Path, texts: Mapping[str, ParallelText]) -> None:
-    """Whether tests are still those that the run was scored on, as far as it says. UserError names one that is not."""
+    """Check that tests are still those that the run was scored on, as far as the run says. UserError names one that is
+    not."""
     checksums = trained_on(read_results(run_dir))
     for name, text in texts.items():
         kept = (run_dir / "test" / f"{name}.src").exists()

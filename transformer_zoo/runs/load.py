@@ -1,4 +1,4 @@
-"""A finished run, or one that was imported: its model, its tokenizer and its recipe, from a folder and into one."""
+"""A trained or imported run: reads and writes its model, its tokenizer and its recipe."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from transformer_zoo.training.weights import load_weights, save_weights
 class Run:
     """A trained translation run: its model in evaluation mode, its tokenizer, and the recipe it was trained with.
 
-    `max_source_tokens` is the longest source it was trained on, eos included; of an imported one its `max_seq_len`.
+    `max_source_tokens` is the longest source it was trained on, eos included; for an imported run its `max_seq_len`.
     >>> load_run("runs/de-en").max_source_tokens
     100
     """
@@ -44,12 +44,12 @@ class Run:
 
     @property
     def source_language(self) -> str | None:
-        """Code of the language that it translates from, as far as is known."""
+        """Code of the language that it translates from, if it is known."""
         return self.tokenizer.language_of_source or (self.recipe.get("data") or {}).get("source_lang")
 
     @property
     def target_language(self) -> str | None:
-        """Code of the language that it translates to, as far as is known."""
+        """Code of the language that it translates to, if it is known."""
         return self.tokenizer.language_of_target or (self.recipe.get("data") or {}).get("target_lang")
 
 
@@ -88,20 +88,21 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun | EncoderRun:
-    """Model, tokenizer and recipe of a run, or of a model that was trained elsewhere, by the kind of the model.
+    """Model, tokenizer and recipe of a run, or of a model that was trained elsewhere; its kind is found out.
     >>> load_run("runs/letters").model.config.vocab_size
     257
 
     Args:
-        path: the folder of a run; a folder of Hugging Face's or a GGUF file, or `package:NAME` for either of them
-            inside an installed package; or the name of a run or a model on the hub, which is fetched once.
-        device: where the model is to be.
+        path: the folder of a run, a folder in Hugging Face's format, or a GGUF file. `package:NAME` is one of the
+            latter two inside an installed package. It can also be the name of a run or a model on the hub, which is
+            fetched once.
+        device: the device that the model is put on.
 
     Raises:
-        UserError: no such folder and no such name, a run that has no weights yet, a damaged file, or files that do not
-            fit together.
+        UserError: the folder or name does not exist, the run has no weights yet, a file is damaged, or files do not fit
+            together.
     """
-    from transformer_zoo.runs.huggingface import is_theirs, read_huggingface  # which makes runs
+    from transformer_zoo.runs.huggingface import is_theirs, read_huggingface  # which itself makes runs
 
     if is_name(str(path)):
         folder = fetched_run(str(path))
@@ -113,10 +114,10 @@ def load_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run | T
 
 
 def read_run(folder: Path, device: str | torch.device = "cpu") -> Run | TextRun | EncoderRun:
-    """The run in a folder of ours; raises as `load_run`."""
+    """The run in a folder of this package's format; errors as for `load_run`."""
     for name in ("model.json", "config.yaml", "model.safetensors"):
         if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}: it is no run, or one whose training has not ended yet")
+            raise UserError(f"{folder} has no {name}: it is not a run, or one whose training has not ended yet")
     about = read_model_json(folder)
     recipe, config = load_recipe(folder / "config.yaml"), about.config
     check_weights(config, torch.device(device))
@@ -147,7 +148,7 @@ def _filled(model: M, folder: Path, device: str | torch.device) -> M:
 
 
 def of_kind(run: Run | TextRun | EncoderRun, path: str | Path, *kinds: type[R]) -> R:
-    """The run, if it is of one of these kinds. UserError: it is another, and what that is used with."""
+    """The run, if it is of one of these kinds. UserError: it is of another kind; the message says what that is for."""
     if not isinstance(run, kinds):
         needed = " or ".join(kind.kind for kind in kinds)
         raise UserError(f"{path} is {run.kind}, where {needed} is needed; it is for {run.used_by}")
@@ -155,12 +156,12 @@ def of_kind(run: Run | TextRun | EncoderRun, path: str | Path, *kinds: type[R]) 
 
 
 def load_writer(path: str | Path, *, device: str | torch.device = "cpu") -> Run | TextRun:
-    """`load_run` of a model that writes; an encoder alone is refused with a UserError."""
+    """`load_run` for a model that writes. An encoder alone is refused with a UserError."""
     return cast("Run | TextRun", of_kind(load_run(path, device=device), path, Run, TextRun))
 
 
 def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu") -> Run:
-    """`load_run` of an encoder-decoder; any other is refused with a UserError.
+    """`load_run` for an encoder-decoder. Any other model is refused with a UserError.
     >>> load_translation_run("runs/de-en").tokenizer.target.decode([125, 105, 119])
     'yes'
     """
@@ -168,7 +169,7 @@ def load_translation_run(path: str | Path, *, device: str | torch.device = "cpu"
 
 
 def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> TextRun:
-    """`load_run` of a decoder-only model; any other is refused with a UserError.
+    """`load_run` for a decoder-only model. Any other model is refused with a UserError.
     >>> load_text_run("runs/letters").tokenizer.decode([72, 105])
     'Hi'
     """
@@ -176,7 +177,7 @@ def load_text_run(path: str | Path, *, device: str | torch.device = "cpu") -> Te
 
 
 def load_encoder_run(path: str | Path, *, device: str | torch.device = "cpu") -> EncoderRun:
-    """`load_run` of an encoder alone; any other is refused with a UserError.
+    """`load_run` for an encoder alone. Any other model is refused with a UserError.
     >>> load_encoder_run("runs/hidden").model.config.mask_id
     258
     """
@@ -184,7 +185,7 @@ def load_encoder_run(path: str | Path, *, device: str | torch.device = "cpu") ->
 
 
 def save_run(run: Run | TextRun | EncoderRun, folder: Path, recipe: dict[str, Any]) -> None:
-    """Writes the files of a run; `recipe` is what config.yaml says.
+    """Write the files of a run; `recipe` is the content of config.yaml.
     >>> save_run(load_run("runs/letters"), Path("runs/copy"), recipe={})
     >>> (Path("runs/copy") / "model.safetensors").exists()
     True

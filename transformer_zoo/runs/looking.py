@@ -1,4 +1,4 @@
-"""What a run looks at while it reads and writes: the attention of all layers and heads, and the pieces it lies on.
+"""What a run attends to while it reads and writes: attention weights of all layers and heads, and the text's pieces.
 
 Shapes: L layers, H heads, Tq queries, Tk keys; Ts pieces of a source, Tt of a target.
 """
@@ -19,21 +19,21 @@ from transformer_zoo.runs.load import EncoderRun, Run, TextRun
 from transformer_zoo.runs.translating import as_tested
 
 AttentionKind = Literal["encoder", "decoder", "cross"]
-"""Of the source to itself, of the target to itself, of the target to the source."""
+"""Attention of the source to itself, of the target to itself, and of the target to the source."""
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Where each piece of a text looks, in every head of every layer: the weights of attention, which add up to 1.
+    """What each piece of a text attends to, in every head of every layer: attention weights, which sum to 1.
     >>> attention_maps(load_run("runs/de-en"), "ja", "yes").alignment.shape  # y, e, s, the end; j, a, the end
     torch.Size([4, 3])
 
     Args:
-        source: What the encoder reads; nothing where there is none.
-        target: What the decoder reads; nothing where there is none.
-        written: What a translation has after each piece of `target`: that is one piece to the left.
-        translation: What was written, as text; nothing of other runs.
-        weights: Of each kind of attention that the model has, (H, Tq, Tk) of each layer, float32 on the CPU.
+        source: Pieces that the encoder reads; empty without an encoder.
+        target: Pieces that the decoder reads; empty without a decoder.
+        written: The piece that a translation has after each piece of `target`; it is `target` moved left by one.
+        translation: The written text; empty for other runs.
+        weights: For each kind of attention that the model has, (H, Tq, Tk) for each layer, float32 on the CPU.
     """
 
     source: list[str]
@@ -43,9 +43,9 @@ class AttentionMaps:
     weights: dict[AttentionKind, list[Tensor]]
 
     def pieces(self, kind: AttentionKind) -> tuple[list[str], list[str]]:
-        """Which pieces look, and at which: names of rows and of columns of `weights[kind]`.
+        """The attending pieces and those attended to: names of rows and of columns of `weights[kind]`.
 
-        Those of cross-attention are named by what is written there, as in an alignment.
+        The rows of cross-attention have the names of the pieces that are written there, as in an alignment.
         """
         if kind == "cross":
             return self.written, self.source
@@ -54,14 +54,14 @@ class AttentionMaps:
 
     @property
     def alignment(self) -> Tensor:
-        """Which source pieces each written one is of, (Tt, Ts): as in `Explained`, the cross-attention of the last
-        layer but one, the mean of its heads."""
+        """How much each written piece attended to each source piece, (Tt, Ts), as in `Explained`: the cross-attention
+        of the last layer but one, averaged over its heads."""
         layers = self.weights["cross"]
         return layers[max(0, len(layers) - 2)].mean(0)
 
 
 def visible(piece: str) -> str:
-    """A piece as people tell it from others: a blank is ▁, an end of a line ⏎, and what cannot be seen is escaped."""
+    """A piece in a readable form: a blank is ▁, an end of a line ⏎, and invisible characters are escaped."""
     return escaped(piece.replace(" ", "▁").replace("\n", "⏎").replace("\t", "⇥"))
 
 
@@ -69,20 +69,20 @@ def visible(piece: str) -> str:
 def attention_maps(
     run: Run | TextRun | EncoderRun, text: str, target: str | None = None, *, max_pieces: int = 512
 ) -> AttentionMaps:
-    """The weights of attention of all layers and heads while a run reads a text, and of a translation writes another.
+    """Attention weights of all layers and heads while a run reads a text and, if it translates, writes a translation.
     >>> maps = attention_maps(load_run("runs/letters"), "to be")
     >>> maps.target, maps.weights["decoder"][0].shape
     (['t', 'o', ' ', 'b', 'e'], torch.Size([4, 5, 5]))
 
     Args:
-        run: as `load_run` gives it.
-        text: a source, or a text; one sentence.
-        target: its translation; None: the one that the run finds, by the search it was tested with. Of other runs none.
-        max_pieces: the most on either side: memory grows with their square, times all heads.
+        run: a run as `load_run` returns it.
+        text: one sentence: a source, or a text.
+        target: its translation; None: the run's own, found by the search it was tested with. Other runs take none.
+        max_pieces: largest number of pieces on either side. Memory grows with its square times the number of heads.
 
     Raises:
-        UserError: a target for a run that does not translate; a text of nothing, or longer than `max_pieces` or than
-            the model takes; or an attention of somebody's own that does not give its weights.
+        UserError: there is a target but the run does not translate; a text is empty, longer than `max_pieces` or longer
+            than the model takes; or an attention of your own does not return its weights.
     """
     if isinstance(run, Run):
         return _of_translation(run, text, target, max_pieces)
@@ -131,7 +131,7 @@ def _check_length(ids: Sequence[int], context: int, max_pieces: int) -> None:
 
 
 def _weights(model: Any, *read: Sequence[int]) -> dict[AttentionKind, list[Tensor]]:
-    """Those of each kind while the model reads what it takes."""
+    """Attention weights of each kind while the model reads these tokens."""
     ids = (torch.tensor([row], device=model.head_weight.device) for row in read)  # (1, T) each
     with evaluating(model), record_weights(model) as recorded:
         model.hidden(*ids)
@@ -145,7 +145,7 @@ def _weights(model: Any, *read: Sequence[int]) -> dict[AttentionKind, list[Tenso
 
 
 def _attentions(model: Any) -> Iterator[tuple[AttentionKind, int, nn.Module]]:
-    """Every attention of a model, and what it is for."""
+    """Every attention of a model, and its kind."""
     stacks = [(name, i, layer) for name in model.stacks for i, layer in enumerate(getattr(model, name).layers)]
     yield from ((name, i, layer.attn) for name, i, layer in stacks)
     yield from (("cross", i, layer.cross_attn) for _, i, layer in stacks if layer.cross_attn is not None)

@@ -1,4 +1,4 @@
-"""model.json of a run, and whether a tokenizer goes with the model."""
+"""model.json of a run, and the check that a tokenizer fits the model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,12 @@ FAMILIES = {"encoder-decoder": EncoderDecoderConfig, "decoder-only": DecoderConf
 
 @dataclass(frozen=True)
 class ModelJson:
-    """What model.json holds: the model's configuration, and what else a run of its family has to know.
+    """The content of model.json: the model's configuration, and what else a run of its family must know.
 
     Args:
-        config: of the model.
-        max_source_tokens: the longest source of the training text, eos included.
-        tokenizer: fingerprint of the text tokenizer that the model is trained with; another one is then refused.
+        config: configuration of the model.
+        max_source_tokens: length of the longest source in the training text, eos included.
+        tokenizer: fingerprint of the tokenizer that the model is trained with; any other is refused.
     """
 
     config: EncoderDecoderConfig | DecoderConfig | EncoderConfig
@@ -27,7 +27,7 @@ class ModelJson:
 
 
 def read_model_json(folder: Path) -> ModelJson:
-    """What `write_model_json` wrote. UserError if it cannot be read."""
+    """Read what `write_model_json` wrote. UserError: it cannot be read."""
     path = folder / "model.json"
     try:
         fields = read_fields(path)
@@ -45,7 +45,7 @@ def read_model_json(folder: Path) -> ModelJson:
 
 
 def write_model_json(folder: Path, about: ModelJson) -> None:
-    """Writes model.json, without what is None."""
+    """Write model.json, without fields that are None."""
     extras = {"max_source_tokens": about.max_source_tokens, "tokenizer": about.tokenizer}
     given = {name: value for name, value in extras.items() if value is not None}
     family = next(name for name, kind in FAMILIES.items() if isinstance(about.config, kind))
@@ -53,7 +53,8 @@ def write_model_json(folder: Path, about: ModelJson) -> None:
 
 
 def check_translation_tokenizer(folder: Path, config: EncoderDecoderConfig, tokenizer: TranslationTokenizer) -> None:
-    """Whether the model has an embedding for each id; an imported one may have some more. UserError if not."""
+    """Check that the model has an embedding for each id; an imported model may have some more. UserError: it has
+    not."""
     if wrong := tokenizer.fits(config.vocab_size, config.target_size):
         raise UserError(f"{folder}: {wrong}")
 
@@ -61,10 +62,10 @@ def check_translation_tokenizer(folder: Path, config: EncoderDecoderConfig, toke
 def check_text_tokenizer(
     folder: Path, config: DecoderConfig | EncoderConfig, tokenizer: Tokenizer, fingerprint: str | None
 ) -> None:
-    """Whether the model was trained with this tokenizer, as far as can be told. UserError if not."""
+    """Check that the model was trained with this tokenizer, as far as is known. UserError: it was not."""
     differs = []
     spare = config.vocab_size - tokenizer.vocab_size
-    if spare < 0 or (spare and isinstance(config, DecoderConfig)):  # an encoder's pad and mask are no tokens of texts
+    if spare < 0 or (spare and isinstance(config, DecoderConfig)):  # pad and mask are not tokens of texts
         differs.append(f"{tokenizer.vocab_size} tokens for a vocabulary of {config.vocab_size}")
     if (eos_id := getattr(config, "eos_id", None)) not in (None, tokenizer.eos_id):
         differs.append(f"end of text {tokenizer.eos_id} for {eos_id}")

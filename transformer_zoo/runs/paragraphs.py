@@ -1,4 +1,4 @@
-"""A text as lines, which are translated, and what stands between them, which stays."""
+"""A text as lines, which are translated, and the white space between them, which stays."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from transformer_zoo.runs.load import Run, TextRun
 
 
 def laid_out(text: str, run: Run | TextRun) -> list[str]:
-    """White space and lines in turn, white space first and last; none of the lines is blank. A prompt is a line.
+    """White space and lines alternate, white space first and last; none of the lines is blank. A prompt is one line.
 
-    A tag at the start of a text, such as the language to translate to, goes for all of its lines.
+    A tag at the start of a text, such as the language to translate to, applies to all of its lines.
     """
     if not isinstance(run, Run):
         return ["", text, ""]
@@ -30,7 +30,7 @@ def laid_out(text: str, run: Run | TextRun) -> list[str]:
 
 
 def put_back(found: Iterator[list[Translation]], shown: deque[list[str]]) -> Iterator[list[Translation]]:
-    """The translations of each text: rank by rank those of its lines, where these stood."""
+    """The translations of each text: those of its lines, rank by rank, in the places of the lines."""
     for first in found:
         parts = shown.popleft()
         ranked = ranks([first, *islice(found, len(parts[3::2]))])

@@ -1,4 +1,4 @@
-"""How a model tells places apart: the vectors that are added, the angles of rotations, the scores by distance."""
+"""How a model distinguishes positions: vectors that are added, angles of rotations, scores by distance."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from transformer_zoo.models import check_model
 
 @dataclass(frozen=True)
 class PositionsTable:
-    """One way in which a stack tells places apart, as a table.
+    """One way in which a stack distinguishes positions, as a table.
     >>> positions_table(tz.create_model("gpt-nano"), n=8)[0].values.shape
     torch.Size([8, 128])
 
     Args:
-        title: Where it is and what it does.
-        places: Of each row: the position of a token from 0, or how far a key lies behind its query.
+        title: The stack, and the way.
+        places: For each row: the position of a token from 0, or the distance from a query back to a key.
         columns: What a column is: "dimension", "cosine, then sine of each pair" or "head".
         values: (rows, columns), float32 on the CPU.
     """
@@ -32,16 +32,16 @@ class PositionsTable:
 
 @torch.inference_mode()
 def positions_table(model: nn.Module, n: int = 64) -> list[PositionsTable]:
-    """Every way in which a model tells the first n places apart, one table each; none where nothing tells it.
+    """Every way in which a model distinguishes the first n positions, one table each; empty if it has none.
     >>> [table.title for table in positions_table(tz.create_model("transformer-tiny"))]
     ['encoder: added to embeddings', 'decoder: added to embeddings']
 
     Args:
-        model: one of this package.
-        n: how many places, or distances; fewer where a model knows no more.
+        model: a model of this package.
+        n: number of positions, or of distances; there are fewer if the model has no more.
 
     Raises:
-        UserError: another model, or an n below 1.
+        UserError: it is another model, or n is below 1.
     """
     check_model(model, "positions_table", writes=False)
     if n < 1:
@@ -52,7 +52,7 @@ def positions_table(model: nn.Module, n: int = 64) -> list[PositionsTable]:
 
 
 def _tables(name: str, stack: Any, d_model: int, n: int) -> Iterator[PositionsTable]:
-    """Those of one stack."""
+    """The tables of one stack."""
     width = d_model if stack.embedding_proj is None else stack.embedding_proj.in_features
     x = torch.zeros(1, n, width, device=next(stack.parameters()).device)
     added = stack.positions.add(x, 0, None)[0]  # (n, D)
@@ -75,7 +75,7 @@ _PAIRS = "cosine, then sine, of each pair of dimensions"
 
 
 def _parts(stack: Any) -> dict[Any, list[int]]:
-    """What tells the attention of some layers of places, and which layers these are, from 1."""
+    """The module that gives some layers their positions, and the numbers of these layers, from 1."""
     found: dict[Any, list[int]] = {}
     for number, layer in enumerate(stack.layers, start=1):
         for part in (getattr(layer.attn, "rotary", None), getattr(layer.attn, "scores", None)):
@@ -85,7 +85,8 @@ def _parts(stack: Any) -> dict[Any, list[int]]:
 
 
 def _scores(title: str, part: Any, n: int, device: torch.device, *, is_causal: bool) -> PositionsTable:
-    """What is added to scores, by how far a key lies behind its query; it lies before it at negative distances."""
+    """The bias of scores for each distance from a query back to a key; a negative distance means a key after the
+    query."""
     behind = torch.arange(0 if is_causal else 1 - n, n, device=device)  # (N,)
     scores = part(torch.tensor([[n - 1]], device=device), (n - 1 - behind)[None])[0, :, 0]  # (H, N)
     return PositionsTable(title, behind.tolist(), "head", scores.T.float().cpu())

@@ -1,4 +1,4 @@
-"""config.yaml of a run: its recipe with every field resolved, which can be run again."""
+"""config.yaml of a run: its recipe with the values of all fields, which can be run again."""
 
 from itertools import chain
 from pathlib import Path
@@ -9,21 +9,21 @@ import yaml
 from transformer_zoo.checksums import CHANGED, MARK, read_sealed, write_sealed
 from transformer_zoo.errors import UserError, first_line
 
-_MOST_VALUES = 100_000  # of a run's recipe, which has some hundred
+_MOST_VALUES = 100_000  # number of values in a run's recipe, which has some hundred
 
 
 def save_recipe(path: Path, plain: dict[str, Any]) -> None:
-    """Writes the resolved recipe as YAML that can be run again, with its checksum."""
+    """Write the resolved recipe as YAML that can be run again, with its checksum."""
     head = f"# {MARK} is the checksum of this file: remove this line if you change another\n"
     text = head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     write_sealed(path, lambda part: part.write_bytes(text.encode()))
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
-    """What `save_recipe` wrote.
+    """Read what `save_recipe` wrote.
 
     Raises:
-        UserError: the file is not there, damaged, or no recipe.
+        UserError: the file is missing, damaged, or not a recipe.
     """
     try:
         text = read_sealed(path, remedy=CHANGED)
@@ -42,7 +42,7 @@ def load_recipe(path: Path) -> dict[str, Any]:
 
 
 def _check_size(node: yaml.Node | None) -> None:
-    """Refuses what a few aliases of aliases make of a small file: more values than memory holds."""
+    """Refuse a small file in which aliases of aliases stand for more values than memory holds."""
     sizes: dict[yaml.Node | None, int] = {}
 
     def size(of: yaml.Node | None) -> int:

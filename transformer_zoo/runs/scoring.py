@@ -1,4 +1,4 @@
-"""`tz.scorer`: how likely a model finds texts, or translations of them."""
+"""`tz.scorer`: how likely a model finds texts or translations."""
 
 from typing import Any, cast, overload
 
@@ -20,20 +20,20 @@ def scorer(
     source_lang: str | None = None,
     target_lang: str | None = None,
 ) -> "Scorer":
-    """What says how likely texts are to a model: translations of sources, or texts and what follows prompts.
+    """A function that says how likely a model finds translations of sources, texts, or continuations of prompts.
     >>> [found] = scorer("runs/de-en")(["ja"], ["yes"])
     >>> found.log_prob == scorer("runs/de-en")("ja", "yes").log_prob < 0
     True
 
     Args:
-        source: a run, its folder, a folder of Hugging Face's, or the name of either on the hub.
-        device: cpu, cuda or cuda:N; None: where a run is that is given, else the GPU if there is one.
+        source: a run, its folder, a folder in Hugging Face's format, or the name of either on the hub.
+        device: cpu, cuda or cuda:N; None: the device of a given run, otherwise the GPU if there is one.
         dtype: of the matrix products: float32, bfloat16 or float16.
-        batch_tokens: most tokens of a batch on either side, padding included.
-        source_lang, target_lang: of a multilingual model, in its own codes; None: what the run says.
+        batch_tokens: number of tokens of a batch on either side, at most, padding included.
+        source_lang, target_lang: for a multilingual model, in its own codes; None: as the run says.
 
     Raises:
-        UserError: there is no such model, or it does not write.
+        UserError: there is no such model, or it does not write text.
     """
     wanted = dtype_of(dtype)
     run = cast(Run | TextRun, opened(source, device, "tz.scorer", Run, TextRun))
@@ -43,11 +43,11 @@ def scorer(
 
 
 class Scorer:
-    """A model that is ready to score; `scorer` makes it.
+    """A model that is ready to score; made by `scorer`.
     >>> [one, other] = Scorer(load_run("runs/letters"))(["Once", "Twice"])
 
     Args:
-        run: of a model that translates, or of a decoder-only one.
+        run: run of a model that translates, or of a decoder-only one.
         batch_tokens, dtype: as for `score`.
     """
 
@@ -59,16 +59,17 @@ class Scorer:
     @overload
     def __call__(self, texts: Texts, targets: Texts | None = None) -> list[TargetScore]: ...
     def __call__(self, texts: Any, targets: Any = None) -> Any:
-        """How likely each text is; or each target, as a translation of its text, or as what follows it.
+        """How likely each text is; with targets, how likely each target is as its translation or continuation.
 
-        A text that a decoder-only model begins with nothing counts from its second token on.
+        If a decoder-only model has no token before a text, the text counts from its second token on.
 
         Args:
-            texts: a text, or a list of them.
-            targets: as many.
+            texts: one text, or a list of texts.
+            targets: as many targets.
 
         Raises:
-            UserError: a model that translates has no targets, numbers differ, or a text is longer than a model takes.
+            UserError: a model that translates gets no targets, the numbers differ, or a text is longer than the model
+                takes.
         """
         if targets is None:
             return each(texts, lambda given: iter(self._alone(list(given))), "scored")
@@ -80,7 +81,7 @@ class Scorer:
         return score(run.model, run.tokenizer, *sides, batch_tokens=self.batch_tokens, dtype=self.dtype)
 
     def _alone(self, texts: list[str]) -> list[TargetScore]:
-        """Texts by themselves."""
+        """Score texts without targets."""
         run = self.run
         if not isinstance(run, TextRun):
             raise UserError("this model translates: give sources and targets")

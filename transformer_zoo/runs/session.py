@@ -1,4 +1,4 @@
-"""One call of a recipe: what all recipes do alike, from the command line to the finished run."""
+"""One run of a recipe: what all recipes do alike, from the command line to the finished run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,16 +26,17 @@ from transformer_zoo.zoo import get_config
 
 
 class Session(Generic[R, C, T, M]):
-    """A run that a command line asks for. All is checked before anything is written; at the end the folder is let go.
+    """A run that a command line asks for. Everything is checked before anything is written; the folder is unlocked at
+    the end.
 
     `begin`, `open`, `tokenizer`, `model`, `train`, `finish` are called in this order, in every process of the run.
 
     Args:
-        kind: Of the model.
+        kind: Kind of the model.
         arguments: The command line: `RECIPE.yaml [--section.field value ...]`.
 
     Raises:
-        UserError: a field of the recipe is wrong, there is no such device, or the folder cannot be had.
+        UserError: a field of the recipe is wrong, the device does not exist, or the folder cannot be used.
     """
 
     def __init__(self, kind: Kind[R, C, T, M], arguments: Sequence[str]) -> None:
@@ -49,13 +50,13 @@ class Session(Generic[R, C, T, M]):
         self._plain, self._held = plain_fields(self.recipe), ExitStack()
         self.recipe.validate()
         check_trackers(self.recipe.logging)
-        # Is there such a preset, do the fields fit it?
+        # Does the preset exist, and do the fields fit it?
         if is_new := self.recipe.model.init_from is None:
             with naming("model.preset"):
                 preset = self.recipe.model.preset
                 check_kind(kind, get_config(preset), preset)
         self._expected: C | None = kind.model_config(self.recipe, None, None) if is_new else None
-        recipe: Any = self.recipe  # each kind's has one of its own
+        recipe: Any = self.recipe  # each kind of model has its own field
         self._check_export(self._expected, recipe.tokenizer)
         self.device = choose_device(self.recipe.device, self.world.local_rank)
         check_run(self.run_dir, self._plain, defaults_of(kind.recipe))
@@ -72,14 +73,14 @@ class Session(Generic[R, C, T, M]):
         return self.world.main
 
     def begin(self, tests: Mapping[str, str] | None = None) -> bool:
-        """Joins the processes and reads what training starts from; False, and a line on it, where the run is finished.
+        """Join the processes and read what training starts from. If the run is finished, print a line and return False.
 
         Args:
             tests: Checksums of the texts that the run is tested on, by the names of their fields.
 
         Raises:
-            UserError: the model does not fit the memory, processes do not meet, or `model.init_from` is nothing to
-                start from.
+            UserError: the model does not fit into memory, processes do not find each other, or training cannot start
+                from `model.init_from`.
         """
         if is_finished(self.run_dir, self._plain, dict(tests or {})):
             self.say(f"{self.run_dir} is finished, see results.json; to train on, raise its limit")
@@ -98,13 +99,14 @@ class Session(Generic[R, C, T, M]):
                 check_export(self.recipe.export, config, tokenizer)
 
     def open(self, texts: Callable[[], dict[str, str]]) -> None:
-        """Makes the folder, or opens it, and locks it; `texts` gives the checksums of its texts, by their fields."""
+        """Make or open the folder and lock it; `texts` gives the checksums of its texts, by their fields."""
         with distributed.first() as mine:
             if mine:
                 self._held.enter_context(open_run(self.run_dir, self._plain, texts()))
 
     def tokenizer(self, train: Callable[[], T]) -> T:
-        """The tokenizer of a run that goes on, or of the model it starts from; else the first process trains one."""
+        """The tokenizer of the resumed run, or of the model that it starts from; otherwise the first process trains
+        one."""
         folder = self.run_dir / "tokenizer"
         with distributed.first() as mine:
             if mine and not is_going_on(self.run_dir):
@@ -123,10 +125,10 @@ class Session(Generic[R, C, T, M]):
         return model
 
     def train(self, task: Task) -> None:
-        """Trains until a limit is reached, and validates the final weights.
+        """Train until a limit is reached, and validate the final weights.
 
         Raises:
-            KeyboardInterrupt: a signal stopped it; the same command goes on.
+            KeyboardInterrupt: a signal stopped training; the same command resumes it.
         """
         trainer = Trainer(task, self.recipe, world=self.world)
         if self.main:
@@ -136,7 +138,7 @@ class Session(Generic[R, C, T, M]):
         reason, step = trainer.fit(), trainer.progress.step
         if reason == "signal":
             self.say(f"stopped at update {step}; the same command goes on from there")
-            raise KeyboardInterrupt  # the exit status: what comes after a finished run is not to come yet
+            raise KeyboardInterrupt  # the exit status, so that steps after a finished run do not start yet
         self.say(f"training ended at update {step} ({reason})")
         if self.main:
             metrics = trainer.validate_final()
@@ -145,7 +147,7 @@ class Session(Generic[R, C, T, M]):
             self._texts = task.data
 
     def finish(self, more: Callable[[], dict[str, Any]] = dict) -> None:
-        """Writes results.json, in the first process: how training ended, and `more`."""
+        """Write results.json, in the first process: how training ended, and `more`."""
         if self.main:
             more_results = more()
             if self.recipe.export is not None:

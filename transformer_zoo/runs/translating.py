@@ -30,7 +30,7 @@ from transformer_zoo.runs.paragraphs import laid_out, put_back
 
 
 class TranslateOptions(TypedDict, total=False):
-    """What can be said of translations, once for all of them or at a call: the fields of `Translating`."""
+    """Options of translations, for all of them or for one call: the fields of `Translating`."""
 
     beam: int
     length_penalty: float
@@ -60,23 +60,23 @@ def translator(
     batch_tokens: int | None = None,
     **how: Unpack[TranslateOptions],
 ) -> "Translator":
-    """What translates, from a run, a folder or a name: text to text, a list to a list, an iterator to an iterator.
+    """A function that translates, from a run, a folder or a name: text to text, list to list, iterator to iterator.
     >>> translate = translator("runs/de-en", beam=2, max_extra=5)
     >>> one, two = translate("ja"), translate(["ja", "nein"])
 
     Args:
-        source: the folder of a run, or a run; a folder of Hugging Face's; or the name of either on the hub, such as
-            Helsinki-NLP/opus-mt-en-de, which is fetched once. A run that is given stays as it is.
-        device: cpu, cuda or cuda:N; None: where a run is that is given, else the GPU if there is one.
-        dtype: of the matrix products: float32, bfloat16 or float16. In float32 a text's translation does not depend on
-            the others beside it.
+        source: the folder of a run, or a run; a folder in Hugging Face's format; or the name of either on the hub, such
+            as Helsinki-NLP/opus-mt-en-de, which is fetched once. A given run does not change.
+        device: cpu, cuda or cuda:N; None: the device of a given run, otherwise the GPU if there is one.
+        dtype: of the matrix products: float32, bfloat16 or float16. In float32 the translation of a text does not
+            depend on the other texts in its batch.
         batch_tokens: as for `Batching`.
-        how: fields of `Translating`, for all calls that do not say otherwise; by default as the run's recipe tests.
+        how: fields of `Translating`, for all calls that give no other value; the default is how the run's recipe tests.
 
     Raises:
-        UserError: there is no such model, it does not translate, or an option cannot be.
+        UserError: there is no such model, it does not translate, or an option has a wrong value.
     """
-    settled(Translating(), how)  # what is wrong is said before anything is read
+    settled(Translating(), how)  # mistakes are reported before anything is read
     batching = Batching(batch_tokens=batch_tokens, dtype=dtype_of(dtype))
     run = opened(source, device, "tz.translator", Run)
     name = "the run" if run is source else str(source)
@@ -84,21 +84,21 @@ def translator(
 
 
 class Translator:
-    """A model that is ready to translate; `translator` makes it.
+    """A model that is ready to translate; made by `translator`.
     >>> Translator(load_run("runs/de-en"), beam=1, max_extra=3).split("ja\\n\\n nein")
     ['', 'ja', '\\n\\n ', 'nein', '']
 
     Args:
-        run: of a model that translates; or a decoder-only one, which goes on from each text as it does best.
-        name: of the model, for messages.
-        batching: how lines become batches; none of it changes a translation, but for what `dtype` rounds.
-        in_place: the run's model may be made ready for translating alone; else it stays as it is.
-        scored: scores are wanted, for which there is no faster way.
+        run: run of a model that translates; or of a decoder-only one, whose best continuation of each text is found.
+        name: name of the model in messages.
+        batching: how lines become batches; it does not change a translation, except for what `dtype` rounds.
+        in_place: whether the run's model may be prepared for translating alone; otherwise it does not change.
+        scored: whether scores are wanted, which exclude faster ways.
         how: as for `translator`.
 
     Attributes:
-        run: the run that translates, its model made ready.
-        how: what goes for all calls that do not say otherwise.
+        run: the run that translates, with its prepared model.
+        how: the options for all calls that give no other value.
     """
 
     def __init__(
@@ -118,16 +118,16 @@ class Translator:
             model = pack(model, in_place=in_place)
         self.run: Run | TextRun = replace(run, model=model)  # type: ignore[arg-type]
         self._runs: dict[Any, tuple[Run | TextRun, Any]] = {(None, None): (self.run, draft)}
-        self._in(self.how)  # are there such languages?
+        self._in(self.how)  # do these languages exist?
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Codes of the languages to choose from, of a multilingual model; none for most."""
+        """Codes of the languages of a multilingual model; empty for most models."""
         return self.run.tokenizer.languages if isinstance(self.run, Run) else ()
 
     @property
     def wants(self) -> str:
-        """What to ask somebody for."""
+        """A short text that asks a user for input."""
         if not isinstance(self.run, Run):
             return "Type how a line begins"
         run, _ = self._in(self.how)
@@ -136,7 +136,7 @@ class Translator:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How it searches, as it is written beside translations."""
+        """The settings of its search, as they are written beside translations."""
         shown = {one.name for one in fields(BeamSearch)} - {"n_best", "max_length"}
         found = {name: value for name, value in vars(self.how).items() if name in shown and value is not None}
         return {**found, "max_source_tokens": self._longest(self.how), "write_special": self.how.write_special}
@@ -156,18 +156,18 @@ class Translator:
         self, text: Stream, *, n_best: int, **how: Unpack[TranslateOptions]
     ) -> Iterator[list[Translation]]: ...
     def __call__(self, text: Any, *, n_best: int | None = None, **how: Unpack[TranslateOptions]) -> Any:
-        """The translation of a text, of all texts of a list, or of each that an iterator gives, as it is read.
+        """The translation of a text, of all texts of a list, or of each text from an iterator.
 
-        Blank lines, and white space around lines, come back as they were. A line is translated as a whole, unless it
-        is much longer than those the model was trained on: see `split`.
+        Blank lines, and white space around lines, come back unchanged. A line is translated as a whole, unless it is
+        much longer than the lines that the model was trained on: see `split`.
 
         Args:
-            text: one, a list of them, or an iterator, of which `Batching.window` lines are read ahead.
-            n_best: instead of its best translation, a list of its N best, which are different ones.
+            text: one text, a list, or an iterator, of which `Batching.window` lines are read ahead.
+            n_best: return a list of the N best translations, which are different, instead of the best one.
             how: fields of `Translating`, for this call.
 
         Raises:
-            UserError: it is no text, or an option cannot be.
+            UserError: it is not a text, or an option has a wrong value.
         """
 
         def answer(texts: Iterable[str]) -> Iterator[Any]:
@@ -185,7 +185,7 @@ class Translator:
         name: str = "",
         **how: Unpack[TranslateOptions],
     ) -> Iterator[list[Translation]]:
-        """For each text, in order, its best translations; `scored`: with log-probabilities; `name` begins warnings."""
+        """The best translations of each text, in order; `scored`: with log-probabilities; `name` begins warnings."""
         wanted = settled(self.how, how)
         run, draft = self._in(wanted)
         shown = deque[list[str]]()
@@ -214,9 +214,9 @@ class Translator:
         return put_back(found, shown)
 
     def split(self, text: str, **how: Unpack[TranslateOptions]) -> list[str]:
-        """What stands around the parts that are translated apart, and these, in turn: what stands around is first and
-        last. A part is a line, or as many sentences of one that is much longer than those the model was trained on; and
-        it has the tag, such as that of a language, that the text begins with.
+        """The parts of a text that are translated separately, and the white space around them. They alternate; white
+        space is first and last. A part is a line, or some sentences of a line that is much longer than those the model
+        was trained on. Each part begins with the tag of the text, such as that of a language.
         """
         wanted = settled(self.how, how)
         run, _ = self._in(wanted)
@@ -233,17 +233,17 @@ class Translator:
     @overload
     def explain(self, text: str, *, k: int = 5, n_best: int, **how: Unpack[TranslateOptions]) -> list[Explained]: ...
     def explain(self, text: str, *, k: int = 5, n_best: int | None = None, **how: Unpack[TranslateOptions]) -> Any:
-        """The best translation of one line token by token: how likely each is, what else could stand there, and where
-        in the source it looked; see `inference.explain`.
+        """The best translation of one line token by token: how likely each token is, which others could stand there,
+        and where in the source the model looked; see `inference.explain`.
 
-        With `prefix` it begins so: with a text, or with the first ids of an explanation and another id in place of the
-        next one, which is how an alternative is chosen.
+        With `prefix` the translation begins with a given text or with given ids. To choose an alternative, give the
+        first ids of an explanation, followed by the id of the alternative.
         >>> translate.explain("ja", prefix=[*before.ids[:1], before.pieces[1].alternatives[1].id])  # doctest: +SKIP
 
         Args:
-            text: a line, or a part of `split`.
-            k: alternatives at each place.
-            n_best: instead of its best translation, a list of its N best, which are different ones.
+            text: a line, or a part from `split`.
+            k: number of alternatives at each position.
+            n_best: return a list of the N best translations, which are different, instead of the best one.
             how: fields of `Translating`, for this call.
         """
         if len(self.split(text, **how)) != 3:
@@ -271,21 +271,21 @@ class Translator:
         return self._runs[wanted]
 
     def _longest(self, how: Translating) -> int:
-        """The tokens of the longest source in training, or what is said in its place."""
+        """Number of tokens of the longest source in training, or the number given instead."""
         own = self.run.max_source_tokens if isinstance(self.run, Run) else self.run.model.config.max_seq_len
         return how.max_source_tokens or own
 
 
 _PAIRS = 16
-"""Pairs of languages that a translator keeps ready: each has a tokenizer of its own."""
+"""Number of language pairs that a translator keeps ready; each has a tokenizer of its own."""
 
 
 def as_tested(run: Run | TextRun) -> Translating:
-    """How a run's recipe tests it, or as the paper searches."""
+    """The search with which a run's recipe tests it, or the paper's."""
     test = run.recipe.get("test") or {}
     return Translating(**{one.name: test[one.name] for one in fields(Translating) if test.get(one.name) is not None})
 
 
 def _language(run: Run | TextRun, how: Translating) -> str | None:
-    """That of the sources."""
+    """The language of the sources."""
     return how.source_lang or (run.source_language if isinstance(run, Run) else None)

@@ -1,4 +1,4 @@
-"""`tz.writer`: text in, what follows it out."""
+"""`tz.writer`: text in, its continuation out."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -28,11 +28,11 @@ from transformer_zoo.runs.doors import Source, Stream, Texts, dtype_of, each, op
 from transformer_zoo.runs.load import Run, TextRun
 from transformer_zoo.tokenizers.tokenizer import Tokenizer
 
-_WORTH_PACKING = 4  # answers at once
+_WORTH_PACKING = 4  # number of answers at a time
 
 
 class WriteOptions(TypedDict, total=False):
-    """What can be said of writing, once for all of it or at a call: the fields of `Writing`."""
+    """Options of writing, for all calls or for one: the fields of `Writing`."""
 
     temperature: float
     top_k: int | None
@@ -56,23 +56,23 @@ def writer(
     batch_size: int = 16,
     **how: Unpack[WriteOptions],
 ) -> "Writer":
-    """What writes on from a text, by a run, a folder or a name: text to text, a list to a list, an iterator to one.
+    """A function that continues texts, by a run, a folder or a name: text to text, list to list, iterator to iterator.
     >>> write = writer("runs/letters", max_new_tokens=5, seed=1)
     >>> write("Once") == "".join(write.stream("Once"))
     True
 
     Args:
-        source: the folder of a run, or a run; a folder of Hugging Face's, or a GGUF file; or the name of either on the
-            hub, such as openai-community/gpt2, which is fetched once. A run that is given stays as it is.
-        device: cpu, cuda or cuda:N; None: where a run is that is given, else the GPU if there is one.
-        dtype: of the weights: float32, bfloat16 or float16; None: as they are.
-        batch_size: texts that are gone on from at once; it does not change what is written.
-        how: fields of `Writing`, for all calls that do not say otherwise.
+        source: the folder of a run, or a run; a folder in Hugging Face's format, or a GGUF file; or the name of either
+            on the hub, such as openai-community/gpt2, which is fetched once. A given run does not change.
+        device: cpu, cuda or cuda:N; None: the device of a given run, otherwise the GPU if there is one.
+        dtype: of the weights: float32, bfloat16 or float16; None: unchanged.
+        batch_size: number of texts that are continued at a time; it does not change what is written.
+        how: fields of `Writing`, for all calls that give no other value.
 
     Raises:
-        UserError: there is no such model, it is no decoder-only one, or an option cannot be.
+        UserError: there is no such model, it is not decoder-only, or an option has a wrong value.
     """
-    settled(Writing(), how)  # what is wrong is said before anything is read
+    settled(Writing(), how)  # mistakes are reported before anything is read
     wanted = None if dtype is None else dtype_of(dtype)
     run = opened(source, device, "tz.writer", TextRun)
     if wanted is not None:
@@ -83,16 +83,16 @@ def writer(
 
 
 class Writer:
-    """A model that is ready to write; `writer` makes it.
+    """A model that is ready to write; made by `writer`.
     >>> Writer(load_run("runs/letters"), seed=1, temperature=0).next_tokens("Once", k=2)[0].id < 257
     True
 
     Args:
-        run: of a decoder-only model; or one that translates, of whose answers each is drawn.
-        batch_size: prompts that are answered at once.
-        lookup, drafts: as `Speculation` says: guesses out of the text, up to so many tokens; and by a model of 8-bit
-            weights, where that helps.
-        in_place: the run's model may be made ready for writing alone; else it stays as it is.
+        run: run of a decoder-only model; or of one that translates, whose answers are drawn.
+        batch_size: number of prompts that are answered at a time.
+        lookup, drafts: as in `Speculation`: the number of tokens guessed from the text, and whether a model with 8-bit
+            weights makes guesses where that helps.
+        in_place: whether the run's model may be prepared for writing alone; otherwise it does not change.
         how: as for `writer`.
     """
 
@@ -119,14 +119,15 @@ class Writer:
     @overload
     def __call__(self, text: Stream, **how: Unpack[WriteOptions]) -> Stream: ...
     def __call__(self, text: Any, **how: Unpack[WriteOptions]) -> Any:
-        """What follows a text, each of a list, or each that an iterator gives, of which `batch_size` are read ahead.
+        """The continuation of a text, of each text of a list, or of each from an iterator, which is read `batch_size`
+        ahead.
 
         Args:
-            text: one, a list of them, or an iterator; an empty one begins a new text.
+            text: one text, a list, or an iterator; an empty one begins a new text.
             how: fields of `Writing`, for this call.
 
         Raises:
-            UserError: it is no text, the vocabulary cannot spell it, or an option cannot be.
+            UserError: it is not a text, the vocabulary cannot spell it, or an option has a wrong value.
         """
 
         def written(texts: Iterable[str]) -> Iterator[str]:
@@ -135,12 +136,14 @@ class Writer:
         return each(text, written, "written")
 
     def stream(self, text: str | Sequence[int], **how: Unpack[WriteOptions]) -> Iterator[str]:
-        """What follows a text, or token ids, as it is written: in a row the pieces are what a call gives."""
+        """The continuation of a text, or of token ids, while it is written; the pieces joined are what a call
+        returns."""
         wanted = settled(self.how, how)
         return (piece.text for piece in self._write([self._ids(text)], wanted, wanted.seed))
 
     def answers(self, prompts: Iterable[str], **how: Unpack[WriteOptions]) -> Iterator[Iterator[NewText]]:
-        """The pieces of each answer, as they come, with what ends it. Each is read to its end before the next."""
+        """The pieces of each answer, as soon as they are written, with what ends it. Each answer is read to its end in
+        turn."""
         wanted, source, codec = settled(self.how, how), iter(prompts), codec_of(self.run.model, self.run.tokenizer)
         first = int(torch.randint(2**62, ())) if wanted.seed is None else wanted.seed
         batches = iter(lambda: list(islice(source, self.batch_size)), [])
@@ -151,15 +154,15 @@ class Writer:
         )
 
     def next_tokens(self, text: str | Sequence[int], *, k: int = 10) -> list[Alternative]:
-        """The likeliest tokens after a text, or token ids, with their probabilities: the model's own, at temperature 1
+        """The most likely tokens after a text, or after token ids, with the model's own probabilities: at temperature 1
         and before any rule.
         """
         return next_tokens(self.run.model, self._tokenizer, self._ids(text), k=k, never=self._never)
 
     def explain(self, text: str | Sequence[int], *, k: int = 5) -> Explained:
-        """A text token by token: how likely each is after those before it, and what else could stand there.
+        """A text token by token: how likely each token is after those before it, and which others could stand there.
 
-        The first has no probability, unless the tokenizer puts something before each text.
+        The first token has no probability, unless the tokenizer puts something before each text.
         """
         ids, n = self._ids(text), max(1, len(self._tokenizer.start_ids))
         found = explain(self.run.model, self._tokenizer, ids[:n], ids[n:], k=k, never=self._never)
@@ -169,7 +172,7 @@ class Writer:
     @property
     def _tokenizer(self) -> Tokenizer:
         if not isinstance(self.run, TextRun):
-            raise UserError("this model answers a source, and goes on from no text: use tz.translator")
+            raise UserError("this model answers a source, and does not continue texts: use tz.translator")
         return self.run.tokenizer
 
     @property
@@ -177,7 +180,7 @@ class Writer:
         return {*self.run.model.facts.never, *self._tokenizer.special_ids}
 
     def _ids(self, text: str | Sequence[int]) -> list[int]:
-        """What the model reads of a text."""
+        """The ids that the model reads of a text."""
         if isinstance(text, str):
             return encode_prompt(self.run.model, self._tokenizer, text)
         return [*self._tokenizer.start_ids, *text]
@@ -198,7 +201,7 @@ class Writer:
         )
 
     def _make_ready(self, n: int, how: Writing) -> None:
-        """For so many answers at once."""
+        """Prepare the model for this many answers at a time."""
         if not self.is_ready:
             drafting = self.drafts and (n == 1 or how.is_greedy)
             model, self.draft = made_ready(self.run.model, n, drafting=drafting, in_place=self.in_place)
@@ -207,14 +210,14 @@ class Writer:
 
 
 def made_ready(model: Any, n: int, *, drafting: bool, in_place: bool) -> tuple[Any, Any]:
-    """The model with its weights laid out for writing so many answers at once, where that helps, and a draft likewise;
-    `in_place`: in the model itself."""
+    """The model with its weights stored for writing this many answers at a time, if that helps, and a draft if that
+    helps; `in_place`: in the model itself."""
     draft = draft_of(model) if drafting else None
     return pack(model, in_place=in_place) if n >= _WORTH_PACKING or draft is not None else model, draft
 
 
 def in_order(pieces: Iterable[NewText], n: int) -> Iterator[Iterator[NewText]]:
-    """The pieces of answer 0 as they come, then those of answer 1, of which some have come already, and so on.
+    """The pieces of answer 0 as they come, then those of answer 1, some of which have come already, and so on.
 
     Each answer must be read to its end before the next is asked for.
     """
