@@ -108,7 +108,7 @@ def test_unreadable_files_are_one_line(tmp_path):
         (damaged, "damaged.gz: broken gzip file"),
         (tmp_path / "none", "none: no such file"),
         (tmp_path, r"cannot be read \(is a folder"),
-        ("a\0b", "no name of a file"),
+        ("a\0b", "not a file name"),
     ):
         with pytest.raises(UserError, match=message) as caught:
             list(read_lines(path))
@@ -131,7 +131,7 @@ def test_a_line_without_end_is_refused_and_not_kept(letter, tmp_path, monkeypatc
     monkeypatch.setattr(parallel, "_LONGEST_LINE", 1 << 16)
     for name in ("t", "t.gz"):
         path = write(tmp_path / name, b"short\n" + (letter * (1 << 18)).encode())
-        with pytest.raises(UserError, match=f"{name}:2: a line of more than"):
+        with pytest.raises(UserError, match=f"{name}:2: a line above"):
             list(read_lines(path))
     whole = [letter * 20_000, "", letter]
     assert list(read_lines(write(tmp_path / "u", "\n".join(whole).encode()))) == whole
@@ -203,7 +203,7 @@ def test_json_newlines_become_spaces_and_a_key_may_hold_a_dot(tmp_path):
         (ParallelFiles(target="a"), "source is missing"),
         (ParallelFiles(source="a", target="b", tsv="c"), "here is source and target and tsv"),
         (ParallelFiles(tsv="a", jsonl="b"), "here is tsv and jsonl"),
-        (ParallelFiles(tsv="a", source_column=0), "source_column: 0 is no column"),
+        (ParallelFiles(tsv="a", source_column=0), "source_column: 0 is not a column"),
     ],
 )
 def test_exactly_one_form(files, message):

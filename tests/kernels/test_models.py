@@ -19,7 +19,7 @@ NAMES = [
     *(f"translation, {name}" for name in VARIANTS),
     *(f"family, {name}" for name in (TEXT_CASES | TRANSLATION_CASES)),
 ]
-# Of the norm: as the kernels of a dozen operations, one after the other, may differ.
+# Relative to the norm: differences as kernels of a dozen operations, one after the other, may have.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03}
 
 

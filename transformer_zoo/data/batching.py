@@ -1,4 +1,4 @@
-"""Batches of pairs: buckets by length under a token budget, in an order set by seed and epoch alone."""
+"""Batches of pairs: buckets by length under a token budget, in an order that depends only on seed and epoch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from transformer_zoo.data.encoding import EncodedCorpus, Indices
 from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.settings import BOS_ID, EOS_ID, PAD_ID
 
-# Batches in one strip of `sorted_indices`, by trial: fewer pad the source, more the target, whose tokens cost more.
+# Batches in one strip of `sorted_indices`, found by trial: fewer pad the source, more the target, which costs more.
 _STRIP = 3
 
 
@@ -21,16 +21,16 @@ def batch_indices(
 ) -> list[Indices]:
     """Batches of one training epoch, in random order: a pure function of the arguments.
 
-    Every pair is in exactly one batch, and a batch holds at most `batch_tokens` tokens a side, padding
-    included: B * max(Ts) and B * max(Tt). Pairs of like lengths go together; which ones, and the order of the
-    batches, differ from epoch to epoch. At 4,096 tokens Multi30k's 29,000 pairs are padded by 1.3% on the
-    target side and 8% on the source side, Tatoeba's 170,000 by 0.4% and 3%.
+    Every pair is in exactly one batch, and a batch holds at most `batch_tokens` tokens on each side, padding included:
+        B * max(Ts) and B * max(Tt). Pairs of similar length are batched together. The choice of pairs and the order of
+        batches differ from epoch to epoch. At 4,096 tokens Multi30k's 29,000 pairs are padded by 1.3% on the target
+        side and 8% on the source side, Tatoeba's 170,000 by 0.4% and 3%.
     >>> len(batch_indices(corpus.source_lengths, corpus.target_lengths, batch_tokens=5, seed=1, epoch=0))
     2
 
     Args:
-        source_lengths, target_lengths: Tokens of each pair, (N,).
-        batch_tokens: The budget.
+        source_lengths, target_lengths: Number of tokens of each pair, (N,).
+        batch_tokens: The token budget.
         seed, epoch: Seed of the run, and number of the epoch, from 0.
 
     Raises:
@@ -48,11 +48,12 @@ def sorted_indices(
     batch_tokens: int,
     random: np.random.Generator | None = None,
 ) -> list[Indices]:
-    """As `batch_indices`, but from short to long. `random` shuffles equals and moves the cuts; None: one fixed order.
+    """As `batch_indices`, but from short to long. `random` shuffles equal lengths and moves the cuts; None: one fixed
+    order.
 
-    Sorting by one side alone pads the other. So the target lengths are grouped into strips of some batches
-    each, and a strip is sorted by source length, upwards and downwards in turn: a batch across the border of
-    two strips finds like sources on both sides.
+    Sorting by one side alone would pad the other side. So target lengths are grouped into strips of some batches each.
+    A strip is sorted by source length, alternately upwards and downwards, so that a batch across the border of two
+    strips finds similar sources on both sides.
     """
     longest = np.maximum(source_lengths, target_lengths)
     if not len(longest):
@@ -74,7 +75,7 @@ def sorted_indices(
 
 
 def _cut(order: Indices, lengths: Indices, batch_tokens: int, *, first: int) -> list[Indices]:
-    """Cut `order` so that count * max(lengths) of each part is within its budget, `first` for the first."""
+    """Cut `order` so that count * max(lengths) of each part is within its budget; the first part's is `first`."""
     batches, start, budget = [], 0, first
     while start < len(order):
         window = lengths[start : start + max(budget // int(lengths[start]), 1)]
@@ -87,7 +88,7 @@ def _cut(order: Indices, lengths: Indices, batch_tokens: int, *, first: int) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialIds:
-    """The ids that `collate` puts around the tokens of a pair; those of a vocabulary that is trained here."""
+    """The ids that `collate` puts around the tokens of a pair. The defaults are those of a vocabulary trained here."""
 
     pad_id: int = PAD_ID
     bos_id: int = BOS_ID
@@ -96,13 +97,13 @@ class SpecialIds:
 
 
 class Tensors:
-    """What a dataclass can do that holds tensors, and may hold other things."""
+    """Methods of a dataclass that holds tensors, and may hold other things."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """The same in page-locked memory, from where copies to a GPU can be asynchronous."""
+        """The same in page-locked memory, from which copies to a GPU can be asynchronous."""
         return self._map(torch.Tensor.pin_memory)
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
@@ -112,10 +113,10 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Batch(Tensors):
-    """Some pairs: int64 ids and boolean masks, True = real token; a mask is None where nothing is padded.
+    """Some pairs: int64 ids and boolean masks, True = real token. A mask is None if nothing is padded.
 
-    source (B, Ts) ends in eos, target_in (B, Tt) is bos + y, target_out (B, Tt) is y + eos; target_mask fits
-    both. (`SpecialIds` says which these are.) n_tokens counts the real tokens of target_out, eos included.
+    source (B, Ts) ends in eos, target_in (B, Tt) is bos + y, target_out (B, Tt) is y + eos, and target_mask fits both.
+    `SpecialIds` says which ids these are. n_tokens counts the real tokens of target_out, eos included.
     >>> collate(corpus, np.array([0, 1])).target_mask.tolist()
     [[True, True, True, True], [True, True, True, False]]
     """
@@ -128,11 +129,11 @@ class Batch(Tensors):
     n_tokens: int
 
     def in_general(self, pad_id: int, longest: int) -> "Batch":
-        """The same pairs as a compiler is to see them, so that one graph with sizes left open fits all batches.
+        """The same pairs in a form for a compiler, so that one graph with variable sizes fits all batches.
 
-        torch.compile takes a size of 1 for that and no other, and sizes that are equal for one and the same. So there
-        are masks even if nothing is padded, and the least padding that makes the numbers of pairs, source tokens and
-        target tokens three numbers above 1; but no side gets longer than `longest`.
+        torch.compile takes a size of 1 for a constant, and equal sizes for one and the same size. So there are masks
+        even if nothing is padded. The least padding is added that makes the numbers of pairs, source tokens and target
+        tokens three different numbers above 1. No side gets longer than `longest`.
         """
         n, n_source, n_target = max(len(self.source), 2), max(self.source.size(1), 2), max(self.target_in.size(1), 2)
         n_target += n_target == n_source < longest
@@ -141,12 +142,12 @@ class Batch(Tensors):
         return self._padded(pad_id, n, n_source, n_target)
 
     def in_bucket(self, pad_id: int, *, batch_tokens: int, longest: int) -> "Batch":
-        """The same pairs in one of few shapes: 64 for texts of up to 1,024 tokens, 8 more for twice that.
+        """The same pairs in one of few shapes: 64 shapes for texts of up to 1,024 tokens, 8 more for twice that.
 
-        Both sides get the next of these lengths: 1, 2, ... 16, 18, ... 32, 36, ... 64, 72, ..., eight from one power of
-        two to the next, none above `longest`. Each length has one number of rows, the most that a batch of it can have
-        within `batch_tokens`; those that are missing are all padding. With 1,024 tokens a tenth of Multi30k's batches
-        is padding then instead of 2%, with 8,192 tokens 19% instead of 7%.
+        Both sides get the next of these lengths: 1, 2, ... 16, 18, ... 32, 36, ... 64, 72, ..., with eight from one
+        power of two to the next, and none above `longest`. Each length has one number of rows, the largest that a
+        batch of it can have within `batch_tokens`; missing rows are padding. With 1,024 tokens a tenth of
+        Multi30k's batches is then padding instead of 2%, with 8,192 tokens 19% instead of 7%.
         """
         needed = max(self.source.size(1), self.target_in.size(1))
         step = 1 << max((needed - 1).bit_length() - 4, 0)
@@ -175,7 +176,7 @@ class Batch(Tensors):
 
 
 def collate(corpus: EncodedCorpus, indices: Indices, special: SpecialIds = SpecialIds()) -> Batch:
-    """The pairs at these indices as tensors, with the special ids that the model wants.
+    """The pairs at these indices as tensors, with the model's special ids.
     >>> collate(corpus, np.array([0, 1])).target_out.tolist()
     [[125, 105, 119, 3], [114, 115, 3, 0]]
     """

@@ -1,4 +1,4 @@
-"""Which pairs are dropped before training, and why: a report counts them."""
+"""Which pairs are dropped before training, and why; a report counts them."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from transformer_zoo.data.parallel import ParallelText
 from transformer_zoo.errors import UserError
 
 _EXAMPLES = 5
-# Below this many characters a ratio of lengths says nothing: "Hi." is "Guten Tag!".
+# A ratio of lengths below this many characters says nothing: "Hi." is "Guten Tag!".
 _RATIO_FROM = 30
 
 
@@ -21,11 +21,11 @@ class Cleaning:
     2
 
     Args:
-        drop_duplicates: Drop a pair that was there before, letter by letter on both sides.
+        drop_duplicates: Drop a pair that occurred before, with the same letters on both sides.
         max_length_ratio: Drop a pair whose longer side has more than this many times the characters of the
             shorter; 0 keeps all. Pairs of at most 30 characters are kept.
-        max_tokens: Drop a pair when a side has more tokens than this, bos or eos included; 0 for no limit but
-            the model's.
+        max_tokens: Drop a pair if a side has more tokens than this, bos or eos included; 0 for no limit except the
+            model's.
     """
 
     drop_duplicates: bool = True
@@ -46,7 +46,7 @@ class CleaningReport:
         return sum(map(len, self.dropped.values()))
 
     def __str__(self) -> str:
-        """One line: counts, and the first line numbers of each reason."""
+        """One line: counts, and the first line numbers for each reason."""
         kept = f"{self.name}: kept {self.n_pairs - self.n_dropped:,} of {self.n_pairs:,} pairs"
         return "; ".join([kept, *(_reason(why, lines) for why, lines in self.dropped.items() if len(lines))])
 
@@ -57,14 +57,14 @@ def _reason(why: str, lines: NDArray[np.int64]) -> str:
 
 
 def clean(text: ParallelText, cleaning: Cleaning) -> tuple[ParallelText, CleaningReport]:
-    """Drop blank, badly matched and repeated pairs. Length in tokens is `drop_overlong`'s part.
+    """Drop blank, badly matched and repeated pairs. `drop_overlong` checks the length in tokens.
 
     A pair is counted under the first reason that applies, in that order.
     >>> print(clean(ParallelText(["ja", ""], ["yes", "no"]), Cleaning())[1])
     parallel text: kept 1 of 2 pairs; dropped 1 empty (line 2)
 
     Raises:
-        UserError: nothing is left.
+        UserError: no pair is left.
     """
     reasons: dict[str, list[int]] = {EMPTY: [], INVISIBLE: [], "length ratio": [], "duplicate": []}
     kept: list[int] = []

@@ -22,12 +22,12 @@ _LINE_BREAKS = re.compile(r"[\r\n]+")
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """The file `name`, or `name`.gz, of a folder; None if neither is there."""
+    """The file `name`, or `name`.gz, of a folder; None if neither exists."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def find_all(folder: Path, names: Iterable[str]) -> list[Path]:
-    """One file for each name, plain or .gz. UserError names the first that is not there."""
+    """One file for each name, plain or .gz. UserError: one does not exist; the message names the first."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     paths = {name: find(folder, name) for name in names}
@@ -37,7 +37,7 @@ def find_all(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def aligned_lines(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
-    """Line n of every file, together. UserError names the file that ends first, and where."""
+    """Line n of every file, together. UserError: a file ends before the others; the message names it and the line."""
     for number, row in enumerate(zip_longest(*map(read_lines, paths)), start=1):
         if None in row:
             short, long = paths[row.index(None)], next(p for p, s in zip(paths, row, strict=True) if s is not None)
@@ -46,12 +46,12 @@ def aligned_lines(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
 
 
 def load_hub(name: str, config: str | None = None, **options: Any) -> Mapping[str, Any]:
-    """All splits of a dataset of the hub, or of a local folder of the same form, by `datasets.load_dataset`.
+    """All splits of a dataset on the hub, or of a local folder of the same form, by `datasets.load_dataset`.
 
     UserError: it is not found.
     """
     print(f"reading {name} from the hub", flush=True)
-    import datasets  # here because it takes seconds, and who has local files does not need it
+    import datasets  # imported here because it takes seconds, and local files do not need it
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # five warnings about retries before it gives up
     try:
@@ -65,7 +65,7 @@ def hub_rows(splits: Mapping[str, Any], split: str, columns: Sequence[str]) -> I
     """The texts of one split, by their columns, or by the keys of the dicts in a column `translation`.
 
     Raises:
-        UserError: the split or a column is not there, or the hub gives up on the way.
+        UserError: the split or a column does not exist, or the hub fails during the download.
     """
     if split not in splits:
         raise UserError(f"hub dataset: no split {split!r}; it has {', '.join(splits)}")
@@ -86,27 +86,28 @@ def hub_rows(splits: Mapping[str, Any], split: str, columns: Sequence[str]) -> I
 
 
 def hub_texts(splits: Mapping[str, Any], split: str) -> Iterator[str]:
-    """The column `text` of one split. UserError as `hub_rows`."""
+    """The column `text` of one split. UserError: as for `hub_rows`."""
     return (text for (text,) in hub_rows(splits, split, ["text"]))
 
 
 def split_by_hash(texts: Iterable[str], share: int) -> Iterator[tuple[str, str]]:
-    """Each text with its split: `val` for one in `share`, by its SHA-256, so that equal texts go together."""
+    """Each text with its split: one text in `share` is `val`. Its SHA-256 decides, so equal texts have one split."""
     for text in texts:
         yield ("train" if digest(text) % share else "val"), text
 
 
 @contextmanager
 def writing(paths: Iterable[Path]) -> Iterator[list[IO[bytes]]]:
-    """New files of these names, all of which are there in the end, or none: an interrupted call leaves nothing."""
+    """New files of these names. In the end all of them exist, or none: an interrupted call leaves nothing."""
     with ExitStack() as renamed, ExitStack() as closed:
         yield [closed.enter_context(renamed.enter_context(replacing(path)).open("wb")) for path in paths]
 
 
 def write_split(out: Path, name: str, languages: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
-    r"""Writes `name`.`language`, one sentence a line (UTF-8, \n): line n of each translates line n of all.
+    r"""Write `name`.`language`, one sentence a line (UTF-8, \n): line n of each file translates line n of the others.
 
-    A line break inside a sentence becomes a space and is reported. Returns the number of rows; UserError: none.
+    A line break inside a sentence becomes a space and is reported. Returns the number of rows; UserError: there are
+    none.
     """
     out.mkdir(parents=True, exist_ok=True)
     n_rows = n_broken = 0
@@ -127,10 +128,10 @@ def write_split(out: Path, name: str, languages: Sequence[str], rows: Iterable[S
 
 
 def write_text(path: Path, texts: Iterable[str], *, separator: str | None = None) -> None:
-    r"""Writes documents into one UTF-8 file.
+    r"""Write documents into one UTF-8 file.
 
-    With `separator` each is followed by that line, and a document that does not end in a line's end gets one. A
-    document that holds the separator as a line of its own cannot be told from two. UserError: there is no text.
+    With `separator` each document is followed by that line, and a document that does not end with a line's end gets
+    one. A document that holds the separator as a line of its own looks like two. UserError: there is no text.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     n_documents = n_bytes = 0
@@ -147,7 +148,7 @@ def write_text(path: Path, texts: Iterable[str], *, separator: str | None = None
 
 
 def write_json_lines(out: Path, rows: Iterable[tuple[str, str]]) -> None:
-    """Writes (split, text) of a corpus bigger than memory into train.jsonl and val.jsonl: a line `{"text": ...}` each.
+    """Write (split, text) of a corpus larger than memory into train.jsonl and val.jsonl: a line `{"text": ...}` each.
 
     UserError: train or val got nothing.
     """
@@ -166,12 +167,12 @@ def write_json_lines(out: Path, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def run(prepare: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
-    """Calls a script's `prepare` with what the command line says; its docstring and types are the --help.
+    """Call a script's `prepare` with the options of the command line; its docstring and types become the --help.
 
-    A UserError ends in one line on standard error and exit status 1, and so does a `from_` that is no folder; a bad
-    option in status 2.
+    A UserError becomes one line on standard error and exit status 1, and so does a `from_` that is not a folder. A
+    wrong option ends with status 2.
     """
-    from transformer_zoo.commandline import parse_call  # only a command line needs its packages
+    from transformer_zoo.commandline import parse_call  # only a command line needs these packages
 
     call = parse_call(prepare, sys.argv[1:] if arguments is None else arguments)
     out = Path(call.arguments["out"])

@@ -17,7 +17,7 @@ from transformer_zoo.tokenizers.tokenizer import Tokenizer
 from transformer_zoo.tokenizers.translation import TranslationTokenizer
 
 Indices = NDArray[np.int64]
-# Lines encoded at once: Python's lists of ints are ten times as large as the array they end in.
+# Number of lines encoded at once: Python's lists of ints are ten times as large as the array that they end in.
 _CHUNK = 50_000
 
 
@@ -53,9 +53,10 @@ class TokenArrays:
     def padded(
         self, indices: Indices, *, prefix: int | None = None, suffix: int | None = None, pad_id: int = PAD_ID
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """These sequences as (B, T) ids, `pad_id` on the right, and their (B, T) mask, True = real token.
+        """The sequences at these indices as (B, T) ids, `pad_id` on the right, and their (B, T) mask, True = real
+        token.
 
-        `prefix` goes before each sequence, `suffix` right behind its last token.
+        `prefix` goes before each sequence, `suffix` directly after its last token.
         """
         before, after = prefix is not None, suffix is not None
         starts, lengths = self.offsets[indices], self.lengths[indices]
@@ -73,7 +74,8 @@ class TokenArrays:
     def encode(
         cls, texts: Sequence[str], tokenizer: Tokenizer, *, sample_alpha: float = 0.0, seed: Sequence[int] = ()
     ) -> "TokenArrays":
-        """Encode all texts; `seed` matters only where `sample_alpha` is above 0. UserError: none can be drawn."""
+        """Encode all texts; `seed` matters only if `sample_alpha` is above 0. UserError: the tokenizer cannot
+        sample."""
         dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
         flats, lengths = [np.empty(0, dtype)], [np.zeros(1, np.int64)]
         for start in range(0, len(texts), _CHUNK):
@@ -90,7 +92,7 @@ class TokenArrays:
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """Encoded pairs, without special tokens: `collate` adds them. `line_numbers` as in `ParallelText`."""
+    """Encoded pairs without special tokens; `collate` adds them. `line_numbers` are as in `ParallelText`."""
 
     source: TokenArrays
     target: TokenArrays
@@ -112,7 +114,7 @@ class EncodedCorpus:
 
     @property
     def checksum(self) -> str:
-        """Of all tokens and where they begin."""
+        """Checksum of all tokens and of the offsets."""
         arrays = (array for side in (self.source, self.target) for array in (side.flat, side.offsets))
         return f"{reduce(lambda crc, array: zlib.crc32(array.data, crc), arrays, 0):08x}"
 
@@ -128,8 +130,8 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Encode both sides.
 
-    With `sample_alpha` above 0 the pieces are drawn, a pure function of seed and epoch; so each epoch is
-    encoded anew.
+    With `sample_alpha` above 0 the pieces are drawn, as a pure function of seed and epoch. So each epoch is encoded
+    again.
     >>> encode_corpus(text, pair).target[1]
     [114, 115]
     """
@@ -142,10 +144,10 @@ def encode_corpus(
 
 
 def drop_overlong(corpus: EncodedCorpus, max_tokens: int) -> tuple[EncodedCorpus, CleaningReport]:
-    """Drop pairs with a side of more than `max_tokens` tokens, its one special token included.
+    """Drop pairs with more than `max_tokens` tokens on a side, its one special token included.
 
     Raises:
-        UserError: nothing is left.
+        UserError: no pair is left.
     """
     keep = np.maximum(corpus.source_lengths, corpus.target_lengths) <= max_tokens
     dropped = {f"of more than {max_tokens} tokens": corpus.line_numbers[~keep]}
@@ -164,9 +166,9 @@ def each_epoch(
     seed: int,
     say: Callable[[CleaningReport], object],
 ) -> Callable[[int], EncodedCorpus]:
-    """Epoch -> its training text, encoded as by `encode_corpus`; with subword sampling each epoch's is another.
+    """Epoch -> its training text, encoded by `encode_corpus`; subword sampling encodes each epoch differently.
 
-    Longer pairs than `max_tokens` are dropped, which is said once.
+    Pairs longer than `max_tokens` are dropped, which is reported once.
     """
 
     @lru_cache(maxsize=1)

@@ -23,21 +23,21 @@ _LONGEST_LINE = 64 << 20
 
 @dataclass(kw_only=True)
 class ParallelFiles:
-    """Where the pairs are: two aligned files, or a TSV, or JSON lines. Each in UTF-8, plain or .gz.
+    """Where the pairs are: two aligned files, a TSV, or JSON lines. Each file is UTF-8, plain or .gz.
     >>> ParallelFiles(source="train.de", target="train.en").paths
     ['train.de', 'train.en']
 
     Args:
-        source: File with one source sentence a line; `target` is its partner.
+        source: File with one source sentence a line; needs `target`.
         target: File with one target sentence a line, line n the translation of the source's line n.
-        tsv: File with one pair a line, columns set apart by tabs.
-        source_column: Column of the TSV that holds the source, counted from 1 (as `cut -f` does).
+        tsv: File with one pair a line, columns separated by tabs.
+        source_column: Column of the TSV that holds the source, counted from 1 (as in `cut -f`).
         target_column: Column of the TSV that holds the target, counted from 1.
         jsonl: File with one JSON object a line.
         source_key: Key of the source in each object; a dot goes one level down (`translation.en`).
         target_key: Key of the target in each object; a dot goes one level down.
-        references: Files with further translations of the same lines, line for line, of a text that is scored: it is
-            scored against all. A blank line is none.
+        references: Files with further translations of the same lines, for a text that is scored: scores use all of
+            them. A blank line means that there is none.
     """
 
     source: str | None = None
@@ -51,7 +51,7 @@ class ParallelFiles:
     references: list[str] = field(default_factory=list)
 
     def validate(self) -> None:
-        """UserError: not exactly one form is given, or half of one, or a field that has no effect in it."""
+        """UserError: there is not exactly one form, a form is not complete, or a field has no effect in it."""
         two_files = self.source is not None or self.target is not None
         forms = {"source and target": two_files, "tsv": self.tsv is not None, "jsonl": self.jsonl is not None}
         if sum(forms.values()) != 1:
@@ -63,7 +63,7 @@ class ParallelFiles:
         for name in ("source_column", "target_column", "source_key", "target_key"):
             value, form = getattr(self, name), "jsonl" if name.endswith("key") else "tsv"
             if form == "tsv" and value < 1:
-                raise UserError(f"{name}: {value} is no column; columns count from 1")
+                raise UserError(f"{name}: {value} is not a column; columns count from 1")
             if getattr(self, form) is None and value != getattr(ParallelFiles, name):
                 raise UserError(f"{name} is {value}, and has no effect without {form}: leave it out")
 
@@ -80,8 +80,8 @@ class ParallelFiles:
 class ParallelText:
     """Aligned sentences: `target[i]` translates `source[i]`.
 
-    `line_numbers[i]` (int64, from 1) is the line that pair i came from; it stays with the pair when others
-    are dropped. `name` says where the text came from, for messages. `more[k][i]` translates `source[i]` too.
+    `line_numbers[i]` (int64, from 1) is the line that pair i came from; it stays with the pair when others are dropped.
+    `name` says in messages where the text came from. `more[k][i]` translates `source[i]` too.
     >>> ParallelText(["ja", "nein"], ["yes", "no"]).line_numbers.tolist()
     [1, 2]
     """
@@ -104,7 +104,8 @@ class ParallelText:
 
     @property
     def checksum(self) -> str:
-        """Of all pairs, wherever and however they are kept (some ways keep no carriage return at a line's end)."""
+        """A checksum of all pairs that does not depend on how they are stored (some forms lose a carriage return at a
+        line's end)."""
         total = xxh3_128()
         for side in (self.source, *self.references):
             for line in side:
@@ -113,7 +114,7 @@ class ParallelText:
 
     @property
     def references(self) -> list[list[str]]:
-        """The target, and what else translates the source: what translations are scored against."""
+        """The references of translations: the target, and other translations of the source."""
         return [self.target, *self.more]
 
     def select(self, indices: NDArray[np.int64]) -> "ParallelText":
@@ -124,25 +125,26 @@ class ParallelText:
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
-    r"""The lines of a UTF-8 file, plain or .gz, without their end: `\n` or `\r\n`, and no other character.
+    r"""The lines of a UTF-8 file, plain or .gz, without their ends. Only `\n` and `\r\n` end a line.
 
     A byte order mark at the start is skipped. A last line without an end counts.
 
     Raises:
-        UserError: the file is missing, unreadable or a broken gzip; a line is not UTF-8 or longer than any sentence
-            (it names the line).
+        UserError: the file is missing, unreadable or a broken gzip; or a line is not UTF-8 or longer than any sentence
+            (the message names the line).
     """
     for number, line in read_parts(path, _LONGEST_LINE):
-        # A part may be three bytes short of what was asked for, of a character that the next one has.
+        # A part may be up to three bytes shorter than asked for, if the next part has the rest of a character.
         if 4 * len(line) + 4 > _LONGEST_LINE < len(line.encode()) + 4:
             raise UserError(
-                f"{path}:{number}: a line of more than {_LONGEST_LINE >> 20} MiB is no sentence; cut it into lines"
+                f"{path}:{number}: a line above {_LONGEST_LINE >> 20} MiB cannot be a sentence; cut it into lines"
             )
         yield line.removesuffix("\n").removesuffix("\r")
 
 
 def read_parts(path: str | Path, size: int) -> Iterator[tuple[int, str]]:
-    r"""The lines as `read_lines`, with their ends and numbers (from 1); of a long one parts of at most `size` bytes."""
+    r"""The lines as in `read_lines`, with their ends and numbers (from 1); a long line in parts of at most `size`
+    bytes."""
     path = Path(path)
     number, inside = 0, False
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -164,17 +166,17 @@ def read_parts(path: str | Path, size: int) -> Iterator[tuple[int, str]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError:  # of a NUL in the name
-        raise UserError(f"{path}: no name of a file") from None
+        raise UserError(f"{path}: not a file name") from None
 
 
 def read_parallel(files: ParallelFiles) -> ParallelText:
-    """Read all pairs. A blank line of a TSV or of JSON lines is an empty pair, for `clean` to drop and count.
+    """Read all pairs. A blank line of a TSV or of JSON lines is an empty pair, which `clean` drops and counts.
     >>> read_parallel(ParallelFiles(tsv="pairs.tsv")).target
     ['yes', 'no']
 
     Raises:
-        UserError: as `read_lines`; the two files differ in length; a line has too few columns, is no JSON object or
-            lacks a key; there is no pair at all.
+        UserError: as for `read_lines`; the two files differ in length; a line has too few columns, is not a JSON object
+            or lacks a key; or there are no pairs.
     """
     files.validate()
     if files.tsv is not None:
@@ -192,14 +194,14 @@ def read_parallel(files: ParallelFiles) -> ParallelText:
 
 
 def read_aligned(paths: Sequence[str | Path]) -> list[list[str]]:
-    """The lines of files that translate each other line by line. UserError as `read_lines` and `check_aligned`."""
+    """The lines of files that translate each other line by line. UserError: as for `read_lines` and `check_aligned`."""
     columns = [list(read_lines(path)) for path in paths]
     check_aligned({str(path): lines for path, lines in zip(paths, columns, strict=True)})
     return columns
 
 
 def check_aligned(columns: Mapping[str, Sequence[str]]) -> None:
-    """Whether the columns, named by their files, have as many lines as the first. UserError: one has not."""
+    """Check that the columns, named by their files, have as many lines as the first. UserError: one has not."""
     (first, lines), *others = columns.items() or [("", "")]
     for name, other in others:
         if len(other) != len(lines):
@@ -223,13 +225,14 @@ def _read_tsv(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
 
 def _read_jsonl(files: ParallelFiles, path: str) -> tuple[list[str], list[str]]:
     rows = list(read_json_lines(path, (files.source_key, files.target_key)))
-    # A sentence is a line wherever it is written out later.
+    # A sentence must stay one line when it is written out later.
     source, target = ([row[n].replace("\r\n", " ").replace("\n", " ") for row in rows] for n in range(2))
     return source, target
 
 
 def read_json_lines(path: str | Path, keys: Sequence[str]) -> Iterator[list[str]]:
-    """The texts under `keys` of the JSON object in each line; a blank line gives empty ones. UserError: none there."""
+    """The texts under `keys` of the JSON object in each line; a blank line gives empty texts. UserError: there are
+    none."""
     for number, line in enumerate(read_lines(path), start=1):
         if is_blank(line):
             yield [""] * len(keys)

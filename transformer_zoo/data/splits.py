@@ -1,4 +1,4 @@
-"""Splits in which nothing that is held out was seen, and leaks of other splits: what was trained on as well."""
+"""Splits whose held-out parts do not occur in the training text, and leaks in other splits."""
 
 import hashlib
 from collections import Counter
@@ -23,25 +23,25 @@ def digest(text: str) -> int:
 
 
 def keys(row: Row) -> tuple[int, ...]:
-    """What each side of a row is compared by: near-copies have the same."""
+    """The forms in which the sides of a row are compared; near-copies have the same form."""
     return tuple(digest(bare(side)) for side in row)
 
 
 def assign(rows: Sequence[tuple[int, ...]], held_out: Mapping[str, float]) -> list[str | None]:
-    """The split of each row, which is given by its `keys`; None for one that would leak.
+    """The split of each row, which is given by its `keys`; None for a row that would leak.
 
-    Rows with the same first side go together, by the order of its digest, so that a split stays when others are added.
-    Of rows that share another side with an earlier split, those in later ones are left out; `train` comes last.
+    Rows with the same first side go together. The order of its digest decides, so that a split stays when other rows
+    are added. If rows share another side with an earlier split, those in later splits are left out; `train` comes last.
 
-    `held_out` says how many rows each split gets, or, below 1, the share of first sides. All of one kind.
+    `held_out` says how many rows each split gets, or, below 1, which share of first sides. All are of one kind.
 
-    UserError: there are not so many rows, or none is left to train on.
+    UserError: there are too few rows, or none is left to train on.
     """
     groups: dict[int, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(row[0], []).append(index)
     place: list[str | None] = [None] * len(rows)
-    taken: set[tuple[int, int]] = set()  # (side, key) of what is held out so far
+    taken: set[tuple[int, int]] = set()  # (side, key) of the rows held out so far
     bound = 0.0
     for name, size in {**held_out, TRAIN: len(rows)}.items():
         bound += size
@@ -67,9 +67,9 @@ def assign(rows: Sequence[tuple[int, ...]], held_out: Mapping[str, float]) -> li
 def split_pairs(
     pairs: Iterable[tuple[str, str]], held_out: Mapping[str, float]
 ) -> tuple[dict[str, list[tuple[str, str]]], dict[str, int]]:
-    """The pairs of each split in an order that has nothing to do with theirs, and how many were dropped for what.
+    """The pairs of each split, in an order unrelated to their own, and how many were dropped for each reason.
 
-    One with a blank side is dropped, and so is a repeated one. `held_out` and errors are those of `assign`.
+    A pair with a blank side is dropped, and so is a repeated pair. `held_out` and errors are those of `assign`.
     """
     dropped = {"blank": 0, "repeated": 0, "with a side that is held out": 0}
     kept: dict[tuple[str, str], None] = {}
@@ -91,7 +91,7 @@ def split_pairs(
 
 @dataclass(frozen=True)
 class Shared:
-    """How many sources, targets and pairs of a held-out text stand in the training text too."""
+    """How many sources, targets and pairs of a held-out text are also in the training text."""
 
     sources: int
     targets: int
@@ -103,7 +103,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What a held-out text shares with the training text: `exact` letter by letter, `near` by `bare`."""
+    """What a held-out text shares with the training text: `exact` in all letters, `near` by `bare`."""
 
     of: int
     exact: Shared
@@ -120,7 +120,7 @@ class Leaks:
 
 
 def find_leaks(train: ParallelText, held_out: Mapping[str, ParallelText]) -> dict[str, Leaks]:
-    """How many lines of each text, but for blank sides, stand in `train` too."""
+    """How many lines of each text, without blank sides, are also in `train`."""
     exact, near = (_shared(train, held_out, form) for form in (str, bare))
     return {name: Leaks(len(text), exact[name], near[name]) for name, text in held_out.items()}
 
@@ -128,7 +128,7 @@ def find_leaks(train: ParallelText, held_out: Mapping[str, ParallelText]) -> dic
 def report_leaks(
     train: ParallelText, held_out: Mapping[str, ParallelText], say: Callable[[str], object]
 ) -> dict[str, Any]:
-    """Says what `find_leaks` finds, and returns it as plain data."""
+    """Print the result of `find_leaks`, and return it as plain data."""
     leaks = find_leaks(train, held_out)
     for name, found in leaks.items():
         say(f"{'warning: ' if found else ''}{name}: {found}")
@@ -150,7 +150,7 @@ def _shared(train: ParallelText, held_out: Mapping[str, ParallelText], form: Cal
 
 
 def _keys(text: ParallelText, form: Callable[[str], str]) -> Iterator[set[Key]]:
-    """What source, target and pair are compared by, but for what is blank."""
+    """The forms in which source, target and pair are compared, without blank ones."""
     for source, target in zip(text.source, text.target, strict=True):
         sides: set[Key] = {
             (what, form(side)) for what, side in (("source", source), ("target", target)) if not is_blank(side)

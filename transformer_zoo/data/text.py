@@ -1,4 +1,4 @@
-"""Plain text as a stream of documents, from files, folders and JSON lines; bigger than memory."""
+"""Plain text as a stream of documents, from files, folders and JSON lines, which may be larger than memory."""
 
 import glob
 import hashlib
@@ -17,14 +17,14 @@ from transformer_zoo.files import check_readable
 
 _JSON_LINES = (".jsonl", ".jsonl.gz")
 _PART = 1 << 20  # bytes of a line that are read at a time
-_PIECE = 1 << 20  # characters; a longer document comes in pieces of about as many
-# Where a document is cut: GPT-2's and its successors' patterns never join a letter and the white space after it, so
-# that the tokens of the pieces are those of the whole.
+_PIECE = 1 << 20  # characters; a longer document comes in pieces of about this size
+# Where a document is cut: the patterns of GPT-2 and its successors never join a letter and the white space after it, so
+# the tokens of the pieces are those of the whole.
 _CUT = re.compile(r"[^\W\d_](?=\s)")
 
 
 class Piece(NamedTuple):
-    """A document, or a piece of one: `last` says that it ends here. The text begins in line `line` of `path`.
+    """A document, or a piece of one; `last` says that it ends here. The text begins in line `line` of `path`.
     >>> write_tokens([Piece("To be,", last=False), Piece(" or not")], ByteTokenizer(), "tokens", "val").n_documents
     1
     """
@@ -37,17 +37,17 @@ class Piece(NamedTuple):
 
 @dataclass(kw_only=True)
 class TextFiles:
-    """Where the text is. Files are in UTF-8, plain or .gz, and may be bigger than memory.
+    """Where the text is. Files are UTF-8, plain or .gz, and may be larger than memory.
     >>> TextFiles(path="pairs.tsv").n_bytes()
     15
 
     Args:
-        path: A file; a folder: all files in it and below, hidden ones left out; a pattern such as `books/**/*.txt`;
-            or a list of these.
+        path: A file; a folder, which stands for all files in it and below, except hidden ones; a pattern such as
+            `books/**/*.txt`; or a list of these.
         jsonl_key: Read every file as JSON lines: one document a line, its text under this key (a dot goes one level
-            down). Files named .jsonl are always read so, with the key `text` where none is given.
-        separator: Line that stands between two documents of a plain file, such as `<|endoftext|>`. By default a file
-            is one document.
+            down). Files named .jsonl are always read in this way, with the key `text` by default.
+        separator: Line that stands between two documents of a plain file, such as `<|endoftext|>`. By default a file is
+            one document.
     """
 
     path: str | list[str]
@@ -55,11 +55,11 @@ class TextFiles:
     separator: str | None = None
 
     def files(self) -> list[Path]:
-        """The files, in the order of their names under each path. UserError: a path names nothing."""
+        """The files, ordered by name under each path. UserError: a path does not exist."""
         return [file for path in self._paths() for file in _files(path)]
 
     def folder_around(self, place: Path) -> str | None:
-        """The one of these paths that is a folder with `place` in it, whose files would be read as text."""
+        """The path that is a folder with `place` in it, whose files would be read as text; None if there is none."""
         folders = [path for path in self._paths() if Path(path).expanduser().is_dir()]
         inside = (path for path in folders if place.resolve().is_relative_to(Path(path).expanduser().resolve()))
         return next(inside, None)
@@ -71,9 +71,9 @@ class TextFiles:
         return paths
 
     def pieces(self) -> Iterator[Piece]:
-        """All documents in order, those above a million characters in pieces. Blank documents are left out.
+        """All documents in order; those above a million characters come in pieces. Blank documents are left out.
 
-        UserError as `files`, `read_lines` and `read_json_lines`, or there is no text at all.
+        UserError: as for `files`, `read_lines` and `read_json_lines`, or there is no text at all.
         """
         found = False
         for path in self.files():
@@ -89,7 +89,7 @@ class TextFiles:
         return (piece.text for piece in self.pieces())
 
     def documents(self) -> Iterator[str]:
-        """All `pieces` put together to whole documents."""
+        """All `pieces` joined to whole documents."""
         parts: list[str] = []
         for piece in self.pieces():
             parts.append(piece.text)
@@ -98,13 +98,14 @@ class TextFiles:
                 parts = []
 
     def n_bytes(self) -> int | None:
-        """Bytes of the text, for a progress bar; None where only reading would tell."""
+        """Number of bytes of the text, for a progress bar; None if only reading would tell."""
         files = self.files()
         exact = self.jsonl_key is None and not any(file.name.endswith((".gz", ".jsonl")) for file in files)
         return sum(file.stat().st_size for file in files) if exact else None
 
     def stamp(self) -> str:
-        """A hash of the settings and of what is in every file, wherever they are: another one means other text."""
+        """A hash of the settings and of the content of every file, wherever the files are. Another text has another
+        hash."""
         total = xxh3_128(repr((self.jsonl_key, self.separator)).encode())
         for file in self.files():
             total.update(repr((file.name.endswith(_JSON_LINES), file.suffix == ".gz", _content(file))).encode())
@@ -121,7 +122,7 @@ class TextFiles:
 
 
 def _content(path: Path) -> str:
-    """A hash of a file as it lies on the disk."""
+    """A hash of a file's bytes on the disk."""
     try:
         check_readable(path)
         with path.open("rb", buffering=0) as file:
@@ -138,7 +139,7 @@ def _files(name: str) -> list[Path]:
         found = [path] if path.exists() else [Path(match) for match in glob.glob(str(path), recursive=True)]
     if files := sorted(file for file in found if not file.is_dir()):
         return files
-    raise UserError(f"{name}: {'no files in this folder' if path.is_dir() else 'no such file, and no pattern of any'}")
+    raise UserError(f"{name}: {'no files in this folder' if path.is_dir() else 'no such file or pattern'}")
 
 
 def _plain(path: Path, separator: str | None) -> Iterator[Piece]:
@@ -163,7 +164,7 @@ def _plain(path: Path, separator: str | None) -> Iterator[Piece]:
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """`text` in two, late, between a letter and white space; or the whole and nothing."""
+    """`text` in two parts, cut as late as possible between a letter and white space; or the whole and an empty part."""
     ends = [match.end() for match in _CUT.finditer(text, max(len(text) - 4096, 0))]
     place = ends[-1] if ends else len(text)
     return text[:place], text[place:]

@@ -1,7 +1,7 @@
-"""Tokenized text on disk, memory-mapped, bigger than memory; nothing unfinished looks finished.
+"""Tokenized text on disk, memory-mapped, larger than memory. An unfinished file never looks finished.
 
-A split is one file, `<split>.bin`: 1024 bytes of header (a line of JSON, with a checksum of the whole file, and
-blanks), then the tokens, little-endian uint16 or uint32.
+A split is one file, `<split>.bin`. It has 1024 bytes of header (a line of JSON, with a checksum of the whole file, and
+blanks), then the tokens as little-endian uint16 or uint32.
 """
 
 import json
@@ -27,7 +27,7 @@ _FORMAT, _HEADER_BYTES = "transformer_zoo tokens 3", 1024
 _DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 _COUNTS = ("n_tokens", "n_bytes", "n_documents")
 _AGAIN = "tokenize the text again"
-_GROUP = 1 << 18  # characters that one thread encodes at a time, or one piece if that is longer
+_GROUP = 1 << 18  # characters that one thread encodes at a time, or one longer piece
 
 
 class TokenFile:
@@ -36,14 +36,14 @@ class TokenFile:
     [84, 111]
 
     Attributes:
-        n_tokens: Tokens, those between documents included.
-        n_bytes: Bytes of the text in UTF-8, for bits per byte.
-        n_documents: Documents.
+        n_tokens: Number of tokens, those between documents included.
+        n_bytes: Number of bytes of the text in UTF-8, for bits per byte.
+        n_documents: Number of documents.
         eos_id: The id after each document, or None.
-        stamp: What `write_tokens` was told.
+        stamp: The stamp that `write_tokens` got.
 
     Raises:
-        UserError: the split is not there or damaged, or was made with another tokenizer than `tokenizer`.
+        UserError: the split is missing or damaged, or was made with a tokenizer other than `tokenizer`.
     """
 
     def __init__(self, folder: str | Path, split: str, tokenizer: Tokenizer | None = None) -> None:
@@ -60,11 +60,11 @@ class TokenFile:
         self._tokens: NDArray[Any] = np.memmap(self.path, _DTYPES[header["dtype"]], "r", _HEADER_BYTES)
 
     def take(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """The tokens at these places, in the places' shape, uint16 or uint32."""
+        """The tokens at these positions, in the positions' shape, uint16 or uint32."""
         return self._tokens[places]
 
     def verify(self) -> None:
-        """Read everything and compare the checksum. UserError if it was changed."""
+        """Read everything and compare the checksum. UserError: the file was changed."""
         verify(self.path, remedy=_AGAIN)
 
 
@@ -92,10 +92,10 @@ def _read_header(path: Path, split: str) -> dict[str, Any]:
 def prepare_tokens(
     files: TextFiles, tokenizer: Tokenizer, folder: str | Path, split: str, *, workers: int = 0
 ) -> TokenFile:
-    """The tokens of these files: as they lie in `folder` if they were made from the same and are whole, or made now.
+    """The tokens of these files: those in `folder` if they come from the same text and are complete, otherwise new
+    ones.
 
-    Another process that makes them meanwhile is waited for. Damaged ones are named in a warning. UserError as
-    `write_tokens`.
+    If another process is making them, this one waits. A warning names damaged files. UserError: as for `write_tokens`.
     >>> prepare_tokens(TextFiles(path="pairs.tsv"), ByteTokenizer(), "tokens", "val").n_bytes
     15
     """
@@ -129,20 +129,20 @@ def write_tokens(
 ) -> TokenFile:
     """Tokenize documents and write them as a split.
 
-    Each begins with the tokenizer's `start_ids` and is followed by end-of-text where there is one. They are read as
-    they are needed and encoded by threads, which the subword tokenizers let run side by side. An interrupted call
-    leaves what was there before, or nothing that looks finished.
+    Each document begins with the tokenizer's `start_ids` and is followed by the end-of-text token if there is one.
+    Documents are read when they are needed, and several threads encode them, which subword tokenizers allow. An
+    interrupted call leaves the earlier file, or nothing that looks finished.
     >>> write_tokens(["Hi", "you"], ByteTokenizer(), "tokens", "val").n_tokens
     7
 
     Args:
-        workers: Threads; 0 for one a core.
-        stamp: Says what the text was made from; kept for `TokenFile.stamp`.
-        total: Bytes of text to come, if known, for the progress bar.
+        workers: Number of threads; 0 means one for each core.
+        stamp: Says what the text was made from; kept as `TokenFile.stamp`.
+        total: Number of bytes of text to come, if known, for the progress bar.
 
     Raises:
-        UserError: the tokenizer cannot spell a document (file and line are named), there is no text, or a file of the
-            split's name that holds no tokens.
+        UserError: the tokenizer cannot spell a document (the message names file and line), there is no text, or a file
+            with the split's name is not a file of tokens.
     """
     path = Path(folder) / f"{split}.bin"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,11 +181,11 @@ def _write(part: Path, groups: Iterable["_Encoded"], split: str, about: dict[str
 
 
 def _check_ours(path: Path) -> None:
-    """UserError: what lies there was not written by `write_tokens`, and may be somebody's text."""
+    """UserError: the existing file was not written by `write_tokens`, and may be somebody's text."""
     if path.exists():
         with path.open("rb") as file:
             if _FORMAT.encode() not in file.read(_HEADER_BYTES):
-                raise UserError(f"{path} is in the way of tokens, and no file of theirs: give another folder for them")
+                raise UserError(f"{path} is in the way of tokens and not a file of them: give another folder for them")
 
 
 class _Encoded(NamedTuple):
@@ -197,7 +197,7 @@ class _Encoded(NamedTuple):
 def _encoded(
     documents: Iterable[str | Piece], tokenizer: Tokenizer, dtype: "np.dtype[Any]", workers: int
 ) -> Iterator[_Encoded]:
-    """Tokens of the documents in order; threads encode some groups ahead, so that memory is bounded."""
+    """Tokens of the documents in order; threads encode some groups in advance, so memory is bounded."""
     start = np.array(tokenizer.start_ids, dtype)
     end = np.array([] if tokenizer.eos_id is None else [tokenizer.eos_id], dtype)
 

@@ -1,6 +1,6 @@
 """Windows of tokens as batches: a pure function of seed, epoch and number, for corpora of any size.
 
-The next token is to be guessed, or some that are hidden: masked language modelling (Devlin et al. 2019).
+A model must predict the next token, or some hidden tokens: masked language modelling (Devlin et al. 2019).
 """
 
 from collections.abc import Collection, Iterator
@@ -18,15 +18,15 @@ from transformer_zoo.errors import UserError
 IGNORED = -1  # a target that does not count
 Place = tuple[int, int]  # epoch and number of a batch
 _ROUNDS = 6
-_MASK, _RANDOM = 0.8, 0.1  # of the tokens that are chosen to be guessed; the rest stays as it is (section 3.1)
+_MASK, _RANDOM = 0.8, 0.1  # shares of the tokens chosen for guessing; the rest stays unchanged (section 3.1)
 
 
 @dataclass(frozen=True)
 class TokenBatch(Tensors):
-    """Some windows, all int64 (B, T): `targets` is `ids` one token on, `IGNORED` where there is none.
+    """Some windows, all int64 (B, T): `targets` is `ids` moved on by one token, `IGNORED` where there is none.
 
-    With packed documents `documents` numbers those of each window from 0 and `positions` counts from each one's start;
-    both are None otherwise. n_tokens counts the targets that are not ignored.
+    With packed documents, `documents` numbers the documents of each window from 0, and `positions` counts from each
+    one's start; both are None otherwise. n_tokens counts the targets that are not ignored.
     >>> next(Windows(tokens, 8).evaluation(batch_size=1)).n_tokens
     8
     """
@@ -41,14 +41,14 @@ class TokenBatch(Tensors):
 class Windows:
     """Cuts a split into windows of `length` tokens, each with the next tokens as its targets.
 
-    With `packed_documents` attention is to be blocked between documents. An end-of-text token opens the document that
-    follows it: position 0, from which the first token is predicted, as when a model writes without a prompt. What a
-    window holds of a document that began before it counts as one of its own.
+    With `packed_documents`, attention must be blocked between documents. An end-of-text token opens the document that
+    follows it: it has position 0, and the first token is predicted from it, as when a model writes without a prompt.
+    The rest of a document that began before the window counts as a document of its own.
     >>> next(Windows(tokens, 8).evaluation(batch_size=2)).ids.shape
     torch.Size([2, 8])
 
     Raises:
-        UserError: the split is shorter than one window, or there is no end-of-text to tell documents by.
+        UserError: the split is shorter than one window, or there is no end-of-text token to separate documents.
     """
 
     def __init__(self, tokens: TokenFile, length: int, *, packed_documents: bool = False) -> None:
@@ -63,8 +63,8 @@ class Windows:
     def plan(self, epoch: int, *, batch_size: int) -> list[Place]:
         """The batches of one epoch of training, for `load`; the last may be smaller.
 
-        The split is taken as a ring. An epoch cuts it from a random place on, so that every token is a target once,
-        but for less than one window, and no token twice.
+        The split is treated as a ring. An epoch cuts it from a random position on. So every token is a target once,
+        except for less than one window, and no token is a target twice.
 
         Raises:
             UserError: the split is shorter than one window.
@@ -82,7 +82,7 @@ class Windows:
         return self._batch(self.tokens.take(places).astype(np.int64))
 
     def places(self, place: Place, *, batch_size: int, seed: int) -> NDArray[np.int64]:
-        """Where the tokens of a batch's windows and the one after each are, (B, length + 1)."""
+        """Indices of the tokens of a batch's windows, and of the token after each, (B, length + 1)."""
         epoch, number = place
         offset = _draw(seed, epoch, self.tokens.n_tokens)
         numbers = np.arange(number * batch_size, min((number + 1) * batch_size, len(self)))
@@ -90,7 +90,7 @@ class Windows:
         return (starts[:, None] + np.arange(self.length + 1)) % self.tokens.n_tokens
 
     def evaluation(self, *, batch_size: int) -> Iterator[TokenBatch]:
-        """The whole split in order: every token but the first is a target once; the last window is padded.
+        """The whole split in order: every token except the first is a target once, and the last window is padded.
 
         A split of a single token has no batch.
         """
@@ -119,19 +119,19 @@ class Windows:
 
 
 class MaskedWindows(Windows):
-    """Cuts a split into windows of `length` tokens, some of which are to be guessed, drawn anew each epoch.
+    """Cuts a split into windows of `length` tokens, some of which must be guessed; each epoch draws others.
 
-    Of the chosen tokens 80 % are read as `mask_id`, 10 % as a random one, 10 % as they are. `targets` are the chosen
-    tokens as they were, `IGNORED` elsewhere.
+    80 % of the chosen tokens are read as `mask_id`, 10 % as a random token, 10 % unchanged. `targets` are the chosen
+    tokens themselves, and `IGNORED` elsewhere.
     >>> windows = MaskedWindows(tokens, 8, share=0.15, mask_id=257, vocab_size=257, special=[256])
     >>> windows.load((0, 0), batch_size=2, seed=1).ids.shape
     torch.Size([2, 8])
 
     Args:
-        share: The chance of each ordinary token to be chosen.
-        mask_id: What is read in place of a token.
-        vocab_size: Ids of the text.
-        special: Those of them that are never chosen, nor drawn: ends, begins, the unknown.
+        share: The probability of each ordinary token to be chosen.
+        mask_id: The token that is read instead of a chosen one.
+        vocab_size: Number of ids of the text.
+        special: Ids that are never chosen nor drawn: end, begin and unknown tokens.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class MaskedWindows(Windows):
         self.ordinary = np.flatnonzero(self.is_ordinary)
 
     def load(self, place: Place, *, batch_size: int, seed: int) -> TokenBatch:
-        """One batch of `plan`: a pure function of the arguments, and for each token of where it is in the text."""
+        """One batch of `plan`: a pure function of the arguments, and for each token of its position in the text."""
         places = self.places(place, batch_size=batch_size, seed=seed)[:, :-1]  # (B, T)
         tokens = self.tokens.take(places).astype(np.int64)
         draw = uniform(places, seed=seed, epoch=place[0]) / self.share  # below 1: chosen
@@ -160,16 +160,16 @@ class MaskedWindows(Windows):
         )
 
     def evaluation(self, *, batch_size: int) -> Iterator[TokenBatch]:
-        """The split but for less than a window, always with the same tokens to be guessed, whatever the batches."""
+        """The split except for less than a window, always with the same tokens to guess, whatever the batches."""
         for place in self.plan(0, batch_size=batch_size):
             yield self.load(place, batch_size=batch_size, seed=0)
 
 
 def permute(numbers: NDArray[np.int64], n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Where a random permutation of 0 .. n - 1 takes these numbers, (N,), without writing the permutation down.
+    """The values of a random permutation of 0 .. n - 1 at these numbers, (N,), without storing the permutation.
 
-    A Feistel network (Luby and Rackoff 1988) permutes the next power of 4; what falls outside goes through it again
-    until it is inside, which keeps it a permutation (Black and Rogaway 2002).
+    A Feistel network (Luby and Rackoff 1988) permutes the next power of 4. A value outside goes through it again until
+    it is inside, which keeps it a permutation (Black and Rogaway 2002).
     """
     half = np.uint64((max(n - 1, 1).bit_length() + 1) // 2)
     mask = (np.uint64(1) << half) - np.uint64(1)
@@ -188,7 +188,7 @@ def permute(numbers: NDArray[np.int64], n: int, *, seed: int, epoch: int) -> NDA
 
 
 def uniform(places: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.float64]:
-    """A number in [0, 1) for each place of a text, in their shape: draw number `place` of a SplitMix64."""
+    """A number in [0, 1) for each position of a text, in their shape: draw number `place` of a SplitMix64."""
     start = _random(seed, epoch, 2).integers(1 << 63, dtype=np.uint64)
     bits = _mix(start + places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53
@@ -201,7 +201,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-# All batches of an epoch ask for these, and a generator takes long to make.
+# All batches of an epoch need these, and a generator takes long to make.
 @lru_cache(16)
 def _draw(seed: int, epoch: int, n: int) -> int:
     return int(_random(seed, epoch, 0).integers(n))

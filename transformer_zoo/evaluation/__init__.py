@@ -1,4 +1,4 @@
-"""How good translations are, by sacreBLEU's metrics, and whether two systems differ; how well a text is foretold."""
+"""How good translations are, by sacreBLEU's metrics; whether two systems differ; how well a model predicts a text."""
 
 from transformer_zoo.evaluation.languages import bleu_tokenizer
 from transformer_zoo.evaluation.metrics import METRICS, compare, corpus_score

@@ -1,10 +1,10 @@
-"""Which of sacreBLEU's tokenizers fits a language: BLEU counts words, and not every script sets them apart."""
+"""Which of sacreBLEU's tokenizers fits a language: BLEU counts words, and not every script separates them."""
 
 from collections.abc import Sequence
 
 from transformer_zoo.languages import usual_script, with_script
 
-# By script (ISO 15924). 13a, sacreBLEU's default, takes what stands between two spaces for a word.
+# By script (ISO 15924). 13a, sacreBLEU's default, takes the text between two spaces for a word.
 _BY_SCRIPT = {
     **dict.fromkeys(("Hans", "Hant", "Hani", "Bopo"), "zh"),
     **dict.fromkeys(("Jpan", "Hira", "Kana", "Hrkt"), "ja-mecab"),
@@ -20,9 +20,9 @@ def bleu_tokenizer(language: str | None) -> str:
     ('zh', '13a')
 
     Args:
-        language: In any spelling: ISO 639-1 to -3 (zh, zho, chi, cmn), with script or country (zh_Hans, zh-TW), as
-            mBART (zh_CN), M2M-100 (__zh__), NLLB (zho_Hans) and Marian (>>cmn_Hans<<) have it, or the English name.
-            The language's usual script comes from Unicode's CLDR. None: not known.
+        language: In any spelling: ISO 639-1 to -3 (zh, zho, chi, cmn), with script or country (zh_Hans, zh-TW), in the
+            form of mBART (zh_CN), M2M-100 (__zh__), NLLB (zho_Hans) or Marian (>>cmn_Hans<<), or the English name. The
+            language's usual script comes from Unicode's CLDR. None: not known.
     """
     code, script = with_script(language or "")
     own, given = (_BY_SCRIPT.get(one, _DEFAULT) for one in (usual_script(code), script))
@@ -31,7 +31,8 @@ def bleu_tokenizer(language: str | None) -> str:
 
 
 def unfit_metrics(metrics: Sequence[str], language: str | None) -> str | None:
-    """What to say where metrics go by the words between spaces, and the language sets none; None where all is well."""
+    """A warning that metrics count words between spaces, which the language does not have; None: no warning is
+    needed."""
     unfit = [name for name in metrics if name in ("ter", "chrf++")]
     if not unfit or bleu_tokenizer(language) not in ("zh", "ja-mecab", "char"):
         return None

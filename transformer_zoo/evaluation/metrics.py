@@ -18,7 +18,7 @@ from transformer_zoo.errors import UserError
 LABELS = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "ter": "TER"}
 METRICS = tuple(LABELS)
 References = Sequence[str] | Sequence[Sequence[str]]
-"""One reference for each line, or several lists of them: `references[k][i]` is the k-th one of line i."""
+"""One reference for each line, or several lists of references: `references[k][i]` is the k-th one of line i."""
 
 _EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
 
@@ -35,7 +35,7 @@ class CorpusScore:
 
     @property
     def label(self) -> str:
-        """The metric as papers write it."""
+        """The metric's name in papers."""
         return LABELS[self.metric]
 
 
@@ -43,9 +43,9 @@ class CorpusScore:
 class Comparison:
     """One metric of two systems on the same lines, by paired bootstrap resampling (Koehn 2004).
 
-    `ci` is half the width of the 95 % interval around `mean` of the resampled scores, and `p_value` how
-    likely a difference as large as that of the two scores is by chance. In `ties` of the `n_samples` resamples both
-    have the same score; the p-value counts only those with a larger difference, so that many ties make it small.
+    `ci` is half the width of the 95 % interval around `mean` of the resampled scores. `p_value` is the probability of a
+    difference as large as that of the two scores by chance. In `ties` of the `n_samples` resamples both have the same
+    score. The p-value counts only resamples with a larger difference, so many ties make it small.
     """
 
     metric: str
@@ -72,14 +72,15 @@ def corpus_score(
 
     Args:
         hypotheses: detokenized text, line for line with the references.
-        references: one for each line, or several lists of them; of several, a blank one counts as none.
-        metrics: out of "bleu", "chrf" (chrF2), "chrf++" (chrF2++, with words and pairs of words) and "ter".
-        tokenize: sacreBLEU's tokenizer for BLEU: `bleu_tokenizer` has the one for a language; none for text that is
-            tokenized already.
+        references: one for each line, or several lists; if there are several, a blank one counts as none.
+        metrics: some of "bleu", "chrf" (chrF2), "chrf++" (chrF2++, with words and pairs of words) and "ter".
+        tokenize: sacreBLEU's tokenizer for BLEU; `bleu_tokenizer` gives the one for a language, and "none" is for text
+            that is tokenized already.
         lowercase: BLEU and chrF ignore case (TER always does in sacreBLEU's default).
 
     Raises:
-        UserError: an unknown metric or unusable tokenizer, no lines, or numbers of lines that differ.
+        UserError: a metric is unknown, the tokenizer cannot be used, there are no lines, or the numbers of lines
+            differ.
     """
     several = _lists(references, hypotheses)
     scores = []
@@ -101,15 +102,15 @@ def compare(
 ) -> list[Comparison]:
     """Whether two systems differ, by paired bootstrap resampling: the numbers of `sacrebleu.significance`.
 
-    Where the two have the same score in every resample, the p-value is 1: nothing that the metric sees is different.
-    sacreBLEU, which counts the resamples that are strictly larger, would give its smallest.
+    If both have the same score in every resample, the p-value is 1, because the metric sees no difference. sacreBLEU
+    counts the resamples that are strictly larger, and would give its smallest p-value.
     >>> compare(["a cat"], ["a cat"], ["a dog"], n_samples=100)[0].p_value
     1.0
 
     Args:
         first, second: the two systems' translations, line for line with the references; the first is the
             baseline.
-        n_samples: resamples of the lines, drawn with the seed SACREBLEU_SEED of the environment, 12345 by default.
+        n_samples: number of resamples of the lines, drawn with the environment's seed SACREBLEU_SEED, by default 12345.
 
     The other arguments and errors are those of `corpus_score`.
     """
@@ -157,7 +158,7 @@ def _compare(
 
 
 def _lists(references: References, *systems: Sequence[str]) -> list[list[str]]:
-    """The references of some systems as sacreBLEU takes them: None where a line has fewer than others."""
+    """The references of some systems in sacreBLEU's form: None for a line with fewer than others."""
     is_one = not references or isinstance(references[0], str)
     columns = cast(list[Sequence[str]], [references] if is_one else list(references))
     n, counts = len(columns[0]), ", ".join(str(len(column)) for column in columns)
@@ -177,10 +178,10 @@ def _lists(references: References, *systems: Sequence[str]) -> list[list[str]]:
 
 
 def check_scoring(metrics: Sequence[str], tokenize: str) -> None:
-    """Whether these metrics can be computed, BLEU with sacreBLEU's tokenizer `tokenize`.
+    """Check that these metrics can be computed, BLEU with sacreBLEU's tokenizer `tokenize`.
 
     Raises:
-        UserError: a metric or the tokenizer is unknown, or it needs a package or a download that is not there.
+        UserError: a metric or the tokenizer is unknown, or needs a package or a download that is missing.
     """
     _build(metrics, tokenize, lowercase=False)
 

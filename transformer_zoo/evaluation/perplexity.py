@@ -1,4 +1,4 @@
-"""How well a language model knows a text: nats a token, bits a byte, perplexity, every token counted once."""
+"""How well a language model predicts a text: nats per token, bits per byte and perplexity. Every token counts once."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +14,12 @@ from transformer_zoo.inference import first_token
 from transformer_zoo.inference.modes import evaluating
 from transformer_zoo.models import DecoderOnly, check_decoder_only
 
-_LOGITS = 1 << 24  # computed at once: 64 MiB of float32
+_LOGITS = 1 << 24  # logits computed at once: 64 MiB of float32
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """What a text costs a model: `nats` for `tokens` tokens, which spell `bytes` bytes."""
+    """The cost of a text for a model: `nats` for `tokens` tokens, which are the text of `bytes` bytes."""
 
     nats: float
     tokens: int
@@ -27,34 +27,34 @@ class TextScore:
 
     @property
     def nats_per_token(self) -> float:
-        """The mean negative log-likelihood of a token."""
+        """The mean negative log-likelihood per token."""
         return self.nats / self.tokens
 
     @property
     def perplexity(self) -> float:
         """exp of the nats per token."""
-        return math.exp(min(self.nats_per_token, 700))  # beyond is no float
+        return math.exp(min(self.nats_per_token, 700))  # more is not a float
 
     @property
     def bits_per_byte(self) -> float:
-        """What a byte of UTF-8 costs: comparable between tokenizers, and with compressors."""
+        """The cost of a byte of UTF-8, which can be compared between tokenizers and with compressors."""
         return self.nats / math.log(2) / self.bytes
 
 
 class Window(NamedTuple):
-    """A piece of a text: the model reads `ids`, the last `len(targets)` of which predict the targets."""
+    """A part of a text: the model reads `ids`, the last `len(targets)` of which predict the targets."""
 
     ids: Sequence[int]
     targets: Sequence[int]
 
 
 def sliding_windows(ids: Sequence[int], length: int, stride: int, *, given: int = 1) -> Iterator[Window]:
-    """Windows over a text in which each token but the first `given` is a target once.
+    """Windows over a text in which each token except the first `given` is a target once.
 
-    They have `length` tokens (the only one of a short text has fewer) and move by `stride`: from the second one on a
-    target is foretold from length - stride + 1 tokens at least.
+    They have `length` tokens (the only window of a short text has fewer) and move by `stride`. From the second window
+    on, a target is predicted from at least length - stride + 1 tokens.
     """
-    start, n = given - 1, len(ids) - 1  # tokens before the first target's, and before the last one's
+    start, n = given - 1, len(ids) - 1  # number of tokens before the first target, and before the last one
     done = start
     while done < n:
         end = min(done + stride if done > start else max(length, start + 1), n)
@@ -71,23 +71,24 @@ def text_score(
     batch_size: int = 8,
     dtype: torch.dtype = torch.float32,
 ) -> TextScore:
-    """What documents cost a model, by a sliding window of its `max_seq_len`.
+    """The cost of documents for a model, by a sliding window of its `max_seq_len`.
 
-    Each document is read by itself, after the tokens that texts start with: `start_ids`, else the `first_token`.
-    Without any, a document's first token cannot be foretold, and is not counted.
+    Each document is read separately, after the tokens that texts start with: `start_ids`, otherwise the `first_token`.
+    Without any, a document's first token cannot be predicted, and is not counted.
     >>> text_score(tz.create_model("gpt-nano"), [([5, 7, 7], 3)]).tokens
     2
 
     Args:
-        model: any mode; it is put into evaluation mode while it is used.
-        documents: the token ids of each, and how many bytes those that are counted spell.
-        start_ids: those of the tokenizer.
-        stride: of the window; a smaller one predicts from more tokens, and takes longer. None: half of `max_seq_len`.
-        batch_size: windows that are read at once.
+        model: a model in any mode; it is in evaluation mode while it is used.
+        documents: for each document its token ids, and the number of bytes of the counted ones.
+        start_ids: the tokenizer's.
+        stride: step of the window; a smaller step predicts from more tokens, and takes longer. None: half of
+            `max_seq_len`.
+        batch_size: number of windows that are read at once.
         dtype: of the matrix products: float32, or bfloat16 or float16 by autocast.
 
     Raises:
-        UserError: a stride out of range, or nothing to count.
+        UserError: the stride is out of range, or there is nothing to count.
     """
     check_decoder_only(model, "text_score")
     length = model.config.max_seq_len
@@ -116,10 +117,10 @@ def text_score(
 
 @torch.inference_mode()
 def _nats(model: DecoderOnly, batch: Sequence[Window], dtype: torch.dtype) -> float:
-    """-log p of all targets of the windows."""
+    """-log p of all targets in the windows."""
     device = model.head_weight.device
     longest = max(len(window.ids) for window in batch)
-    # Padding is on the right: what a token is foretold from does not change, so that no mask is needed.
+    # Padding is on the right and changes nothing before it, so no mask is needed.
     ids = torch.tensor([[*window.ids, *[0] * (longest - len(window.ids))] for window in batch], device=device)
     targets = torch.tensor([target for window in batch for target in window.targets], device=device)  # (N,)
     total = torch.zeros((), dtype=torch.float64, device=device)

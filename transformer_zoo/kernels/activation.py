@@ -1,4 +1,4 @@
-"""Squared ReLU, whose gradient is at hand: differentiated step by step it is more passes."""
+"""Squared ReLU with its gradient written by hand; torch's own differentiation takes more passes."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from transformer_zoo.kernels.derivatives import is_plain
 
 
 def formula(x: Tensor) -> Tensor:
-    """max(0, x)^2, any shape -> the same."""
+    """max(0, x)^2; any shape -> the same."""
     return F.relu(x).square()
 
 
@@ -23,7 +23,7 @@ def relu_squared(x: Tensor) -> Tensor:
 
 
 class _ReluSquared(torch.autograd.Function):
-    """max(0, x) is an output too, so that torch knows what the gradient was computed from."""
+    """max(0, x) is an output too, so torch knows what the gradient was computed from."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,7 +37,7 @@ class _ReluSquared(torch.autograd.Function):
         (positive,) = ctx.saved_tensors
         of_square, of_positive = grads
         grad = None if of_square is None else (of_square * positive).mul_(2)
-        if of_positive is not None:  # asked for by a second derivative only
+        if of_positive is not None:  # only a second derivative asks for it
             step = of_positive * (positive > 0)
             grad = step if grad is None else grad + step
         return grad

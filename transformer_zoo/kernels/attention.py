@@ -1,10 +1,10 @@
-"""What keeps attention on a GPU away from scores in memory: blocks in place of masks, and tensors that kernels take.
+"""Attention on a GPU without scores in memory: blocks instead of masks, and tensors in the form that kernels take.
 
 Shapes: B batch, T tokens, Tq queries, Tk keys, H heads, Hkv key/value heads, Dh width of a head.
 
-The formula of what packed documents allow is `document_mask`. A mask is read for every score, and keeps the fastest
-kernel out; `Blocks` say the same of 128 x 128 scores at a time, and FlexAttention (Dong et al. 2024) computes neither
-those that nobody may see nor a mask for those that all may.
+`document_mask` is the formula of what packed documents allow. A mask is read for every score and excludes the fastest
+kernel. `Blocks` say the same about 128 x 128 scores at a time. FlexAttention (Dong et al. 2024) then skips blocks that
+nobody may see, and needs no mask in blocks that all may see.
 """
 
 from collections.abc import Callable
@@ -17,31 +17,32 @@ from torch import Tensor
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
-_LEAST_WIDTH = 16  # of a head, for FlexAttention
-_WIDEST = 256  # of a head, for FlashAttention
+_LEAST_WIDTH = 16  # width of a head, for FlexAttention
+_WIDEST = 256  # width of a head, for FlashAttention
 
 
 def document_mask(documents: Tensor) -> Tensor:
-    """(B, T) numbers of documents -> (B, 1, T, T) booleans: True where query and key are of the same one."""
+    """(B, T) numbers of documents -> (B, 1, T, T) booleans: True if query and key are in the same document."""
     return documents[:, None, :, None] == documents[:, None, None, :]
 
 
 class Blocks(NamedTuple):
-    """What may be attended to, as FlexAttention takes it; causality is part of it."""
+    """What may be attended to, in FlexAttention's form; it includes causality."""
 
     mask: "BlockMask"
 
 
 def blocks_are_wanted(x: Tensor, head_dim: int) -> bool:
-    """Whether FlexAttention is the way where more than causality is asked for: it is a kernel only once compiled.
+    """Whether to use FlexAttention if more than causality is needed. It is a kernel only when compiled.
 
-    A CPU's has no gradient.
+    FlexAttention on a CPU has no gradient.
     """
     return torch.compiler.is_compiling() and x.device.type == "cuda" and head_dim >= _LEAST_WIDTH
 
 
 def causal_blocks(x: Tensor, documents: Tensor | None = None, window: int | None = None) -> Blocks:
-    """Each token of x (B, T, D) sees itself and what came before it, in its own document, less than `window` before."""
+    """Each token of x (B, T, D) sees itself and earlier tokens in its own document, at most `window` - 1 tokens
+    back."""
     from torch.nn.attention.flex_attention import create_block_mask  # takes long to import
 
     def may_see(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -60,7 +61,8 @@ def causal_blocks(x: Tensor, documents: Tensor | None = None, window: int | None
 def attend_by_blocks(
     queries: Tensor, keys: Tensor, values: Tensor, blocks: Blocks, *, scale: float | None, softcap: float | None
 ) -> Tensor:
-    """(B, H, T, Dh) of queries (B, H, T, Dh), keys and values (B, Hkv, T, Dh); the rest as for `attend`."""
+    """Attention (B, H, T, Dh) of queries (B, H, T, Dh), keys and values (B, Hkv, T, Dh); other arguments as for
+    `attend`."""
     from torch.nn.attention.flex_attention import flex_attention
 
     def capped(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -76,11 +78,12 @@ def attend_by_blocks(
 
 
 def fit_kernels(queries: Tensor, keys: Tensor, values: Tensor, *, masked: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The same attention of tensors that one of a GPU's fused kernels takes; else torch computes all scores in memory.
+    """The same tensors in a form that one of a GPU's fused kernels takes; otherwise torch would hold all scores in
+    memory.
 
-    Heads whose width is no multiple of 8 get zeros, which change no score. Groups of queries that share a key head are
-    known to FlashAttention, and to what takes masks, float32 or wide heads only from torch 2.14 on: there each query
-    head gets keys of its own.
+    Heads whose width is not a multiple of 8 get zeros, which change no score. FlashAttention knows groups of queries
+    that share a key head. Kernels for masks, float32 or wide heads know them only from torch 2.14 on; before that each
+    query head gets keys of its own.
 
     Args:
         queries: (B, H, Tq, Dh).

@@ -1,4 +1,4 @@
-"""What the CPU of this machine has instructions for."""
+"""Which instructions the CPU of this machine has."""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +11,7 @@ _SMALL_WEIGHT = 1 << 13
 
 @cache
 def cpu_has(*names: str) -> bool:
-    """Whether this CPU has any of these instruction sets, as torch names them."""
+    """Whether this CPU has one of these instruction sets, by torch's names."""
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in names)
 
@@ -22,22 +22,22 @@ def cpu_has_bfloat16() -> bool:
 
 
 def cpu_has_int8() -> bool:
-    """Whether this CPU has instructions for products of 8 bits whose sums do not overflow."""
+    """Whether this CPU has instructions for 8-bit products whose sums do not overflow."""
     return cpu_has("avx512_vnni")
 
 
 def float32_is_as_fast(weight_elements: int) -> bool:
-    """Whether a CPU multiplies bfloat16 by a weight of this size no faster than the same numbers in float32.
+    """Whether a CPU multiplies bfloat16 by a weight of this size no faster than float32.
 
     Without instructions for it, torch emulates it. With them, oneDNN prepares a kernel for each number of rows, and
-    keeps 1,024 of them: some milliseconds and 0.65 MB each, which a small weight does not bring in again.
+    keeps 1,024 of them. Each takes some milliseconds and 0.65 MB, which a small weight does not save again.
     """
     return weight_elements <= _SMALL_WEIGHT or not cpu_has_bfloat16()
 
 
 def is_there(private: Callable[[], Tensor], wanted: Tensor) -> bool:
-    """Whether a private operation of torch is in this version, and still gives what is wanted."""
+    """Whether this version of torch has a private operation that still gives the right result."""
     try:
         return torch.allclose(private(), wanted, rtol=0.02, atol=0.02)
-    except Exception:  # in whatever way a later version may refuse
+    except Exception:  # a later version may fail in any way
         return False

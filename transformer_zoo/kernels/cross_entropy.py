@@ -1,23 +1,24 @@
-"""Cross-entropy of tokens, from hidden states, without ever holding all logits.
+"""Cross-entropy of tokens from hidden states, without ever holding all logits in memory.
 
 Shapes: N tokens, D width, V vocabulary, R rows of one chunk.
 
-A CPU computes the formula and its gradients in place, in blocks that its cache holds
-(`cross_entropy_in_place`). Elsewhere, and for torch.compile, a few large chunks follow each other, each as the formula
-and its gradient are written (`_by_chunks`). A compiler makes two passes over a chunk's logits of that: one finds log Z,
-the other turns logits into their gradient.
+A CPU computes the formula and its gradients in place, in blocks that fit into its cache (`cross_entropy_in_place`). On
+other devices, and for torch.compile, there are a few large chunks, each with the formula and its gradient written out
+(`_by_chunks`). A compiler turns that into two passes over a chunk's logits: one finds log Z, the other replaces logits
+by their gradient.
 
-What crosses a GPU's memory for each token and entry of the vocabulary, in bytes, forward and backward, in bfloat16:
+Bytes that go through a GPU's memory for each token and entry of the vocabulary, forward and backward, in bfloat16:
 
-- here: 2 to write a logit, 2 + 2 to read it twice, 2 to write its gradient, 2 + 2 for the two products that read that:
-  12, and 16 D / R for reading the weight twice and adding its gradient up, in float32, once for each chunk;
-- the formula under torch.compile: 12 too, and 8 D / N for the weight; but all N V logits are kept for the backward
-  pass, and their gradient beside them. Without compiling, with copies in float32, 42;
-- Liger's fused kernel: 12, and 8 D / R, with chunks so small (R is N D / V, rounded up to a power of two) that with
-  GPT-2's sizes and 16,384 tokens R is 256, and that is 24 more; here R is 8,192, and 1.5 more;
-- Apple's cut cross-entropy: none, as logits never leave the chip; in the backward pass they are computed again, 8 D
+- here: 2 to write a logit, 2 + 2 to read it twice, 2 to write its gradient, and 2 + 2 for the two products that read
+  the gradient. That is 12. Reading the weight twice and adding its gradient up in float32, once for each chunk, adds 16
+  D / R.
+- the formula under torch.compile: 12 too, and 8 D / N for the weight. But all N V logits are kept for the backward
+  pass, and their gradient as well. Without compiling, with copies in float32, it is 42.
+- Liger's fused kernel: 12, and 8 D / R with small chunks (R is N D / V, rounded up to a power of two). For GPT-2's
+  sizes and 16,384 tokens R is 256, which adds 24. Here R is 8,192, which adds 1.5.
+- Apple's cut cross-entropy: none, because logits never leave the chip. The backward pass computes them again, with 8 D
   operations for each token and entry instead of 6 D. At 600 TFLOP/s and 4.8 TB/s these 2 D take as long as the 6 bytes
-  that are not part of a product already when D is 375: above, chunks are faster, below, so are cut ones.
+  that are not part of a product when D is 375. Chunks are faster above that width, and cut cross-entropy below.
 """
 
 from collections.abc import Callable
@@ -35,14 +36,14 @@ IGNORED = -1
 """A target that does not count."""
 
 LOGITS_AT_ONCE = 1 << 30
-"""Bytes of logits in one of `_by_chunks`: so many that the weight's gradient is seldom added up."""
+"""Bytes of logits in a chunk of `_by_chunks`: large, so that the weight's gradient is added up only a few times."""
 
 MOST_CHUNKS = 16
-"""A compiled graph holds each chunk's operations, and shall not grow with the batch."""
+"""A compiled graph holds each chunk's operations, so their number must not grow with the batch."""
 
 
 class Options(NamedTuple):
-    """What the formula has beside its tensors; as for `linear_cross_entropy`."""
+    """The arguments of the formula that are not tensors; as for `linear_cross_entropy`."""
 
     smoothing: float
     softcap: float | None
@@ -61,22 +62,22 @@ def formula(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, targets: Ten
 
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
-"""Of `hidden`, weight and bias."""
+"""Gradients of `hidden`, weight and bias."""
 Compute = Callable[[Tensor, Tensor, Tensor | None, Tensor, Options, bool], tuple[Tensor, Tensor, Gradients]]
 
 
 def cross_entropy(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options, *, rows: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The loss, and the negative log-likelihood without gradient, both (), by what is fastest where the tensors are.
+    """The loss, and the negative log-likelihood without gradient, both (), in the fastest way for the device.
 
     Args:
         hidden: (N, D).
-        weight: (V, D), brought to the dtype of `hidden`.
+        weight: (V, D), converted to the dtype of `hidden`.
         bias: (V,).
-        targets: (N,) int64; `IGNORED`: does not count.
+        targets: (N,) int64; `IGNORED` does not count.
         options: of the formula.
-        rows: whose logits may exist at the same time; None: what suits the device.
+        rows: number of rows whose logits may exist at the same time; None: what suits the device.
     """
     compiling = torch.compiler.is_compiling()
     if is_plain() and not compiling:  # compiled too, logits shall exist a few rows at a time
@@ -97,12 +98,12 @@ def cross_entropy(
 
 
 def rows_at_once(vocabulary: int, device: torch.device) -> int:
-    """Tokens whose logits, and their gradient, exist at the same time, in bfloat16."""
+    """Number of tokens whose logits, with their gradient, exist at the same time, in bfloat16."""
     return rows_on_cpu(vocabulary) if device.type == "cpu" else max(LOGITS_AT_ONCE // (2 * vocabulary), 1)
 
 
 def number_of_chunks(rows: int, bytes_of_row: int, most_rows: int | None = None) -> int:
-    """A power of two, found by comparisons alone: one graph serves all numbers of rows between two of them."""
+    """A power of two, found by comparisons only, so that one graph serves all numbers of rows between two powers."""
     if most_rows is not None:
         return max(-(-rows // most_rows), 1)
     n = 1
@@ -112,7 +113,7 @@ def number_of_chunks(rows: int, bytes_of_row: int, most_rows: int | None = None)
 
 
 class _WithGradients(torch.autograd.Function):
-    """The gradients are computed along with the loss, while logits are at hand; backward scales them."""
+    """The gradients are computed together with the loss, while logits exist; the backward pass scales them."""
 
     @staticmethod
     def forward(
@@ -151,9 +152,9 @@ def _by_chunks(
     options: Options,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor, Gradients]:
-    """Loss, negative log-likelihood and, if wanted, gradients, by this many chunks; else as for `cross_entropy`."""
+    """Loss, negative log-likelihood and, if wanted, gradients, by this many chunks; the rest as for `cross_entropy`."""
     n, matrix = len(hidden), weight.to(hidden.dtype)
-    if n_chunks > 1:  # of one size, or each would need kernels of its own
+    if n_chunks > 1:  # of equal size, so that all use the same kernels
         missing = -n % n_chunks
         hidden, targets = F.pad(hidden, (0, 0, 0, missing)), F.pad(targets, (0, missing), value=IGNORED)
     chunks = hidden.view(n_chunks, -1, hidden.size(1)), targets.view(n_chunks, -1, 1)
@@ -172,7 +173,7 @@ def _by_chunks(
 
 
 def _of_logits(logits: Tensor, bias: Tensor | None, labels: Tensor, options: Options) -> tuple[Tensor, Tensor, Tensor]:
-    """Of logits (n, V) and labels (n, 1): loss and negative log-likelihood, (), and the logits' gradient.
+    """From logits (n, V) and labels (n, 1): loss and negative log-likelihood, (), and the logits' gradient.
 
     With e the one-hot label, s the smoothing and V the tokens that are real, the gradient is
     softmax - (1 - s) e - s / V.

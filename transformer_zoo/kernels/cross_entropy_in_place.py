@@ -1,4 +1,4 @@
-"""Cross-entropy and its gradients on a CPU: in place, in blocks of logits that its cache holds."""
+"""Cross-entropy and its gradients on a CPU: in place, in blocks of logits that fit into its cache."""
 
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from transformer_zoo.kernels.cross_entropy import Gradients, Options
 
 BLOCK_LOGITS = 1 << 19  # few enough to stay in the cache
-CHUNK_ROWS = 1024  # each chunk reads and writes all of the weight's gradient once more
+CHUNK_ROWS = 1024  # each chunk reads and writes the weight's whole gradient once more
 
 
 def rows_on_cpu(vocabulary: int) -> int:
-    """Tokens whose logits exist at the same time, where nobody says how many."""
+    """Default number of tokens whose logits exist at the same time."""
     return max(BLOCK_LOGITS // vocabulary, CHUNK_ROWS)
 
 
@@ -29,7 +29,7 @@ def in_place(
     options: "Options",
     with_gradient: bool,
 ) -> "tuple[Tensor, Tensor, Gradients]":
-    """Loss, negative log-likelihood and, if wanted, gradients, `chunk` rows at a time; else as for `cross_entropy`.
+    """Loss, negative log-likelihood and, if wanted, gradients, `chunk` rows at a time; the rest as for `cross_entropy`.
 
     With e the one-hot label, s the smoothing and V the vocabulary, the gradient of the logits is
     softmax - (1 - s) e - s / V. The last term is the same for every logit: its share of the gradients of `hidden` and
@@ -79,9 +79,9 @@ def in_place(
 
 
 def _spread(hidden: Tensor, real: Tensor, bias: Tensor | None, smoothing: float, gradients: "Gradients") -> Tensor:
-    """The mean logits of all tokens, summed, (): products with the mean row. Their share is taken from the gradients.
+    """The sum of the mean logits of all tokens, (), by products with the mean row. Gradients lose their share of it.
 
-    What label smoothing adds, the mean over the vocabulary of -log p, is log Z less the mean logit.
+    Label smoothing adds the mean over the vocabulary of -log p, which is log Z minus the mean logit.
     """
     wide = torch.promote_types(hidden.dtype, torch.float32)
     vocab_size, (grad_hidden, grad_weight, grad_bias) = len(real), gradients
@@ -99,7 +99,8 @@ def _spread(hidden: Tensor, real: Tensor, bias: Tensor | None, smoothing: float,
 def _differentiate(
     logits: Tensor, label: Tensor, grad: Tensor | None, smoothing: float, softcap: float | None, vocab_size: int
 ) -> tuple[Tensor, Tensor]:
-    """The sums of -log p of the labels (N, 1) and of log Z. What logits (N, V) held is lost; grad becomes theirs."""
+    """The sums of -log p of the labels (N, 1) and of log Z. The logits (N, V) are overwritten; grad becomes their
+    gradient."""
     slope = None
     if softcap is not None:
         logits.mul_(1 / softcap).tanh_()
@@ -118,13 +119,13 @@ def _differentiate(
 
 
 def _wide_product(a: Tensor, b: Tensor, dtype: torch.dtype, in_float32: bool) -> Tensor:
-    """a @ b, taken and kept in `dtype` where it shall; else in their own."""
+    """a @ b, computed and kept in `dtype` if it is given, otherwise in their own types."""
     return a.to(dtype) @ b.to(dtype) if in_float32 else a @ b
 
 
 def _in_whole_vectors(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight (V, D) in this dtype; where it is to be multiplied in bfloat16, zero rows fill its last vector of
-    logits up, or rows of logits would not begin with whole ones, and take 1.5 times as long.
+    """The weight (V, D) in this dtype. For products in bfloat16, zero rows are added to complete the last vector of
+    logits. Otherwise rows of logits would not begin at whole vectors, and take 1.5 times as long.
     """
     missing = -len(weight) % 32  # 64 bytes
     if not missing or dtype != torch.bfloat16:
@@ -135,6 +136,6 @@ def _in_whole_vectors(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _in_few_sizes(rows: Tensor, in_float32: bool) -> Tensor:
-    """Zero rows added to (N, D) where for each number of them a CPU would prepare kernels, and keep them."""
+    """Add zero rows to (N, D) if a CPU would otherwise prepare and keep kernels for each number of rows."""
     missing = -len(rows) % 32
     return F.pad(rows, (0, 0, 0, missing)) if missing and rows.dtype == torch.bfloat16 and not in_float32 else rows

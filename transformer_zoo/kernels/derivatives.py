@@ -1,9 +1,9 @@
-"""What a faster way to compute a formula owes those who differentiate otherwise than a training step does.
+"""What a fast way to compute a formula must do for callers who differentiate in other ways than a training step.
 
-A training step takes first derivatives, backwards, once. For that the zoo has gradients written by hand, and kernels of
-torch that know no other. Everything else is the formula's: where it is known beforehand that more will be asked for,
-the formula itself is computed (`is_plain`); and a second derivative, of which a forward pass cannot know, is found
-through the formula's first (`differentiate`), which costs no step anything.
+A training step takes first derivatives, backwards, once. The zoo has gradients written by hand for that, and kernels of
+torch that have no other derivatives. Everything else uses the formula. If it is known beforehand that more will be
+needed, the formula itself is computed (`is_plain`). A forward pass cannot know about a second derivative, so that is
+found through the formula's first one (`differentiate`), which costs no training step anything.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,19 +14,20 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-# Private to torch: where they are gone, its own errors say what cannot be differentiated.
+# Private to torch. If they are missing, torch's own errors say what cannot be differentiated.
 _in_torch_func: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 _is_batched: Callable[[Tensor], bool] = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda x: False)
 
 Formula = Callable[..., Tensor]
 _formulas_alone = False
 is_traced: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
-"""Whether `torch.jit.trace` looks on."""
+"""Whether `torch.jit.trace` is recording."""
 
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """Within it every kernel computes its formula, the first function of its file: whole models do, in this process.
+    """Inside it, every kernel computes its formula, the first function of its file, even in whole models of this
+    process.
     >>> model, ids = tz.create_model("gpt-nano").eval(), torch.tensor([[5, 7, 7]])
     >>> with plain(): logits = model(ids)
     >>> torch.allclose(logits, model(ids), atol=1e-5)
@@ -41,33 +42,33 @@ def plain() -> Iterator[None]:
 
 
 def is_transformed() -> bool:
-    """Whether `torch.func` (vmap, grad, jvp, ...) or forward mode follows each operation, here and now."""
+    """Whether `torch.func` (vmap, grad, jvp, ...) or forward mode follows each operation at this point."""
     return _in_torch_func() or getattr(forward_ad, "_current_level", -1) >= 0
 
 
 def is_plain() -> bool:
-    """Whether a formula is to be computed as it is written, and no number may be looked at: in `plain`, and where a
+    """Whether a formula must be computed as it is written, without looking at numbers: in `plain`, and while a
     compiler, `torch.func`, forward mode or `torch.jit.trace` follows each operation.
     """
     return _formulas_alone or torch.compiler.is_compiling() or is_transformed() or is_traced()
 
 
 def is_more_asked(grad: Tensor) -> bool:
-    """In a backward pass, given an output's gradient: whether it is to give more than one first derivative."""
+    """In a backward pass, from an output's gradient: whether more than one first derivative is needed."""
     return torch.is_grad_enabled() or is_transformed() or _is_batched(grad)
 
 
 def differentiate(
     formula: Formula, inputs: Sequence[Tensor | None], needed: Sequence[bool], grad: Tensor
 ) -> list[Tensor | None]:
-    """The gradients of formula(*inputs) that are needed, given its output's, as functions that have gradients too.
+    """The needed gradients of formula(*inputs), from its output's gradient, as functions that have gradients too.
 
-    For the `backward` of a `torch.autograd.Function`, whose saved tensors know what they were computed from.
+    For the `backward` of a `torch.autograd.Function`, whose saved tensors know their own history.
     """
     again = torch.is_grad_enabled()
     kind = grad.device.type
     with torch.enable_grad(), torch.autocast(kind, enabled=False):
-        # Of views, or an input that was computed from another would give its gradient to that one too.
+        # Of views: otherwise an input that was computed from another would give its gradient to that one too.
         own = [x.view_as(x) if x is not None and need else x for x, need in zip(inputs, needed, strict=True)]
         wanted = [x for x, need in zip(own, needed, strict=True) if x is not None and need]
         out = formula(*own)
@@ -76,9 +77,9 @@ def differentiate(
 
 
 def differentiable(out: Tensor, formula: Formula, *inputs: Tensor | None) -> Tensor:
-    """out, which is formula(*inputs) by a kernel of torch that has a gradient, but no second one: with both.
+    """out, which is formula(*inputs) by a kernel of torch that has no second derivative, with both derivatives.
 
-    The formula is computed when a second derivative is asked for, and not before.
+    The formula is computed only when a second derivative is asked for.
     """
     if not torch.is_grad_enabled() or is_plain():
         return out
@@ -102,10 +103,10 @@ class _Differentiable(torch.autograd.Function):
 
 
 def without_gradient(compute: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
-    """compute(x) of what is for inference alone: a gradient through it is refused, not lost in silence.
+    """compute(x) for inference only: a gradient through it is refused, and not silently lost.
 
     Raises:
-        RuntimeError: when a gradient is asked for; under `torch.func` and in forward mode, at once.
+        RuntimeError: a gradient is asked for; under `torch.func` and in forward mode immediately.
     """
     if is_transformed():
         raise RuntimeError(_NO_GRADIENT.format(what))

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: the two products of the formula on a CPU where they are faster, else torch's kernels.
+"""Scaled dot-product attention: the two products of the formula on a CPU if they are faster, otherwise torch's kernels.
 
 Shapes: B batch, Tq queries, Tk keys, H heads, Hkv key/value heads, Dh width of a head.
 """
@@ -16,10 +16,11 @@ from transformer_zoo.kernels.dropping import dropout as drop
 
 
 class Options(NamedTuple):
-    """What the formula has beside its three tensors.
+    """The arguments of the formula besides its three tensors.
 
-    mask: booleans, True = may attend, and bias: added to the scores, both broadcastable to (B, H, Tq, Tk). scale: of
-    the scores; None: Dh^-0.5. softcap: bounds them before the bias. dropout: of the weights.
+    mask: booleans, True = may attend. bias: added to the scores. Both are broadcastable to (B, H, Tq, Tk). scale:
+        factor of the scores; None: Dh^-0.5. softcap: bounds the scores before the bias. dropout: probability for the
+        weights.
     """
 
     mask: Tensor | None = None
@@ -31,7 +32,7 @@ class Options(NamedTuple):
 
 
 def formula(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
-    """softmax(Q K^T * scale + bias) V: (B, H, Tq, Dh) of queries (B, H, Tq, Dh), keys and values (B, Hkv, Tk, Dh).
+    """softmax(Q K^T * scale + bias) V: queries (B, H, Tq, Dh), keys and values (B, Hkv, Tk, Dh) -> (B, H, Tq, Dh).
 
     A query that may attend to nothing gives zeros.
     """
@@ -46,13 +47,13 @@ def weigh(queries: Tensor, keys: Tensor, options: Options) -> Tensor:
     scores, mask = score(queries, keys, options), _mask(queries, options)
     if mask is None:
         return scores.softmax(-1)
-    # Where nothing may be attended to, softmax would divide zero by zero: let all in, then take all away.
+    # If nothing may be attended to, softmax would divide zero by zero. So all is allowed, and the result set to zero.
     attendable = mask.any(-1, keepdim=True)
     return scores.masked_fill(~mask & attendable, -torch.inf).softmax(-1) * attendable
 
 
 def score(queries: Tensor, keys: Tensor, options: Options) -> Tensor:
-    """Q K^T * scale + bias, (B, H, Tq, Tk); with a soft-cap softcap * tanh(Q K^T * scale / softcap) + bias."""
+    """Q K^T * scale + bias, (B, H, Tq, Tk); with a soft cap softcap * tanh(Q K^T * scale / softcap) + bias."""
     scale = queries.size(-1) ** -0.5 if options.scale is None else options.scale
     scores = (queries * scale) @ per_query_head(keys, queries).transpose(-2, -1)
     if options.softcap is not None:
@@ -74,7 +75,7 @@ def _mask(queries: Tensor, options: Options) -> Tensor | None:
 
 
 def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
-    """`formula`, by whichever way is fastest for the shape and the device."""
+    """`formula`, in the fastest way for the shape and the device."""
     if is_plain():
         fused = torch.compiler.is_compiling() and options.softcap is None
         return (_fused if fused else formula)(queries, keys, values, options)
@@ -86,7 +87,7 @@ def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, options: O
     if options.softcap is not None or (on_cpu and _products_are_faster(queries, keys, options.dropout)):
         return _products(queries, keys, values, options)
     out = _fused(queries, keys, values, options)
-    if options.dropout or not torch.is_grad_enabled():  # what was dropped is known to the kernel alone
+    if options.dropout or not torch.is_grad_enabled():  # only the kernel knows what was dropped
         return out
 
     def plain(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
@@ -96,7 +97,7 @@ def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, options: O
 
 
 def _is_narrow(queries: Tensor) -> bool:
-    """So narrow that a CPU which multiplies bfloat16 gains nothing by it, as for the projections around it."""
+    """So narrow that a CPU with bfloat16 products gains nothing by them, as in the projections around it."""
     width = queries.size(1) * queries.size(3)
     return cpu_has_bfloat16() and float32_is_as_fast(width**2)
 
@@ -105,7 +106,7 @@ _SHORT, _MEDIUM = 128 * 128, 512 * 512
 
 
 def _products_are_faster(queries: Tensor, keys: Tensor, dropout: float) -> bool:
-    """On a CPU, whose fused kernel cannot drop weights, and in 16 bits has a slow gradient."""
+    """For a CPU, whose fused kernel cannot drop weights, and has a slow gradient in 16 bits."""
     if dropout > 0 or queries.dtype.itemsize >= 4 or not torch.is_grad_enabled():
         return dropout > 0
     return queries.size(2) * keys.size(2) <= (_MEDIUM if cpu_has_bfloat16() else _SHORT)
@@ -117,7 +118,7 @@ def _products(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -
     if mask is not None:
         attendable = _attendable(mask)
         forbidden = ~mask if attendable is None else ~mask & attendable
-        # Adding 0 or -inf in place needs nothing in the backward pass, where filling by a mask fills again.
+        # Adding 0 or -inf in place needs nothing in the backward pass; masked filling would fill again.
         scores += torch.zeros_like(forbidden, dtype=scores.dtype).masked_fill_(forbidden, -torch.inf)
     weights = scores.softmax(-1)
     if attendable is not None:
@@ -128,7 +129,7 @@ def _products(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -
 
 
 def _attendable(mask: Tensor) -> Tensor | None:
-    """(..., Tq, 1), False for a query that may attend to nothing; None where there is none, if a look is cheap."""
+    """(..., Tq, 1), False for a query that may attend to nothing; None if there is none and looking is cheap."""
     attendable = mask.any(-1, keepdim=True)
     if mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(attendable.all()):
         return None
@@ -164,7 +165,7 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> T
 
 
 def _as_bias(mask: Tensor | None, bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """The one place where a mask becomes part of the additive bias."""
+    """The one function in which a mask becomes part of the additive bias."""
     bias = bias.to(dtype)
     return bias if mask is None else torch.where(mask, bias, -torch.inf)
 

@@ -1,4 +1,4 @@
-"""Dropout on a CPU from sixteen random bits an element."""
+"""Dropout on a CPU from sixteen random bits for each element."""
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +17,12 @@ def formula(x: Tensor, p: float) -> Tensor:
 def dropout(x: Tensor, p: float) -> Tensor:
     """`formula`, with p to the nearest 1/65536.
 
-    torch draws a Bernoulli variable from a whole floating-point number each, one after the other, which costs as much
-    as a layer's matrix products.
+    torch draws a Bernoulli variable from a whole floating-point number for each element, one after the other. That
+    takes as long as a layer's matrix products.
     """
     if x.device.type != "cpu" or is_plain():
         return formula(x, p)
-    # A product is one vector instruction; a choice by a boolean is many times slower on a CPU.
+    # A product is one vector instruction; selecting by a boolean is many times slower on a CPU.
     keep = _keep_mask(x.shape, p).to(x.dtype)
     if x.dtype.itemsize < 4:  # too narrow to hold the scale
         return x * keep * (1 / (1 - p))
@@ -32,7 +32,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 def _keep_mask(shape: torch.Size, p: float) -> Tensor:
     """1 for each element to keep, 0 for the others: uint8, on the CPU.
 
-    One draw of torch's own generator holds the bits of four elements, so that seeding and saving its state cover them.
+    One draw of torch's own generator gives the bits of four elements, so seeding and saving its state cover them.
     """
     n = shape.numel()
     words = torch.empty((n + 3) // 4, dtype=torch.int64, device="cpu").random_(-(2**63), None)

@@ -1,4 +1,4 @@
-"""Products with a weight that is rounded to 8 bits, on a CPU: a quarter of the memory to read."""
+"""Products with a weight that is rounded to 8 bits, on a CPU: only a quarter of the memory is read."""
 
 from functools import cache
 
@@ -18,7 +18,7 @@ def formula(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None
 
 
 def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`formula` of x rounded to bfloat16, as the scale is: torch's kernel, which takes whole vectors of inputs."""
+    """`formula` for x and a scale rounded to bfloat16, by torch's kernel, which takes whole vectors of inputs."""
     if is_plain() or x.size(-1) % VECTOR or not _has_torchs():
         return formula(x, weight, scale, bias)
     rows = x.reshape(-1, x.size(-1)).bfloat16()
@@ -27,13 +27,14 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
 
 
 def prepack(weight: Tensor) -> Tensor:
-    """The weight (E, D) in int8, laid out for `int8_product`."""
+    """The weight (E, D) in int8, in the layout of `int8_product`."""
     packed: Tensor = torch.ops.onednn.qlinear_prepack(weight, None)
     return packed
 
 
 def int8_product(x: Tensor, step: float, packed: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`formula` of x rounded to multiples of the step, of which 127 are the most: oneDNN's, of what `prepack` gave."""
+    """`formula` for x rounded to multiples of the step, at most 127 of them, by oneDNN's kernel with `prepack`'s
+    weight."""
     if is_plain():
         return formula(x, packed.to_dense().t(), scale, bias)
     rounded = (x * (1 / step)).round_().add_(128).to(torch.uint8)  # oneDNN is 100 times slower with int8
@@ -45,7 +46,7 @@ def int8_product(x: Tensor, step: float, packed: Tensor, scale: Tensor, bias: Te
 
 @cache
 def has_int8() -> bool:
-    """Whether this CPU and this torch have what `int8_product` takes."""
+    """Whether this CPU and this torch have what `int8_product` needs."""
     eye, ones = _probe()
     return cpu_has_int8() and is_there(lambda: int8_product(eye.float(), 1 / 127, prepack(eye), ones), eye.float())
 

@@ -1,4 +1,4 @@
-"""Sums over lists of tensors, such as all weights of a model: in one call of torch where it has one.
+"""Sums over lists of tensors, such as all weights of a model, in one call of torch if it has one.
 
 Shapes: any, the same in each list.
 """
@@ -13,7 +13,7 @@ _ARE_THERE = all(hasattr(torch, f"_foreach_{name}") for name in _NAMES)  # priva
 
 
 def lerp_(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
-    """Each tensor += weight * (end - tensor)."""
+    """Add weight * (end - tensor) to each tensor."""
     if _in_one_call():
         torch._foreach_lerp_(tensors, ends, weight)
     else:
@@ -22,14 +22,14 @@ def lerp_(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
 
 
 def lerp(tensors: list[Tensor], ends: list[Tensor], weight: float) -> list[Tensor]:
-    """tensor + weight * (end - tensor), of each."""
+    """tensor + weight * (end - tensor), for each tensor."""
     if _in_one_call():
         return list(torch._foreach_lerp(tensors, ends, weight))
     return [tensor.lerp(end, weight) for tensor, end in zip(tensors, ends, strict=True)]
 
 
 def scale_(tensors: list[Tensor], factor: float) -> None:
-    """Each tensor *= factor."""
+    """Multiply each tensor by factor."""
     if _in_one_call():
         torch._foreach_mul_(tensors, factor)
     else:
@@ -38,7 +38,7 @@ def scale_(tensors: list[Tensor], factor: float) -> None:
 
 
 def add_(tensors: list[Tensor], others: list[Tensor], factor: float) -> None:
-    """Each tensor += factor * other."""
+    """Add factor * other to each tensor."""
     if _in_one_call():
         torch._foreach_add_(tensors, others, alpha=factor)
     else:
@@ -47,7 +47,7 @@ def add_(tensors: list[Tensor], others: list[Tensor], factor: float) -> None:
 
 
 def zero_(tensors: list[Tensor]) -> None:
-    """Each tensor becomes 0."""
+    """Set each tensor to 0."""
     if _in_one_call() and tensors:
         torch._foreach_zero_(tensors)
     else:
@@ -60,4 +60,4 @@ def _in_one_call() -> bool:
 
 
 # `lerp_` of 150 vectors of 64 is 2.6 times as fast as one call for each (Intel Xeon with AMX, torch 2.13, one thread;
-# one machine), of 150 matrices of 256 x 256 as fast. On a GPU it is one launch in place of one for each tensor.
+# one machine), of 150 matrices of 256 x 256 as fast. On a GPU it is one launch instead of one for each tensor.

@@ -1,4 +1,4 @@
-"""RMSNorm on a CPU, where torch has no kernel of its own and differentiates a dozen passes over x."""
+"""RMSNorm on a CPU, where torch has no kernel for it and differentiates a dozen passes over x."""
 
 from functools import cache, partial
 from typing import Any
@@ -12,12 +12,12 @@ from transformer_zoo.kernels.derivatives import differentiate, is_more_asked, is
 
 
 def formula(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension: x (..., D), weight (D,) or none -> (..., D)."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension: x (..., D), weight (D,) or None -> (..., D)."""
     return F.rms_norm(x, x.shape[-1:], weight, eps)
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """`formula`. Where autocast gives x in 16 bits to a weight in 32, it is computed in 32."""
+    """`formula`. If autocast gives x in 16 bits and a weight in 32, it is computed in 32 bits."""
     if weight is not None and x.dtype != weight.dtype:
         wide = torch.promote_types(x.dtype, weight.dtype)
         return rms_norm(x.to(wide), weight.to(wide), eps).to(x.dtype)
@@ -30,7 +30,7 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 class _RMSNorm(torch.autograd.Function):
     """With s = 1 / sqrt(mean(x^2) + eps), dx = s (w g - x s mean(w g x s)), and dw = sum over rows of s g x.
 
-    It is what LayerNorm's kernel computes for a mean of 0, but for -s mean(w g) in dx.
+    LayerNorm's kernel computes it for a mean of 0, except for the term -s mean(w g) in dx.
     """
 
     @staticmethod
@@ -64,7 +64,7 @@ def _layer_norm_backward(grad: Tensor, x: Tensor, weight: Tensor | None, scale: 
 
 @cache
 def _has_layer_norm() -> bool:
-    """Whether torch has LayerNorm's gradient by itself."""
+    """Whether torch has LayerNorm's gradient as a separate function."""
     one = torch.ones(1, 2, device="cpu", dtype=torch.float32)
     return is_there(lambda: _layer_norm_backward(one, one, one[0], one[:, :1])[1], one)
 

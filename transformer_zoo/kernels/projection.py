@@ -1,4 +1,4 @@
-"""Linear projections on a CPU: of few rows, of numbers in bfloat16, and of a weight that is laid out for it."""
+"""Linear projections on a CPU: for few rows, for bfloat16, and for a weight with a layout made for them."""
 
 from functools import cache
 
@@ -16,18 +16,18 @@ def formula(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
-_TORCHS = (Tensor, Parameter)  # any other, such as a quantized one, says itself how it is multiplied
+_TORCHS = (Tensor, Parameter)  # any other module, such as a quantized one, says itself how it multiplies
 # Outside these bounds MKL is as fast or faster, with one thread or with two.
 _FEW_ROWS = range(8, 33)
-BIG_WEIGHT = 1 << 20  # numbers; reading it takes so long that its order matters
+BIG_WEIGHT = 1 << 20  # number of elements; reading takes so long that their order matters
 _PACKED_FOR_ROWS = 16
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`formula`, x W^T + b: x (..., D), weight (E, D), bias (E,) -> (..., E).
 
-    For a few rows MKL rearranges all of a weight to multiply it once; oneDNN reads it as it lies. Under bfloat16
-    autocast, products that gain nothing by it are taken in float32, with the same roundings.
+    For a few rows MKL rearranges the whole weight to multiply it once; oneDNN reads it as it is. Under bfloat16
+    autocast, products that gain nothing from bfloat16 are computed in float32, with the same roundings.
     """
     if x.device.type != "cpu" or type(weight) not in _TORCHS:
         return formula(x, weight, bias)
@@ -39,7 +39,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()
         and weight.numel() >= BIG_WEIGHT
-        and not is_plain()  # late: for most weights it need not be asked
+        and not is_plain()  # asked last, because most weights do not need it
         and x.numel() // x.size(-1) in _FEW_ROWS
         and can_pack()
     ):
@@ -48,7 +48,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _linear_in_float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """What bfloat16 instructions compute, by those for float32: both round the inputs, add up in float32, and round."""
+    """The result of bfloat16 instructions, by float32 instructions: both round inputs, sum in float32, and round."""
     with torch.autocast("cpu", enabled=False):
         rounded = [None if t is None else t.bfloat16().float() for t in (x, weight, bias)]
         return F.linear(*rounded).bfloat16()  # type: ignore[arg-type]
@@ -56,17 +56,17 @@ def _linear_in_float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 
 @cache
 def can_pack() -> bool:
-    """Whether torch has the products of oneDNN here that `pack_weight` is for."""
+    """Whether torch has the products of oneDNN that `pack_weight` is for."""
     one, weight = torch.ones(4, 3, device="cpu", dtype=torch.float32), torch.eye(3, device="cpu", dtype=torch.float32)
     with torch.autocast("cpu", enabled=False), torch.no_grad():
         return is_there(lambda: _one_dnn(one, pack_weight(weight), None), one)
 
 
 def pack_weight(weight: Tensor) -> Tensor:
-    """A copy of a float32 weight (E, D) on a CPU in oneDNN's own order, which `packed_linear` takes and nothing else.
+    """A copy of a float32 weight (E, D) on a CPU in oneDNN's own order, which only `packed_linear` can use.
 
     Raises:
-        ValueError: any other tensor.
+        ValueError: it is any other tensor.
     """
     if weight.dim() != 2 or weight.dtype != torch.float32 or weight.device.type != "cpu":
         raise ValueError(
@@ -77,10 +77,10 @@ def pack_weight(weight: Tensor) -> Tensor:
 
 
 def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`formula` with what `pack_weight` made of the weight, in float32, whatever autocast says: without gradient.
+    """`formula` with the result of `pack_weight`, in float32 whatever autocast says, and without gradient.
 
     Raises:
-        RuntimeError: when a gradient is asked for.
+        RuntimeError: a gradient is asked for.
     """
 
     def product(x: Tensor) -> Tensor:
@@ -97,9 +97,9 @@ def _one_dnn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def in_autocast_dtype(x: Tensor) -> Tensor:
-    """x as autocast gives it to a product; x itself without autocast."""
+    """x in the type that autocast gives a product; x itself without autocast."""
     kind = x.device.type
-    # A compiler of torch 2.11 cannot follow the question, and what it compiles for has autocast.
+    # A compiler of torch 2.11 cannot follow this question, and it compiles for devices with autocast.
     has_autocast = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
     if not has_autocast or not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
         return x

@@ -1,4 +1,4 @@
-"""Rotary positions: turning pairs of dimensions, and the gradient, which is the same turn back."""
+"""Rotary positions: rotating pairs of dimensions, and the gradient, which is the same rotation backwards."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from transformer_zoo.kernels.derivatives import is_more_asked, is_plain
 def formula(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
     """(a, b) -> (a cos - b sin, b cos + a sin) for each pair of the first R dimensions; the others stay as they are.
 
-    x (B, H, T, Dh); cos and sin (T, R/2) or (B, 1, T, R/2); pairs are dimensions i and i + R/2 (layout "halves") or 2i
-    and 2i + 1 ("interleaved").
+    x is (B, H, T, Dh); cos and sin are (T, R/2) or (B, 1, T, R/2). Pairs are dimensions i and i + R/2 (layout "halves")
+    or 2i and 2i + 1 ("interleaved").
     """
     n = 2 * cos.size(-1)
     turning = x if n == x.size(-1) else x[..., :n]
@@ -23,7 +23,7 @@ def formula(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
-    """`formula`, written in place where the result is to lie, with a gradient that keeps nothing of x."""
+    """`formula`, written into the result in place, with a gradient that keeps nothing of x."""
     if is_plain() or cos.requires_grad or sin.requires_grad:
         return formula(x, cos, sin, layout)
     if not (x.requires_grad and torch.is_grad_enabled()):

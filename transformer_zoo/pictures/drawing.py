@@ -1,4 +1,4 @@
-"""What all pictures have in common: light and dark, colours, fonts, heat maps."""
+"""What all pictures share: light and dark, colours, fonts, heat maps."""
 
 import re
 from functools import cache
@@ -18,7 +18,7 @@ _LONGEST = 24  # characters of a label
 
 
 class Look(NamedTuple):
-    """The colours of a picture: of the paper, of text, of what is beside the point, and of lines."""
+    """The colours of a picture: of the background, of text, of less important things, and of lines."""
 
     paper: str
     ink: str
@@ -31,7 +31,7 @@ DARK = Look("#14171a", "#e8eaed", "#484f58", ("#56B4E9", "#E69F00", "#009E73", "
 
 
 def check_matplotlib() -> None:
-    """UserError: there is none."""
+    """Check that matplotlib is installed. UserError: it is not."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
@@ -39,7 +39,7 @@ def check_matplotlib() -> None:
 
 
 def new_figure(width: float, height: float, look: Look) -> "Figure":
-    """An empty one, in inches. UserError: there is no matplotlib."""
+    """An empty figure, in inches. UserError: matplotlib is not installed."""
     check_matplotlib()
     from matplotlib.figure import Figure
 
@@ -49,7 +49,7 @@ def new_figure(width: float, height: float, look: Look) -> "Figure":
 def draw_heat(
     axes: "Axes", values: NDArray[Any], look: Look, label: str, limits: tuple[float, float], aspect: Any = "equal"
 ) -> None:
-    """Values as colours, and beside them what a colour means; what is not a number is left out."""
+    """Values as colours, with a colour bar beside them. Values that are not numbers are left out."""
     low, high = limits
     image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
     axes.set_facecolor(look.paper)
@@ -70,7 +70,7 @@ def plain_axes(axes: "Axes", look: Look) -> "Axes":
 
 
 def colours_of(n: int, look: Look) -> list[Any]:
-    """As many as are wanted: by name, or of many along a scale."""
+    """As many colours as are wanted: by name, or many along a scale."""
     if n <= len(look.lines):
         return [*look.lines[:n]]
     from matplotlib import colormaps
@@ -79,7 +79,7 @@ def colours_of(n: int, look: Look) -> list[Any]:
 
 
 def finished(figure: "Figure", look: Look) -> "Figure":
-    """With all text in the colour of ink, as it is and not as formulas, in fonts that have its letters."""
+    """Set all text in the colour of ink, literally and not as formulas, in fonts that have its letters."""
     from matplotlib.text import Text
 
     for axes in figure.axes:
@@ -93,7 +93,7 @@ def finished(figure: "Figure", look: Look) -> "Figure":
 
 @cache
 def _fonts() -> tuple[list[str], frozenset[int]]:
-    """Families to take letters from, one after the other, and all characters that they have."""
+    """Font families to take letters from, in this order, and all characters that they have."""
     from matplotlib import font_manager
 
     wide = re.compile(r"CJK|Noto Sans|Unifont|Droid Sans Fallback|WenQuanYi|Arial Unicode|IPA", re.I)
@@ -104,12 +104,12 @@ def _fonts() -> tuple[list[str], frozenset[int]]:
 
 
 def legible(text: str) -> str:
-    """The text with escapes for what cannot be shown."""
+    """The text with escapes for characters that cannot be shown."""
     _, known = _fonts()
     return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in escaped(text))
 
 
 def label_of(piece: str) -> str:
-    """A piece as it stands beside a picture."""
+    """A piece in the form in which it stands beside a picture."""
     text = legible(visible(piece))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

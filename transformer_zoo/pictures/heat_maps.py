@@ -1,4 +1,4 @@
-"""Heat maps: who looks at whom, and how places are told apart."""
+"""Heat maps of attention and of positions."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,7 +37,7 @@ _TITLES = {"encoder": "attention of the encoder", "decoder": "attention of the d
 
 
 class _Panel(NamedTuple):
-    """One heat map: tiles of all heads, with the names of what is in them."""
+    """One heat map: tiles of all heads, with the names of their rows and columns."""
 
     title: str
     values: NDArray[Any]
@@ -49,7 +49,7 @@ class _Panel(NamedTuple):
 
     @property
     def cell(self) -> float:
-        """The side of one weight, in inches."""
+        """The side of the square for one weight, in inches."""
         least, most = _CELL
         longest: int = max(self.values.shape)
         return min(max(least, min(most, 6 / longest)), _WIDEST / longest)
@@ -63,18 +63,18 @@ def attention(
     head: int | None = None,
     dark: bool = False,
 ) -> "Figure":
-    """Who looks at whom: a row of heads for each layer; in each head a row for each piece that looks.
+    """Attention weights: a row of heads for each layer; each head has a row for each piece that attends.
     >>> attention(attention_maps(run, "to be"), layer=1).axes[0].get_title("left")
     'attention of the decoder, layer 1'
 
     Args:
-        maps: of `attention_maps`.
-        kind: of attention; None: all that there are, one below the other, and before them the alignment.
-        layer, head: only this one, counted from 1; None: all.
+        maps: the result of `attention_maps`.
+        kind: kind of attention; None: all kinds, one below the other, and the alignment before them.
+        layer, head: show only this one, counted from 1; None: all.
         dark: for a dark page.
 
     Raises:
-        UserError: no such kind, layer or head, or no matplotlib.
+        UserError: the kind, layer or head does not exist, or matplotlib is not installed.
     """
     panels = [_panel(maps, one, layer, head) for one in ([*maps.weights] if kind is None else [kind])]
     if (kind, layer, head) == (None, None, None) and "cross" in maps.weights:
@@ -83,7 +83,7 @@ def attention(
 
 
 def alignment(source: Sequence[str], target: Sequence[str], weights: Tensor, *, dark: bool = False) -> "Figure":
-    """Which pieces of a source each piece of a translation looks at; a dot marks the one it looks at most.
+    """Which pieces of a source each piece of a translation attends to; a dot marks the largest weight.
     >>> alignment(["yes", "</s>"], ["ja", "</s>"], torch.eye(2)).axes[0].get_xlabel()
     'source piece that is looked at'
 
@@ -93,7 +93,7 @@ def alignment(source: Sequence[str], target: Sequence[str], weights: Tensor, *, 
         dark: for a dark page.
 
     Raises:
-        UserError: weights of another shape, or no matplotlib.
+        UserError: the weights have another shape, or matplotlib is not installed.
     """
     if tuple(weights.shape) != (wanted := (len(target), len(source))):
         raise UserError(f"weights are {tuple(weights.shape)}, expected {wanted}, as there are pieces")
@@ -101,7 +101,7 @@ def alignment(source: Sequence[str], target: Sequence[str], weights: Tensor, *, 
 
 
 def _panel(maps: AttentionMaps, kind: AttentionKind, layer: int | None, head: int | None) -> _Panel:
-    """All heads of a kind as one picture, with lines of nothing between."""
+    """All heads of a kind as one picture, separated by empty lines."""
     if kind not in maps.weights:
         raise UserError(f"there is no attention of kind {kind!r}: there is {', '.join(maps.weights)}")
     layers = maps.weights[kind]
@@ -144,7 +144,7 @@ def _draw(panels: Sequence[_Panel], look: Look) -> "Figure":
 
 
 def _name_pieces(axes: "Axes", panel: _Panel) -> None:
-    """At the left and below, where letters are large enough to be read."""
+    """Names at the left and below, if letters are large enough to be read."""
     letters = min(9.0, panel.cell * 72 * 0.75)
     n_layers, n_heads, rows, columns = panel.shape
     for axis, names, n, n_tiles in (("y", panel.pieces[0], rows, n_layers), ("x", panel.pieces[1], columns, n_heads)):
@@ -156,7 +156,7 @@ def _name_pieces(axes: "Axes", panel: _Panel) -> None:
 
 
 def _name_heads(axes: "Axes", panel: _Panel) -> None:
-    """Layers at the right and heads above, where there are several."""
+    """Layers at the right and heads above, if there are several."""
     n_layers, n_heads, rows, columns = panel.shape
     if n_layers == n_heads == 1:
         return
@@ -170,7 +170,8 @@ def _name_heads(axes: "Axes", panel: _Panel) -> None:
 
 
 def positions(table: PositionsTable, *, dark: bool = False) -> "Figure":
-    """How places are told apart: the table itself, and how alike two places are; of scores a line for each head.
+    """How positions are distinguished: the table itself, and the similarity of two positions; scores have a line a
+    head.
     >>> positions(positions_table(run.model, n=16)[0]).axes[0].get_xlabel()
     'dimension'
 
@@ -179,7 +180,7 @@ def positions(table: PositionsTable, *, dark: bool = False) -> "Figure":
         dark: for a dark page.
 
     Raises:
-        UserError: no matplotlib.
+        UserError: matplotlib is not installed.
     """
     look, values = DARK if dark else LIGHT, table.values.numpy()
     if table.columns == "head":

@@ -1,4 +1,4 @@
-"""Lines and bars: how runs learnt, and what may come next."""
+"""Lines and bars: learning curves of runs, and probabilities of next tokens."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARKERS = "osD^vP"  # a second way to tell lines apart
-_LONGEST_TITLE = 36  # characters: the end of the text before
+_MARKERS = "osD^vP"  # a second way to distinguish lines
+_LONGEST_TITLE = 36  # number of characters of the end of the text before
 _UNITS = {
     "loss": "loss (nats per token)", "bleu": "BLEU (0 to 100)", "bits_per_byte": "bits per byte",
     "lr": "learning rate", "accuracy": "share of guesses that are right",
@@ -33,17 +33,17 @@ _UNITS = {
 def distributions(
     *places: Sequence[tuple[str, int, float]], titles: Sequence[str] = (), dark: bool = False
 ) -> "Figure":
-    """What may come next, at one place of a text or at several: the likeliest tokens and all others together.
+    """Probabilities of the next token at one or several positions: the most likely tokens, and all others together.
     >>> distributions([(" be", 5, 0.75), (" go", 7, 0.125)], titles=["To"]).axes[0].get_title("left")
     'To'
 
     Args:
-        places: for each place tokens as (text, id, probability), the likeliest first.
-        titles: of each place, such as the text before it.
+        places: for each position its tokens as (text, id, probability), the most likely first.
+        titles: of each position, such as the text before it.
         dark: for a dark page.
 
     Raises:
-        UserError: no places, more titles than places, or no matplotlib.
+        UserError: there are no positions, more titles than positions, or matplotlib is not installed.
     """
     if not places or len(titles) > len(places):
         raise UserError(f"{len(places)} places and {len(titles)} titles: give one place at least, and no more titles")
@@ -68,7 +68,7 @@ def distributions(
 
 
 def curves(*runs: str | Path, dark: bool = False) -> "Figure":
-    """How runs learnt: loss, what else validation measures, and the learning rate, by update.
+    """Learning curves of runs by update: loss, other validation metrics, and the learning rate.
     >>> written = Path("metrics.jsonl").write_text('{"kind": "valid", "step": 5, "loss": 2.5}' + chr(10))
     >>> curves(".").axes[0].get_ylabel()
     'loss (nats per token)'
@@ -78,7 +78,7 @@ def curves(*runs: str | Path, dark: bool = False) -> "Figure":
         dark: for a dark page.
 
     Raises:
-        UserError: no figures in any of them, a damaged file, or no matplotlib.
+        UserError: none of them has metrics, a file is damaged, or matplotlib is not installed.
     """
     records = {str(run): read_metrics(Path(run)) for run in runs}
     if not any(records.values()):
@@ -100,7 +100,7 @@ def curves(*runs: str | Path, dark: bool = False) -> "Figure":
 
 
 def _draw_curves(axes: "Axes", records: Mapping[str, list[dict[str, Any]]], name: str, look: Look) -> None:
-    """One figure of all runs: training as a line, validation with marks."""
+    """One metric of all runs: training as a line, validation with marks."""
     colours = colours_of(len(records), look)
     for i, (run, rows) in enumerate(records.items()):
         for kind in ("train", "valid"):
