@@ -166,7 +166,7 @@ def test_tokens_of_control_and_of_users_are_found_in_a_text(tmp_path: Path) -> N
     assert ours.start_ids == (n,)
     assert ours.vocab_size == n + 9  # as the model has
     assert ours.encode("<|user|><think>  <|end|>") == [n + 1, n + 2, n + 3, n]
-    assert ours.decode([n + 1, n + 2, n + 3, n]) == "<think>  "  # those of control are no text
+    assert ours.decode([n + 1, n + 2, n + 3, n]) == "<think>  "  # control tokens are not text
     assert ours.files.contents["chat_template.jinja"] == b"{{ x }}"
     ours.save(tmp_path)
     again = AnyTokenizer.load(tmp_path)

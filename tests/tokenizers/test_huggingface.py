@@ -201,7 +201,7 @@ def test_words_without_a_decoder_have_blanks_between(tmp_path: Path) -> None:
     ("kind", "name", "content", "message"),
     [
         ("gpt2", "vocab.json", b"{", "vocab.json is damaged"),
-        ("gpt2", "vocab.json", b'{"a": "b"}', "ids are no whole numbers"),
+        ("gpt2", "vocab.json", b'{"a": "b"}', "ids are not whole numbers"),
         ("gpt2", "merges.txt", b"q\xff\xff zzz\n", "merges.txt: damaged, or not of this vocab.json"),
         ("gpt2", "vocab.json", None, "the tokenizer needs vocab.json"),
         ("gpt2", "config.json", b"[]", "config.json is damaged"),

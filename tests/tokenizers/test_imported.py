@@ -1,4 +1,4 @@
-"""Tokenizers of encoder-decoders: the ids of `transformers`, but for the last token, which is the model's to say."""
+"""Tokenizers of encoder-decoders: the ids of `transformers`, except for the last token, which the model decides."""
 
 import json
 import shutil

@@ -59,7 +59,7 @@ def write_files(folder: Path, moses: Any, *, joint: bool) -> None:
 
 
 def their_tokenizer(folder: Path, *, back: bool = False) -> Any:
-    """Of the folder; or of the same files for the other direction, which reads what this one writes."""
+    """The tokenizer of the folder, or of the same files in the other direction: it reads what this one writes."""
     names = ("tgt", "src") if back else ("src", "tgt")
     files = {
         f"{side}_vocab_file": str(folder / f"vocab-{of}.json") for side, of in zip(("src", "tgt"), names, strict=True)

@@ -24,7 +24,7 @@ from transformer_zoo.tokenizers.translation import LineTokenizer, check_writable
 
 SOURCES = ["hello world, ein Wort", "two  blanks and\tmore", "größer 漢字 🎉 12345 don't", "not"]
 TARGETS = ["ein Hund schläft", "½ m² ｆｕｌｌ", "e\u0301 漢字", "ein Wort ｶﾞ"]
-LOSSLESS = [kind for kind in KINDS if kind != "words"]  # but for white space
+LOSSLESS = [kind for kind in KINDS if kind != "words"]  # except for white space
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_what_is_saved_for_one_is_refused_for_the_other(tmp_path: Path) -> None:
     alone: Tokenizer = CharacterTokenizer("ab")
     alone.save(tmp_path / "alone")
     TranslationTokenizer(LineTokenizer(alone), LineTokenizer(alone)).save(tmp_path / "two")
-    with pytest.raises(UserError, match="alone: a tokenizer of kind 'characters', which is none for this model"):
+    with pytest.raises(UserError, match="alone: a tokenizer of kind 'characters', which does not fit this model"):
         TranslationTokenizer.load(tmp_path / "alone")
-    with pytest.raises(UserError, match="two: a tokenizer of kind 'translation', which is none for this model"):
+    with pytest.raises(UserError, match="two: a tokenizer of kind 'translation', which does not fit this model"):
         Tokenizer.load(tmp_path / "two")

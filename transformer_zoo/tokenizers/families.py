@@ -1,6 +1,6 @@
-"""The tokenizers of the encoder-decoder families: how the vocabulary is read, what stands around a sentence.
+"""The tokenizers of the encoder-decoder families: how a vocabulary is read, and which tokens stand around a sentence.
 
-Each family is a row of `FAMILIES`, which is called as its class is in `transformers`.
+Each family is a row of `FAMILIES`, named like its class in `transformers`.
 """
 
 import json
@@ -20,7 +20,7 @@ from transformer_zoo.tokenizers.tokenizer import Pieces, Spelling, check_unicode
 
 _CODES = json.loads(Path(__file__).with_name("languages.json").read_text("utf-8"))
 LANGUAGES: dict[str, tuple[str, ...]] = {name: tuple(codes.split()) for name, codes in _CODES.items()}
-"""The languages of the multilingual models, which a file may leave unsaid, in the order of their tags' ids.
+"""The languages of the multilingual models, which a file may omit, in the order of their tags' ids.
 
 mBART (Liu et al. 2020; mBART-50: Tang et al. 2020), M2M-100 (Fan et al. 2020; WMT21: Tran et al. 2021), NLLB
 (Costa-jussà et al. 2022).
@@ -31,7 +31,7 @@ mBART (Liu et al. 2020; mBART-50: Tang et al. 2020), M2M-100 (Fan et al. 2020; W
 class Vocabulary:
     """Pieces of both sides, and the ids of the languages' tags by their codes.
 
-    `joint`: both sides have the same ids, though they may have a SentencePiece model each.
+    `joint`: both sides have the same ids, though each may have its own SentencePiece model.
     """
 
     source: Pieces
@@ -42,11 +42,12 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Family:
-    """What a family's tokenizer makes of a sentence.
+    """How a family's tokenizer writes a sentence.
 
     Args:
-        source, target: What stands around the tokens, A: the tags of the languages "source" and "target", bos and eos.
-        bos: What a target follows, where it is not the model's own.
+        source, target: The tokens around the text, which is A: the tags of the languages "source" and "target", bos and
+            eos.
+        bos: The token that a target follows, if it is not the model's own.
         tag: How a language's tag is written.
     """
 
@@ -57,14 +58,14 @@ class Family:
     tag: str = "{}"
 
     def around(self, side: str) -> tuple[list[str], list[str], str]:
-        """What stands before the tokens of a side, after them, and at the end, which generation and training append."""
+        """The tokens before the text of a side, after it, and at the end, which generation and training append."""
         before, _, after = getattr(self, side).partition("A ")
         *between, end = after.split()
         return before.split(), between, end
 
 
 class MarianPieces(SentencePieces):
-    """Marian's: a language code before a text, such as `>>fra<<`, is one token; `codes` are those of a source."""
+    """Marian's: a language code before a text, such as `>>fra<<`, is one token; `codes` are those of the source."""
 
     marks = re.compile(r"\A(>>.*?<<)", re.DOTALL)
     codes: Sequence[str] = ()
@@ -80,7 +81,7 @@ class MarianPieces(SentencePieces):
 
 
 class SentinelPieces(SentencePieces):
-    """T5's: `<extra_id_0>` and so on are single tokens wherever they stand, with ids after those of SentencePiece."""
+    """T5's: `<extra_id_0>` and so on are single tokens anywhere in a text, with ids after those of SentencePiece."""
 
     def __init__(self, files: TokenizerFiles, name: str) -> None:
         super().__init__(files.sentencepiece(name))
@@ -92,9 +93,9 @@ class SentinelPieces(SentencePieces):
 
 
 class BytePieces(Pieces):
-    """ByT5's: each byte of the UTF-8 is a token, ids from 3 on; special tokens in a text are themselves.
+    """ByT5's: each byte of the UTF-8 is a token, with ids from 3 on; special tokens in a text stand for themselves.
 
-    Blanks around pad, eos and unk belong to them, and bytes that are no UTF-8 give no text.
+    Blanks around pad, eos and unk belong to these tokens, and bytes that are not UTF-8 give no text.
     """
 
     def __init__(self, files: TokenizerFiles) -> None:
@@ -126,7 +127,7 @@ _OF_BYT5 = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
 
 
 def unknown_language(code: str, codes: Sequence[str]) -> str:
-    """What to say of a code that is none of the codes."""
+    """The message about a code that does not exist."""
     longer = [known for known in codes if known.lower().startswith(code.lower())]
     near = [*dict.fromkeys([*longer, *get_close_matches(code, codes, n=5, cutoff=0.4), *sorted(codes)])][:5]
     return f"language {code!r} is none of the {len(codes)} of the model; near ones are {', '.join(near)}"
@@ -201,7 +202,7 @@ FAMILIES: dict[str, Family] = {
     "mbart50": Family(_fairseq("mbart50", "[a-z]{2}_[A-Z]{2}"), source="source A eos", target="target A eos"),
     "m2m100": Family(_m2m_100, source="source A eos", target="target A eos", tag="__{}__"),
     "nllb": Family(_FLORES, source="source A eos", target="target A eos"),
-    # Its first tokenizer had the language behind the sentence; models that were trained so say `legacy_behaviour`.
+    # Its first tokenizer put the language behind the sentence; models trained in that way have `legacy_behaviour`.
     "nllb-legacy": Family(_FLORES, source="A eos source", target="target A eos"),
     **dict.fromkeys(("t5", "mt5", "umt5"), Family(_one)),
     "byt5": Family(BytePieces),
@@ -211,7 +212,8 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(files: TokenizerFiles) -> str:
-    """Which row of `FAMILIES`: by the class of the tokenizer, the type of the model, the files. UserError: none."""
+    """The row of `FAMILIES` for these files, by the tokenizer's class, the model's type, and the files. UserError:
+    none."""
     by_class = files.tokenizer_class.removesuffix("Tokenizer").lower().replace("roberta", "bart")  # the same
     model_type = str(files.model.get("model_type", ""))
     by_type = model_type.replace("_", "")

@@ -1,4 +1,4 @@
-"""The tokenizer files of a downloaded model: which there are, and what they say. They are read as data, never run."""
+"""The tokenizer files of a downloaded model, and their content. They are read as data and never executed."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +10,7 @@ import sentencepiece as spm
 from transformer_zoo.errors import UserError
 from transformer_zoo.files import json_object, read_bytes
 
-# All that a tokenizer may be made of. They are kept with a run, byte for byte.
+# All files that a tokenizer may be made from. A run keeps them byte for byte.
 _NAMES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "target_vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja"),
@@ -20,7 +20,7 @@ _NAMES = (
 
 _AGAIN = "fetch it again"
 
-# What a target starts with is generation_config.json's to say, as `generate` has it; the rest is config.json's.
+# generation_config.json says what a target starts with, as `generate` reads it; config.json says the rest.
 _STARTS = ("forced_bos_token_id", "decoder_start_token_id")
 
 
@@ -28,7 +28,7 @@ _STARTS = ("forced_bos_token_id", "decoder_start_token_id")
 class TokenizerFiles:
     """Contents of the tokenizer files of `folder`, by name, and the fields of the model's own configuration.
 
-    A run keeps the files as they are, and of the configuration the model's type.
+    A run keeps the files unchanged, and the model's type from the configuration.
     """
 
     folder: Path
@@ -37,10 +37,10 @@ class TokenizerFiles:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Those that are in the folder of a model.
+        """The files that exist in the folder of a model.
 
         Raises:
-            UserError: no such folder, none of the files, or one that cannot be read.
+            UserError: there is no such folder, it has none of the files, or one cannot be read.
         """
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
@@ -68,7 +68,7 @@ class TokenizerFiles:
         return self.contents[name]
 
     def json(self, name: str) -> dict[str, Any]:
-        """Fields of a JSON file; none where there is no such file."""
+        """Fields of a JSON file; empty if there is no such file."""
         return json_object(self.contents[name], self.folder / name, _AGAIN) if name in self.contents else {}
 
     def sentencepiece(self, name: str) -> spm.SentencePieceProcessor:
@@ -76,28 +76,28 @@ class TokenizerFiles:
         return read_sentencepiece(self.bytes_of(name), self.folder / name)
 
     def vocabulary(self, name: str, unk: str | None = None) -> dict[str, int]:
-        """Token to id, of a file that must be there, and must have a token for what is unknown if it is given."""
+        """Token to id, from a file that must exist; it must have the token for unknown text if that is given."""
         vocabulary = json_object(self.bytes_of(name), self.folder / name, _AGAIN)
         if not vocabulary or not all(type(i) is int and i >= 0 for i in vocabulary.values()):
-            raise UserError(f"{self.folder / name}: damaged, ids are no whole numbers; {_AGAIN}")
+            raise UserError(f"{self.folder / name}: damaged, ids are not whole numbers; {_AGAIN}")
         if unk is not None and unk not in vocabulary:
             raise UserError(f"{self.folder / name}: the vocabulary has no {unk}; {_AGAIN}")
         return vocabulary
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Fields of tokenizer_config.json, and of special_tokens_map.json where it has others or says nothing."""
+        """Fields of tokenizer_config.json, and those that only special_tokens_map.json has."""
         said = {name: value for name, value in self.json("tokenizer_config.json").items() if value is not None}
         return self.json("special_tokens_map.json") | said
 
     @property
     def tokenizer_class(self) -> str:
-        """Name of the tokenizer's class, without "Fast"; "" where no file has it."""
+        """Name of the tokenizer's class, without "Fast"; "" if no file has it."""
         name = self.settings.get("tokenizer_class") or self.model.get("tokenizer_class") or ""
         return str(name).removesuffix("Fast")
 
     def token(self, name: str) -> str | None:
-        """A special token by the name of its role, such as `eos_token`; None where no file names it."""
+        """A special token by the name of its role, such as `eos_token`; None if no file names it."""
         token = self.settings.get(name)
         if isinstance(token, dict):
             token = token.get("content")
@@ -111,11 +111,11 @@ class TokenizerFiles:
 
     @property
     def chat_template(self) -> str | None:
-        """How a conversation is written, in Jinja: in a file of its own, or among the settings, by name or the only."""
+        """The chat template, in Jinja: from a file of its own, or from the settings, by name or the only one."""
         said = self.settings.get("chat_template")
         if "chat_template.jinja" in self:
             said = self.contents["chat_template.jinja"].decode("utf-8", "replace")
-        if isinstance(said, list):  # of several the one for everything
+        if isinstance(said, list):  # if there are several, the one for everything
             said = next(
                 (one.get("template") for one in said if isinstance(one, dict) and one.get("name") == "default"), None
             )
@@ -123,7 +123,7 @@ class TokenizerFiles:
 
     @cached_property
     def added(self) -> dict[str, int]:
-        """Tokens beside the vocabulary, with their ids, from whichever file has them."""
+        """Tokens in addition to the vocabulary, with their ids, from any file that has them."""
         found: dict[str, int] = {}
         try:
             for i, token in self.settings.get("added_tokens_decoder", {}).items():
@@ -134,7 +134,7 @@ class TokenizerFiles:
         return found
 
     def model_id(self, name: str) -> int | None:
-        """An id that the model's configuration names; the first where it names several."""
+        """An id that the model's configuration names; the first one if it names several."""
         value = self.model.get(name)
         if isinstance(value, list):
             value = value[0] if value else None
@@ -142,9 +142,9 @@ class TokenizerFiles:
 
 
 def read_sentencepiece(model: bytes, path: Path) -> spm.SentencePieceProcessor:
-    """A serialized SentencePiece model, with whatever special ids. UserError if it is none."""
+    """A serialized SentencePiece model, with any special ids. UserError: it is not one."""
     try:
-        if model:  # of an empty one it says something on standard error, and takes it
+        if model:  # for an empty model it prints a message on standard error, and accepts it
             return spm.SentencePieceProcessor(model_proto=model)
     except RuntimeError:
         pass

@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file, as the files that transformers would have: from its keys `tokenizer.*`."""
+"""The tokenizer of a GGUF file, from its keys `tokenizer.*`, as the files that transformers would have."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,16 +34,16 @@ _PATTERNS: dict[str, tuple[str, ...]] = {
     "deepseek-coder": (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"),
 }
 PRE_TOKENIZERS = {name: patterns for names, patterns in _PATTERNS.items() for name in names.split()}
-"""How a text is cut before bytes are merged, by the names that llama.cpp has for it: by each pattern in turn."""
+"""How a text is cut before bytes are merged, by llama.cpp's names for it: each pattern is applied in turn."""
 
-# A word that is a token as a whole is not merged, and texts begin with a token, if nothing else is said.
+# The default: a word that is a token as a whole is not merged, and texts begin with a token.
 _WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "midm-2.0", "lfm2", "tekken")
 _KEEP_BLANKS = ("<unk>", "<s>", "<|endoftext|>")
 _KEYS = (
     "model", "pre", "tokens", "token_type", "token_type_count", "scores", "merges",
     "add_bos_token", "add_eos_token", "add_space_prefix", "eos_token_ids",
 )  # fmt: skip
-_OFF = ("add_sep_token", "precompiled_charsmap", "remove_extra_whitespaces")  # may be there if they do nothing
+_OFF = ("add_sep_token", "precompiled_charsmap", "remove_extra_whitespaces")  # allowed if they have no effect
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}  # ours -> theirs
 
 
@@ -51,12 +51,12 @@ def read_gguf_tokenizer(path: Path, metadata: Mapping[str, Any], model: dict[str
     """The tokenizer of a GGUF file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         metadata: its keys and values.
-        model: fields that config.json would have.
+        model: the fields that config.json would have.
 
     Raises:
-        UserError: there is none, or one of a kind that is not known.
+        UserError: there is no tokenizer, or its kind is not known.
     """
     told = {key.removeprefix("tokenizer.ggml."): value for key, value in metadata.items()}
     kind, tokens = told.get("model"), told.get("tokens", [])
@@ -68,7 +68,7 @@ def read_gguf_tokenizer(path: Path, metadata: Mapping[str, Any], model: dict[str
     try:
         _check_keys(metadata)
         fast, starts = _KINDS[kind](told, tokens, types)
-        # Phi-3's own tokens take the blanks with them that follow, which the file does not say.
+        # Phi-3's own tokens include the blanks that follow them, which the file does not say.
         strips = metadata.get("general.architecture") == "phi3" and kind == "llama"
         contents = _contents(fast, tokens, types, told, starts=starts, strips=strips)
     except UserError as error:
@@ -81,7 +81,7 @@ def read_gguf_tokenizer(path: Path, metadata: Mapping[str, Any], model: dict[str
 
 
 def _check_keys(metadata: Mapping[str, Any]) -> None:
-    """UserError: a key that may change the ids and is not known here."""
+    """Check that no unknown key may change the ids. UserError: one may."""
     for full, value in metadata.items():
         start, _, key = full.rpartition("ggml.")
         known = key in _KEYS or key.endswith("_token_id") or (key in _OFF and not value)
@@ -98,7 +98,7 @@ def _contents(
     starts: bool,
     strips: bool,
 ) -> dict[str, bytes]:
-    """tokenizer.json and tokenizer_config.json. starts: whether a text begins with a token if nothing is said."""
+    """tokenizer.json and tokenizer_config.json. starts: whether a text begins with a token by default."""
 
     def added(wanted: int) -> list[AddedToken]:
         found = [token for token, kind in zip(tokens, types, strict=True) if kind == wanted]
@@ -135,7 +135,7 @@ def _of_bytes(told: Mapping[str, Any], tokens: Sequence[str], types: Sequence[in
 
 
 def _of_pieces(told: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int]) -> tuple[FastTokenizer, bool]:
-    """SentencePiece's kind: the two neighbours whose piece has the best score are merged; what is left are bytes."""
+    """SentencePiece's kind: the two neighbours whose piece has the best score are merged; the rest becomes bytes."""
     normal = [i for i, kind in enumerate(types) if kind == _NORMAL]
     best = sorted(normal, key=lambda i: (-told["scores"][i], i))
     ranks = {tokens[i]: rank for rank, i in enumerate(best)}

@@ -19,7 +19,7 @@ _USUAL = {"pad": "<pad>", "unk": "<unk>", "bos": "<s>", "eos": "</s>", "sep": ""
 
 
 class ImportedSide(HuggingFaceTokenizer):
-    """The tokenizer of one side of a translation: ids with the tags that the model expects, but for the last one."""
+    """The tokenizer of one side of a translation: ids with the tags that the model expects, without the last token."""
 
     def __init__(self, of: "ImportedTranslationTokenizer", side: str) -> None:
         pieces, marks, size = getattr(of.vocabulary, side), of.marks, of.vocab_sizes[_SIDES.index(side)]
@@ -37,7 +37,7 @@ class ImportedSide(HuggingFaceTokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of many lines: tags and tokens, without the token that ends a sentence.
 
-        A code that a line for a Marian brings along counts, whatever is chosen. UserError where there is none at all.
+        The code in a line for a Marian takes precedence over the chosen one. UserError: there is no code at all.
         """
         if self._refusal is not None and not all(self.tag_of(text) or is_blank(text) for text in texts):
             raise UserError(self._refusal)
@@ -56,7 +56,7 @@ class ImportedSide(HuggingFaceTokenizer):
 
     @cached_property
     def pieces(self) -> list[str]:
-        languages = {i: code for code, i in self._tags.items()}  # which the files may leave unsaid
+        languages = {i: code for code, i in self._tags.items()}  # the files may omit them
         return [piece or languages.get(i, "") for i, piece in enumerate(super().pieces)]
 
 
@@ -64,11 +64,11 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
     """The tokenizers of both sides of a model that came with them; `import_translation_tokenizer` makes it.
 
     Args:
-        files: What it is made of.
+        files: The files that it is made from.
         family: A row of `FAMILIES`.
-        vocab_sizes: Ids of the model, source and target; None: as many as the tokenizer has.
-        chosen: Codes of the source's and of the target's language, where the model has several.
-        vocabulary: What `files` hold, if it has been read already.
+        vocab_sizes: Number of ids of the model, source and target; None: as many as the tokenizer has.
+        chosen: Codes of the source's and of the target's language, if the model has several.
+        vocabulary: The vocabulary in `files`, if it has been read already.
     """
 
     kind, has_spare_rows = "imported translation", True
@@ -104,7 +104,7 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         super().__init__(ImportedSide(self, "source"), target)
         self.first_id = next(iter(target.before), None)
 
-    # A Marian of two languages has no tags, but says what it was made for.
+    # A Marian of two languages has no tags, but its files name the languages.
     @property
     def language_of_source(self) -> str | None:  # type: ignore[override]
         return self._language(self.source_language, "source_lang", 0)
@@ -119,7 +119,7 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         return said if isinstance(said, str) else None
 
     def _marks(self) -> dict[str, int]:
-        """Ids of what may stand around a text."""
+        """Ids of the tokens that may stand around a text."""
         ids, languages = self.vocabulary.source.ids, self.vocabulary.languages
         chosen = zip(_SIDES, self.chosen, strict=True)
         marks: dict[str, int] = {side: languages[code] for side, code in chosen if code is not None}
@@ -132,7 +132,7 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         return marks
 
     def refusal(self, side: str) -> str | None:
-        """What to say when a language that a side needs has not been chosen."""
+        """The message when a side needs a language and none has been chosen."""
         needs = (self.row.source if side == "source" else f"{self.row.target} {self.row.bos}").split()
         missing = [name for name, code in zip(_SIDES, self.chosen, strict=True) if name in needs and code is None]
         if not missing or len(self.languages) < 2:
@@ -145,7 +145,7 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         )
 
     def _code(self, code: str | None) -> str | None:
-        """A language as the tokenizer calls it; its tag is as good."""
+        """The tokenizer's name of a language, which may be given by its tag too."""
         start, end = self.row.tag.split("{}")
         for known in (code, code and code.removeprefix(start).removesuffix(end)):
             if known is None or known in self.languages:
@@ -166,7 +166,7 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
         )
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
-        """Write the files as they came, but for the languages that are chosen now."""
+        """Write the files unchanged, except for the chosen languages."""
         folder, name = Path(folder), "tokenizer_config.json"
         write_files(folder, self.files.contents)
         languages = {"src_lang": self.source_language, "tgt_lang": self.target_language} if self.takes_source else {}
@@ -177,27 +177,27 @@ class ImportedTranslationTokenizer(TranslationTokenizer):
 
 
 def import_translation_tokenizer(folder: str | Path) -> ImportedTranslationTokenizer:
-    """The tokenizer of the encoder-decoder in `folder`, as it was downloaded.
+    """The tokenizer of the encoder-decoder in `folder`, in the form in which it was downloaded.
 
-    The vocabulary sizes are those of config.json, where there is one: the model may have rows that no token uses. Of a
-    multilingual model the languages are those that its files choose, if they do; see `with_languages`.
+    The vocabulary sizes are those of config.json if it exists: the model may have rows that no token uses. A
+    multilingual model's languages are those that its files choose, if they do; see `with_languages`.
     >>> pair = TranslationTokenizer.train(["to be"], ["sein"], TranslationTokenizerSettings(vocab_size=14))
     >>> pair.export("folder", model_type="marian")
     >>> import_translation_tokenizer("folder").source.encode("to be") == pair.source.encode("to be")
     True
 
     Raises:
-        UserError: no folder, no tokenizer in it, one of another family, or a damaged file.
+        UserError: there is no folder, it has no tokenizer or one of another family, or a file is damaged.
     """
     files = TokenizerFiles.read(Path(folder))
     source_size = files.model_id("src_vocab_size") or files.model_id("vocab_size")
     target_sizes = (files.model_id(name) for name in ("tgt_vocab_size", "decoder_vocab_size"))
     sizes = (source_size, next(filter(None, target_sizes), source_size))
     read = ImportedTranslationTokenizer(files, family_of(files), vocab_sizes=sizes)
-    _ = read.target.decode([])  # what cannot be shown is better refused now
+    _ = read.target.decode([])  # it is better to refuse now what cannot be shown
     if not read.languages:
         return read
-    # What the tokenizer's settings name, or the target tag that the model's configuration forces.
+    # The languages in the tokenizer's settings, or the target tag that the model's configuration forces.
     source, target = files.settings.get("src_lang"), files.settings.get("tgt_lang")
     codes = {i: code for code, i in read.vocabulary.languages.items()}
     for name in ("forced_bos_token_id", "decoder_start_token_id"):

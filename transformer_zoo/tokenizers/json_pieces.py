@@ -1,4 +1,4 @@
-"""The `tokenizers` library: the vocabularies that are read with it, and the models of it that are made here."""
+"""The `tokenizers` library: vocabularies that are read with it, and models of it that are made here."""
 
 import json
 import re
@@ -26,17 +26,17 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class JsonPieces(Pieces):
-    """A vocabulary of the `tokenizers` library: tokenizer.json, which says all of it, or what is built like one.
+    """A vocabulary of the `tokenizers` library: tokenizer.json, which says everything, or one built like it.
 
-    Special tokens in a text become themselves, as they do for the model's own tokenizer.
+    Special tokens in a text stand for themselves, as in the model's own tokenizer.
     """
 
     def __init__(self, files: TokenizerFiles) -> None:
-        """From tokenizer.json, else BERT's words from vocab.txt, else GPT-2's byte-level BPE (Radford et al. 2019) from
-        vocab.json and merges.txt.
+        """Read tokenizer.json, otherwise BERT's words from vocab.txt, otherwise GPT-2's byte-level BPE (Radford et al.
+        2019) from vocab.json and merges.txt.
 
         Raises:
-            UserError: one of them is damaged, or not there.
+            UserError: one of them is damaged or missing.
         """
         self.tokenizer = _read(files)
         self.tokenizer.no_truncation()
@@ -53,7 +53,7 @@ class JsonPieces(Pieces):
 
     @property
     def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the post-processor puts before a text, and after it."""
+        """The ids that the post-processor puts before a text, and after it."""
         if not self.tokenizer.num_special_tokens_to_add(is_pair=False):
             return (), ()
         row = self.tokenizer.encode("a")
@@ -111,10 +111,10 @@ def _read_byte_level(files: TokenizerFiles) -> FastTokenizer:
 
 
 def _read_word_pieces(files: TokenizerFiles) -> FastTokenizer:
-    """Words cut into their longest known beginnings (Schuster and Nakajima 2012), from vocab.txt, a token a line.
+    """Words cut into their longest known beginnings (Schuster and Nakajima 2012), from vocab.txt, with a token a line.
 
     Raises:
-        UserError: a tokenizer of another kind that has such a list too, or a special token that is not in it.
+        UserError: it is a tokenizer of another kind with such a list, or a special token is not in the list.
     """
     if files.tokenizer_class not in _BERTS:
         raise UserError(f"{files.folder}: {files.tokenizer_class} without a tokenizer.json is not read")
@@ -145,7 +145,7 @@ def _special_tokens(files: TokenizerFiles) -> list[str]:
 
 
 def _speller(decoder: Decoder) -> Callable[[str], bytes]:
-    """What a decoder makes of a token within a text. UserError for one of which that depends on more than the token."""
+    """How a decoder changes a token within a text. UserError: the change depends on more than the token."""
     fields = json.loads(decoder.__getstate__())
     steps = fields.get("decoders", [fields])
     if unread := [step["type"] for step in steps if not _is_of_tokens(step)]:
@@ -167,7 +167,7 @@ def _speller(decoder: Decoder) -> Callable[[str], bytes]:
 
 
 def _is_of_tokens(step: dict[str, Any]) -> bool:
-    """Whether what a step makes of a token does not depend on others, but that it is the first."""
+    """Whether a step changes a token independently of others, except that it is the first."""
     match step:
         case {"type": "ByteLevel" | "Metaspace" | "ByteFallback" | "Fuse"}:
             return True
@@ -188,9 +188,9 @@ def byte_level(
     add_prefix_space: bool = False,
     **options: Any,
 ) -> FastTokenizer:
-    """A BPE of bytes, written in `ALPHABET`, of the parts into which a pattern cuts a text; "" is GPT-2's pattern.
+    """A BPE of bytes, written in `ALPHABET`, for the parts into which a pattern cuts a text; "" is GPT-2's pattern.
 
-    `options` are those of the library's BPE. Raises whatever the library does where the merges do not fit.
+    `options` are those of the library's BPE. The library raises its own errors if the merges do not fit.
     """
     fast = FastTokenizer(models.BPE(vocab=dict(vocabulary), merges=list(merges), **options))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=pattern == "")
@@ -202,7 +202,7 @@ def byte_level(
 
 
 def piece_level(model: models.Model, *, blank_first: bool = False) -> FastTokenizer:
-    """A model of SentencePiece's pieces, in which ▁ is a blank, and bytes spell what is no piece."""
+    """A model of SentencePiece's pieces, in which ▁ is a blank, and bytes spell text without pieces."""
     first, strip = ([normalizers.Prepend("▁")], [decoders.Strip(" ", 1, 0)]) if blank_first else ([], [])
     fast = FastTokenizer(model)
     fast.normalizer = normalizers.Sequence([*first, normalizers.Replace(" ", "▁")])
@@ -211,13 +211,13 @@ def piece_level(model: models.Model, *, blank_first: bool = False) -> FastTokeni
 
 
 def piece_bpe(pieces: Sequence[str], ranks: Mapping[str, float], unk: str) -> models.BPE:
-    """SentencePiece's BPE: of all neighbours that are a piece those with the lowest rank are joined first."""
+    """SentencePiece's BPE: among all neighbours that form a piece, those with the lowest rank are joined first."""
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     return models.BPE(vocab=vocabulary, merges=all_merges(ranks), unk_token=unk, fuse_unk=True, byte_fallback=True)
 
 
 def all_merges(ranks: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Every way to make a piece of two others, the piece of the lowest rank first."""
+    """Every way to make a piece from two others, the piece of the lowest rank first."""
     found = [
         (rank, ranks[piece[:cut]], ranks[piece[cut:]], piece[:cut], piece[cut:])
         for piece, rank in ranks.items()
@@ -234,7 +234,7 @@ def _alphabet() -> str:
 
 
 ALPHABET = _alphabet()
-"""GPT-2's character for each byte: itself where it can be seen, else one from 256 on."""
+"""GPT-2's character for each byte: the byte itself if it is visible, otherwise one from 256 on."""
 
 _BYTES = {character: byte for byte, character in enumerate(ALPHABET)}
 
@@ -245,7 +245,7 @@ def in_alphabet(piece: bytes) -> str:
 
 
 def bytes_of(token: str) -> bytes:
-    """Bytes of a token in GPT-2's characters; one with other characters is text as it stands."""
+    """Bytes of a token in GPT-2's characters; a token with other characters is text itself."""
     try:
         return bytes(_BYTES[character] for character in token)
     except KeyError:

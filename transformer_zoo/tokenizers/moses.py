@@ -11,18 +11,18 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.tokenizers.files import TokenizerFiles
 from transformer_zoo.tokenizers.tokenizer import Pieces, Spelling, check_unicode
 
-_END = "</w>"  # of a word
+_END = "</w>"  # ends a word
 _PUNCTUATION = str.maketrans(
     "，、”“∶：？《》）！（；」「～’━〈〉【】％" + "０１２３４５６７８９",
     ',,""::?"")!(;""~\'-<>[]%' + "0123456789",
-) | {ord("…"): "..."}  # as Moses' script replace-unicode-punctuation has it
+) | {ord("…"): "..."}  # as in Moses' script replace-unicode-punctuation
 _STOPS = re.compile(r"[。．]\s*")
 
 
 class MosesPieces(Pieces):
-    """Pieces of one side. A text that is decoded is put together by the rules of its language.
+    """Pieces of one side. A decoded text is joined by the rules of its language.
 
-    ids: of the side's pieces. ranks: of the pairs that are merged, the first ones first. language: its code.
+    ids: of the side's pieces. ranks: of the pairs that are merged, in the order of merging. language: its code.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class MosesPieces(Pieces):
 
     @cached_property
     def spelling(self) -> Spelling:
-        """Words with a blank after each, as Moses cut them."""
+        """Words with a blank after each, as Moses cuts them."""
         spelled = {i: token.replace(" ", "").replace(_END, " ").encode() for token, i in self.ids.items()}
         return spelled, "kept"
 
@@ -83,7 +83,7 @@ def _sacremoses(files: TokenizerFiles) -> Any:
 
 
 def moses_sides(files: TokenizerFiles) -> tuple[MosesPieces, MosesPieces]:
-    """Those of source and target. UserError: the package for it, a file or the languages are missing."""
+    """The vocabularies of source and target. UserError: the package for it, a file or the languages are missing."""
     languages = files.settings.get("langs") or files.model.get("langs")
     if not (isinstance(languages, list) and len(languages) == 2 and all(isinstance(code, str) for code in languages)):
         raise UserError(f"{files.folder}: langs of tokenizer_config.json is {languages!r}, expected two languages")

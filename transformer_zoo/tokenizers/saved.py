@@ -1,4 +1,4 @@
-"""How a tokenizer lies on the disk, whatever it is."""
+"""How any tokenizer is stored on the disk."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _AGAIN = "save the tokenizer again"
 
 
 class Saved:
-    """What a folder keeps: `tokenizer_kind.json` says what it is and has its checksums, its files lie beside."""
+    """A thing that a folder keeps: `tokenizer_kind.json` names its class and has checksums; its files lie beside it."""
 
     classes: ClassVar[dict[str, "type[Saved]"]] = {}
     kind: ClassVar[str]
@@ -32,7 +32,7 @@ class Saved:
             Saved.classes[cls.kind] = cls
 
     def content(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """All there is to it: fields that JSON can hold, and files by their names. By default what it was made of."""
+        """Its content: fields that JSON can hold, and files by their names. By default these are its arguments."""
         fields: dict[str, Any] = {}
         files: dict[str, bytes] = {}
         for name in self.made_of:
@@ -52,7 +52,7 @@ class Saved:
 
     @classmethod
     def from_content(cls, fields: dict[str, Any], files: dict[str, bytes]) -> Self:
-        """What `content` was taken from."""
+        """Make it from its `content`."""
         made = dict(fields)
         for name in cls.made_of:
             if (file := f"{cls.kind}.{name}") in files:
@@ -66,7 +66,7 @@ class Saved:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the vocabulary: equal for tokenizers that give the same ids."""
+        """A hash of the vocabulary. It is equal for tokenizers that give the same ids."""
         fields, files = self.content()
         digest = hashlib.sha256(json.dumps({"kind": self.kind, **fields}, sort_keys=True).encode())
         for name in sorted(files):
@@ -74,15 +74,15 @@ class Saved:
         return digest.hexdigest()
 
     def save(self, folder: str | Path) -> None:
-        """Write it into the folder, in place of any other tokenizer there."""
+        """Write it into the folder; it replaces any other tokenizer there."""
         fields, files = self.content()
-        write_files(Path(folder), files)  # until the index has their sums, they are refused
+        write_files(Path(folder), files)  # files are refused until the index has their sums
         sums = {name: xxh3_64_hexdigest(content) for name, content in files.items()}
         write_fields(Path(folder) / INDEX, {"kind": self.kind, "checksums": sums, **fields})
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """What `save` wrote. UserError: there is no tokenizer, or it is none of this class, or damaged."""
+        """Read what `save` wrote. UserError: there is no tokenizer, or it is damaged or not of this class."""
         folder = Path(folder)
         try:
             fields = read_fields(folder / INDEX, remedy=_AGAIN)
@@ -98,19 +98,19 @@ class Saved:
         except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RecursionError):
             raise UserError(f"{folder / INDEX} is damaged, or from a newer version: {_AGAIN}") from None
         if not isinstance(found, cls):
-            raise UserError(f"{folder}: a tokenizer of kind {found.kind!r}, which is none for this model")
+            raise UserError(f"{folder}: a tokenizer of kind {found.kind!r}, which does not fit this model")
         return found
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files by their names into a folder, which is made where it is not there."""
+    """Write files by their names into a folder, which is created if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_bytes(folder / name, content)
 
 
 def _made(fields: dict[str, Any], files: dict[str, bytes]) -> Saved:
-    """What has this content; one of the fields is its kind."""
+    """The thing with this content; one of the fields is its kind."""
     kind, rest = fields["kind"], {name: value for name, value in fields.items() if name != "kind"}
     return (kind_of(kind) if kind in KINDS else Saved.classes[kind]).from_content(rest, files)
 

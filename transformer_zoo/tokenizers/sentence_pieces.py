@@ -1,7 +1,7 @@
-"""SentencePiece: its models as vocabularies, what they make of a text before they cut it, and drawn pieces.
+"""SentencePiece: its models as vocabularies, their normalization of text, and pieces that are drawn.
 
-A model is a protocol buffer, and of two that stand one after the other the later's fields count; so a normalizer is
-exchanged by writing another one behind the model.
+A model is a protocol buffer. If two stand one after the other, the fields of the later one count. So another normalizer
+is written behind the model to replace its own.
 """
 
 import functools
@@ -17,30 +17,30 @@ import sentencepiece as spm
 from transformer_zoo.tokenizers.settings import Normalization
 from transformer_zoo.tokenizers.tokenizer import Pieces, Spelling, check_unicode
 
-# SentencePiece writes ▁ for a blank, and trains on no line that has ▅: in its pieces they are these, and text again
-# when it is put together.
+# SentencePiece writes ▁ for a blank, and does not train on lines with ▅. So its pieces have these characters instead,
+# which become text again when pieces are joined.
 _RESERVED = {"▁": "\U0010ff81", "▅": "\U0010ff85"}
 _BLANKS = {c: " " for c in map(chr, range(0x3001)) if c.isspace() and c != " "}
 _AS_IT_IS: dict[str, Any] = {"add_dummy_prefix": False, "escape_whitespaces": False, "remove_extra_whitespaces": False}
 _DENORMALIZER_SPEC = 5  # its field in sentencepiece_model.proto
 _SPACE = "▁"
-# Of a word that comes often, this many segmentations are drawn for each call, and then drawn from.
+# This many segmentations of a frequent word are drawn in each call, and then used at random.
 _DRAWS = 8
-# Segmentations of a word among which unigram sampling draws: the best ones (l of Kudo 2018).
+# Number of segmentations of a word from which unigram sampling draws: the best ones (l of Kudo 2018).
 _BEST = 32
 _CACHED_WORDS = 100_000
 
 
 class SentencePieces(Pieces):
-    """A SentencePiece model, by its own ids or by those of another list.
+    """A SentencePiece model, with its own ids or those of another list.
 
     Args:
         model: The model.
-        ids: Piece to id, which may have pieces that SentencePiece does not; None: SentencePiece's own ids.
-        unk: The piece for what the list does not have.
+        ids: Piece to id, which may have pieces that SentencePiece lacks; None: SentencePiece's own ids.
+        unk: The piece for text that the list does not have.
 
     Attributes:
-        marks: Finds, as its only group, what is not cut into pieces but is a token of `ids`; here nothing.
+        marks: Finds, as its only group, tokens of `ids` that are not cut into pieces; here it finds nothing.
     """
 
     marks = re.compile("((?!))")
@@ -72,7 +72,7 @@ class SentencePieces(Pieces):
         return [[known(piece, unk) for piece in row] for row in rows]
 
     def id_of_mark(self, mark: str) -> int:
-        """Id of what `marks` found."""
+        """Id of the token that `marks` found."""
         return self.ids.get(mark, self._unk_id)
 
     @functools.cached_property
@@ -95,13 +95,13 @@ def normalized(lines: Iterable[str], normalization: Normalization) -> Iterator[s
 
 
 def stand_ins(model: spm.SentencePieceProcessor) -> dict[int, str]:
-    """For `str.translate`: the reserved characters of what a model has put together, where it can have any."""
+    """For `str.translate`: the reserved characters in a model's joined text, if it can have any."""
     return str.maketrans({x: str(model.decode_pieces([x])) for x in _RESERVED.values()})
 
 
 @functools.cache
 def normalizing(normalization: Normalization) -> bytes:
-    """What a model has to end with, to read so. Whatever it reads, it gives back the reserved characters."""
+    """The ending of a model that normalizes in this way. It always gives the reserved characters back."""
     back = [(stand_in, character) for character, stand_in in _RESERVED.items()]
     spec: bytes = spm.SentencePieceNormalizer(norm_map=back, **_AS_IT_IS).serialized_normalizer_spec()
     normalizer: bytes = _normalizer(normalization).serialized_model_proto()
@@ -109,7 +109,7 @@ def normalizing(normalization: Normalization) -> bytes:
 
 
 def _normalizer(normalization: Normalization, **flags: Any) -> spm.SentencePieceNormalizer:
-    """SentencePiece's own, but for `identity`, where all that changes is that white space becomes plain blanks."""
+    """SentencePiece's own normalizer; for `identity`, one that only changes white space to plain blanks."""
     spm.set_min_log_level(2)
     if normalization == "identity":
         return spm.SentencePieceNormalizer(norm_map=[*_BLANKS.items(), *_RESERVED.items()], **flags)
@@ -117,16 +117,17 @@ def _normalizer(normalization: Normalization, **flags: Any) -> spm.SentencePiece
 
 
 def _varint(number: int) -> bytes:
-    """A length as protocol buffers write it: seven bits a byte, the lowest first, and a flag in all but the last."""
+    """A length in the form of protocol buffers: seven bits a byte, the lowest first, and a flag in all except the
+    last."""
     low, rest = number & 127, number >> 7
     return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
 class PieceSampler:
-    """Draws the pieces of a BPE or unigram model, word by word, and a seed repeats it.
+    """Draws the pieces of a BPE or unigram model, word by word. A seed repeats the draw.
 
-    SentencePiece can draw itself, but (0.2.3) it salts its random numbers anew in each process, whatever
-    `set_random_generator_seed` says. A run that goes on after a stop, or on several ranks, must draw the same.
+    SentencePiece can draw itself, but (0.2.3) it adds a new random salt in each process, whatever
+    `set_random_generator_seed` says. A run that is resumed, or has several ranks, must draw the same.
 
     Args:
         pieces: The model. Its pieces must not cross spaces, which is how SentencePiece trains by default.
@@ -146,10 +147,10 @@ class PieceSampler:
             self.is_unigram = False
 
     def encode(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
-        """Ids of every text, drawn: a pure function of the arguments. Words are drawn apart from each other.
+        """Drawn ids of every text: a pure function of the arguments. Each word is drawn independently.
 
-        By BPE each merge is left out with probability alpha at each step (Provilkov et al. 2020, algorithm 1). By
-        unigram a segmentation is drawn in proportion to its probability to the power alpha (Kudo 2018, section 3.3).
+        BPE leaves out each merge with probability alpha at each step (Provilkov et al. 2020, algorithm 1). Unigram
+        draws a segmentation in proportion to its probability to the power alpha (Kudo 2018, section 3.3).
         """
         dice = random.Random(seed)
         draw = self._draw_unigram if self.is_unigram else functools.partial(self._draw_bpe, drawn={})
@@ -194,6 +195,6 @@ class PieceSampler:
                 continue
             for byte in symbol.encode():
                 i = self._ids.get(f"<0x{byte:02X}>", self._unk)
-                if i != self._unk or ids[-1:] != [i]:  # neighbours that are unknown are one unknown piece
+                if i != self._unk or ids[-1:] != [i]:  # unknown neighbours are one unknown piece
                     ids.append(i)
         return ids

@@ -15,22 +15,22 @@ else:
     Kind = Literal[KINDS]
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = range(4)
-"""What stands for no text, in the vocabulary of each side of a translation that is trained here."""
+"""The special tokens in the vocabulary of each side of a translation that is trained here."""
 
 N_SPECIAL = 4
 
 
 @dataclass(kw_only=True)
 class KindSettings:
-    """What both recipes say of a tokenizer.
+    """The fields about a tokenizer that both recipes have.
 
     Args:
-        kind: `characters` or `words` of the training text; `bytes`; `tiktoken`: a byte-level BPE that is ready made;
-            `sentencepiece`: subwords trained on the training text; `huggingface`: that of a downloaded model.
-        encoding: Which of tiktoken's: `gpt2`, `r50k_base`, `cl100k_base`, `o200k_base`, ...
-        folder: Where Hugging Face's files are, such as tokenizer.json.
-        vocab_size: Number of ids. For `words` the most frequent are kept, by default all; `sentencepiece` needs it.
-        model_type: SentencePiece's: `bpe` (Sennrich et al. 2016) or `unigram` (Kudo 2018).
+        kind: `characters` or `words` of the training text; `bytes`; `tiktoken`: a ready-made byte-level BPE;
+            `sentencepiece`: subwords trained on the training text; `huggingface`: the tokenizer of a downloaded model.
+        encoding: For tiktoken: `gpt2`, `r50k_base`, `cl100k_base`, `o200k_base`, ...
+        folder: Folder with Hugging Face's files, such as tokenizer.json.
+        vocab_size: Number of ids. `words` keeps the most frequent ones, by default all; `sentencepiece` needs it.
+        model_type: For SentencePiece: `bpe` (Sennrich et al. 2016) or `unigram` (Kudo 2018).
     """
 
     kind: Kind = "characters"
@@ -41,11 +41,11 @@ class KindSettings:
 
     @property
     def kinds(self) -> Sequence[str]:
-        """That of the source, and of the target; or the only one."""
+        """The kind of the source's tokenizer, and of the target's; or the only kind."""
         return (self.kind,)
 
     def check(self) -> None:
-        """UserError for a field without an effect on these kinds, or that one of them needs."""
+        """Raise a UserError for a field that has no effect on these kinds, or that one of them needs."""
         for name, usual in vars(type(self)()).items():
             value, kinds = getattr(self, name), self.kinds[-1:] if name.startswith("target_") else self.kinds
             setting = name.removeprefix("target_")
@@ -66,9 +66,9 @@ class TokenizerSettings(KindSettings):
     ['be', 'to', 'not', 'or']
 
     Args:
-        end_of_text: Whether `characters` and `words` have an id for the end of a document. Without it documents
-            follow each other with nothing between; the other kinds always have one.
-        training_characters: SentencePiece is trained on the first so many characters.
+        end_of_text: Whether `characters` and `words` have an id for the end of a document. Without it documents follow
+            each other with nothing between; the other kinds always have one.
+        training_characters: SentencePiece is trained on this many characters from the beginning of the text.
     """
 
     end_of_text: bool = True
@@ -80,25 +80,26 @@ USUAL = TokenizerSettings()
 
 @dataclass(kw_only=True)
 class TranslationTokenizerSettings(KindSettings):
-    """How the tokenizers of a translation are made, of the source and of the target.
+    """How the tokenizers of a translation are made, for the source and for the target.
     >>> TranslationTokenizerSettings(kind="bytes", joint=False, target_kind="characters").kinds
     ('bytes', 'characters')
 
     Args:
-        vocab_size: Number of ids, the four special ones included. Of the joint vocabulary, or the source's.
-        target_kind: Of the target, where `joint` is false; by default that of the source.
-        target_vocab_size: Ids of the target's vocabulary where `joint` is false; by default as many as the source's.
+        vocab_size: Number of ids, the four special ones included, of the joint vocabulary or of the source's.
+        target_kind: Kind of the target's tokenizer if `joint` is false; by default the source's.
+        target_vocab_size: Number of ids of the target's vocabulary if `joint` is false; by default as many as the
+            source's.
         joint: One vocabulary for both languages (embeddings may then be shared), or one for each.
-        character_coverage: Share of the characters that get a piece; the rarest others become unknown, and no
+        character_coverage: Share of the characters that get a piece. Rarer characters become unknown, and no
             translation has them. With 1.0 every character of the training targets can be written.
         byte_fallback: Spell unknown characters in UTF-8 bytes (256 more pieces), so that nothing is unknown.
-        normalization: Of sources: `nmt_nfkc` makes look-alike characters and spaces equal, `_cf` folds case as well,
-            `identity` leaves text as it is, but for white space, which becomes plain spaces.
-        target_normalization: Of targets, likewise. What is made equal here, no translation can tell apart: with
-            anything but `identity` there is no ½, m², full width ， or ZWNJ in translations.
-        sample_alpha: Subword sampling while training, 0 for none. For `bpe` the share of merges left out
-            (BPE-dropout, Provilkov et al. 2020: 0.1); for `unigram` the smoothing (Kudo 2018: 0.1 to 0.5, the
-            smaller the wilder).
+        normalization: For sources: `nmt_nfkc` makes similar characters and spaces equal, `_cf` also ignores case,
+            `identity` leaves text unchanged, except for white space, which becomes plain spaces.
+        target_normalization: For targets, with the same values. No translation can have characters that are made equal
+            here: with any value but `identity` there is no ½, m², full-width ， or ZWNJ in translations.
+        sample_alpha: Subword sampling in training, 0 for none. For `bpe` it is the share of merges left out
+            (BPE-dropout, Provilkov et al. 2020: 0.1). For `unigram` it is the smoothing (Kudo 2018: 0.1 to 0.5); a
+            smaller value varies more.
         training_lines: Train the vocabulary on this many lines, drawn at random; 0 for all of them.
     """
 
@@ -128,11 +129,11 @@ class TranslationTokenizerSettings(KindSettings):
 
     @property
     def expected_size(self) -> int:
-        """Ids of the source, as far as these settings say; 0 for a kind that has its own number."""
+        """Number of ids of the source, as far as these settings say; 0 for a kind that has its own number."""
         return self.vocab_size if "vocab_size" in kind_of(self.kind).reads else 0
 
     def of_kind(self, kind: str, vocab_size: int) -> TokenizerSettings:
-        """Of a vocabulary of so many ids, the special ones included, that gets those later."""
+        """Settings for a vocabulary of this many ids, including the special ids, which the tokenizer gets later."""
         given = {"encoding": self.encoding, "folder": self.folder, "model_type": self.model_type}
         size = vocab_size - N_SPECIAL if "vocab_size" in kind_of(kind).reads else None
         return TokenizerSettings(kind=kind, vocab_size=size, end_of_text=False, **given)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a tokenizer is, whatever its kind: text to ids and back."""
+"""What a tokenizer of any kind is: text to ids and back."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,19 +16,19 @@ from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.tokenizers.saved import Saved
 from transformer_zoo.tokenizers.settings import USUAL, Normalization, TokenizerSettings, TranslationTokenizerSettings
 
-END_OF_TEXT = "<|endoftext|>"  # what the id between documents looks like when it is decoded
-UNKNOWN = " ⁇ ".encode()  # what was unknown in a line
+END_OF_TEXT = "<|endoftext|>"  # how the id between documents looks in decoded text
+UNKNOWN = " ⁇ ".encode()  # stands for unknown text in a line
 PLAIN = {"clean_up_tokenization_spaces": False, "model_max_length": int(1e30)}
-"""In tokenizer_config.json: blanks before punctuation stay, and nothing is cut."""
+"""In tokenizer_config.json: blanks before punctuation stay, and nothing is removed."""
 Ids = NDArray[Any]
 
-# Between the bytes of tokens: nothing; nothing, and the text's first blank is left out; a blank.
+# Between the bytes of tokens: nothing; nothing, with the text's first blank left out; a blank.
 Blanks = Literal["kept", "first dropped", "between"]
 Spelling = tuple[Mapping[int, bytes], Blanks]
 
 
 class SideLines(NamedTuple):
-    """Lines of one language; of those of a target every character is to be writable."""
+    """Lines of one language; if they are targets, every character must be writable."""
 
     lines: Sequence[str]
     normalization: Normalization
@@ -36,28 +36,28 @@ class SideLines(NamedTuple):
 
 
 class Tokenizer(Saved):
-    """Text to ids and back: that of a language model, or of one side of a translation.
+    """Text to ids and back, for a language model or for one side of a translation.
 
-    A kind says `make`, one of `encode_array` and `encode_batch`, and `spelling` or `decode_bytes`; all else is the same
-    for all, and can be said better.
+    A kind must define `make`, one of `encode_array` and `encode_batch`, and `spelling` or `decode_bytes`. Everything
+    else is common to all kinds, and can be overridden.
     >>> CharacterTokenizer("abc").save("folder")
     >>> Tokenizer.load("folder").decode([2, 0, 1])
     'cab'
 
     Attributes:
         reads: Settings that have an effect on this kind.
-        needs: Those that must be given.
-        is_closed: Whether it refuses a text with what it was not trained on.
+        needs: Settings that must be given.
+        is_closed: Whether it refuses text with characters that it was not trained on.
         vocab_size: Number of ids.
-        eos_id: The id after each document or line, which no text encodes to (of imported tokenizers its name does);
-            None if there is none.
-        pad_id, unk_id, bos_id: Of padding, of what is unknown, of a begin; None where the kind has none.
-        start_ids: What a prompt begins with; nothing, but in some models that were trained elsewhere.
-        end_ids: What follows a text that an encoder reads, likewise.
-        special_ids: What no text is made of, but for its end: unknown, padding, begin. Imported tokenizers name none:
-            their models write as they did elsewhere.
-        chat_template: How a conversation is written for the model, in Jinja; None: nothing says so.
-        named_tokens: Special tokens by their roles, such as "eos_token", as a template calls them.
+        eos_id: The id after each document or line; None if there is none. No text encodes to it, except its name with
+            imported tokenizers.
+        pad_id, unk_id, bos_id: The ids of padding, of unknown text and of a begin; None if the kind has none.
+        start_ids: The ids that a prompt begins with; empty, except in some models that were trained elsewhere.
+        end_ids: The ids that follow a text for an encoder; empty, except in some models that were trained elsewhere.
+        special_ids: Ids that are never part of a text: unknown, padding, begin; the end is not among them. Imported
+            tokenizers have none here, because their models write as they did elsewhere.
+        chat_template: How a conversation is written for the model, in Jinja; None: it is not known.
+        named_tokens: Special tokens by their roles, such as "eos_token", for use in a template.
     """
 
     reads: ClassVar[Collection[str]] = ()
@@ -81,9 +81,10 @@ class Tokenizer(Saved):
 
     @classmethod
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
-        """The one that the settings describe; it may learn from the texts, all that it is to read or parts of them.
+        """The tokenizer that the settings describe. It may learn from the texts, which are all or some that it will
+        read.
 
-        UserError: the texts are not enough for the settings, or something is not there.
+        UserError: the texts are not enough for the settings, or something is missing.
         """
         raise NotImplementedError(f"{cls.__name__} is made of other tokenizers")
 
@@ -91,7 +92,8 @@ class Tokenizer(Saved):
     def make_sides(
         cls, settings: TranslationTokenizerSettings, vocab_size: int, sides: Sequence[SideLines], *, seed: int
     ) -> "list[Tokenizer]":
-        """One for each of these sides of a translation, all of the same pieces. `LineTokenizer` adds what they lack."""
+        """One tokenizer for each of these sides of a translation, all with the same pieces. `LineTokenizer` adds the
+        rest."""
         texts = (line for side in sides for line in side.lines)
         return [cls.make(texts, settings.of_kind(cls.kind, vocab_size))] * len(sides)
 
@@ -100,28 +102,29 @@ class Tokenizer(Saved):
         return np.array(self.encode_batch([text])[0], np.int32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of several texts. Raises UserError as `encode_array`."""
+        """Ids of several texts. UserError: as for `encode_array`."""
         return [self.encode(text) for text in texts]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without end-of-text. Raises UserError as `encode_array`."""
+        """Ids of a text, without end-of-text. UserError: as for `encode_array`."""
         return self.encode_array(text).tolist()  # type: ignore[no-any-return]
 
     @cached_property
     def spelling(self) -> Spelling:
-        """Bytes of each id that stands for text, and what becomes of the blanks around it."""
+        """Bytes of each id that stands for text, and how the blanks around it are treated."""
         raise NotImplementedError(f"{type(self).__name__} has neither spelling nor decode_bytes")
 
     @cached_property
     def starts(self) -> Collection[int | None]:
-        """Ids after which a text begins."""
+        """Ids after which a new text begins."""
         return (self.bos_id,)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """UTF-8 of the ids; the last character may be cut. Special tokens, and numbers that are no token, give nothing.
+        """UTF-8 of the ids; the last character may be incomplete. Special tokens and numbers that are not tokens give
+        nothing.
 
-        More ids only ever add bytes at the end, which depend on no id but the one before. Where the vocabulary writes a
-        blank before the first word (SentencePiece), the one at the start is left out.
+        More ids only add bytes at the end, which depend only on the id and the one before it. If the vocabulary writes
+        a blank before the first word (SentencePiece), the blank at the start is left out.
         """
         spelled, blanks = self.spelling
         if blanks == "kept":
@@ -138,12 +141,12 @@ class Tokenizer(Saved):
         return b"".join(parts)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; bytes that are no UTF-8 become the replacement character."""
+        """Text of ids; bytes that are not UTF-8 become the replacement character."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def readable(self, ids: Sequence[int]) -> list[str]:
-        r"""What each id adds to the text of those before it, its blank included, as `" leaves"`; half a character as
-        `\xc3`, and what is no text, such as the end, by its name."""
+        r"""The text that each id adds to those before it, with its blank, as `" leaves"`; half a character as `\xc3`,
+        and special tokens, such as the end, by name."""
         shown: list[str] = []
         for place, i in enumerate(ids):
             before = ids[place - 1 : place] if place else []
@@ -152,30 +155,31 @@ class Tokenizer(Saved):
         return shown
 
     def draw(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
-        """Ids of several texts, drawn among the ways to cut them by these arguments alone. UserError: there is one."""
+        """Ids of several texts, drawn among their possible segmentations by these arguments only. UserError: there is
+        only one."""
         raise UserError(f"tokenizer.sample_alpha: {self.name} draws no pieces; set 0")
 
     def tag_of(self, text: str) -> str:
-        """What a line has at its start that goes for all of it, such as the language to translate to; mostly ""."""
+        """A tag at the start of a line that applies to all of it, such as the language to translate to; mostly ""."""
         return ""
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """A description of it, for people."""
         return f"{self.kind} ({self.vocab_size:,})"
 
     @cached_property
     def pieces(self) -> list[str]:
-        """What each id stands for, as people can read it."""
+        """The text of each id in readable form."""
         return [self.decode_bytes([i]).decode("utf-8", "backslashreplace") for i in range(self.vocab_size)]
 
     def fast(self) -> FastTokenizer:
-        """The same in the `tokenizers` library, but for its special tokens. UserError where there is none."""
+        """The same tokenizer in the `tokenizers` library, without its special tokens. UserError: there is none."""
         raise UserError(f"{self.name}: transformers has no counterpart of this tokenizer")
 
     @classmethod
     def check_export(cls, model_type: str) -> None:
-        """Whether `transformers` has a counterpart of this kind in a model of this type. UserError: it has none."""
+        """Check that `transformers` has a counterpart of this kind in a model of this type. UserError: it has none."""
         if model_type == "qwen2":
             raise UserError(
                 f"model_type {model_type}: transformers takes its own tokenizer for such a model and would ignore this "
@@ -187,8 +191,8 @@ class Tokenizer(Saved):
     def export(self, folder: str | Path, *, model_type: str) -> None:
         """Write the files that `transformers.AutoTokenizer` reads, beside the config.json of a model of this type.
 
-        It gives the same ids, but for a special token that is written in a text, such as `</s>`, which it takes for
-        the token, where ours take it for text.
+        It gives the same ids, except for a special token that is written in a text, such as `</s>`: there it becomes
+        the token, and here it is plain text.
 
         Raises:
             UserError: `transformers` has no counterpart of the tokenizer, or none in a model of this type.
@@ -205,11 +209,11 @@ class Tokenizer(Saved):
 
 
 class Pieces(ABC):
-    """Text to ids, without the special tokens around it, and what the ids are as text.
+    """Text to ids, without special tokens around it, and ids to text.
 
     Attributes:
         ids: Id of each token.
-        stand_ins: What some characters of a decoded text stand for.
+        stand_ins: The meaning of some characters in a decoded text.
     """
 
     stand_ins: Mapping[int, str] = {}
@@ -219,19 +223,19 @@ class Pieces(ABC):
 
     @abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text. UserError for a text that is not Unicode, or that the vocabulary cannot spell."""
+        """Ids of each text. UserError: a text is not Unicode, or the vocabulary cannot spell it."""
 
     @cached_property
     @abstractmethod
     def spelling(self) -> Spelling:
-        """As a tokenizer's. UserError: the decoder is none that gives each token its own bytes."""
+        """As for a tokenizer. UserError: the decoder does not give each token bytes of its own."""
 
     def tag_of(self, text: str) -> str:
-        """The code of a language that a text begins with; mostly ""."""
+        """The code of the language with which a text begins; mostly ""."""
         return ""
 
     def finished(self, text: str) -> str:
-        """What a decoded text is as a whole."""
+        """The final form of a whole decoded text."""
         return text.translate(self.stand_ins)
 
 
@@ -258,13 +262,13 @@ class PiecesTokenizer(Tokenizer):
 
     @cached_property
     def pieces(self) -> list[str]:
-        """The tokens, as the vocabulary has them; in SentencePiece ▁ is a blank."""
+        """The tokens in the form of the vocabulary; in SentencePiece ▁ is a blank."""
         tokens = {i: token for token, i in self.vocabulary.ids.items()}
         return [tokens.get(i, "") for i in range(self.vocab_size)]
 
 
 def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer that the settings describe; `texts` are read by the kinds that learn from them.
+    """The tokenizer that the settings describe. Kinds that learn read `texts`.
     >>> make_tokenizer(TokenizerSettings(kind="characters"), ["banana"]).encode("nab")
     [2, 0, 1]
 
@@ -276,7 +280,7 @@ def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokeniz
 
 
 def utf8(text: str, name: str = "the text") -> bytes:
-    """UTF-8 of a text. UserError if it holds a lone surrogate."""
+    """UTF-8 of a text. UserError: it contains a lone surrogate."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -285,6 +289,6 @@ def utf8(text: str, name: str = "the text") -> bytes:
 
 
 def check_unicode(texts: Sequence[str]) -> None:
-    """UserError: one of the texts, which is called by its number, holds a lone surrogate."""
+    """Check texts, which an error names by number. UserError: one contains a lone surrogate."""
     for number, text in enumerate(texts, start=1):
         utf8(text, "the text" if len(texts) == 1 else f"text {number} of {len(texts)}")

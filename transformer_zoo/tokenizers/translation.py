@@ -1,4 +1,5 @@
-"""The tokenizers of a translation, one of each side, of any kinds, and which target lines they can write."""
+"""The tokenizers of a translation, one for each side, of any kinds; and the check of which target lines they can
+write."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,9 +29,9 @@ _SHOWN_CHARACTERS = 60
 
 
 class LineTokenizer(Tokenizer):
-    """Another tokenizer's ids behind four that it lacks: pad 0, unk 1, bos 2, eos 3.
+    """Another tokenizer's ids behind four ids that it lacks: pad 0, unk 1, bos 2, eos 3.
 
-    What it cannot spell is unknown; its own end of text is in no line.
+    Text that it cannot spell is unknown. Its own end-of-text is never in a line.
 
     Args:
         inner: The other tokenizer.
@@ -55,7 +56,7 @@ class LineTokenizer(Tokenizer):
             return [self._spell(text) for text in texts]
 
     def _spell(self, text: str) -> list[int]:
-        """Character by character where it cannot be spelled as a whole."""
+        """Encode character by character a text that cannot be spelled as a whole."""
         try:
             return [N_SPECIAL + i for i in self.inner.encode(text)]
         except UserError:
@@ -78,24 +79,25 @@ class LineTokenizer(Tokenizer):
 
 
 class TranslationTokenizer(Saved):
-    """The tokenizers of both sides. With a joint vocabulary their pieces are the same, and only what they make of a
-    text before differs.
+    """The tokenizers of both sides. With a joint vocabulary their pieces are the same, and only their normalization
+    differs.
     >>> pair = TranslationTokenizer.train(["ja"], ["yes"], TranslationTokenizerSettings(kind="bytes"))
     >>> pair.target.encode("yes")
     [125, 105, 119]
 
     Args:
-        source, target: The sides.
+        source, target: The tokenizers of the two sides.
 
     Attributes:
-        languages: Codes to choose from, of a multilingual model; none for most.
-        source_language, target_language: Those that are chosen.
-        takes_source: Whether a source language can be chosen; some models are told the target's only.
-        language_of_source, language_of_target: The codes of the languages, where the tokenizer is made for one.
-        bos_id: What a target starts with, where the tokenizer has more to say of it than the model; else None.
-        source_end_id: What ends a source, likewise.
-        eos_id: What ends a sentence.
-        first_id: What each target has before its text, such as its language's tag; None: nothing, or none is chosen.
+        languages: Codes to choose from, for a multilingual model; empty for most.
+        source_language, target_language: The chosen codes.
+        takes_source: Whether a source language can be chosen; some models are only told the target's.
+        language_of_source, language_of_target: The codes of the languages, if the tokenizer is made for one.
+        bos_id: The token that a target starts with, if the tokenizer decides that and not the model; otherwise None.
+        source_end_id: The token that ends a source, if the tokenizer decides that; otherwise None.
+        eos_id: The token that ends a sentence.
+        first_id: The token before the text of each target, such as its language's tag; None: there is none, or none
+            chosen.
         has_spare_rows: Whether a model may have more embeddings than it has ids.
         text_bos_id: The token that the files of a downloaded model call bos; None: they have none.
     """
@@ -126,18 +128,18 @@ class TranslationTokenizer(Saved):
         return self.source.pieces == self.target.pieces
 
     def fits(self, n_source: int, n_target: int) -> str | None:
-        """What is wrong with a model of so many embeddings; None: it has one for each id."""
+        """What is wrong with a model of this many embeddings; None: it has one for each id."""
         for name, side, n in (("source", self.source, n_source), ("target", self.target, n_target)):
             if side.vocab_size > n or (side.vocab_size < n and not self.has_spare_rows):
                 return f"the {name} tokenizer does not fit the model: {side.vocab_size} tokens for {n}"
         return None
 
     def with_languages(self, source: str | None = None, target: str | None = None) -> "TranslationTokenizer":
-        """The tokenizer for these languages; None: as before.
+        """The tokenizer for these languages; None: unchanged.
 
         Raises:
-            UserError: the model has no such language (near ones are named), or none at all, or a source language is
-                chosen for a model that only asks for the target's.
+            UserError: the model lacks such a language (similar ones are named), or has no choice of languages; or a
+                source language is chosen for a model that only asks for the target's.
         """
         raise UserError("has no languages to choose from: leave source and target language out")
 
@@ -145,7 +147,8 @@ class TranslationTokenizer(Saved):
     def train(
         cls, source: Iterable[str], target: Iterable[str], settings: TranslationTokenizerSettings, *, seed: int = 0
     ) -> "TranslationTokenizer":
-        """As `settings` says, of the lines. UserError: the settings contradict each other, or ask for more lines."""
+        """Make tokenizers by `settings` from the lines. UserError: the settings contradict each other, or need more
+        lines."""
         settings.check()
         both = [
             SideLines(list(source), settings.normalization, is_target=False),
@@ -163,13 +166,13 @@ class TranslationTokenizer(Saved):
         return TranslationTokenizer(*(LineTokenizer(side) if side.bos_id is None else side for side in made))
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
-        """Write Marian's files: source.spm, target.spm, vocab.json (and target_vocab.json): piece to id, as they are.
+        """Write Marian's files: source.spm, target.spm, vocab.json (and target_vocab.json), which map pieces to ids.
 
-        `transformers.AutoTokenizer` reads them, with the same ids, but that a Marian takes `>>...<<` at the start of a
-        line for a tag.
+        `transformers.AutoTokenizer` reads them, with the same ids. The only difference: a Marian takes `>>...<<` at the
+        start of a line for a tag.
 
         Raises:
-            UserError: the sides are no SentencePiece models.
+            UserError: the sides are not SentencePiece models.
         """
         source, target, folder = self.source, self.target, Path(folder)
         if not (isinstance(source, SentencePieceTokenizer) and isinstance(target, SentencePieceTokenizer)):
@@ -188,7 +191,7 @@ class TranslationTokenizer(Saved):
 
 @dataclass(frozen=True)
 class WritableReport:
-    """How many of some lines do not come back from their ids, and five of them with what does."""
+    """How many of some lines do not come back from their ids, and five of them with what comes back."""
 
     lines: int
     not_writable: int
@@ -201,7 +204,7 @@ class WritableReport:
 
 
 def check_writable(side: Tokenizer, lines: Sequence[str]) -> WritableReport:
-    """Which of the lines are not given back by a tokenizer, but for white space."""
+    """Which of the lines a tokenizer does not give back, apart from white space."""
     lost = ((line, back) for line, back in round_trips(side, lines) if line.split() != back.split())
     shown = list(islice(lost, _EXAMPLES))
     n_lost = len(shown) + sum(1 for _ in lost)
@@ -211,7 +214,7 @@ def check_writable(side: Tokenizer, lines: Sequence[str]) -> WritableReport:
 def report_unwritable(
     side: Tokenizer, texts: Mapping[str, Sequence[str]], say: Callable[[str], object]
 ) -> dict[str, dict[str, Any]]:
-    """Warns of the lines of each text that cannot be written; the reports as plain data."""
+    """Warn about the lines of each text that cannot be written; returns the reports as plain data."""
     reports = {name: check_writable(side, lines) for name, lines in texts.items()}
     for name, report in reports.items():
         if report.not_writable:
@@ -220,16 +223,16 @@ def report_unwritable(
 
 
 def round_trips(side: Tokenizer, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each line, and what its ids are as text."""
+    """Each line, and the text of its ids."""
     for start in range(0, len(lines), _CHUNK):
         chunk = lines[start : start + _CHUNK]
         yield from zip(chunk, map(side.decode, side.encode_batch(chunk)), strict=True)
 
 
 def unwritable_characters(side: Tokenizer, text: str) -> list[str]:
-    """The characters of a text that the tokenizer has no way to write, in order; [] if it gives the text back.
+    """The characters of a text that the tokenizer cannot write, in order; [] if it gives the text back.
 
-    Where each alone can be written, and the text not, it is all of them.
+    If each character alone can be written, and the text cannot, it is all of them.
     """
     [(_, back)] = round_trips(side, [text])
     if text.split() == back.split():

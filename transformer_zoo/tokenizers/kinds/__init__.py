@@ -1,4 +1,4 @@
-"""The kinds of tokenizers, a file each: it is named as the kind is, and has one class of this `kind`."""
+"""The kinds of tokenizers. Each has a file with the name of the kind, which has one class with this `kind`."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -13,7 +13,7 @@ KINDS = tuple(module.name for module in iter_modules(__path__))
 
 
 def kind_of(kind: str) -> "type[Tokenizer]":
-    """The class of a kind. UserError if there is none."""
+    """The class of a kind. UserError: there is no such kind."""
     from transformer_zoo.tokenizers.saved import Saved
     from transformer_zoo.tokenizers.tokenizer import Tokenizer
 

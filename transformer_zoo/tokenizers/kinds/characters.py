@@ -33,7 +33,7 @@ class CharacterTokenizer(Tokenizer):
             raise UserError("characters: the vocabulary is empty or has a character twice")
         self.characters, self.end_of_text = characters, end_of_text
         self.spelling = dict(enumerate([*map(utf8, characters), *([END_OF_TEXT.encode()] * end_of_text)])), "kept"
-        self._table = np.full(int(codes.max()) + 2, -1, np.int32)  # the last entry stands for all characters above
+        self._table = np.full(int(codes.max()) + 2, -1, np.int32)  # the last entry stands for all higher characters
         self._table[codes] = np.arange(len(codes))
         self.eos_id = len(codes) if end_of_text else None
         self.vocab_size = len(codes) + end_of_text

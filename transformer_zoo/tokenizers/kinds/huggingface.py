@@ -1,8 +1,8 @@
-"""Tokenizers of downloaded models, from the files that are beside their weights.
+"""Tokenizers of downloaded models, from the files beside their weights.
 
-The ids are those of the model's own tokenizer. Of several descriptions tokenizer.json counts first, then vocab.json
-with merges.txt (GPT-2's byte-level BPE): with both a special token that is written in a text becomes itself. A
-SentencePiece model comes last; to it every text is text.
+The ids are those of the model's own tokenizer. If there are several descriptions, tokenizer.json comes first, then
+vocab.json with merges.txt (GPT-2's byte-level BPE). With both, a special token that is written in a text stands for
+itself. A SentencePiece model comes last; it treats every text as plain text.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -23,18 +23,18 @@ _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 class HuggingFaceTokenizer(PiecesTokenizer):
-    """A tokenizer that came with a model; `read` makes it.
+    """A tokenizer that came with a model; made by `read`.
     >>> ByteTokenizer().export("folder", model_type="gpt2")
     >>> HuggingFaceTokenizer.read("folder").decode(HuggingFaceTokenizer.read("folder").encode("Hi"))
     'Hi'
 
     Args:
-        files: What it is made of.
-        vocab_size: Ids of the model, which often has more than the tokenizer; these are never encoded to, and stand
-            for nothing.
+        files: The files that it is made from.
+        vocab_size: Number of ids of the model, which often has more than the tokenizer. The additional ids are never
+            used, and stand for nothing.
         eos_id: The id that ends a text.
-        start_ids: What the model's own tokenizer puts before a prompt.
-        pieces: What `files` hold, if it has been read already.
+        start_ids: The ids that the model's own tokenizer puts before a prompt.
+        pieces: The vocabulary in `files`, if it has been read already.
     """
 
     kind, reads, needs = "huggingface", ("folder",), ("folder",)
@@ -64,27 +64,29 @@ class HuggingFaceTokenizer(PiecesTokenizer):
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
-        """The tokenizer of the decoder-only model in `folder`, as it was downloaded.
+        """The tokenizer of the decoder-only model in `folder`, in the form in which it was downloaded.
 
-        - `vocab_size` is that of config.json, where there is one: the model may have rows that no token uses.
-        - `eos_id` is the eos_token of tokenizer_config.json, else of special_tokens_map.json, else the eos_token_id of
-          config.json, of generation_config.json (the first if there are several), else that of the SentencePiece model.
-        - `start_ids` is what the post-processor of tokenizer.json puts before a text; without that file the bos_token,
-          if tokenizer_config.json has add_bos_token, or leaves it unsaid and the model is an OPT or has SentencePiece.
+        - `vocab_size` is that of config.json if it exists: the model may have rows that no token uses.
+        - `eos_id` is the eos_token of tokenizer_config.json or of special_tokens_map.json; otherwise the eos_token_id
+          of config.json or generation_config.json (the first if there are several); otherwise that of the SentencePiece
+          model.
+        - `start_ids` is what the post-processor of tokenizer.json puts before a text. Without that file it is the
+          bos_token if tokenizer_config.json has add_bos_token, or omits it and the model is an OPT or has
+          SentencePiece.
 
         Raises:
-            UserError: no folder, no tokenizer in it, or a file that is damaged or of a kind that is not read.
+            UserError: there is no folder, it has no tokenizer, or a file is damaged or of an unknown kind.
         """
         return cls.of(TokenizerFiles.read(Path(folder)))
 
     @classmethod
     def of(cls, files: TokenizerFiles) -> Self:
-        """The same, of files that were read already."""
+        """The same, from files that were read already."""
         pieces = read_pieces(files)
         size, eos_id = files.model.get("vocab_size"), _special_id(files, pieces, "eos")
         vocab_size = size if type(size) is int and size > 0 else pieces.n_ids
         made = cls(files, vocab_size=vocab_size, eos_id=eos_id, start_ids=_start_ids(files, pieces), pieces=pieces)
-        _ = made.spelling  # what cannot be shown is better refused now
+        _ = made.spelling  # it is better to refuse now what cannot be shown
         return made
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -100,20 +102,20 @@ class HuggingFaceTokenizer(PiecesTokenizer):
         return {*self.start_ids, self.special_id("bos_token")}
 
     def special_id(self, role: str) -> int | None:
-        """The token of a role, such as "pad_token"; None where the files name none."""
+        """The token of a role, such as "pad_token"; None if the files name none."""
         token = self.files.token(role)
         return None if token is None else self.vocabulary.ids.get(token)
 
     @classmethod
     def check_export(cls, model_type: str) -> None:
-        """It came from there."""
+        """It always has one, because it came from there."""
 
     def export(self, folder: str | Path, *, model_type: str) -> None:
         write_files(Path(folder), self.files.contents)
 
 
 def read_pieces(files: TokenizerFiles) -> JsonPieces | SentencePieces:
-    """The vocabulary of a model that is no encoder-decoder."""
+    """The vocabulary of a model that is not an encoder-decoder."""
     if any(name in files for name in ("tokenizer.json", "merges.txt", "vocab.txt")):
         return JsonPieces(files)
     name = next(filter(files.contents.__contains__, _SENTENCEPIECE), None)

@@ -40,11 +40,11 @@ from transformer_zoo.tokenizers.tokenizer import (
 
 _SPECIAL: dict[str, Any] = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
 
-# Fixed, because the number of threads changes the sums of unigram training, and so the vocabulary.
+# It is fixed, because the number of threads changes the sums of unigram training, and so the vocabulary.
 _TRAINING_THREADS = 16
-# SentencePiece leaves out longer lines without a word; its default is 4192 bytes.
+# SentencePiece leaves out longer lines without a message; its default is 4192 bytes.
 _LONGEST_TRAINING_LINE = 1 << 20
-# A line of text, or parts of a longer one, cut before blanks.
+# A line of text, or parts of a longer line, cut before blanks.
 _PARTS = re.compile(r"(?s).{1,65536}(?= |\Z)|.{1,65536}")
 _OF_TEXT: dict[str, Any] = {
     "byte_fallback": True,
@@ -54,7 +54,7 @@ _OF_TEXT: dict[str, Any] = {
     "allow_whitespace_only_pieces": True,
     "user_defined_symbols": ["\n"],
 }
-# What SentencePiece says of a training, and what a person can do about it.
+# SentencePiece's messages about a training, and what the user can do.
 _MISTAKES = {
     r"Vocabulary size too high .* <= (\d+)": (
         "vocab_size: {size} is more pieces than the text has; the largest that works is {limit}"
@@ -69,16 +69,16 @@ _MISTAKES = {
 
 
 class SentencePieceTokenizer(PiecesTokenizer):
-    """Text to piece ids and back. pad 0, unk 1, bos 2, eos 3; ids of `encode` hold no special ones.
+    """Text to piece ids and back. pad 0, unk 1, bos 2, eos 3; ids of `encode` contain no special ones.
 
-    Made for text (`make`), it keeps white space and spells what it does not know in bytes, so that every
-    text comes back as it was, but for `▁` (U+2581), which SentencePiece takes for a blank.
+    If it is made for text (`make`), it keeps white space and spells unknown characters in bytes. So every text comes
+    back unchanged, except for `▁` (U+2581), which SentencePiece takes for a blank.
     >>> subwords = SentencePieceTokenizer.train(["to be or not to be"], vocab_size=15)
     >>> subwords.decode(subwords.encode("not to be"))
     'not to be'
 
     Args:
-        model: A serialized SentencePiece model, as `train` makes it.
+        model: A serialized SentencePiece model, as `train` returns it.
     """
 
     kind, needs, made_of = "sentencepiece", ("vocab_size",), ("model",)
@@ -125,7 +125,7 @@ class SentencePieceTokenizer(PiecesTokenizer):
             normalization="identity",  # it is done already
             training_lines=settings.training_lines,
             seed=seed,
-            required_chars="".join(required).replace(" ", ""),  # also those of lines that are not drawn
+            required_chars="".join(required).replace(" ", ""),  # also the characters of lines that are not drawn
         )
         return [cls(one.model + normalizing(side.normalization)) for side in sides]
 
@@ -143,18 +143,19 @@ class SentencePieceTokenizer(PiecesTokenizer):
         seed: int = 0,
         **options: Any,
     ) -> Self:
-        """A tokenizer with exactly `vocab_size` pieces; the same arguments give the same bytes.
+        """Train a tokenizer with exactly `vocab_size` pieces; the same arguments give the same bytes.
 
-        `seed` matters only where `training_lines` draws from the lines. The other arguments are those of
-        `TranslationTokenizerSettings`; `options` go to SentencePiece's trainer as they are.
+        `seed` matters only if `training_lines` draws from the lines. The other arguments are those of
+        `TranslationTokenizerSettings`; `options` go to SentencePiece's trainer unchanged.
 
         Raises:
-            UserError: `vocab_size` is more than the text has pieces or less than it has characters, or there is none.
+            UserError: `vocab_size` is above the text's number of pieces or below its number of characters, or there is
+                no text.
         """
         if vocab_size <= len(_SPECIAL):
             raise UserError(f"vocab_size: {vocab_size} leaves no room for pieces beside the four special ones")
         lines = list(lines)  # an error inside an iterator would come out of SentencePiece disfigured
-        if training_lines:  # SentencePiece can draw as well, but always the same lines
+        if training_lines:  # SentencePiece can draw as well, but it always draws the same lines
             lines = random.Random(seed).sample(lines, min(training_lines, len(lines)))
         model = io.BytesIO()
         try:
@@ -190,7 +191,7 @@ class SentencePieceTokenizer(PiecesTokenizer):
 
     @cached_property
     def spelling(self) -> Spelling:
-        """Of text, which keeps the blank at its start, the end can be seen, and of a line, what was unknown."""
+        """For text, which keeps the blank at its start, the end is visible; for a line, unknown text is."""
         spelled, blanks = self.vocabulary.spelling
         return {**spelled, **({EOS_ID: END_OF_TEXT.encode()} if blanks == "kept" else {UNK_ID: UNKNOWN})}, blanks
 

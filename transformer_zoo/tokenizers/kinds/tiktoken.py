@@ -1,4 +1,4 @@
-"""tiktoken's byte-level BPE: GPT-2's and its successors'."""
+"""tiktoken's byte-level BPE, as in GPT-2 and its successors."""
 
 import base64
 import re
@@ -18,7 +18,7 @@ _MERGES = "merges.tiktoken"
 
 
 class TiktokenTokenizer(Tokenizer):
-    """A byte-level BPE of tiktoken: every text has an encoding, special tokens in a text are plain text.
+    """A byte-level BPE of tiktoken. Every text has an encoding, and special tokens in a text are plain text.
 
     `TiktokenTokenizer.get("gpt2")` gives the ready-made ones.
     >>> from tiktoken import Encoding
@@ -43,7 +43,8 @@ class TiktokenTokenizer(Tokenizer):
 
     @classmethod
     def get(cls, encoding: str) -> Self:
-        """One of tiktoken's own, from its cache or from the network. UserError: neither has its file, or no such."""
+        """One of tiktoken's own, from its cache or from the network. UserError: neither has its file, or it does not
+        exist."""
         if encoding not in (names := tiktoken.list_encoding_names()):
             raise UserError(f"encoding: tiktoken has no {encoding!r}; it has {', '.join(names)}")
         try:
@@ -60,7 +61,7 @@ class TiktokenTokenizer(Tokenizer):
         utf8(text)
         try:
             return self.encoding.encode_to_numpy(text, disallowed_special=())
-        except BaseException as error:  # Rust's panic is no Exception
+        except BaseException as error:  # Rust's panic is not an Exception
             if type(error).__name__ != "PanicException":
                 raise
             raise UserError(
@@ -70,7 +71,7 @@ class TiktokenTokenizer(Tokenizer):
 
     @cached_property
     def spelling(self) -> Spelling:
-        """Of all but the few numbers that some encodings leave unused."""
+        """Bytes of all ids except the few that some encodings leave unused."""
         special = {i: token.encode() for token, i in self.encoding._special_tokens.items()}
         return {rank: piece for piece, rank in self.encoding._mergeable_ranks.items()} | special, "kept"
 
@@ -100,5 +101,5 @@ class TiktokenTokenizer(Tokenizer):
 
 
 def _oniguruma(pattern: str) -> str:
-    r"""tiktoken's pattern for Oniguruma, where `$` is any line's end, and `{1,3}+` repeats what it repeats."""
+    r"""tiktoken's pattern for Oniguruma, in which `$` is any line's end, and `{1,3}+` means another repetition."""
     return re.sub(r"(\{\d*,\d*\})\+", r"\1", re.sub(r"(?<!\\)\$", r"\\z", pattern))

@@ -14,7 +14,7 @@ from transformer_zoo.tokenizers.tokenizer import END_OF_TEXT, Ids, Tokenizer, ut
 
 
 class WordTokenizer(Tokenizer):
-    r"""Whatever stands between white space is a token, and so is each line's end. Id 0 is `<unk>`, 1 is `\n`.
+    r"""Text between white space is a token, and so is each line's end. Id 0 is `<unk>`, 1 is `\n`.
     >>> WordTokenizer(["to", "be"]).encode("to be or")
     [2, 3, 0]
 
@@ -40,7 +40,7 @@ class WordTokenizer(Tokenizer):
 
     @classmethod
     def make(cls, texts: Iterable[str], settings: TokenizerSettings = USUAL) -> Self:
-        """The words of the texts, the most frequent first; with `vocab_size` no more than fill so many ids."""
+        """The words of the texts, the most frequent first; `vocab_size` limits the number of ids."""
         counts = Counter(word for text in texts for word in text.split() if word != "<unk>")
         words = sorted(counts, key=lambda word: (-counts[word], word))
         vocab_size, n_special = settings.vocab_size, 2 + settings.end_of_text
