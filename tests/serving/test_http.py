@@ -98,7 +98,7 @@ def test_a_conversation_follows_the_models_template(client: openai.OpenAI) -> No
 def test_what_the_template_refuses_is_said(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="no such role"):
         client.chat.completions.create(model="talker", messages=[{"role": "tool", "content": "x"}])
-    with pytest.raises(openai.BadRequestError, match="not taught to talk"):
+    with pytest.raises(openai.BadRequestError, match="not trained to chat"):
         client.chat.completions.create(model="letters", messages=[{"role": "user", "content": "x"}])
 
 

@@ -144,7 +144,7 @@ def test_names_can_be_given() -> None:
 
 @pytest.mark.parametrize("origin", ["a.example", "https://a.example/", "https://A.example", "https://a b", ""])
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
-    with pytest.raises(UserError, match=r"is no origin.*as https://a.example"):
+    with pytest.raises(UserError, match=r"is not an origin.*as https://a.example"):
         ServingSettings(cors=["https://b.example:8000", "*", origin])
 
 

@@ -17,7 +17,7 @@ from ..faults.tiny import gpt, main_of, translation
 
 
 def trained(folder: Path, kind: str, **training: Any) -> Path:
-    """A run of a recipe of tests.faults that has learnt its few words."""
+    """A run of a recipe of tests.faults that has learned its few words."""
     fields = {"translation": translation, "gpt": gpt}[kind](folder)
     fields["data"].pop("tests", None)
     if kind == "translation":

@@ -1,4 +1,4 @@
-"""Answers for many people at once: an engine that batches what they ask.
+"""Answers for many people at once: an engine that batches their requests.
 >>> from transformer_zoo.runs import TextRun
 >>> from transformer_zoo.tokenizers import ByteTokenizer
 >>> gpt, letters = tz.create_model("gpt-nano", vocab_size=257).eval(), ByteTokenizer()

@@ -1,4 +1,4 @@
-"""The application: which routes there are, for whom, and what stands before them."""
+"""The application: its routes, who may use them, and the checks before them."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ health = APIRouter()
 
 @health.get("/healthz")
 async def healthz(here: Here) -> Response:
-    """That the server runs; 503 where the thread of a model has ended."""
+    """Say that the server runs; 503 if the thread of a model has ended."""
     if ended := [name for name, engine in here.catalogue.engines.items() if not engine.thread.is_alive()]:
         raise Refusal(503, f"nothing computes for {', '.join(ended)} any more: start the server again", code="ended")
     return JSONResponse({"status": "ok"})

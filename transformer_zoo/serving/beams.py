@@ -1,4 +1,4 @@
-"""Sources that are searched side by side, whenever each began: they join and leave the search at each step.
+"""Sources that are searched side by side, even if they began at different times: they join and leave at each step.
 
 Shapes: S sources.
 """
@@ -20,13 +20,13 @@ Owner = TypeVar("Owner")
 
 
 class Beams(Generic[Owner]):
-    """Sources that are all searched in the same way.
+    """Sources that are searched with the same settings.
 
     Args:
-        model: in evaluation mode.
-        how: how they are searched.
+        model: a model in evaluation mode.
+        how: settings of the search.
         never, stop: as for `beam_search`.
-        most: sources at once.
+        most: number of sources at a time.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Beams(Generic[Owner]):
     ) -> None:
         self.model, self.how, self.never, self.stop, self.most = model, how, never, stop, most
         self.owners: list[Owner] = []  # of the rows
-        self.limits: list[int] = []  # most tokens of each answer
+        self.limits: list[int] = []  # largest number of tokens of each answer
         self.search: Search
         self.cache: SharedCache | None = None
 
@@ -53,7 +53,7 @@ class Beams(Generic[Owner]):
     ) -> None:
         """Begin to search for answers to more sources, each with its prefix, at the next step.
 
-        model: has the same weights; what targets start with is its own.
+        model: has the same weights, but its own token that targets start with.
         """
         search, mask, limits = start_search(model, given, self.how, prefix=prefix, never=self.never, stop=self.stop)
         before = search.opening[:, :-1].clamp_min(0)  # the last of it is read with the newest tokens of the others
@@ -70,7 +70,7 @@ class Beams(Generic[Owner]):
         self.limits += limits
 
     def step(self) -> list[tuple[Owner, list[Hypothesis]]]:
-        """One more token of each hypothesis; what is found."""
+        """Take one step for each hypothesis; returns what is found."""
         if not self.owners or self.cache is None:
             return []
         search, how = self.search, self.how
@@ -86,7 +86,7 @@ class Beams(Generic[Owner]):
         return found
 
     def keep(self, rows: Sequence[int]) -> None:
-        """The others leave the search."""
+        """Remove the other sources from the search."""
         if self.cache is None or len(rows) == len(self.owners):
             return
         places = torch.tensor(rows, dtype=torch.int64, device=self.search.tokens.device)
@@ -97,7 +97,7 @@ class Beams(Generic[Owner]):
 
     @staticmethod
     def _ended(search: Search, owners: Sequence[Owner]) -> tuple[list[int], list[tuple[Owner, list[Hypothesis]]]]:
-        """Rows that go on, in an order that moves few; and what is found for the others."""
+        """Rows that go on, in an order that moves few; and the answers found for the others."""
         n_live = search.narrow()
         done = [row for row, n in enumerate(n_live) if not n]
         found = search.finished(done) if done else []

@@ -1,4 +1,4 @@
-"""Bodies of requests as fields with types: read within limits of size and time, and refused in one line."""
+"""Bodies of requests as fields with types: they are read within limits of size and time, and refused in one line."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,16 +18,17 @@ T = TypeVar("T")
 Name = Annotated[str, Field(max_length=300)]
 """Of a model."""
 Many = Annotated[list[T], Field(min_length=1, fail_fast=True)]
-"""A list of one at least, of which the first wrong member is named."""
+"""A list with at least one member; an error names the first wrong member."""
 
 
 class Fields(BaseModel):
-    """What a body may say. A field that nobody reads is refused, unless it says what is done anyway.
+    """Base of all bodies. A field that the server ignores is refused, unless its value asks for what the server does
+    anyway.
 
     Attributes:
-        unread: Fields that are known and not followed, with the values that they may have nevertheless: those that
-            change nothing. None stands for any value.
-        takes_forms: Whether it may come as a form, too, whose values are texts.
+        unread: Fields that are known and ignored, with the values that they may have because these change nothing. None
+            stands for any value.
+        takes_forms: Whether the body may also come as a form, whose values are texts.
     """
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
@@ -36,7 +37,7 @@ class Fields(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_unread(self) -> Self:
-        """Refusal: there is a field that would not be followed."""
+        """Refusal: a field would be ignored."""
         for name, value in (self.model_extra or {}).items():
             if name not in self.unread:
                 near = did_you_mean(name[:100], type(self).model_fields, "; leave it out")
@@ -70,7 +71,7 @@ def body(kind: type[F]) -> Any:
 
 
 async def _read(request: Request, kilobytes: int) -> bytes:
-    """The whole body. Refusal: it is longer, or does not come."""
+    """The whole body. Refusal: it is too long, or does not arrive."""
     too_long = Refusal(413, f"the body has more than {kilobytes:,} kB: send less at once")
     raw, said = bytearray(), request.headers.get("content-length", "")
     if said.isdecimal() and int(said[:20]) > kilobytes << 10:
@@ -87,7 +88,7 @@ async def _read(request: Request, kilobytes: int) -> bytes:
 
 
 def _form(raw: bytes) -> dict[str, Any]:
-    """Fields of a form; those that come several times are lists."""
+    """Fields of a form; fields that occur several times become lists."""
     try:
         found = parse_qs(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=1000)
     except ValueError:
@@ -96,7 +97,7 @@ def _form(raw: bytes) -> dict[str, Any]:
 
 
 def _explained(error: ValidationError, kind: type[Fields]) -> Refusal:
-    """What is wrong with the first field that is, without what it was given."""
+    """What is wrong with the first wrong field, without the value that was given."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     first = found[0]
     if not first["loc"]:

@@ -1,4 +1,4 @@
-"""Everything that is neither written nor translated: it is done between steps, one piece at a time."""
+"""All work besides writing and translating: it is done between steps, one piece at a time."""
 
 from collections import deque
 from collections.abc import Callable, Generator
@@ -11,17 +11,17 @@ Function = Callable[[], Any]
 
 
 class Calls:
-    """Functions that wait to be called, in their order; of one that gives a generator, a piece at a time, in turn."""
+    """Functions that wait to be called, in order. If one returns a generator, its pieces alternate with other work."""
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[Request[Any], Function | Generator[None, None, Any]]] = deque()
 
     def due(self) -> float | None:
-        """In how many seconds there is something to do; None: nothing waits."""
+        """Seconds until there is something to do; None: nothing is waiting."""
         return 0.0 if self.waiting else None
 
     def advance(self) -> None:
-        """One call, or a piece of one."""
+        """Do one call, or a piece of one."""
         if not self.waiting:
             return
         request, work = self.waiting.popleft()
@@ -42,6 +42,6 @@ class Calls:
                 request.finish(result, "done")
 
     def fail(self, error: Exception) -> None:
-        """All that waits has failed."""
+        """All waiting calls have failed."""
         while self.waiting:
             self.waiting.popleft()[0].fail(error)

@@ -1,4 +1,4 @@
-"""The models that are served, by their names, by what they do, and by the languages between which they translate."""
+"""The models of the server, by their names, by what they do, and by the languages between which they translate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ R = TypeVar("R", bound=Run | TextRun | EncoderRun)
 
 
 class Served(NamedTuple, Generic[R]):
-    """A model: its name, what computes its answers, and its run."""
+    """A model: its name, the engine that computes its answers, and its run."""
 
     name: str
     engine: Engine
@@ -24,7 +24,7 @@ class Served(NamedTuple, Generic[R]):
 
 
 class Chosen(NamedTuple):
-    """A translator, and what it calls the two languages; None: it knows no others."""
+    """A translator, and its names of the two languages; None: it has no others."""
 
     name: str
     engine: Engine
@@ -35,7 +35,7 @@ class Chosen(NamedTuple):
 
 @dataclass(frozen=True)
 class Translator:
-    """A model that translates, and its own codes of the languages from and to which it does."""
+    """A model that translates, and its own codes of the languages that it translates from and to."""
 
     served: Served[Run]
     sources: Mapping[Language, str]
@@ -43,14 +43,16 @@ class Translator:
 
     @classmethod
     def of(cls, served: Served[Run]) -> "Translator":
-        """Its languages: those to choose from, or the two that its tokenizer or its recipe names; und, if none does."""
+        """Its languages: those that can be chosen, or the two that its tokenizer or its recipe names; und if neither
+        does."""
         run, several = served.run, served.run.tokenizer.languages
         sources = several if run.tokenizer.takes_source else [run.source_language or "und"]
         targets = several or [run.target_language or "und"]
         return cls(served, *({with_script(code): code for code in reversed(side)} for side in (sources, targets)))
 
     def choose(self, source: Language | None, target: Language) -> Chosen | None:
-        """It, for these languages; None: it does not know them. Without a source, for the only one that it takes."""
+        """The translator for these languages; None: it does not know them. Without a source, the only possible one is
+        taken."""
         tokenizer = self.served.run.tokenizer
         only = next(iter(self.sources.values())) if len(self.sources) == 1 else None
         from_ = self.sources.get(source) if source else only
@@ -73,16 +75,16 @@ class Catalogue:
         ]
 
     def check_name(self, name: str) -> None:
-        """Refusal: no model is called so."""
+        """Refusal: no model has this name."""
         if name not in self.engines:
             there = f"model: there is none of this name; there are {', '.join(self.engines)}"
             raise Refusal(404, there, field="model", code="model_not_found")
 
     def choose(self, name: str | None, *kinds: type[R]) -> Served[R]:
-        """The model of this name; without one, the only one of these kinds.
+        """The model of this name; without a name, the only model of these kinds.
 
         Raises:
-            Refusal: there is none, or several, or it is of another kind.
+            Refusal: there is no such model, there are several, or it is of another kind.
         """
         fitting, needed = self._of_kind(*kinds), " or ".join(kind.kind for kind in kinds)
         if name is None:
@@ -102,7 +104,7 @@ class Catalogue:
         """The first model that translates from one language into the other, or the one of this name.
 
         Raises:
-            Refusal: there is none; or the source is "auto", and several models, or several languages of one, would do.
+            Refusal: there is none; or the source is "auto", and several models or languages fit.
         """
         if name is not None:
             self.choose(name, Run)
@@ -117,7 +119,7 @@ class Catalogue:
 
     @cached_property
     def languages(self) -> list[dict[str, Any]]:
-        """Every language that is translated from: its code, its name, and the codes of those it is translated into."""
+        """Every source language: its code, its name, and the codes of the languages that it is translated into."""
         targets: dict[Language, dict[Language, None]] = {}
         for one in self.translators:
             for source in one.sources:

@@ -1,4 +1,4 @@
-"""One thread that computes for many: what they ask is batched as it comes and leaves."""
+"""One thread that computes for many people: requests are batched as they come and leave the batch when they end."""
 
 import threading
 from collections import deque
@@ -29,11 +29,11 @@ from transformer_zoo.serving.writing import Writing, Written
 from transformer_zoo.threads import adapt
 
 T = TypeVar("T")
-_AT_ONCE = 8  # texts that are scored or embedded between two steps
+_AT_ONCE = 8  # number of texts that are scored or embedded between two steps
 
 
 class Worker(Protocol):
-    """A kind of work, of which a piece is done at a time."""
+    """A kind of work, done one piece at a time."""
 
     def due(self) -> float | None: ...
 
@@ -43,26 +43,27 @@ class Worker(Protocol):
 
 
 class Engine:
-    """Answers the requests of many people with one model, as if each were alone.
+    """Answers the requests of many people with one model, as if each request were alone.
 
-    All methods may be called from any thread; they refuse at once what is wrong, and what is too much, and give a
-    `Request`. What one request gets does not depend on the others: it is what the commands give, but for rounding.
+    All methods may be called from any thread. They refuse wrong requests and those beyond the limits.
+    An answer (a `Request`) does not depend on other requests: it is that of the commands, except for rounding.
     >>> with Engine(TextRun(gpt, letters, {})) as engine:
     ...     len(engine.write("Once", max_new_tokens=9).result().tokens)
     9
 
     Args:
-        run: as `load_run` gives it; its model is in evaluation mode from now on.
-        in_place: its model is made ready for this alone, as `pack` does it; else it stays as it is, beside a copy.
-        max_batch: texts that are written, and lines that are translated, at once; with 1 it guesses ahead as the
-            commands do, and one person waits less.
-        max_queue: requests that may wait for a place; more are refused.
-        gather_ms: milliseconds for which a line waits for others to be translated with.
-        max_tokens: most tokens of a text, prompt and answer; None: its `max_seq_len`, or as many of these as half
-            of the free memory has room for, `max_batch` times.
+        run: a run as `load_run` returns it; its model is in evaluation mode from now on.
+        in_place: prepare its model for this alone, as `pack` does; otherwise a copy is prepared and the model stays
+            unchanged.
+        max_batch: number of texts that are written, and of lines that are translated, at a time. With 1 the engine
+            drafts tokens as the commands do, and a single person waits less.
+        max_queue: number of requests that may wait; more are refused.
+        gather_ms: milliseconds for which a line waits for others to be translated with it.
+        max_tokens: number of tokens of a text, at most, prompt and answer together; None: its `max_seq_len`, or as many
+            of these as fit `max_batch` times into half of the free memory.
 
     Raises:
-        UserError: a number out of range, or there is no memory for so much.
+        UserError: a number is out of range, or the memory does not suffice.
     """
 
     def __init__(
@@ -110,13 +111,12 @@ class Engine:
         never: Collection[int] | None = None,
         ignore_eos: bool = False,
     ) -> Request[Written]:
-        """What follows a prompt, or is drawn as the translation of a source: text or token ids. Its events are pieces
-        of text.
+        """Continue a prompt, or draw a translation of a source: text or token ids. Its events are pieces of text.
 
-        Arguments are those of `inference.write`; without max_new_tokens there are as many as there is room for.
+        Arguments are those of `inference.write`. Without max_new_tokens an answer may be as long as there is space.
 
         Raises:
-            QueueFull, Closed: it is too much, or too late.
+            QueueFull, Closed: there are too many requests, or the engine takes no more.
             UserError: an argument is out of range, or prompt and answer are longer than `max_tokens`.
         """
         run = self._writer("write")
@@ -146,10 +146,10 @@ class Engine:
         max_source_tokens: int | None = None,
         scored: bool = False,
     ) -> Request[list[list[Translation]]]:
-        """The `n_best` translations of each text, or of the only one, as `tz.translator` gives them.
+        """The `n_best` translations of each text, or of the only one, as `tz.translator` returns them.
 
-        Arguments and errors are those of `translate_n_best`, and as for `write`. Languages are those of a model that
-        knows many.
+        Arguments and errors are those of `translate_n_best`, and as for `write`. Languages are for a model that knows
+        many.
         """
         check_encoder_decoder(self.run.model, "translate")
         run, texts = self._run_for(source_lang, target_lang), [texts] if isinstance(texts, str) else list(texts)
@@ -200,29 +200,29 @@ class Engine:
         return self.call(embedded)
 
     def call(self, function: Callable[[], T | Generator[None, None, T]]) -> Request[T]:
-        """What a function gives that is called between steps, such as one that looks at the model; one that takes long
-        is a generator, which yields where others may have their turn, and returns the result."""
+        """Call a function between steps, such as one that looks at the model, and return its result. A function that
+        takes long is a generator: it yields wherever other work may be done, and returns the result at the end."""
         request = Request[T]()
         return self._submit(request, partial(self.calls.waiting.append, (request, function)))
 
     @property
     def n_waiting(self) -> int:
-        """Requests that wait for a place."""
+        """Number of requests that wait."""
         return sum(not request.is_started for request in [*self._requests])
 
     @property
     def n_running(self) -> int:
-        """Requests that have a place."""
+        """Number of requests that are being answered."""
         return sum(request.is_started for request in [*self._requests])
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Refuse what is new, and wait until all that was asked is answered; whether it is after so many seconds."""
+        """Refuse new requests and wait for all others; returns whether all are answered after this many seconds."""
         with self._changed:
             self._open = False
             return self._changed.wait_for(lambda: not self._requests, timeout)
 
     def close(self) -> None:
-        """End: what is not answered yet is taken back."""
+        """Stop; requests without an answer are cancelled."""
         with self._changed:
             self._open = False
             requests = [*self._requests]
@@ -267,7 +267,7 @@ class Engine:
             self._changed.notify_all()
 
     def _work(self) -> None:
-        """What the thread does until the engine is closed and everything is answered."""
+        """The work of the thread until the engine is closed and everything is answered."""
         try:
             with torch.inference_mode():
                 while self._wait():
@@ -276,12 +276,12 @@ class Engine:
                         self._advance(worker)
         finally:
             with self._changed:
-                self._open = False  # where it was not closed, but failed
+                self._open = False  # if it was not closed, but failed
             for request in [*self._requests]:
                 request.fail(Closed("the engine has ended"))
 
     def _wait(self) -> bool:
-        """Until there is something to do; whether there will ever be."""
+        """Wait until there is something to do; returns whether there may be anything more."""
         with self._changed:
             dues = [due for worker in self.workers if (due := worker.due()) is not None]
             if not self._inbox and (self._requests or self._open):

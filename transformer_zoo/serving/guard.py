@@ -1,4 +1,4 @@
-"""What stands before every route: who is let in by which name, what goes out with every answer, what is logged."""
+"""The checks before every route: who is let in and by which name, the headers of every answer, and the log."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from transformer_zoo.serving.refusals import Refusal, as_refusal
 
 log = logging.getLogger("transformer_zoo.serving")
 GONE = 499
-"""The status in log and metrics of a client that did not wait; nginx calls it so."""
+"""Status in log and metrics for a client that did not wait; nginx has the same name for it."""
 _METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -29,15 +29,15 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""With every answer: a page of this server takes nothing from elsewhere, runs no script that stands in it, and is in no
-frame."""
+"""Headers of every answer: a page of this server loads nothing from elsewhere, runs no inline script, and is not shown
+in a frame."""
 
 
 class Hosts:
-    """By which names and for which pages the server answers.
+    """The names by which, and the pages for which, the server answers.
 
-    A site that makes its own name point at this machine would else be one with the server, in a browser's eyes. Where
-    all addresses are served, a number is as good as a name: nobody can make it point elsewhere.
+    Otherwise a browser would treat a site whose name points to this machine as if it were the server itself. If the
+    server listens on all addresses, an IP address is as good as a name, because nobody can make it point elsewhere.
     """
 
     def __init__(self, settings: ServingSettings) -> None:
@@ -45,7 +45,7 @@ class Hosts:
         self.numbers, self.origins = settings.host in ("0.0.0.0", "::"), frozenset(settings.cors)
 
     def refusal(self, headers: Headers) -> Refusal | None:
-        """Why a request with these headers is not answered; None: it is."""
+        """The reason why a request with these headers is not answered; None: it is answered."""
         host, origin = headers.get("host", ""), headers.get("origin")
         if not ("*" in self.names or _name(host) in self.names or (self.numbers and _is_number(_name(host)))):
             return Refusal(421, "the server has another name: start it with --allowed-hosts NAME to give it this one")
@@ -55,7 +55,7 @@ class Hosts:
 
 
 def _name(host: str) -> str:
-    """Without the port."""
+    """The host without the port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
@@ -70,10 +70,11 @@ def _is_number(name: str) -> bool:
 
 
 class Guard:
-    """The outermost application: nothing passes it that should not, and no request ends without an answer and a line.
+    """The outermost application: it stops requests that are not allowed, and every request ends with an answer and a
+    line.
 
-    A line of the log has client, method, route, status and seconds: no query, no path that nobody serves, no text. Of
-    an error it has the kind and the places in the code, not what it says.
+    A line of the log has client, method, route, status and seconds. It has no query, no text, and no path that is not a
+    route. For an error it has the kind and the places in the code, not the message.
     """
 
     def __init__(self, app: ASGIApp, settings: ServingSettings, metrics: Metrics) -> None:
@@ -100,7 +101,7 @@ class Guard:
             self._note(scope, status, time.perf_counter() - begun)
 
     async def _failure(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
-        """Lets the application answer; what to say if it did not."""
+        """Let the application answer; returns the answer to give if it did not."""
         try:
             await self.app(scope, receive, send)
         except ClientDisconnect:

@@ -1,4 +1,4 @@
-"""What every route has at hand."""
+"""What every route can use."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ class Serving:
 
     @contextmanager
     def asked(self, model: str, begun: Iterable[requests.Request[T]]) -> Iterator[list[requests.Request[T]]]:
-        """`held`, and its tokens are counted, whatever becomes of it."""
+        """`held`, whose tokens are counted whatever happens."""
         with held(begun) as asked:
             try:
                 yield asked

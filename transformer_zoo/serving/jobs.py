@@ -1,4 +1,4 @@
-"""Waiting for an engine on behalf of a client who may go away, and not forever."""
+"""Waiting for an engine on behalf of a client who may go away, and only for a limited time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 
 def too_slow(seconds: float) -> Refusal:
-    """Of what takes more than so many seconds."""
+    """The refusal of work that takes more than this many seconds."""
     return Refusal(503, f"this takes more than {seconds:g} s: ask for less, or later", code="timeout", retry_after=10)
 
 
 async def while_there(request: HttpRequest, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives. It is cancelled where the client goes away, or it takes more than `max_seconds`.
+    """The result of the work. It is cancelled if the client goes away, or if it takes more than `max_seconds`.
 
     Raises:
-        ClientDisconnect, Refusal: that is so.
+        ClientDisconnect, Refusal: one of these happened.
     """
     seconds = request.app.state.serving.settings.max_seconds
     gone, answer = asyncio.create_task(_leaving(request)), asyncio.create_task(work)
@@ -40,14 +40,14 @@ async def while_there(request: HttpRequest, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _leaving(request: HttpRequest) -> None:
-    """Until the client is gone; its body has been read."""
+    """Wait until the client is gone; its body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 @contextmanager
 def held(begun: Iterable[Request[T]]) -> Iterator[list[Request[T]]]:
-    """What was asked of an engine, which is taken back at the end, where the engine refuses a later one too."""
+    """Requests to an engine, which are cancelled at the end, and also if the engine refuses a later one."""
     requests: list[Request[T]] = []
     try:
         for request in begun:
@@ -59,18 +59,18 @@ def held(begun: Iterable[Request[T]]) -> Iterator[list[Request[T]]]:
 
 
 async def answers(requests: Sequence[Request[T]]) -> list[T]:
-    """All of them, in order."""
+    """All answers, in order."""
     return await asyncio.gather(*map(asyncio.wrap_future, requests))
 
 
 async def results(begun: Iterable[Request[T]]) -> list[T]:
-    """All answers to what is begun, and taken back at the end."""
+    """All answers to the requests that are made; the requests are cancelled at the end."""
     with held(begun) as requests:
         return await answers(requests)
 
 
 async def events(requests: Sequence[Request[Any]], seconds: float) -> AsyncIterator[tuple[int, Event]]:
-    """What is new of several answers, as it comes, with the number of the answer."""
+    """New pieces of several answers, as they come, with the number of the answer."""
     loop, heard = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event | None]]()
 
     def hear(number: int, event: Event | None) -> None:

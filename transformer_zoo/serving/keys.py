@@ -1,4 +1,4 @@
-"""Keys: who may ask."""
+"""Keys: who may use the server."""
 
 import hashlib
 import hmac
@@ -14,9 +14,9 @@ _SHORTEST = 16
 
 
 class Keys:
-    """The keys that open the server; without any it is open.
+    """The keys of the server; without any it is open to all.
 
-    They are kept and compared as SHA-256, in a time that does not depend on what was given.
+    They are kept and compared as SHA-256, in a time that does not depend on the given key.
     >>> Keys(["correct horse battery"]).admits("correct horse battery")
     True
     """
@@ -26,10 +26,10 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path) -> "Keys":
-        """Those of a file, one a line; empty lines and what begins with # do not count.
+        """The keys in a file, one a line; empty lines and lines that begin with # do not count.
 
         Raises:
-            UserError: there is no such file, no key in it, or one that can be guessed.
+            UserError: there is no such file, it has no key, or a key can be guessed.
         """
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -48,7 +48,7 @@ class Keys:
         if not self._digests:
             return True
         digest = _digest(given or "")
-        return any([hmac.compare_digest(digest, one) for one in self._digests])  # a list: all are compared
+        return any([hmac.compare_digest(digest, one) for one in self._digests])  # a list, so that all are compared
 
 
 def _digest(secret: str) -> bytes:
@@ -56,12 +56,12 @@ def _digest(secret: str) -> bytes:
 
 
 def keyed(request: Request) -> None:
-    """The dependency of routes that need a key; Refusal: none is given."""
+    """The dependency of routes that need a key. Refusal: no key is given."""
     check_key(request)
 
 
 def check_key(request: Request, given: str | None = None) -> None:
-    """Refusal: neither `Authorization: Bearer` nor what is given is a key of the server."""
+    """Refusal: neither `Authorization: Bearer` nor the given text is a key of the server."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     keys: Keys = request.app.state.serving.keys
     if not keys.admits(given if given is not None else token.strip() if kind.lower() == "bearer" else None):

@@ -22,7 +22,7 @@ Code = Annotated[str, Field(max_length=40)]
 
 
 class TranslateFields(Fields):
-    """What is translated, and between which languages. `model` is this server's own."""
+    """What is translated, and between which languages. `model` is a field of this server alone."""
 
     q: str | Many[str]
     source: Code
@@ -35,7 +35,7 @@ class TranslateFields(Fields):
 
 
 class DetectFields(Fields):
-    """A text whose language is asked for."""
+    """A text whose language is to be detected."""
 
     q: str | Many[str]
     api_key: str | None = None
@@ -44,13 +44,13 @@ class DetectFields(Fields):
 
 @router.get("/languages", dependencies=[Depends(keyed)])
 async def languages(here: Here) -> Response:
-    """What there is to translate from, and into what."""
+    """The source languages, and the languages that each is translated into."""
     return JSONResponse(here.catalogue.languages)
 
 
 @router.post("/detect")
 async def detect(request: Request, asked: Annotated[DetectFields, body(DetectFields)]) -> Response:
-    """Nothing here knows languages apart."""
+    """Refuse: nothing here detects languages."""
     check_key(request, asked.api_key)
     raise Refusal(501, "no model here detects languages: name the source language")
 

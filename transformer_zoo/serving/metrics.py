@@ -1,4 +1,4 @@
-"""Numbers for Prometheus. No label comes from what anybody sends: routes are those that there are."""
+"""Numbers for Prometheus. No label comes from a client: labels of routes are the routes that exist."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
 
 class Metrics:
-    """What is counted of one server."""
+    """The counters of one server."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -24,12 +24,12 @@ class Metrics:
         self._gauge = Gauge("engine_requests", "Requests that a model has now.", ["model", "state"], **of)
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
-        """One request is done."""
+        """Count a request that is done."""
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
 
     def count_tokens(self, model: str, prompt: int, completion: int) -> None:
-        """Tokens of one answer."""
+        """Count the tokens of one answer."""
         self._tokens.labels(model, "prompt").inc(prompt)
         self._tokens.labels(model, "completion").inc(completion)
 
@@ -44,5 +44,5 @@ router = APIRouter()
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """What Prometheus reads."""
+    """The text that Prometheus reads."""
     return Response(generate_latest(request.app.state.serving.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""Bodies that OpenAI's clients send: what is followed here, and what may stand there because it changes nothing."""
+"""Bodies of OpenAI's clients: the fields that are used here, and those that are allowed because they change nothing."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -31,7 +31,7 @@ class StreamOptions(Fields):
 class WritingFields(Fields):
     """What prompts and conversations have in common.
 
-    `top_k`, `min_p` and `repetition_penalty` are this server's own, as other open ones have them.
+    `top_k`, `min_p` and `repetition_penalty` are not OpenAI's, but other open servers have them too.
     """
 
     model: Name | None = None
@@ -48,7 +48,7 @@ class WritingFields(Fields):
 
     @property
     def sampling(self) -> Sampling:
-        """How the next token is drawn. Refusal: not by these numbers."""
+        """How the next token is drawn. Refusal: these numbers are not possible."""
         names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         try:
@@ -58,7 +58,7 @@ class WritingFields(Fields):
 
     @property
     def stops(self) -> list[str]:
-        """Texts at which an answer ends."""
+        """Texts that end an answer."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
     @property
@@ -68,7 +68,7 @@ class WritingFields(Fields):
 
 
 class CompletionFields(WritingFields):
-    """Prompts to go on from: a text, several, the ids of one or of several."""
+    """Prompts to continue: a text, several texts, the ids of one or of several."""
 
     prompt: str | Many[str] | Many[Annotated[int, Field(ge=0)]] | Many[Many[Annotated[int, Field(ge=0)]]]
     max_tokens: Count | None = None
@@ -78,7 +78,7 @@ class CompletionFields(WritingFields):
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        """Each of them."""
+        """Each prompt."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):
@@ -87,27 +87,27 @@ class CompletionFields(WritingFields):
 
 
 class TextPart(Fields):
-    """A part of what was said."""
+    """A part of a message."""
 
     type: Literal["text"]
     text: str
 
 
 class MessageFields(Fields):
-    """What was said, and by whom."""
+    """A message, and its author."""
 
     role: Annotated[str, Field(min_length=1, max_length=40)]
     content: str | Many[TextPart]
     unread: ClassVar = {"name": None, "refusal": [], "tool_calls": [[]], "audio": [], "annotations": [[]]}
 
     def plain(self) -> dict[str, str]:
-        """As a chat template takes it."""
+        """The message in the form of a chat template."""
         said = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return {"role": self.role, "content": said}
 
 
 class ChatFields(WritingFields):
-    """A conversation to answer in."""
+    """A conversation that gets an answer."""
 
     messages: Many[MessageFields]
     max_tokens: Count | None = None
@@ -121,7 +121,7 @@ class ChatFields(WritingFields):
 
 
 class EmbeddingFields(Fields):
-    """Texts to make vectors of."""
+    """Texts whose vectors are wanted."""
 
     model: Name | None = None
     input: str | Annotated[Many[str], Field(max_length=2048)]
@@ -131,5 +131,5 @@ class EmbeddingFields(Fields):
 
     @property
     def texts(self) -> list[str]:
-        """Each of them."""
+        """Each text."""
         return [self.input] if isinstance(self.input, str) else self.input

@@ -27,19 +27,19 @@ from transformer_zoo.serving.streams import server_sent, streamed
 from transformer_zoo.serving.writing import Written
 
 router = APIRouter()
-_USUAL_TOKENS = 16  # of a completion, as at OpenAI's
+_USUAL_TOKENS = 16  # default length of a completion, as at OpenAI
 _FINISHES = {"eos": "stop", "stop": "stop", "length": "length"}
 
 
 @router.get("/v1/models")
 async def models(here: Here) -> Response:
-    """The models there are."""
+    """All models."""
     return JSONResponse({"object": "list", "data": [_model(here, name) for name in here.catalogue.engines]})
 
 
 @router.get("/v1/models/{name:path}")
 async def model(here: Here, name: str) -> Response:
-    """One of them."""
+    """One model."""
     here.catalogue.check_name(name)
     return JSONResponse(_model(here, name))
 
@@ -50,7 +50,7 @@ def _model(here: Serving, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Form:
-    """How an answer is written down: whole, and piece by piece."""
+    """How an answer is written: as a whole, and piece by piece."""
 
     prefix: str
     whole: str
@@ -79,21 +79,21 @@ CHAT = Form(
 async def completions(
     request: Request, here: Here, asked: Annotated[CompletionFields, body(CompletionFields)]
 ) -> Response:
-    """How prompts go on."""
+    """Continuations of prompts."""
     served, most = here.catalogue.choose(asked.model, TextRun), asked.max_tokens or _USUAL_TOKENS
     prompts = await while_there(request, asyncio.to_thread(_prompts, served.run, asked))
     return await Answer(here, served, prompts, asked, COMPLETION, most, asked.max_tokens is not None).response(request)
 
 
 def _prompts(run: TextRun, asked: CompletionFields) -> list[list[int]]:
-    """Each as ids."""
+    """Each prompt as ids."""
     codec = codec_of(run.model, run.tokenizer)
     return [codec.encode([one])[0] if isinstance(one, str) else one for one in asked.prompts]
 
 
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request, here: Here, asked: Annotated[ChatFields, body(ChatFields)]) -> Response:
-    """What is answered in a conversation."""
+    """The answer in a conversation."""
     served, given = here.catalogue.choose(asked.model, TextRun), asked.max_completion_tokens or asked.max_tokens
     prompt = await while_there(request, asyncio.to_thread(_conversation, served.run, asked))
     most = given or here.settings.max_tokens
@@ -101,9 +101,9 @@ async def chat_completions(request: Request, here: Here, asked: Annotated[ChatFi
 
 
 def _conversation(run: TextRun, asked: ChatFields) -> list[int]:
-    """It as ids, by the model's own template. Refusal: it has none, or the template refuses."""
+    """The conversation as ids, by the model's own template. Refusal: there is no template, or it refuses."""
     try:
-        Chat(run.model, run.tokenizer)  # which says why there is no talking with a model
+        Chat(run.model, run.tokenizer)  # which says why this model cannot hold a conversation
         return run.tokenizer.encode(render_chat(run.tokenizer, [message.plain() for message in asked.messages]))
     except UserError as error:
         raise Refusal(400, str(error), field="messages") from None
@@ -114,9 +114,10 @@ class Answer:
     """Answers to prompts, `n` to each.
 
     Args:
-        prompts: Token ids of each.
-        most: New tokens of each answer.
-        is_given: Whether somebody wants so many; else there are fewer where the model's context is full.
+        prompts: Token ids of each prompt.
+        most: Number of new tokens of each answer, at most.
+        is_given: Whether the client asked for this number; otherwise an answer is shorter if the model's context is
+            full.
     """
 
     here: Serving
@@ -143,13 +144,13 @@ class Answer:
         return self.asked.n or 1
 
     async def response(self, request: Request) -> Response:
-        """All of it, or a stream."""
+        """The whole answer, or a stream."""
         if self.asked.stream:
             return await streamed(request, self._stream(), "text/event-stream")
         return JSONResponse(await while_there(request, self._whole()))
 
     def _begun(self) -> Iterator[requests.Request[Written]]:
-        """What the engine is asked. Answer number i, from 0, is drawn with seed + i, as by the command."""
+        """The requests to the engine. Answer number i, from 0, is drawn with seed + i, as in the command."""
         sampling, seed = self.asked.sampling, self.asked.seed
         wanted = [prompt for prompt in self.prompts for _ in range(self.n)]
         for number, prompt in enumerate(wanted):
@@ -170,7 +171,7 @@ class Answer:
         return {**self._head(self.form.whole), "choices": choices, "usage": usage}
 
     async def _stream(self) -> AsyncGenerator[str, None]:
-        """Its chunks. What goes wrong after the first of them is the last."""
+        """The chunks of a stream. If something goes wrong after the first chunk, the error is the last one."""
         is_first = True
         try:
             async for chunk in self._chunks():
@@ -207,7 +208,7 @@ class Answer:
         return {"index": number, **said, "logprobs": None, "finish_reason": end and _FINISHES[end]}
 
     def _usage(self, asked: Sequence[requests.Request[Written]]) -> dict[str, int]:
-        """Tokens; a prompt counts once, whatever the number of its answers."""
+        """Numbers of tokens; a prompt counts once, whatever the number of its answers."""
         prompt = sum(map(len, self.prompts))
         completion = sum(one.usage.completion_tokens for one in asked)
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

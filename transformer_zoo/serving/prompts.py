@@ -1,4 +1,4 @@
-"""What somebody asks to be written, checked before it waits for a place."""
+"""Requests to write, checked before they wait."""
 
 from collections.abc import Collection, Sequence
 
@@ -33,10 +33,10 @@ def new_row(
 ) -> Row:
     """A text that is to be written as `inference.write` writes it alone.
 
-    most: tokens of prompt and answer together.
+    most: number of tokens of prompt and answer together, at most.
 
     Raises:
-        UserError: an argument out of range, or a prompt that is empty, no text of this model, or too long.
+        UserError: an argument is out of range, or a prompt is empty, not a text of this model, or too long.
     """
     facts = model.facts
     [given] = codec.encode([prompt]) if isinstance(prompt, str) else token_rows([prompt], model.config.vocab_size)
@@ -63,7 +63,8 @@ def new_row(
 
 
 def _limit(n_given: int, n_text: int, max_new_tokens: int | None, most: int, *, answers: bool) -> int:
-    """Most tokens of the text, the last of which is never read. `answers`: the prompt is a source, read apart."""
+    """Largest number of tokens of the text, the last of which is never read. `answers`: the prompt is a separate
+    source."""
     if max_new_tokens is not None and max_new_tokens < 1:
         raise UserError(f"max_new_tokens {max_new_tokens} must be at least 1")
     if n_given > most:
@@ -78,10 +79,10 @@ def _limit(n_given: int, n_text: int, max_new_tokens: int | None, most: int, *, 
 
 
 def most_tokens(model: DecodingModel, rows: int, wanted: int | None) -> int:
-    """Most tokens of a text of which there may be so many `rows` at once: those that are wanted, or `max_seq_len`.
+    """Largest number of tokens of a text if there may be `rows` at a time: the wanted number, or `max_seq_len`.
 
     Raises:
-        UserError: half of the free memory does not hold what is wanted, or no text at all.
+        UserError: half of the free memory does not hold the wanted number, or not even one text.
     """
     context, device = model.facts.context, model.head_weight.device
     with torch.inference_mode():

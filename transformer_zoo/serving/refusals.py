@@ -1,4 +1,4 @@
-"""What is answered in place of what was asked for: a status, and why in one line."""
+"""The answer if a request is refused: a status, and the reason in one line."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,14 +14,14 @@ _STATUSES = {404: "there is no such address", 405: "this address takes another m
 
 
 class Refusal(Exception):
-    """Raised by a route, answered by its status and reason.
+    """Raised by a route; the client gets its status and reason.
 
     Args:
-        status: Of HTTP.
+        status: HTTP status.
         reason: What is wrong, where, and what to do about it.
         field: The field that is wrong.
-        code: As OpenAI calls it.
-        retry_after: Seconds after which it may work.
+        code: OpenAI's name of the error.
+        retry_after: Seconds after which a new attempt may succeed.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Refusal(Exception):
         self.headers = {"Retry-After": str(retry_after)} if retry_after else {}
 
     def as_json(self, path: str) -> dict[str, Any]:
-        """OpenAI's form below /v1/, LibreTranslate's elsewhere."""
+        """OpenAI's form below /v1/, LibreTranslate's for other paths."""
         reason = printable(self.reason)
         if not path.startswith("/v1/"):
             return {"error": reason}
@@ -41,12 +41,12 @@ class Refusal(Exception):
         return {"error": {"message": reason, "type": kind, "param": field, "code": self.code}}
 
     def response(self, path: str) -> JSONResponse:
-        """What a client gets who asked for this path."""
+        """The answer to a client who asked for this path."""
         return JSONResponse(self.as_json(path), self.status, self.headers)
 
 
 def as_refusal(error: Exception) -> Refusal:
-    """The refusal that an error of a person, of the queue or of the router amounts to."""
+    """The refusal that corresponds to an error of a user, of the queue or of the router."""
     match error:
         case Refusal():
             return error
@@ -69,6 +69,6 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 
 
 def add_refusals(app: FastAPI) -> None:
-    """Errors become answers, all in one form."""
+    """Turn errors into answers, all in one form."""
     for kind in (Refusal, UserError, QueueFull, StarletteHTTPException):
         app.add_exception_handler(kind, _answer)

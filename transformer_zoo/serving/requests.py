@@ -1,4 +1,4 @@
-"""What was asked of an engine: any thread may wait for it, listen to it, or take it back."""
+"""Requests to an engine: any thread may wait for one, listen to it, or cancel it."""
 
 import asyncio
 import queue
@@ -16,7 +16,7 @@ Reason = Literal["eos", "stop", "length", "done", "cancelled", "error"]
 
 
 class QueueFull(UserError):
-    """So many requests wait already that another is refused: it may come again later.
+    """So many requests are waiting that another one is refused; it may be sent again later.
     >>> issubclass(QueueFull, tz.UserError)
     True
     """
@@ -30,7 +30,7 @@ class Closed(UserError):
 
 
 class StepFailed(RuntimeError):
-    """What the engine computed for this request, and perhaps for others, failed; its message says why.
+    """The computation for this request, and perhaps for others, failed; the message says why.
     >>> raise StepFailed("out of memory") from None
     Traceback (most recent call last):
     transformer_zoo.serving.requests.StepFailed: out of memory
@@ -38,9 +38,11 @@ class StepFailed(RuntimeError):
 
 
 class Event(NamedTuple):
-    """What is new of an answer: text to add, and the tokens that came since; `end` says why it is the last of it.
+    """The new part of an answer: text to add, and the tokens since the last part; `end` says why it is the last, if it
+    is.
 
-    Text is held back that may become a stop string, or is no whole character: a token may come before its text.
+    Text that may become a stop string, or is not a whole character yet, is held back. So a token may come before its
+    text.
     """
 
     text: str
@@ -50,7 +52,7 @@ class Event(NamedTuple):
 
 @dataclass
 class Usage:
-    """How many tokens were read and written so far, what ends a text not counted.
+    """Number of tokens read and written so far, without the token that ends a text.
     >>> request = writer.write("Once", max_new_tokens=5)
     >>> request.result().end, request.usage
     ('length', Usage(prompt_tokens=4, completion_tokens=5))
@@ -61,17 +63,17 @@ class Usage:
 
 
 class Request(Future[T], Generic[T]):
-    """A `concurrent.futures.Future` of an answer, which can be listened to while it is written.
+    """A `concurrent.futures.Future` of an answer that can be listened to while it is written.
 
-    `result(timeout)` waits for it, `cancel()` takes the request back at any time, and frees its place at the next step;
+    `result(timeout)` waits for it. `cancel()` cancels the request at any time, and frees its place at the next step.
     `asyncio.wrap_future` and `stream` are for coroutines.
     >>> request = writer.write("Once", max_new_tokens=5)  # a Request
     >>> "".join(event.text for event in request.events()) == request.result().text
     True
 
     Attributes:
-        usage: tokens that were read and written.
-        is_started: whether it no longer waits for a place.
+        usage: number of tokens that were read and written.
+        is_started: whether it no longer waits.
     """
 
     def __init__(self, prompt_tokens: int = 0) -> None:
@@ -86,7 +88,8 @@ class Request(Future[T], Generic[T]):
 
     @property
     def reason(self) -> Reason | None:
-        """Why it ended: eos, stop or length of a text, done of anything else, cancelled, error; None: it has not."""
+        """Why it ended: eos, stop or length for a text, done for anything else, cancelled, error; None: it has not
+        ended."""
         if self.cancelled():
             return "cancelled"
         if not self.done():
@@ -94,8 +97,8 @@ class Request(Future[T], Generic[T]):
         return self._reason if self.exception() is None else "error"
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """What is new, as it comes, from the beginning. TimeoutError: nothing came for so many seconds; what made the
-        request fail is raised."""
+        """The new parts, as they come, from the beginning. TimeoutError: nothing came for this many seconds. If the
+        request fails, its error is raised."""
         heard = queue.SimpleQueue[Event | None]()
         self.listen(heard.put)
         while (event := self._next(heard, timeout)) is not None:
@@ -111,45 +114,45 @@ class Request(Future[T], Generic[T]):
             raise TimeoutError(f"nothing was written for {timeout} s") from None
 
     async def stream(self) -> AsyncIterator[Event]:
-        """`events` for a coroutine. If it is left before the end, the request is taken back."""
+        """`events` for a coroutine. If it is left before the end, the request is cancelled."""
         loop, heard = asyncio.get_running_loop(), asyncio.Queue[Event | None]()
         self.listen(lambda event: loop.call_soon_threadsafe(heard.put_nowait, event))
         try:
             while (event := await heard.get()) is not None:
                 yield event
         finally:
-            self.cancel()  # does nothing where it has ended
+            self.cancel()  # does nothing if the request has ended
         if not self.cancelled():
             self.result()
 
     def listen(self, listener: Callable[[Event | None], object]) -> None:
-        """Call this with everything that was new so far, and then as it comes, None at last: at once, in the thread
-        that computes. One that fails is not called again."""
+        """Call this with every part so far, and then with each new part, None at last. It is called immediately, in the
+        thread that computes. A function that fails is not called again."""
         with self._hearing:
             for event in self._heard:
                 listener(event)
             self._listeners.append(listener)
 
     def tell(self, event: Event | None) -> None:
-        """For the engine: something is new."""
+        """For the engine: add a new part."""
         with self._hearing:
-            if self._heard[-1:] == [None]:  # it was taken back
+            if self._heard[-1:] == [None]:  # it was cancelled
                 return
             self._heard.append(event)
             for listener in [*self._listeners]:
                 try:
                     listener(event)
-                except Exception:  # somebody's loop is closed: the others are not to suffer
+                except Exception:  # somebody's loop is closed; other listeners must not suffer
                     self._listeners.remove(listener)
 
     def finish(self, result: T, reason: Reason) -> None:
-        """For the engine: this is the answer."""
-        with suppress(InvalidStateError):  # it was taken back meanwhile
+        """For the engine: set the answer."""
+        with suppress(InvalidStateError):  # it was cancelled meanwhile
             self._reason = reason
             self.set_result(result)
 
     def fail(self, error: Exception) -> None:
-        """For the engine: there is no answer, and why."""
+        """For the engine: there is no answer, and the reason."""
         known = error if isinstance(error, UserError | StepFailed) else StepFailed(f"{type(error).__name__}: {error}")
         with suppress(InvalidStateError):
             self.set_exception(known)

@@ -1,4 +1,4 @@
-"""The process that serves: where it listens, and how it ends."""
+"""The process that serves: the address it listens on, and how it ends."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ _MOST_CONNECTIONS, _LAST_PORT = 1000, 65535
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that has the address, and does not take connections yet. UserError: it cannot be had."""
+    """A socket with the address, which does not accept connections yet. UserError: the address cannot be used."""
     if port > _LAST_PORT:
         raise UserError(f"--port {port}: ports end at {_LAST_PORT}")
     with ExitStack() as stack:
@@ -35,14 +35,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Serves until a signal; then it takes nothing new, finishes what runs within `grace`, and returns. A second signal
-    ends the process at once.
+    """Serve until a signal comes. Then it accepts nothing new, finishes running requests within `grace`, and returns. A
+    second signal ends the process immediately.
 
     Args:
-        app: As `create_app` gives it.
-        engines: Those behind it.
-        settings: For how long it may finish.
-        started: Called once it takes connections.
+        app: The application, as `create_app` returns it.
+        engines: Its engines.
+        settings: How long it may finish.
+        started: Called once it accepts connections.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # anybody can write such a header
+            proxy_headers=False,  # anybody could send such a header
             ws="none",
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=settings.grace,
@@ -66,18 +66,18 @@ class Server(uvicorn.Server):
         super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, and it is said."""
+        """As in uvicorn, with a message."""
         await super().startup(sockets)
         self._say_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's; before that the engines refuse what is new."""
+        """As in uvicorn; before that the engines refuse new requests."""
         for engine in self._engines:
             engine.drain(0)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """What a signal does."""
+        """The effect of a signal."""
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             os.kill(os.getpid(), sig)

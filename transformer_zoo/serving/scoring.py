@@ -1,4 +1,4 @@
-"""How likely a model finds translations, or continuations, that are given."""
+"""How likely a model finds given translations or continuations."""
 
 import math
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ Texts = str | Annotated[Many[str], Field(max_length=2048)]
 
 
 class ScoreFields(Fields):
-    """Sources or prompts, and what follows each; of a decoder-only model a prompt may be empty."""
+    """Sources or prompts, and what follows each; for a decoder-only model a prompt may be empty."""
 
     source: Texts
     target: Texts
@@ -27,7 +27,7 @@ class ScoreFields(Fields):
 
 @router.post("/score")
 async def score(request: Request, here: Here, asked: Annotated[ScoreFields, body(ScoreFields)]) -> Response:
-    """Log-probabilities, as the command's --json has them: in nats, null where they are not finite."""
+    """Log-probabilities in the form of the command's --json: in nats, null if they are not finite."""
     _, engine, _ = here.catalogue.choose(asked.model, Run, TextRun)
     sources, targets = ([one] if isinstance(one, str) else one for one in (asked.source, asked.target))
     [scores] = await while_there(request, results([engine.score(sources, targets)]))

@@ -12,16 +12,16 @@ from transformer_zoo.serving.jobs import while_there
 
 
 class Stream(StreamingResponse):
-    """What a generator gives, which is closed when the client has it, or is gone.
+    """A response with the items of a generator, which is closed when the client has everything, or is gone.
 
     Args:
-        first: The first of it, which came without an error.
+        first: The first item, which came without an error.
         rest: The generator.
     """
 
     def __init__(self, first: str, rest: AsyncGenerator[str, None], media_type: str) -> None:
         self.rest = rest
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # a proxy is not to wait for the whole
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # a proxy must not wait for the whole answer
         super().__init__(self._all(first), media_type=media_type, headers=headers)
 
     async def _all(self, first: str) -> AsyncIterator[str]:
@@ -37,7 +37,7 @@ class Stream(StreamingResponse):
 
 
 async def streamed(request: Request, parts: AsyncGenerator[str, None], media_type: str) -> Stream:
-    """The answer made of these parts. What is wrong before the first of them is raised, so that it has its status."""
+    """The answer made of these parts. An error before the first part is raised, so that it gets its own status."""
 
     async def first() -> str:
         return await anext(parts)

@@ -1,4 +1,4 @@
-"""Lines that are translated side by side: gathered for some milliseconds by their lengths, searched as they come."""
+"""Lines that are translated side by side: they are gathered by length for some milliseconds, then searched."""
 
 import time
 from collections import deque
@@ -16,16 +16,16 @@ from transformer_zoo.serving.beams import Beams
 from transformer_zoo.serving.requests import Request
 
 READ_AT_ONCE = 1024
-"""Tokens of sources that are read between two steps of those that are searched, padding included."""
+"""Number of source tokens that are read between two steps of the search, padding included."""
 BATCH_TOKENS = 32_768
-"""Room for hypotheses: lines x beam x longest answer stay within it, or there is one line alone."""
+"""Limit of the batch: lines x beam x longest answer stays within it, unless there is a single line."""
 
 
 @dataclass
 class Lines:
-    """Lines that are translated for somebody, and the texts that they stand in, as `laid_out` gives them.
+    """The lines of one request that are translated, and their texts, as `laid_out` returns them.
 
-    turn: the last one at which some of them joined.
+    turn: the last turn at which some of its lines joined.
     """
 
     request: Request[list[list[Translation]]]
@@ -36,7 +36,7 @@ class Lines:
     turn: int = 0
 
     def finish_if_done(self) -> None:
-        """Give the translations, once there are all."""
+        """Return the translations, once all are there."""
         if all(line.is_done for line in self.lines):
             found = (self.finder.join(line, Notes()) for line in self.lines)
             self.request.finish([*put_back(found, deque(self.shown))], "done")
@@ -44,7 +44,7 @@ class Lines:
 
 @dataclass
 class Part:
-    """A piece of a line, and how it is searched for; the beam widens where the same texts were found."""
+    """A piece of a line, and the settings of its search; the beam widens if texts were found twice."""
 
     piece: Piece
     owner: Lines
@@ -52,44 +52,44 @@ class Part:
 
     @property
     def key(self) -> Hashable:
-        """Parts of one key are searched side by side."""
+        """Parts with the same key are searched side by side."""
         never = self.owner.finder.never
         return self.how, None if never is None else frozenset(never)
 
     @property
     def longest(self) -> int:
-        """About the most tokens of an answer."""
+        """An estimate of the largest number of tokens of an answer."""
         return len(self.piece.ids) + self.how.max_extra
 
 
 class Translating:
-    """All lines that are translated, and those that wait for a place.
+    """All lines that are translated, and those that wait.
 
     Args:
-        most: pieces of lines at once.
-        gather: seconds for which a line waits for others, where nothing is translated.
+        most: number of pieces of lines at a time.
+        gather: seconds for which a line waits for others while nothing is translated.
     """
 
     def __init__(self, most: int, gather: float) -> None:
         self.most, self.gather = most, gather
         self.waiting: list[Part] = []
         self.beams: dict[Hashable, Beams[Part]] = {}
-        self.turn = self.passed = 0  # passed: steps since some joined
+        self.turn = self.passed = 0  # passed: number of steps since some joined
 
     def add(self, lines: Lines) -> None:
-        """They wait from now on."""
+        """Let them wait from now on."""
         how = lines.finder.first_how
         self.waiting += [Part(piece, lines, how) for line in lines.lines for piece in line.pieces]
         lines.finish_if_done()
 
     def due(self) -> float | None:
-        """In how many seconds there is something to do; None: nothing waits."""
+        """Seconds until there is something to do; None: nothing is waiting."""
         if self.beams:
             return 0.0
         return max(0.0, self.waiting[0].owner.arrived + self.gather - time.monotonic()) if self.waiting else None
 
     def advance(self) -> None:
-        """One step of all that are searched, after some that waited have joined them."""
+        """Take one step of the search, after some waiting lines have joined it."""
         self.waiting = [part for part in self.waiting if not part.owner.request.done()]
         for beams in self.beams.values():
             beams.keep([row for row, part in enumerate(beams.owners) if not part.owner.request.done()])
@@ -107,12 +107,13 @@ class Translating:
         self.beams = {key: beams for key, beams in self.beams.items() if beams.owners}
 
     def fail(self, error: Exception) -> None:
-        """All that is translated has failed."""
+        """Everything in the search has failed."""
         self._fail([part for beams in self.beams.values() for part in beams.owners], error)
         self.beams = {}
 
     def _is_time(self) -> bool:
-        """Whether those that wait may join: several at once, or every other step, since reading them costs a step."""
+        """Whether waiting lines may join: if there are several, or at every other step, because reading them costs a
+        step."""
         return not self.beams or self.passed > 1 or 4 * len(self.waiting) >= self.most
 
     def _join(self) -> None:
@@ -135,8 +136,8 @@ class Translating:
             self.beams[key] = beams
 
     def _next(self) -> Iterator[Part]:
-        """Those that join next: of whom nothing has for longest, what waits longest; and like it what is about as long,
-        as far as there is room."""
+        """The next lines to join: the longest-waiting line of the request from which none has joined for longest, and
+        lines of similar length as far as there is space."""
         first = min(self.waiting, key=lambda part: part.owner.turn)
         running = [(len(beams.owners), beams.how.beam * max(beams.limits)) for beams in self.beams.values()]
         free = self.most - sum(n for n, _ in running)
@@ -160,7 +161,7 @@ class Translating:
                 self._fail([part], error)
 
     def _settle(self, part: Part, hypotheses: list[Hypothesis]) -> None:
-        """Take what was found for one piece, or search once more with a wider beam."""
+        """Store what was found for one piece, or search once more with a wider beam."""
         owner = part.owner
         if not hypotheses:
             raise UserError("the model's logits are not finite, or no token may follow by all the rules")

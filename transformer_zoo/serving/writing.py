@@ -1,4 +1,4 @@
-"""Texts that are written side by side, whenever each began: rows join and leave the batch at each step.
+"""Texts that are written side by side, even if they began at different times: rows join and leave at each step.
 
 Shapes: B rows that are written, T tokens of the longest prompt, V vocabulary.
 """
@@ -21,11 +21,11 @@ from transformer_zoo.models import DecodingModel, SharedCache, pad_rows
 from transformer_zoo.serving.requests import Event, Request
 
 READ_AT_ONCE = 128
-"""Tokens of prompts that are read between two steps of those that write, padding included."""
+"""Number of prompt tokens that are read between two steps of writing, padding included."""
 
 
 class Written(NamedTuple):
-    """An answer: its text, its tokens without what ended it, and that.
+    """An answer: its text, its tokens without the one that ended it, and the reason for its end.
     >>> writer.write("Once", max_new_tokens=5).result().end
     'length'
     """
@@ -40,14 +40,14 @@ class Row:
     """A text that is written.
 
     Args:
-        request: of whom.
+        request: the request it belongs to.
         given: the prompt or source.
-        text: what the model reads: what answers follow, and then the answer.
-        limit: most tokens of that.
-        chooser: chooses the next one; it is of this row alone.
+        text: the ids that the model reads: the opening, and then the answer.
+        limit: largest number of tokens of the answer.
+        chooser: chooses the next token, for this row alone.
         stream: turns tokens into text.
         ends: tokens that end it.
-        guesser: guesses ahead, where it is alone.
+        guesser: drafts tokens while the text is alone.
     """
 
     request: Request[Written]
@@ -62,10 +62,10 @@ class Row:
     tokens: list[int] = field(default_factory=list)
 
     def add(self, token: int) -> bool:
-        """Take the next token; whether the text goes on.
+        """Take the next token; returns whether the text continues.
 
         Raises:
-            UserError: it is none.
+            UserError: it is not a token.
         """
         if token == NOT_FINITE:
             raise UserError(
@@ -98,7 +98,7 @@ class Prefill:
         self.cache = model.begin([row.given for row in rows], self.ids.size(1))
 
     def read(self, n_tokens: int) -> Tensor | None:
-        """Read about so many tokens; the logits (B, V) once all are read."""
+        """Read about this many tokens; returns the logits (B, V) once all are read."""
         now = slice(self.done, self.done + max(1, n_tokens // len(self.rows)))
         mask = None if self.mask is None else self.mask[:, : now.stop]
         positions = None if self.positions is None else self.positions[:, now]
@@ -108,12 +108,12 @@ class Prefill:
 
 
 class Writing:
-    """All texts that are written, and those that wait for a place.
+    """All texts that are written, and those that wait.
 
     Args:
-        model: in evaluation mode.
-        most: rows at once; with 1 a text is guessed ahead, which only helps one that is alone.
-        draft: `quantize(model)`, which guesses beside what stood there before.
+        model: a model in evaluation mode.
+        most: number of rows at a time; with 1, tokens are drafted, which helps only a single text.
+        draft: `quantize(model)`, which drafts in addition to guesses from the text.
     """
 
     def __init__(self, model: DecodingModel, most: int, draft: DecodingModel | None = None) -> None:
@@ -124,11 +124,11 @@ class Writing:
         self.cache: SharedCache | None = None
 
     def due(self) -> float | None:
-        """In how many seconds there is something to do; None: nothing waits."""
+        """Seconds until there is something to do; None: nothing is waiting."""
         return 0.0 if self.waiting or self.joining or self.rows else None
 
     def advance(self) -> None:
-        """One step of all that write, and as much of a prompt as may be read before the next."""
+        """Take one step of all texts, and read as much of a prompt as allowed before the next step."""
         self._keep([not row.request.done() for row in self.rows])
         self._join()
         if self.most == 1 and self.rows:
@@ -137,19 +137,19 @@ class Writing:
             self._step()
 
     def fail(self, error: Exception) -> None:
-        """The step of those that write could not be made: they have failed."""
+        """The step of the texts that are written could not be made: they have failed."""
         for row in self.rows:
             row.request.fail(error)
         self.rows, self.cache = [], None
 
     def _join(self) -> None:
-        """Read some of the next prompts; once they are read, they are among those that write."""
+        """Read some of the next prompts; once they are read, their texts join those that are written."""
         rows = self._next() if self.joining is None else self.joining.rows
         if not rows:
             return
         try:
             self._read(rows)
-        except Exception as error:  # it is theirs alone
+        except Exception as error:  # the error is theirs alone
             self.joining = None
             for row in rows:
                 row.request.fail(error)
@@ -169,7 +169,7 @@ class Writing:
         self.rows += [rows[i] for i in kept]
 
     def _next(self) -> list[Row]:
-        """Those that are read next: in their order, as long as what is read stays small."""
+        """The next prompts to read: in their order, as long as the amount to read stays small."""
         rows, longest = list[Row](), 0
         while self.waiting and len(self.rows) + len(rows) < self.most:
             if self.waiting[0].request.done():
@@ -194,7 +194,7 @@ class Writing:
         self._keep([self._add(row, logits[i : i + 1]) for i, row in enumerate(self.rows)])
 
     def _guess(self, row: Row) -> None:
-        """The only row's next token, and those after it as far as they are guessed right: only time is saved."""
+        """The only row's next token, and the tokens after it as far as they are guessed right; this only saves time."""
         if self.cache is None:
             return
         self.cache.give_back()
@@ -215,7 +215,7 @@ class Writing:
         self._keep([goes_on])
 
     def _drafted(self, row: Row, n: int) -> list[int]:
-        """How the draft would go on with a row, drawn with the same noise as its next tokens."""
+        """The draft's continuation of a row, drawn with the same noise as the row's next tokens."""
         assert self.draft is not None
         assert self.cache is not None
         chooser, guess = row.chooser.copied(), [row.text[-1]]
@@ -223,19 +223,19 @@ class Writing:
             ids = torch.tensor([guess[-1:]])
             hidden = self.draft.step(ids, self.cache)
             guess.append(max(int(chooser.choose(self.draft.logits(hidden[:, -1]).float())), 0))
-        self.cache.drop(n)  # what the draft took for keys and values
+        self.cache.drop(n)  # the draft's own keys and values
         return guess[1:]
 
     def _add(self, row: Row, logits: Tensor) -> bool:
-        """The row's next token by its logits (1, V); whether it goes on."""
+        """Choose the row's next token from its logits (1, V); returns whether the text continues."""
         try:
             return row.add(int(row.chooser.choose(logits)))
-        except Exception as error:  # such as a rule that somebody wrote: it is this row's alone
+        except Exception as error:  # such as an error in somebody's own rule, which concerns this row alone
             row.request.fail(error)
             return False
 
     def _keep(self, going: Sequence[bool]) -> None:
-        """The others leave the batch."""
+        """Remove the other texts from the batch."""
         if self.cache is None or all(going):
             return
         kept = filling_gaps(going)

@@ -1,4 +1,4 @@
-"""The page at `/`: plain files, and what they ask for that no program does."""
+"""The page at `/`: plain files, and the routes that only this page uses."""
 
 from transformer_zoo.serving.page.assets import files
 from transformer_zoo.serving.page.routes import router

@@ -1,4 +1,4 @@
-"""The page itself: HTML, style and scripts as they lie beside this file, for whoever comes by."""
+"""The files of the page: HTML, style and scripts beside this file."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ HEADERS = {
     "require-trusted-types-for 'script'; trusted-types 'none'",
     "Cache-Control": "no-cache",
 }
-"""Nothing inline, nothing foreign, and no text that becomes markup, whatever a script would do."""
+"""No inline scripts, nothing from elsewhere, and no text that becomes markup, whatever a script tries."""
 
 files = APIRouter()
 _NAMES = {path.name: path for path in FOLDER.iterdir()}
@@ -29,7 +29,7 @@ async def home() -> Response:
 
 @files.get("/static/{name}")
 async def static(name: str) -> Response:
-    """A script, the style or the icon. Refusal: it is none of them."""
+    """A script, the style or the icon. Refusal: there is no such file."""
     return _file(name)
 
 

@@ -14,7 +14,7 @@ Words = Annotated[list[Word], Field(max_length=20)]
 
 
 class ModelFields(Fields):
-    """Which model is asked."""
+    """The model that is asked."""
 
     model: Name
 
@@ -31,18 +31,18 @@ class TranslationFields(ModelFields):
 
     @property
     def languages(self) -> dict[str, Any]:
-        """Those that are chosen."""
+        """The languages that are chosen."""
         return {"source_lang": self.source_lang, "target_lang": self.target_lang}
 
 
 class TextFields(ModelFields):
-    """A text as token ids, without what the tokenizer puts before each."""
+    """A text as token ids, without the ids that the tokenizer puts before each text."""
 
     ids: list[Id]
 
 
 class WriteFields(WritingFields):
-    """How a text, or token ids, are gone on from."""
+    """How a text, or token ids, are continued."""
 
     model: Name
     text: str = ""
@@ -51,7 +51,7 @@ class WriteFields(WritingFields):
 
 
 class AttentionFields(ModelFields):
-    """Whose attention is looked at; without a kind that of a translation to its source, where there is one."""
+    """The attention that is shown; without a kind, that of a translation to its source if there is one."""
 
     text: str
     target: str | None = None
@@ -60,7 +60,7 @@ class AttentionFields(ModelFields):
 
 
 class NeighbourFields(ModelFields):
-    """What lies near a word, or near word + plus - minus."""
+    """The words near a word, or near word + plus - minus."""
 
     word: Word
     plus: Words = Field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the page asks for that programs do not: texts token by token, attention, words, positions."""
+"""The routes that only the page uses: texts token by token, attention, words, positions."""
 
 import json
 from asyncio import wait_for, wrap_future
@@ -44,9 +44,9 @@ from transformer_zoo.serving.refusals import Refusal, as_refusal
 from transformer_zoo.serving.streams import streamed
 
 T = TypeVar("T")
-_ALTERNATIVES = 6  # at each place of a translation
+_ALTERNATIVES = 6  # at each position of a translation
 _NEXT = 10
-_SHOWN_PIECES, _SHOWN_PLACES, _SHOWN_COLUMNS = 128, 64, 512  # of what is a picture
+_SHOWN_PIECES, _SHOWN_PLACES, _SHOWN_COLUMNS = 128, 64, 512  # of the data for a picture
 _JSON_LINES = "application/x-ndjson"
 
 router = APIRouter(prefix="/page")
@@ -55,7 +55,7 @@ _translators: WeakKeyDictionary[Engine, Translator] = WeakKeyDictionary()
 
 @router.get("/models")
 async def models(here: Here) -> Response:
-    """Which models there are, and what can be done with them."""
+    """The models, and what can be done with them."""
     return JSONResponse({"models": [_model(name, engine.run) for name, engine in here.catalogue.engines.items()]})
 
 
@@ -75,7 +75,7 @@ def _model(name: str, run: Run | TextRun | EncoderRun) -> dict[str, Any]:
 
 
 def _language(code: str) -> dict[str, str]:
-    """A language as the model calls it, as people do, and as browsers do."""
+    """A language in the model's spelling, in people's, and in browsers'."""
     known = with_script(code)
     return {"code": code, "name": english_name(*known), "tag": short_code(*known)}
 
@@ -84,7 +84,7 @@ def _language(code: str) -> dict[str, str]:
 async def translate(
     request: Request, here: Here, asked: Annotated[TranslationFields, body(TranslationFields)]
 ) -> Response:
-    """Part after part of a text, as it is translated: the white space before it, and its best translations."""
+    """A text part by part, as it is translated: the white space before each part, and its best translations."""
     served = here.catalogue.choose(asked.model, Run)
     return await _lines(request, _translated(here, served, asked))
 
@@ -100,7 +100,7 @@ async def _translated(here: Serving, served: Served[Run], asked: TranslationFiel
 
 
 def _translator(served: Served[Run]) -> Translator:
-    """The run, ready to translate; in the thread that computes."""
+    """The run, ready to translate; called in the thread that computes."""
     if served.engine not in _translators:
         _translators[served.engine] = Translator(served.run)
     return _translators[served.engine]
@@ -119,7 +119,7 @@ def _shown(found: Explained) -> dict[str, Any]:
 
 @router.post("/write")
 async def write(request: Request, here: Here, asked: Annotated[WriteFields, body(WriteFields)]) -> Response:
-    """What follows a text, as it is written; before it the pieces of a text that is not given as ids."""
+    """The continuation of a text, as it is written. If the text is not given as ids, its pieces come first."""
     served = here.catalogue.choose(asked.model, TextRun)
     if asked.max_new_tokens > here.settings.max_tokens:
         raise Refusal(422, f"max_new_tokens: this server writes at most {here.settings.max_tokens:,} at once")
@@ -142,7 +142,7 @@ async def _written(here: Serving, served: Served[TextRun], asked: WriteFields) -
 
 @router.post("/probabilities")
 async def probabilities(request: Request, here: Here, asked: Annotated[TextFields, body(TextFields)]) -> Response:
-    """How likely each token of a text is after those before it; null where nothing is."""
+    """How likely each token of a text is after those before it; null for a first token with nothing before it."""
     writer = Writer(here.catalogue.choose(asked.model, TextRun).run)
     found = await _answered(request, here, asked.model, lambda: writer.explain(asked.ids, k=0))
     return JSONResponse({"probabilities": [piece.probability for piece in found.pieces]})
@@ -150,7 +150,7 @@ async def probabilities(request: Request, here: Here, asked: Annotated[TextField
 
 @router.post("/next")
 async def next_tokens(request: Request, here: Here, asked: Annotated[TextFields, body(TextFields)]) -> Response:
-    """The likeliest tokens after a text."""
+    """The most likely tokens after a text."""
     writer = Writer(here.catalogue.choose(asked.model, TextRun).run)
     found = await _answered(request, here, asked.model, lambda: writer.next_tokens(asked.ids or "", k=_NEXT))
     return JSONResponse({"tokens": [one._asdict() for one in found]})
@@ -158,7 +158,7 @@ async def next_tokens(request: Request, here: Here, asked: Annotated[TextFields,
 
 @router.post("/attention")
 async def attention(request: Request, here: Here, asked: Annotated[AttentionFields, body(AttentionFields)]) -> Response:
-    """All heads of a layer, and which others there are."""
+    """All heads of a layer, and the names of the other layers."""
     run = here.catalogue.choose(asked.model, Run, TextRun, EncoderRun).run
     work = partial(attention_maps, run, asked.text, asked.target, max_pieces=_SHOWN_PIECES)
     maps = await _answered(request, here, asked.model, work)
@@ -166,7 +166,7 @@ async def attention(request: Request, here: Here, asked: Annotated[AttentionFiel
 
 
 def _heads(maps: AttentionMaps, asked: AttentionFields) -> dict[str, Any]:
-    """Those that are asked for, else of the last layer."""
+    """The heads of the layer that is asked for, otherwise of the last layer."""
     kinds = {kind: len(layers) for kind, layers in maps.weights.items()}
     kind = asked.kind or ("cross" if "cross" in kinds else next(iter(kinds)))
     if kind not in kinds:
@@ -187,7 +187,7 @@ async def near(request: Request, here: Here, asked: Annotated[NeighbourFields, b
 
 @router.post("/positions")
 async def positions(request: Request, here: Here, asked: Annotated[ModelFields, body(ModelFields)]) -> Response:
-    """By what the model tells places apart, as tables."""
+    """How the model distinguishes positions, as tables."""
     run = here.catalogue.choose(asked.model, Run, TextRun, EncoderRun).run
     tables = await _answered(request, here, asked.model, lambda: positions_table(run.model, n=_SHOWN_PLACES))
     return JSONResponse({"tables": [_table(table) for table in tables]})
@@ -199,12 +199,12 @@ def _table(table: PositionsTable) -> dict[str, Any]:
 
 
 def _rounded(values: Tensor) -> list[list[float]]:
-    """A matrix as a picture needs it."""
+    """A matrix in the form for a picture."""
     return [[round(x, 4) for x in row] for row in values.tolist()]
 
 
 async def _called(here: Serving, engine: Engine, function: Callable[[], T]) -> T:
-    """What a function gives, called by the thread that computes. Refusal: it takes too long."""
+    """The result of a function, called by the thread that computes. Refusal: it takes too long."""
     seconds = here.settings.max_seconds
     with held([engine.call(function)]) as [request]:
         try:
@@ -219,7 +219,7 @@ async def _answered(request: Request, here: Serving, model: str, function: Calla
 
 
 async def _lines(request: Request, parts: AsyncIterator[dict[str, Any]]) -> Response:
-    """JSON a line. What goes wrong after the first is the last."""
+    """A line of JSON for each item. If something goes wrong after the first, the error is the last line."""
 
     async def lines() -> AsyncGenerator[str, None]:
         is_first = True

@@ -109,7 +109,7 @@ async function showPositions() {
   await requests.positions.run(async (signal) => {
     ({ tables } = await ask("page/positions", { model: model.name }, signal));
     drawPositions();
-    if (!tables.length) $("positions-problem").textContent = "Nothing tells this model where a token stands but its mask.";
+    if (!tables.length) $("positions-problem").textContent = "Only its mask tells this model where a token stands.";
   }, fail("positions-problem"));
 }
 

@@ -51,7 +51,7 @@ function watch() {
   const banner = $("banner");
   connection.addEventListener("lost", () => {
     banner.dataset.state = "lost";
-    $("banner-text").textContent = "The server does not answer. The page looks for it and goes on as soon as it is back.";
+    $("banner-text").textContent = "The server does not answer. The page looks for it and continues as soon as it is back.";
     $("retry").hidden = false;
   });
   connection.addEventListener("back", () => {

@@ -6,7 +6,7 @@ import { Pieces, shadeLegend, textOf } from "./pieces.js";
 import { Latest, ask, lines } from "./server.js";
 
 const OPTIONAL = ["top_k", "top_p", "min_p", "repetition_penalty", "seed"]; // left empty: not done
-const ENDS = { length: "It stopped at the greatest length.", eos: "The model ended the text.", stop: "It came to a text at which it stops." };
+const ENDS = { length: "It reached the length limit.", eos: "The model ended the text.", stop: "It reached a text that ends it." };
 
 const writing = new Latest();
 const looking = new Latest();
@@ -100,7 +100,7 @@ function hideNext() {
   $("written").querySelectorAll("[aria-pressed]").forEach((node) => node.removeAttribute("aria-pressed"));
 }
 
-/** The likeliest tokens at a place of the text. */
+/** The most likely tokens at a position of the text. */
 async function next(place, node) {
   hideNext();
   node?.setAttribute("aria-pressed", true);
