@@ -233,7 +233,8 @@ def _helium(rng: Random, drawn: Fields) -> None:
 
 
 def _partial(rng: Random, drawn: Fields) -> None:
-    """Of part of a head; yarn needs two pairs of dimensions, and transformers' StableLM an even number of them."""
+    """Rotation of a part of a head. Yarn needs two pairs of dimensions, transformers' StableLM an even number of
+    them."""
     width, rope = drawn["hidden_size"] // drawn["num_attention_heads"], drawn["rope_parameters"]
     fits = range(4 if rope["rope_type"] == "yarn" else 2, width + 1, 2)
     rope["partial_rotary_factor"] = (rng.choice(fits) + 0.01) / width

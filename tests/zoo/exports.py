@@ -1,8 +1,9 @@
 """What becomes of the zoo's models elsewhere, one line each: `python -m tests.zoo.exports [PATTERN ...]`.
 
-Every preset in few layers and small widths, its quirks as they are, and the model of every shipped recipe, with the
-recipe's tokenizer trained on some sentences: to transformers, from there back again, to CTranslate2. "equal" stands for
-logits within 1e-4, of texts and batches of several lengths, and of a recipe also the ids of its tokenizer.
+The models are every preset in few layers and small widths, with its quirks, and the model of every shipped recipe. A
+recipe's tokenizer is trained on some sentences. Each goes to transformers, from there back again, and to CTranslate2.
+"equal" stands for logits within 1e-4, of texts and batches of several lengths. With a recipe also the ids of its
+tokenizer must be equal.
 """
 
 import sys
@@ -100,13 +101,13 @@ def with_noise(config: ModelConfig) -> Any:
 
 
 def preset_row(name: str, folder: Path) -> Row:
-    """Of a preset, in small."""
+    """Fields of a preset, in small."""
     model = with_noise(shrunk(get_config(name, vocab_size=97)))
     return _row(name, model, folder, lambda place: to_huggingface(model, place))
 
 
 def recipe_row(name: str, folder: Path) -> Row:
-    """Of the model that a recipe trains, in small, with its tokenizer."""
+    """The model that a recipe trains, in small, with its tokenizer."""
     run = recipe_run(name, folder)
 
     def same_ids(place: Path) -> None:
@@ -185,7 +186,7 @@ def _said(check: Callable[[], None]) -> str:
 
 
 def rows(*patterns: str) -> Iterator[Row]:
-    """Of all presets and recipes whose names match."""
+    """The results of all presets and recipes whose names match."""
     names = {**dict.fromkeys(tz.list_models(), preset_row), **dict.fromkeys(RECIPES, recipe_row)}
     for name, make in names.items():
         if any(fnmatchcase(name, pattern) for pattern in patterns or ("*",)):

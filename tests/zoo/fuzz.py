@@ -52,7 +52,7 @@ HEADS = {
 
 
 class Outcome(NamedTuple):
-    """Of one configuration."""
+    """The outcome of one configuration."""
 
     kind: Literal["equal", "refused", "differs", "impossible"]
     text: str
@@ -72,7 +72,7 @@ def their_model(kind: str, fields: Fields) -> PreTrainedModel:
 
 @torch.no_grad()
 def cached_step(model: DecoderOnly | EncoderDecoder, theirs: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    """Logits after the likeliest next token: ours with a cache, theirs without, (3, V) each."""
+    """Logits after the most likely next token: ours with a cache, theirs without, (3, V) each."""
     if isinstance(model, EncoderDecoder):
         source, mask = padded(3, 11, pad=model.config.pad_id)
         target = padded(3, 4, pad=model.config.pad_id, avoid=(model.config.bos_id,))[0][2:].expand(3, -1)
@@ -130,7 +130,7 @@ def grown_rounding(ours: AnyModel, theirs: PreTrainedModel) -> float:
 
 
 def outcomes(kind: str, n: int, seed: int) -> Iterator[Outcome]:
-    """Of so many configurations that transformers can build, and of those between that it cannot."""
+    """The outcomes of so many configurations that transformers can build, and of those between that it cannot."""
     made = 0
     for i in range(20 * n):
         rng = Random(f"{kind} {seed} {i}")

@@ -1,8 +1,8 @@
 """What becomes of config.json: each kind of text model that transformers has, and files that people published.
 
-`python -m tests.zoo.records` writes records.json: "comes in", or why it is refused. Of a kind of transformers the
-default configuration is read. Text models are those with a head for the next word, for a target or for masked words;
-those that see or hear are apart. published.json has files that were found in public repositories, each with where.
+`python -m tests.zoo.records` writes records.json: "comes in", or why it is refused. A kind of transformers is read with
+its default configuration. Text models are those with a head for the next word, for a target or for masked words; models
+that see or hear are apart. published.json has files that were found in public repositories, each with its source.
 """
 
 import json
@@ -29,7 +29,7 @@ def kinds(*heads: str) -> set[str]:
 
 
 def outcome(theirs: dict[str, Any]) -> str:
-    """Of the fields of a config.json: that they are understood, or why not."""
+    """Whether the fields of a config.json are understood, or why not."""
     try:
         family_of(theirs, Path("config.json")).read(theirs)
     except UserError as refusal:
@@ -44,7 +44,7 @@ def default_fields(kind: str) -> dict[str, Any]:
 
 
 def records() -> dict[str, dict[str, str]]:
-    """Of text models, of those that see or hear, and of published files."""
+    """What becomes of text models, of those that see or hear, and of published files."""
     made: dict[str, dict[str, str]] = {"text": {}, "sees or hears": {}}
     for kind in sorted(kinds(*_TEXT) | kinds(*_MORE)):
         try:

@@ -69,7 +69,7 @@ LOADED_BY: dict[type, Any] = {
 
 
 def sources(config: Any) -> list[list[int]]:
-    """Of several lengths, each with its end."""
+    """Prompts of several lengths, each with its end."""
     draw = np.random.default_rng(0)
     return [[*draw.integers(4, config.vocab_size, n).tolist(), config.source_end] for n in (3, 9, 1, 6)]
 
@@ -98,7 +98,7 @@ def assert_same_text(model: Any, folder: Path) -> None:
 
 
 def continued(model: Any, ids: list[int], n: int) -> list[int]:
-    """The ids and up to n that are likeliest after them."""
+    """The ids and up to n tokens that are most likely after them."""
     for _ in range(n):
         logits = model(torch.tensor([ids]))[0, -1]
         logits[list(model.facts.never)] = -torch.inf
@@ -110,7 +110,7 @@ def continued(model: Any, ids: list[int], n: int) -> list[int]:
 
 @torch.no_grad()
 def assert_same_hidden(model: Any, folder: Path) -> None:
-    """Of rows of several lengths, and of two segments."""
+    """Hidden states of rows of several lengths, and of two segments."""
     encoder, _ = written(model, folder)
     draw = np.random.default_rng(0)
     rows = [draw.integers(4, model.config.vocab_size, n).tolist() for n in (30, 9, 1)]

@@ -1,4 +1,4 @@
-"""What a newcomer touches: a family is one file, and one with a part of its own a spec, a block and that file."""
+"""The files of a new family: one, and for a part of its own also a spec and a block."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Named architectures: families are data, `create_model` builds them."""
+"""Named architectures: families are data, and `create_model` builds them."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -26,17 +26,17 @@ def list_models(pattern: str = "*") -> list[str]:
 def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderConfig | EncoderConfig:
     """The configuration of an architecture of the zoo, with some of its fields replaced.
 
-    Names of fields are those of `ModelConfig.changed`: `get_config("gpt2", d_model=64, n_heads=4, positions="rotary")`,
-    and with a dot where they are inside of a part, `get_config("llama-2-7b", **{"positions.base": 5e5})`.
+    Names of fields are those of `ModelConfig.changed`: `get_config("gpt2", d_model=64, n_heads=4, positions="rotary")`.
+    A field inside a part is named with a dot: `get_config("llama-2-7b", **{"positions.base": 5e5})`.
 
-    Special tokens follow a `vocab_size` that is too small for those of the zoo: they become its last ids, in the same
-    order. So `get_config("gpt2", vocab_size=65)` ends texts with id 64, as GPT-2 ends them with its last; where that is
-    another token, such as the last of 65 characters, say `eos_id=None`, or which id it is.
+    If `vocab_size` is too small for the special tokens of the architecture, they become its last ids, in the same
+    order. So `get_config("gpt2", vocab_size=65)` ends texts with id 64, as GPT-2 ends them with its last id. If the
+    last id is another token, such as the last of 65 characters, give `eos_id=None`, or the right id.
     >>> get_config("transformer-base", n_layers=2).d_model
     512
 
     Raises:
-        UserError: no architecture has that name, a field does not exist or does not fit, or the vocabulary has no room
+        UserError: no architecture has that name, a field does not exist or does not fit, or the vocabulary has no space
             for its special tokens.
     """
     if name not in SIZES:
@@ -53,7 +53,7 @@ def get_config(name: str, **overrides: Any) -> EncoderDecoderConfig | DecoderCon
 
 
 def _moved_ids(config: ModelConfig, overrides: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """Special tokens of a preset that a vocabulary of this size does not have, as its last ids that are free."""
+    """Special tokens of a preset that are beyond a vocabulary of this size; they get its last free ids."""
     names = [name for name in vars(config) if name.endswith(("_id", "_ids"))]
     given = {name: overrides.get(name, getattr(config, name)) for name in names}
     taken = {token for value in given.values() for token in _tokens(value) if token < size}
@@ -71,7 +71,7 @@ def _moved_ids(config: ModelConfig, overrides: Mapping[str, Any], size: int) -> 
 
 
 def _tokens(value: Any) -> tuple[int, ...]:
-    """Of a field: one, several or none; what is no token is refused later."""
+    """The tokens in a field: one, several or none. Values that are not tokens are refused later."""
     several = value if isinstance(value, tuple | list) else (value,)
     return tuple(token for token in several if type(token) is int)
 
@@ -82,7 +82,7 @@ def create_model(name: str, **overrides: Any) -> "AnyModel":
     torch.Size([1, 3, 100])
 
     Raises:
-        UserError: as `get_config`; or the weights do not fit the memory.
+        UserError: as for `get_config`; or the weights do not fit into memory.
     """
     import torch
 
@@ -112,7 +112,7 @@ def build(config: ModelConfig) -> Any:
 
 
 def build_empty(config: ModelConfig, *, device: "str | torch.device" = "cpu", dtype: "torch.dtype") -> "AnyModel":
-    """The model of a configuration, its weights to be filled in: their memory is reserved and not written to.
+    """The model of a configuration without weights: their memory is reserved and not written to.
     >>> build_empty(get_config("gpt-nano"), dtype=torch.bfloat16).head_weight.dtype
     torch.bfloat16
     """

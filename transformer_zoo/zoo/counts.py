@@ -1,4 +1,5 @@
-"""How many parameters the zoo's models have: a record, since counting takes torch, which takes seconds to load.
+"""How many parameters the zoo's models have. This is a record, because counting needs torch, which takes seconds to
+load.
 
 `python -m transformer_zoo.zoo.counts` writes it.
 """
@@ -12,13 +13,13 @@ _RECORD = Path(__file__).with_name("counts.json")
 
 
 def recorded_counts() -> dict[str, int]:
-    """Parameters by name; a model that the record lacks is counted."""
+    """Number of parameters by name; a model that the record lacks is counted."""
     held: dict[str, int] = json.loads(_RECORD.read_text())
     return {name: held.get(name) or count(name) for name in list_models()}
 
 
 def count(name: str) -> int:
-    """Parameters of a model of the zoo."""
+    """Number of parameters of a model of the zoo."""
     from transformer_zoo.models.empty import n_parameters
 
     return n_parameters(get_config(name))

@@ -1,4 +1,4 @@
-"""What an architecture is made of, in figures: counted on a model without memory."""
+"""Figures about an architecture, counted on a model without memory."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -22,11 +22,12 @@ Model = EncoderDecoder | DecoderOnly | EncoderOnly
 class Description:
     """Figures of one architecture.
 
-    parameters: (part, number), where a layer stands for all of its stack that have the same parts; they are of the
-    whole model but for what is said to be of one layer. forward_flops: operations per token, in an encoder-decoder per
-    token of the source and one of the target. weight_bytes and cache_bytes: of the weights, and of keys and values of a
-    text of `context` tokens (an encoder-decoder: of as many target tokens, and of as many source tokens). The cache
-    keeps all of them, in layers with a sliding window too.
+    parameters: (part, number). A layer stands for all layers of its stack that have the same parts. Numbers are for the
+        whole model, unless a part is said to be of one layer.
+    forward_flops: operations per token; an encoder-decoder counts one token of the source and one of the target.
+    weight_bytes: bytes of the weights.
+    cache_bytes: bytes of keys and values of a text of `context` tokens (an encoder-decoder: of as many target tokens
+        and as many source tokens). The cache keeps all tokens, even in layers with a sliding window.
     """
 
     parameters: list[tuple[str, int]]
@@ -38,7 +39,7 @@ class Description:
 
 
 def outline(config: ModelConfig) -> Model:
-    """The model of a configuration without its weights' memory: names and shapes, on the meta device."""
+    """The model of a configuration without memory for its weights: names and shapes, on the meta device."""
     with uninitialised("meta", torch.get_default_dtype()):
         model: Model = build(config)
     return model
@@ -50,7 +51,8 @@ def describe(
     context: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Description:
-    """Figures of a model, or of a configuration's. context: tokens of a text; None: `max_seq_len`."""
+    """Figures of a model, or of the model of a configuration. context: number of tokens of a text; None:
+    `max_seq_len`."""
     if not isinstance(model, nn.Module):
         model = outline(model)
     context = int(model.config.max_seq_len if context is None else context)
@@ -66,7 +68,7 @@ def describe(
 
 
 def _cached(model: Model, context: int) -> int:
-    """Numbers in the cache of one text, of one source; an encoder has none."""
+    """Number of elements in the cache of one text and one source; an encoder has no cache."""
     if not isinstance(decoder := getattr(model, "decoder", None), Decoder):
         return 0
     weight = model.head_weight
@@ -78,7 +80,7 @@ def _cached(model: Model, context: int) -> int:
 
 
 def _parts(model: Any) -> Iterator[tuple[str, int]]:
-    """The name and the parameters of what is outside of stacks, and of what the stacks have."""
+    """Name and number of parameters of the parts outside of stacks, and of the parts of stacks."""
     for name, weight in model.named_parameters(recurse=False):
         yield _label(model, name, weight), weight.numel()
     for name, part in model.named_children():

@@ -42,7 +42,7 @@ READERS = {
 
 
 def _has_pooler(folder: Path) -> bool:
-    """Of what transformers takes vectors of texts from, which it makes itself where the files have none."""
+    """Whether transformers has a pooler for the model, which it makes itself where the files have none."""
     return '"model_type": "bert"' in (folder / "config.json").read_text("utf-8")
 
 

@@ -34,7 +34,7 @@ def default_fields(family: str) -> dict[str, Any]:
 def test_all_that_transformers_writes_is_known(family: str) -> None:
     extra = dict.fromkeys(GenerationConfig._get_default_generation_params(), 7)  # which config.json once had
     extra |= default_fields(family)
-    # Of these a file says all: `generate` asks no default of a family.
+    # A file says all of these: `generate` does not ask a family for defaults.
     extra |= dict.fromkeys(("forced_eos_token_id", "bad_words_ids", "suppress_tokens", *RULES))
     config = FAMILIES[family].read(extra)
     # The defaults here are theirs.
@@ -71,12 +71,16 @@ def test_no_field_is_lost(family: str) -> None:
             continue
         if changed == config:
             silent.append(name)
-    # Only some have a use for pad and bos; a window, where no layer has one, may be anything; of T5's feed-forward,
-    # what is saved beside it has the last word; a start or an end outside the vocabulary, as the next of Marian's, is
-    # none; more dense layers than there are are all; there is no head for texts, whose pooling ModernBERT says.
+    # Why a field may change nothing here:
+    # - Only some families have a use for pad and bos.
+    # - A window may be anything where no layer has one.
+    # - T5's feed-forward is decided by the fields that are saved beside it.
+    # - A start or an end outside the vocabulary, such as the next of Marian's, is ignored.
+    # - More dense layers than there are layers are all layers.
+    # - ModernBERT says how texts are pooled, but here is no head for texts.
     assert set(silent) <= {
         "classifier_pooling", "first_k_dense_replace",
-        "local_attention",  # of which ModernBERT sees half to either side, odd or even
+        "local_attention",  # ModernBERT sees half of it on either side, odd or even
         "pad_token_id", "bos_token_id", "is_decoder", "slow_but_exact", "pretraining_tp", "use_sliding_window",
         "sliding_window", "max_window_layers", "feed_forward_proj", "decoder_start_token_id", "eos_token_id",
     }  # fmt: skip
@@ -169,7 +173,7 @@ def test_what_is_not_supported_is_refused_by_name(family: str, fields: dict[str,
 
 @every_family
 def test_a_value_of_another_type_is_refused_by_name(family: str) -> None:
-    """A word, which is no value of any field that is read."""
+    """A word, which is not a value of any field that is read."""
     known = FAMILIES[family]
     names = {entry.name for entry in known.fields.values()}.union(*(part.names for part in known.parts))
     headed = {"architectures": ["ForSequenceClassification"]} if known.config is EncoderConfig else {}

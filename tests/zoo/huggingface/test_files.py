@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def state(folder: Path) -> State:
-    """Of the model that is read from it."""
+    """The weights of the model that is read from it."""
     return from_huggingface(folder).state_dict()
 
 
@@ -56,7 +56,7 @@ def assert_same(folder: Path, state: State) -> None:
 
 
 def halves(folder: Path, save: Callable[[Weights, Path], object], kind: str) -> None:
-    """The weights in two files and an index, in place of one."""
+    """The weights in two files and an index, instead of one."""
     held = weights(folder)
     base, suffix = {"safetensors": ("model", "safetensors"), "bin": ("pytorch_model", "bin")}[kind]
     names, index = sorted(held), {}
@@ -282,7 +282,7 @@ def test_damaged_and_missing_files_are_named(folder: Path, tmp_path: Path) -> No
     (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04 and no more")
     refused(folder, "pytorch_model.bin")
     (folder / "config.json").write_text("{")
-    refused(folder, "config.json is no JSON")
+    refused(folder, "config.json is not JSON")
     (folder / "config.json").unlink()
     refused(folder, "config.json: no such file")
     with pytest.raises(UserError, match="no such folder"):
@@ -294,7 +294,7 @@ def test_an_index_that_does_not_fit_is_refused(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     places = json.loads(index.read_text())["weight_map"]
     name = "transformer.wte.weight"
-    for place, named in (("../elsewhere.safetensors", "no weight file beside it"), ("model.py", "no weight file")):
+    for place, named in (("../elsewhere.safetensors", "not a weight file beside it"), ("model.py", "weight file")):
         index.write_text(json.dumps({"weight_map": {**places, name: place}}))
         refused(folder, named)
     index.write_text(json.dumps({"weight_map": {**places, name: "model-00003-of-00003.safetensors"}}))

@@ -94,7 +94,7 @@ def test_every_architecture_gives_their_logits(case: str, tmp_path: Path) -> Non
     ours = tz.from_huggingface(gguf_files.write(tmp_path / "m.gguf", theirs))
     assert difference(ours, theirs) < 1e-4
     theirs.save_pretrained(tmp_path)
-    # The same configuration, but for the special tokens, of which this file says nothing.
+    # The same configuration, except for the special tokens, which this file does not name.
     assert differences(ours.config, tz.from_huggingface(tmp_path).config).keys() <= {"bos_id", "eos_id"}
 
 
@@ -171,7 +171,7 @@ def refusal(path: Path) -> str:
 def test_a_truncated_file_is_named(part: float, llama: Path, tmp_path: Path) -> None:
     content, path = llama.read_bytes(), tmp_path / "m.gguf"
     path.write_bytes(content[: part if isinstance(part, int) else int(part * len(content))])
-    assert "no GGUF file, or a damaged one" in refusal(path)
+    assert "not a GGUF file, or a damaged one" in refusal(path)
 
 
 def test_whatever_bit_of_its_head_is_wrong_it_is_read_or_named(llama: Path, tmp_path: Path) -> None:
@@ -275,10 +275,10 @@ def test_a_pointer_a_text_and_a_file_without_the_package_are_named(
     path.write_text(POINTER)
     assert "is a pointer of git-lfs, not the file itself" in refusal(path)
     path.write_text("hello")
-    assert "no GGUF file" in refusal(path)
-    with pytest.raises(UserError, match=r"m\.bin is a file, and no GGUF file$"):
+    assert "not a GGUF file" in refusal(path)
+    with pytest.raises(UserError, match=r"m\.bin is a file, but not a GGUF file$"):
         tz.from_huggingface(path.rename(tmp_path / "m.bin"))
-    with pytest.raises(UserError, match=r"m\.bin/x: no such folder, and no GGUF file$"):
+    with pytest.raises(UserError, match=r"m\.bin/x: no such folder, and not a GGUF file$"):
         tz.from_huggingface(tmp_path / "m.bin" / "x")
     monkeypatch.setitem(sys.modules, "gguf", None)
     path.write_bytes(llama.read_bytes())

@@ -14,7 +14,7 @@ from transformer_zoo.zoo import build_empty
 from transformer_zoo.zoo.families import FAMILIES
 
 COMMITTED: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("weight_names.json").read_text("utf-8"))
-"""Of each family: ours -> theirs, of what is not in a layer and of layer 1."""
+"""For each family: ours -> theirs, for weights outside the layers and in layer 1."""
 
 
 def names_by_family() -> dict[str, dict[str, str]]:

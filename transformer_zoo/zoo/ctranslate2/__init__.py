@@ -1,4 +1,4 @@
-"""Models of ours in CTranslate2's own specification."""
+"""Models of this package in CTranslate2's own specification."""
 
 from transformer_zoo.zoo.ctranslate2.said import check_ctranslate2
 

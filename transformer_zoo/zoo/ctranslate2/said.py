@@ -1,4 +1,4 @@
-"""What CTranslate2 can say of a model: plain data, which needs neither torch nor that package."""
+"""What CTranslate2 can represent of a model: plain data, which needs neither torch nor that package."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
@@ -28,17 +28,17 @@ from transformer_zoo.errors import UserError
 ACTIVATIONS = {
     "relu": "RELU", "gelu": "GELU", "gelu_tanh": "GELUTanh", "quick_gelu": "GELUSigmoid", "silu": "SWISH",
     "tanh": "Tanh", "sigmoid": "Sigmoid",
-    "relu_squared": "RELU",  # which gates what it is of: relu(x) x
+    "relu_squared": "RELU",  # which gates its own input: relu(x) x
 }  # fmt: skip
-"""Ours -> those of its enumeration."""
+"""Our names -> names in its enumeration."""
 
 
 def _any(*names: str) -> dict[str, Collection[Any] | None]:
     return dict.fromkeys(names)
 
 
-# The fields of each spec that it has, with the values where it has only some; it has others as they are by default. A
-# spec without a row it does not have.
+# The fields that it has of each spec, with the values if it has only some. It has other fields with their default
+# values only. It does not have a spec without a row.
 _SAID: dict[type[Spec], Mapping[str, Collection[Any] | None]] = {
     EncoderDecoderConfig: _any(
         "vocab_size", "d_model", "max_seq_len", "scale_embeddings", "logit_scale", "encoder", "decoder",
@@ -48,7 +48,7 @@ _SAID: dict[type[Spec], Mapping[str, Collection[Any] | None]] = {
         "vocab_size", "d_model", "max_seq_len", "scale_embeddings", "logit_scale", "decoder", "tie_embeddings",
         "d_embedding", "logit_softcap", "vocab_multiple",
     ),
-    EncoderConfig: _any(  # of which it has no head: hidden states come out
+    EncoderConfig: _any(  # it has no such head: only hidden states come out
         "vocab_size", "d_model", "max_seq_len", "scale_embeddings", "encoder", "n_segments", "head", "tie_embeddings",
         "pooling", "normalize", "cut_at", "logit_scale",
     ),
@@ -67,12 +67,12 @@ _SAID: dict[type[Spec], Mapping[str, Collection[Any] | None]] = {
     RelativeSpec: _any("buckets", "max_distance"),
     AlibiSpec: {},
 }  # fmt: skip
-_NO_MATTER = ("dropout", "init", "zero_pad", "rules")  # they change training, or are options of its own
+_NO_MATTER = ("dropout", "init", "zero_pad", "rules")  # they change training, or are its own options
 _AROUND = ("encoder", "decoder", "layer")
 
 
 def check_ctranslate2(config: ModelConfig) -> None:
-    """Whether CTranslate2 has such a model.
+    """Check that CTranslate2 has such a model.
     >>> check_ctranslate2(tz.get_config("transformer-base", norm_position="pre"))
 
     Raises:
@@ -107,7 +107,7 @@ def _unsaid(spec: Spec, where: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _unsaid_together(config: ModelConfig) -> Iterator[tuple[str, Any]]:
-    """What it has, but not of several parts at once, or not there."""
+    """Fields that it has, but not several parts of at once, or not at that place."""
     stacks = dict(config.stacks())
     eps = next(iter(stacks.values())).norm.eps
     if getattr(config, "logit_softcap", None) and getattr(config, "never_ids", None):
@@ -117,12 +117,12 @@ def _unsaid_together(config: ModelConfig) -> Iterator[tuple[str, Any]]:
             yield "norm.eps", stack.norm.eps
         if (len(stacks) > 1 or name == "encoder") and stack.norm_position not in ("post", "pre"):
             yield "norm_position", stack.norm_position
-        if stack.residual_scale is not None and stack.norm_position == "both":  # which it adds right after a norm
+        if stack.residual_scale is not None and stack.norm_position == "both":  # it adds them directly after a norm
             yield "residual_scale", stack.residual_scale
         if name == "encoder" and isinstance(stack.positions, AlibiSpec):
             yield "encoder.positions", "alibi"
         if len(stacks) == 1 and isinstance(stack.positions, RelativeSpec) and name == "decoder":
-            yield "positions", "relative"  # which are wrong where it reads several tokens of a prompt at once
+            yield "positions", "relative"  # they are wrong if it reads several tokens of a prompt at once
         for layer in dict.fromkeys(stack.layers):
             yield from _unsaid_of(layer, stack, config)
 
@@ -140,16 +140,16 @@ def _unsaid_of(layer: LayerSpec, stack: StackSpec, config: ModelConfig) -> Itera
             yield "ffn.activation", ffn.activation
         if ffn.gated and ffn.activation == "relu_squared":
             yield "ffn.gated", True
-    if isinstance(layer.positions, RelativeSpec):  # it computes those of the first layer for all
+    if isinstance(layer.positions, RelativeSpec):  # it computes the first layer's scores for all
         yield "layer.positions", "relative"
     rotary = stack.positions_of(layer)
     is_yarn = isinstance(rotary, RotarySpec) and isinstance(rotary.scaling, YarnSpec)
     if is_yarn and getattr(rotary, "dim", None) not in (None, attention.width(config.d_model)):
-        yield "positions.dim", getattr(rotary, "dim", None)  # scores grow as a whole
+        yield "positions.dim", getattr(rotary, "dim", None)  # all scores grow together
 
 
 def _beside_window(layer: LayerSpec, stack: StackSpec) -> str | None:
-    """What it does not have together with the window of a layer; see `_window` of write.py."""
+    """What it does not have together with the window of a layer; see `_window` in write.py."""
     attention, positions = layer.attention, stack.positions
     if attention.window is None:
         return None

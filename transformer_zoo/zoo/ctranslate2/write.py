@@ -1,4 +1,4 @@
-"""The weights of a model of ours under the names of CTranslate2's specification, and its files."""
+"""The weights of a model under the names of CTranslate2's specification, and its files."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -19,7 +19,8 @@ from transformer_zoo.models import DecoderOnly, EncoderDecoder, EncoderOnly
 from transformer_zoo.zoo.ctranslate2.said import ACTIVATIONS
 
 _NEVER = -1e4
-"""Added to the logit of a token that is not written, and to a score that does not count: a number in all of its types.
+"""Added to the logit of a token that is not written, and to a score that does not count. All its types have this
+number.
 """
 
 
@@ -31,24 +32,24 @@ def to_ctranslate2(
     *,
     quantization: str | None = None,
 ) -> list[list[str]]:
-    """Writes what `ctranslate2.Translator`, `Generator` or `Encoder` loads; returns its vocabularies, in the order of
+    """Write what `ctranslate2.Translator`, `Generator` or `Encoder` loads; returns its vocabularies, in the order of
     the ids.
 
-    What the model never writes has next to no probability there. Texts without an end get a token for one, which is
-    never written either. Of an encoder alone come the hidden states.
+    Tokens that the model never writes have almost no probability there. Texts without an end token get one, which is
+    never written either. An encoder alone gives its hidden states.
 
     Args:
-        model: one whose configuration `check_ctranslate2` lets pass.
-        folder: that is there.
-        tokens: how the ids of the source and of the target are called, or those of a text; those that are alike, or
-            "", get a name.
-        quantization: of the weights; None: as they are.
+        model: a model whose configuration passes `check_ctranslate2`.
+        folder: an existing folder.
+        tokens: names of the ids of the source and of the target, or of those of a text; names that are equal or "" are
+            replaced.
+        quantization: of the weights; None: unchanged.
     """
     config: Any = model.config
     spare = int(getattr(config, "eos_id", 0) is None)
     names = [_unlike([*side, *["</s>"] * spare]) for side in tokens]
     made = _writer(model, names, spare) if hasattr(model, "facts") else _encoder_alone(model, names[0])
-    # A vocabulary without a token for the unknown knows everything; CTranslate2 wants one nevertheless.
+    # A vocabulary without a token for unknown text has everything; CTranslate2 needs such a token nevertheless.
     made.config.unk_token = "<unk>" if all("<unk>" in side for side in names) else made.config.eos_token
     made.config.layer_norm_epsilon = next(stack.norm.eps for _, stack in config.stacks())
     made.validate()
@@ -65,7 +66,7 @@ def _encoder_alone(model: Any, names: list[str]) -> Any:
 
 
 def _writer(model: Any, names: list[list[str]], spare: int) -> Any:
-    """What translates or writes texts."""
+    """The specification of a model that translates or writes texts."""
     config, target, decoder = model.config, names[-1], _decoder(model, spare)
     if model.facts.has_source:
         made = specs.TransformerSpec(_encoder(model), decoder)
@@ -81,7 +82,7 @@ def _writer(model: Any, names: list[list[str]], spare: int) -> Any:
 
 
 def _unlike(tokens: Sequence[str]) -> list[str]:
-    """The tokens, each under a name of its own."""
+    """The tokens, each with a name of its own."""
     named, taken = dict[str, None](), {*tokens}
     spare = (name for i in count() if (name := f"<{i}>") not in taken)
     for token in tokens:
@@ -144,7 +145,7 @@ def _decoder(model: Any, spare: int) -> Any:
 
 
 def _around(spec: StackSpec) -> dict[str, Any]:
-    """What is around the layers; that there is a norm at the end is not tied to where the others are."""
+    """The parts around the layers. A norm at the end does not depend on the position of the other norms."""
     ffn: Any = spec.layers[0].ffn
     return {
         "no_final_norm": not spec.ends_in_norm,
@@ -162,10 +163,10 @@ def _fill_stack(made: Any, stack: Any, spec: StackSpec, config: ModelConfig) -> 
         made.layernorm_embedding = _norm(stack.embedding_norm)
     positions = spec.positions
     if positions is not None and positions.added:
-        n = config.max_seq_len * (1 if positions.bounded else 2)  # without a bound of their own, it has to have one
+        n = config.max_seq_len * (1 if positions.bounded else 2)  # it must have a bound, even without one of its own
         made.position_encodings.encodings = _array(stack.positions(n))
     elif hasattr(made, "position_encodings") and stack.layers[0].attn.rotary is None:
-        # Where it has none and the first layer does not turn, it adds its own.
+        # If it has no positions and the first layer does not rotate, it adds its own.
         made.position_encodings.encodings = np.zeros((2 * config.max_seq_len, config.d_model), np.float32)
     made.layer = [_layer(layer, stack.positions) for layer in stack.layers]
 
@@ -202,7 +203,7 @@ def _layer(layer: Any, bias: Any) -> Any:
 
 
 def _attention(attn: Any, norm: Any, times: float, *, bias: Any = None, has_memory: bool = False) -> Any:
-    """times: multiplies what it gives. bias: what gives the scores of a stack, which may be learned by distance."""
+    """times: factor of its output. bias: gives the scores of a stack, which may be learned by distance."""
     is_learned, has_window = hasattr(bias, "buckets"), attn.window is not None
     made = attention_spec.MultiHeadAttentionSpec(
         self_attention=not has_memory,
@@ -246,10 +247,10 @@ def _turned_by(rotary: RotaryPositions | None) -> dict[str, Any]:
 
 
 def _window(attn: Any) -> NDArray[np.float32]:
-    """What keys get by their distance, -window to window, both ends of which stand for all beyond (Shaw et al. 2018,
-    equation 4): the last dimension of a query times this is 0 in the window, and next to -inf outside.
+    """The vector for each distance of keys, -window to window, where both ends stand for everything beyond (Shaw et al.
+    2018, equation 4). The last dimension of a query times this is 0 in the window, and almost -inf outside.
 
-    CTranslate2's own window is one of its cache alone: what it reads at once sees all.
+    CTranslate2's own window applies to its cache only: tokens that it reads at once see all of each other.
     """
     table = torch.zeros(2 * attn.window + 1, attn.head_dim + 1)
     table[[0, -1], -1] = _NEVER
@@ -273,7 +274,7 @@ def _with_a_constant(attn: Any, value: float) -> list[nn.Linear]:
 
 
 def _fill_linear(made: Any, *projections: Any, times: float = 1.0) -> None:
-    """One matrix of several, under each other; what it gives is multiplied."""
+    """One matrix made of several, one below the other; its output is multiplied."""
     made.weight = _array(times * torch.cat([part.weight for part in projections]))
     if any(part.bias is not None for part in projections):
         biases = [part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in projections]
@@ -291,6 +292,6 @@ def _norm(norm: Any) -> Any:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    """A copy, for what quantises the weights writes in place."""
+    """A copy, because quantising writes in place."""
     copied: NDArray[np.float32] = tensor.detach().float().cpu().numpy().copy()
     return copied

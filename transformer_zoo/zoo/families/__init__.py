@@ -1,8 +1,8 @@
-"""Families of models, one file each: constants, sizes, and tables of what is called how in files of transformers.
+"""Families of models, one file each: constants, sizes, and tables that map our names to those in transformers' files.
 
-A file's `FAMILIES` are found by themselves; encoder-decoders come first, then files by name, sizes from small to large.
-The sizes have the numbers of the weights that were published under their names. Their `bos_id` is what a text of that
-model starts with, None where nothing is put before it.
+A file's `FAMILIES` are found automatically. Encoder-decoders come first, then files by name, with sizes from small to
+large. The sizes have the numbers of the weights that were published under their names. Their `bos_id` is the token that
+a text of that model starts with; None if nothing is put before a text.
 """
 
 from importlib import import_module
@@ -17,7 +17,7 @@ _ALL: list[Family] = [
 _ALL.sort(key=lambda family: family.config is not EncoderDecoderConfig)
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in _ALL if family.model_type}
-"""Those whose weights can be read and written, by their `model_type`."""
+"""The families whose weights can be read and written, by their `model_type`."""
 
 SIZES: dict[str, Family] = {name: family for family in _ALL for name in family.sizes}
 """The family of each model that the zoo names."""

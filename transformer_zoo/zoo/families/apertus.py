@@ -23,7 +23,7 @@ def _read_rotation(theirs: Fields, ours: Fields) -> dict[str, Any]:
 
 
 def _write_rotation(config: DecoderConfig) -> dict[str, Any]:
-    found = _ROTATION.write(config)  # as one field, for what is not said is not the usual
+    found = _ROTATION.write(config)  # as one field, because their default is not the usual one
     scaling = found.pop("rope_scaling", None) or {"rope_type": "default"}
     return {"rope_parameters": {**found, **scaling}} if found else {}
 

@@ -1,4 +1,4 @@
-"""Arcee's foundation models: Llama with a squared ReLU in place of the gated feed-forward."""
+"""Arcee's foundation models: Llama with a squared ReLU instead of the gated feed-forward."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""BART and its multilingual kin."""
+"""BART and its multilingual relatives."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ _CROSS = {
     "cross_attn_norm": "encoder_attn_layer_norm",
 }
 
-# Fields of BartConfig as it was when it, Marian and M2M-100 were one class: transformers 5 reads none of them any more.
+# Fields of BartConfig from when it, Marian and M2M-100 were one class; transformers 5 does not read them any more.
 _OLD = (
     "normalize_before", "normalize_embedding", "add_final_layer_norm", "add_bias_logits", "static_position_embeddings",
     "extra_pos_embeddings", "do_blenderbot_90_layernorm", "encoder_layerdrop", "decoder_layerdrop",

@@ -1,4 +1,4 @@
-"""BERT, and what its relatives have of it."""
+"""BERT, and what its relatives share with it."""
 
 from typing import Any
 
@@ -84,7 +84,7 @@ BERT = Family(
     },
     prefix="bert.",
     renamed={"cls.predictions.bias": "cls.predictions.decoder.bias"},
-    # Without a head for texts the pooler is for whether one text follows another, and so is seq_relationship.
+    # Without a head for texts the pooler and seq_relationship tell whether one text follows another.
     unused=(
         *("bert.embeddings.position_ids", "cls.predictions.bias", "bert.pooler.dense.weight"),
         *("bert.pooler.dense.bias", "cls.seq_relationship.weight", "cls.seq_relationship.bias"),

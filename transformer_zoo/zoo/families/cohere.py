@@ -1,4 +1,4 @@
-"""Command R and Aya: attention beside feed-forward under one norm, and a rotation that turns neighbours together."""
+"""Command R and Aya: attention beside feed-forward under one norm, and rotation of neighbouring dimensions."""
 
 from dataclasses import replace
 

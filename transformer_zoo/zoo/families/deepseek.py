@@ -1,4 +1,4 @@
-"""DeepSeek-V3, those of its models whose layers are all dense: its attention with Llama's feed-forward."""
+"""DeepSeek-V3, for models whose layers are all dense: its attention with Llama's feed-forward."""
 
 from dataclasses import replace
 from typing import Any
@@ -81,7 +81,7 @@ DEEPSEEK_V3 = replace(
         text_ids(bos=0, eos=1),
     ),
     required=TEXT_ONLY,
-    # What experts have, and what follows from the others.
+    # Fields of experts, and fields that follow from others.
     ignored=(
         "moe_intermediate_size", "n_shared_experts", "n_routed_experts", "num_local_experts", "routed_scaling_factor",
         "n_group", "topk_group", "num_experts_per_tok", "norm_topk_prob", "num_mtp_layers", "num_nextn_predict_layers",

@@ -67,7 +67,7 @@ ELECTRA = replace(
         "token_head.out_proj": "classifier",
     },
     prefix="electra.",
-    # A discriminator's head says of each token whether it is the one that was there.
+    # A discriminator's head says for each token whether it is the original one.
     unused=(
         "electra.embeddings.position_ids",
         *(f"discriminator_predictions.{name}.{kind}" for name in _JUDGE for kind in ("weight", "bias")),

@@ -1,4 +1,4 @@
-"""ERNIE 4.5, the dense models of text: Llama, whose rotation turns neighbours together."""
+"""ERNIE 4.5, the dense models for text: Llama with rotation of neighbouring dimensions."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ ERNIE4_5 = replace(
     },
     parts=(rotation(default=5e5, layout="interleaved"), text_ids(bos=1, eos=2, pad=0)),
     required=TEXT_ONLY,
-    ignored=("auto_map",),  # of the files that are older than transformers' own class, which takes no other code
+    ignored=("auto_map",),  # for files older than transformers' own class, which accepts no other code
 )  # fmt: skip
 """Baidu 2025."""
 

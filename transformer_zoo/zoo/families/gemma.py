@@ -12,11 +12,11 @@ from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, alternating_window,
 from transformer_zoo.zoo.huggingface.rope import rotation
 
 _TANH_FIRST = {"gelu_pytorch_tanh": "gelu_tanh", **ACTIVATIONS}
-"""Of the names for one activation, the first is written."""
+"""Of several names for one activation, the first one is written."""
 
 
 def _size(n_layers: int, d_model: int, n_heads: int, n_kv_heads: int, head_dim: int, d_ff: int) -> dict[str, Any]:
-    """The feed-forward's width in the tables of the reports counts its two gated halves: twice `d_ff`."""
+    """In the reports' tables the width of the feed-forward counts its two gated halves: twice `d_ff`."""
     shape = {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads, "n_kv_heads": n_kv_heads}
     ids = {"vocab_size": 256000, "pad_id": 0, "bos_id": 2, "eos_id": 1}
     return {**shape, "head_dim": head_dim, "d_ff": d_ff, "max_seq_len": 8192, "norm.eps": 1e-6, **ids}
@@ -45,7 +45,7 @@ GEMMA = replace(
         "n_layers": Field("num_hidden_layers", 28),
         "d_ff": Field("intermediate_size", 24576),
         "max_seq_len": Field("max_position_embeddings", 8192),
-        # The first files said "gelu" and meant this.
+        # The first files said "gelu" and meant this one.
         "activation": Field("hidden_act", "gelu_pytorch_tanh", {**_TANH_FIRST, "gelu": "gelu_tanh"}),
         "tie_embeddings": Field("tie_word_embeddings", True),
     },

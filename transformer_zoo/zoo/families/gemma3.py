@@ -1,4 +1,4 @@
-"""Gemma 3, of text: five layers with a sliding window, then one that sees all, each kind with its own rotation."""
+"""Gemma 3, for text: five layers with a sliding window, then one that sees all; each kind has its own rotation."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,14 +14,14 @@ _BASES = {"full_attention": 1e6, "sliding_attention": 1e4}
 
 
 def _read_rotary(theirs: Fields, ours: Fields) -> dict[str, RotarySpec]:
-    """Of both kinds of layers: in rope_parameters, or, as the first files have it, spread out."""
+    """The positions of both kinds of layers: in rope_parameters, or in separate fields in the first files."""
     ropes = theirs.get("rope_parameters") or {
         "full_attention": {"rope_theta": theirs.get("rope_theta", 1e6), **(theirs.get("rope_scaling") or {})},
         "sliding_attention": {"rope_theta": theirs.get("rope_local_base_freq", 1e4)},
     }
     if ropes.keys() != _BASES.keys():
         raise UserError(f"config.json: rope_parameters has {', '.join(ropes)}, expected {', '.join(_BASES)}")
-    # Of yarn transformers does not read `truncate` where there are several kinds: it is true.
+    # transformers does not read yarn's `truncate` if there are several kinds: it is true.
     return {
         kind: read_rope({"rope_theta": _BASES[kind], **rope, "truncate": True}, ours) for kind, rope in ropes.items()
     }

@@ -1,4 +1,4 @@
-"""GPT-1, GPT-2, GPT-3, and small ones of our own."""
+"""GPT-1, GPT-2, GPT-3, and small models of this project."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ def _write_inner(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _read_scale(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    """Scores may be scaled by head_dim^-0.5, and by 1 / layer."""
+    """Scores may be scaled by head_dim^-0.5, and by 1 / number of the layer."""
     is_scaled = theirs.get("scale_attn_weights", True)
     if theirs.get("scale_attn_by_inverse_layer_idx", False):
         scale = (ours["d_model"] // ours["n_heads"]) ** -0.5 if is_scaled else 1.0
@@ -137,7 +137,7 @@ OURS = Family(
         },
     },
 )
-"""Without a counterpart in transformers, or with one that only few of them have."""
+"""Models without a counterpart in transformers, or of which only few have one."""
 
 GPT1 = replace(
     GPT2,

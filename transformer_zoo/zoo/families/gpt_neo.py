@@ -14,7 +14,7 @@ _KINDS = ("global", "local")
 
 
 def _read_layers(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    """attention_types has kinds and how often they are repeated, attention_layers each layer's."""
+    """attention_types has kinds and how often each repeats; attention_layers has each layer's kind."""
     types = theirs.get("attention_types") or [[_KINDS, 12]]
     kinds = [kind for some, times in types for _ in range(times) for kind in some]
     if theirs.get("attention_layers") not in (None, kinds):

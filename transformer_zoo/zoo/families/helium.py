@@ -1,4 +1,4 @@
-"""Helium: Llama, whose rotation turns neighbours together."""
+"""Helium: Llama with rotation of neighbouring dimensions."""
 
 from dataclasses import replace
 from typing import Any

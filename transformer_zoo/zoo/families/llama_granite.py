@@ -1,6 +1,6 @@
-"""Granite 3: Llama that multiplies embeddings, scores, what each sublayer adds, and logits by numbers of its own.
+"""Granite 3: Llama with its own factors of embeddings, scores, sublayers' outputs and logits.
 
-What is plain Llama goes out as that, whose file comes before this one.
+A plain Llama is exported as Llama, whose file comes before this one.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ _NUMBERS = ("embedding_multiplier", "attention_multiplier", "residual_multiplier
 
 
 def _read_numbers(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    """1 is none, but of scores."""
+    """A factor of 1 means none, except for scores."""
     embeddings, scores, added, logits = (float(theirs.get(name, 1.0)) for name in _NUMBERS)
     return {
         "scale_embeddings": False if embeddings == 1 else embeddings,

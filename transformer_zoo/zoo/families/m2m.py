@@ -14,13 +14,13 @@ from transformer_zoo.zoo.huggingface.parts import SHARED_OR_NOT, translation_ids
 def _read_first_place(theirs: Fields, ours: Fields) -> dict[str, Any]:
     if ours["bos_id"] == ours["pad_id"]:
         raise UserError(
-            "config.json: decoder_start_token_id is pad_token_id, to which such a model gives no place: not supported"
+            "config.json: decoder_start_token_id is pad_token_id, which has no position in such a model: not supported"
         )
     return {"positions.offset": ours["pad_id"] + 1}
 
 
 PLACE_AFTER_PAD = Part({}, _read_first_place, lambda config: {}, limits=("decoder_start_token_id",))
-"""Places begin after the id of pad, as in fairseq, where pad has none."""
+"""Positions begin after the id of pad, as in fairseq; pad has no position."""
 
 
 _SHAPE = {

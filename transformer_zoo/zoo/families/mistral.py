@@ -6,7 +6,7 @@ from transformer_zoo.zoo.families.llama import LLAMA, LLAMA2
 from transformer_zoo.zoo.huggingface.family import Field
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY
 
-# Their projections of the attention's output and of the feed-forward have no field for a bias, and none.
+# The projections of the attention's output and of the feed-forward have no field for a bias, and no bias.
 SHAPE = {name: entry for name, entry in LLAMA.fields.items() if name not in ("attention.bias", "ffn.bias")}
 # Jiang et al. 2023, "Mistral 7B", Table 1; mistralai/Mistral-7B-v0.1.
 _7B = {**LLAMA2, "n_kv_heads": 8, "d_ff": 14336, "max_seq_len": 32768}

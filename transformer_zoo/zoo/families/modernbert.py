@@ -1,4 +1,4 @@
-"""ModernBERT: every third layer sees all, the others what is near, each kind with its own rotation."""
+"""ModernBERT: every third layer sees all tokens, the others see near ones; each kind has its own rotation."""
 
 from dataclasses import replace
 from typing import Any
@@ -53,7 +53,7 @@ _HEADS = ("word_head", "text_head.projection", "token_head.projection")
 
 
 def _read_projection(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    """All heads have one, with a norm; words have that of the layers anyway."""
+    """All heads have this projection, with a norm; the head for words has the norm of the layers anyway."""
     head, how = ours["head"], {"activation": _ACTIVATION.read(theirs), "bias": theirs.get("classifier_bias", False)}
     if head is None:
         return {}

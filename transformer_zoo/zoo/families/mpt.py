@@ -12,7 +12,7 @@ from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 _TYPES = {"attn_pdrop": float, "clip_qkv": float, "softmax_scale": float}
 _ONLY = {**TEXT_ONLY, "alibi": (True,), "prefix_lm": (False,), "qk_ln": (False,), "attn_uses_sequence_id": (False,)}
 _ONLY |= {"attn_type": ("multihead_attention",), "attn_impl": ("torch", "flash", "triton")}
-_ONLY |= {"alibi_bias_max": (8,)}  # which transformers takes for 8 whatever it is
+_ONLY |= {"alibi_bias_max": (8,)}  # transformers always takes it for 8
 
 
 def _read_attention(theirs: Fields, ours: Fields) -> dict[str, Any]:
@@ -72,7 +72,7 @@ MPT = Family(
         text_ids(bos=None, eos=None, padded=False),
     ),
     required={**TEXT_ONLY, "expansion_ratio": (4,), "no_bias": (True,), "logit_scale": (None,)},
-    # What transformers has for files only; auto_map is of those that are older than its own class.
+    # Fields that transformers keeps for files only; auto_map is in files older than its own class.
     ignored=(
         "auto_map", "resid_pdrop", "emb_pdrop", "learned_pos_emb", "init_device", "init_config", "embedding_fraction",
         "norm_type", "tokenizer_name", "verbose",

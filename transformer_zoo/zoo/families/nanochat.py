@@ -1,4 +1,4 @@
-"""nanochat's, whose norms learn nothing: squared ReLU, a norm over the embedding and over queries and keys."""
+"""nanochat's model, whose norms learn nothing: squared ReLU, and norms over the embedding, queries and keys."""
 
 from dataclasses import replace
 
@@ -10,8 +10,8 @@ from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 from transformer_zoo.zoo.huggingface.rope import rotation
 
 _STILL = RMSNormSpec(learned="nothing")
-# Theirs norms queries and keys after it has turned them, which changes nothing where the norm has no weight and they do
-# not grow, as they do with yarn.
+# In transformers the norm of queries and keys comes after the rotation. That changes nothing if the norm has no weight
+# and the rotation does not change lengths, as yarn does.
 _LAYER: dict[str, str | Weight] = {
     "attn.q_proj": Weight("self_attn.q_proj", mirrored=True),
     "attn.k_proj": Weight("self_attn.k_proj", mirrored=True),

@@ -10,7 +10,7 @@ from transformer_zoo.zoo.huggingface.heads import heads
 
 
 def _read_places(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    """The first token's place is behind that of pad; so far the table has rows that are not used."""
+    """The first token's position comes after pad's id; the table has unused rows before it."""
     offset = ours["pad_id"] + 1
     return {"positions.offset": offset, "max_seq_len": theirs.get("max_position_embeddings", 512) - offset}
 

@@ -64,7 +64,7 @@ STABLELM = replace(
         text_ids(bos=0, eos=0),
     ),
     required={**TEXT_ONLY, "rotary_scaling_factor": (1.0,)},
-    ignored=("use_norm_bias",),  # which transformers does not read: all of its norms have one
+    ignored=("use_norm_bias",),  # transformers does not read it: all of its norms have one
     weights={
         **LLAMA.weights,
         **layers(

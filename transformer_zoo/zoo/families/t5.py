@@ -11,7 +11,7 @@ from transformer_zoo.zoo.huggingface.parts import ENCODER_DECODER, translation_i
 
 
 def feed_forward(default: str) -> Part:
-    """feed_forward_proj is "relu" or "gated-gelu"; what is saved beside it has the last word."""
+    """feed_forward_proj is "relu" or "gated-gelu"; the fields saved beside it take precedence."""
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
         words = theirs.get("feed_forward_proj", default).split("-")
@@ -35,7 +35,7 @@ def _write_ffn(config: EncoderDecoderConfig) -> dict[str, Any]:
 
 
 def _read_head(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    """tie_word_embeddings says how logits are scaled; a head of its own, where there is one, is in the weights."""
+    """tie_word_embeddings says how logits are scaled; a separate head, if there is one, is among the weights."""
     tied = theirs.get("tie_word_embeddings", True) is not False
     scaled = theirs.get("scale_decoder_outputs", tied)
     return {
@@ -93,7 +93,7 @@ def _size(n_layers: int, d_model: int, d_ff: int, n_heads: int, head_dim: int) -
 
 
 def _size_v1_1(n_layers: int, d_model: int, d_ff: int, n_heads: int) -> dict[str, Any]:
-    """Shazeer 2020, "GLU Variants Improve Transformer": GeGLU, and a head of its own, which is not scaled."""
+    """Shazeer 2020, "GLU Variants Improve Transformer": GeGLU, and a separate head, whose logits are not scaled."""
     gated = {"activation": "gelu_tanh", "gated": True, "share_embeddings": "inputs", "logit_scale": None}
     return {**_size(n_layers, d_model, d_ff, n_heads, 64), **gated}
 
@@ -192,7 +192,7 @@ T5 = Family(
         **layers("encoder.layers.{i}", "encoder.block.{i}", _ffn(1, "wi_1")),
         **layers("decoder.layers.{i}", "decoder.block.{i}", _ffn(2, "wi_1")),
     },
-    # A bias that the first files have and the first layer's cross-attention never used.
+    # A bias in the first files, which the first layer's cross-attention never used.
     unused=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),
 )
 """Raffel et al. 2020; v1.1 has the gated feed-forward of Shazeer 2020 and an untied head."""

@@ -10,7 +10,7 @@ from transformer_zoo.zoo.huggingface.parts import translation_ids
 
 
 def _head(scale: Literal["d_model"] | None) -> Part:
-    """Logits are scaled in all models or in none; tie_word_embeddings says nothing of that."""
+    """Logits are scaled in all models or in none; tie_word_embeddings does not say which."""
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
         tied = theirs.get("tie_word_embeddings", True) is not False

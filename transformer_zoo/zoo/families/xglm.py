@@ -10,7 +10,7 @@ from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 
 
 def _read_blank(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    """Of the table of waves the row of pad's id is zero, whichever token stands there."""
+    """In the table of sinusoids the row of pad's id is zero, whichever token is at that position."""
     pad = theirs.get("pad_token_id", 1)
     return {"positions.blank": pad - 2 if isinstance(pad, int) and pad >= 2 else None}
 

@@ -1,4 +1,4 @@
-"""Weights of the models that people download, in and out: the format of `transformers`."""
+"""Import and export of the weights that people download, in the format of `transformers`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_huggingface", "from_huggingface", "read_config", "resolve", "to_huggingface"]
 
-# Families' tables are data and need no torch, which these do.
+# Families' tables are data and do not need torch; these functions do.
 _LAZY = {
     "check_huggingface": "save", "from_huggingface": "load", "read_config": "source", "resolve": "hub",
     "to_huggingface": "save",

@@ -1,6 +1,6 @@
-"""The weight files of a folder: which tensors they hold, and their values, a piece at a time.
+"""The weight files of a folder: the tensors in them, and their values, read one piece at a time.
 
-A file is mapped into memory only while a piece of it is copied: what was touched of it would count as used until then.
+A file is mapped into memory only while a piece of it is copied, because pages that were read count as used until then.
 """
 
 import ctypes
@@ -23,13 +23,13 @@ from transformer_zoo.files import read_bytes
 from transformer_zoo.zoo.huggingface.gguf import read_gguf
 
 PIECE = 4 << 20
-"""Bytes that are copied at a time: what is in memory beside the model."""
+"""Number of bytes that are copied at a time, in addition to the model's memory."""
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class Entry(NamedTuple):
-    """A tensor of a file; its dtype is None if it is not of floating point."""
+    """A tensor of a file; its dtype is None if it is not a floating-point type."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype | None
@@ -42,17 +42,17 @@ class _File(Protocol):
     entries: dict[str, Entry]
 
     def copy(self, name: str, start: int, into: Tensor) -> None:
-        """Copies as many rows of a tensor as `into` has, from this one on; or the one number that it is."""
+        """Copy as many rows of a tensor as `into` has, from this row on; or the one number that it is."""
 
     def keep(self, names: Iterable[str]) -> None:
-        """Forgets all other tensors."""
+        """Forget all other tensors."""
 
     def take(self, name: str) -> Tensor | None:
-        """The tensor itself, if it is in memory anyway."""
+        """The tensor itself, if it is in memory anyway; otherwise None."""
 
 
 class _Safetensors:
-    """A file of safetensors, which cannot hold anything but tensors."""
+    """A safetensors file, which can only hold tensors."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,21 +73,21 @@ class _Safetensors:
             into.copy_(file.get_slice(name)[start : start + len(into)] if into.dim() else file.get_tensor(name))
 
     def keep(self, names: Iterable[str]) -> None:
-        """Nothing of it is in memory anyway."""
+        """Nothing of the file stays in memory."""
 
     def take(self, name: str) -> Tensor | None:
         return None
 
 
 class _Pickled:
-    """A file of `torch.save`, read as tensors only: what would run code when it is read is refused."""
+    """A file of `torch.save`, read as tensors only. A file that would execute code when it is read is refused."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._tensors: dict[str, Tensor] = {}
-        self._copied = 0  # bytes since it was mapped
+        self._copied = 0  # number of bytes read since it was mapped
         self._mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be, and are read as a whole
-        self._enough = max(PIECE, path.stat().st_size // 50)  # to map it again, which takes milliseconds
+        self._enough = max(PIECE, path.stat().st_size // 50)  # before mapping it again, which takes milliseconds
         self.entries = {
             name: Entry(tuple(t.shape), t.dtype if t.is_floating_point() else None)
             for name, t in self._load("meta").items()
@@ -114,8 +114,8 @@ class _Pickled:
         return dict(held)
 
     def _held(self, name: str) -> Tensor:
-        """A tensor. Its file is read or mapped if it is not, and mapped anew after a while: what was touched of it is
-        then no longer in memory.
+        """A tensor. Its file is read or mapped if necessary, and mapped again after a while, so that pages read before
+        no longer take memory.
         """
         if name not in self._tensors or (self._mapped and self._copied > self._enough):
             self._tensors, self._copied = {}, 0
@@ -137,7 +137,7 @@ class _Pickled:
 
 
 class _Gguf:
-    """A GGUF file, of which as much is in memory as is copied at a time."""
+    """A GGUF file. Only the part that is being copied is in memory."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._file = path, read_gguf(path)
@@ -147,7 +147,7 @@ class _Gguf:
         into.copy_(torch.from_numpy(self._file.rows(name, start, start + len(into))))
 
     def keep(self, names: Iterable[str]) -> None:
-        """Nothing of it is in memory anyway."""
+        """Nothing of the file stays in memory."""
 
     def take(self, name: str) -> Tensor | None:
         return None
@@ -157,13 +157,13 @@ _KINDS: dict[str, Callable[[Path], _File]] = {".bin": _Pickled, ".safetensors": 
 
 
 class Checkpoint:
-    """All tensors of a folder with model.safetensors or pytorch_model.bin, whole or in parts with an index, or of a
-    GGUF file.
+    """All tensors of a folder with model.safetensors or pytorch_model.bin, in one file or in parts with an index, or of
+    a GGUF file.
 
-    `entries` says what each is; a tensor that the folder has in several files is that of the index.
+    `entries` describes each tensor. If several files have a tensor, the one in the index counts.
 
     Raises:
-        UserError: no weights, or a file that is missing, damaged, or would run code.
+        UserError: there are no weights, or a file is missing, damaged, or would execute code.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -187,7 +187,7 @@ class Checkpoint:
         _return_freed()
 
     def _files(self) -> Iterator[tuple[Path, list[str]]]:
-        """Each file, and the tensors to take from it; none named: all."""
+        """Each file, and the tensors to take from it; empty means all."""
         if self.folder.is_file():
             yield self.folder, []
             return
@@ -207,13 +207,13 @@ class Checkpoint:
         for file in dict.fromkeys(places.values()):
             path = self.folder / file
             if path.parent != self.folder or path.suffix not in _KINDS:
-                raise UserError(f"{index} names {file!r}, which is no weight file beside it")
+                raise UserError(f"{index} names {file!r}, which is not a weight file beside it")
             if not path.is_file():
                 raise UserError(f"{index} names {file}, which is not there")
             yield path, [name for name, place in places.items() if place == file]
 
     def copy(self, name: str, into: Tensor) -> None:
-        """Copies all of a tensor, a piece at a time, into one of its shape."""
+        """Copy a whole tensor, one piece at a time, into one of the same shape."""
         if not into.dim():
             self._where[name].copy(name, 0, into)
             return
@@ -222,27 +222,27 @@ class Checkpoint:
             self._where[name].copy(name, start, into[start : start + rows])
 
     def turn(self, name: str) -> tuple[int, str, int]:
-        """What sorts tensors file by file, the largest file and tensor first: little is then in memory beside a model
-        that is nearly complete.
+        """A sort key that orders tensors file by file, the largest file and tensor first. Then little else is in memory
+        when the model is almost complete.
         """
         path, shape = self._where[name].path, self.entries[name].shape
         return -path.stat().st_size, path.name, -torch.Size(shape).numel()
 
     def keep(self, names: Sequence[str]) -> None:
-        """Forgets all other tensors, and those of other files than the first's until they are asked for: of files that
-        cannot be mapped, one is in memory at a time, and no more of it than that.
+        """Forget all other tensors, and those of other files than the first one's until they are asked for. So of files
+        that cannot be mapped only one is in memory at a time, and only the needed part.
         """
         for file in set(self._where.values()):
             file.keep(names if file is self._where[names[0]] else [])
         _return_freed()
 
     def take(self, name: str, like: Tensor) -> Tensor | None:
-        """The tensor itself, if its file is in memory as a whole and it is of the type and device of `like`."""
+        """The tensor itself, if its whole file is in memory and it has the type and device of `like`."""
         tensor = self._where[name].take(name)
         return tensor if tensor is not None and (tensor.dtype, tensor.device) == (like.dtype, like.device) else None
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
-        """All of a tensor. dtype: None for its own."""
+        """A whole tensor. dtype: None for its own."""
         held = torch.empty(self.entries[name].shape, dtype=dtype or self.entries[name].dtype)
         self.copy(name, held)
         return held
@@ -262,19 +262,19 @@ class Checkpoint:
         return True
 
     def _rows(self, name: str) -> int:
-        """How many rows are a piece."""
+        """Number of rows in a piece."""
         shape, dtype = self.entries[name]
         return max(1, PIECE // max(1, torch.Size(shape[1:]).numel() * (dtype or torch.float32).itemsize))
 
 
 def _return_freed() -> None:
-    """Gives the system what is free, of which glibc would keep some that is never used again."""
+    """Return free memory to the system; glibc would keep some that is never used again."""
     with suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object of a JSON file. UserError: no such file, or none of JSON."""
+    """The object in a JSON file. UserError: there is no such file, or it is not JSON."""
     try:
         values = json.loads(read_bytes(path))
     except UserError:
@@ -284,7 +284,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON ({error})") from None
+        raise UserError(f"{path} is not JSON ({error})") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds no JSON object")
+        raise UserError(f"{path} does not hold a JSON object")
     return values

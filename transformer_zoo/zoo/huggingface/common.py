@@ -1,4 +1,4 @@
-"""What all families' config.json have in common: fields that change no logit, and how activations are called."""
+"""What all families' config.json share: fields that change no logit, and names of activations."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ ACTIVATIONS = MappingProxyType({
     "relu2": "relu_squared",
     **{name: name for name in ("quick_gelu", "mish", "hardswish", "relu6", "leaky_relu", "sigmoid", "tanh")},
 })  # fmt: skip
-"""Theirs -> ours."""
+"""Their names -> ours."""
 
 REFUSED = MappingProxyType({
     "auto_map": "the model comes with code of its own, which is never run",
@@ -28,7 +28,7 @@ REFUSED = MappingProxyType({
     "pruned_heads": "heads were removed from some layers, which is not supported",
     "per_layer_config": "layers of different shapes are not supported",
 })  # fmt: skip
-"""What no family can have, and why."""
+"""Fields that no family supports, and why."""
 
 _OTHER_KINDS: dict[str, tuple[str, str]] = {
     "it has a vision tower, and only what reads text alone is supported": (
@@ -41,15 +41,15 @@ _OTHER_KINDS: dict[str, tuple[str, str]] = {
     "some of its layers are linear attention with a state that a delta rule or a decay changes: not supported": (
         "linear_(num|key|value|conv|attn).*", "rwkv.*|xlstm",
     ),
-    "its layers keep a state (a state space, a recurrence or a convolution) in place of attention: not supported": (
+    "its layers keep a state (a state space, a recurrence or a convolution) instead of attention: not supported": (
         ".*mamba_.*|ssm_.*|state_size|lru_width|conv_L_cache", ".*(mamba|jamba).*",
     ),
 }  # fmt: skip
-"""What no model here has: the fields of config.json, or the model_type, that tell of it."""
+"""Features that no model here has: the fields of config.json, or the model_type, by which they are recognised."""
 
 
 def other_kind(theirs: Mapping[str, Any]) -> str | None:
-    """Why there is no family for a model of these fields, in words; None: nothing that they tell of."""
+    """The reason why no family has a model with these fields; None: these fields give no reason."""
     kind = str(theirs.get("model_type"))
     for why, (names, kinds) in _OTHER_KINDS.items():
         if re.fullmatch(kinds, kind) or any(re.fullmatch(names, name) for name in theirs):
@@ -84,7 +84,7 @@ DRAWN = MappingProxyType({
     "do_sample": None, "temperature": None, "top_k": 0, "top_p": 1, "min_p": 0, "num_beams": 1, "length_penalty": None,
     "early_stopping": False, "num_return_sequences": 1, "max_new_tokens": None, "max_length": 20,
 })  # fmt: skip
-"""How `generate` of transformers draws or searches, which options say here, with values that, as null, say nothing."""
+"""Settings of transformers' `generate` that options here correspond to, with values that mean nothing, as null does."""
 
 WRITTEN_WITHOUT = MappingProxyType({
     "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1, "exponential_decay_length_penalty": None,
@@ -94,14 +94,14 @@ WRITTEN_WITHOUT = MappingProxyType({
     "eta_cutoff": 0, "max_time": None, "renormalize_logits": False, "token_healing": False, "dola_layers": None,
     "assistant_ensemble_weight": None,
 })  # fmt: skip
-"""What `generate` of transformers does and nothing here does by itself, with values that, as null, do nothing."""
+"""What transformers' `generate` does and nothing here does by itself, with values that do nothing, as null does."""
 
 FOLLOWED = (
     "repetition_penalty", "no_repeat_ngram_size", "min_length", "min_new_tokens", "stop_strings", "bad_words_ids",
     "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "bos_token_id",
     "eos_token_id", "pad_token_id", "decoder_start_token_id",
 )  # fmt: skip
-"""What a model writes by here too."""
+"""Rules that a model here follows too."""
 
 TEXT_STAYS = (
     "num_beam_groups", "remove_invalid_values", "output_logits", "return_dict_in_generate", "cache_implementation",
@@ -110,12 +110,12 @@ TEXT_STAYS = (
     "target_lookbehind", "is_assistant", "prompt_lookup_num_tokens", "max_matching_ngram_size", "speculation_type",
     "use_mtp", "compile_config", "disable_compile", "continuous_batching_config", "prefill_chunk_size",
 )  # fmt: skip
-"""Of `generate` of transformers, what changes no text."""
+"""Settings of transformers' `generate` that change no text."""
 
 _TOKENS = frozenset(name for name in FOLLOWED if name.endswith("_token_id") and not name.startswith("forced"))
 GENERIC_FIELDS = (
     frozenset(name for names in _GENERIC.values() for name in names).union(DRAWN, WRITTEN_WITHOUT, TEXT_STAYS, FOLLOWED)
     - _TOKENS
 )
-"""They change no logit of any family, nor does a field that begins with _ or is a version, which is about the file,
-unless a family reads it."""
+"""These fields change no logit of any family, unless a family reads them. The same holds for fields that begin with _
+or are a version; they describe the file."""

@@ -1,4 +1,4 @@
-"""Which fields of two configurations differ in what they compute."""
+"""Which fields of two configurations give different computations."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from transformer_zoo.config import (
     YarnSpec,
 )
 
-# They change training only, or how a model starts, or are the business of the tokenizer.
+# They change only training or initialisation, or belong to the tokenizer.
 _NO_MATTER = (
     "dropout",
     "init",
@@ -26,11 +26,11 @@ _NO_MATTER = (
     "source_end_id",
     "kind",
 )
-_OF_TEXTS = ("mask_id", "pooling", "normalize", "cut_at")  # of an encoder: what is made of its hidden states
+_OF_TEXTS = ("mask_id", "pooling", "normalize", "cut_at")  # of an encoder: how its hidden states are used
 
 
 def spelling(config: ModelConfig) -> dict[str, Any]:
-    """The fields that decide what a model computes by their address, each in one way; "kind" is that of a spec."""
+    """The fields that decide what a model computes, by address, each in one form; "kind" is that of a spec."""
     fields = {**config.to_dict(), **{name: _spelled_stack(stack, config) for name, stack in config.stacks()}}
     fields["logit_scale"] = config.logit_factor
     fields.pop("rules", None)
@@ -76,7 +76,7 @@ def _spelled_layer(stack: StackSpec, layer: LayerSpec, config: ModelConfig) -> d
 
 
 def _flat(address: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Every field by its address; of a spec, the one that has it also has its kind."""
+    """Every field by its address; a spec also has its kind."""
     if not isinstance(value, Mapping):
         yield address, value
         return
@@ -88,9 +88,9 @@ def _flat(address: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def differences(ours: ModelConfig, theirs: ModelConfig) -> dict[str, tuple[Any, Any]]:
-    """The fields that differ, and both values. A bias that only theirs has is zero: it is no difference.
+    """The fields that differ, and both values. A bias that only the other side has is zero, and makes no difference.
 
-    Of layers that differ alike the first is named.
+    If layers differ in the same way, the first one is named.
     """
     a, b = spelling(ours), spelling(theirs)
     found: dict[str, tuple[Any, Any]] = {}
@@ -106,7 +106,7 @@ _AROUND = ("encoder", "decoder", "layer")
 
 
 def _is_filled(address: str, ours: Any, theirs: Any) -> bool:
-    """Whether theirs only has a vector to add, which is zero where ours has none."""
+    """Whether only the other side has a vector to add, which is zero for ours."""
     last = address.rpartition(".")[2]
     if last == "learned":
         return bool(ours == "weight" and theirs == "weight and bias")

@@ -1,4 +1,4 @@
-"""What a family of models is: its sizes, which fields of its config.json are which of ours, and which of its weights.
+"""What a family of models is: its sizes, and the maps from its config.json's fields and its weights to ours.
 
 Words: "ours" are the names of this package, "theirs" those of `transformers` and of the files on the hub.
 """
@@ -20,7 +20,7 @@ Types = Mapping[str, type | UnionType]
 
 
 def check_types(theirs: Fields, types: Types) -> None:
-    """UserError: a field of theirs that is there, not null, and of another type. A number may be a whole one."""
+    """Check the types of their fields. UserError: a value is not null and has another type. A float may be whole."""
     for name, expected in types.items():
         value, allowed = theirs.get(name), get_args(expected) or (expected,)
         if not (value is None or type(value) in allowed or (float in allowed and type(value) is int)):
@@ -33,8 +33,8 @@ class Field:
     """One field of theirs that is one of ours.
 
     name: theirs.
-    default: its value where config.json does not have it, of the type that it must be unless `kind` says so.
-    values: theirs -> ours, where they are not the same; of several of theirs the first is written.
+    default: its value if config.json does not have it. Its type is the required one, unless `kind` gives another.
+    values: theirs -> ours, if they differ; if several of theirs are one of ours, the first is written.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Field:
     kind: type = NoneType
 
     def read(self, theirs: Fields) -> Any:
-        """Ours. UserError: a value of another type, or that has none of ours."""
+        """Our value. UserError: theirs has another type, or no counterpart."""
         value = theirs.get(self.name, self.default)
         if self.values is None:
             usual = int if self.default is None else type(self.default)
@@ -55,7 +55,7 @@ class Field:
         return self.values[value]
 
     def write(self, ours: Any) -> dict[str, Any]:
-        """Theirs, or nothing where there is none."""
+        """Their value, or nothing if there is none."""
         if self.values is None:
             return {self.name: ours}
         return next(({self.name: name} for name, value in self.values.items() if value == ours), {})
@@ -63,12 +63,12 @@ class Field:
 
 @dataclass(frozen=True)
 class Part:
-    """What a table cannot say: fields that belong together, or one that depends on others.
+    """What a table cannot express: fields that belong together, or one that depends on others.
 
     names: the fields of theirs that it reads, and their types.
-    read: (theirs, what is read of ours so far) -> more of ours.
-    write: our configuration -> theirs.
-    limits: the fields of theirs of which it refuses some values.
+    read: (theirs, our fields so far) -> more of our fields.
+    write: our configuration -> their fields.
+    limits: the fields of theirs for which it refuses some values.
     """
 
     names: Types
@@ -79,13 +79,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Weight:
-    """A module of theirs whose weight (and bias) are ours in another form.
+    """A module of theirs whose weight (and bias) is ours in another form.
 
-    part: of several projections in one, such as queries, keys and values: which of them, from 0.
-    by_head: they lie there head by head, each with its query, key and value; otherwise one after the other.
+    part: if several projections are in one matrix, such as queries, keys and values: the number of this one, from 0.
+    by_head: projections alternate head by head, each head with its query, key and value; otherwise they follow each
+        other.
     transposed: the matrix is (inputs, outputs).
-    row: a vector that is one row (1, V) there.
-    mirrored: each head has its second half first, as where rotary positions turn the other way round.
+    row: a vector that is one row (1, V) in their files.
+    mirrored: the second half of each head comes first, as in rotary positions that rotate in the other direction.
     """
 
     module: str
@@ -98,28 +99,28 @@ class Weight:
 
 @dataclass(frozen=True)
 class Family:
-    """Models of one architecture, as data; most are one `model_type` of transformers too.
+    """Models of one architecture, as data; most families are also one `model_type` of transformers.
 
     Names of our fields are those that `ModelConfig.changed` takes.
 
     Args:
-        config: which of our configurations it has.
-        constants: fields of ours that are the same in all of the family.
+        config: the class of our configuration.
+        constants: our fields that are the same in the whole family.
         sizes: the models that the zoo names, with their other fields.
-        model_type: its name in config.json; "": there is none, and what follows is left out.
+        model_type: its name in config.json; "": it has none, and the following arguments are left out.
         architecture: its class with a head for language modelling.
         fields: ours -> theirs.
-        parts: what the table of fields cannot say, read after it and in this order.
-        required: theirs -> the values that are supported, where only some are.
-        ignored: theirs that change nothing, beside those that no family is changed by.
+        parts: what the table of fields cannot express, read after it and in this order.
+        required: theirs -> the supported values, if only some are.
+        ignored: fields of theirs that change nothing, in addition to those that change no family.
         aliases: other names of theirs -> theirs.
         weights: our module -> theirs; "{i}" is the number of a layer, "{j}" one inside a layer.
         gated_weights: what replaces `weights` where the feed-forward is gated.
-        prefix: what the names of weights lack in a file of the model without its head.
+        prefix: beginning of the names of weights that a file of the model without its head lacks.
         unused: weights that may be in a file and are not needed.
-        renamed: what some files call a weight -> its name; where both are there and the former is `unused`, the latter
+        renamed: a weight's name in some files -> its usual name. If both exist and the former is `unused`, the latter
             counts.
-        spare_embedding: a name that must be in a file, though it is only a copy where nothing is shared.
+        spare_embedding: a name that must be in a file, though it is only a copy if nothing is shared.
         has_waves: sinusoids are among the weights that must be in a file.
     """
 
@@ -147,7 +148,7 @@ class Family:
 
     @property
     def limits(self) -> frozenset[str]:
-        """The fields of theirs of which some values are refused."""
+        """The fields of theirs for which some values are refused."""
         chosen = {entry.name for entry in self.fields.values() if entry.values is not None}
         return frozenset(chosen.union(self.required, REFUSED, *(part.limits for part in self.parts)))
 
@@ -155,7 +156,7 @@ class Family:
         """Our configuration for config.json's fields.
 
         Raises:
-            UserError: a field that is not known or has an unsupported value, named.
+            UserError: a field is not known or has an unsupported value; the message names it.
         """
         theirs = self._rename(theirs)
         self._check(theirs)
@@ -178,7 +179,7 @@ class Family:
             raise UserError(f"config.json of a {self.model_type} model: {error}") from None
 
     def write(self, config: Config) -> dict[str, Any]:
-        """config.json's fields for our configuration, as far as there are any: `read` tells which are lost."""
+        """config.json's fields for our configuration, as far as there are any; `read` shows which ones are lost."""
         theirs: dict[str, Any] = {"architectures": [self.architecture], "model_type": self.model_type}
         for name, entry in self.fields.items():
             value = spelled_out(config, name)
@@ -189,7 +190,7 @@ class Family:
         return theirs
 
     def weight(self, name: str, config: Config) -> tuple[str, Weight]:
-        """Where our tensor `name` is: the full name of theirs, and in which form."""
+        """Where our tensor `name` is: the full name of theirs, and its form."""
         module, _, kind = name.rpartition(".")
         table = {**self.weights, **(self.gated_weights if value_at(config, "ffn.gated") else {})}
         words, numbers = [], dict.fromkeys("ij", "")
@@ -221,13 +222,13 @@ class Family:
         return {entry.name for entry in self.fields.values()}.union(*(part.names for part in self.parts))
 
     def ignores(self, name: str) -> bool:
-        """Whether a field of theirs changes nothing. What begins with _ or is a version is about the file, if no table
-        has it."""
+        """Whether a field of theirs changes nothing. A field that begins with _ or is a version describes the file,
+        unless a table has it."""
         about_the_file = (name.startswith("_") or name.endswith("_version")) and name not in self._known
         return about_the_file or name in GENERIC_FIELDS or name in self.ignored
 
     def _has_class(self, auto_map: Any) -> bool:
-        """Whether the code that a file names is of the class that transformers has of this family."""
+        """Whether the code that a file names belongs to this family's class in transformers."""
         named = auto_map.items() if isinstance(auto_map, Mapping) else ()
         heads = [
             str(where).rpartition(".")[2] for name, where in named if re.search("CausalLM|Seq2SeqLM|MaskedLM", name)
@@ -235,7 +236,7 @@ class Family:
         return set(heads) == {self.architecture}
 
     def _check(self, theirs: Fields) -> None:
-        """Refuses what is not known and what is not supported."""
+        """Refuse fields that are not known and values that are not supported."""
         known = self._known
         for name, value in theirs.items():
             if name in REFUSED and name not in self.ignored:
@@ -253,7 +254,7 @@ class Family:
 
 
 def _shortened(ours: Fields) -> dict[str, Any]:
-    """What a field means where it is None is left to that, as in the sizes."""
+    """With None for fields whose value is what None means, as in the sizes."""
     meant: dict[str, Any] = {"n_kv_heads": ours.get("n_heads"), "final_norm": ours.get("norm_position") != "post"}
     meant["head_dim"] = ours["d_model"] / max(ours.get("n_heads", 1), 1)
     meant["attention.qkv_bias"] = ours.get("attention.bias", ours.get("bias", True))
@@ -261,7 +262,7 @@ def _shortened(ours: Fields) -> dict[str, Any]:
 
 
 def spelled_out(config: Config, name: str) -> Any:
-    """A field of ours; where it is None for as another one, that."""
+    """The value of a field of ours; if it is None and means another field's value, that value."""
     value = value_at(config, name)
     if value is None and name == "head_dim":
         return config.d_model // value_at(config, "n_heads")

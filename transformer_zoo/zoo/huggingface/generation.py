@@ -1,4 +1,4 @@
-"""How a folder's own files would write, where it is not as here."""
+"""How a folder's own files would write, if that differs from the way here."""
 
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ def _own(folder: Path) -> dict[str, Any]:
 
 
 def written_without(folder: Path) -> dict[str, Any]:
-    """What a folder tells `generate` of transformers to do and nothing here does.
+    """The settings of a folder that transformers' `generate` follows and nothing here does.
 
     Raises:
-        UserError: as `read_fields`.
+        UserError: as for `read_fields`.
     """
     family, fields = read_fields(folder)
     theirs = _own(folder)
@@ -46,10 +46,11 @@ def written_without(folder: Path) -> dict[str, Any]:
 
 
 def drawn_by(folder: Path) -> tuple[dict[str, Any], str]:
-    """How a folder tells `generate` of transformers to draw or to search; and the options that say it here.
+    """A folder's settings for drawing or searching with transformers' `generate`, and the options that correspond to
+    them.
 
     Raises:
-        UserError: as `read_fields`.
+        UserError: as for `read_fields`.
     """
     family, _ = read_fields(folder)
     theirs = _own(folder)
@@ -59,11 +60,11 @@ def drawn_by(folder: Path) -> tuple[dict[str, Any], str]:
     said = dict(own)
     if family.config is EncoderDecoderConfig:
         options = _SEARCH
-        if "num_beams" in own:  # where it is not given it is 1, by the length alone
+        if "num_beams" in own:  # the default is 1, by the length alone
             said.setdefault("length_penalty", 1.0)
     else:
         options = _WRITING
-        if own.get("do_sample"):  # what it does where nothing is given
+        if own.get("do_sample"):  # what it does by default
             said = {"temperature": 1.0} | ({"top_k": 50} if theirs.get("top_k") is None else {}) | said
         elif "do_sample" in own:
             said["temperature"] = 0

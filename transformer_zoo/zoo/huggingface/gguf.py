@@ -1,7 +1,7 @@
-"""GGUF files, as llama.cpp writes them: one file with what a folder of transformers' has, its numbers quantised or not.
+"""GGUF files, as llama.cpp writes them: one file with the content of a transformers folder, quantised or not.
 
-To what reads such a folder, the file is one: here are its fields under the names that config.json has, and its tensors
-as they were before llama.cpp laid them out for itself.
+Such a file looks like a folder to other code: its fields have the names of config.json, and its tensors the layout that
+they had before llama.cpp changed it.
 """
 
 import re
@@ -24,13 +24,13 @@ from transformer_zoo.zoo.huggingface.gguf_file import read_file
 
 @dataclass(frozen=True)
 class Architecture:
-    """A `general.architecture`.
+    """One value of `general.architecture`.
 
-    model_type: the family that it is.
-    fields: its keys -> fields of config.json, beside those of `_FIELDS`.
-    turned: rows of queries and keys lie as they are rotated there, dimension i beside i + Dh / 2.
-    offset: what was added to the weights of its norms.
-    widest: layers of the one size whose queries are scaled by the width of the stream, not by head_dim.
+    model_type: the family.
+    fields: its keys -> fields of config.json, in addition to those of `_FIELDS`.
+    turned: rows of queries and keys are ordered by rotated pairs, dimension i beside i + Dh / 2.
+    offset: number that was added to the weights of its norms.
+    widest: number of layers of the one size whose queries are scaled by the width of the stream, not by head_dim.
     """
 
     model_type: str
@@ -65,7 +65,7 @@ ARCHITECTURES = {
     "starcoder2": Architecture("starcoder2", {"attention.layer_norm_epsilon": "norm_epsilon"}),
     "granite": Architecture("granite", _MULTIPLIED, turned=True),
 }
-"""Those that are read, as far as the zoo has the family."""
+"""The architectures that are read, as far as the zoo has the family."""
 
 _FIELDS = {
     "context_length": "max_position_embeddings",
@@ -87,23 +87,23 @@ _SCALING = {
     "rope.scaling.yarn_beta_slow": "beta_slow",
 }
 _FIXED = {"attention.causal": True, "expert_count": 0, "expert_used_count": 0, "rope.scaling.yarn_ext_factor": 1}
-"""What may have one value only."""
+"""Keys that may have only one value."""
 _IGNORED = ("vocab_size", "rope.scaling.finetuned", "tensor_data_layout")
 _BIASES = {"attention_bias": "blk.0.attn_q.bias", "mlp_bias": "blk.0.ffn_up.bias"}
 _FREQUENCIES = "rope_freqs.weight"
 _MORE_ENDS = "tokenizer.ggml.eos_token_ids"  # as Ollama writes them
 
-# What ends a turn or a text where it is a token, though the file may name it nowhere: as llama.cpp has it.
+# Tokens that end a turn or a text if they exist, even if the file does not name them: as in llama.cpp.
 _ENDS = (
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "<|end_of_text|>",
 )  # fmt: skip
 
 
 class GGUF:
-    """A file, or all of those into which one was split.
+    """A file, or all files into which one was split.
 
     metadata: its keys and values.
-    tensors: names -> shape and the type of the numbers that come out of it.
+    tensors: names -> shape, and the type of the decoded numbers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,7 +121,7 @@ class GGUF:
         self.fields = self._fields()
 
     def _other_parts(self) -> list[Path]:
-        """The files beside the first that it was split into."""
+        """The other files into which the first one was split."""
         n = self.metadata.get("split.count", 1)
         found = re.fullmatch(r"(.*-)00001(-of-(\d{5}))", self.path.stem)
         if n == 1:
@@ -134,7 +134,7 @@ class GGUF:
 
     @property
     def family(self) -> Family:
-        """Its family, with the names of tensors that GGUF has, where none is transposed."""
+        """Its family, with GGUF's names of tensors, none of them transposed."""
         family = FAMILIES[self.architecture.model_type]
         weights: dict[str, str | Weight] = {}
         for ours, theirs in family.weights.items():
@@ -144,7 +144,7 @@ class GGUF:
         return replace(family, weights=weights, gated_weights={}, prefix="", renamed={}, unused=(_FREQUENCIES,))
 
     def _fields(self) -> dict[str, Any]:
-        """What config.json would say."""
+        """The fields that config.json would have."""
         family, spec = FAMILIES[self.architecture.model_type], self.architecture
         theirs = self._told({**_FIELDS, **spec.fields}) | self._ids()
         n_layers, heads = self._number("block_count"), self._number("attention.head_count")
@@ -170,12 +170,12 @@ class GGUF:
         return value
 
     def _told(self, names: Mapping[str, str]) -> dict[str, Any]:
-        """The keys of the architecture that are there, by these other names."""
+        """The present keys of the architecture, by these other names."""
         keys = {key: f"{self.name}.{key}" for key in names}
         return {names[key]: self.metadata[full] for key, full in keys.items() if full in self.metadata}
 
     def _check(self, n_layers: int, head_dim: int) -> None:
-        """Refuses what is not known, and what is not supported."""
+        """Refuse keys that are not known, and values that are not supported."""
         fixed = {**_FIXED, "rope.dimension_count": head_dim, "attention.value_length": head_dim}
         known = {*_FIELDS, *self.architecture.fields, *_SCALING, *_IGNORED, *fixed}
         for full, value in self.metadata.items():
@@ -189,7 +189,7 @@ class GGUF:
             raise UserError(f"{self.path}: {self.name}.block_count is {n_layers}, and it has {len(layers)} layers")
 
     def _check_ids(self) -> None:
-        """Refuses special tokens that are none. For padding there need be none, which is also written as -1."""
+        """Refuse special tokens that are not valid. Padding may have none, which is also written as -1."""
         rows = self.tensors["token_embd.weight"][0][0]
         n = min(rows, len(self.metadata.get("tokenizer.ggml.tokens", ())) or rows)
         for name in ("padding", "bos", "eos", "eot", "eom", "unknown"):
@@ -209,7 +209,7 @@ class GGUF:
         return [int(end) for end in self.metadata.get(_MORE_ENDS, ())]
 
     def _ids(self) -> dict[str, Any]:
-        """Special tokens; a text ends at the end of a turn too."""
+        """Special tokens; the end of a turn ends a text too."""
         ids = {name: self.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "eot", "eom")}
         by_look = [i for i, token in enumerate(self.metadata.get("tokenizer.ggml.tokens", ())) if token in _ENDS]
         every = [ids["eos"], *self._more_ends, ids["eot"], ids["eom"], *by_look]
@@ -228,7 +228,7 @@ class GGUF:
         return None if kind == "none" else {**told, "rope_type": kind}
 
     def _llama3(self, base: float) -> dict[str, Any]:
-        """Llama 3.1's scaling, of which the file has only what each frequency is divided by."""
+        """Llama 3.1's scaling; the file has only the divisor of each frequency."""
         divisors = torch.from_numpy(self.rows(_FREQUENCIES)).double()
         frequencies = base ** -(torch.arange(len(divisors)).double() / len(divisors))
         spec = {"factor": round(divisors.max().item(), 4), "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -238,14 +238,14 @@ class GGUF:
         return {"rope_type": "llama3", **spec, "original_max_position_embeddings": 8192}
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Some rows of a tensor, in float32, as they were before llama.cpp changed them."""
+        """Some rows of a tensor, in float32, in the layout before llama.cpp changed them."""
         order = self._order(name)
         values = self._places[name].rows(slice(start, stop) if order is None else order[start:stop])
         offset = self.architecture.offset if name.endswith("norm.weight") else 0.0
         return np.asarray(values - offset if offset else values, np.float32)
 
     def _order(self, name: str) -> NDArray[np.int64] | None:
-        """Where each row of queries or keys lies; None: in its place."""
+        """The index of each row of queries or keys; None: rows are not moved."""
         found = re.fullmatch(r"blk\.\d+\.attn_([qk])\.(weight|bias)", name)
         if not found or not self.architecture.turned:
             return None
@@ -254,15 +254,15 @@ class GGUF:
             self._places[name].shape[0],
         )
         if n % (2 * heads):
-            raise UserError(f"{self.path}: {name} has {n} rows, which are no {heads} heads")
+            raise UserError(f"{self.path}: {name} has {n} rows, which are not {heads} heads")
         return np.arange(n).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
 
 def read_gguf(path: Path) -> GGUF:
-    """What is in a GGUF file but for its numbers, which are read when they are asked for.
+    """The content of a GGUF file except its numbers, which are read when they are asked for.
 
     Raises:
-        UserError: it cannot be read, is damaged, or of an architecture that is not known; or the package is missing.
+        UserError: it cannot be read, is damaged, or has an unknown architecture; or the package is missing.
     """
     try:
         about = path.stat()
@@ -277,17 +277,17 @@ def _open(path: Path, of: tuple[int, int]) -> GGUF:
         file = GGUF(path)
         try:
             file.family.read(file.fields)
-        except UserError as error:  # of fields that it has in place of config.json's
+        except UserError as error:  # of fields that it has instead of config.json's
             raise UserError(f"{path}{f': {error}'.removeprefix(': config.json')}") from None
         return file
     except UserError:
         raise
     except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: no GGUF file, or a damaged one ({first_line(error)}); fetch it again") from None
+        raise UserError(f"{path}: not a GGUF file, or a damaged one ({first_line(error)}); fetch it again") from None
 
 
 def _name(ours: str) -> str:
-    """GGUF's name of a module of ours: nearly the same, without what is around it."""
+    """GGUF's name of a module of ours: almost the same, without the parts around it."""
     words = {"embedding": "token_embd", "head": "output", "decoder.positions": "position_embd"}
     words |= {"decoder.final_norm": "output_norm"}
     layer, _, module = ours.rpartition("{i}.")

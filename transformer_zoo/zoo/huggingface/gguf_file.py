@@ -1,4 +1,4 @@
-"""What a GGUF file holds: keys with their values, and tensors in blocks of quantised numbers, by the package gguf."""
+"""The content of a GGUF file, by the package gguf: keys with values, and tensors in blocks of quantised numbers."""
 
 import math
 from pathlib import Path
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where a tensor lies: its shape, outputs first, and its blocks."""
+    """A tensor in a file: its shape, outputs first, and its blocks."""
 
     path: Path
     offset: int
     shape: tuple[int, ...]
-    blocks: tuple[int, int]  # rows, and bytes of each
+    blocks: tuple[int, int]  # number of rows, and bytes of each
     kind: "GGMLQuantizationType"
 
     @property
     def dtype(self) -> str:
-        """Of the numbers that come out of it."""
+        """The type of the decoded numbers."""
         return {"F16": "float16", "BF16": "bfloat16"}.get(self.kind.name, "float32")
 
     def rows(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """Some rows of the tensor, or places of a vector, in float32: what is in memory is as much."""
+        """Some rows of the tensor, or elements of a vector, in float32; only these are in memory."""
         from gguf.quants import dequantize
 
         is_vector = len(self.shape) == 1  # one row
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether it is a GGUF file, by its name or by how it begins."""
+    """Whether it is a GGUF file, by its name or by its first bytes."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -51,8 +51,8 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Place]]:
     """Keys and values, and where each tensor is.
 
     Raises:
-        UserError: it is a pointer of git-lfs, or of another byte order, or holds a type that cannot be taken apart; or
-            the package is missing.
+        UserError: it is a pointer of git-lfs, has another byte order, or has a type that cannot be decoded; or the
+            package is missing.
         ValueError, LookupError, ArithmeticError, ...: it is damaged.
     """
     check_readable(path)
@@ -68,12 +68,12 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Place]]:
 
 
 def _shortest(value: Any) -> Any:
-    """A number that was rounded to float32 as it was written: 1e-05, not 9.999999747378752e-06."""
+    """A number without the error of rounding to float32 when it was written: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _reader(path: Path) -> "GGUFReader":
-    """The package's reader, which would go on for ever where a file ends too soon, and is slow with a vocabulary."""
+    """The package's reader, which would never end in a file that is too short, and is slow with a vocabulary."""
     try:
         from gguf import GGUFReader
     except ImportError:
@@ -91,7 +91,7 @@ def _reader(path: Path) -> "GGUFReader":
 
 
 def _blocks(path: Path, tensor: "ReaderTensor") -> tuple[int, int]:
-    """Rows of a tensor, and bytes of each. UserError: numbers of its type cannot be taken apart."""
+    """Number of rows of a tensor, and bytes of each. UserError: numbers of its type cannot be decoded."""
     from gguf import GGML_QUANT_SIZES
     from gguf.quants import dequantize
 

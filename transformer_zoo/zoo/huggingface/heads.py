@@ -1,4 +1,4 @@
-"""Heads of encoders: which one the architecture of a file names, and what its fields say of the labels."""
+"""Heads of encoders: the head that a file's architecture names, and what its fields say about the labels."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ _MOST_LABELS = 100_000
 
 
 def heads(stem: str, *, words: Activation | None = None, texts: ProjectionSpec | None = None) -> Part:
-    """The head of an encoder by its class in transformers, `stem` and what it is for; where no class that is known is
-    named, one for words.
+    """The head of an encoder, by its class in transformers, which is `stem` and a purpose. If no known class is named,
+    it is the head for words.
 
-    words: the activation of that one; None: that of the layers.
-    texts: what a head for texts has before its last projection.
+    words: the activation of the head for words; None: that of the layers.
+    texts: the part of a head for texts before its last projection.
     """
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def heads(stem: str, *, words: Activation | None = None, texts: ProjectionSpec |
 
 
 def _labels(theirs: Fields) -> tuple[str, ...]:
-    """Their names; where there are none, those that transformers gives them, of which it has two."""
+    """The labels' names; if there are none, transformers' default names of two labels."""
     named, n = theirs.get("id2label"), theirs.get("num_labels")
     if named is None:
         return tuple(f"LABEL_{i}" for i in range(min(2 if n is None else n, _MOST_LABELS)))
@@ -69,5 +69,5 @@ def _labels(theirs: Fields) -> tuple[str, ...]:
 
 
 def _problem(theirs: Fields, labels: tuple[str, ...]) -> Any:
-    """What kind of labels they are; where nothing says so, as the pipeline of transformers takes them."""
+    """The kind of labels; if nothing says it, the kind that the pipeline of transformers assumes."""
     return Field("problem_type", None, {None: "several" if len(labels) == 1 else "one", **_PROBLEMS}).read(theirs)

@@ -1,4 +1,4 @@
-"""Where a model is: in a folder, a file, an installed package, or on the Hugging Face hub by its name."""
+"""Where a model is: in a folder, a file, an installed package, or on the Hugging Face hub under its name."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -19,13 +19,13 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model[-_]*.bin", "pytorch_model.bin.in
 
 
 def resolve(path_or_name: str | Path) -> Path:
-    """The folder or GGUF file itself, that which an installed package carries (`package:NAME`), or a folder with the
-    files of the hub's model of that name, which are fetched once.
+    """The folder or GGUF file itself, the one in an installed package (`package:NAME`), or a folder with the files of
+    the hub's model of that name, which are fetched once.
 
-    These are configuration, tokenizer and weights: as safetensors, or, where there are none, pickled.
+    The files are configuration, tokenizer and weights: safetensors, or pickled files if there are no others.
 
     Raises:
-        UserError: neither a folder nor a package nor a name on the hub, or the hub cannot be reached.
+        UserError: it is neither a folder nor a package nor a name on the hub, or the hub cannot be reached.
     """
     place, name = Path(path_or_name), str(path_or_name)
     if name.startswith("package:"):
@@ -35,9 +35,9 @@ def resolve(path_or_name: str | Path) -> Path:
     if place.is_dir():
         return place if (place / "config.json").exists() else _only(place.glob("*.gguf"), name) or place
     if place.exists():
-        raise UserError(f"{name} is a file, and no GGUF file")
+        raise UserError(f"{name} is a file, but not a GGUF file")
     if name.count("/") > 1 or name.startswith((".", "/", "~", "runs/")):
-        raise UserError(f"{name}: no such folder, and no GGUF file")
+        raise UserError(f"{name}: no such folder, and not a GGUF file")
     from huggingface_hub import snapshot_download  # takes long to load, and only a name needs it
 
     with asked(name, f"{no_folder(name)}, and the hub does not give it"):
@@ -49,7 +49,7 @@ def resolve(path_or_name: str | Path) -> Path:
 
 @contextmanager
 def asked(name: str, refusal: str) -> Iterator[None]:
-    """What the hub says to a request inside, in one line. UserError: it is none of what was asked for."""
+    """Turn the hub's errors inside into one line. UserError: the hub does not have what was asked for."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
@@ -71,12 +71,12 @@ def asked(name: str, refusal: str) -> Iterator[None]:
 
 
 def no_folder(name: str) -> str:
-    """What was looked for here before the hub was asked."""
+    """What was searched for on this machine before the hub was asked."""
     return f"{name}: there is no folder {Path(name).absolute()}"
 
 
 def _carried(name: str) -> Path:
-    """The model in the folder of an installed package, of which no code is run."""
+    """The model in the folder of an installed package, whose code is not executed."""
     package, *inside = name.removeprefix("package:").split("/")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", package):
         raise UserError(f"{name}: expected package:NAME, with the name of an installed package")
@@ -96,8 +96,8 @@ def _carried(name: str) -> Path:
 
 
 def _only(places: Iterable[Path], name: str) -> Path | None:
-    """The one model among these files and folders, what lies inside of one not counted; None: there is none."""
-    parts = re.compile(r"-(?!00001)\d{5}-of-\d{5}$")  # but for the first of a file that was split
+    """The only model among these files and folders, without what lies inside of one; None: there is none."""
+    parts = re.compile(r"-(?!00001)\d{5}-of-\d{5}$")  # except the first of a file that was split
     found = sorted(places)
     models = {path for path in found if not parts.search(path.stem)}
     if found and not models:

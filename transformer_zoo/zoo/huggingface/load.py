@@ -1,4 +1,4 @@
-"""From transformers' files to a model of ours, a tensor at a time."""
+"""From transformers' files to a model of this package, one tensor at a time."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from transformer_zoo.zoo.huggingface.source import Source
 
 
 class Target(NamedTuple):
-    """One of our tensors, and the form in which theirs has it."""
+    """One of our tensors, and the form of theirs."""
 
     tensor: Tensor
     form: Weight
@@ -29,13 +29,13 @@ def from_huggingface(
     dtype: torch.dtype | None = torch.float32,
     device: str | torch.device = "cpu",
 ) -> AnyModel:
-    """A model with the weights of a folder in transformers' format, a GGUF file or a model on the hub, in evaluation
-    mode.
+    """A model in evaluation mode, with the weights of a folder in transformers' format, a GGUF file or a model on the
+    hub.
 
-    The weights are read from safetensors, or from `torch.save`'s files as tensors only; nothing that a file holds is
-    run. They are copied piece by piece, so that memory is that of the model and at most a fifth more. But a file of
-    `torch.save` from before torch 1.6 has to be read whole: beside a model in another dtype it is in memory too, until
-    its tensors are copied. Of several such files, one is at a time.
+    The weights are read from safetensors, or from `torch.save`'s files as tensors only; nothing in a file is executed.
+    They are copied piece by piece, so memory is that of the model and at most a fifth more. The exception is a file of
+    `torch.save` from before torch 1.6, which must be read whole. If the model has another dtype, the file stays in
+    memory until its tensors are copied. If there are several such files, one at a time is in memory.
     >>> tz.to_huggingface(tz.create_model("gpt2", vocab_size=100, d_model=48), "exported")
     >>> from_huggingface("exported").config.d_model
     48
@@ -43,23 +43,23 @@ def from_huggingface(
     Args:
         path_or_name: a folder with config.json and weights, a GGUF file, `package:NAME` for either of them inside an
             installed package, or the name of a model on the Hugging Face hub.
-        dtype: of the model; None: that of most of the weights in the file.
-        device: where the model is.
+        dtype: type of the model; None: the type of most weights in the file.
+        device: device of the model.
 
     Raises:
-        UserError: what is not there, or not known, or not supported: a file, a field or a tensor, by its name.
+        UserError: a file, a field or a tensor is missing, not known, or not supported; the message names it.
     """
     source = Source(resolve(path_or_name))
     try:
         model = build_empty(source.config, device=device, dtype=dtype or _dtype(source))
-    except ValueError as error:  # a block that cannot be made so
+    except ValueError as error:  # a block that cannot be built from these fields
         raise UserError(f"{source.checkpoint.folder}: {error}") from None
     fill(model, source)
     return model.eval()
 
 
 def _dtype(source: Source) -> torch.dtype:
-    """Of the largest tensor."""
+    """The type of the largest tensor."""
     entries = [entry for entry in source.checkpoint.entries.values() if entry.dtype is not None]
     largest = max(entries, key=lambda entry: torch.Size(entry.shape).numel(), default=None)
     return torch.float32 if largest is None or largest.dtype is None else largest.dtype
@@ -67,7 +67,7 @@ def _dtype(source: Source) -> torch.dtype:
 
 @torch.no_grad()
 def fill(model: AnyModel, source: Source) -> None:
-    """Copies every tensor into the model, after all names and shapes have been checked.
+    """Copy every tensor into the model, after all names and shapes have been checked.
 
     Raises:
         UserError: a tensor is missing, is not expected, or has another shape.
@@ -77,7 +77,7 @@ def fill(model: AnyModel, source: Source) -> None:
     for name, tensor in model.state_dict(keep_vars=True).items():
         theirs, form = source.weight(name)
         if source.file_name(theirs) is None and form.row:
-            tensor.zero_()  # final_logits_bias, which may be left out
+            tensor.zero_()  # final_logits_bias, which may be missing
         elif source.file_name(theirs) is None:
             missing.append(theirs)
         else:
@@ -114,7 +114,7 @@ def _check_shape(source: Source, theirs: str, parts: list[Target]) -> None:
 
 
 def _copy(source: Source, theirs: str, parts: list[Target]) -> None:
-    """One tensor of theirs into ours: straight, if it is there as it is here."""
+    """One tensor of theirs into ours; directly, if its form is the same."""
     name = source.file_name(theirs)
     assert name is not None
     tensor, form = parts[0]
@@ -135,14 +135,15 @@ def _copy(source: Source, theirs: str, parts: list[Target]) -> None:
 
 
 def mirror(heads: Tensor, config: Config) -> Tensor:
-    """(H Dh, D) or (H Dh,) with the halves of each head the other way round."""
+    """(H Dh, D) or (H Dh,) with the halves of each head exchanged."""
     half: int = spelled_out(config, "head_dim") // 2
     mirrored: Tensor = heads.unflatten(0, (-1, 2, half)).flip(1)
     return mirrored.flatten(0, 2)
 
 
 def cut(fused: Tensor, widths: list[int], form: Weight, config: Config) -> list[Tensor]:
-    """Projections, such as those of queries, keys and values, out of one (sum of their widths, D), or their biases."""
+    """Single projections, such as those of queries, keys and values, from one (sum of their widths, D), or their
+    biases."""
     if form.by_head:
         heads: Tensor = fused.unflatten(0, (value_at(config, "n_heads"), len(widths), -1))  # (H, 3, Dh, ...)
         return [part.flatten(0, 1) for part in heads.unbind(1)]  # (H Dh, ...)

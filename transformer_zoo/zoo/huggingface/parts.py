@@ -1,4 +1,4 @@
-"""Fields of config.json that a table cannot say: special tokens, shared embeddings, rotation, sliding windows."""
+"""Fields of config.json that a table cannot express: special tokens, shared embeddings, rotation, sliding windows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ TEXT_ONLY: dict[str, tuple[Any, ...]] = {
     "cross_attention_hidden_size": (None,),
     "tie_encoder_decoder": (False,),
 }
-"""What a decoder-only model requires of theirs."""
+"""The values that a decoder-only model requires of theirs."""
 
 ENCODER_DECODER: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (True,),
@@ -26,7 +26,7 @@ ENCODER_DECODER: dict[str, tuple[Any, ...]] = {
     "cross_attention_hidden_size": (None,),
     "tie_encoder_decoder": (False,),
 }
-"""What an encoder-decoder requires of theirs."""
+"""The values that an encoder-decoder requires of theirs."""
 
 
 def listed(ids: Any) -> list[Any]:
@@ -35,7 +35,7 @@ def listed(ids: Any) -> list[Any]:
 
 
 def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded: bool = True) -> Part:
-    """Special tokens of a decoder-only model, with their defaults; an id outside the vocabulary is none.
+    """Special tokens of a decoder-only model, with their defaults; an id outside the vocabulary counts as missing.
 
     padded: the family gives pad's embedding no gradient.
     """
@@ -47,7 +47,7 @@ def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded
         for name, default in defaults.items():
             token = listed(theirs.get(name, default))[0]
             if name == "pad_token_id" and token is not None and token < 0:
-                token += vocab_size  # as torch counts rows
+                token += vocab_size  # with negative numbers counted from the end, as in torch
             ids[name] = token if token is not None and 0 <= token < vocab_size else None
         pad_id = ids["pad_token_id"] if padded else None
         stops = tuple(token for token in listed(theirs.get("eos_token_id"))[1:] if 0 <= token < vocab_size)
@@ -70,14 +70,14 @@ def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded
 
 
 def end_ids(config: DecoderConfig) -> int | list[int] | None:
-    """The eos_token_id of a decoder-only model, which may be several."""
+    """The eos_token_id of a decoder-only model; there may be several."""
     return [config.eos_id, *config.stop_ids] if config.stop_ids and config.eos_id is not None else config.eos_id
 
 
 def translation_ids(*, start: int | None, bos: int | None, eos: int, pad: int) -> Part:
     """Special tokens of an encoder-decoder, with their defaults.
 
-    A target starts with decoder_start_token_id; where there is none, `generate` takes bos, and T5 pad.
+    A target starts with decoder_start_token_id; without it `generate` takes bos, and T5 takes pad.
     """
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
@@ -130,16 +130,16 @@ RULES: dict[str, tuple[str, Any]] = {
     "forced_bos_token_id": ("forced_first_id", int),
     "stop_strings": ("stop_strings", list | str),
 }
-"""Their rules for `generate` -> the fields of ours, and their types."""
+"""Their rules for `generate` -> our fields, and their types."""
 _OF_RULES = {**{name: kind for name, (_, kind) in RULES.items()}, "bad_words_ids": list, "suppress_tokens": list}
 
 
 def _read_rules(theirs: Fields, vocab_size: int, *, has_source: bool = False) -> RulesSpec:
-    """What is null, 0 or empty, or for tokens that there are not, is no rule; nor is a penalty of 1."""
+    """A rule that is null, 0 or empty, or for tokens that do not exist, has no effect; neither has a penalty of 1."""
     rules: dict[str, Any] = {ours: theirs.get(name) or None for name, (ours, _) in RULES.items()}
     rules["forced_first_id"] = (
         theirs.get("forced_bos_token_id") if has_source else None
-    )  # elsewhere a prompt comes first
+    )  # in other models a prompt comes first
     if rules["repetition_penalty"] == 1:
         rules["repetition_penalty"] = None
     if rules["stop_strings"] is not None:
@@ -152,7 +152,7 @@ def _read_rules(theirs: Fields, vocab_size: int, *, has_source: bool = False) ->
 
 
 def write_rules(rules: RulesSpec) -> dict[str, Any]:
-    """The fields of generation_config.json for rules that there are."""
+    """The fields of generation_config.json for the rules that exist."""
     fields = {name: getattr(rules, ours) for name, (ours, _) in RULES.items()}
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -173,7 +173,7 @@ def _share_write(config: EncoderDecoderConfig) -> dict[str, Any]:
 
 
 SHARED_OR_NOT = Part({"tie_word_embeddings": bool}, _share_read, _share_write)
-"""Both embeddings and the head are one, or three; the weights may say otherwise, see `Source`."""
+"""Both embeddings and the head are one matrix, or three; the weights may say otherwise, see `Source`."""
 
 
 def read_windows(types: Sequence[str], window: int | None, n_layers: int) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def read_windows(types: Sequence[str], window: int | None, n_layers: int) -> dic
 
 
 def layer_types(config: DecoderConfig) -> list[str]:
-    """What layer_types says of each layer."""
+    """What layer_types says about each layer."""
     windows = [layer.attention.window for layer in config.decoder.layers]
     return ["full_attention" if window is None else "sliding_attention" for window in windows]
 
@@ -225,11 +225,11 @@ WINDOW_FROM_A_LAYER = Part(
     _read_window_from,
     _write_window_from,
 )
-"""Layers from one on have a sliding window, or those that layer_types says; as in Qwen."""
+"""Layers from one on have a sliding window, or those that layer_types gives; as in Qwen."""
 
 
 def alternating_window(each: int) -> Part:
-    """Every so manieth layer sees all, the others have a sliding window, or as layer_types says; as in Gemma."""
+    """One in every few layers sees all and the others have a sliding window, or as layer_types says; as in Gemma."""
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
         types = theirs.get("layer_types") or [

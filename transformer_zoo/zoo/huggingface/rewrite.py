@@ -1,4 +1,4 @@
-"""The same model in the form that transformers has: permuted dimensions and cut vocabularies change no logit."""
+"""The same model in the form of transformers: permuted dimensions and shortened vocabularies change no logit."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ State = dict[str, Tensor]
 def rewrite(model: AnyModel, *, keep_rotation: bool = False) -> tuple[Config, State]:
     """Configuration and weights with sinusoids and rotation in halves, and no rows beyond the vocabulary.
 
-    keep_rotation: which dimensions turn together stays as it is.
+    keep_rotation: do not change which dimensions are rotated together.
     """
     config: Config = model.config
     state: State = dict(model.state_dict())
@@ -47,13 +47,14 @@ def rewrite(model: AnyModel, *, keep_rotation: bool = False) -> tuple[Config, St
 
 
 def _says_what_turns(model: AnyModel) -> bool:
-    """Whether all that is given a rotation does: what is not known is left as it is, for the family to say."""
+    """Whether everything with positions rotates; unknown positions stay unchanged, and the family decides about
+    them."""
     return all(hasattr(part, "turns") for part in model.modules() if getattr(part, "rotary", None) is not None)
 
 
 def _everywhere(config: Config) -> PositionsSpec | None:
-    """The positions of the stacks and of all layers that have any, if they are the same: what is permuted for some of
-    them changes the others."""
+    """The positions of the stacks and of all layers that have any, if they are the same. A permutation for some of them
+    changes the others."""
     every = {stack.positions_of(layer) for _, stack in config.stacks() for layer in stack.layers}
     every |= {stack.positions for _, stack in config.stacks()}
     found = every - {None}
@@ -61,7 +62,7 @@ def _everywhere(config: Config) -> PositionsSpec | None:
 
 
 def unshare(config: EncoderDecoderConfig, state: State) -> tuple[EncoderDecoderConfig, State]:
-    """Source embedding, target embedding and head as three matrices, of which some are copies."""
+    """Source embedding, target embedding and head as three matrices, some of which are copies."""
     state = dict(state)
     both = state.pop("embedding.weight", None)
     if both is not None:
@@ -72,5 +73,5 @@ def unshare(config: EncoderDecoderConfig, state: State) -> tuple[EncoderDecoderC
 
 
 def halves(n: int) -> Tensor:
-    """The order that takes 0, 1, 2, 3, ... to the even ones and then the odd ones: (n,) int64."""
+    """The permutation that takes 0, 1, 2, 3, ... to the even indices and then the odd ones: (n,) int64."""
     return torch.cat([torch.arange(0, n, 2), torch.arange(1, n, 2)])

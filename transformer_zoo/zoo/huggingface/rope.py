@@ -19,12 +19,12 @@ def rotation(
     layout: Literal["halves", "interleaved"] = "halves",
     scalings: tuple[str, ...] = ("linear", "llama3", "yarn"),
 ) -> Part:
-    """Rotary positions. Where they are in config.json has changed: `rope_theta` and `rope_scaling`, or all of it in
+    """Rotary positions. Their place in config.json has changed: `rope_theta` and `rope_scaling`, or everything in
     `rope_parameters`.
 
-    base, default: their name of the base outside of these, and its value where it is not said.
+    base, default: their name of the base outside of these, and its default value.
     fraction: their name of dim / head_dim outside of these; None: there is none.
-    layout: which dimensions turn together.
+    layout: which dimensions are rotated together.
     scalings: the ways to longer inputs that it has.
     """
     types = {"rope_scaling": dict, "rope_parameters": dict, base: float, **({fraction: float} if fraction else {})}
@@ -59,7 +59,7 @@ def rotation(
 
 
 def read_rope(rope: Fields, ours: Fields) -> RotarySpec:
-    """Rotary positions of the fields that rope_parameters has."""
+    """Rotary positions from the fields of rope_parameters."""
     check_types(rope, _ROPE)
     rope = dict(rope)
     kind = rope.pop("rope_type", rope.get("type", "default"))
@@ -67,7 +67,7 @@ def read_rope(rope: Fields, ours: Fields) -> RotarySpec:
     base = float(rope.pop("rope_theta"))
     head_dim = ours.get("head_dim") or ours["d_model"] // ours["n_heads"]
     turned = int(head_dim * rope.pop("partial_rotary_factor", 1.0))
-    if turned % 2 and turned < head_dim and kind != "yarn":  # one more turns, at the frequencies of so many
+    if turned % 2 and turned < head_dim and kind != "yarn":  # one more is rotated, at the frequencies of this many
         base **= (turned + 1) / turned
         turned += 1
     return RotarySpec(base=base, dim=turned if turned != head_dim else None, scaling=_read_scaling(kind, rope, ours))
@@ -79,7 +79,7 @@ SCALING: dict[str, tuple[type[ScalingSpec], tuple[str, ...]]] = {
     "llama3": (Llama3Spec, ("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL)),
     "yarn": (YarnSpec, ("factor", _ORIGINAL, "beta_fast", "beta_slow", "truncate", "attention_factor")),
 }
-"""Their kinds of scaling: ours, and what theirs reads. All but one have our names."""
+"""Their kinds of scaling: our kind, and the fields of theirs. All except one have our names."""
 
 _TYPES: dict[str, type] = {**dict.fromkeys((name for _, names in SCALING.values() for name in names), float)}
 _TYPES |= {_ORIGINAL: int, "truncate": bool}
@@ -91,7 +91,7 @@ _ROPE: Types = {
 
 
 def _read_scaling(kind: str, rope: Fields, ours: Fields) -> ScalingSpec | None:
-    """How frequencies change. What a kind does not use may be there."""
+    """How frequencies change. Fields that a kind does not use are allowed."""
     if kind not in ("default", *SCALING):
         known, why = ", ".join(["default", *SCALING]), ""
         if kind in ("dynamic", "longrope"):
@@ -115,7 +115,7 @@ def _read_scaling(kind: str, rope: Fields, ours: Fields) -> ScalingSpec | None:
 
 
 def _complete_yarn(values: dict[str, Any], ours: Fields) -> dict[str, Any]:
-    """With what theirs takes where nothing is said."""
+    """The fields with their default values."""
     values.setdefault("factor", ours["max_seq_len"] / values[_ORIGINAL])
     scale, of_all = values.get("mscale"), values.get("mscale_all_dim")
     if "attention_factor" not in values and scale and of_all:
@@ -126,7 +126,7 @@ def _complete_yarn(values: dict[str, Any], ours: Fields) -> dict[str, Any]:
 
 
 def write_scaling(scaling: ScalingSpec | None) -> dict[str, Any] | None:
-    """Theirs of it, null for none."""
+    """Their form of it, null for none."""
     if scaling is None:
         return None
     fields = {**scaling.to_dict(), "kind": None, "original_max_seq_len": None}

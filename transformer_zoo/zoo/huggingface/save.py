@@ -1,4 +1,4 @@
-"""From a model of ours to transformers' files."""
+"""From a model of this package to transformers' files."""
 
 import math
 from collections import defaultdict
@@ -28,24 +28,25 @@ from transformer_zoo.zoo.huggingface.source import waves_of
 
 
 def to_huggingface(model: AnyModel, folder: str | Path, *, family: str | None = None) -> None:
-    """Write a folder that the `from_pretrained` of transformers' `AutoModelForCausalLM`, `AutoModelForSeq2SeqLM` or, by
-    an encoder's head, `AutoModelForMaskedLM`, `...ForSequenceClassification`, `...ForTokenClassification` or
-    `AutoModel` loads, with equal logits.
+    """Write a folder that transformers' `from_pretrained` loads with equal logits. The class is `AutoModelForCausalLM`
+    or `AutoModelForSeq2SeqLM`; for an encoder it depends on the head: `AutoModelForMaskedLM`,
+    `...ForSequenceClassification`, `...ForTokenClassification` or `AutoModel`.
 
-    It gets config.json, model.safetensors and, of a model that writes, generation_config.json; the folder is made if it
-    is not there.
+    The folder gets config.json, model.safetensors and, for a model that writes, generation_config.json. It is created
+    if necessary.
     >>> model = tz.create_model("gpt2", vocab_size=100, d_model=48)
     >>> to_huggingface(model, "exported")
     >>> torch.equal(tz.from_huggingface("exported").head_weight, model.head_weight)
     True
 
     Args:
-        model: of this package.
+        model: a model of this package.
         folder: where to write.
-        family: a `model_type` of transformers, such as "llama"; None: the first that has all of the model.
+        family: a `model_type` of transformers, such as "llama"; None: the first family that can represent the whole
+            model.
 
     Raises:
-        UserError: no family, or not the wanted one, has a counterpart of some of the configuration's fields, named.
+        UserError: no family, or not the wanted one, has a counterpart of some fields; the message names them.
     """
     check_model(model, "to_huggingface", writes=False)
     config, state, chosen, theirs = _in_their_form(model, family)
@@ -54,7 +55,7 @@ def to_huggingface(model: AnyModel, folder: str | Path, *, family: str | None = 
         tensors |= {name: waves.to(_dtype(state)) for name, waves in waves_of(chosen, theirs).items()}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": "pt", "checksum": MARK}  # transformers wants to know what wrote them
+    metadata = {"format": "pt", "checksum": MARK}  # transformers wants to know which program wrote them
     write_sealed(folder / "model.safetensors", lambda part: save_file(tensors, part, metadata=metadata))
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     if isinstance(config, EncoderConfig):
@@ -65,22 +66,22 @@ def to_huggingface(model: AnyModel, folder: str | Path, *, family: str | None = 
 
 
 def check_huggingface(config: Config) -> str:
-    """Whether transformers has such a model; its `model_type`.
+    """Check that transformers has such a model; returns its `model_type`.
     >>> check_huggingface(tz.get_config("transformer-base"))
     'marian'
 
     Raises:
-        UserError: as `to_huggingface`.
+        UserError: as for `to_huggingface`.
     """
     _, _, family, _ = _in_their_form(outline(config), None)
     return family.model_type
 
 
 def _in_their_form(model: AnyModel, name: str | None) -> tuple[Config, State, Family, Config]:
-    """The model in the first of its forms that a family has, and what `choose` says of that one.
+    """The model in the first of its forms that a family has, and the result of `choose` for that form.
 
     Raises:
-        UserError: as `choose`, of the first.
+        UserError: as for `choose`, with the first form.
     """
     refusals = []
     for config, state in _forms(model):
@@ -97,14 +98,14 @@ def _forms(model: AnyModel) -> Iterator[tuple[Config, State]]:
     if isinstance(config, EncoderDecoderConfig) and config.share_embeddings in ("inputs", "decoder"):
         yield unshare(config, state)  # few families can share only some of the three matrices
     if (as_it_turns := rewrite(model, keep_rotation=True))[0] != config:
-        yield as_it_turns  # few turn neighbours together
+        yield as_it_turns  # few rotate neighbouring dimensions together
 
 
 def choose(config: Config, name: str | None = None) -> tuple[Family, Config]:
-    """The family that computes what the configuration says, and the configuration that its config.json then means.
+    """The family that computes what the configuration says, and the meaning of its config.json as a configuration.
 
     Raises:
-        UserError: there is none; the message names the nearest and what it lacks.
+        UserError: there is none; the message names the nearest family and what it lacks.
     """
     if name is not None and name not in FAMILIES:
         raise UserError(f"no family is called {name!r}; there are {', '.join(FAMILIES)}")
@@ -115,7 +116,7 @@ def choose(config: Config, name: str | None = None) -> tuple[Family, Config]:
         try:
             theirs = family.read(family.write(config))
         except UserError as error:
-            tried.append((math.inf, f"{family.model_type} ({error})"))  # how near it is does not show
+            tried.append((math.inf, f"{family.model_type} ({error})"))  # how near it is cannot be known
             continue
         if not (lost := differences(config, theirs)):
             return family, theirs
@@ -128,15 +129,15 @@ def choose(config: Config, name: str | None = None) -> tuple[Family, Config]:
 
 
 def their_tensors(family: Family, config: Config, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under the family's names, in its form; what only theirs has is zero.
+    """Our tensors under the family's names, in its form; tensors that only their model has are zero.
 
     Args:
-        family: what the names are of.
-        config: of a model that has all tensors of theirs.
+        family: the family whose names are used.
+        config: configuration of a model that has all of their tensors.
         state: our tensors.
 
     Raises:
-        UserError: there are tensors that a model of this configuration does not have.
+        UserError: some tensors do not exist in a model of this configuration.
     """
     wanted = build_empty(config, dtype=_dtype(state)).state_dict()
     if extra := sorted(state.keys() - wanted.keys()):
@@ -171,7 +172,7 @@ def _joined(pieces: list[tuple[Tensor, Weight]], config: Config) -> Tensor:
 
 
 def generation_fields(config: DecoderConfig | EncoderDecoderConfig) -> dict[str, Any]:
-    """generation_config.json: the special tokens, and what is not generated or forced."""
+    """generation_config.json: the special tokens, and the tokens that are not generated or are forced."""
     if isinstance(config, DecoderConfig):
         ids = {"bos_token_id": config.bos_id, "eos_token_id": end_ids(config), "pad_token_id": config.pad_id}
         never = [[token] for token in config.never_ids or ()] or None

@@ -1,4 +1,4 @@
-"""What the folder of a sentence-transformers model says of the vectors of texts: its pooling, its norm, its limit."""
+"""What the folder of a sentence-transformers model says about vectors of texts: pooling, norm and limit."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ _WORDS = {"mean": "mean", "cls": "first"}
 
 
 def read_sentences(folder: Path) -> dict[str, Any]:
-    """Our fields for modules.json and what it names; none where there is no such file.
+    """Our fields for modules.json and the files it names; none if there is no such file.
 
     Raises:
-        UserError: a module, or a way of it, that nothing here computes, by its name.
+        UserError: nothing here computes a module, or its way; the message names it.
     """
     path = folder / "modules.json"
     if not path.is_file():
@@ -43,7 +43,7 @@ def read_sentences(folder: Path) -> dict[str, Any]:
 
 
 def _limit(path: Path) -> int | None:
-    """Where newer folders say it; a number beyond all texts is none."""
+    """The limit in newer folders; a number above all lengths means none."""
     limit = read_json(path).get("model_max_length") if path.is_file() else None
     return limit if type(limit) is int and 0 < limit < _NO_LIMIT else None
 
@@ -52,9 +52,9 @@ def _listed(path: Path) -> list[dict[str, Any]]:
     try:
         modules = json.loads(read_bytes(path))
     except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error})") from None
+        raise UserError(f"{path} is not JSON ({error})") from None
     if not isinstance(modules, list) or not all(isinstance(m, dict) and {"type", "path"} <= m.keys() for m in modules):
-        raise UserError(f"{path} is no list of modules, each with its type and path")
+        raise UserError(f"{path} is not a list of modules, each with its type and path")
     return modules
 
 
@@ -69,7 +69,7 @@ def _pooling(path: Path) -> str:
 
 
 def write_sentences(folder: Path, config: EncoderConfig) -> None:
-    """The same files, where vectors of texts are what an encoder gives, or are made in another way than usual."""
+    """The same files, if an encoder gives vectors of texts, or makes them in another way than by default."""
     said = {name: getattr(config, name) for name in ("pooling", "normalize", "cut_at")}
     if config.head is not None and said == {name: getattr(EncoderConfig, name) for name in said}:
         return

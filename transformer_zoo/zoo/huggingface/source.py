@@ -1,4 +1,4 @@
-"""A folder of transformers' files, understood: its family, our configuration, and where each of our tensors is."""
+"""A folder of transformers' files, interpreted: its family, our configuration, and where each of our tensors is."""
 
 import re
 from collections.abc import Iterable
@@ -32,21 +32,21 @@ _EMBEDDINGS = ("embedding", "source_embedding", "target_embedding", "head")
 
 
 def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
-    """The family of a folder, and config.json's fields; special tokens that it lacks are generation_config.json's.
+    """The family of a folder, and config.json's fields; special tokens that it lacks come from generation_config.json.
 
-    As `generate` has it, generation_config.json has the last word on what a target starts and ends with, and the only
-    one on what it is written by; a decoder-only model ends a text with what either file says. A GGUF file is as good
-    as a folder.
+    As in `generate`, generation_config.json takes precedence about the tokens that a target starts and ends with, and
+    it alone gives the rules for writing. A decoder-only model ends a text with the tokens of both files. A GGUF file is
+    treated like a folder.
 
     Raises:
-        UserError: no config.json, or a model_type that is not known.
+        UserError: there is no config.json, or its model_type is not known.
     """
     if is_gguf(folder):
         file = read_gguf(folder)
         return file.family, dict(file.fields)
     theirs = read_json(folder / "config.json")
     family = family_of(theirs, folder / "config.json")
-    check_types(theirs, dict.fromkeys(_IDS, int | list))  # before another file has the last word
+    check_types(theirs, dict.fromkeys(_IDS, int | list))  # before another file takes precedence
     if (path := folder / "generation_config.json").is_file():
         generation = read_json(path)
         theirs |= {name: generation[name] for name in _IDS if theirs.get(name) is None and name in generation}
@@ -63,10 +63,11 @@ def read_fields(folder: Path) -> tuple[Family, dict[str, Any]]:
 
 
 def family_of(theirs: Fields, path: Path) -> Family:
-    """The family that the fields of this config.json name; the first files have no model_type, and an architecture.
+    """The family that the fields of this config.json name. The first files have no model_type, only an architecture.
 
     Raises:
-        UserError: there is no such family; why, where it has what none here can have.
+        UserError: there is no such family; the message says why, if the model has a feature that no family here can
+            have.
     """
     named = [family for family in FAMILIES.values() if [family.architecture] == theirs.get("architectures")]
     kind = theirs.get("model_type", named[0].model_type if named else None)
@@ -80,15 +81,15 @@ def read_config(folder: Path) -> Config:
     """Our configuration for a folder of transformers' files.
 
     Raises:
-        UserError: what is missing, damaged or not supported, by name.
+        UserError: something is missing, damaged or not supported; the message names it.
     """
     return Source(folder).config
 
 
 class Source:
-    """The weights of a folder under the names that the family's table has.
+    """The weights of a folder under the names of the family's table.
 
-    config: ours, with the matrices shared that are one in the files.
+    config: ours, in which the matrices that are one in the files are shared.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,7 +98,7 @@ class Source:
         self.checkpoint = Checkpoint(folder)
         self._files = self._full_names()
         self._embeddings: dict[str, str] = {}
-        self._copies: set[str] = set()  # embeddings that need not be used: others are
+        self._copies: set[str] = set()  # embeddings that need not be used, because others are
         if isinstance(declared, EncoderConfig):
             lacks = isinstance(declared.head, WordsSpec) and self.family.weights["logit_bias"] not in self._files
             declared = declared.changed(**read_sentences(folder), **(NO_HEAD if lacks else {}))
@@ -107,10 +108,10 @@ class Source:
         else:
             self.config = self._share(declared)
             if declared.share_embeddings == "none" and theirs.get("share_encoder_decoder_embeddings", True):
-                self._copies.add(self._their("embedding"))  # which transformers then has, and does not use
+                self._copies.add(self._their("embedding"))  # transformers then has it, and does not use it
 
     def _full_names(self) -> dict[str, str]:
-        """Name in the table -> name in the file. A model without its head has no prefix before any of its names."""
+        """Name in the table -> name in the file. In a model without its head no name has the prefix."""
         family, entries = self.family, self.checkpoint.entries
         modules = {entry.module if isinstance(entry, Weight) else entry for entry in family.weights.values()}
         outside = {module for module in modules if not module.startswith(family.prefix)}
@@ -143,7 +144,7 @@ class Source:
         return shared
 
     def _share_head(self, config: C) -> C:
-        """With a head of its own where the files have one; where it is said to be tied, only if it differs."""
+        """With a separate head if the files have one; if they call it tied, only if it differs."""
         embedding, head = self._their("embedding"), self._their("head")
         if not config.tie_embeddings:
             return config
@@ -153,7 +154,8 @@ class Source:
         return replace(config, tie_embeddings=self._own("head", embedding) != head)
 
     def _share(self, config: EncoderDecoderConfig) -> EncoderDecoderConfig:
-        """As transformers shares: what is said to be tied is one matrix, unless the files have several that differ."""
+        """Shared as in transformers: matrices that are called tied are one, unless the files have several that
+        differ."""
         names = [self._their(module) for module in _EMBEDDINGS]
         present = [name for name in names if name in self._files]
         if config.share_embeddings == "none":
@@ -169,7 +171,7 @@ class Source:
         return self._place(config, source, target, head)
 
     def _place(self, config: EncoderDecoderConfig, source: str, target: str, head: str) -> EncoderDecoderConfig:
-        """Our modules for these three, by which of them are one."""
+        """Our modules for these three, by which of them are one matrix."""
         if source == head != target:
             raise UserError(
                 f"{self.checkpoint.folder}: the head is {source}, the source's embedding, not {target}, the target's"
@@ -183,7 +185,7 @@ class Source:
         return config.changed(share_embeddings=share)
 
     def weight(self, name: str) -> tuple[str, Weight]:
-        """The full name of theirs for one of our tensors, and in which form it is there."""
+        """The full name of theirs for one of our tensors, and its form."""
         theirs, entry = self.family.weight(name, self.config)
         return self._embeddings.get(name.rpartition(".")[0], theirs), entry
 
@@ -192,15 +194,15 @@ class Source:
         return self._files.get(theirs)
 
     def in_turn(self, theirs: Iterable[str]) -> list[str]:
-        """In the order in which reading takes the least memory."""
+        """Sort tensors in the order in which reading takes the least memory."""
         return sorted(theirs, key=lambda name: self.checkpoint.turn(self._files[name]))
 
     def keep(self, theirs: Iterable[str]) -> None:
-        """Nothing but these will be read from now on, in this order."""
+        """Declare that only these will be read from now on, in this order."""
         self.checkpoint.keep([self._files[name] for name in theirs])
 
     def check_unused(self, used: Iterable[str]) -> None:
-        """Refuses tensors that nothing uses, but for copies and buffers that a family is known to have."""
+        """Refuse tensors that nothing uses, except for copies and buffers that the family is known to have."""
         used = set(used)
         patterns = [re.compile(re.escape(name).replace(r"\{i\}", r"\d+")) for name in self.family.unused]
         extra = set(self._files) - used - self._copies - self._more_copies(used) - self._check_sinusoids()
@@ -209,7 +211,7 @@ class Source:
             raise UserError(f"{self.checkpoint.folder}: {_some(extra)} not expected in a {kind} model")
 
     def _more_copies(self, used: set[str]) -> set[str]:
-        """Embeddings that are not used and are one that is."""
+        """Embeddings that are not used, and one that is."""
         modules = {self._their(module) for module in _EMBEDDINGS if module in self.family.weights}
         return {
             name
@@ -218,23 +220,23 @@ class Source:
         }
 
     def _check_sinusoids(self) -> set[str]:
-        """Files of some families have their sinusoids, which must be those that are computed here."""
+        """Check the sinusoids in files of some families: they must be those that are computed here."""
         fixed = waves_of(self.family, self.config)
         for name in fixed.keys() & self._files.keys():
             held = self.checkpoint.read(self._files[name])
             waves = waves_of(self.family, self.config, len(held))[name]
             if held.shape != waves.shape or not torch.allclose(held.float(), waves, atol=1e-3, rtol=0):
-                raise UserError(f"{self.checkpoint.folder}: {name} holds other waves than its family has")
+                raise UserError(f"{self.checkpoint.folder}: {name} holds other sinusoids than its family has")
         return set(fixed)
 
     def missing(self, names: Iterable[str]) -> UserError:
-        """The error for tensors that are not there."""
+        """The error for missing tensors."""
         lack = f"{_some(set(names))} missing"
         return UserError(f"{self.checkpoint.folder}: {lack}; put the weights of this model there")
 
 
 def waves_of(family: Family, config: Config, n: int | None = None) -> dict[str, Tensor]:
-    """The sinusoids of a family's models by their name, of the first n places or of as many as there are."""
+    """The sinusoids of a family's models by name, for the first n positions, or for as many as there are."""
     found = {}
     for name, stack in config.stacks():
         spec = stack.positions
