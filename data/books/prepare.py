@@ -1,4 +1,4 @@
-"""Writes books, one after the other: some from the hub's copy of PG-19, or anybody's own from a folder."""
+"""Writes books, one after the other: some from the hub's copy of PG-19, or your own from a folder."""
 
 from itertools import islice
 from pathlib import Path
@@ -8,7 +8,7 @@ from jsonargparse.typing import NonNegativeInt
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.corpora import SEPARATOR, find, find_all, hub_texts, load_hub, run, split_by_hash, write_text
 
-VAL_SHARE = 20  # of a folder of books one in so many is val
+VAL_SHARE = 20  # one book in this many is val, in a folder of books
 
 
 def prepare(
@@ -20,9 +20,10 @@ def prepare(
     """Write books as train.txt and val.txt, a line <|endoftext|> after each.
 
     Args:
-        from_: folder with train.txt and val.txt (plain or .gz) in which that line stands between the books; or else
-            with one file a book, of which one in twenty, drawn by its content, is val. Without it the hub is asked.
-        books: how many books of the hub's training split are taken; 0 for all (28,602, 11 GB).
+        from_: folder with train.txt and val.txt (plain or .gz) in which that line stands between the books, or with one
+            file for each book. In the latter case one book in twenty, drawn by its content, is val. Without from_ the
+            hub is asked.
+        books: number of books from the hub's training split; 0 for all (28,602, 11 GB).
         hub: dataset of the hub with splits train and validation and a column text, or a local folder of the same
             form.
         out: folder for train.txt and val.txt; by default the script's own.

@@ -28,15 +28,15 @@ def prepare(
     hub: str = "bentrevett/multi30k",
     out: Path = Path(__file__).parent,
 ) -> None:
-    """Write Multi30k as train, val and test_2016_flickr (and later tests where given), one sentence a line.
+    """Write Multi30k as train, val and test_2016_flickr (and later tests if they are given), one sentence a line.
 
     Args:
         from_: folder with train.en, train.de, val.en, ... (plain or .gz), such as data/task1/raw of the
             repository multi30k/dataset; without it, and without --tok, the hub is asked.
-        tok: folder with train.lc.norm.tok.en, ... (data/task1/tok of that repository), which are written too,
-            or alone without --from; by default the folder `tok` inside that of --from, where there is one.
+        tok: folder with train.lc.norm.tok.en, ... (data/task1/tok of that repository), which are written too, or alone
+            without --from; by default the folder `tok` inside that of --from, if there is one.
         languages: two or more of en, de, fr, cs. The hub's dataset has en and de.
-        hub: dataset of the hub, or a local folder of the same form, with a column a language.
+        hub: dataset on the hub, or a local folder of the same form, with one column for each language.
         out: folder for train.en, train.de, ...; by default the script's own.
     """
     if len(set(languages)) < 2:

@@ -8,7 +8,7 @@ from jsonargparse.typing import NonNegativeInt
 from transformer_zoo.data import TextFiles
 from transformer_zoo.data.corpora import hub_texts, load_hub, run, split_by_hash, write_json_lines
 
-VAL_SHARE = 2000  # one document in so many is val
+VAL_SHARE = 2000  # one document in this many is val
 
 
 def prepare(
@@ -22,7 +22,7 @@ def prepare(
     Args:
         from_: folder with the documents: JSON lines (.jsonl, plain or .gz) with a key text, or text files of one
             document each; without it the hub is asked (40 GB of text).
-        documents: stop after so many; 0 for all.
+        documents: stop after this many documents; 0 for all.
         hub: dataset of the hub with a column text, or a local folder of the same form.
         out: folder for train.jsonl and val.jsonl; by default the script's own.
     """

@@ -1,4 +1,4 @@
-"""Writes the source of this interpreter's standard library, split by file. The corpus that ships: no network."""
+"""Writes the source of this interpreter's standard library, split by file. This corpus needs no network."""
 
 import platform
 import sysconfig
@@ -10,9 +10,9 @@ from transformer_zoo.data.corpora import SEPARATOR, run, write_text
 from transformer_zoo.data.splits import digest
 from transformer_zoo.errors import UserError
 
-# Installed packages, tests, and what is tables, other people's grammar or a help text rather than a program.
+# Installed packages, tests, and files that are tables, other people's grammar or a help text rather than a program.
 SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "encodings", "pydoc_data"}
-VAL_SHARE = 10  # one file in so many is val
+VAL_SHARE = 10  # one file in this many is val
 
 
 def modules(library: Path) -> list[Path]:
@@ -23,7 +23,7 @@ def modules(library: Path) -> list[Path]:
 
 
 def is_val(path: Path) -> bool:
-    """Whether a file is held out: by its path, so that it stays on its side from version to version."""
+    """Whether a file is held out. Its path decides, so it stays on its side from version to version."""
     return digest(path.as_posix()) % VAL_SHARE == 0
 
 
@@ -31,7 +31,7 @@ def texts(library: Path, paths: list[Path]) -> Iterator[str]:
     """The text of the files, without those that are empty or not in the encoding they declare.
 
     Raises:
-        UserError: nothing is left.
+        UserError: no text is left.
     """
     kept = 0
     for path in paths:

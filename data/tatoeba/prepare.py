@@ -1,6 +1,6 @@
 """Splits Tatoeba's short everyday sentences, English and German or French, so that no test sentence was seen.
 
-There is no official split. This one goes by a hash of the English sentence: it stays when others are added.
+There is no official split. This one uses a hash of the English sentence, so it stays when other sentences are added.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Writes Tiny Shakespeare: the first 90 % of the characters are train, the rest is val, as nanoGPT has it."""
+"""Writes Tiny Shakespeare: the first 90 % of the characters are train, the rest is val, as in nanoGPT."""
 
 import hashlib
 import urllib.request
@@ -16,7 +16,7 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
 def download(url: str) -> str:
-    """The text behind an address. UserError if it cannot be had, or is another text."""
+    """The text at an address. UserError: it cannot be downloaded, or is another text."""
     print(f"downloading {url}", flush=True)
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
@@ -33,7 +33,7 @@ def prepare(from_: Path | None = None, url: str = SOURCE, out: Path = Path(__fil
 
     Args:
         from_: folder with input.txt, plain or .gz; without it the file is downloaded (1 MB).
-        url: where from; what comes is checked against the file's SHA-256.
+        url: address of the file; the download is compared with the file's SHA-256.
         out: folder for train.txt and val.txt; by default the script's own.
     """
     if from_ is not None:

@@ -24,7 +24,7 @@ def local(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def lines(rows: Iterator[str]) -> Iterator[str]:
-    """The lines of the official file: the hub keeps each line, but nothing of ` `, the one between paragraphs."""
+    """The lines of the official file: the hub keeps each line, but not the ` ` between paragraphs."""
     return ((row.rstrip("\n") or " ") + "\n" for row in rows)
 
 
@@ -39,7 +39,7 @@ def prepare(
     Args:
         from_: folder with train.txt, valid.txt and test.txt, or wiki.train.tokens, ... (plain or .gz); without it
             the hub is asked.
-        raw: from the hub, the text as people wrote it rather than tokenised with <unk>.
+        raw: take the text as people wrote it from the hub, rather than tokenised with <unk>.
         hub: dataset of the hub with the configurations wikitext-2-v1 and wikitext-2-raw-v1, or a local folder of
             the same form.
         out: folder for the three files; by default the script's own.

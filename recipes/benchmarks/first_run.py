@@ -1,11 +1,11 @@
-"""What a first run is worth: README's five lines on 20,000 pairs of Tatoeba, as an older commit and this train them.
+"""The result of a first run: README's five lines on 20,000 pairs of Tatoeba, in an older commit and in this one.
 
     python recipes/benchmarks/first_run.py --tatoeba FOLDER [--minutes 5] [--seeds 1 2 3] [--sides old new tuned]
 
-FOLDER has eng-deu.tsv (plain or .gz), as for data/tatoeba/prepare.py, whose split is taken: no sentence of the held-out
-pairs is in the training text. Each side reads the five lines from its own README. The sides take turns, seed by seed,
-all for the same wall-clock time, which alone ends a run: `max_epochs` of the five lines is left out. A run that was
-stopped goes on with the same command, one that is finished is not made again. The machine should do nothing else.
+FOLDER has eng-deu.tsv (plain or .gz), as for data/tatoeba/prepare.py, whose split is used: no held-out sentence is in
+the training text. Each side reads the five lines from its own README. The sides alternate, seed by seed. All train for
+the same wall-clock time, the only limit of a run: `max_epochs` of the five lines is left out. A run that was stopped is
+resumed by the same command, and a finished run is not made again. The machine should do nothing else.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from recipes.benchmarks.speed import machine
@@ -34,7 +34,7 @@ from transformer_zoo.files import write_json, write_text
 ROOT = Path(__file__).resolve().parents[2]
 N_TRAIN, N_HELD_OUT = 20_000, 500
 FIVE_LINES = re.compile(r"^```yaml\n# mine\.yaml\n(.*?)^```$", re.M | re.S)
-# What was found by trials on Multi30k (docs/results.md) and fits these minutes, over the five lines of this commit.
+# Settings found by trials on Multi30k (docs/results.md) that fit these minutes, on top of this commit's five lines.
 TUNED: dict[str, Any] = {
     "model": {"preset": "transformer-small", "d_model": 160, "d_ff": 512, "norm_position": "pre", "dropout": 0.1},
     "optimizer": {"name": "muon", "lr": 6e-3, "weight_decay": 0.1},
@@ -62,7 +62,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """All runs that are still to be made, then the table."""
+    """Make all missing runs, then the table."""
     options = parse_options(arguments)
     out = (Path(options.out).expanduser() / f"{options.minutes:g}_minutes").resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def train(out: Path, side: str, seed: int, options: Namespace) -> None:
 
 
 def score(out: Path, side: str, seed: int) -> dict[str, Any] | None:
-    """What a finished run's test gave, and the number of its updates; None of one that is not finished."""
+    """The test results of a finished run, and the number of its updates; None for one that is not finished."""
     path = out / f"{side}_{seed}" / "results.json"
     if not path.is_file():
         return None
@@ -162,7 +162,7 @@ def report(out: Path, options: Namespace) -> None:
 
 
 def verdict(means: dict[str, float]) -> str:
-    """Whether this commit has twice the old one's BLEU, or, where that is above 12, nine tenths of the tuned one's."""
+    """Whether this commit has twice the old one's BLEU, or, if that is above 12, nine tenths of the tuned one's."""
     if "old" not in means or "new" not in means:
         return "old and new are both needed for a verdict"
     asked, what = 2 * means["old"], f"twice that of old, {means['old']:.2f}"

@@ -1,13 +1,13 @@
-"""What is chosen for bare text, beside what was tuned by hand: five minutes of training each, three seeds.
+"""Settings chosen for bare text, compared with settings tuned by hand: five minutes of training each, three seeds.
 
     python recipes/benchmarks/five_minutes.py --tatoeba FOLDER --shakespeare FOLDER [--minutes 5] [--seeds 1 2 3]
 
 The folders have eng-deu.tsv and input.txt (plain or .gz), as for the prepare.py of both corpora. `tuned` trains
-recipes/translation/tatoeba_5min.yaml and recipes/gpt/shakespeare_5min.yaml; `chosen` gets the same training text by
-`transformer-zoo train --pairs` and `--text`, of which it holds some out itself. Both are scored on the same text, which
+recipes/translation/tatoeba_5min.yaml and recipes/gpt/shakespeare_5min.yaml. `chosen` gets the same training text by
+`transformer-zoo train --pairs` and `--text`, and holds some of it out itself. Both are scored on the same text, which
 neither has seen: BLEU of Tatoeba's test, bits per byte of Tiny Shakespeare's val.txt. The two run side by side, seed by
-seed, each with half of the threads: what slows the machine down slows both. A run that was stopped goes on with the
-same command, and one that is finished is not made again; all take half an hour. The machine should do nothing else.
+seed, each with half of the threads, so that a slow machine slows both. A run that was stopped is resumed by the same
+command, and a finished run is not made again; all take half an hour. The machine should do nothing else.
 """
 
 import json
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from recipes.benchmarks.speed import machine
@@ -66,7 +66,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """All runs that are still to be made, then the tables."""
+    """Make all missing runs, then the tables."""
     options = parse_options(arguments)
     out = (Path(options.out).expanduser() / f"{options.minutes:g}_minutes").resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def write_texts(out: Path, folders: Mapping[str, str]) -> None:
 
 
 def command(out: Path, *words: str) -> str:
-    """What a command prints, run in the folder; what it says on the way is appended to log.txt."""
+    """The output of a command that runs in the folder; its messages are appended to log.txt."""
     threads = max(torch.get_num_threads() // len(SIDES), 1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
     program = [sys.executable, "-m", "transformer_zoo", *words]
@@ -108,7 +108,7 @@ def command(out: Path, *words: str) -> str:
 
 
 def run(out: Path, text: str, side: str, seed: int, minutes: float) -> float:
-    """Trains where that is still to be done: the score, BLEU or bits per byte."""
+    """Train if that is still to be done; returns the score, BLEU or bits per byte."""
     folder = f"runs/{text}_{side}_{seed}"
     if side == "tuned":
         options = ["--run_dir", folder, "--training.max_minutes", f"{minutes:g}"]
@@ -122,7 +122,7 @@ def run(out: Path, text: str, side: str, seed: int, minutes: float) -> float:
 
 
 def bleu_of(found: Mapping[str, Any]) -> float:
-    """The only score of what `evaluate --json` prints."""
+    """The only score in the output of `evaluate --json`."""
     [system] = found["systems"]
     [split] = system["splits"]
     [score] = split["scores"]
@@ -146,8 +146,8 @@ def report(out: Path, seeds: Sequence[int], found: Scores) -> None:
 
 
 def verdict(text: str, sides: Mapping[str, Sequence[float]]) -> str:
-    """Whether what is chosen has 0.95 of the tuned one's BLEU, or at most 1.05 times its bits."""
-    ratio = mean(sides["chosen"]) / max(mean(sides["tuned"]), 1e-9)  # in seconds nothing is learnt
+    """Whether the chosen settings have 0.95 of the tuned ones' BLEU, or at most 1.05 times their bits."""
+    ratio = mean(sides["chosen"]) / max(mean(sides["tuned"]), 1e-9)  # nothing is learned within seconds
     asked, reached = ("at least 0.95", ratio >= 0.95) if text == "tatoeba" else ("at most 1.05", ratio <= 1.05)
     return f"{text}: chosen / tuned {ratio:.3f}, asked {asked}: {'reached' if reached else 'not reached'}"
 

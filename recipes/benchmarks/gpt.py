@@ -1,12 +1,12 @@
-"""Speed beside other people's GPTs: of training, of generation, of a whole recipe.
+"""Speed compared with other people's GPTs: of training, of generation, of a whole recipe.
 
     python recipes/benchmarks/gpt.py --nanogpt DIR [--tables training generation recipe]
 
-Needs `pip install -e '.[benchmark]'`. DIR is a clone of github.com/karpathy/nanoGPT, which is no package; without
+It needs `pip install -e '.[benchmark]'`. DIR is a clone of github.com/karpathy/nanoGPT, which is not a package; without
 it the training table has Hugging Face's GPT-2 alone. `--tables recipe` runs two whole programs in alternation:
-nanoGPT's train.py with the command line that its README has for a CPU, and ours with shakespeare_char_cpu.yaml. All
-others run in this process, in alternation, from the same weights. A ratio is the median over the rounds of ours / peer
-within a round, so that what else the machine does meets both.
+nanoGPT's train.py with its README's command line for a CPU, and ours with shakespeare_char_cpu.yaml. All others run in
+this process, in alternation, from the same weights. A ratio is the median over the rounds of ours / peer within a
+round, so that other work of the machine affects both.
 """
 
 import copy
@@ -26,7 +26,7 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
 from tqdm import tqdm
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from recipes.benchmarks.gpt_peers import to_hugging_face, to_nanogpt
@@ -71,7 +71,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 
 def build(options: Namespace) -> DecoderOnly:
-    """The preset without dropout, which not everybody has in the same places, and with the exact GELU of nanoGPT."""
+    """The preset without dropout, which the implementations have in different places, and with nanoGPT's exact GELU."""
     torch.manual_seed(options.seed)
     config = get_config(options.preset, dropout=0.0, attention_dropout=0.0, activation="gelu")
     if not isinstance(config, DecoderConfig) or config.longest_input != config.max_seq_len or not config.tie_embeddings:
@@ -183,7 +183,7 @@ def generation_table(options: Namespace, batch_size: int) -> Table:
     return Table(f"Generation, batch {batch_size}", "tokens/s", notes, rows)
 
 
-# Of nanoGPT's README, "I only have a macbook", but for evaluations, which come only after the last update.
+# From nanoGPT's README, "I only have a macbook", except that evaluations come only after the last update.
 NANOGPT_ON_A_CPU = [
     "config/train_shakespeare_char.py", "--device=cpu", "--compile=False", "--eval_iters=1", "--log_interval=1",
     "--block_size=64", "--batch_size=12", "--n_layer=4", "--n_head=4", "--n_embd=128", "--dropout=0.0",

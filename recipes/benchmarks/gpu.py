@@ -1,10 +1,10 @@
-"""Everything that waits for a GPU, measured in a few minutes on a bare machine; the aims stand beside the figures.
+"""Everything that waits for a GPU, measured in a few minutes on a bare machine, with the aims beside the figures.
 
     python3 recipes/benchmarks/gpu.py [--part N] [--out FOLDER] [--commit NAME] [--files FOLDER] [--rehearse]
 
 docs/gpu.md says what each part does and what can lie beside the script. A part takes at most four minutes, whatever
-fails in it; without `--part` it is 1 and 2 on a GPU, and all three in a rehearsal. gpu.json and gpu.md are written anew
-after each figure, and keep what earlier parts found. Exit status: 0; 1 if a row failed; 2 without a GPU.
+fails in it. Without `--part`, parts 1 and 2 run on a GPU, and all three in a rehearsal. gpu.json and gpu.md are written
+again after each figure, and keep the results of earlier parts. Exit status: 0; 1 if a row failed; 2 without a GPU.
 """
 
 import json
@@ -33,17 +33,17 @@ LEAST = 2.0  # seconds with which a row is begun
 
 
 class Late(Exception):
-    """A row has had its time, or has none."""
+    """A row has used its time, or has none."""
 
 
 class Worker:
-    """A process that runs rows; all that it starts ends with it.
+    """A process that runs rows; everything that it starts ends with it.
 
     Args:
         files: What lies beside the script.
         packages: A folder to import from first.
         rehearse: On the CPU.
-        log: Where what it prints is appended.
+        log: File to which its output is appended.
     """
 
     def __init__(self, files: Path, packages: Path, rehearse: bool, log: Path) -> None:
@@ -61,8 +61,8 @@ class Worker:
         """Its next line.
 
         Raises:
-            Late: none has come by then.
-            EOFError: none will come.
+            Late: no line came in time.
+            EOFError: there will be none.
         """
         assert self.process.stdout is not None
         while b"\n" not in self.read:
@@ -77,7 +77,7 @@ class Worker:
         return answer
 
     def ask(self, row: Row, deadline: float) -> Iterator[dict[str, Any]]:
-        """Its answers to a row, the last of which says how it ended."""
+        """Its answers to a row; the last one says how the row ended."""
         assert self.process.stdin is not None
         request = json.dumps([ROWS.index(row), deadline - time.monotonic()])
         self.process.stdin.write(request.encode() + b"\n")
@@ -89,7 +89,7 @@ class Worker:
                 return
 
     def end(self) -> str:
-        """Kills it, where it still runs; in words, how it ended."""
+        """Kill it if it still runs; returns in words how it ended."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         status = self.process.wait()
@@ -104,10 +104,10 @@ class Part:
     """One part as it runs.
 
     Args:
-        number: Which one.
-        report: Where its figures go.
+        number: Number of the part.
+        report: Receives its figures.
         start: Starts a process that appends to a log.
-        about: What its page says in place of what the process says.
+        about: What its page says instead of what the process says.
     """
 
     def __init__(self, number: int, report: Report, start: Callable[[Path], Worker], about: dict[str, str]) -> None:
@@ -118,7 +118,7 @@ class Part:
         self.begun, self.is_open, self.failed = time.monotonic(), False, 0
 
     def run(self) -> int:
-        """All rows; how many of them failed."""
+        """Run all rows; returns how many of them failed."""
         print(f"\npart {self.number}: {TITLES[self.number]}", flush=True)
         try:
             for row in ROWS:
@@ -130,7 +130,7 @@ class Part:
         return self.failed
 
     def _deadline(self, row: Row) -> float:
-        """When a row that begins now is ended at the latest."""
+        """The latest time at which a row that begins now is stopped."""
         patience = PATIENCE * row.seconds + (START if self.worker is None else 0)
         return min(time.monotonic() + patience, self.begun + PART_SECONDS)
 
@@ -162,7 +162,7 @@ class Part:
                 self._add(row, figure)
 
     def _started(self, deadline: float) -> Worker:
-        """The process, a new one where there is none; the first says what the part runs on."""
+        """The process, a new one if there is none. The first one says what the part runs on."""
         if self.worker is None:
             self.worker = self.start(self.log)
             first = self.worker.answer(deadline)
@@ -188,14 +188,14 @@ class Part:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The parts, one after the other.
+    """Run the parts, one after the other.
 
     Raises:
         UsageError: there is no GPU.
         UserError: rows failed.
     """
     options = parse_options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is to end too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # everything that was started must end too
     parts = [options.part] if options.part else [1, 2, 3] if options.rehearse else [1, 2]
     out = options.out or ROOT / "runs" / ("gpu_rehearsal" if options.rehearse else "gpu")
     title = "A rehearsal on the CPU: sizes are tiny, no figure means anything" if options.rehearse else "On a GPU"

@@ -1,4 +1,4 @@
-"""Part 2 of gpu.py: writing and searching beside Hugging Face, and beside what the memory's speed allows."""
+"""Part 2 of gpu.py: writing and searching compared with Hugging Face, and with the limit of the memory's speed."""
 
 import argparse
 import time
@@ -26,7 +26,7 @@ FIRST = 8  # steps that are not timed: there the step is captured, and compiled
 
 
 def speeds(setting: Setting) -> Iterator[Figure]:
-    """What the device gives at most: bytes a second of a large copy, operations a second of a large product."""
+    """The device's limits: bytes per second of a large copy, operations per second of a large product."""
     yield Figure("copy, read and written", bandwidth(setting) / 1e12, "TB/s")
     n = setting.size(8192, 64)
     a, b = (torch.randn(n, n, device=setting.device, dtype=torch.bfloat16) for _ in range(2))
@@ -46,10 +46,10 @@ def bandwidth(setting: Setting) -> float:
 
 
 def bytes_of_step(model: DecoderOnly, batch: int, length: float) -> float:
-    """What a step has to read: each weight of a product once, and the keys and values of every row.
+    """The bytes that a step must read: each weight of a product once, and the keys and values of every row.
 
     Args:
-        length: Tokens in the cache.
+        length: Number of tokens in the cache.
     """
     c, weight = model.config, model.head_weight
     looked_up = 0 if c.tie_embeddings else model.embedding.weight.numel()  # a row of it for a token
@@ -66,15 +66,15 @@ class Steps:
         self.setting, self.times = setting, list[float]()
 
     def put(self, tokens: Any) -> None:
-        """They are there: whoever calls has waited for them, or waits now."""
+        """The tokens have arrived: the caller has waited for them, or waits now."""
         self.setting.wait()
         self.times.append(time.perf_counter())
 
     def end(self) -> None:
-        """All are there."""
+        """All tokens have arrived."""
 
     def per_second(self) -> float:
-        """Steps, without the first ones. Ours come 8 at a time: it begins where the last of the first ones came."""
+        """Steps, without the first ones. Ours come 8 at a time, so it begins at the last of the first ones."""
         timed = self.times[self.setting.size(FIRST, 2) - 1 :]
         return (len(timed) - 1) / (timed[-1] - timed[0])
 

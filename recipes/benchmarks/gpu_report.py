@@ -1,4 +1,4 @@
-"""What gpu.py found: figures and their aims, as one JSON file and one Markdown page, written anew with each figure."""
+"""The results of gpu.py: figures and their aims, as a JSON file and a Markdown page, written again with each figure."""
 
 import json
 import math
@@ -12,15 +12,15 @@ from transformer_zoo.files import write_json, write_text
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that was measured, or why it was not.
+    """A measurement, or the reason why there is none.
 
     Args:
-        name: What.
-        value: None where it could not be measured; `note` says why then.
-        unit: Of the value and the aim.
-        aim: What was asked for.
+        name: Name of the figure.
+        value: None if it could not be measured; `note` then says why.
+        unit: Unit of the value and of the aim.
+        aim: The value that is asked for.
         at_most: The aim is a bound from above.
-        note: What must be known to read it, in one line.
+        note: A remark for the reader, in one line.
         table: Lines that belong to it, such as the kernels of a profile: name and milliseconds.
     """
 
@@ -34,7 +34,7 @@ class Figure:
 
     @property
     def reached(self) -> str:
-        """`yes`, `no`, or nothing where there is no aim or no value."""
+        """`yes`, `no`, or nothing if there is no aim or no value."""
         if self.aim is None or self.value is None:
             return ""
         return "yes" if (self.value <= self.aim if self.at_most else self.value >= self.aim) else "no"
@@ -55,13 +55,13 @@ AIMS: dict[str, list[Figure]] = {
         Figure("training", unit="min", aim=4, at_most=True),
     ],
 }  # fmt: skip
-"""By row: what one H200 is to reach. A row that ends before it has measured one of these gives the reason in its place.
+"""By row: what one H200 must reach. If a row ends before it has measured one of these, its reason stands instead.
 """
 AIMS["GPT-2 124M, 32 windows"].append(Figure("ours / nanoGPT", aim=1.2))
 
 
 def with_aim(row: str, figure: Figure) -> Figure:
-    """The figure with what is asked of it, where its row does not say so itself."""
+    """The figure with its aim, unless its row gives one itself."""
     for asked in AIMS.get(row, ()):
         if asked.name == figure.name and figure.aim is None:
             return replace(figure, unit=figure.unit or asked.unit, aim=asked.aim, at_most=asked.at_most)
@@ -69,18 +69,18 @@ def with_aim(row: str, figure: Figure) -> Figure:
 
 
 def unmet(row: str, found: Iterable[str], reason: str) -> list[Figure]:
-    """What a row owes that ended without it: its aims that were not measured, or at least itself."""
+    """The figures that a row without a result owes: its aims that were not measured, or at least the row itself."""
     names = set(found)
     owed = [replace(asked, note=reason) for asked in AIMS.get(row, ()) if asked.name not in names]
     return owed or [Figure("the rest" if names else "all of it", note=reason)]
 
 
 class Report:
-    """The figures of all parts, as files in a folder: those of a part that is run again replace its old ones.
+    """The figures of all parts, as files in a folder. A part that runs again replaces its old figures.
 
     Args:
         folder: Where gpu.json and gpu.md are; it is made.
-        title: Of the page.
+        title: Title of the page.
     """
 
     def __init__(self, folder: Path, title: str) -> None:
@@ -90,12 +90,12 @@ class Report:
         self.parts: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8"))["parts"] if path.exists() else {}
 
     def begin(self, part: int, about: Mapping[str, str]) -> None:
-        """A part starts, and what it found before is forgotten. `about`: its command, and what it runs on."""
+        """A part starts; its earlier results are forgotten. `about`: its command, and what it runs on."""
         self.parts[str(part)] = {**about, "figures": []}
         self.write()
 
     def add(self, part: int, row: str, figure: Figure, seconds: float) -> None:
-        """One more figure, `seconds` after its part began, and what it depends on beside it."""
+        """Add a figure, `seconds` after its part began, and what else it depends on."""
         of = self.parts[str(part)]
         about = {name: value for name, value in of.items() if name != "figures"}
         found = {**asdict(figure), "reached": figure.reached, "after_seconds": round(seconds, 1)}
@@ -105,7 +105,7 @@ class Report:
         self.write()
 
     def write(self) -> None:
-        """Both files, each whole or not at all."""
+        """Write both files, each completely or not at all."""
         write_json(self.folder / "gpu.json", {"title": self.title, "parts": self.parts})
         write_text(self.folder / "gpu.md", self.markdown())
 

@@ -1,12 +1,12 @@
-"""The rows of gpu.py: what belongs to which part, in which order, and how much of its time each may take."""
+"""The rows of gpu.py: the parts they belong to, their order, and their shares of the time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-PART_SECONDS = 236  # of four minutes: what is left ends the process and writes the page
-PATIENCE = 2.0  # times what a row is expected to take
+PART_SECONDS = 236  # of four minutes: the rest is for ending the process and writing the page
+PATIENCE = 2.0  # times the expected duration of a row
 START = 20  # seconds more where a process has to load torch first
 TITLES = {
     1: "parity with the CPU, then training",
@@ -20,10 +20,10 @@ class Case:
     """A language model as it is trained.
 
     Args:
-        preset: Of the zoo.
-        windows: Windows of a batch.
-        length: Tokens of a window.
-        layers: How many of its layers, where all of them would take too long to compile; None: all.
+        preset: Preset of the zoo.
+        windows: Number of windows of a batch.
+        length: Number of tokens of a window.
+        layers: Number of its layers, if all of them would take too long to compile; None: all.
         optimizer: adamw or muon.
     """
 
@@ -43,12 +43,13 @@ class Row:
     """One row.
 
     Args:
-        part: Which one.
-        name: As it stands in the table.
-        seconds: Its share of the part's time. It is ended when it has taken `PATIENCE` times as much, or the part's
-            time is over; what it leaves goes to the rows after it.
-        work: Module and function that give its figures; loaded, with torch, in the process that runs it.
-        arguments: Of the function, after the setting.
+        part: Number of the part.
+        name: Name in the table.
+        seconds: Its share of the part's time. It is stopped after `PATIENCE` times as much, or when the part's time is
+            over. Time that it does not use goes to the rows after it.
+        work: Module and function that return its figures; they are loaded, with torch, in the process that runs the
+            row.
+        arguments: Arguments of the function, after the setting.
     """
 
     part: int

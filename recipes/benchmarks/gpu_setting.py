@@ -1,4 +1,4 @@
-"""What the rows of gpu.py share: sizes on a GPU and in a rehearsal, models, texts, and how time is taken."""
+"""What the rows of gpu.py share: sizes on a GPU and in a rehearsal, models, texts, and timing."""
 
 import gzip
 import os
@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {"d_model": 32, "n_heads": 4, "d_ff": 64, "vocab_size": 1
 
 
 class NotHere(Exception):
-    """Something a figure needs is not on this machine; the message is the reason that stands in its place."""
+    """Something that a figure needs is missing on this machine; the message is the reason that stands instead."""
 
 
 @dataclass
@@ -36,9 +36,9 @@ class Setting:
 
     Args:
         device: A GPU, or the CPU of a rehearsal.
-        rehearsal: Everything is tiny, and nothing that is measured means anything.
+        rehearsal: Everything is tiny, and no measurement means anything.
         files: The folder beside the script: `nanogpt/`, `multi30k/`, `books/`, `tiktoken/`, if somebody put them there.
-        seconds_left: Of the row that runs.
+        seconds_left: Seconds of the row that runs.
     """
 
     device: torch.device
@@ -64,7 +64,7 @@ class Setting:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def wait(self) -> None:
-        """Until the device has done all it was given."""
+        """Wait until the device has done everything."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -95,7 +95,7 @@ class Setting:
 
     @cached_property
     def tokens(self) -> tuple[NDArray[np.int64], str]:
-        """Tokens of GPT-2, and where they come from: books where they lie beside the script, else made up."""
+        """Tokens of GPT-2, and their source: books if they lie beside the script, otherwise made up."""
         books = self.files / "books" / "train.txt.gz"
         if not books.is_file():
             return zipf(self.size(2_000_000, 5000), self.size(50257, 131)), "made up, by Zipf's law"

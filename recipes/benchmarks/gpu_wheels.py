@@ -2,8 +2,8 @@
 
     python recipes/benchmarks/gpu_wheels.py
 
-They go to recipes/benchmarks/gpu_files/wheels, which git ignores, in the versions of constraints.txt. gpu.py takes from
-there what fits its Python. Tree and wheels together are to stay under 64 MiB, and what they weigh is printed.
+They go to recipes/benchmarks/gpu_files/wheels, which git ignores, in the versions of constraints.txt. gpu.py uses those
+that fit its Python. The tree and the wheels together must stay under 64 MiB, and their size is printed.
 """
 
 import platform
@@ -63,7 +63,7 @@ def weigh() -> int:
 
 
 def main() -> int:
-    """Downloads, weighs, and fails where it is too much."""
+    """Download, compare the sizes, and fail if they are too large."""
     for old in (FILES / "wheels").glob("*.whl"):
         old.unlink()
     download()

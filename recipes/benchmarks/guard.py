@@ -1,12 +1,12 @@
-"""Whether a change made anything slower: this commit beside an older one, in alternation, on one machine.
+"""Whether a change made anything slower: this commit compared with an older one, in alternation, on one machine.
 
     python recipes/benchmarks/guard.py --old COMMIT [--rows "beam float32" ...] [--json FILE]
 
-Both sides run in processes of their own, on the same inputs, one at a time, in turn. In a round each has ten turns,
-and its seconds are those of its fastest, which other programs disturbed least. A round's ratio is the old side's
-seconds / the new one's: above 1 is faster now. The bar is a median ratio of 0.97. Where the quartiles lie more than 3 %
-apart the machine is too restless to judge: the row is measured again, and if that does not help, not judged. On two
-idle cores it takes about a quarter of an hour.
+Both sides run in processes of their own, on the same inputs, one at a time, alternately. In a round each has ten turns,
+and its seconds are those of its fastest turn, which other programs disturbed least. A round's ratio is the old side's
+seconds / the new one's: above 1 means faster now. The median ratio must be at least 0.97. If the quartiles are more
+than 3 % apart, the machine is too restless to judge. The row is then measured again, and if that does not help, it is
+not judged. On two idle cores it takes about a quarter of an hour.
 """
 
 import json
@@ -25,7 +25,7 @@ import torch
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from recipes.benchmarks.speed import machine
@@ -94,7 +94,7 @@ def checkout(commit: str) -> Iterator[Path]:
 def side(tree: Path, threads: int) -> Iterator[Callable[[str], float]]:
     """A process that does rows with the package of `tree`; the function gives the seconds of one."""
     command = [sys.executable, "-W", "ignore", str(WORKER), str(threads)]
-    fixed = {"OMP_NUM_THREADS": str(threads)}  # what is compared is the code, not how it gives way to others
+    fixed = {"OMP_NUM_THREADS": str(threads)}  # the code is compared, not how it gives way to other programs
     environment = os.environ | fixed | {"PYTHONPATH": str(tree)}
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
@@ -135,7 +135,7 @@ def measure(row: str, sides: Sequence[Callable[[str], float]], rounds: int, atte
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measures, prints, and fails where something is slower."""
+    """Measure, print, and fail if something is slower."""
     parser = ArgumentParser(description="Speed of this commit beside an older one.")
     add: Callable[..., Any] = parser.add_argument
     add("--old", required=True, help="commit to compare with")

@@ -1,12 +1,12 @@
-"""What each kernel gains beside torch's own way, on this machine.
+"""The gain of each kernel over torch's own way, on this machine.
 
     python recipes/benchmarks/kernels.py [--only rms_norm ...] [--threads 1 2] [--rounds 15] [--json FILE]
 
-Both sides work on the same inputs, in alternation, each long enough to be timed; of one thread it is the CPU's time,
-which other programs disturb less. The gain is the median over rounds of torch's seconds / ours: above 1 is faster. A
-kernel stays in the package where it is at least 1.15 in a case that it was written for; its file ends with the figures.
-Who writes reads all weights of a model in turn, and so do the cases for writing. On two cores all of it takes about
-five minutes.
+Both sides work on the same inputs, in alternation, each long enough to be timed. With one thread the time is the CPU's,
+which other programs disturb less. The gain is the median over rounds of torch's seconds / ours: above 1 means faster. A
+kernel stays in the package if it is at least 1.15 in a case that it was written for; its file ends with the figures.
+Writing reads all weights of a model one after the other, and the cases for writing do the same. On two cores all of it
+takes about five minutes.
 """
 
 import random
@@ -26,7 +26,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from recipes.benchmarks.speed import machine
@@ -49,7 +49,7 @@ Sides = tuple[Work, Work]  # ours, torch's
 
 @dataclass(frozen=True)
 class Case:
-    """A kernel at work: what it is given, in words, and what makes both sides."""
+    """A case of a kernel: its inputs, in words, and the functions that prepare both sides."""
 
     kernel: str
     shapes: str
@@ -99,7 +99,8 @@ def leaf(*shape: int, dtype: torch.dtype) -> Tensor:
 def by_many_weights(
     rows: int, inputs: int, outputs: int, dtype: torch.dtype, kernel_for: Callable[[Tensor], Callable[[Tensor], Tensor]]
 ) -> Sides:
-    """Products of x with as many weights as no cache holds; `kernel_for` makes of each what multiplies by it."""
+    """Products of x with more weights than a cache holds; `kernel_for` turns each into a function that multiplies by
+    it."""
     x = torch.randn(rows, inputs, dtype=dtype)
     weights = [torch.randn(outputs, inputs, dtype=dtype) for _ in range(max(1, WRITTEN_FROM // (inputs * outputs)))]
     kernels = [kernel_for(weight) for weight in weights]

@@ -1,15 +1,16 @@
-"""A server under load: answers a second and how long one takes, at 1, 4, 16 and 64 clients; and a soak.
+"""A server under load: answers per second and the time of one, at 1, 4, 16 and 64 clients; and a soak.
 
     python recipes/benchmarks/serving.py RUN [RUN ...] --source FILE [--clients 1 4 16 64] [--soak 600]
     python recipes/benchmarks/serving.py --small
 
-Needs `pip install -e '.[serve,benchmark]'`. A RUN translates the lines of FILE, or goes on from the first half of each,
-greedily. `transformer-zoo serve` is a process of its own, and so is the peer: CTranslate2 behind the same server, for
-runs that translate. Beside them stands the same work offline, in batches of 16 in order of arrival, and every answer is
-compared with what that gave. In a soak 16 clients ask all runs at once; a tenth of their requests break off, a tenth
-are garbage. An answer differs by rounding alone where the two best scores lie within 1e-4. What is refused: a 500, an
-answer that differs otherwise, more than one in 500 that differ at all, a server that grew by more than 5% between a
-fifth of the soak and its end. --small: tiny random runs, to see that it works.
+It needs `pip install -e '.[serve,benchmark]'`. A RUN translates the lines of FILE, or continues the first half of each,
+greedily. `transformer-zoo serve` is a process of its own. Its peer is another process, CTranslate2 behind the same
+server, for runs that translate. The same work is also done offline, in batches of 16 in order of arrival, and every
+answer is compared with that result. In a soak 16 clients ask all runs at the same time; a tenth of their requests break
+off, a tenth are garbage. An answer may differ by rounding alone if the two best scores are within 1e-4. It fails at a
+status of 500, at an answer that differs otherwise, and if more than one answer in 500 differs at all. It also fails if
+the server grew by more than 5% between a fifth of the soak and its end. --small: tiny random runs, to see that it
+works.
 """
 
 import re
@@ -27,7 +28,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import transformer_zoo as tz
@@ -70,7 +71,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 
 class Work:
-    """What is asked of one run, and how it is done offline."""
+    """The requests to one run, and how they are answered offline."""
 
     def __init__(self, folder: Path, lines: Sequence[str], new_tokens: int) -> None:
         loaded = load_run(folder)
@@ -104,7 +105,7 @@ class Work:
         return self.translator(list(texts)) if isinstance(self.run, Run) else self.writer(list(texts))
 
     def is_close(self, text: str, expected: str, said: str) -> bool:
-        """Whether another answer is one by rounding alone."""
+        """Whether another answer differs by rounding alone."""
         if isinstance(self.run, Run):
             n = max(2, self.translator.how.search.beam)
             [found] = self.translator.best([text], n_best=n, scored=False)
@@ -178,7 +179,7 @@ def _table(rows: dict[str, list[Load]], offline: float) -> str:
 
 
 def soak_runs(works: dict[str, Work], expected: dict[Question, str], options: Namespace) -> dict[str, Any]:
-    """The soak of all runs behind one server; what is wrong with it is under `faults`."""
+    """The soak of all runs behind one server; errors are listed under `faults`."""
     folders = [work.folder for work in works.values()]
     with served([*SERVE, *folders]) as (url, process):
         found = soak(url, process, expected, BATCH, options.soak)

@@ -1,4 +1,5 @@
-"""Clients of a server: so many at once for some seconds; and for hours, with some that break off or send garbage."""
+"""Clients of a server: many at the same time for some seconds; and for hours, some of which break off or send
+garbage."""
 
 import asyncio
 import random
@@ -23,7 +24,7 @@ GARBAGE = (
 
 @dataclass(frozen=True)
 class Question:
-    """What a client asks of one model."""
+    """A client's request to one model."""
 
     model: str
     text: str
@@ -35,14 +36,14 @@ class Question:
         return await client.post(self.path, json=self.body)
 
     def answer(self, response: httpx.Response) -> str:
-        """The text of a right one."""
+        """The text of a right answer."""
         said = response.json()
         return str(said["translatedText"] if "translatedText" in said else said["choices"][0]["text"])
 
 
 @dataclass(frozen=True)
 class Load:
-    """What so many clients got: answers a second, and seconds for one, in the middle and at worst of twenty."""
+    """The result of many clients: answers per second, and seconds for one, median and 95th percentile."""
 
     clients: int
     answers: int
@@ -85,7 +86,7 @@ def _client(url: str) -> httpx.AsyncClient:
 
 @dataclass
 class Soaked:
-    """What came of a long time: statuses of answers; which answers were others than expected; resident bytes."""
+    """The result of a long time: statuses of answers; answers that differ from the expected ones; resident bytes."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     broken_off: int = 0

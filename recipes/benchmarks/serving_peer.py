@@ -1,4 +1,4 @@
-"""CTranslate2 behind our server: the same HTTP, the same batches of what waits, their search in place of ours.
+"""CTranslate2 behind our server: the same HTTP, the same batches of waiting lines, its search instead of ours.
 
 python recipes/benchmarks/serving_peer.py RUN [--compute-type float32]
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from transformer_zoo.config import BeamSearch
@@ -30,14 +30,15 @@ from transformer_zoo.serving.running import Server, listen
 
 @dataclass
 class Line:
-    """What waits to be translated, as its tokens are called there; and its translation."""
+    """Waiting lines as tokens under the peer's names; and their translations."""
 
     tokens: list[str]
     found: str | None = None
 
 
 class TheirEngine(Engine):
-    """An engine whose translations are CTranslate2's; what waits is translated together, up to `max_batch` lines."""
+    """An engine whose translations are CTranslate2's; waiting lines are translated together, up to `max_batch`
+    lines."""
 
     def __init__(self, run: Run, compute_type: str, max_batch: int = 16) -> None:
         import ctranslate2

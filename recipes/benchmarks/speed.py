@@ -1,4 +1,4 @@
-"""Speed beside other implementations: all in one process, in alternation, each figure a median over rounds."""
+"""Speed compared with other implementations: all in one process, in alternation, each figure a median over rounds."""
 
 import platform
 import statistics
@@ -22,7 +22,7 @@ OURS = "transformer_zoo"
 
 @dataclass
 class Contestant:
-    """`run(n)` works through round n, or warms up where n is -1; it returns how many units it did."""
+    """`run(n)` does the work of round n, or warms up if n is -1; it returns the number of units it did."""
 
     name: str
     precision: str
@@ -43,7 +43,7 @@ class Row:
 
 @dataclass
 class Table:
-    """A table with what must be known to read it."""
+    """A table with remarks for its reader."""
 
     title: str
     unit: str
@@ -115,9 +115,9 @@ def report(described: Mapping[str, str], tables: Iterable[Table], options: Mappi
 
 
 def compete(contestants: Sequence[Contestant], rounds: int, title: str, device: torch.device) -> list[Row]:
-    """Warm up, then all in turn, each round beginning with another.
+    """Warm up, then let all alternate; each round begins with another one.
 
-    A ratio is to ours at the same precision, and to our fastest where we have no such precision.
+    A ratio is to ours at the same precision, or to our fastest if we have no such precision.
     """
     speeds: list[list[float]] = [[] for _ in contestants]
     with tqdm(total=len(contestants) * (rounds + 1), desc=title, disable=None, leave=False) as bar:

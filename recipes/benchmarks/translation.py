@@ -1,10 +1,10 @@
-"""Speed beside other people's implementations: one table for training, one for beam search.
+"""Speed compared with other people's implementations: one table for training, one for beam search.
 
     python recipes/benchmarks/translation.py [--tables training decoding] [--precision float32 bfloat16]
 
-Needs `pip install -e '.[benchmark]'`. All run in this process, in alternation, with the same weights on the
-same made-up sentences. A ratio is the median over the rounds of ours / peer within a round, so that what else
-the machine does meets both. On two cores it takes about a quarter of an hour.
+It needs `pip install -e '.[benchmark]'`. All run in this process, in alternation, with the same weights on the same
+made-up sentences. A ratio is the median over the rounds of ours / peer within a round, so that other work of the
+machine affects both. On two cores it takes about a quarter of an hour.
 """
 
 import sys
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from recipes.benchmarks.speed import Table, compete, machine, report

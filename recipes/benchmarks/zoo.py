@@ -1,12 +1,12 @@
-"""Speed of writing and translating beside Hugging Face's `generate`, with the same weights, family by family.
+"""Speed of writing and translating compared with Hugging Face's `generate`, with the same weights, family by family.
 
     python recipes/benchmarks/zoo.py [--families gpt2 marian ...] [--batches 1 16]
 
-Needs `pip install -e '.[benchmark]'`. Each model has random weights: ours is exported, theirs is loaded from what was
-written. As the commands do it, ours is packed for batches and beams, and a copy in 8 bits helps with greedy texts, of
-which neither side computes scores. Both run in this process, in alternation; a ratio is the median over the rounds of
-ours / theirs in a round. Before anything is timed, both must have written the same tokens; of beam search, as many: at
-the length limit, where all of these end, theirs does not count what the end costs.
+It needs `pip install -e '.[benchmark]'`. Each model has random weights: ours is exported, and theirs is loaded from the
+export. As in the commands, ours is packed for batches and beams, and a copy in 8 bits helps with greedy texts; neither
+side computes their scores. Both run in this process, in alternation; a ratio is the median over the rounds of ours /
+theirs in a round. Before the timing, both must have written the same tokens. In beam search they must have written
+equally many, because at the length limit, where all of these end, theirs does not count the cost of the end.
 """
 
 import math
@@ -22,7 +22,7 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor
 from tqdm import tqdm
 
-if not __package__:  # in place of this folder, whose kernels.py others would take for a package
+if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import transformer_zoo as tz

@@ -1,9 +1,9 @@
-"""Trains a GPT on any text, and says how many bits a byte of held-out text takes it.
+"""Trains a GPT on any text, and measures how many bits it needs for a byte of held-out text.
 
     python recipes/gpt/train.py recipes/gpt/shakespeare_char_cpu.yaml [--optimizer.lr 0.001 ...]
 
-Text -> tokenizer -> tokens -> windows -> model -> training -> perplexity. The same command goes on with a run
-that was stopped. `torchrun --nproc-per-node N recipes/gpt/train.py ...` trains on N GPUs.
+Text -> tokenizer -> tokens -> windows -> model -> training -> perplexity. The same command resumes a run that was
+stopped. `torchrun --nproc-per-node N recipes/gpt/train.py ...` trains on N GPUs.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Trains an encoder on any text to say what is hidden in it, and how often that is right in held-out text.
+"""Trains an encoder on any text to predict masked tokens, and measures how often it is right on held-out text.
 
     python recipes/masked/train.py recipes/masked/python_source_masked.yaml [--optimizer.lr 0.001 ...]
 
-Text -> tokenizer -> tokens -> windows, masks -> model -> training -> accuracy. The same command goes on with a run
-that was stopped. `torchrun --nproc-per-node N recipes/masked/train.py ...` trains on N GPUs.
+Text -> tokenizer -> tokens -> windows, masks -> model -> training -> accuracy. The same command resumes a run that was
+stopped. `torchrun --nproc-per-node N recipes/masked/train.py ...` trains on N GPUs.
 """
 
 import sys

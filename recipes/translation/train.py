@@ -2,8 +2,8 @@
 
     python recipes/translation/train.py recipes/translation/multi30k.yaml [--optimizer.lr 0.001 ...]
 
-Text -> tokenizer -> batches -> model -> training -> BLEU. The same command goes on with a run that was stopped.
-`torchrun --nproc-per-node N recipes/translation/train.py ...` trains on N GPUs.
+Text -> tokenizer -> batches -> model -> training -> BLEU. The same command resumes a run that was stopped. `torchrun
+--nproc-per-node N recipes/translation/train.py ...` trains on N GPUs.
 """
 
 import sys

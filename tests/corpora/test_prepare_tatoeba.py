@@ -80,7 +80,7 @@ def test_errors_name_the_file_and_the_line(tatoeba: ModuleType, tmp_path: Path) 
 def test_the_hub_gives_the_same_split(
     tatoeba: ModuleType, parts: dict[str, list[Pair]], tmp_path: Path, read: Read, nested: bool
 ) -> None:
-    """A local dataset with a configuration en-de; its splits train and dev are joined and split anew."""
+    """A local dataset with a configuration en-de; its splits train and dev are joined and split again."""
     import datasets
 
     folder = tmp_path / "hub"

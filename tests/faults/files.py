@@ -181,7 +181,7 @@ HARMLESS_CONFIGS = (
 
 
 def in_all_checkpoints(damage: Damage) -> Damage:
-    """Of the newest and of the one that would be used in its place."""
+    """The damage to the newest checkpoint and to the one that would be used instead of it."""
     return lambda folder: [damage(path) for path in folder.glob("*.pt")]
 
 

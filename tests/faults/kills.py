@@ -148,7 +148,7 @@ def free_port() -> int:
 
 
 def contents(run_dir: Path) -> dict[str, bytes]:
-    """Every file of a run, but for what depends on the clock."""
+    """Every file of a run, except for what depends on the clock."""
     found = {}
     for path in run_dir.rglob("*"):
         name = str(path.relative_to(run_dir))

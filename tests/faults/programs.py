@@ -10,7 +10,7 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parents[2]
 TRAINERS = ("recipes/gpt/train.py", "recipes/translation/train.py")
 PREPARING = tuple(f"data/{path.parent.name}/prepare.py" for path in sorted(ROOT.glob("data/*/prepare.py")))
-# What programs import late, which would be imported anew in every fork.
+# Modules that programs import late, and that every fork would import again.
 LATE = (
     "datasets", "huggingface_hub", "jsonargparse", "sacrebleu", "safetensors.torch", "tensorboard", "tokenizers",
     "torch._dynamo", "torch.utils.tensorboard", "transformer_zoo.cli.commands", "transformer_zoo.cli.evaluate",

@@ -130,7 +130,7 @@ def test_from_a_run_trained_here_or_imported_with_its_tokenizer_and_subword_samp
     assert command(["import", str(models["marian"][0]), str(tmp_path / "imported")]) == 0
     first = translation(models["marian"][0], *STANDING, run_dir="first")["loss"]
     assert translation(tmp_path / "imported", *STANDING, run_dir="second")["loss"] == first
-    # Of a model that was trained here the vocabulary can be sampled from.
+    # If the model was trained here, pieces of its vocabulary can be sampled.
     shape = {"preset": "opus-mt", "d_model": 16, "n_heads": 2, "d_ff": 20, "n_encoder_layers": 1, "n_decoder_layers": 1}
     fields = yaml.safe_load((tmp_path / "translation.yaml").read_text())
     fields |= {"run_dir": str(tmp_path / "scratch"), "model": shape, "tokenizer": {"vocab_size": 45}}

@@ -102,7 +102,7 @@ def test_a_stranger_s_names_of_tests_write_nothing(tmp_path: Path, name: str, ca
     save_recipe(config, fields)
     before = sorted(tmp_path.parent.rglob("*"))
     assert command(["evaluate", str(tmp_path / "run")]) == 1
-    assert "is no name for a file" in capsys.readouterr().err
+    assert "cannot be a file name" in capsys.readouterr().err
     assert sorted(tmp_path.parent.rglob("*")) == before
 
 

@@ -560,9 +560,9 @@ def test_a_run_that_diverged_goes_on_as_it_says(recipe: Path, tmp_path: Path, tr
         train(recipe, *mad)
     train(recipe, "--optimizer.lr", "0.01", "--training.max_updates", 4)
     sane = ["--optimizer.lr", "0.01", "--training.max_updates", 12]
-    with pytest.raises(UserError, match=r"optimizer\.lr was 0\.01, now 1e\+30.*go on with the change: --allow_change"):
+    with pytest.raises(UserError, match=r"optimizer\.lr was 0\.01, now 1e\+30.*resume with the change: --allow_change"):
         train(recipe, *sane, "--optimizer.lr", "1e30")
-    with pytest.raises(UserError, match=r"update 4 is kept in .*goes on from there with --optimizer\.lr .* --allow"):
+    with pytest.raises(UserError, match=r"update 4 is kept in .*resumes from there with --optimizer\.lr .* --allow"):
         train(recipe, *sane, "--optimizer.lr", "1e30", "--allow_change", "true")
     train(recipe, *sane, "--optimizer.lr", "0.002", "--allow_change", "true")
     assert "allow_change" not in (tmp_path / "run" / "config.yaml").read_text()
