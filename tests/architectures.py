@@ -1,4 +1,4 @@
-"""What the zoo's models are, each once, and batches for them: for tests of what all of them do."""
+"""The architectures of the zoo's models, each once, and batches for them. They are for tests of what all models do."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ DROPOUT = dict.fromkeys(PROBABILITIES, 0.1)
 
 
 def shape_of(value: Any) -> Iterator[Any]:
-    """What is not a number of a configuration."""
+    """The values of a configuration that are not numbers."""
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from shape_of(inner)
@@ -26,7 +26,7 @@ def shape_of(value: Any) -> Iterator[Any]:
 
 
 def architectures() -> dict[str, Config]:
-    """What the presets are but for numbers, each once, in few layers; and what models can be beside that."""
+    """The architectures of the presets, each once and in few layers, and further ones that models can have."""
     found: dict[str, Config] = {}
     seen = set()
     for name in tz.list_models():

@@ -35,7 +35,7 @@ KEYS = {
 
 
 def keys_of(config: Any) -> dict[str, Any]:
-    """What llama.cpp writes of a configuration, but for the tokenizer."""
+    """The keys that llama.cpp writes for a configuration, without those of the tokenizer."""
     kind = config.model_type
     found = {key: next((getattr(config, n) for n in names if hasattr(config, n)), None) for key, names in KEYS.items()}
     if kind == "gpt2":
@@ -83,8 +83,8 @@ def laid_out(name: str, tensor: Tensor, config: Any) -> NDArray[np.float32]:
 def write(path: Path, model: Any, kind: str = "F32", /, **more: Any) -> Path:
     """The file of a model, whose matrices lose what this type of numbers does not hold; vectors stay as they are.
 
-    more: further keys and values, in place of what they would be; None: without this one. A key without a dot is of
-    the tokenizer.
+    more: further keys with values that replace others; None removes the key. A key without a dot belongs to the
+        tokenizer.
     """
     config = model.config
     architecture = ARCHITECTURES.get(config.model_type, config.model_type)

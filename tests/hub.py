@@ -102,7 +102,7 @@ def nllb(folder: Path, **fields: Any) -> Any:
         encoder_layerdrop=0.0, decoder_layerdrop=0.0,
     )  # fmt: skip
     model = transformers.M2M100ForConditionalGeneration(config)
-    with torch.no_grad():  # a tag is hardly ever the likeliest token
+    with torch.no_grad():  # a tag is hardly ever the most likely token
         model.model.shared.weight[tokenizer.convert_tokens_to_ids(list(LANGUAGES["nllb"]))] *= 0.3
     return save(model, folder)
 

@@ -1,6 +1,6 @@
 """Every public function and class shows its use: an example in its docstring, which is executed here.
 
-An example runs in a folder of its own after these lines, and after the example in the docstring of the room itself:
+An example runs in a folder of its own after these lines, and after the example in the docstring of its package:
 
     import numpy as np
     import torch
@@ -50,7 +50,7 @@ def has_use(thing: Any, wanted: set[str]) -> bool:
 
 
 def public() -> dict[str, tuple[str, Any]]:
-    """Room and thing of each public name; one that stands in several rooms is at home where it was written."""
+    """Package and object of each public name. A name that several packages have belongs to the one that defines it."""
     rooms = {room: exported(room) for room in ["transformer_zoo", *(f"transformer_zoo.{room}" for room in ROOMS)]}
     wanted = taken(thing for things in rooms.values() for thing in things.values() if has_use(thing, set()))
     found: dict[str, tuple[str, Any]] = {}
@@ -95,7 +95,7 @@ Begin = Callable[[str], tuple[Path, dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def begin(tmp_path_factory: pytest.TempPathFactory) -> Begin:
-    """What the example of a room leaves, once: its folder, and its names."""
+    """What the example of a package leaves: its folder and its names; made once."""
 
     @cache
     def begun(room: str) -> tuple[Path, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The rules of the house, in code: a place for each thing, and nothing that knows of another thing's inside.
+"""The rules of the code, as tests: one place for each thing, and nothing that knows another thing's inside.
 
 That imports go downward is tested in test_imports.py.
 """
@@ -72,7 +72,7 @@ def named_in_a_list(tree: ast.AST, names: set[str]) -> list[tuple[int, str]]:
 
 
 def without_exports(tree: ast.Module) -> ast.Module:
-    """Without `__all__` and what else a front door lists, and without docstrings."""
+    """Without `__all__`, without what a package's `__init__` lists, and without docstrings."""
     doors = ("__all__", "_LAZY")
     body = [
         node

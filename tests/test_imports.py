@@ -1,4 +1,4 @@
-"""Imports go downward only: each room of the package may use the rooms below it and nothing else."""
+"""Imports go in one direction only: each package may use the packages below it and nothing else."""
 
 import ast
 import os
@@ -109,7 +109,7 @@ BELOW: dict[str, set[str]] = {
         "serving",
     },
 }
-# The lowest rooms also say what they take from outside; a room that is not named here is free to choose.
+# The lowest packages also list what they take from outside. A package that is not named here is free to choose.
 OUTSIDE: dict[str, set[str]] = {
     "errors": set(),
     "characters": {"regex"},
@@ -147,7 +147,7 @@ def imported_modules(source: str, module: str, is_package: bool) -> list[tuple[i
 
 
 def upward_imports(source: str, module: str, is_package: bool = False) -> list[str]:
-    """One line for each import that the room of `module` may not make."""
+    """One line for each import that the package of `module` may not make."""
     room = module.split(".")[1]
     problems = []
     for line, name in imported_modules(source, module, is_package):
@@ -164,7 +164,7 @@ def upward_imports(source: str, module: str, is_package: bool = False) -> list[s
 
 
 def package_files(root: Path) -> list[Path]:
-    """Every module of the package but its front doors, which open on all rooms."""
+    """Every module of the package except each `__init__`, which may import all packages."""
     package = root / "transformer_zoo"
     doors = {package / "__init__.py", package / "__main__.py"}
     return sorted(path for path in package.rglob("*.py") if path not in doors)
@@ -228,13 +228,13 @@ def test_the_checker_lets_a_downward_import_pass(module: str, source: str) -> No
 FAMILY = re.compile(
     "(?<![a-z])(gpt2|gpt_?neo_?x|pythia|opt|bloom|llama|mistral|qwen|gemma|marian|m?bart|m2_?m|nllb|t5)(?![a-z])"
 )
-# Named after the family that brought them, and chosen by a field of any model: how weights start, how waves slow down.
+# Named after the family that introduced them, and chosen by a field of any model: initialisation, rotary scaling.
 METHODS = {"init_gpt2", "Llama3Scaling"}
 CHOICES = {("decoder_only.py", "gpt2")}
 
 
 def family_names(source: str) -> list[tuple[int, str]]:
-    """Line and text of every name or string that names a family, but for docstrings and comments."""
+    """Line and text of every name or string that names a family, outside docstrings and comments."""
     nodes = list(ast.walk(ast.parse(source)))
     docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     found = []

@@ -1,4 +1,4 @@
-"""The chapters of docs/learn run from top to bottom, and their exercises are no formality."""
+"""The chapters of docs/learn run from top to bottom, and their exercises cannot be solved by their stubs."""
 
 import re
 from pathlib import Path

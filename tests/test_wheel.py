@@ -1,4 +1,4 @@
-"""Whoever only did `pip install` can train: from a wheel in a fresh environment, and from `pip install -e`."""
+"""After `pip install` alone you can train: from a wheel in a fresh environment, and from `pip install -e`."""
 
 import json
 import os

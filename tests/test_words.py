@@ -1,98 +1,212 @@
-"""What a value of a type must be, said in words; names that are nearly right."""
+"""The words of docstrings, comments, errors and pages: the field's word for each thing, and sentences that are short.
 
-from dataclasses import dataclass, field
+Readers learned their English at school. A word of `WORDS` fails with what to write instead; so does a sentence of more
+than `LONGEST` words. Text in code spans, fences, tables and headings is not looked at.
+"""
+
+import ast
+import re
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
 
 import pytest
-import yaml
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
-from transformer_zoo.words import did_you_mean, expected, fits, names_of, nearest, unfit
+from . import prose
+from .prose import Line, Sentence
+
+LONGEST = 35
+NOT_YET = ("docs/", "README.md")  # pages that are still being rewritten
+
+WORDS = {
+    # Names of sizes, as docs/blocks.md has them; other projects' names are code, and are written in code spans.
+    r"n_embd|hidden_size|emb_dim": "d_model",
+    r"nhead|num_heads|num_attention_heads": "n_heads",
+    r"d_k|head_size": "head_dim",
+    r"ffn_dim|mlp_dim|intermediate_size": "d_ff",
+    r"num_layers|n_layer|num_hidden_layers": "n_layers",
+    r"block_size|n_ctx": "max_seq_len",
+    # What the field has a word for.
+    r"doors?": "function, command, entry point or argument",
+    r"houses?": "project or package",
+    r"rooms|(?:the|a|this|its|that|each|every|one|another) room(?! for)": "package, module or space",
+    r"waves?": "sinusoid, frequency or wavelength",
+    r"turn(?:s|ed|ing)? (?:its |the )?(?:quer(?:y|ies)|keys|pairs|faster|slower|together|often|seldom)": "rotate",
+    r"fill(?:s|ed|ing)? (?:\w+ ){0,4}up": "pad",
+    r"learn(?:s|ed|t)? (?:\w+ )?by heart": "memorise",
+    r"learnt": "learned",
+    r"newcomers?": "new family, new rows, or who is new",
+    r"guess(?:es|ed)? ahead": "draft",
+    r"dataloaders?": "data loader",
+    r"pre-?normali[sz]ation": "pre-norm",
+    r"mend(?:s|ed)?": "fix",
+    # What is shorter or better known.
+    r"but for": "except for",
+    r"in place of": "instead of",
+    r"anew": "again",
+    r"likeliest": "most likely",
+    r"as ever": "as before",
+    r"who(?:so)?ever": "who, or name the caller",
+    r"lest": "so that ... not",
+    r"thereof|therein|thereby|hereby|herein|whence|whither|wherein|whereof|hence|thus": "so, from which, in which",
+    r"albeit|notwithstanding|inasmuch|insofar": "although, as far as",
+    r"utili[sz](?:e|es|ed|ing|ation)": "use",
+    r"in order to": "to",
+    r"vice versa": "the other way round",
+    # The subject comes first.
+    r"(?<!there )(?:is|are|was|were) no(?! longer| more| less| fewer| better| faster| slower| worse| larger| smaller)":
+        "is not a ..., has no ...",
+}  # fmt: skip
+FIRST = {
+    r"Of (?!course|these|those)": "the subject first, and what it is a part of after it",
+    r"So (?:do|does|is|are|did|was|were|has|have|can|will) (?!it\b|there\b)": "the subject first: ... too",
+}
+"""What no sentence begins with."""
+SPANS = re.compile(r"(`+).*?\1|\$[^$\n]+\$|\]\([^)]*\)|https?://\S+|\"[^\"]*\"")
+"""Parts of a line that are not looked at: code, addresses, quotations such as titles of papers."""
 
 
-@dataclass
-class Inner:
-    size: int = 1
-    kind: Literal["bpe", "unigram"] = "bpe"
+@cache
+def patterns() -> list[tuple[re.Pattern[str], str]]:
+    return [(re.compile(rf"(?<![\w-])(?:{word})(?![\w-])", re.I), instead)
+            for word, instead in WORDS.items()]  # fmt: skip
 
 
-@dataclass
-class Outer:
-    name: str = ""
-    rate: float | None = None
-    pair: tuple[float, float] = (0.0, 1.0)
-    inner: Inner = field(default_factory=Inner)
-    tests: dict[str, Inner] = field(default_factory=dict)
+def wrong_words(lines: list[Line]) -> list[tuple[int, str]]:
+    """Line and complaint for each word of the list in a paragraph, also where a line ends within it."""
+    starts, text = [], ""
+    for line in lines:
+        starts.append((len(text), line.number))
+        text += line.text.strip() + " "
+    text = SPANS.sub(lambda span: "_" * len(span[0]), text)
+    found = [(word.start(), word[0].strip(), instead) for known, instead in patterns() for word in known.finditer(text)]
+    return [(max(number for start, number in starts if start <= at), f"{word!r}: {instead}")
+            for at, word, instead in sorted(found)]  # fmt: skip
+
+
+def wrong_sentences(found: list[Sentence]) -> list[tuple[int, str]]:
+    """Line and complaint for each sentence that is too long or begins with what it should not."""
+    long = [(one.line, f"{one.n_words} words, at most {LONGEST}: {one.text[:60]}...")
+            for one in found if one.n_words > LONGEST]  # fmt: skip
+    return long + [
+        (one.line, f"{one.text[:40]!r}: {instead}")
+        for one in found
+        for start, instead in FIRST.items()
+        if re.match(start, one.text)
+    ]
+
+
+def complaints(root: Path) -> list[str]:
+    found = [
+        f"{path}:{line}: {complaint}"
+        for path, lines in prose.prose(root)
+        if not path.startswith(NOT_YET)
+        for line, complaint in wrong_words(lines) + wrong_sentences(prose.sentences(lines))
+    ]
+    for path in sorted((root / "transformer_zoo").rglob("*.py")):
+        name, tree = path.relative_to(root).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+        for lines in prose.messages(tree):
+            found += [f"{name}:{line}: {complaint}" for line, complaint in wrong_words(lines)]
+    return found
+
+
+def test_words_and_sentences_are_those_of_readers(root: Path) -> None:
+    found = complaints(root)
+    assert not found, f"{len(found)} to rewrite:\n" + "\n".join(found)
+
+
+def test_all_kinds_of_text_are_read(root: Path) -> None:
+    read = [path for path, _ in prose.prose(root)]
+    for path in ("README.md", "docs/blocks.md", "docs/learn/2_attention.md", "transformer_zoo/blocks/attention.py",
+                 "recipes/translation/train.py", "data/numbers/prepare.py", "tests/test_words.py"):  # fmt: skip
+        assert read.count(path) > 0, path
+    assert len(read) > 5000
 
 
 @pytest.mark.parametrize(
-    ("hint", "fitting", "not_fitting", "words"),
+    ("text", "n_words"),
     [
-        (int, [0, -3, "5", 2**63 - 1], [True, 1.5, "x", None, [1], 2**63, "1e3"], "a whole number"),
-        (float, [0, 1.5, "1e-3"], [True, "x", float("nan"), float("inf"), [1], None], "a number"),
-        (bool, [True, False, "true"], [1, "maybe", None, []], "true or false"),
-        (str, ["", "x"], [1, True, None, ["x"], {}], "text"),
-        (PositiveInt, [1, "7"], [0, -1, "x", 1.5, True], "a whole number above 0"),
-        (NonNegativeInt, [0], [-1], "a whole number from 0 on"),
-        (ClosedUnitInterval, [0, 0.5, 1], [1.1, -0.1, "x"], "a number from 0 to 1"),
-        (int | None, [1, None], ["x", 1.5], "a whole number"),
-        (int | Literal["preset"], [1, "preset"], ["x", 1.5, None], "a whole number"),
-        (str | list[str], ["x", ["x"], []], [1, [1], {}], "text or a list, each text"),
-        (tuple[float, float], [[0.1, 1]], [0.1, [0.1], [1, "x"]], "a list of 2, each a number"),
-        (tuple[int, ...] | None, [[1, 2], None, []], [[1.5], 1], "a list, each a whole number"),
-        (Literal["a", "b"], ["a"], ["c", 1, ["a"], None], "one of a, b"),
-        (Path, ["x"], [1, None], "a path"),
+        ("One, e.g. this, is Smith et al. 2020's. Two.", [6, 1]),
+        ("`A. B.` is code. [A link. Its text](x.md) is read.", [3, 1, 4]),
+        ("- one item\n- another one\n\nAnd text.", [2, 2, 2]),
+        ("Before:\n\n```python\nno. Words here.\n```\n\nAfter 1.5 GB.", [1, 2]),
+        ("| a table | is not |\n|---|---|\n\n# No heading\n\nText.", [1]),
+        ("Numbers (B, T, D) and 3.14 are no words: x^2 neither.", [6]),
     ],
 )
-def test_a_value_fits_its_type_or_not(hint: Any, fitting: list[Any], not_fitting: list[Any], words: str) -> None:
-    assert [value for value in fitting if not fits(hint, value)] == []
-    assert [value for value in not_fitting if fits(hint, value)] == []
-    assert expected(hint) == words
+def test_sentences_are_cut_where_they_end(text: str, n_words: list[int]) -> None:
+    found = [one.n_words for lines in prose.of_page(text) for one in prose.sentences(lines)]
+    assert found == n_words
+
+
+MODULE = '''"""A module.
+
+Its text goes
+on.
+"""
+
+SIZE = 3  # of a comment
+"""What it is."""
+
+
+def f(x: int) -> str:
+    """Do it.
+
+    Args:
+        x: a number
+            of things.
+
+    >>> f("no prose")
+    """
+    # Two lines
+    # of one.
+    return "no prose"
+'''
+
+
+def test_docstrings_and_comments_are_found_with_their_lines() -> None:
+    found = {(lines[0].number, " ".join(line.text.strip() for line in lines)) for lines in prose.of_module(MODULE)}
+    assert found == {
+        (1, "A module."), (3, "Its text goes on."), (7, "of a comment"), (8, "What it is."), (12, "Do it."),
+        (14, "Args:"), (15, "x: a number of things."), (20, "Two lines of one."),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "complaint"),
     [
-        ("naem: x", "naem: no such field; did you mean name?"),
-        ("inner: {siz: 1}", "inner.siz: no such field; did you mean inner.size?"),
-        ("iner: {}", "iner: no such field; did you mean inner?"),
-        ("size: 1", "size: no such field; did you mean inner.size?"),
-        ("zebra: 1", "zebra: no such field; there are name, rate, pair, inner, tests"),
-        ("1: x", "1: no such field; there are name, rate, pair, inner, tests"),
-        ("inner: 5", "inner is 5: give its fields below it, or leave it out"),
-        ("inner:", "inner is empty: give its fields below it, or leave it out"),
-        ("name:", "name is empty: give it a value, or leave the line out"),
-        ("name: yes", "name is True, expected text (YAML takes yes, no, on and off for true and false: write it in "
-                      "quotes)"),
-        ("name: 2001-01-01", "name is datetime.date(2001, 1, 1), expected text (write it in quotes)"),
-        ("rate: fast", "rate is 'fast', expected a number"),
-        ("rate: .inf", "rate is inf, expected a number, a finite one"),
-        ("inner: {size: 9999999999999999999}", "inner.size is 9999999999999999999, expected a whole number below 2^63"),
-        ('name: "a\\0b"', "name is 'a\\x00b', expected text without NUL"),
-        ("inner: {kind: bp}", "inner.kind is 'bp', expected one of bpe, unigram; did you mean bpe?"),
-        ("tests: {one: {size: x}}", "tests.one.size is 'x', expected a whole number"),
-        ("tests: {one: x}", "tests.one is 'x': give its fields below it, or leave it out"),
-        ("tests: [1]", "tests is [1], expected names with fields below each"),
+        ("A wave.", "1: 'wave': sinusoid"),
+        ("Two lines\nof waves.", "2: 'waves': sinusoid"),
+        ("In\nplace of it.", "1: 'In"),
+        ("It is no size.", "1: 'is no': is not a"),
+        ("Of a word it is the end.", "1: 'Of a word"),
+        ("`x`. Of it.", "1: 'Of it"),
+        (" ".join(["word"] * 36) + ".", "1: 36 words"),
+        ("They fill the row up.", "1: 'fill the row up': pad"),
+        ("So does this.", "1: 'So does this"),
     ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_field_is_said_in_words(text: str, said: str) -> None:
-    assert unfit(Outer, yaml.safe_load(text), "") == said
+)
+def test_what_is_hard_to_read_is_found(text: str, complaint: str) -> None:
+    lines = prose.of_page(text)[0]
+    found = [f"{line}: {said}" for line, said in wrong_words(lines) + wrong_sentences(prose.sentences(lines))]
+    assert found
+    assert found[0].startswith(complaint)
 
 
-def test_a_value_that_contains_itself_or_explodes_is_shown_in_short() -> None:
-    lines = [f"{n}: &{n} [{', '.join([f'*{m}'] * 9)}]" for m, n in zip("abcdefghi", "bcdefghij", strict=True)]
-    bomb = yaml.safe_load("a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(lines))["j"]
-    for value in (yaml.safe_load("&a [*a]"), yaml.safe_load("&a {b: *a}"), bomb, "x" * 10**6):
-        said = unfit(Outer, {"rate": value}, "")
-        assert said is not None
-        assert len(said) < 300
-
-
-def test_the_name_that_was_meant_may_be_in_another_section() -> None:
-    names = list(names_of(Outer))
-    assert names == ["name", "rate", "pair", "inner", "inner.size", "inner.kind", "tests"]
-    assert nearest("outer.kind", names) == "inner.kind"
-    assert nearest("tset", ["test", "train"]) == "test"
-    assert nearest("zebra", names) is None
-    assert did_you_mean("zebra", names, "; none") == "; none"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`wave` and `a room`, [a page](docs/house.md).",
+        "There is no mask.",
+        "It is no longer there.",
+        "Of course.",
+        "Of these, two.",
+        "This is so, and so is that.",
+        " ".join(["word"] * 35) + ".",
+        "There is room for ten tokens.",
+        "A part of it.",
+        "The microwave.",
+    ],
+)
+def test_what_is_easy_to_read_passes(text: str) -> None:
+    lines = prose.of_page(text)[0]
+    assert wrong_words(lines) + wrong_sentences(prose.sentences(lines)) == []

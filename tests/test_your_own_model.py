@@ -103,7 +103,7 @@ def test_inductor_compiles_it_whole(page: ModuleType, name: str) -> None:
 
 
 def texts() -> list[dict[str, Tensor]]:
-    """Sixteen windows of a text that counts: what comes next is easily learnt."""
+    """Sixteen windows of a text that counts, so that the next token is easily learned."""
     rows = [torch.arange(start, start + 9) % 40 for start in range(16)]
     return [{"inputs": row[:-1], "labels": row[1:]} for row in rows]
 

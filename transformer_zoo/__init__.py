@@ -4,8 +4,8 @@
 >>> tz.list_models("transformer-*")
 ['transformer-tiny', 'transformer-small', 'transformer-iwslt', 'transformer-base', 'transformer-big']
 
-An example in a docstring goes on from `import numpy as np, torch, transformer_zoo as tz`, from what the room it is in
-exports (`from transformer_zoo.blocks import *`), and from the example at the head of that room.
+An example in a docstring continues from `import numpy as np, torch, transformer_zoo as tz`, from the public names of
+its package (`from transformer_zoo.blocks import *`), and from the example in that package's own docstring.
 """
 
 from importlib import import_module
@@ -61,7 +61,7 @@ __all__ = [
     "writer",
 ]
 
-# These need torch, which takes seconds to load: they are imported when first asked for, and so are the rooms.
+# These need torch, which takes seconds to load. So they are imported on first use, and so are the packages.
 _LAZY = {
     "DecoderOnly": "transformer_zoo.models",
     "EncoderDecoder": "transformer_zoo.models",

@@ -1,10 +1,10 @@
-"""Checksums that stand in the files themselves, so that neither a crash nor a copy parts a file from its sum.
+"""Checksums inside the files themselves, so that neither a crash nor a copy separates a file from its sum.
 
-A file has the mark `xxh3-64:` and 16 hexadecimal digits among its first 4096 bytes or its last 64: XXH3 (Collet 2019)
-of the whole file as it is with zeros for these digits. Where the mark stands is the format's business: a field of JSON,
-a comment of YAML or of a zip file (torch.save), metadata of safetensors, an unknown field of SentencePiece's protobuf.
-So other programs read these files as ever, and each bit of a file counts, those of the mark too: without it a file is
-one that carries no checksum.
+A file has the mark `xxh3-64:` and 16 hexadecimal digits among its first 4096 bytes or its last 64. The digits are the
+XXH3 (Collet 2019) of the whole file with zeros instead of these digits. The format decides where the mark stands: a
+field of JSON, a comment of YAML or of a zip file (torch.save), metadata of safetensors, an unknown field of
+SentencePiece's protobuf. So other programs can read these files as before. Every bit of a file counts, those of the
+mark too: without the mark, a file counts as one without a checksum.
 """
 
 import io
@@ -26,26 +26,27 @@ from transformer_zoo.files import json_object, refuse_pointer, replacing
 
 _DIGITS = 16
 MARK = "xxh3-64:" + "0" * _DIGITS
-"""What a writer puts where the checksum is to stand."""
+"""What a writer puts in the place of the checksum."""
 CHANGED = "put it back, or remove its first line if you changed it by hand"
-"""What to do about a recipe that is not what was written."""
+"""Advice about a recipe that has changed since it was written."""
 
 _FOUND = re.compile(rb"xxh3-64:([0-9a-f]{%d})" % _DIGITS)
 _HEAD, _TAIL = 4096, 64
 _LARGE = 16 << 20
-_CHUNK = 1 << 18  # bytes that stay in the cache between reading and summing up
+_CHUNK = 1 << 18  # number of bytes that stay in the cache between reading and hashing
 
 
 class UncheckedWarning(UserWarning):
-    """A file that carries no checksum was read as it is."""
+    """A file without a checksum was read unchecked."""
 
 
 def write_sealed(path: Path, write: Callable[[Path], object], keep: Path | None = None) -> None:
-    """Calls `write` with a new file, in which it puts MARK, seals it and replaces `path` by it, as `replacing`."""
+    """Call `write` with a new file, in which it puts MARK; then add the checksum and replace `path`, as `replacing`
+    does."""
     with replacing(path, keep) as part:
         write(part)
         with part.open("rb+") as file, ThreadPoolExecutor(1) as pool:
-            # Of a large file the disk writes the most while the sum is taken.
+            # While a large file's sum is computed, the disk already writes most of it.
             synced = pool.submit(os.fsync, file.fileno()) if part.stat().st_size > _LARGE else None
             at, _, digits = _measure(file)
             if synced is not None:
@@ -55,10 +56,11 @@ def write_sealed(path: Path, write: Callable[[Path], object], keep: Path | None 
 
 
 def verify(path: Path, *, remedy: str = "put it back from a copy", warn: bool = True) -> str | None:
-    """Compares a file with the checksum it carries, and returns that; None if there is none, which `warn` says.
+    """Compare a file with the checksum in it, and return that; None if there is none, which `warn` reports.
 
     Raises:
-        UserError: the file is not what was written, cannot be read, or is no file. `remedy`: what can be done.
+        UserError: the file has changed since it was written, cannot be read, or is not a file. `remedy`: what can be
+            done.
     """
     try:
         with _opened(path) as file:
@@ -71,7 +73,7 @@ def verify(path: Path, *, remedy: str = "put it back from a copy", warn: bool = 
 
 
 def read_sealed(path: Path, *, remedy: str = "put it back from a copy") -> bytes:
-    """A file's content, compared as `verify` does. UserError as there, but FileNotFoundError: there is no such file."""
+    """A file's content, compared as in `verify`, with the same UserError. FileNotFoundError: there is no such file."""
     with _opened(path) as file:
         content = file.read()
     _, written, measured = _measure(io.BytesIO(content))
@@ -80,13 +82,13 @@ def read_sealed(path: Path, *, remedy: str = "put it back from a copy") -> bytes
 
 
 def write_fields(path: Path, fields: dict[str, Any]) -> None:
-    """Writes a JSON object with its checksum, atomically."""
+    """Write a JSON object with its checksum, atomically."""
     text = json.dumps({"checksum": MARK, **fields}, indent=1, ensure_ascii=True) + "\n"
     write_sealed(path, lambda part: part.write_bytes(text.encode()))
 
 
 def read_fields(path: Path, *, remedy: str = "put it back from a copy") -> dict[str, Any]:
-    """What `write_fields` wrote. UserError as `read_sealed`, or it is no JSON object."""
+    """Read what `write_fields` wrote. UserError: as for `read_sealed`, or it is not a JSON object."""
     fields = json_object(read_sealed(path, remedy=remedy), path, remedy)
     fields.pop("checksum", None)
     return fields
@@ -94,10 +96,10 @@ def read_fields(path: Path, *, remedy: str = "put it back from a copy") -> dict[
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file without a buffer. What is no regular file, such as a pipe that nobody writes to, would never end."""
+    """The file without a buffer. Reading something else, such as a pipe that nobody writes to, would never end."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UserError(f"{path}: no regular file; put the file there")
+            raise UserError(f"{path}: not a regular file; put the file there")
         refuse_pointer(path)
         with open(path, "rb", buffering=0) as file:
             yield file
@@ -108,7 +110,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _measure(file: IO[bytes]) -> tuple[int, str | None, str]:
-    """Where the digits of an open file begin, which they are (None: it has none), and which they should be."""
+    """Where the digits of an open file begin, their value (None: there are none), and the value that they should
+    have."""
     size = file.seek(0, os.SEEK_END)
     for start, length in ((0, _HEAD), (max(0, size - _TAIL), _TAIL)):
         file.seek(start)

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO, cast
 
-# What would move a terminal's cursor, colour it, end a line, or turn the direction of writing.
+# Characters that would move a terminal's cursor, colour it, end a line, or reverse the direction of writing.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_LONGEST = 900  # characters of a message; what is in the middle of a longer one is left out
+_LONGEST = 900  # characters of a message; the middle of a longer one is left out
 
 
 class UserError(ValueError):
     """A mistake in the input. Its message is one line: what is wrong, where, and what to do about it.
 
-    `status` is what a command line ends with.
+    `status` is the exit status of a command line.
     >>> issubclass(UserError, ValueError)
     True
     """
@@ -37,7 +37,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """Puts the name of a recipe's field or section before what is wrong with it."""
+    """Put the name of a recipe's field or section before an error's message."""
     try:
         yield
     except UserError as error:
@@ -45,12 +45,13 @@ def naming(field: str) -> Iterator[None]:
 
 
 def escaped(text: str, but: str = "") -> str:
-    r"""The text without what a terminal would obey: control characters, `but` for some, become `\x1b` and the like."""
+    r"""The text without characters that a terminal would obey: control characters, except `but`, become `\x1b` and the
+    like."""
     return _UNPRINTABLE.sub(lambda x: x[0] if x[0] in but else x[0].encode("unicode_escape").decode(), text)
 
 
 def printable(message: str) -> str:
-    """A message as one line that can be read."""
+    """A message as one readable line."""
     line = escaped(re.sub(r"\s*[\r\n]\s*", " ", message).replace("\t", " "))
     if len(line) > _LONGEST:
         half = _LONGEST // 2
@@ -59,7 +60,7 @@ def printable(message: str) -> str:
 
 
 class _Terminal:
-    """A terminal to which no control character gets through, whatever text, name or translation is written to it."""
+    """A terminal that no control character reaches, whatever text, name or translation is written to it."""
 
     def __init__(self, stream: TextIO, but: str) -> None:
         self._stream, self._but = stream, but
@@ -73,18 +74,18 @@ class _Terminal:
 
 @contextmanager
 def guarded_terminals() -> Iterator[None]:
-    """Standard output and standard error are escaped where they are terminals; pipes and files get text as it is."""
-    streams = ((sys.stdout, ""), (sys.stderr, "\r"))  # with which a bar is drawn again
+    """Escape standard output and standard error if they are terminals; pipes and files get text unchanged."""
+    streams = ((sys.stdout, ""), (sys.stderr, "\r"))  # with which a progress bar is drawn again
     out, err = (cast(TextIO, _Terminal(stream, but)) if stream.isatty() else stream for stream, but in streams)
     with redirect_stdout(out), redirect_stderr(err):
         yield
 
 
 def run_program(work: Callable[[], object]) -> int:
-    """Does the work of a command line and returns its exit status; errors and warnings are lines on standard error.
+    """Do the work of a command line and return its exit status; errors and warnings are lines on standard error.
 
-    0; a UserError's status; 1 where the system refuses (a full disk, a folder that may not be written, no memory); 130
-    after Ctrl-C, 141 if nobody reads the output any more.
+    0; a UserError's status; 1 if the system refuses (a full disk, a folder without permission, no memory); 130 after
+    Ctrl-C, 141 if nobody reads the output any more.
     """
     try:
         with guarded_terminals(), warnings.catch_warnings():
@@ -92,7 +93,7 @@ def run_program(work: Callable[[], object]) -> int:
             work()
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read this has enough. What is still in the buffer would complain at exit.
+        # The reader has enough. Text still in the buffer would cause an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:

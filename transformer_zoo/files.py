@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written, and where they may be written."""
+"""Files that exist completely or not at all, whatever happens while they are written; and where they may be written."""
 
 import errno
 import json
@@ -22,12 +22,12 @@ _TEMPORARY = re.compile(rf"\.{_OURS}\w{{8}}\.part|\.tmp[A-Za-z0-9]{{6}}")  # the
 
 
 def is_file_name(name: object) -> bool:
-    """Whether this is a plain name for a file, which leads nowhere else."""
+    """Whether this is a plain name for a file, without a path."""
     return isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*", name) is not None
 
 
 def temporary_file(path: Path, prefix: str = f".{_OURS}") -> Path:
-    """A new file beside `path` with a name that nobody else has; `remove_leftovers` knows those without a prefix."""
+    """A new file beside `path` with a unique name. `remove_leftovers` recognises those without a prefix."""
     try:
         descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
     except OSError as error:
@@ -42,7 +42,7 @@ def temporary_folder(folder: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of writers that were killed; nobody else may be writing in the folder now."""
+    """Remove the temporary files of writers that were killed. No other process may be writing in the folder."""
     with os.scandir(folder) as entries:
         left = [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]
     for path in left:
@@ -52,12 +52,12 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
-    """A new file beside `path`, to be written; in the end it is synced and gets the name `path`.
+    """A new file beside `path`, to be written; at the end it is synced and gets the name `path`.
 
-    A failure leaves the old file as it was; who is killed on the way, also a temporary file. Of a symbolic link the
-    link is replaced, not what it points to. With `keep` the old file is called that from then on.
+    A failure leaves the old file unchanged; a process that is killed also leaves a temporary file. If `path` is a
+    symbolic link, the link is replaced, not its target. With `keep` the old file gets that name.
 
-    OSError: the system refuses; also where torch or safetensors found that out, which have errors of their own.
+    OSError: the system refuses; this includes refusals that torch or safetensors report with errors of their own.
     """
     part = temporary_file(path)
     try:
@@ -80,9 +80,9 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
 
 
 def make_folder(parent: Path, *names: str) -> Path:
-    """The folder `parent`/`names`, made where it is not there, which lies in `parent` and nowhere else.
+    """The folder `parent`/`names`, created if necessary, which lies in `parent` and nowhere else.
 
-    UserError: one of the names is a symbolic link, which is not followed for writing, or a file.
+    UserError: one of the names is a file, or a symbolic link, which is not followed for writing.
     """
     parent.mkdir(parents=True, exist_ok=True)
     path = parent
@@ -98,23 +98,23 @@ def make_folder(parent: Path, *names: str) -> Path:
 
 
 def check_folder(name: str, folder: Path) -> None:
-    """Whether a folder can be made or written to. UserError, which calls it `name`, if not."""
+    """Check that a folder can be created or written to. UserError: it cannot; the message calls it `name`."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{name}: {folder} cannot be written ({there} is no folder, or not yours)")
+        raise UserError(f"{name}: {folder} cannot be written ({there} is not a folder, or not yours)")
 
 
 def check_own(path: Path) -> None:
-    """UserError: it is a symbolic link, which is not followed for writing, or no file."""
+    """Check a file. UserError: it is a symbolic link, which is not followed for writing, or not a file."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UserError(f"{path} is a symbolic link or no file, and is not written to: move it elsewhere")
+        raise UserError(f"{path} is a symbolic link or not a file, and is not written to: move it elsewhere")
 
 
 def open_own(path: Path, mode: str = "rb+") -> IO[bytes]:
-    """Opens a file that grows or is locked, which is made where it is not there, and nothing that it may point to.
+    """Open a file that grows or is locked, created if necessary, but nothing that a link points to.
 
-    A file with a second name (a hard link, as copies of whole folders may be made of) is parted from it first.
-    UserError as `check_own`.
+    A file with a second name (a hard link, which copies of whole folders may have) is separated from it first.
+    UserError: as for `check_own`.
     """
     check_own(path)
     if path.exists() and path.stat().st_nlink > 1:
@@ -124,9 +124,9 @@ def open_own(path: Path, mode: str = "rb+") -> IO[bytes]:
 
 
 def lock(path: Path, *, wait: bool = True) -> IO[bytes]:
-    """Opens this file and keeps other processes that do so out, where the system has locks, until it is closed.
+    """Open this file and exclude other processes that do the same, if the system has locks, until it is closed.
 
-    BlockingIOError: another process holds it, and nobody is to wait. UserError as `open_own`.
+    BlockingIOError: another process holds it, and the caller does not want to wait. UserError: as for `open_own`.
     """
     file = open_own(path)
     try:
@@ -139,14 +139,14 @@ def lock(path: Path, *, wait: bool = True) -> IO[bytes]:
 
 
 def umask() -> int:
-    """The permissions that this process takes from new files."""
+    """The permissions that this process removes from new files."""
     mask = os.umask(0o077)  # it can only be read by setting it
     os.umask(mask)
     return mask
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` survive a power cut, where the system can."""
+    """Make the names in `folder` survive a power cut, if the system can."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -156,9 +156,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_readable(path: Path) -> None:
-    """OSError: this is no file that can be read to its end, but a folder, or a pipe that waits for a writer.
+    """OSError: this is not a file that can be read to its end, but a folder, or a pipe that waits for a writer.
 
-    What a shell makes of `<(command)` has no name and is fine.
+    The nameless pipe that a shell makes of `<(command)` is allowed.
     """
     kind = path.stat().st_mode
     if stat.S_ISDIR(kind):
@@ -168,7 +168,7 @@ def check_readable(path: Path) -> None:
 
 
 def refuse_pointer(path: Path) -> None:
-    """UserError: the file is the note that stands in for a large one where a repository was cloned without git-lfs."""
+    """UserError: the file is the pointer that stands for a large file in a repository cloned without git-lfs."""
     with path.open("rb", buffering=0) as file:
         head = file.read(len(_POINTER))
     if head == _POINTER:
@@ -182,34 +182,35 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def read_bytes(path: Path) -> bytes:
-    """All of a file. OSError as `check_readable`, or because the system refuses; UserError as `refuse_pointer`."""
+    """The whole content of a file. OSError: as for `check_readable`, or the system refuses; UserError: as for
+    `refuse_pointer`."""
     check_readable(path)
     refuse_pointer(path)
     return path.read_bytes()
 
 
 def json_object(content: bytes, path: Path, remedy: str) -> dict[str, Any]:
-    """The object that a JSON file's content is. UserError, which says what can be done: it is none."""
+    """The object in a JSON file. UserError: it is not one; the message says what can be done."""
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise UserError(f"{path} is damaged, it is no JSON object: {remedy}")
+        raise UserError(f"{path} is damaged, it is not a JSON object: {remedy}")
     return fields
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes bytes atomically."""
+    """Write bytes atomically."""
     with replacing(path) as part:
         part.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text atomically."""
+    """Write UTF-8 text atomically."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically."""
+    """Write JSON atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

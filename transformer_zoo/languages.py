@@ -1,20 +1,20 @@
-"""A language by whatever it is called: ISO 639-1 to -3, with script or country, as models spell it, or in English."""
+"""A language by any of its names: ISO 639-1 to -3, with script or country, in a model's spelling, or in English."""
 
 import re
 from collections.abc import Mapping
 from functools import cache
 
-# No codes of a language, but written as such.
+# These are not codes of a language, but are written like one.
 _COUNTRIES = {"cn": "zh", "jp": "ja"}
 
 
 def words_of(language: str | None) -> list[str]:
-    """What its name consists of, in small letters: __zho_Hans__ of zho and hans."""
+    """The parts of its name, in small letters: __zho_Hans__ has zho and hans."""
     return re.findall(r"[^\W_]+", (language or "").lower())
 
 
 def code_of(language: str | None) -> str:
-    """CLDR's code of a language, such as de for deu_Latn, >>deu<<, de-AT and German; "" where none is given."""
+    """CLDR's code of a language, such as de for deu_Latn, >>deu<<, de-AT and German; "" if none is given."""
     if not (words := words_of(language)):
         return ""
     code = _COUNTRIES.get(words[0], words[0])
@@ -25,7 +25,7 @@ def code_of(language: str | None) -> str:
 
 def cldr(table: str) -> Mapping[str, str]:
     """A table of Unicode's CLDR."""
-    from babel.core import get_global  # only a language that is named needs it, and not every machine has it
+    from babel.core import get_global  # only a named language needs it, and not every machine has it
 
     found: Mapping[str, str] = get_global(table)  # type: ignore[arg-type]
     return found
@@ -41,8 +41,8 @@ def _names() -> dict[str, str]:
 
 
 def with_script(language: str) -> tuple[str, str]:
-    """CLDR's code of a language, and the script in which it is written, as it says or as is usual: zh and Hant for
-    zh-TW; "" where one is not known."""
+    """CLDR's code of a language, and its script, the given or the usual one: zh and Hant for zh-TW; "" if one is not
+    known."""
     code, words = code_of(language), words_of(language)
     country = next((word.upper() for word in words[1:] if len(word) == 2), "")
     script = next((word.capitalize() for word in words[1:] if len(word) == 4 and word.isalpha()), "")
@@ -50,18 +50,18 @@ def with_script(language: str) -> tuple[str, str]:
 
 
 def usual_script(code: str, country: str = "") -> str:
-    """The script in which a language is written, there."""
+    """The script in which a language is usually written there."""
     likely = cldr("likely_subtags")
     return (likely.get(f"{code}_{country}") or likely.get(code, "")).partition("_")[2].partition("_")[0]
 
 
 def short_code(code: str, script: str) -> str:
-    """The code of a language, with the script where that is not the usual one: de, zh-Hant."""
+    """The code of a language, with the script unless it is the usual one: de, zh-Hant."""
     return code if script == usual_script(code) else f"{code}-{script}"
 
 
 def english_name(code: str, script: str) -> str:
-    """A language's name, with the script where that is not the usual one: German, Chinese (Traditional)."""
+    """A language's name, with the script unless it is the usual one: German, Chinese (Traditional)."""
     from babel import Locale
 
     english = Locale("en")

@@ -1,4 +1,4 @@
-"""Options that are declared once: dataclasses with the fields of others, documented as there."""
+"""Options that are declared once: dataclasses that take over fields of others, with their documentation."""
 
 import dataclasses
 import inspect
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 @cache
 def described(owner: Any) -> dict[str, str]:
-    """What a function says of its parameters, or a dataclass and its bases of their fields."""
+    """The descriptions of a function's parameters, or of the fields of a dataclass and its bases."""
     try:
         import docstring_parser
-    except ImportError:  # a machine that has no command line
+    except ImportError:  # a machine without the packages for a command line
         return {}
     owners = reversed(owner.__mro__[:-1]) if inspect.isclass(owner) else [owner]
     parameters = [p for one in owners for p in docstring_parser.parse_from_object(one).params]
@@ -24,7 +24,7 @@ def described(owner: Any) -> dict[str, str]:
 
 
 def dataclass_of(name: str, about: str, fields: Mapping[str, tuple[Any, Any, str]], *, frozen: bool = False) -> Any:
-    """A dataclass of fields by name: their types, their defaults and what is said of them."""
+    """A dataclass with fields by name: their types, their defaults and their descriptions."""
     typed = [(field, hint, default) for field, (hint, default, _) in fields.items()]
     made = dataclasses.make_dataclass(name, typed, frozen=frozen, kw_only=True)
     made.__doc__ = "\n".join([about, "", "Args:", *(f"    {field}: {said}" for field, (*_, said) in fields.items())])
@@ -32,7 +32,7 @@ def dataclass_of(name: str, about: str, fields: Mapping[str, tuple[Any, Any, str
 
 
 def lent(kind: type, *, without: Sequence[str] = (), optional: bool = False) -> Any:
-    """A dataclass with the fields of another, to be inherited; if `optional` all are None by default."""
+    """A dataclass with the fields of another one, to be inherited; if `optional`, all are None by default."""
     hints, said, found = get_type_hints(kind), described(kind), {}
     for field in (field for field in dataclasses.fields(kind) if field.name not in without):
         hint, default, about = hints[field.name], field.default, said.get(field.name, "")
@@ -44,10 +44,10 @@ def lent(kind: type, *, without: Sequence[str] = (), optional: bool = False) -> 
 
 
 def taken(kind: type[T], section: Any, name: str) -> T:
-    """What a section of a recipe, called `name`, has of a dataclass that lent it its fields.
+    """The part of a recipe's section, called `name`, that a dataclass gave to it.
 
     Raises:
-        UserError: a value is none for it.
+        UserError: a value is not valid for it.
     """
     own: Any = kind
     try:

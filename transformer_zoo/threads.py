@@ -1,12 +1,12 @@
 """How many threads compute on a machine that other programs use too.
 
-Threads that share an operation wait for each other thousands of times a second, and spin while they wait. Where another
-program has the core of one of them, all wait for it: two trainings of two threads each on two cores are seventy times
-slower than one alone, and not twice. So there are as many threads as there are cores to be had: those that this process
-has now, and those that are idle. Two such programs come to share the cores, and neither has to know of the other.
+Threads that share an operation wait for each other thousands of times a second, and spin while they wait. If another
+program has the core of one of them, all wait for it. Two trainings of two threads each on two cores are seventy
+times slower than one alone, and not twice. So there are as many threads as available cores: those that this process
+has now, and those that are idle. Two such programs come to share the cores without knowing of each other.
 
-Sums of floating-point numbers depend a little on how many threads share them. `OMP_NUM_THREADS` fixes the number, and
-with it the last bit of what is computed.
+Sums of floating-point numbers depend slightly on how many threads share them. `OMP_NUM_THREADS` fixes the number, and
+with it the last bit of the results.
 """
 
 import os
@@ -26,7 +26,8 @@ PATIENCE, LONGEST_PATIENCE = 2.0, 60.0  # seconds for which cores must be free; 
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds: of the clock, of the cores that this process had, and of those that it may use while they were free."""
+    """Seconds: of the clock, of the cores that this process had, and of those that it may use because they were
+    free."""
 
     clock: float
     own: float
@@ -34,12 +35,13 @@ class Reading:
 
 
 def read() -> Reading | None:
-    """The counters as they stand; None where the system has none (it is not Linux)."""
+    """The counters at present; None if the system has none (it is not Linux)."""
     try:
         with open("/proc/stat", encoding="ascii") as file:
             lines = file.read().splitlines()
         cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-        # Idle and waiting for a disk; and busy for those that give way (nice), unless this process is one of them.
+        # Idle and waiting for a disk; and busy with processes of low priority (nice), unless this process is one of
+        # them.
         counted = [4, 5] if os.getpriority(os.PRIO_PROCESS, 0) > 0 else [2, 4, 5]
         ticks = [int(words[i]) for line in lines if (words := line.split()) and words[0] in cores for i in counted]
         return Reading(time.monotonic(), time.process_time(), sum(ticks) / os.sysconf("SC_CLK_TCK"))
@@ -48,7 +50,7 @@ def read() -> Reading | None:
 
 
 class Threads:
-    """Chooses the number between 1 and `most`, from one reading to the next; the first is compared with `before`."""
+    """Chooses the number between 1 and `most` at each reading; the first reading is compared with `before`."""
 
     def __init__(self, most: int, before: Reading) -> None:
         self.most, self.number, self.before = most, most, before
@@ -56,7 +58,7 @@ class Threads:
         self.free_since: float | None = None
 
     def choose(self, now: Reading) -> int:
-        """The number of threads from now on: fewer at once, more where cores stay free for a while."""
+        """The number of threads from now on: fewer immediately, more if cores stay free for a while."""
         before, self.before = self.before, now
         available = (now.own - before.own + now.idle - before.idle) / (now.clock - before.clock)  # in cores
         fewer, more = max(1, int(available + 0.35)), min(self.most, int(available + 0.2))
@@ -99,5 +101,6 @@ class Adapter(threading.local):
 
 
 adapt = Adapter(read, None if "OMP_NUM_THREADS" in os.environ else read())
-"""Sets the number of threads to what the machine has to give now. Call it between two pieces of work; it looks twice a
-second, says in a line when the number changes, and does nothing where `OMP_NUM_THREADS` fixes it or there is one."""
+"""Set the number of threads to what the machine has to give now. Call it between two pieces of work. It looks twice a
+second and prints a line when the number changes. It does nothing if `OMP_NUM_THREADS` fixes the number or there is one
+core."""

@@ -1,4 +1,4 @@
-"""What is wrong with a name or a value, in words for people: without the types of Python or of a parser."""
+"""What is wrong with a name or a value, in words for people, without the types of Python or of a parser."""
 
 import dataclasses
 import difflib
@@ -21,26 +21,26 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 _LARGEST = 2**63 - 1
 
 Range = tuple[float, float, str]
-"""Least, most, and which of the two belong to it: "[]", "[)", "(]" or "()"."""
+"""Least and largest value, and which of the two belong to the range: "[]", "[)", "(]" or "()"."""
 
 COUNT: Range = (1, 2**63, "[)")
 ABOVE_0: Range = (0, math.inf, "()")
 SHARE: Range = (0, 1, "[)")
 AS_PRESET = "preset"
-"""How a recipe says of a field that it says nothing."""
+"""How a recipe gives no value for a field."""
 
 _show = reprlib.Repr()  # of values that contain themselves, or thousands of others
 _show.maxlevel, _show.maxdict, _show.maxlist, _show.maxstring, _show.maxother = 2, 3, 4, 60, 60
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """ "; did you mean ...?", or what to say where nothing is like it."""
+    """ "; did you mean ...?", or another text if no name is similar."""
     near = nearest(word, known)
     return f"; did you mean {near}?" if near else otherwise
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The name that was meant: the like of the whole of it, or of its last part."""
+    """The name that was meant: one similar to the whole name, or to its last part."""
     names = list(known)
     if found := difflib.get_close_matches(word, names, 1, 0.75):
         return found[0]
@@ -50,7 +50,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def expected(hint: Any) -> str:
-    """What a type takes, in words."""
+    """The values of a type, in words."""
     members = kinds_of_value(hint)
     if len(members) > 1:
         return " or ".join(map(expected, members))
@@ -100,7 +100,7 @@ def _unfit_fields(kind: Any, value: Mapping[Any, Any], prefix: str) -> str | Non
 
 
 def _advice(hint: Any, value: Any) -> str:
-    """What else may help."""
+    """Additional advice."""
     members = _members(hint)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST:
         return " below 2^63"
@@ -115,7 +115,7 @@ def _advice(hint: Any, value: Any) -> str:
 
 
 def fits(hint: Any, value: Any) -> bool:
-    """Whether a value, as YAML has it, is of a type. Numbers may be written as text, as 1e-3 is in YAML 1.1."""
+    """Whether a value in YAML's form has a type. Numbers may be written as text, as 1e-3 is in YAML 1.1."""
     members = _members(hint)
     if len(members) > 1:
         return any(fits(member, value) for member in members)
@@ -147,7 +147,7 @@ def _is_number(kind: type, value: Any) -> bool:
 
 
 def outside(number: float, limits: Range) -> str | None:
-    """What a number was to be that is out of a range; None: it is in it."""
+    """What a number outside of its range should be; None: it is inside."""
     least, most, ends = limits
     above = number >= least if ends[0] == "[" else number > least
     if above and (number <= most if ends[1] == "]" else number < most):
@@ -159,12 +159,12 @@ def outside(number: float, limits: Range) -> str | None:
 
 
 def kinds_of_value(hint: Any) -> list[Any]:
-    """The types of what can be given: without none, and without what says nothing."""
+    """The types of possible values, without the types that stand for no value."""
     return [kind for kind in _members(hint) if kind is not type(None) and get_args(kind) != (AS_PRESET,)]
 
 
 def _members(hint: Any) -> list[Any]:
-    """The types of a union, or the only one."""
+    """The types of a union, or the only type."""
     return list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
 
 
