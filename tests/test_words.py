@@ -17,14 +17,16 @@ from .prose import Line, Sentence
 LONGEST = 35
 NOT_YET = ("docs/", "README.md")  # pages that are still being rewritten
 
-WORDS = {
-    # Names of sizes, as docs/blocks.md has them; other projects' names are code, and are written in code spans.
+SIZES = {
     r"n_embd|hidden_size|emb_dim": "d_model",
     r"nhead|num_heads|num_attention_heads": "n_heads",
     r"d_k|head_size": "head_dim",
     r"ffn_dim|mlp_dim|intermediate_size": "d_ff",
     r"num_layers|n_layer|num_hidden_layers": "n_layers",
     r"block_size|n_ctx": "max_seq_len",
+}
+"""Names of sizes, as docs/blocks.md has them; names of other projects are code, and are written in code spans."""
+WORDS = {
     # What the field has a word for.
     r"doors?": "function, command, entry point or argument",
     r"houses?": "project or package",
@@ -66,19 +68,20 @@ SPANS = re.compile(r"(`+).*?\1|\$[^$\n]+\$|\]\([^)]*\)|https?://\S+|\"[^\"]*\"")
 
 
 @cache
-def patterns() -> list[tuple[re.Pattern[str], str]]:
+def patterns(sizes: bool) -> list[tuple[re.Pattern[str], str]]:
     return [(re.compile(rf"(?<![\w-])(?:{word})(?![\w-])", re.I), instead)
-            for word, instead in WORDS.items()]  # fmt: skip
+            for word, instead in ((SIZES if sizes else {}) | WORDS).items()]  # fmt: skip
 
 
-def wrong_words(lines: list[Line]) -> list[tuple[int, str]]:
+def wrong_words(lines: list[Line], *, sizes: bool = True) -> list[tuple[int, str]]:
     """Line and complaint for each word of the list in a paragraph, also where a line ends within it."""
     starts, text = [], ""
     for line in lines:
         starts.append((len(text), line.number))
         text += line.text.strip() + " "
     text = SPANS.sub(lambda span: "_" * len(span[0]), text)
-    found = [(word.start(), word[0].strip(), instead) for known, instead in patterns() for word in known.finditer(text)]
+    found = [(word.start(), word[0].strip(), instead)
+             for known, instead in patterns(sizes) for word in known.finditer(text)]  # fmt: skip
     return [(max(number for start, number in starts if start <= at), f"{word!r}: {instead}")
             for at, word, instead in sorted(found)]  # fmt: skip
 
@@ -95,17 +98,23 @@ def wrong_sentences(found: list[Sentence]) -> list[tuple[int, str]]:
     ]
 
 
+@cache
+def everything(root: Path) -> list[tuple[str, list[Line]]]:
+    return [*prose.prose(root)]
+
+
 def complaints(root: Path) -> list[str]:
     found = [
         f"{path}:{line}: {complaint}"
-        for path, lines in prose.prose(root)
+        for path, lines in everything(root)
         if not path.startswith(NOT_YET)
         for line, complaint in wrong_words(lines) + wrong_sentences(prose.sentences(lines))
     ]
     for path in sorted((root / "transformer_zoo").rglob("*.py")):
         name, tree = path.relative_to(root).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
         for lines in prose.messages(tree):
-            found += [f"{name}:{line}: {complaint}" for line, complaint in wrong_words(lines)]
+            # Fields of files are not in code spans there.
+            found += [f"{name}:{line}: {complaint}" for line, complaint in wrong_words(lines, sizes=False)]
     return found
 
 
@@ -115,7 +124,7 @@ def test_words_and_sentences_are_those_of_readers(root: Path) -> None:
 
 
 def test_all_kinds_of_text_are_read(root: Path) -> None:
-    read = [path for path, _ in prose.prose(root)]
+    read = [path for path, _ in everything(root)]
     for path in ("README.md", "docs/blocks.md", "docs/learn/2_attention.md", "transformer_zoo/blocks/attention.py",
                  "recipes/translation/train.py", "data/numbers/prepare.py", "tests/test_words.py"):  # fmt: skip
         assert read.count(path) > 0, path

@@ -155,7 +155,7 @@ def distance(found: Tensor | Sequence[Tensor], expected: Tensor | Sequence[Tenso
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Of torch's kernels those that add in a fixed order, as far as there are any."""
+    """Use kernels of torch that add in a fixed order, as far as there are any."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

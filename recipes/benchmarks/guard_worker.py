@@ -43,7 +43,7 @@ try:
     from transformer_zoo.inference import Batching, BeamSearch, translate
 
     def translated(model: Any, tokenizer: Any, lines: list[str], beam: int, dtype: torch.dtype) -> list[str]:
-        """Of every line, the best translation."""
+        """The best translation of every line."""
         how = BeamSearch(beam=beam, max_extra=NEW_TOKENS)
         return list(translate(model, tokenizer, lines, how, batching=Batching(dtype=dtype)))
 
@@ -51,7 +51,7 @@ except ImportError:  # the older of the two
     from transformer_zoo.generation import translate as old_translate  # type: ignore[import-not-found]
 
     def translated(model: Any, tokenizer: Any, lines: list[str], beam: int, dtype: torch.dtype) -> list[str]:
-        """Of every line, the best translation."""
+        """The best translation of every line."""
         return list(old_translate(model, tokenizer, lines, beam=beam, dtype=dtype, max_extra=NEW_TOKENS))
 
 

@@ -53,7 +53,7 @@ FAMILIES = {
 
 
 def shape(family: str, large: int) -> dict[str, Any]:
-    """Of a preset of more parameters than `large`, a few layers; where one layer is large too, fewer tokens or half of
+    """A few layers of a preset of more parameters than `large`; where one layer is large too, fewer tokens or half of
     the experts."""
     config, changes = get_config(FAMILIES[family]), dict[str, Any]()
     n_layers = n_written = max(len(stack.layers) for _, stack in config.stacks())

@@ -2,8 +2,8 @@
 
     python -m tests.faults [kills] [bits] [inputs] [busy] [--n N] [--seed S]
 
-A kind of fault is a module beside this one with WHOLE, how many of them are tried here, SHORT, how many in the fast
-suite (0: none), and `run(n, seed)`, which prints a line for each bad end and gives the counts. The exit status is 1 if
+A kind of fault is a module beside this one. It has WHOLE, how many faults are tried here, and SHORT, how many in the
+fast suite (0: none). Its `run(n, seed)` prints a line for each bad end and gives the counts. The exit status is 1 if
 any count of something bad is not 0.
 """
 

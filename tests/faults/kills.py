@@ -173,7 +173,7 @@ class Trials:
         self.place = draw.random()
 
     def death(self) -> Death:
-        """The next one. Of the operations, those of the process that writes."""
+        """The next death. If it is at an operation, this is one of the process that writes."""
         if self.kills % 2:
             return Death(self.draw.randrange(self.job.processes), after=self.draw.uniform(0, self.seconds))
         self.place = (self.place + 0.618034) % 1  # the golden section spreads even a few evenly

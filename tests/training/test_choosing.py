@@ -63,8 +63,8 @@ def test_more_time_and_more_text_never_make_a_model_smaller(kind: str) -> None:
 
 
 def test_the_rules_give_what_was_best_by_hand() -> None:
-    """Multi30k in a quarter of an hour (3 + 3 layers of 160), the speedrun (3 of 128), Python's source (4 of 192), pieces
-    for 20,000 pairs of Tatoeba."""
+    """Multi30k in a quarter of an hour (3 + 3 layers of 160), the speedrun (3 of 128), Python's source (4 of 192), and
+    pieces for 20,000 pairs of Tatoeba."""
     multi30k = size_for(1.0e14, 460_000, each=28, vocab_size=5000)
     assert (multi30k.width, multi30k.depth, multi30k.dropout, multi30k.update_tokens) == (160, 3, 0.2, 2048)
     speedrun = size_for(8.0e12, 1_000_000, each=12, vocab_size=65)

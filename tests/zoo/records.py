@@ -1,7 +1,7 @@
 """What becomes of config.json: each kind of text model that transformers has, and files that people published.
 
 `python -m tests.zoo.records` writes records.json: "comes in", or why it is refused. A kind of transformers is read with
-its default configuration. Text models are those with a head for the next word, for a target or for masked words; models
+its default configuration. Text models are those with a head for the next word, for a target or for masked words. Models
 that see or hear are apart. published.json has files that were found in public repositories, each with its source.
 """
 

@@ -25,8 +25,8 @@ def import_(
 
     Args:
         model: Folder with config.json, weights and tokenizer in the format of Hugging Face's transformers; or a GGUF
-            file in the format of llama.cpp, quantised or not. package:NAME is either of them inside an installed Python
-            package. It can also be the name of a model on Hugging Face's hub, such as Helsinki-NLP/opus-mt-en-de.
+            file in the format of llama.cpp, quantised or not. Either of them inside an installed Python package is
+            package:NAME. It can also be the name of a model on Hugging Face's hub, such as Helsinki-NLP/opus-mt-en-de.
         run: Folder of the run, which must not exist yet, or be empty.
         source_lang: For a multilingual model: the language to translate from, unless an option gives another. It is one
             of the model's own codes, such as eng_Latn (NLLB), en_XX (mBART), en (M2M-100).

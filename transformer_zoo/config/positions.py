@@ -10,7 +10,7 @@ from transformer_zoo.errors import UserError
 class PositionsSpec(Spec):
     """Base of all kinds of positions.
 
-    Some are `added` to the embedding of a token, some rotate queries and keys (`turns`), and others are scores. Some are
+    Some are `added` to the embedding of a token, some rotate queries and keys (`turns`), others are scores. Some are
     `bounded`: they end at the model's `max_seq_len`.
     """
 

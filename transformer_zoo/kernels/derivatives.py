@@ -68,7 +68,8 @@ def differentiate(
     again = torch.is_grad_enabled()
     kind = grad.device.type
     with torch.enable_grad(), torch.autocast(kind, enabled=False):
-        # Of views: otherwise an input that was computed from another would give its gradient to that one too.
+        # Views are differentiated: otherwise an input that was computed from another would give its gradient to that
+        # one too.
         own = [x.view_as(x) if x is not None and need else x for x, need in zip(inputs, needed, strict=True)]
         wanted = [x for x, need in zip(own, needed, strict=True) if x is not None and need]
         out = formula(*own)

@@ -171,7 +171,6 @@ def _as_bias(mask: Tensor | None, bias: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 # Gain over torch's scaled_dot_product_attention, forward and backward (recipes/benchmarks/kernels.py; Intel Xeon with
-# AMX, torch 2.13, one thread | two; one machine), (B, H, T) with heads of 64 and padding: with dropout (16, 8, 64)
-# 1.7 | 1.9 in float32, 2.7 | 2.6 in bfloat16, (1, 12, 512) 1.5 | 2.0 and 3.2 | 3.3; without it in bfloat16 (16, 8,
-# 64) 6.1 | 6.1, (2, 8, 256) 2.4 | 2.3, (1, 12, 512) 2.0 | 2.0; heads of 16 in bfloat16, another length at each step,
-# 5.0 | 4.8.
+# AMX, torch 2.13, one thread | two; one machine). (B, H, T) with heads of 64 and padding: with dropout (16, 8, 64) 1.7
+# | 1.9 in float32, 2.7 | 2.6 in bfloat16, (1, 12, 512) 1.5 | 2.0 and 3.2 | 3.3; without it in bfloat16 (16, 8, 64) 6.1
+# | 6.1, (2, 8, 256) 2.4 | 2.3, (1, 12, 512) 2.0 | 2.0. Heads of 16 in bfloat16, another length at each step: 5.0 | 4.8.

@@ -62,7 +62,7 @@ def _probe() -> tuple[Tensor, Tensor]:
     return torch.eye(32, dtype=torch.int8, device="cpu"), torch.ones(32, dtype=torch.float32, device="cpu")
 
 
-# Gain over torch's linear in float32 (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13, one thread |
-# two; one machine), by more weights than a cache holds: 1 row by (768, 768) 1.5 | 1.1, by (768, 2304) 1.6 | 1.6, by
-# (768, 3072) 1.5 | 1.5; 4 rows 1.5 | 1.8, 2.1 | 1.7, 2.3 | 1.7; `int8_product`, 1 and 4 rows by (768, 50257), 3.2 |
-# 3.4 and 6.5 | 5.7.
+# Gain over torch's linear in float32 (recipes/benchmarks/kernels.py; Intel Xeon with AMX, torch 2.13, one thread | two;
+# one machine). There are more weights than a cache holds. 1 row by (768, 768) 1.5 | 1.1, by (768, 2304) 1.6 | 1.6, by
+# (768, 3072) 1.5 | 1.5; 4 rows 1.5 | 1.8, 2.1 | 1.7, 2.3 | 1.7; `int8_product`, 1 and 4 rows by (768, 50257), 3.2 | 3.4
+# and 6.5 | 5.7.

@@ -16,7 +16,7 @@ _JSON, _FORM = "application/json", "application/x-www-form-urlencoded"
 
 T = TypeVar("T")
 Name = Annotated[str, Field(max_length=300)]
-"""Of a model."""
+"""The name of a model."""
 Many = Annotated[list[T], Field(min_length=1, fail_fast=True)]
 """A list with at least one member; an error names the first wrong member."""
 

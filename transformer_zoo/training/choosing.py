@@ -128,7 +128,11 @@ def translation(data: Mapping[str, Any], amount: Amount, operations: float, minu
     every = _every(size)
     return [
         Section("data", dict(data)),
-        Section("tokenizer", {"vocab_size": vocab_size}, "a piece for each character, and 4 times the square root of the bytes"),
+        Section(
+            "tokenizer",
+            {"vocab_size": vocab_size},
+            "a piece for each character, and 4 times the square root of the bytes",
+        ),
         Section("model", model, _of_model(f"{size.depth} + {size.depth} layers", size)),
         Section("optimizer", {"name": "muon", "lr": rate, "weight_decay": 0.1}, "the learning rate goes by the width"),
         Section(

@@ -28,7 +28,7 @@ class Window:
         self.reset()
 
     def reset(self) -> None:
-        # Of this process loss and plain NLL, of all tokens and norms of gradients.
+        # Loss and plain NLL of this process; number of tokens and gradient norms of all processes.
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self.updates = 0
         self.started = time.monotonic()

@@ -77,7 +77,7 @@ def test_no_field_is_lost(family: str) -> None:
     # - T5's feed-forward is decided by the fields that are saved beside it.
     # - A start or an end outside the vocabulary, such as the next of Marian's, is ignored.
     # - More dense layers than there are layers are all layers.
-    # - ModernBERT says how texts are pooled, but here is no head for texts.
+    # - ModernBERT has a field for how texts are pooled, but the model here lacks a head for texts.
     assert set(silent) <= {
         "classifier_pooling", "first_k_dense_replace",
         "local_attention",  # ModernBERT sees half of it on either side, odd or even

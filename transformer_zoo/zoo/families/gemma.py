@@ -12,7 +12,7 @@ from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, alternating_window,
 from transformer_zoo.zoo.huggingface.rope import rotation
 
 _TANH_FIRST = {"gelu_pytorch_tanh": "gelu_tanh", **ACTIVATIONS}
-"""Of several names for one activation, the first one is written."""
+"""If an activation has several names, the first one is written."""
 
 
 def _size(n_layers: int, d_model: int, n_heads: int, n_kv_heads: int, head_dim: int, d_ff: int) -> dict[str, Any]:
