@@ -64,7 +64,7 @@ def scores(run: Path, made_up: bool) -> Iterator[Figure]:
     yield Figure("an update", 1000 * seconds / results["step"], "ms")
     if made_up:
         yield Figure("BLEU of made-up text", test["bleu"], note=ended)
-        raise NotHere("Multi30k does not lie beside the script (docs/gpu.md): the text was made up")
+        raise NotHere("Multi30k does not lie beside the script (docs/gpu_measure.md): the text was made up")
     yield Figure("BLEU", test["bleu"], note=ended)
 
 
@@ -105,7 +105,7 @@ def nanogpt(setting: Setting, windows: int) -> Iterator[Figure]:
     """nanoGPT's own train.py as it ships, on the text of the other rows: by the times that it prints."""
     files = [setting.files / "nanogpt" / name for name in ("model.py", "train.py")]
     if missing := [file.name for file in files if not file.is_file()]:
-        raise NotHere(f"nanogpt/{missing[0]} does not lie beside the script (docs/gpu.md)")
+        raise NotHere(f"nanogpt/{missing[0]} does not lie beside the script (docs/gpu_measure.md)")
     length, n = setting.size(1024, 32), setting.size(windows, 2)
     changes: dict[str, Any] = {
         "dataset": "text", "batch_size": n, "block_size": length, "gradient_accumulation_steps": 1, "log_interval": 1,

@@ -104,7 +104,7 @@ def beside_nanogpt(setting: Setting, case: Case) -> Iterator[Figure]:
     yield from measured(ours, model, setting, case)
     folder = setting.files / "nanogpt"
     if not (folder / "model.py").is_file():
-        raise NotHere("nanogpt/model.py does not lie beside the script (docs/gpu.md)")
+        raise NotHere("nanogpt/model.py does not lie beside the script (docs/gpu_measure.md)")
     nanogpt, c = load_nanogpt(folder), model.config
     peer = nanogpt.GPT(
         nanogpt.GPTConfig(

@@ -147,15 +147,15 @@ def test_what_is_refused(words: list[str], message: str, capsys: pytest.CaptureF
 def test_the_table_of_what_fits_is_what_the_command_prints(
     preset: str, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = [line.split() for line in (root / "docs" / "gpu.md").read_text("utf-8").splitlines()]
+    table = [line.split() for line in (root / "docs" / "gpu_memory.md").read_text("utf-8").splitlines()]
     assert main(["plan", preset]) == 0
     _, row = capsys.readouterr().out.splitlines()
     assert row.split() in table
 
 
 def test_the_table_of_what_fits_has_every_architecture_once(root: Path) -> None:
-    page = (root / "docs" / "gpu.md").read_text("utf-8")
-    table = page.partition("## Memory")[2].partition("```text\n")[2].partition("```")[0].splitlines()[1:]
+    page = (root / "docs" / "gpu_memory.md").read_text("utf-8")
+    table = page.partition("```text\n")[2].partition("```")[0].splitlines()[1:]
     assert [line.split()[0] for line in table] == tz.list_models()
 
 

@@ -138,7 +138,7 @@ def plan(pattern: str = "*", /, *, training: PlannedTraining, json: bool = False
     """Print the largest `training.batch_tokens` that fits the memory of one GPU, for training in bfloat16.
 
     It is counted on a model without memory: weights, gradients, the optimizer's state, activations that are kept for
-    the backward pass, and logits as the loss holds them. docs/gpu.md says what is not counted.
+    the backward pass, and logits as the loss holds them. docs/gpu_memory.md says what is not counted.
 
     Args:
         pattern: Only architectures that match this shell pattern, such as "gpt2*".

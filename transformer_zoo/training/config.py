@@ -160,7 +160,7 @@ class RunConfig:
             float32. A GPU computes products that remain float32 in TF32.
         compile: Whether torch.compile is used; `auto` uses it on CUDA only. (on and off are true and false in YAML.)
         cuda_graphs: With `auto`, micro-batches so small that one GPU would wait for Python are recorded, and all their
-            kernels start at once. docs/gpu.md says which ones.
+            kernels start at once. docs/gpu_work.md says which ones.
         allow_change: Resume the run in the folder although `optimizer` (except its name), `schedule`, `training`,
             `validation`, `checkpoint` or `precision` have changed, for example after a loss that was not finite. This
             field is not stored in the run.
