@@ -5,9 +5,11 @@
 # make slow   the tests that take longer
 # make test-web   the page of the server, used by an installed Chromium, or the one that CHROMIUM names
 # make pictures   the picture of the page that README opens with, of what make demo trained
-# make gpu   all that waits for a GPU, measured on one in nine minutes: runs/gpu/gpu.md; needs no install (docs/gpu.md)
+# make gpu   all that waits for a GPU, measured on one in nine minutes: runs/gpu/gpu.md; needs no install (docs/gpu_measure.md)
 # make gpu-rehearse   the same code on the CPU with tiny sizes, to see whether it works (two minutes)
 # make gpu-wheels   packages that a bare GPU machine lacks, to take along
+# make results   tables and charts of docs/ from what was measured; with PART=zoo that part is measured first, on this machine
+#   (hours; the parts: recipes/benchmarks/results_parts.py), with more options for its command: OPTIONS="--rounds 1"
 # make faults   runs are killed, files damaged, inputs wrong, the machine busy: counts, and status 2 if one is bad
 #
 # Needs Python 3.11 or newer and a package registry. A certain interpreter: make demo PYTHON=python3.12
@@ -15,9 +17,11 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo demo-gpt test lint slow test-web pictures gpu gpu-rehearse gpu-wheels faults install
+.PHONY: demo demo-gpt test lint slow test-web pictures gpu gpu-rehearse gpu-wheels results faults install
 
 PART ?=
+OPTIONS ?=
+MACHINE ?=
 COMMIT ?=
 PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3  # the first that will do
 VENV ?= .venv
@@ -65,6 +69,10 @@ gpu-rehearse: $(VENV)/test-installed
 
 gpu-wheels: $(VENV)/installed
 	$(VENV)/bin/python recipes/benchmarks/gpu_wheels.py
+
+results: $(VENV)/test-installed
+	$(VENV)/bin/python recipes/benchmarks/results.py $(PART) $(if $(OPTIONS),--options="$(OPTIONS)") \
+	  $(if $(MACHINE),--machine="$(MACHINE)")
 
 faults: $(VENV)/test-installed
 	$(VENV)/bin/python -m tests.faults

@@ -12,7 +12,7 @@ a tiny model of the kind. What a fence's language means:
 
 Two comments on the line above a bash fence say that it is executed elsewhere:
 
-- `<!-- make -->`: `make TARGET`, or a command that the Makefile runs; compared with the Makefile.
+- `<!-- make -->`: `make TARGET`, with variables if need be, or a command that the Makefile runs; compared with it.
 - `<!-- long -->`: takes hours, a GPU or the network. Here a recipe and its options must resolve under
   `--print_config`; another script must exist and know the options.
 """
@@ -174,7 +174,9 @@ def run_by_make(command: str, makefile: str) -> bool:
     """Whether make runs it: as one of its targets, or as a line of its recipes."""
     words = shlex.split(command)
     if words[0] == "make":
-        return len(words) == 2 and re.search(rf"^{re.escape(words[1])}:", makefile, re.M) is not None
+        given = [re.escape(word.partition("=")[0]) for word in words[2:] if "=" in word]
+        known = [rf"^{re.escape(words[1])}:", *(rf"^{name} \?=" for name in given)]
+        return len(words) == 2 + len(given) and all(re.search(line, makefile, re.M) for line in known)
     return command in makefile.replace("$(VENV)/bin/", "")
 
 
@@ -262,6 +264,8 @@ def test_links_lead_somewhere() -> None:
         "```\ntrue\n```\n",
         "```yaml\na: 1\n```\n",
         "<!-- make -->\n```bash\nmake coffee\n```\n",
+        "<!-- make -->\n```bash\nmake demo MILK=1\n```\n",
+        "<!-- make -->\n```bash\nmake demo now\n```\n",
         "<!-- make -->\n```bash\npython setup.py\n```\n",
         "<!-- long -->\n```bash\nls\n```\n",
         "<!-- someday -->\n```bash\ntrue\n```\n",

@@ -34,7 +34,7 @@ from transformer_zoo.files import write_json, write_text
 ROOT = Path(__file__).resolve().parents[2]
 N_TRAIN, N_HELD_OUT = 20_000, 500
 FIVE_LINES = re.compile(r"^```yaml\n# mine\.yaml\n(.*?)^```$", re.M | re.S)
-# Settings found by trials on Multi30k (docs/results.md) that fit these minutes, on top of this commit's five lines.
+# Settings found by trials on Multi30k (docs/notebook.md) that fit these minutes, on top of this commit's five lines.
 TUNED: dict[str, Any] = {
     "model": {"preset": "transformer-small", "d_model": 160, "d_ff": 512, "norm_position": "pre", "dropout": 0.1},
     "optimizer": {"name": "muon", "lr": 6e-3, "weight_decay": 0.1},
@@ -58,6 +58,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
         "--sides", nargs="+", choices=SIDES, default=list(SIDES), help="which are trained; the others are read if there"
     )
     add("--out", default="runs/first_run", help="folder of texts, runs and results")
+    add("--json", default=None, type=str | None, help="write the results to this file instead of results.json there")
     return parser.parse_args(list(arguments))
 
 
@@ -145,7 +146,7 @@ def score(out: Path, side: str, seed: int) -> dict[str, Any] | None:
 
 
 def report(out: Path, options: Namespace) -> None:
-    """The table, the verdict and results.json."""
+    """The table and the verdict, printed and written."""
     found = {side: {seed: score(out, side, seed) for seed in options.seeds} for side in SIDES}
     known = {side: [run["bleu"] for run in runs.values() if run] for side, runs in found.items()}
     means = {side: mean(bleu) for side, bleu in known.items() if bleu}
@@ -158,7 +159,8 @@ def report(out: Path, options: Namespace) -> None:
         cells = [f"{run['bleu']:.2f} ({run['updates']:,})" if run else "" for run in runs.values()]
         print(f"| {side} | {' | '.join(cells)} | {means[side]:.2f} |" if side in means else f"| {side} |")
     print(f"\n{words}")
-    write_json(out / "results.json", {"machine": about, "runs": found, "means": means, "verdict": words})
+    file = Path(options.json or out / "results.json")
+    write_json(file, {"machine": about, "runs": found, "means": means, "verdict": words})
 
 
 def verdict(means: dict[str, float]) -> str:

@@ -62,6 +62,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one run of each side for each")
     add("--texts", nargs="+", choices=TEXTS, default=list(TEXTS), help="on which is trained")
     add("--out", default="runs/five_minutes", help="folder of texts, runs and results")
+    add("--json", default=None, type=str | None, help="write the results to this file instead of results.json there")
     return parser.parse_args(list(arguments))
 
 
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
                 futures = {side: both.submit(run, out, text, side, seed, options.minutes) for side in SIDES}
             for side, future in futures.items():
                 found[text][side].append(future.result())
-    report(out, options.seeds, found)
+    report(Path(options.json or out / "results.json"), options.seeds, found)
 
 
 def write_texts(out: Path, folders: Mapping[str, str]) -> None:
@@ -129,8 +130,8 @@ def bleu_of(found: Mapping[str, Any]) -> float:
     return float(score["score"])
 
 
-def report(out: Path, seeds: Sequence[int], found: Scores) -> None:
-    """The tables, the verdicts and results.json."""
+def report(file: Path, seeds: Sequence[int], found: Scores) -> None:
+    """The tables and the verdicts, printed and written."""
     about = machine(torch.device("cpu"))
     print("\n" + "\n".join(f"{name}: {value}" for name, value in about.items()))
     words = {}
@@ -142,7 +143,7 @@ def report(out: Path, seeds: Sequence[int], found: Scores) -> None:
             print(f"| {side} | {' | '.join(f'{score:.3f}' for score in scores)} | {mean(scores):.3f} |")
         words[text] = verdict(text, sides)
         print(f"\n{words[text]}")
-    write_json(out / "results.json", {"machine": about, "scores": found, "verdicts": words})
+    write_json(file, {"machine": about, "scores": found, "verdicts": words})
 
 
 def verdict(text: str, sides: Mapping[str, Sequence[float]]) -> str:

@@ -4,7 +4,8 @@
 
 docs/gpu_measure.md says what each part does and what can lie beside the script. A part takes at most four minutes,
 whatever fails in it. Without `--part`, parts 1 and 2 run on a GPU, and all three in a rehearsal. gpu.json and gpu.md
-are written again after each figure, and keep the results of earlier parts. Exit status: 0; 1 if a row failed; 2 without a GPU.
+are written again after each figure, and keep the results of earlier parts. Exit status: 0; 1 if a row failed; 2 without
+a GPU.
 """
 
 import json
@@ -221,7 +222,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--out", type=Path, help="folder for gpu.json and gpu.md; by default runs/gpu")
     parser.add_argument("--commit", help="of the tree, for the page; by default what git says")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU with tiny sizes; by default all parts")
-    parser.add_argument("--files", type=Path, default=FILES, help="what lies beside the script, see docs/gpu_measure.md")
+    parser.add_argument("--files", type=Path, default=FILES, help="what lies beside it, see docs/gpu_measure.md")
     return parser.parse_args(list(arguments))
 
 

@@ -1,4 +1,4 @@
-"""The table of docs/gpu_work.md: which of torch's kernels attention takes on a GPU, by mask, dtype and width of a head."""
+"""The table of docs/gpu_work.md: which of torch's kernels attention takes on a GPU, by mask, dtype and head width."""
 
 import pytest
 import torch

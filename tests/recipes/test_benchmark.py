@@ -15,6 +15,8 @@ from transformer_zoo.config import EncoderDecoderConfig
 from transformer_zoo.data import Batch, batch_indices, collate
 from transformer_zoo.models import EncoderDecoder
 
+from .shown import shown
+
 pytest.importorskip("transformers")
 OPTIONS = Namespace(device=torch.device("cpu"), compile=False, beam=3, new_tokens=9, batch_sentences=4)
 
@@ -128,6 +130,8 @@ def test_both_tables_and_the_file(
     recipe["benchmark"].main([*words.split(), str(tmp_path / "speed.json")])
     written = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
     training, decoding = written["tables"]
+    for part, table in (("translation-training", training), ("translation-decoding", decoding)):
+        assert f" {table['unit']} | lowest |" in shown(part, {**written, "tables": [table]}, tmp_path)
     marian = "Hugging Face MarianMTModel"
     assert [row["name"] for row in training["rows"]] == ["transformer_zoo", marian, "torch.nn.Transformer"]
     assert [row["name"] for row in decoding["rows"]] == ["transformer_zoo", marian]

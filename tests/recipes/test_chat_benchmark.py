@@ -9,6 +9,7 @@ import pytest
 from transformer_zoo.cli import main
 
 from .. import hub
+from .shown import shown
 
 pytest.importorskip("transformers")
 
@@ -22,7 +23,9 @@ def test_the_tables(tmp_path: Path) -> None:
     path = tmp_path / "speed.json"
     options = f"--rounds 1 --new-tokens 3 --batches 1 4 --threads 1 --json {path}".split()
     benchmark.main([str(tmp_path / "run"), *options])
-    tables = json.loads(path.read_text())["tables"]
+    found = json.loads(path.read_text())
+    assert "| 1 | transformer_zoo, no copy | float32 |" in shown("chat", found, tmp_path)
+    tables = found["tables"]
     assert [table["title"] for table in tables] == ["run, batch 1", "run, batch 4"]
     for table in tables:
         names = [row["name"] for row in table["rows"]]

@@ -1,5 +1,6 @@
 """The comparison of first runs: its text, its recipes and its verdict; the training itself is made small."""
 
+import json
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +12,8 @@ import yaml
 
 from transformer_zoo.commandline import parse_recipe
 from transformer_zoo.training.tasks.translation_recipe import TranslationRecipe
+
+from .shown import shown
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,5 +79,7 @@ def test_runs_are_made_once_and_reported(script: Any, corpus: Path, tmp_path: Pa
     assert len(written) == 3
     script.main(words)
     assert written == {path: path.read_bytes() for path in written}
-    assert "asked" in (folder / "results.json").read_text("utf-8")
+    found = json.loads((folder / "results.json").read_text("utf-8"))
+    assert "asked" in found["verdict"]
+    assert "| A Machine | new |" in shown("first-run", found, tmp_path)
     subprocess.run(["git", "-C", ROOT, "worktree", "remove", "--force", out / "worktree_HEAD"], check=True)

@@ -10,6 +10,8 @@ import pytest
 from transformer_zoo.cli.train import train
 from transformer_zoo.commandline import parse_call
 
+from .shown import shown
+
 
 @pytest.fixture(scope="module")
 def script() -> Any:
@@ -49,4 +51,5 @@ def test_runs_are_made_once_and_reported(script: Any, corpora: list[str], tmp_pa
     script.main(words)
     assert written == {path: path.read_bytes() for path in written}
     results = json.loads((folder / "results.json").read_text())
+    assert "| shakespeare | chosen | bits per byte |" in shown("five-minutes", results, tmp_path)
     assert all(value >= 0 for sides in results["scores"].values() for [value] in sides.values())

@@ -24,6 +24,8 @@ from transformer_zoo.training.overrides import overridden
 from transformer_zoo.training.tasks.language import GptRecipe, model_config
 from transformer_zoo.zoo import get_config
 
+from .shown import shown
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "recipes" / "gpt" / "train.py"
 RECIPES = sorted(SCRIPT.parent.glob("*.yaml"))
@@ -73,6 +75,7 @@ def test_from_text_to_results(recipe: Path, train: Any, tmp_path: Path, capsys: 
     run = tmp_path / "run"
     results = json.loads((run / "results.json").read_text())
     assert (results["step"], results["ended_by"]) == (12, "max_updates")
+    assert f"| A Machine | {results['validation']['loss']:.4f} |" in shown("speedrun", results, tmp_path)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     valid = [line for line in lines if line["kind"] == "valid"]
     assert [line["step"] for line in valid] == [6, 12]

@@ -13,6 +13,8 @@ from torch.testing import assert_close
 
 from transformer_zoo import UserError, get_config
 
+from .shown import shown
+
 pytest.importorskip("transformers")
 OPTIONS: dict[str, Any] = {"device": torch.device("cpu"), "seed": 3, "nanogpt": None, "compile": False}
 
@@ -40,7 +42,10 @@ def test_the_tables(benchmark: ModuleType, tmp_path: Path, capsys: pytest.Captur
     small = "--preset gpt-nano --batch-size 1 --length 8 --rounds 1 --steps 1 --new-tokens 2 --prompt-tokens 3"
     threads = f"--threads {torch.get_num_threads()} --device cpu --precision float32 --generation-batches 2"
     benchmark.main([*f"{small} {threads} --json {path}".split()])
-    tables = json.loads(path.read_text())["tables"]
+    found = json.loads(path.read_text())
+    tables = found["tables"]
+    assert "| transformer_zoo | float32 |" in shown("gpt-training", {**found, "tables": tables[:1]}, tmp_path)
+    assert "| 2 | transformer_zoo | float32 |" in shown("gpt-writing", {**found, "tables": tables[1:]}, tmp_path)
     assert [table["title"] for table in tables] == ["Training", "Generation, batch 2"]
     for table in tables:
         assert [row["name"] for row in table["rows"]] == [benchmark.OURS, benchmark.HUGGING_FACE]

@@ -11,6 +11,8 @@ import pytest
 
 from transformer_zoo.errors import UserError
 
+from .shown import shown
+
 
 @pytest.fixture(scope="module")
 def guard() -> ModuleType:
@@ -64,7 +66,9 @@ def test_this_commit_beside_itself(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "guard.json"
     command = [sys.executable, "recipes/benchmarks/guard.py", "--old", "HEAD", "--rounds", "2", "--attempts", "1"]
     subprocess.run([*command, "--json", str(path)], cwd=root, capture_output=True, text=True, check=False)
-    rows = json.loads(path.read_text())["rows"]
+    found = json.loads(path.read_text())
+    assert "| GPT step bfloat16 |" in shown("guard", found, tmp_path)
+    rows = found["rows"]
     assert [row["row"] for row in rows] == [
         f"{row} {precision}"
         for row in ("translation step", "GPT step", "greedy", "beam")

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from .shown import shown
+
 pytest.importorskip("fastapi")
 pytest.importorskip("ctranslate2")
 
@@ -16,6 +18,7 @@ def test_the_tables_and_the_soak(tmp_path: Path, capsys: pytest.CaptureFixture[s
     import_module("recipes.benchmarks.serving").main(["--small", "--json", str(tmp_path / "found.json")])
     found = json.loads((tmp_path / "found.json").read_text())
     translates, writes = found["tables"]
+    assert "| translates | none: offline, batches of 16 |  |" in shown("serving", found, tmp_path)
     assert list(translates["loads"]) == ["transformer_zoo", "CTranslate2 float32"]
     assert list(writes["loads"]) == ["transformer_zoo"]
     for loads in (*translates["loads"].values(), *writes["loads"].values()):

@@ -32,6 +32,7 @@ from transformer_zoo.training.tasks.translation import model_config
 from transformer_zoo.training.tasks.translation_recipe import TranslationRecipe
 
 from .. import hub
+from .shown import shown
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "recipes" / "translation" / "train.py"
@@ -121,6 +122,7 @@ def test_from_raw_text_to_scores_in_one_folder(
     run_dir, said = tmp_path / "run", capsys.readouterr().out
     results = json.loads((run_dir / "results.json").read_text())
     bleu = results["tests"]["words"]
+    assert f"| A Machine | words | {bleu['bleu']:.2f} |" in shown("demo", results, tmp_path)
     assert f"words: BLEU {bleu['bleu']:.2f}  {bleu['signatures']['bleu']}" in said
     assert "tok:13a" in bleu["signatures"]["bleu"]
     assert said.startswith("BLEU: sacreBLEU's tokenizer 13a, by data.target_lang de\n")

@@ -1,6 +1,6 @@
 """A recipe for text that comes without one. Sizes follow from the amount of text and from what the machine computes.
 
-The rules come from measurements (docs/results.md), most of them on two cores within a quarter of an hour:
+The rules come from measurements (docs/notebook.md), most of them on two cores within a quarter of an hour:
 
 - The layers have a third as many weights as tokens that will be seen: 3.2 tokens per weight were best on Multi30k, 3.4
   in the speedrun. The time for N weights and 3N tokens grows with 18 N², so four times the time means twice the

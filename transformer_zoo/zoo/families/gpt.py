@@ -125,7 +125,7 @@ OURS = Family(
     sizes={
         "gpt-nano": {**_CHARACTERS, **_shape(4, 128, 4), "max_seq_len": 64, **_STILL},
         "gpt-char": {**_CHARACTERS, **_shape(6, 384, 6), **_LITTLE},
-        # docs/results.md has the ablation of each choice.
+        # docs/notebook.md has the ablation of each choice.
         "gpt-modern": {
             **_GPT2,
             **_STILL,
