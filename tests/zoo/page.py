@@ -31,17 +31,17 @@ CASES = (*models.TEXT_CASES, *models.TRANSLATION_CASES, *test_encoders.CASES)
 
 _HEAD = """# The zoo
 
-Families of the hub, by `model_type` in their config.json: those whose weights come in with the same logits and go out
-again. `transformer-zoo list --families` prints them too. Written by `python -m tests.zoo.page`; a test says whether it
-is current.
+These are the families of the hub, by the `model_type` in their config.json, whose weights can be imported and exported
+with the same logits. `transformer-zoo list --families` prints them too. `python -m tests.zoo.page` writes this page,
+and a test checks that it is current.
 
-- Sizes are what `tz.create_model` and `transformer-zoo describe` know by name, with their parameters. Any other size of
-  a family comes in as well.
-- Refused are, by its name, every field of config.json that is not known, and of those that are listed here the values
-  that no model here can have, such as an activation that is not there. Of all families these are: {common}.
-- The difference is the largest one between the logits of transformers and ours: tiny models in float32 with random
-  weights, whose fields are off their defaults, rows padded left and right; of encoders with each head that there is:
-  for words, for labels of texts, for labels of tokens. Measured by
+- `tz.create_model` and `transformer-zoo describe` know the sizes by their names; each stands with its number of
+  parameters. Any other size of a family can be imported too.
+- Every unknown field of config.json is refused by its name. A field that is listed here is refused for values that no
+  model here can have, such as an activation that does not exist here. In all families these are: {common}.
+- The difference is the largest one between the logits of transformers and ours. It is measured on tiny models in
+  float32 with random weights, whose fields differ from the defaults, with rows padded left and right. Encoders are
+  measured with each possible head: for words, for labels of texts, for labels of tokens. Measured by
   `python -m tests.zoo.page --measure`: {measured}. The slow tests measure it again.
 """
 _KINDS = {
@@ -71,7 +71,7 @@ def _row(kind: str, family: Family, difference: float) -> str:
 def _limit(family: Family, name: str) -> str:
     """A field, and the values that it may have where they are few."""
     allowed = family.required.get(name)
-    return f"`{name}`" + ("" if allowed is None else f" but {' or '.join(map(json.dumps, allowed))}")
+    return f"`{name}`" + ("" if allowed is None else f" except {' or '.join(map(json.dumps, allowed))}")
 
 
 def _words(names: list[str]) -> str:
