@@ -4,6 +4,7 @@
 # make lint   ruff and mypy only
 # make slow   the tests that take longer
 # make test-web   the page of the server, used by an installed Chromium, or the one that CHROMIUM names
+# make docs   the site of docs/ and the docstrings, build/docs/site/index.html: examples and chapters run, links are followed
 # make pictures   the picture of the page that README opens with, of what make demo trained
 # make gpu   all that waits for a GPU, measured on one in nine minutes: runs/gpu/gpu.md; needs no install (docs/gpu_measure.md)
 # make gpu-rehearse   the same code on the CPU with tiny sizes, to see whether it works (two minutes)
@@ -17,7 +18,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo demo-gpt test lint slow test-web pictures gpu gpu-rehearse gpu-wheels results faults install
+.PHONY: demo demo-gpt test lint slow test-web docs pictures gpu gpu-rehearse gpu-wheels results faults install
 
 PART ?=
 OPTIONS ?=
@@ -56,6 +57,10 @@ slow: $(VENV)/test-installed
 
 test-web: $(VENV)/test-installed
 	$(VENV)/bin/python -m pytest -m web tests/web
+
+docs: $(VENV)/test-installed
+	$(VENV)/bin/python -m pytest tests/test_docs.py tests/test_examples.py
+	$(VENV)/bin/python -m tests.website
 
 pictures: $(VENV)/test-installed
 	$(VENV)/bin/python -m tests.web.picture runs/numbers docs/pictures/page.png

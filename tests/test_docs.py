@@ -2,7 +2,8 @@
 
 A page's fences run in their order, in a folder laid out like the repository: `data/`, `recipes/`, and a
 run of a few updates at `runs/numbers`. Where a name on the Hugging Face hub stands, there is a folder of that name with
-a tiny model of the kind. What a fence's language means:
+a tiny model of the kind. The pages of TASKS, with which people begin, run in a folder that has nothing of the
+repository: what they use they write. What a fence's language means:
 
 - `python`: executed; the names of a page's fences are shared.
 - `yaml`: its first line, `# name.yaml`, is the file it is written to.
@@ -56,6 +57,14 @@ HUB: dict[str, Callable[..., Any]] = {
 }
 TALK = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 ADDRESS = "127.0.0.1:8000"  # of a server
+TASKS = {  # what people come for, and the page of it
+    "train on own pairs": "train_your_own.md",
+    "import and fine-tune": "finetune.md",
+    "serve": "serve.md",
+    "use a block": "blocks.md",
+    "add a family": "add_an_architecture.md",
+    "why a score is trusted": "scores.md",
+}
 LINES = {"train": 5000, "val": 10, "test": 10}  # of the demo's corpus
 
 
@@ -129,9 +138,9 @@ def served(command: str, folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository as a reader has it after `make demo`, only smaller."""
-    folder = tmp_path_factory.mktemp("docs")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nothing but the package's programs, and what the hub and the index would give."""
+    folder = tmp_path_factory.mktemp("installed")
     (folder / "bin").mkdir()
     for name, call in {
         "python": '"$@"',
@@ -139,6 +148,16 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():
         (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {call}\n')
         (folder / "bin" / name).chmod(0o755)
+    for name, make in HUB.items():
+        make(folder / name)
+    carry_a_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workspace(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as a reader has it after `make demo`, only smaller."""
+    folder = shutil.copytree(installed, tmp_path_factory.mktemp("docs"), dirs_exist_ok=True)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     for path in [*ROOT.glob("data/*/*.py"), *ROOT.glob("data/*/README.md")]:
         (folder / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
@@ -146,15 +165,23 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A short stand-in for the script that writes the standard library's source, which takes a while.
     (folder / "data" / "python_source" / "prepare.py").write_text(SHORT_SOURCE, encoding="utf-8")
     shell("python data/numbers/prepare.py", folder)
+    shorten(folder)
+    shell(as_executed("python recipes/translation/train.py recipes/translation/numbers.yaml", folder), folder)
+    return folder
+
+
+@pytest.fixture
+def empty(installed: Path, tmp_path: Path) -> Path:
+    """A folder of somebody who has the package and nothing else."""
+    return shutil.copytree(installed, tmp_path, dirs_exist_ok=True)
+
+
+def shorten(folder: Path) -> None:
+    """Leave so much of the demo's corpus as these tests need."""
     for path in (folder / "data" / "numbers").glob("*.??"):
         if path.stem in LINES:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             path.write_text("".join(lines[: LINES[path.stem]]), encoding="utf-8")
-    shell(as_executed("python recipes/translation/train.py recipes/translation/numbers.yaml", folder), folder)
-    for name, make in HUB.items():
-        make(folder / name)
-    carry_a_model(folder)
-    return folder
 
 
 def carry_a_model(folder: Path) -> None:
@@ -226,6 +253,8 @@ def _run_fences(text: str, name: str, folder: Path, makefile: str, servers: Exit
                         address = servers.enter_context(served(command, folder))
                     else:
                         shell(as_executed(command.replace(ADDRESS, address), folder), folder)
+                    if command == "transformer-zoo prepare numbers":
+                        shorten(folder)
             case "bash", "make":
                 missing = [line for line in commands(fence.body) if not run_by_make(line, makefile)]
                 assert not missing, f"{where}: not run by the Makefile: {missing}"
@@ -239,10 +268,12 @@ def _run_fences(text: str, name: str, folder: Path, makefile: str, servers: Exit
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_example_runs(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace)
+def test_every_example_runs(page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = page.name in {"index.md", *TASKS.values()}
+    folder = request.getfixturevalue("empty" if alone else "workspace")
+    monkeypatch.chdir(folder)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    run_page(page.read_text(encoding="utf-8"), page.name, workspace, makefile)
+    run_page(page.read_text(encoding="utf-8"), page.name, folder, makefile)
 
 
 def test_links_lead_somewhere() -> None:

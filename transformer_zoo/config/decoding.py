@@ -8,6 +8,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.words import ABOVE_0, COUNT, Range, outside
 
 Penalty = Literal["gnmt", "length"]
+"""What a hypothesis of a beam is divided by for its length; `BeamSearch` has both formulas."""
 
 
 _RANGES: dict[str, Range] = {

@@ -17,6 +17,7 @@ from transformer_zoo.errors import UserError
 
 LABELS = {"bleu": "BLEU", "chrf": "chrF2", "chrf++": "chrF2++", "ter": "TER"}
 METRICS = tuple(LABELS)
+"""The names of scores that can be asked for: "bleu", "chrf", "chrf++", "ter"."""
 References = Sequence[str] | Sequence[Sequence[str]]
 """One reference for each line, or several lists of references: `references[k][i]` is the k-th one of line i."""
 

@@ -9,6 +9,7 @@ from transformer_zoo.models.encoder_decoder import EncoderDecoder
 from transformer_zoo.models.encoder_only import EncoderOnly
 
 AnyModel = DecoderOnly | EncoderDecoder | EncoderOnly
+"""A model of any of the three kinds."""
 _DECODER_ONLY, _ENCODER_DECODER, _ENCODER = DecoderOnly.kind, EncoderDecoder.kind, EncoderOnly.kind
 
 
