@@ -20,7 +20,7 @@ from .sources import ROOT, Sources
 from .walk import faults
 
 DOCS = ROOT / "docs"
-SHOWN = {".md", ".png", ".svg", ".css"}
+SHOWN = {".md", ".png", ".svg", ".css", ".json"}
 DRAWING = re.compile(r"!\[([^]]+)\]\((pictures/figure_\w+\.svg)\)")
 COLOURED = re.compile(r"\x1b\[[\d;]*m")
 CHAPTER = re.compile(r"learn/\d\w*\.md")
