@@ -43,10 +43,10 @@ def build(folder: Path, *, execute: bool = True) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     sources = Sources(folder / "pages")
     copy_pages(sources, execute=execute)
-    rooms = reference.write(sources.pages / "reference", sources)
+    packages = reference.write(sources.pages / "reference", sources)
     sources.write()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    config = configuration(project, [path.relative_to(sources.pages).as_posix() for path in rooms])
+    config = configuration(project, [path.relative_to(sources.pages).as_posix() for path in packages])
     (folder / "mkdocs.yml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     say(zensical(folder / "mkdocs.yml"))
     say(faults(folder / "site"))
@@ -78,18 +78,18 @@ def with_drawings(text: str) -> str:
     return DRAWING.sub(r'<object type="image/svg+xml" data="\2" aria-label="\1"></object>', text)
 
 
-def configuration(project: dict[str, Any], rooms: list[str]) -> dict[str, Any]:
+def configuration(project: dict[str, Any], packages: list[str]) -> dict[str, Any]:
     """The site's configuration, that of docs/site.yml with what is known only now.
 
     Args:
         project: as pyproject.toml has it. Its `urls.Source` is the one address of the project; without it no page has
             a button that needs one.
-        rooms: the pages of the reference.
+        packages: the pages of the reference, one for each package.
     """
     config: dict[str, Any] = yaml.safe_load((DOCS / "site.yml").read_text(encoding="utf-8"))
-    config["nav"] = [*listed(config["nav"]), {"Reference": [{Path(room).stem: room} for room in rooms]}]
+    config["nav"] = [*listed(config["nav"]), {"Reference": [{Path(page).stem: page} for page in packages]}]
     there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    named = set(in_navigation(config["nav"])) - set(rooms)
+    named = set(in_navigation(config["nav"])) - set(packages)
     say([f"docs/{page}: not in the navigation of docs/site.yml" for page in sorted(there - named)])
     say([f"docs/site.yml: there is no page {page}" for page in sorted(named - there)])
     if source := project.get("urls", {}).get("Source"):

@@ -1,4 +1,4 @@
-"""The reference: a page for each room, with every public name, its docstring and its example."""
+"""The reference: a page for each package, with every public name, its docstring and its example."""
 
 import inspect
 from pathlib import Path
@@ -15,7 +15,7 @@ DOORS = ("transformer_zoo", *(f"transformer_zoo.{room}" for room in ROOMS))
 
 
 def homes() -> dict[int, tuple[str, str]]:
-    """Of each public thing, by its id, the room and the name that its description stands under."""
+    """The package and the name that a public thing is described under, by its id."""
     found: dict[int, tuple[str, str]] = {}
     for room in DOORS:
         for name, thing in exported(room).items():
@@ -25,7 +25,7 @@ def homes() -> dict[int, tuple[str, str]]:
 
 
 def write(folder: Path, sources: Sources) -> list[Path]:
-    """Write the pages of all rooms into a folder; a public name that nothing is said of is refused."""
+    """Write the pages of all packages into a folder; a public name that nothing is said of is refused."""
     package, at = read_package(), homes()
     silent = [f"{room}.{name}" for room, name in at.values() if not described(package, room, name)]
     if silent:
@@ -44,7 +44,7 @@ def read_package() -> griffe.Module:
 
 
 def path_of(package: griffe.Module, room: str, name: str) -> str:
-    """Where griffe finds a public name: in its room, or, where that looks it up when asked, where it was written."""
+    """Where griffe finds a public name: in its package, or, where that looks it up when asked, where it was written."""
     within = room.removeprefix("transformer_zoo").removeprefix(".")
     if name in (package[within] if within else package).members:
         return f"{room}.{name}"

@@ -43,7 +43,7 @@ class Sources:
             if not path.exists() or path.is_relative_to(ROOT / "docs") or not path.is_relative_to(ROOT):
                 return found[0]
             link = self.link(page, path, line_of(path, found["place"] or ""))
-            # A drawing is shown within a page, and is no Markdown, whose links Zensical translates.
+            # A drawing is shown within a page. Zensical translates links of Markdown only.
             drawing = page.suffix == ".svg"
             return f'<a target="_parent" href="{link.replace(".md", ".html")}' if drawing else found["before"] + link
 

@@ -23,7 +23,7 @@ FAR = 2  # links from the first page to the page of a task, at most
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """All of it but for what chapters print; that its links hold, and that nothing is complained of, building says."""
+    """All of it except for what chapters print. That links hold and nothing is complained of, building says."""
     return Site(build(tmp_path_factory.mktemp("built") / "docs", execute=False))
 
 
@@ -74,10 +74,10 @@ def test_without_an_address_no_button_needs_one(site: Site) -> None:
 
 
 def test_the_address_is_that_of_pyproject() -> None:
-    rooms: list[str] = []
-    assert "repo_url" not in configuration({}, rooms)
+    packages: list[str] = []
+    assert "repo_url" not in configuration({}, packages)
     address = "https://example.org/somebody/transformer-zoo"
-    assert configuration({"urls": {"Source": address}}, rooms)["repo_url"] == address
+    assert configuration({"urls": {"Source": address}}, packages)["repo_url"] == address
 
 
 def test_links_out_of_the_pages_lead_to_pages_of_the_code(tmp_path: Path) -> None:
