@@ -13,7 +13,7 @@
 #   (hours; the parts: recipes/benchmarks/results_parts.py), with more options for its command: OPTIONS="--rounds 1"
 # make faults   runs are killed, files damaged, inputs wrong, the machine busy: counts, and status 2 if one is bad
 #
-# Needs Python 3.11 or newer and a package registry. A certain interpreter: make demo PYTHON=python3.12
+# Needs a package registry and Python 3.11, on which the tests run; a newer one is taken, too. A certain one: PYTHON=...
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

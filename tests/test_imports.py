@@ -46,6 +46,7 @@ BELOW: dict[str, set[str]] = {
         "files",
         "checksums",
         "config",
+        "kernels",
         "models",
         "tokenizers",
         "data",

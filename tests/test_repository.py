@@ -7,8 +7,12 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+import transformer_zoo as tz
 
 LARGEST = 200_000  # bytes; code and prose stay far below it, a corpus or a model does not
 PICTURES = {".png"}
@@ -107,3 +111,50 @@ def test_every_dependency_is_pinned_and_explained(root: Path) -> None:
     assert {name for name in names if canonical(name) not in pinned} == set()
     page = (root / "docs" / "dependencies.md").read_text(encoding="utf-8")
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+# Beside folders, and files whose name begins with a dot.
+TOP_LEVEL = {
+    "CITATION.cff", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "constraints.txt", "pyproject.toml", "setup.py",
+}  # fmt: skip
+
+
+def test_the_top_level_stays_short(tracked: list[Path], root: Path) -> None:
+    names = {path.name for path in tracked if path.parent == root and not path.name.startswith(".")}
+    assert names == TOP_LEVEL
+    folders = {path.relative_to(root).parts[0] for path in tracked if path.parent != root}
+    assert folders == {".ci", ".github", "data", "docs", "recipes", "tests", "transformer_zoo"}
+
+
+def project_of(root: Path) -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project
+
+
+def test_one_version_and_one_name_of_the_authors(root: Path) -> None:
+    project = project_of(root)
+    cited = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"^## (.+)$", (root / "docs" / "changelog.md").read_text(encoding="utf-8"), re.M)
+    assert newest is not None
+    assert project["version"] == tz.__version__ == cited["version"] == newest[1]
+    assert project["authors"] == cited["authors"]
+    assert project["authors"][0]["name"] in (root / "LICENSE").read_text(encoding="utf-8")
+    assert (cited["license"], cited["abstract"]) == (project["license"], project["description"])
+    assert {"cff-version", "message", "title"} <= cited.keys()
+
+
+def test_only_versions_of_python_that_ran_the_suite_are_named(root: Path) -> None:
+    named = re.findall(r"Python :: (3\.\d+)", " ".join(project_of(root)["classifiers"]))
+    assert named
+    page = (root / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    assert f"The whole suite runs on Python {' and '.join(named)}," in page
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"Python (3\.\d+)", readme)) == set(named)
+    assert "or newer" not in readme
+
+
+def test_links_of_what_is_for_contributors_lead_somewhere(root: Path) -> None:
+    pages = list((root / ".github").rglob("*.md"))
+    assert len(pages) > 2
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))]
+    assert [f"{page}: {link}" for page, link in links if not (page.parent / link).exists()] == []

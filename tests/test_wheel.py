@@ -110,3 +110,26 @@ def test_links_of_the_page_on_an_index_lead_somewhere(address: str | None, sourc
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", str(page))
     assert pictures == ([f"{address}/raw/main/docs/pictures/page.png"] if address else [])
     assert "!The page" not in str(page)
+
+
+USER = """from transformer_zoo import create_model, translator
+reveal_type(create_model("gpt-nano"))
+number: int = translator("runs/numbers")
+"""
+
+
+@pytest.mark.slow
+def test_type_checkers_read_the_types_of_what_is_installed(wheel: Path, tmp_path: Path) -> None:
+    commands = environment(tmp_path / "env", wheel)
+    (tmp_path / "user.py").write_text(USER)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", commands / "python", "user.py"]
+    found = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert 'Revealed type is "transformer_zoo.models.' in found
+    [error] = [line for line in found.splitlines() if " error: " in line]
+    assert error.startswith("user.py:3:")
+    assert 'variable has type "int"' in error
+    [marker] = (tmp_path / "env").rglob("transformer_zoo/py.typed")
+    marker.unlink()
+    found = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert "user.py:1: error" in found
+    assert "py.typed" in found

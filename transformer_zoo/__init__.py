@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformer_zoo.runs import load_run, scorer, translator, writer
     from transformer_zoo.zoo.huggingface import from_huggingface, to_huggingface
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "BeamSearch",
     "DecoderConfig",

@@ -51,7 +51,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add("--nanogpt", default=None, type=str | None, help="folder of a clone of nanoGPT")
     add("--tables", nargs="+", choices=tables, default=tables[:2], help="what to measure")
     add("--precision", nargs="+", choices=precisions, default=precisions, help="training: autocast; else the weights")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
     add("--compile", type=bool, default=False, help="torch.compile in training, for everybody")
     add("--seed", type=int, default=0, help="seed of weights and tokens")

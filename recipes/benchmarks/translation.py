@@ -43,7 +43,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     tables, precisions = ["training", "decoding"], ["float32", "bfloat16"]
     add("--tables", nargs="+", choices=tables, default=tables, help="what to measure")
     add("--precision", nargs="+", choices=precisions, default=precisions, help="bfloat16: by autocast")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
     add("--tune-malloc", type=bool, default=True, help="keep freed memory in the process, for everybody")
     add("--compile", type=bool, default=False, help="torch.compile in training, for everybody")

@@ -79,7 +79,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add("--no-draft", action="store_true", help="no copy in 8 bits that helps with greedy texts")
     add("--large", type=int, default=500_000_000, help="parameters; a model that has more gets fewer layers")
     add("--small", action="store_true", help="two layers of 32: for a look whether it works")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
     add("--seed", type=int, default=0, help="seed of weights and tokens")
     add("--json", default=None, type=str | None, help="also write the results to this file")

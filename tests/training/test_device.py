@@ -12,13 +12,56 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.kernels.cpu import cpu_has
 from transformer_zoo.training.device import choose_device, choose_precision, seed_all, use_compile, use_tf32
 
-CPU = torch.device("cpu")
+CPU, MPS = torch.device("cpu"), torch.device("mps", 0)
 
 
-@pytest.mark.parametrize("name", ["gpu", "cpu:x", "", "meta", "cuda:99"])
+@pytest.mark.parametrize("name", ["gpu", "cpu:x", "", "meta", "cuda:99", "mps", "mps:1"])
 def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
     with pytest.raises(UserError, match="device: "):
         choose_device(name)
+
+
+def computer(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:
+    """This one, with so many GPUs of NVIDIA, and one of Apple."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "found"),
+    [(2, True, "cuda:0"), (1, False, "cuda:0"), (0, True, "mps:0"), (0, False, "cpu")],
+)
+def test_auto_prefers_cuda_then_mps_then_the_cpu(
+    cuda: int, mps: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computer(monkeypatch, cuda=cuda, mps=mps)
+    assert str(choose_device("auto")) == found
+    assert choose_device("cpu") == CPU
+    if mps:
+        assert choose_device("mps") == choose_device("mps:0") == MPS
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mps", "device: mps asks for GPU 1, and 1 are here"),
+        ("auto", "device: mps asks for GPU 1, and 1 are here"),
+        ("mps:0", "device: mps:0 is one GPU, and several processes train"),
+    ],
+)
+def test_an_apple_gpu_is_one(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    computer(monkeypatch, mps=True)
+    with pytest.raises(UserError, match=message):
+        choose_device(name, local_rank=1)
+
+
+def test_an_apple_gpu_computes_in_float32_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformer_zoo.training.device.cpu_has_bfloat16", lambda: True)
+    assert choose_precision("auto", CPU) == torch.bfloat16
+    assert choose_precision("auto", MPS) == torch.float32
+    assert choose_precision("bfloat16", MPS) == torch.bfloat16
+    assert not use_compile("auto", MPS)
 
 
 @pytest.fixture

@@ -51,3 +51,11 @@ def test_a_run_goes_on_with_its_own_constants_and_not_those_of_the_checkpoint() 
     own = [{name: value for name, value in group.items() if name != "params"} for group in after.param_groups]
     after.load_state_dict(before.state_dict())
     assert [{name: value for name, value in group.items() if name != "params"} for group in after.param_groups] == own
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("meta", False)])
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+def test_the_fused_kernel_is_for_devices_that_have_it(name: str, device: str, fused: bool) -> None:
+    model = nn.Linear(3, 5, device=device)
+    optimizer = make_optimizer(model, OptimizerConfig(name=name), lr=1e-3)  # type: ignore[arg-type]
+    assert optimizer.parts[-1].defaults["fused"] is fused

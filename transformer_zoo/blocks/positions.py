@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformer_zoo.blocks.arguments import check_choice, check_sizes
 from transformer_zoo.blocks.embedding import token_ids
 from transformer_zoo.blocks.tables import Tables
+from transformer_zoo.kernels.cpu import with_float64
 
 
 class Positions(nn.Module):
@@ -63,11 +64,13 @@ def sinusoids(positions: Tensor, d_model: int, *, layout: str = "interleaved") -
     check_choice(LAYOUTS, layout=layout)
     check_sizes(d_model=d_model, least=0)
     width = d_model - d_model % 2 if layout == "halves_inclusive" else d_model
-    exponents = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64)  # (D/2,)
+    home = with_float64(positions.device)
+    exponents = torch.arange(0, width, 2, device=home, dtype=torch.float64)  # (D/2,)
     exponents /= max(width - 2, 1) if layout == "halves_inclusive" else width
-    angles = positions[..., None].double() * torch.exp(-math.log(10000.0) * exponents)  # (..., D/2)
+    angles = positions.to(home)[..., None].double() * torch.exp(-math.log(10000.0) * exponents)  # (..., D/2)
     waves = torch.stack([angles.sin(), angles.cos()], dim=-1 if layout == "interleaved" else -2).flatten(-2)
-    return F.pad(waves, (0, d_model - waves.size(-1))).float()  # (..., D); a negative padding cuts
+    waves = F.pad(waves, (0, d_model - waves.size(-1)))  # (..., D); a negative padding cuts
+    return waves.float().to(positions.device)
 
 
 class SinusoidalPositions(Tables, _Added):
@@ -111,7 +114,7 @@ class SinusoidalPositions(Tables, _Added):
         return super().add(x, start, positions)
 
     def _waves(self, positions: Tensor) -> Tensor:
-        waves = sinusoids(positions.double() + self.offset, self.d_model, layout=self.layout)
+        waves = sinusoids(positions.long() + self.offset, self.d_model, layout=self.layout)
         return waves if self.blank is None else waves.masked_fill(positions[..., None] == self.blank, 0)
 
     def forward(self, n: int, positions: Tensor | None = None) -> Tensor:

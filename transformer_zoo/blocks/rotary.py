@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transformer_zoo.blocks.arguments import check_choice, check_flags, check_positive, check_sizes
 from transformer_zoo.blocks.tables import Tables
+from transformer_zoo.kernels.cpu import with_float64
 from transformer_zoo.kernels.rotation import rotate
 
 ROTARY_LAYOUTS = ("halves", "interleaved")
@@ -193,9 +194,11 @@ class RotaryPositions(Tables):
 
     def _waves(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Integers (..., ) -> cosines and sines, (..., R/2) float32; angles are computed in float64."""
-        angles = positions[..., None].double() * self.frequencies(positions.device)
+        home = with_float64(positions.device)
+        angles = positions.to(home)[..., None].double() * self.frequencies(home)
         growth = self.scaling.growth if isinstance(self.scaling, YarnScaling) else 1.0
-        return (angles.cos() * growth).float(), (angles.sin() * growth).float()
+        cos, sin = angles.cos() * growth, angles.sin() * growth
+        return cos.float().to(positions.device), sin.float().to(positions.device)
 
     def turn(self, x: Tensor, start: int, positions: Tensor | None) -> Rotation:
         """The rotations of x (B, T, D), at positions start, start + 1, ..., or at the given positions (B, T)."""

@@ -29,7 +29,7 @@ def classify(
         input: Text file, plain or .gz; standard input by default.
         output: File for the labels; standard output by default.
         batch_size: Number of lines that are read at once.
-        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; auto is the GPU if there is one.
         dtype: Type of the matrix products.
 
     Examples:

@@ -188,7 +188,7 @@ def score(
         source: Text file, one sentence or prompt a line.
         target: Its translations, or continuations of the prompts, line for line.
         batch_tokens: Number of tokens of a batch on either side, at most, padding included.
-        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; auto is the GPU if there is one.
         dtype: Type of the matrix products.
         json: Print JSON instead, with every token's log-probability.
 

@@ -35,7 +35,7 @@ def embed(
         output: File for the vectors; standard output by default. A name in .npy gets an array (lines, width) of
             float32.
         batch_size: Number of lines that are read at once.
-        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; auto is the GPU if there is one.
         dtype: Type of the matrix products.
 
     Examples:

@@ -29,7 +29,7 @@ class Computing:
             single answer, and the model accepts or rejects them. At temperature 0 it also finds the tokens that may be
             the most likely. Answers are the same, up to twice as fast, for a quarter to a half more memory. Small
             models would not gain and never use it.
-        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; auto is the GPU if there is one.
         dtype: Type of the model's weights.
     """
 

@@ -43,7 +43,7 @@ def attention(
         target: Its translation; by default the one that the run finds.
         output: File to write.
         dark: Make a picture for dark pages. A page follows the reader's system.
-        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; auto is the GPU if there is one.
 
     Examples:
         transformer-zoo attention runs/my "The train leaves."

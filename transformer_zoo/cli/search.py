@@ -28,7 +28,7 @@ class SearchOptions(BeamOptions):
         write_special: Allow the unknown token, padding and the begin token in translations, though they are not text.
         batch_tokens: Size of a batch, which bounds memory: lines x beam x (longest line + max-extra) stays within it.
             By default 32768 on a CPU, 262144 on a GPU.
-        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; auto is the GPU if there is one.
         dtype: Type of the matrix products. In float32 the translation of a line does not depend on its batch.
     """
 

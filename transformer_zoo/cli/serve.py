@@ -35,7 +35,7 @@ def serve(
         port: Port to listen on; 0 takes a free one, and prints it.
         max_batch: Number of texts that are written, and of lines that are translated, at the same time.
         max_queue: Number of requests that may wait; more are refused.
-        device: cpu, cuda or cuda:N; auto is the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; auto is the GPU if there is one.
         dtype: Type of the models' weights.
 
     Examples:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from transformer_zoo.errors import UserError
 from transformer_zoo.inference import first_token
 from transformer_zoo.inference.modes import evaluating
+from transformer_zoo.kernels.cpu import with_float64
 from transformer_zoo.models import DecoderOnly, check_decoder_only
 
 _LOGITS = 1 << 24  # logits computed at once: 64 MiB of float32
@@ -123,11 +124,12 @@ def _nats(model: DecoderOnly, batch: Sequence[Window], dtype: torch.dtype) -> fl
     # Padding is on the right and changes nothing before it, so no mask is needed.
     ids = torch.tensor([[*window.ids, *[0] * (longest - len(window.ids))] for window in batch], device=device)
     targets = torch.tensor([target for window in batch for target in window.targets], device=device)  # (N,)
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    total = torch.zeros((), dtype=torch.float64, device=with_float64(device))
     with evaluating(model, dtype):
         hidden = model.hidden(ids)  # (B, T, D)
         read = [x[len(w.ids) - len(w.targets) : len(w.ids)] for x, w in zip(hidden, batch, strict=True)]
         rows = max(_LOGITS // model.config.vocab_size, 1)
         for x, y in zip(torch.cat(read).split(rows), targets.split(rows), strict=True):
-            total += F.cross_entropy(model.logits(x).float(), y, reduction="none").double().sum()
+            nats = F.cross_entropy(model.logits(x).float(), y, reduction="none")
+            total += nats.to(total.device).double().sum()
     return total.item()

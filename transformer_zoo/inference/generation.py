@@ -14,7 +14,7 @@ from transformer_zoo.inference.engine import Engine, Steps
 from transformer_zoo.inference.modes import evaluating
 from transformer_zoo.inference.packing import check_draft
 from transformer_zoo.inference.rules import check_never, forced_tokens, only_mask, processors
-from transformer_zoo.inference.sampling import NOT_FINITE, Chooser
+from transformer_zoo.inference.sampling import NOT_FINITE, Chooser, generators_of
 from transformer_zoo.inference.speculation import Guesser, Lookup, Speculation
 from transformer_zoo.models import DecodingModel, check_decoding, pad_rows
 
@@ -121,10 +121,9 @@ def generate_stream(
     longest = max((len(text) + n for text, n in zip(texts, limits, strict=True)), default=0)
     is_greedy = sampling.is_greedy and only_mask(rules)
     engine = Engine(model, given, longest, steps, draft=speculation.draft, is_greedy=is_greedy)
-    generators = [torch.Generator(device).manual_seed(one) for one in seeds]
     forced = forced_tokens(model, limits, prefix, never, with_last=True)
     seen, _ = pad_rows(texts if rules else [[]] * len(texts), -1, left=True, device=device)
-    chooser = Chooser(sampling, rules, generators, seen, forced)
+    chooser = Chooser(sampling, rules, generators_of(seeds, device), seen, forced)
     ends = frozenset() if ignore_eos else frozenset(facts.ends)
     return _Writing(engine, chooser, texts, limits, ends, stop, Lookup(speculation.lookup)).tokens()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from transformer_zoo.config import Sampling
 from transformer_zoo.inference.rules import LogitsProcessor
+from transformer_zoo.kernels.cpu import with_float64
 
 NOT_FINITE = -1
 """Stands for a token if logits are not numbers or nothing may be written."""
@@ -67,6 +68,11 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(p), -torch.inf)
 
 
+def generators_of(seeds: Sequence[int], device: torch.device) -> list[torch.Generator]:
+    """A generator for each seed, on the device where `sample` draws for logits on this one."""
+    return [torch.Generator(with_float64(device)).manual_seed(seed) for seed in seeds]
+
+
 def sample(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """Draw one token of each row from the softmax of its logits, by its own generator: (B, V) -> (B,).
 
@@ -75,12 +81,14 @@ def sample(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 
     Args:
         logits: (B, V), -inf where a token may not be drawn.
-        generators: one a row, on the device of the logits.
+        generators: of `generators_of`, one a row.
     """
-    noise = torch.empty_like(logits, dtype=torch.float64)  # float32 cannot represent anything rarer than 1e-7
+    home = with_float64(logits.device)
+    # float32 cannot represent anything rarer than 1e-7.
+    noise = torch.empty(logits.shape, dtype=torch.float64, device=home)
     for row, generator in zip(noise, generators, strict=True):
         row.uniform_(generator=generator)
-    return (logits - noise.log_().neg_().log_()).argmax(-1)
+    return (logits.to(home) - noise.log_().neg_().log_()).argmax(-1).to(logits.device)
 
 
 def filtered(scores: Tensor, how: Sampling) -> Tensor:
@@ -102,7 +110,7 @@ class Chooser:
     Args:
         how: how scores are changed and drawn from.
         rules: the rules that are applied before.
-        generators: one a row, on the device of the logits.
+        generators: of `generators_of`, one a row.
         texts: (B, T) ids, -1 before the first of each; rules read them.
         forced: (B, longest answer), tokens that must be written, -1 for a free choice; None: all choices are free.
     """

@@ -1,4 +1,4 @@
-"""Which instructions the CPU of this machine has."""
+"""Which instructions the CPU of this machine has, and which devices lack what it has."""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 _SMALL_WEIGHT = 1 << 13
+_WITHOUT_FLOAT64 = {"mps"}  # an Apple GPU
 
 
 @cache
@@ -24,6 +25,11 @@ def cpu_has_bfloat16() -> bool:
 def cpu_has_int8() -> bool:
     """Whether this CPU has instructions for 8-bit products whose sums do not overflow."""
     return cpu_has("avx512_vnni")
+
+
+def with_float64(device: torch.device) -> torch.device:
+    """The device itself, or the CPU if it has no float64. Tensors move first and are widened then."""
+    return torch.device("cpu") if device.type in _WITHOUT_FLOAT64 else device
 
 
 def float32_is_as_fast(weight_elements: int) -> bool:

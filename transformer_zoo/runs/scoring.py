@@ -27,7 +27,7 @@ def scorer(
 
     Args:
         source: a run, its folder, a folder in Hugging Face's format, or the name of either on the hub.
-        device: cpu, cuda or cuda:N; None: the device of a given run, otherwise the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; None: the device of a given run, otherwise the GPU if there is one.
         dtype: of the matrix products: float32, bfloat16 or float16.
         batch_tokens: number of tokens of a batch on either side, at most, padding included.
         source_lang, target_lang: for a multilingual model, in its own codes; None: as the run says.

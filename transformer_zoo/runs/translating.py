@@ -67,7 +67,7 @@ def translator(
     Args:
         source: the folder of a run, or a run; a folder in Hugging Face's format; or the name of either on the hub, such
             as Helsinki-NLP/opus-mt-en-de, which is fetched once. A given run does not change.
-        device: cpu, cuda or cuda:N; None: the device of a given run, otherwise the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; None: the device of a given run, otherwise the GPU if there is one.
         dtype: of the matrix products: float32, bfloat16 or float16. In float32 the translation of a text does not
             depend on the other texts in its batch.
         batch_tokens: as for `Batching`.

@@ -64,7 +64,7 @@ def writer(
     Args:
         source: the folder of a run, or a run; a folder in Hugging Face's format, or a GGUF file; or the name of either
             on the hub, such as openai-community/gpt2, which is fetched once. A given run does not change.
-        device: cpu, cuda or cuda:N; None: the device of a given run, otherwise the GPU if there is one.
+        device: cpu, cuda, cuda:N or mps; None: the device of a given run, otherwise the GPU if there is one.
         dtype: of the weights: float32, bfloat16 or float16; None: unchanged.
         batch_size: number of texts that are continued at a time; it does not change what is written.
         how: fields of `Writing`, for all calls that give no other value.

@@ -9,7 +9,7 @@ from transformer_zoo.errors import UserError
 from transformer_zoo.inference.codec import Codec
 from transformer_zoo.inference.generation import SEEDS, token_rows
 from transformer_zoo.inference.rules import check_never, forced_tokens, processors
-from transformer_zoo.inference.sampling import Chooser
+from transformer_zoo.inference.sampling import Chooser, generators_of
 from transformer_zoo.inference.text import TextStream, stop_strings, unwritten
 from transformer_zoo.models import DecodingModel
 from transformer_zoo.models.memory import free_memory
@@ -56,7 +56,7 @@ def new_row(
         given,
         text,
         limit,
-        Chooser(sampling, rules, [torch.Generator(device).manual_seed(seed)], seen, forced),
+        Chooser(sampling, rules, generators_of([seed], device), seen, forced),
         TextStream(codec.target, None if facts.has_source else given[-1], stops, skip=len(codec.start)),
         frozenset() if ignore_eos else frozenset(facts.ends),
     )

@@ -154,7 +154,7 @@ class RunConfig:
     Args:
         run_dir: Folder of the run. If it holds a run, that run is resumed.
         seed: Seed of initialisation, dropout and the order of batches.
-        device: `auto` takes CUDA where there is one; or `cpu`, `cuda`, `cuda:1`.
+        device: `auto` takes CUDA, else an Apple GPU, else the CPU; or `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: Type of matrix products and of what is kept for the backward pass. `auto` takes bfloat16 if the
             hardware multiplies it fast, otherwise float32. Weights, gradients and the optimizer's state are always
             float32. A GPU computes products that remain float32 in TF32.

@@ -14,33 +14,34 @@ from transformer_zoo.kernels.cpu import cpu_has_bfloat16
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device called `name`; `auto` is this process's GPU where CUDA works, else the CPU.
+    """The device called `name`; `auto` prefers this process's GPU with CUDA, then Apple's with MPS, then the CPU.
 
     Raises:
         UserError: the name is unknown, or there is no such GPU.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device: {name!r} is not a device; use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda":
-        if device.index is not None and local_rank > 0:
-            raise UserError(f"device: {name} is one GPU, and several processes train: give cuda, for one each")
-        index = local_rank if device.index is None else device.index
-        if index >= torch.cuda.device_count():
-            raise UserError(f"device: {name} asks for GPU {index}, and {torch.cuda.device_count()} are here")
-        device = torch.device("cuda", index)
-    elif device.type != "cpu":
-        raise UserError(f"device: {name} is not supported; use auto, cpu, cuda or cuda:N")
-    return device
+        raise UserError(f"device: {name!r} is not a device; use auto, cpu, cuda, cuda:N or mps") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"device: {name} is not supported; use auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cpu":
+        return device
+    if device.index is not None and local_rank > 0:
+        raise UserError(f"device: {name} is one GPU, and several processes train: give {device.type}, for one each")
+    index = local_rank if device.index is None else device.index
+    count = torch.cuda.device_count() if device.type == "cuda" else int(torch.backends.mps.is_available())
+    if index >= count:
+        raise UserError(f"device: {name} asks for GPU {index}, and {count} are here")
+    return torch.device(device.type, index)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """torch.float32 or torch.bfloat16; `auto` takes bfloat16 only where the hardware multiplies it fast.
 
-    A CPU without bfloat16 instructions emulates them, several times slower than float32.
+    A CPU without bfloat16 instructions emulates them, several times slower than float32. An Apple GPU gets float32.
     """
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
@@ -48,7 +49,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         with torch.cuda.device(device):
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = cpu_has_bfloat16()
+        fast = device.type == "cpu" and cpu_has_bfloat16()
     return torch.bfloat16 if fast else torch.float32
 
 
@@ -92,7 +93,7 @@ def tune_malloc() -> bool:
 
 
 def seed_all(*numbers: int) -> None:
-    """Seed the generators of the CPU and, if CUDA is in use, of its current device with a mix of `numbers`.
+    """Seed the generators of the CPU and, if one is in use, of the current GPU with a mix of `numbers`.
 
     `torch.manual_seed` does the same for every possible kind of device, which takes a millisecond.
     """
@@ -100,6 +101,7 @@ def seed_all(*numbers: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)
+    torch.mps.manual_seed(seed)  # does nothing where torch has none
 
 
 # Dense bfloat16 operations per second from NVIDIA's data sheets, by a part of the device's name.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks import key_mask, token_ids
+from transformer_zoo.kernels.cpu import with_float64
 from transformer_zoo.kernels.cross_entropy import IGNORED, Options, cross_entropy
 from transformer_zoo.kernels.projection import in_autocast_dtype
 from transformer_zoo.threads import adapt
@@ -37,10 +38,10 @@ def total_nll(objective: nn.Module, batches: Iterable[Batch]) -> tuple[float, in
     """The plain negative log-likelihood of all tokens that count, in nats, and the number of these tokens."""
     objective.eval()
     device = next(objective.parameters()).device
-    total, n_tokens = torch.zeros((), dtype=torch.float64, device=device), 0
+    total, n_tokens = torch.zeros((), dtype=torch.float64, device=with_float64(device)), 0
     for batch in batches:
         adapt()
-        total += objective(batch.to(device, non_blocking=True))[1]
+        total += objective(batch.to(device, non_blocking=True))[1].to(total.device)
         n_tokens += batch.n_tokens
     return total.item(), n_tokens
 

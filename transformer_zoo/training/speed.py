@@ -32,8 +32,8 @@ def operations_a_second(device: torch.device) -> float:
                 loss = model(ids).float().logsumexp(-1).sum()
             loss.backward()
             model.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         return time.monotonic() - started
 
     seconds(2)  # steps for allocations and for the choice of kernels

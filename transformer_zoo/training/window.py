@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from transformer_zoo.errors import UserError
+from transformer_zoo.kernels.cpu import with_float64
 from transformer_zoo.training import distributed
 from transformer_zoo.training.checkpoint import Progress
 from transformer_zoo.training.config import RunConfig
@@ -21,10 +22,10 @@ def all_finite(tensors: Sequence[Tensor]) -> bool:
 
 
 class Window:
-    """Loss, tokens, gradient norms and time of some updates."""
+    """Loss, tokens, gradient norms and time of some updates: sums on the device, if it has float64."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self.device = with_float64(device)
         self.reset()
 
     def reset(self) -> None:
@@ -34,11 +35,11 @@ class Window:
         self.started = time.monotonic()
 
     def add_loss(self, loss: Tensor, nll: Tensor) -> None:
-        self.sums[:2] += torch.stack([loss, nll])
+        self.sums[:2] += torch.stack([loss, nll]).to(self.device)
 
     def add_update(self, tokens: Tensor, norm: Tensor) -> None:
         """Add an update: its global token count and the norm of its gradient."""
-        self.sums[2:] += torch.stack([tokens, norm.detach()])
+        self.sums[2:] += torch.stack([tokens, norm.detach()]).to(self.device)
         self.updates += 1
 
     def pause(self, seconds: float) -> None:
