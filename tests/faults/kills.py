@@ -22,6 +22,8 @@ from typing import Any
 
 import torch
 import torch._dynamo  # slow to import, and here imported once
+import torch.distributed.fsdp
+import torch.distributed.tensor.parallel
 import torch.utils.tensorboard
 
 from transformer_zoo.training import distributed
@@ -54,10 +56,14 @@ class Death:
 
 @dataclass
 class Job:
-    """One recipe on so many processes in `folder`, always in the same run folder, whose name is in its files."""
+    """One recipe on so many processes in `folder`, always in the same run folder, whose name is in its files.
+
+    Each process has one of `shard` parts of the model.
+    """
 
     recipe: str
     processes: int
+    shard: int
     folder: Path
 
     def __post_init__(self) -> None:
@@ -99,7 +105,7 @@ class Job:
             return original(trainer)
 
         Trainer.fit = fit  # type: ignore[method-assign]
-        MAINS[self.recipe]([str(self.yaml)])
+        MAINS[self.recipe]([str(self.yaml), "--parallel.shard", str(self.shard)])
 
 
 class Operations:
@@ -214,18 +220,19 @@ class Trials:
 
 
 def run(n: int, seed: int) -> Iterator[Count]:
-    """At least n deaths, shared by both recipes on one process and on two."""
-    jobs = [(recipe, processes) for recipe in MAINS for processes in (1, 2)]
-    for recipe, processes in jobs:
+    """At least n deaths, shared by both recipes on one process, on two, and on two that share a model."""
+    jobs = [(recipe, *how) for recipe in MAINS for how in ((1, 1), (2, 1), (2, 2))]
+    for recipe, processes, shard in jobs:
         with TemporaryDirectory() as folder:
-            trials = Trials(Job(recipe, processes, Path(folder)), random.Random(f"{seed} {recipe} {processes}"))
+            job = Job(recipe, processes, shard, Path(folder))
+            trials = Trials(job, random.Random(f"{seed} {recipe} {processes} {shard}"))
             bad = {"lost": 0, "different": 0}
             while trials.kills < (wanted := -(-n // len(jobs))):
                 if (found := trials.bad_end(min(3, wanted - trials.kills))) is not None:
                     bad[found[0]] += 1
-                    print(f"kills: {recipe}, {processes} processes, {found[0]}: {found[1]}", flush=True)
+                    print(f"kills: {recipe}, {processes} processes, shard {shard}, {found[0]}: {found[1]}", flush=True)
                     print((trials.job.folder / "log").read_text()[-2000:], file=sys.stderr)
-            what = f"{recipe} on {processes} process{'es' * (processes > 1)}"
+            what = f"{recipe} on {processes} process{'es' * (processes > 1)}{', sharded' * (shard > 1)}"
             notes = {"at a file operation": trials.at_files, "operations a run": trials.operations}
             yield Count(what, trials.kills, bad, notes | {"seconds a run": round(trials.seconds, 2)})
 

@@ -43,6 +43,19 @@ def test_the_least_that_fits_is_taken_and_a_byte_less_is_refused(
         check_training(config, run, CPU)
 
 
+def test_of_a_divided_model_a_part_is_needed_and_in_the_first_process_all_weights_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = having(having(RunConfig(run_dir="x"), "optimizer.name", "adamw"), "training.batch_tokens", 100)
+    config = get_config("transformer-tiny")
+    needed = 4 * (4 * n_parameters(config) // 4 + n_parameters(config) + 100 * 10_000)
+    monkeypatch.setattr(memory, "free_memory", lambda device: float(needed))
+    check_training(config, run, CPU, parts=4)
+    monkeypatch.setattr(memory, "free_memory", lambda device: float(needed - 1))
+    with pytest.raises(UserError, match=f"at least {needed:,} bytes of memory.*weights for validation"):
+        check_training(config, run, CPU, parts=4)
+
+
 def run_with(**optimizer: Any) -> RunConfig:
     return RunConfig(run_dir="x", optimizer=OptimizerConfig(**optimizer))
 

@@ -12,16 +12,24 @@ A module may answer with attributes and methods of these names:
 - `turns`: its children whose outputs are rotated by rotary positions, head by head.
 - `flops(n_keys)`: operations for one token that attends to `n_keys` keys.
 - `label`: its name in a table; `labels`: the names there of children that have no label.
-- `stacks`: in a model, its children between embedding and head.
+- `cut(n, own)`: how n processes divide its computation, as a `Cut`.
+- `stacks`: in a model, its children between embedding and head; `vocabulary`: its children whose weights have one row
+  for each token.
 
 The answers for torch's own layers are in `TORCHS`.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
+
+Cut = dict[str, Literal["columns", "rows", "alike"]]
+"""How processes divide children. By "columns", each process has some of the outputs. By "rows", it has some of the
+inputs, and the outputs of all are added up. With "alike", each has all weights and uses them for its share alone."""
+Own = Callable[[Tensor, int], Tensor]
+"""Takes this process's share, along an axis, from a tensor that all processes have."""
 
 
 class Start(Protocol):
@@ -88,7 +96,7 @@ def _lacks(part: nn.Module) -> Iterator[str]:
             f"multiplies by {', '.join(held)}: it must say which of them take in the residual stream (reads = ...), "
             "and which give what is added to it (writes = ...)"
         )
-    for kind in ("matrices", "reads", "writes", "rows_of_one", "turns", "stacks"):
+    for kind in ("matrices", "reads", "writes", "rows_of_one", "turns", "stacks", "vocabulary"):
         if missing := [name for name in getattr(part, kind, ()) if not hasattr(part, name)]:
             yield f"names {missing[0]} among its {kind}, and has nothing of that name"
 

@@ -47,5 +47,14 @@ def check_choice(choices: Collection[str], **chosen: Any) -> None:
             raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
 
 
+def check_cut(n: int, **sizes: int) -> None:
+    """Sizes that each of n processes computes a share of. ValueError: they do not divide; it says what would."""
+    common = math.gcd(*sizes.values())
+    if common % n:
+        said = ", ".join(f"{name} {value}" for name, value in sizes.items())
+        fitting = ", ".join(str(m) for m in range(1, common + 1) if common % m == 0)
+        raise ValueError(f"{said}: not to be cut in {n}; {fitting} would do")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

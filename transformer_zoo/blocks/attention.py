@@ -8,8 +8,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.answers import flops_of_parts
-from transformer_zoo.blocks.arguments import check_positive, check_probabilities, check_sizes
+from transformer_zoo.blocks.answers import Cut, Own, flops_of_parts
+from transformer_zoo.blocks.arguments import check_cut, check_positive, check_probabilities, check_sizes
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory, StaticKVCache
 from transformer_zoo.blocks.dot_product import attention_weights
 from transformer_zoo.blocks.linear import Linear
@@ -108,6 +108,8 @@ class Attention(BaseAttention):
         self.v_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="v" in biased)
         self.out_proj = Linear(n_heads * self.head_dim, d_model, bias="out" in biased)
         self.q_norm, self.k_norm = norms_over(qk_norm_over, qk_norm, (n_heads, n_kv_heads))
+        self._norms_are_alike = qk_norm is None or qk_norm_over == "head"
+        self._own: Own | None = None  # where other processes have the other heads
 
     def forward(
         self,
@@ -143,6 +145,8 @@ class Attention(BaseAttention):
         """
         if view is None:
             view = self.view(x, memory, mask=mask, bias=bias, is_causal=is_causal, cache=cache)
+        if self._own is not None:
+            view = self._of_own_heads(view, self._own)
         queries = self._split_heads(self.q_proj(x), self.q_norm)  # (B, H, Tq, Dh)
         if view.rotation is not None:
             queries = view.rotation.apply(queries)
@@ -199,6 +203,29 @@ class Attention(BaseAttention):
         """A cache with space for `capacity` tokens in each of `batch` rows."""
         kind = StaticKVCache if static else KVCache
         return kind.empty(batch, self.n_kv_heads, capacity, self.head_dim, device=device, dtype=dtype)
+
+    def cut(self, n: int, own: Own) -> Cut:
+        """Each of n processes computes some of the heads. Norms over several heads leave it whole.
+
+        Raises:
+            ValueError: the heads do not divide, or there is dropout, of which a process would draw its heads' alone.
+        """
+        if not self._norms_are_alike:
+            return {}
+        check_cut(n, n_heads=self.n_heads, n_kv_heads=self.n_kv_heads)
+        if self.dropout:
+            raise ValueError(f"dropout of attention weights is {self.dropout}: where heads are cut it must be 0")
+        self._own = own
+        plan: Cut = {"q_proj": "columns", "k_proj": "columns", "v_proj": "columns", "out_proj": "rows"}
+        return plan if self.q_norm is None else {**plan, "q_norm": "alike", "k_norm": "alike"}
+
+    def _of_own_heads(self, view: View, own: Own) -> View:
+        """Mask and bias of the heads that this process computes."""
+
+        def heads(x: Tensor | None) -> Tensor | None:
+            return x if x is None or x.dim() < 4 or x.size(1) == 1 else own(x, 1)
+
+        return view._replace(mask=heads(view.mask), bias=heads(view.bias))
 
     def flops(self, n_keys: int) -> int:
         """Operations for one token that attends to `n_keys` keys: projections, scores, and the sum of the values."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_positive, check_sizes
 from transformer_zoo.blocks.masks import described
+from transformer_zoo.kernels.divided import look_up
 from transformer_zoo.kernels.projection import linear
 
 
@@ -66,7 +67,7 @@ class TokenEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (B, T) of any integer type -> (B, T, D)."""
         ids = token_ids(ids, dim=None)
-        vectors = F.embedding(ids, self.weight, self.pad_id)  # (B, T, D)
+        vectors = look_up(ids, self.weight, self.pad_id)  # (B, T, D)
         return vectors if self.scale == 1 else vectors * self.scale
 
     def logits(self, hidden: Tensor) -> Tensor:

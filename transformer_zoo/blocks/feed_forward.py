@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer_zoo.blocks.arguments import check_choice, check_flags, check_probabilities, check_sizes
+from transformer_zoo.blocks.answers import Cut, Own
+from transformer_zoo.blocks.arguments import check_choice, check_cut, check_flags, check_probabilities, check_sizes
 from transformer_zoo.blocks.dropout import Dropout
 from transformer_zoo.blocks.linear import Linear
 from transformer_zoo.kernels.activation import relu_squared
@@ -128,3 +129,19 @@ class FeedForward(nn.Module):
             inner = self.activation(self.gate_proj(x)) * self.up_proj(x)  # (..., d_ff)
         out: Tensor = self.down_proj(self.dropout(inner))
         return out
+
+    def cut(self, n: int, own: Own) -> Cut:
+        """Each of n processes computes some of the inner width.
+
+        Raises:
+            ValueError: it does not divide, or has dropout, of which a process would draw that of its share alone.
+        """
+        check_cut(n, d_ff=self.up_proj.out_features)
+        if self.dropout.p:
+            raise ValueError(f"dropout of activations is {self.dropout.p}: where the inner width is cut it must be 0")
+        plan: Cut = {"up_proj": "columns", "down_proj": "rows"}
+        if self.gate_proj is not None:
+            plan["gate_proj"] = "columns"
+        if isinstance(self.activation, nn.Module):
+            plan["activation"] = "alike"
+        return plan

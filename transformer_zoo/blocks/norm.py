@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.arguments import check_choice, check_flags, check_positive, check_sizes
@@ -24,6 +25,13 @@ class LayerNorm(nn.LayerNorm):
         check_positive(eps=eps)
         check_flags(bias=bias, affine=affine)
         super().__init__(d_model, eps, elementwise_affine=affine, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Where its weights are narrower than x, as those that were sent in 16 bits, it is computed in x's type."""
+        if self.weight is None or self.weight.itemsize >= x.itemsize:
+            return super().forward(x)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), bias, self.eps)
 
 
 class RMSNorm(nn.Module):

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from transformer_zoo.kernels.cross_entropy_in_place import in_place, rows_on_cpu
 from transformer_zoo.kernels.derivatives import differentiate, is_more_asked, is_plain
+from transformer_zoo.kernels.divided import Rows, is_divided
 
 IGNORED = -1
 """A target that does not count."""
@@ -73,23 +74,26 @@ def cross_entropy(
 
     Args:
         hidden: (N, D).
-        weight: (V, D), converted to the dtype of `hidden`.
+        weight: (V, D), converted to the dtype of `hidden`. Processes with the same `hidden` may divide its rows.
         bias: (V,).
         targets: (N,) int64; `IGNORED` does not count.
         options: of the formula.
         rows: number of rows whose logits may exist at the same time; None: what suits the device.
     """
-    compiling = torch.compiler.is_compiling()
-    if is_plain() and not compiling:  # compiled too, logits shall exist a few rows at a time
+    compiling, part = torch.compiler.is_compiling(), Rows(weight) if is_divided(weight) else None
+    if part is not None:
+        weight, bias = part.own, part.of(bias)
+    if is_plain() and not compiling and part is None:  # compiled too, logits shall exist a few rows at a time
         plain = partial(formula, hidden, weight, bias, targets=targets)
         return plain(options=options), plain(options=options._replace(smoothing=0.0)).detach()
-    if hidden.device.type == "cpu" and not compiling:
+    if hidden.device.type == "cpu" and not compiling and part is None:
         if (targets == IGNORED).any():
             counted = targets != IGNORED
             hidden, targets = hidden[counted], targets[counted]
         compute: Compute = partial(in_place, rows or rows_on_cpu(len(weight)))
     else:
-        compute = partial(_by_chunks, number_of_chunks(len(hidden), len(weight) * hidden.element_size(), rows))
+        n_chunks = number_of_chunks(len(hidden), len(weight) * hidden.element_size(), rows)
+        compute = partial(_by_chunks, n_chunks, part=part)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias)):
         loss, nll = _WithGradients.apply(hidden, weight, bias, targets, options, compute)  # type: ignore[no-untyped-call]
         return loss, nll
@@ -151,8 +155,13 @@ def _by_chunks(
     targets: Tensor,
     options: Options,
     with_gradient: bool,
+    *,
+    part: Rows | None = None,
 ) -> tuple[Tensor, Tensor, Gradients]:
-    """Loss, negative log-likelihood and, if wanted, gradients, by this many chunks; the rest as for `cross_entropy`."""
+    """Loss, negative log-likelihood and, if wanted, gradients, by this many chunks; the rest as for `cross_entropy`.
+
+    part: the rows of the weight that are here, if processes divide them.
+    """
     n, matrix = len(hidden), weight.to(hidden.dtype)
     if n_chunks > 1:  # of equal size, so that all use the same kernels
         missing = -n % n_chunks
@@ -161,7 +170,7 @@ def _by_chunks(
     sums: list[Tensor] = []
     of_hidden = []
     for rows, labels in zip(*chunks, strict=True):
-        loss, nll, grads = _of_logits(rows @ matrix.t(), bias, labels, options)
+        loss, nll, grads = _of_logits(rows @ matrix.t(), bias, labels, options, part)
         found = [loss, nll]
         if with_gradient:
             of_hidden.append(grads @ matrix)
@@ -169,17 +178,23 @@ def _by_chunks(
         sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
     if not with_gradient:
         return sums[0], sums[1], (None, None, None)
-    return sums[0], sums[1], (torch.cat(of_hidden)[:n], sums[2], None if bias is None else sums[3])
+    found_of_hidden = torch.cat(of_hidden)
+    if part is not None:  # each process has what comes from its own rows
+        part.total(found_of_hidden)
+    return sums[0], sums[1], (found_of_hidden[:n], sums[2], None if bias is None else sums[3])
 
 
-def _of_logits(logits: Tensor, bias: Tensor | None, labels: Tensor, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+def _of_logits(
+    logits: Tensor, bias: Tensor | None, labels: Tensor, options: Options, part: Rows | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """From logits (n, V) and labels (n, 1): loss and negative log-likelihood, (), and the logits' gradient.
 
     With e the one-hot label, s the smoothing and V the tokens that are real, the gradient is
     softmax - (1 - s) e - s / V.
     """
     smoothing, softcap, vocab_size = options
-    tokens = torch.arange(logits.size(1), device=logits.device)
+    first = 0 if part is None else part.first
+    tokens = torch.arange(first, first + logits.size(1), device=logits.device)
     real, counts = tokens < vocab_size, labels != IGNORED  # (V,), (n, 1)
     scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if bias is not None:
@@ -187,13 +202,18 @@ def _of_logits(logits: Tensor, bias: Tensor | None, labels: Tensor, options: Opt
     if softcap is not None:
         bounded = torch.tanh(scores / softcap)
         scores = softcap * bounded
-    log_z = scores.masked_fill(~real, -torch.inf).logsumexp(-1, keepdim=True)  # (n, 1)
-    nll = log_z - scores.gather(1, labels.clamp_min(0))
+    known, is_label = scores.masked_fill(~real, -torch.inf), tokens == labels
+    if part is None:
+        log_z, of_label = known.logsumexp(-1, keepdim=True), scores.gather(1, labels.clamp_min(0))  # (n, 1)
+    else:
+        log_z, of_label = part.log_z(known), part.total(torch.where(is_label, scores, 0).sum(-1, keepdim=True))
+    nll = log_z - of_label
     loss = nll
     grads = torch.where(real, (scores - log_z).exp(), 0)
-    grads = torch.where(tokens == labels, grads - (1 - smoothing), grads)
+    grads = torch.where(is_label, grads - (1 - smoothing), grads)
     if smoothing:
-        mean = torch.where(real, scores, 0).sum(-1, keepdim=True) / vocab_size
+        total = torch.where(real, scores, 0).sum(-1, keepdim=True)
+        mean = (total if part is None else part.total(total)) / vocab_size
         loss = (1 - smoothing) * nll + smoothing * (log_z - mean)
         grads = torch.where(real, grads - smoothing / vocab_size, 0)
     if softcap is not None:

@@ -35,6 +35,7 @@ class DecoderOnly(nn.Module):
 
     kind = "a decoder-only model"
     stacks = ("decoder",)
+    vocabulary = ("embedding", "head")
     labels: ClassVar[dict[str, str]] = {
         "embedding": "token embedding", "ngram_embedding": "n-gram embedding", "embedding_in": "embedding to d_model",
         "embedding_out": "d_model to embedding", "head": "head",

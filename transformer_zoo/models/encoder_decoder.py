@@ -37,6 +37,7 @@ class EncoderDecoder(nn.Module):
 
     kind = "an encoder-decoder"
     stacks = ("encoder", "decoder")
+    vocabulary = ("embedding", "source_embedding", "target_embedding", "head")
     reads = (*stacks, "embedding", "source_embedding", "target_embedding", "head")
     writes = stacks
     labels: ClassVar[dict[str, str]] = {

@@ -40,6 +40,7 @@ class EncoderOnly(nn.Module):
 
     kind = "an encoder"
     stacks = ("encoder",)
+    vocabulary = ("embedding", "head")
     reads: tuple[str, ...] = ("encoder", "embedding", "segments", "word_head", "head", "text_head", "token_head")
     writes: tuple[str, ...] = ("encoder", "word_head")
     labels: ClassVar[dict[str, str]] = {

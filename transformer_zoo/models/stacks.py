@@ -15,8 +15,8 @@ from transformer_zoo.models.cache import DecoderCache
 class _Stack(nn.Module):
     """The common base of both stacks.
 
-    With `recompute`, training keeps only each layer's input and computes the rest again in the backward pass. That
-    takes much less memory and a third more time (gradient checkpointing, Chen et al. 2016).
+    With `recompute`, training keeps only the input of each layer, or of every n-th one, and computes the rest again in
+    the backward pass. That takes much less memory and a third more time (gradient checkpointing, Chen et al. 2016).
 
     Args:
         layers: each has its attention as `attn`; layers may differ in everything except their width.
@@ -36,7 +36,7 @@ class _Stack(nn.Module):
     }  # fmt: skip
     asked: ClassVar[tuple[str, ...]] = ("view", "sees_like")
     is_causal: ClassVar[bool]
-    recompute = False
+    recompute: int = 0
 
     def __init__(
         self,
@@ -112,10 +112,10 @@ class _Stack(nn.Module):
             x, caches, mask=mask, bias=bias, is_causal=is_causal, start=start, positions=positions,
             documents=documents, places=places,
         )  # fmt: skip
-        recompute = self.recompute and self.training and cache is None and not is_transformed()
-        for layer, view, held, projected in zip(self.layers, views, caches, kept, strict=True):
+        every = self.recompute if self.training and cache is None and not is_transformed() else 0
+        for i, (layer, view, held, projected) in enumerate(zip(self.layers, views, caches, kept, strict=True)):
             given = x, memory if projected is None else projected
-            if recompute:
+            if every and i % every == 0:
                 x = _recompute(layer, *given, memory_mask=memory_mask, view=view)
             else:
                 x = layer(*given, memory_mask=memory_mask, view=view, cache=held)
@@ -164,7 +164,8 @@ def _recompute(layer: nn.Module, *args: Any, **options: Any) -> Tensor:
     weights = list(layer.parameters())
 
     def run(*args: Any, **options: Any) -> Any:
-        if any(now is not then for now, then in zip(layer.parameters(), weights, strict=True)):
+        is_sharded = hasattr(layer, "unshard")  # its weights come and go, the same ones
+        if not is_sharded and any(now is not then for now, then in zip(layer.parameters(), weights, strict=True)):
             raise RuntimeError(
                 "recompute: a layer is to be computed again with weights that it had for the forward pass only: "
                 "take the gradient within torch.func, or set recompute to False"

@@ -19,7 +19,8 @@ from transformer_zoo.training.logging import FILES
 # What may differ when a run is resumed: where it is, what it runs on, when it stops, what it shows, and how it is
 # tested. The place of its texts may differ too, because they are known by their content (`check_texts`).
 MAY_CHANGE = (
-    "run_dir", "device", "compile", "cuda_graphs", "allow_change", "export", "logging", "training.max_updates",
+    "run_dir", "device", "compile", "cuda_graphs", "allow_change", "export", "logging", "parallel",
+    "training.max_updates",
     "training.max_epochs", "training.max_minutes", "training.log_every", "validation.patience", "validation.samples",
     "validation.prompt", "validation.sample_tokens", "validation.write_special",
     *(f"validation.{field.name}" for field in fields(Sampling)), "checkpoint.final_weights",

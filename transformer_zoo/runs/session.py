@@ -9,6 +9,7 @@ import torch
 
 from transformer_zoo.commandline import parse_recipe
 from transformer_zoo.errors import naming
+from transformer_zoo.models.empty import n_parameters
 from transformer_zoo.runs.exporting import check_export, export_run
 from transformer_zoo.runs.folder import check_run, is_finished, mark_finished, open_run
 from transformer_zoo.runs.model_json import ModelJson, write_model_json
@@ -19,6 +20,7 @@ from transformer_zoo.training.fields import defaults_of, plain_fields
 from transformer_zoo.training.logging import in_words
 from transformer_zoo.training.loop import Trainer
 from transformer_zoo.training.memory import check_training
+from transformer_zoo.training.parallel import arrange
 from transformer_zoo.training.task import Task
 from transformer_zoo.training.tasks.kind import C, Kind, M, R, T
 from transformer_zoo.training.trackers import check_trackers
@@ -58,6 +60,7 @@ class Session(Generic[R, C, T, M]):
         self._expected: C | None = kind.model_config(self.recipe, None, None) if is_new else None
         recipe: Any = self.recipe  # each kind of model has its own field
         self._check_export(self._expected, recipe.tokenizer)
+        arrange(self.recipe.parallel, self.world, 0)  # which refuses a wrong number of processes
         self.device = choose_device(self.recipe.device, self.world.local_rank)
         check_run(self.run_dir, self._plain, defaults_of(kind.recipe))
 
@@ -86,12 +89,21 @@ class Session(Generic[R, C, T, M]):
             self.say(f"{self.run_dir} is finished, see results.json; to train on, raise its limit")
             return False
         if self._expected is not None:
-            check_training(self._expected, self.recipe, self.device)
+            self._check_model(self._expected)
         distributed.start(self.world, self.device)
         self.start = start_from(self.kind, self.recipe, self.run_dir)
         if self.start is not None:
             self._check_export(self.start.config, self.start.tokenizer)
         return True
+
+    def _check_model(self, config: C) -> None:
+        """Whether it can be divided as the recipe asks, and fits the memory then."""
+        arrangement = arrange(self.recipe.parallel, self.world, n_parameters(config))
+        if arrangement.tensor > 1:
+            from transformer_zoo.training.sharded import check_cut
+
+            check_cut(config, arrangement.tensor)
+        check_training(config, self.recipe, self.device, parts=arrangement.parts)
 
     def _check_export(self, config: C | None, tokenizer: Any) -> None:
         if self.recipe.export is not None and config is not None:
@@ -117,7 +129,7 @@ class Session(Generic[R, C, T, M]):
         """The model, with the weights that training starts from."""
         start = self.start
         config = self.kind.model_config(self.recipe, tokenizer, None if start is None else start.config)
-        check_training(config, self.recipe, self.device)
+        self._check_model(config)
         torch.manual_seed(self.recipe.seed)
         model = self.kind.model(config)
         if start is not None:

@@ -78,6 +78,8 @@ class TrainingConfig:
         max_grad_norm: Clip the norm of the whole gradient to this; 0 turns it off.
         ema_decay: Decay of an exponential moving average of the weights. The average is validated and saved instead of
             the weights themselves; 0 turns it off.
+        recompute: 1 keeps only the input of each layer and computes the rest again in the backward pass (gradient
+            checkpointing): much less memory, and a third more time. n does so in every n-th layer; 0 turns it off.
         log_every: Updates between two lines of metrics.
     """
 
@@ -89,6 +91,7 @@ class TrainingConfig:
     max_minutes: float | None = None
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
+    recompute: int = 0
     log_every: int = 50
 
     def micro_batches(self, world_size: int) -> int:
@@ -133,6 +136,25 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """How the processes that torchrun starts share the work: replicate * shard * tensor is their number.
+
+    Args:
+        replicate: Groups of processes that have the whole model each and read text of their own; `auto`: as many as
+            shard and tensor leave.
+        shard: Processes of a group that read text of their own, and keep a part each of weights, gradients and what the
+            optimizer keeps. `auto`: those that replicate and tensor leave, where replicate is given; else all of a
+            machine for a model of more than a billion parameters, and 1 for a smaller one.
+        tensor: Processes that read the same text and compute a part each of every layer: some of the heads, of the
+            inner width of the feed-forwards, and of the vocabulary.
+    """
+
+    replicate: int | Literal["auto"] = "auto"
+    shard: int | Literal["auto"] = "auto"
+    tensor: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
     """Where a run can be followed, in addition to its own folder, which has metrics.jsonl and TensorBoard's files.
 
@@ -172,6 +194,7 @@ class RunConfig:
         validation: Validation.
         checkpoint: Checkpoints and final weights.
         logging: Where else the run can be followed.
+        parallel: How several processes share the work; docs/scaling.md says which arrangement is for what.
         model: Model.
     """
 
@@ -189,6 +212,7 @@ class RunConfig:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     model: Any = None
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ RANGES: dict[str, Range] = {
     "training.label_smoothing": SHARE, "validation.every": COUNT, "validation.beam": (1, 1000, "[]"),
     "validation.samples": (0, 10_000, "[]"), "validation.sample_tokens": (1, 1_000_000, "[]"),
     "checkpoint.every": COUNT, "checkpoint.average_last": COUNT,
+    "parallel.replicate": COUNT, "parallel.shard": COUNT, "parallel.tensor": COUNT,
     "test.length_penalty": (-math.inf, math.inf, "()"),
     "test.max_source_tokens": COUNT, "data.workers": (0, 1000, "[]"), "data.length": COUNT,
     "tokenizer.character_coverage": (0.98, 1, "[]"), "tokenizer.sample_alpha": (0, 1, "[]"),

@@ -4,7 +4,6 @@ One update sums the loss over its tokens, in all micro-batches and on all proces
 steps. The division of tokens into micro-batches and processes makes no difference to it.
 """
 
-import copy
 import functools
 import time
 from collections.abc import Generator
@@ -21,28 +20,15 @@ from transformer_zoo.training import distributed
 from transformer_zoo.training.captured import Captured, captured
 from transformer_zoo.training.checkpoint import Checkpoints, Progress, check_texts
 from transformer_zoo.training.config import RunConfig
-from transformer_zoo.training.device import (
-    choose_device,
-    choose_precision,
-    peak_flops,
-    seed_all,
-    tune_malloc,
-    use_compile,
-    use_tf32,
-)
+from transformer_zoo.training.device import choose_device, choose_precision, peak_flops, seed_all, tune_malloc, use_tf32
 from transformer_zoo.training.logging import RunLog
 from transformer_zoo.training.optimizer import make_optimizer
+from transformer_zoo.training.parallel import arrange, prepare
 from transformer_zoo.training.schedule import Rates, limit_reached, peak_rate
 from transformer_zoo.training.signals import StopSignals
 from transformer_zoo.training.task import Batch, Feed, Task, Update
 from transformer_zoo.training.trackers import Number, open_trackers
-from transformer_zoo.training.weights import (
-    MovingAverage,
-    average_checkpoints,
-    copy_weights,
-    load_weights,
-    save_weights,
-)
+from transformer_zoo.training.weights import MovingAverage, average_checkpoints, load_weights, save_weights
 from transformer_zoo.training.window import Divergence, Window, all_finite
 
 _FIRST_FIGURES = (1, 10)  # updates after which a line is printed before training.log_every is reached
@@ -64,20 +50,24 @@ class Trainer:
         use_tf32(self.device)
         tune_malloc()
         distributed.start(self.world, self.device)
-        self.task.objective.to(self.device)
         self.peak_rate = peak_rate(
             config.optimizer, config.schedule, d_model=task.d_model, fine_tuning=task.fine_tuning
         )
-        self.optimizer = make_optimizer(task.model, config.optimizer, lr=self.peak_rate, dtype=self.dtype)
-        if use_compile(config.compile, self.device, say=self.world.main):
-            task.objective.compile()
-        self.objective = distributed.wrap(task.objective, self.device)
+        self.arrangement = arrange(config.parallel, self.world, sum(p.numel() for p in task.model.parameters()))
+        self.readers = self.arrangement.readers(self.world)
+        for stack in getattr(task.model, "stacks", ()):
+            getattr(task.model, stack).recompute = config.training.recompute
+        narrow = self.dtype == torch.bfloat16
+        self.trained = prepare(task, self.arrangement, self.device, self.world, config.compile, narrow=narrow)
+        self.objective, self.parameters, layout = self.trained.objective, self.trained.held, self.trained.layout
+        self.optimizer = make_optimizer(
+            self.trained.model, config.optimizer, lr=self.peak_rate, dtype=self.dtype, layout=layout
+        )
         self.micro_batch = captured(self._micro_batch, config, task.model, self.device, processes=self.world.size)
-        self.parameters = list(task.model.parameters())
-        self.average = MovingAverage(task.model, config.training.ema_decay)
+        self.average = MovingAverage(self.parameters, config.training.ema_decay, layout)
         self.checkpoints = Checkpoints(self.run_dir)
         self.progress = Progress(data=task.data)
-        self.accumulate = config.training.micro_batches(self.world.size)
+        self.accumulate = config.training.micro_batches(self.readers.size)
         self.peak_flops = peak_flops(self.device, self.dtype)
         self.divergence = Divergence(config, self.checkpoints.folder, peak=self.peak_rate)
         self._resume()
@@ -85,13 +75,14 @@ class Trainer:
     @property
     def how(self) -> str:
         """What is trained, on which device and in which precision, for the first lines of a run."""
-        words = [f"{sum(p.numel() for p in self.parameters):,} parameters on {self.device}"]
+        words = [f"{sum(p.numel() for p in self.task.model.parameters()):,} parameters on {self.device}"]
         words.append("float32" if self.dtype == torch.float32 else "bfloat16 products of float32 weights")
         if self.device.type == "cuda":
             words.append("float32 products in TF32")
         if isinstance(self.micro_batch, Captured):
             words.append("CUDA graphs")
-        return ", ".join([*words, f"processes: {self.world.size}"])
+        shared = f", {self.arrangement}" if self.arrangement.parts > 1 else ""
+        return ", ".join([*words, f"processes: {self.world.size}{shared}"])
 
     def _resume(self) -> None:
         final = functools.partial(self.checkpoints.final_paths, which=self.config.checkpoint.final_weights)
@@ -101,8 +92,8 @@ class Trainer:
         check_texts(self.progress.data, self.task.data, self.run_dir)
         self.progress.data, self.divergence.kept = self.task.data, self.progress.step
         try:
-            self.task.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # out of the map of the file
+            self.trained.load(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
             self.average.load(state["average"])
         except Exception as error:  # a stranger's file may hold anything
             raise UserError(
@@ -119,15 +110,15 @@ class Trainer:
             UserError: the loss, the gradient or a weight is not finite. The last checkpoint stays.
         """
         done = self.progress
-        self.rates = Rates(self.task.plan, self.config, self.world, peak=self.peak_rate)
+        self.rates = Rates(self.task.plan, self.config, self.readers, peak=self.peak_rate)
         self.log: RunLog | None = None
         if self.world.main:
             self.checkpoints.remove_unnamed()
             trackers, share = open_trackers(self.config, step=done.step), self.rates.nearest(done)[0]
             self.log = RunLog(self.run_dir, trackers, sizes=done.logs, share=share)
-        self.window = Window(self.device)
+        self.window = Window(self.device, copies=self.arrangement.tensor)
         self.started = time.monotonic() - done.seconds
-        feed = Feed(self.task.plan, self._load, self.accumulate, self.world, self.device)
+        feed = Feed(self.task.plan, self._load, self.accumulate, self.readers, self.device)
         try:
             if self.log is not None:
                 self.log.say(self.rates.in_words(done))
@@ -145,8 +136,8 @@ class Trainer:
 
     def validate_final(self) -> dict[str, Number]:
         """Metrics of the weights that `fit` wrote; the model has them from here on."""
-        self.task.model.load_state_dict(load_weights(self.run_dir / "model.safetensors"))
-        self.task.objective.eval()
+        self.task.model.load_state_dict(load_weights(self.run_dir / "model.safetensors"), assign=True)
+        self.task.objective.to(self.device).eval()
         with torch.no_grad():
             return self.task.validate()
 
@@ -190,15 +181,17 @@ class Trainer:
         done, config = self.progress, self.config
         done.step += 1
         n_tokens = sum(batch.n_tokens for batch in micro_batches)
-        tokens = distributed.all_sum(torch.full((), float(n_tokens), device=self.device)).clamp_min(1)
+        read = distributed.all_sum(torch.full((), float(n_tokens), device=self.device))
+        tokens = (read / self.arrangement.tensor).clamp_min(1)
         for index, batch in enumerate(micro_batches):
             # The dropout of each micro-batch has a seed of its own, so there is no generator state to save.
-            seed_all(config.seed, done.step, index * self.world.size + self.world.rank)
+            seed_all(config.seed, done.step, index * self.readers.size + self.readers.rank)
             adapt()
-            with distributed.sync(self.objective, now=index == len(micro_batches) - 1):
-                # Processes average their gradients; the average times their number is the sum.
-                loss, nll = self.micro_batch(batch, self.world.size / tokens)
+            with self.trained.sync(now=index == len(micro_batches) - 1):
+                # Readers average their gradients; the average times their number is the sum.
+                loss, nll = self.micro_batch(batch, self.readers.size / tokens)
             self.window.add_loss(loss, nll)
+        self.trained.take_gradients()
         self.window.add_update(tokens, self._clip())
         if self.device.type == "cpu":  # on other devices looking makes the CPU wait, and is done before each save
             self._check_finite()
@@ -223,7 +216,7 @@ class Trainer:
     def _clip(self) -> Tensor:
         """The gradient's norm, (), before it was clipped to `max_grad_norm`."""
         limit = self.config.training.max_grad_norm
-        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm = self.trained.norm()
         # On a CPU it costs nothing to check first; on other devices the CPU would have to wait for the answer.
         if limit and (self.device.type != "cpu" or norm > limit):
             nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
@@ -260,7 +253,7 @@ class Trainer:
         by: str = self.config.validation.best_by
         metrics: dict[str, Number] = {}
         paused = time.monotonic()
-        with self.average.swapped():
+        with self.average.swapped(), self.trained.lent():
             self.task.objective.eval()
             if self.log is not None:
                 with torch.no_grad(), self._autocast():
@@ -271,8 +264,8 @@ class Trainer:
             metrics = distributed.broadcast(metrics)
             if by not in metrics:
                 raise UserError(f"validation.best_by: {by} was not measured; the validation gives {', '.join(metrics)}")
-            if done.validated(float(metrics[by]), higher=by == "bleu") and self.world.main:
-                save_weights(self.checkpoints.weights_path(done.step, best=True), copy_weights(self.task.model))
+            if done.validated(float(metrics[by]), higher=by == "bleu"):
+                self._keep_weights(self.checkpoints.weights_path(done.step, best=True))
         self.window.pause(time.monotonic() - paused)
 
     def _save(self, *, snapshot: bool = False) -> None:
@@ -280,19 +273,25 @@ class Trainer:
         self._log_training()
         done = self.progress
         # The last update may have spoiled the weights before any loss could show it.
-        self.divergence.check(all_finite([*self.parameters, *self.average.average]), f"update {done.step}: weights are")
+        spoiled = distributed.any_of(not all_finite([*self.parameters, *self.average.average]))
+        self.divergence.check(not spoiled, f"update {done.step}: weights are")
         paused = time.monotonic()
         done.seconds = time.monotonic() - self.started
         if snapshot:
             earlier = [step for step in done.snapshots if step != done.step]
             done.snapshots = [*earlier, done.step][-max(1, self.config.checkpoint.average_last) :]
+            with self.average.swapped():
+                self._keep_weights(self.checkpoints.weights_path(done.step))
+        state = {"model": self.trained.state(), "optimizer": self.optimizer.state_dict()}
+        state["average"] = self.average.state()
         if self.log is not None:
-            if snapshot:
-                with self.average.swapped():
-                    save_weights(self.checkpoints.weights_path(done.step), copy_weights(self.task.model))
             done.logs = self.log.sizes()
-            state = {"model": self.task.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-            self.checkpoints.save(done, {**state, "average": self.average.state()})
+            self.checkpoints.save(done, state)
         self.divergence.kept = done.step
         distributed.barrier()
         self.window.pause(time.monotonic() - paused)
+
+    def _keep_weights(self, path: Path) -> None:
+        weights = self.trained.weights()
+        if self.world.main:
+            save_weights(path, weights)

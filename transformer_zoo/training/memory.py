@@ -22,16 +22,19 @@ _BFLOAT16 = 2
 _FEW = 8  # number of rows to estimate with
 
 
-def check_training(config: ModelConfig, run: RunConfig, device: torch.device) -> None:
+def check_training(config: ModelConfig, run: RunConfig, device: torch.device, *, parts: int = 1) -> None:
     """Raise a UserError if a run needs more memory than is free, whatever its text.
 
     It counts weights, gradients, the optimizer's state (Muon has one number for a weight, Adam two), a moving average,
-    and the part of a micro-batch's logits that the loss holds at once. Activations are not counted.
+    and the part of a micro-batch's logits that the loss holds at once. Activations are not counted. If a model is
+    divided into `parts`, the first process has all weights during validation.
     """
     weights = n_parameters(config)
     vocabulary = getattr(config, "target_size", config.vocab_size)
     rows = min(run.training.batch_tokens, rows_at_once(vocabulary, device))
-    needs = held(run, weights, weights if run.optimizer.name == "muon" else 0)
+    whole = held(run, weights, weights if run.optimizer.name == "muon" else 0)
+    needs = {name: needed // parts for name, needed in whole.items()}
+    needs["weights for validation"] = whole["weights"] if parts > 1 else 0
     needs["logits"] = rows * vocabulary * _FLOAT
     check_memory(needs, device, smaller="make the model, its vocabulary or training.batch_tokens smaller")
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from transformer_zoo.kernels import lists
+from transformer_zoo.training.layout import Layout
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 AT_ONCE = 1 << 26
@@ -42,7 +43,8 @@ class Muon(Optimizer):
     (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2). `torch.optim.Muon` computes the same, one
     matrix at a time and always in bfloat16, which is slow on a CPU without such instructions. Here matrices of one
     shape are iterated together. The parameters are matrices (..., R, C), or groups of them; `dtype` is that of the
-    iteration.
+    iteration. Processes that divide the matrices by `layout` also divide the iteration: one of them has the whole
+    matrix meanwhile.
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class Muon(Optimizer):
         ns_steps: int = NS_STEPS,
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.float32,
+        layout: Layout | None = None,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.ns_steps, self.dtype = ns_steps, dtype
+        self.ns_steps, self.dtype, self.layout = ns_steps, dtype, layout or Layout()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -63,23 +66,28 @@ class Muon(Optimizer):
             by_shape: dict[tuple[torch.Size, torch.device], list[Tensor]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    by_shape[p.shape, p.device].append(p)
-            for matrices in by_shape.values():
-                most = max(1, AT_ONCE // matrices[0].numel())
+                    by_shape[self.layout.shape(p), p.device].append(p)
+            done = 0
+            for (shape, _), matrices in by_shape.items():
+                most = max(1, AT_ONCE // shape.numel())
                 for start in range(0, len(matrices), most):
-                    self._step_together(matrices[start : start + most], group)
+                    self._step_together(matrices[start : start + most], group, done + start)
+                done += len(matrices)
 
-    def _step_together(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+    def _step_together(self, matrices: list[Tensor], group: dict[str, Any], done: int) -> None:
         gradients = [p.grad for p in matrices if p.grad is not None]
         momenta = [self._momentum(p) for p in matrices]
         lists.lerp_(momenta, gradients, 1 - group["momentum"])
         updates = lists.lerp(gradients, momenta, group["momentum"])
-        shape = matrices[0].shape
-        scale = 0.2 * max(shape[-2:]) ** 0.5
-        stacked = torch.stack(updates).to(self.dtype).view(-1, *shape[-2:])
-        steps = orthogonalize(stacked, self.ns_steps).to(matrices[0].dtype).view(-1, *shape)
+        scale = 0.2 * max(self.layout.shape(matrices[0])[-2:]) ** 0.5
+        steps = self.layout.computed(self._orthogonal, updates, matrices, done)
         lists.scale_(matrices, 1 - group["lr"] * group["weight_decay"])
-        lists.add_(matrices, list(steps), -group["lr"] * scale)
+        lists.add_(matrices, steps, -group["lr"] * scale)
+
+    def _orthogonal(self, updates: list[Tensor]) -> list[Tensor]:
+        shape = updates[0].shape
+        stacked = torch.stack(updates).to(self.dtype).view(-1, *shape[-2:])
+        return list(orthogonalize(stacked, self.ns_steps).to(updates[0].dtype).view(-1, *shape))
 
     def _momentum(self, p: Tensor) -> Tensor:
         state = self.state[p]

@@ -1,15 +1,16 @@
 """Adam and AdamW over a model's parameters, or Muon over its matrices and Adam over the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from transformer_zoo.blocks import matrices
 from transformer_zoo.kernels import lists
 from transformer_zoo.training.config import OptimizerConfig
+from transformer_zoo.training.layout import Layout
 from transformer_zoo.training.muon import Muon
 
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
@@ -20,8 +21,8 @@ _STATE: dict[type[Optimizer], set[str]] = {Adam: _ADAM, AdamW: _ADAM, Muon: {"mo
 class Optimizers:
     """Several optimizers, each for some of the parameters, used like one."""
 
-    def __init__(self, parts: list[Optimizer]) -> None:
-        self.parts = parts
+    def __init__(self, parts: list[Optimizer], layout: Layout) -> None:
+        self.parts, self.layout = parts, layout
 
     @property
     def param_groups(self) -> Iterator[dict[str, Any]]:
@@ -41,8 +42,8 @@ class Optimizers:
             lists.zero_([p.grad for p in parameters if p.grad is not None])
 
     def state_dict(self) -> dict[str, Any]:
-        """The state that `load_state_dict` takes."""
-        return {"parts": [part.state_dict() for part in self.parts]}
+        """The state that `load_state_dict` takes, for any layout of weights. All processes must call it together."""
+        return {"parts": [_moved(part, part.state_dict(), self.layout.kept) for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from this state, with the present settings.
@@ -53,17 +54,29 @@ class Optimizers:
         for part, its_state in zip(self.parts, state["parts"], strict=True):
             groups = zip(part.state_dict()["param_groups"], its_state["param_groups"], strict=True)
             settings = [{**ours, "params": theirs["params"]} for ours, theirs in groups]
-            part.load_state_dict({**its_state, "param_groups": settings})
-            for parameter, held in part.state.items():
+            part.load_state_dict({**_moved(part, its_state, self._own), "param_groups": settings})
+            for held in part.state.values():
                 if held.keys() != _STATE[type(part)]:
                     raise ValueError(f"the optimizer has {', '.join(map(str, held)) or 'nothing'} for a parameter")
-                if wrong := [name for name, value in held.items() if value.shape not in (parameter.shape, ())]:
-                    raise ValueError(f"{wrong[0]} has another shape than its parameter")
+
+    def _own(self, whole: Tensor, parameter: Tensor) -> Tensor:
+        """In memory of its own: a file may be mapped."""
+        return self.layout.own(whole, parameter).clone()
 
     def set_learning_rate(self, lr: float) -> None:
         """Set the learning rate of every group; rates of Adam beside Muon keep their ratio to it."""
         for group in self.param_groups:
             group["lr"] = lr * group.get("lr_ratio", 1.0)
+
+
+def _moved(part: Optimizer, state: dict[str, Any], move: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Any]:
+    """The state of an optimizer; what is like its parameter there is given to `move`, along with that."""
+    parameters = [p for group in part.param_groups for p in group["params"]]
+    moved = {
+        i: {name: move(value, parameters[i]) if value.dim() else value.clone() for name, value in held.items()}
+        for i, held in state["state"].items()
+    }
+    return {**state, "state": moved}
 
 
 def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
@@ -72,18 +85,25 @@ def muon_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 def make_optimizer(
-    model: nn.Module, config: OptimizerConfig, *, lr: float, dtype: torch.dtype = torch.float32
+    model: nn.Module,
+    config: OptimizerConfig,
+    *,
+    lr: float,
+    dtype: torch.dtype = torch.float32,
+    layout: Layout | None = None,
 ) -> Optimizers:
     """The optimizer of a model. Adam uses torch's fused kernel, which CPU and CUDA both have.
 
     Weight decay applies to parameters of two or more dimensions; norms and biases have one. Muon takes the matrices of
     the layers, which the layers name themselves, and iterates in `dtype`. Embeddings, which are updated row by row, and
     the output projection stay with Adam. Adam's rate beside Muon keeps the ratio of `config.adam_lr` to the peak `lr`.
+    `layout` is the layout of the weights.
     """
-    rest = [p for p in model.parameters() if p.requires_grad]
+    layout = layout or Layout()
+    rest = [layout.of(p) for p in model.parameters() if p.requires_grad]
     parts: list[Optimizer] = []
     if config.name == "muon":
-        muon = muon_matrices(model)
+        muon = [layout.of(matrix) for matrix in muon_matrices(model)]
         rest = [p for p in rest if id(p) not in set(map(id, muon))]
         parts.append(
             Muon(
@@ -93,6 +113,7 @@ def make_optimizer(
                 ns_steps=config.ns_steps,
                 weight_decay=config.weight_decay,
                 dtype=dtype,
+                layout=layout,
             )
         )
     groups = [
@@ -105,4 +126,4 @@ def make_optimizer(
         groups = [{**group, "lr_ratio": config.adam_lr / lr} for group in groups]
     kind = Adam if config.name == "adam" else AdamW
     parts.append(kind(groups, lr=lr, betas=config.betas, eps=config.eps, fused=fused))
-    return Optimizers(parts)
+    return Optimizers(parts, layout)

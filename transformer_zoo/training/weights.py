@@ -14,6 +14,7 @@ from transformer_zoo.checksums import MARK, verify, write_sealed
 from transformer_zoo.errors import UserError, first_line
 from transformer_zoo.files import make_folder
 from transformer_zoo.kernels import lists
+from transformer_zoo.training.layout import Layout
 
 Weights = dict[str, Tensor]
 
@@ -84,17 +85,17 @@ class MovingAverage:
     With decay 0 nothing is kept, and `swapped` leaves the weights as they are.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
-        self.weights = list(model.parameters())
-        self.average = [p.detach().clone() for p in self.weights] if decay else []
+    def __init__(self, weights: Sequence[Tensor], decay: float, layout: Layout | None = None) -> None:
+        self.decay, self.updates, self.layout = decay, 0, layout or Layout()
+        self.weights = list(weights)
+        self.average = [weight.detach().clone() for weight in weights] if decay else []
 
     @torch.no_grad()
     def update(self) -> None:
         if self.decay:
             self.updates += 1
             decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-            lists.lerp_(self.average, [p.detach() for p in self.weights], 1.0 - decay)
+            lists.lerp_(self.average, [weight.detach() for weight in self.weights], 1.0 - decay)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -113,11 +114,13 @@ class MovingAverage:
             average.copy_(kept)
 
     def state(self) -> dict[str, Any]:
-        """The state that `load` takes."""
-        return {"updates": self.updates, "average": self.average}
+        """The state that `load` takes, for any layout of the weights. All processes must call it together."""
+        pairs = zip(self.average, self.weights, strict=False)
+        return {"updates": self.updates, "average": [self.layout.kept(value, weight) for value, weight in pairs]}
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
         self.updates = state["updates"]
-        for average, saved in zip(self.average, state["average"], strict=True):
-            average.copy_(saved)
+        weights = self.weights if self.average else []
+        for average, saved, weight in zip(self.average, state["average"], weights, strict=True):
+            average.copy_(self.layout.own(saved, weight))

@@ -22,10 +22,13 @@ def all_finite(tensors: Sequence[Tensor]) -> bool:
 
 
 class Window:
-    """Loss, tokens, gradient norms and time of some updates: sums on the device, if it has float64."""
+    """Loss, tokens, gradient norms and time of some updates: sums on the device, if it has float64.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = with_float64(device)
+    copies: how many processes read the same text.
+    """
+
+    def __init__(self, device: torch.device, *, copies: int = 1) -> None:
+        self.device, self.copies = with_float64(device), copies
         self.reset()
 
     def reset(self) -> None:
@@ -54,7 +57,8 @@ class Window:
         """Means per token and per update, tokens, and tokens per second; the sums then start again."""
         loss, nll = distributed.all_sum(self.sums[:2]).tolist()
         tokens, norms = self.sums[2:].tolist()
-        means = {"loss": loss / tokens, "nll": nll / tokens, "grad_norm": norms / self.updates}
+        counted = tokens * self.copies
+        means = {"loss": loss / counted, "nll": nll / counted, "grad_norm": norms / self.updates}
         speed = tokens / max(time.monotonic() - self.started, 1e-9)
         self.reset()
         return {**means, "tokens": tokens, "tokens_per_second": speed}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.data import Batch, TokenBatch
+from transformer_zoo.kernels.divided import with_fixed_row
 from transformer_zoo.models import (
     DecoderOnly,
     EncoderDecoder,
@@ -67,8 +68,7 @@ class TranslationObjective(nn.Module):
         smoothing = self.label_smoothing if self.training else 0.0
         weight = self.model.head_weight
         if self._pad_is_fixed:
-            is_pad = torch.arange(len(weight), device=weight.device) == self.model.config.pad_id
-            weight = torch.where(is_pad[:, None], weight.detach(), weight)
+            weight = with_fixed_row(weight, self.model.config.pad_id)
         return linear_cross_entropy(hidden, weight, targets, bias=self.model.logit_bias, label_smoothing=smoothing)
 
 

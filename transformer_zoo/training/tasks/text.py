@@ -15,7 +15,7 @@ from transformer_zoo.files import check_folder
 from transformer_zoo.tokenizers import Tokenizer, TokenizerSettings, make_tokenizer
 from transformer_zoo.tokenizers.kinds import kind_of
 from transformer_zoo.training import distributed
-from transformer_zoo.training.config import RunConfig, TrainingConfig
+from transformer_zoo.training.config import RunConfig
 from transformer_zoo.training.overrides import PROBABILITIES, check_init_from, keep_config, overridden
 from transformer_zoo.training.task import Task
 from transformer_zoo.training.tasks.objectives import GptObjective, MaskedObjective
@@ -52,30 +52,16 @@ class TextData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextTraining(TrainingConfig):
-    """The parts of one update, and the limits of training. The first limit that is reached stops it.
-
-    Args:
-        recompute: Keep only the input of each layer and compute the rest again in the backward pass (gradient
-            checkpointing): much less memory, and a third more time.
-    """
-
-    recompute: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class TextRecipe(RunConfig):
     """A run that learns from plain text.
 
     Args:
         data: Files of text.
-        training: Updates and limits.
         model: A preset of the zoo, and fields to change in it.
         tokenizer: How text becomes tokens; kept in the run.
     """
 
     data: TextData
-    training: TextTraining = field(default_factory=TextTraining)
     model: Any
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
 
@@ -175,7 +161,6 @@ def text_task(
     """What the trainer must know about a model that learns from windows, and about training and validation text."""
     (train, held_out), model = windows, objective.model
     batch_size = recipe.training.batch_tokens // train.length
-    getattr(model, model.stacks[0]).recompute = recipe.training.recompute
     return Task(
         model=model,
         objective=objective,
