@@ -275,7 +275,7 @@ def _linked(inside: str, words: str, place: Place) -> str:
 
 
 def table(figure: Figure) -> Iterator[str]:
-    """The same links as lines of a page, for whoever does not see the figure."""
+    """The same links as lines of a page, for readers who do not see the figure."""
     yield from ("| in the figure | in the code |", "|---|---|")
     rows = {(box.words, box.name): box.place for box in figure.boxes}
     rows |= {(words.words, words.place.code): words.place for words in figure.words if words.place is not None}

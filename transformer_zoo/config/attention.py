@@ -16,7 +16,7 @@ class SelfAttentionSpec(Spec):
     """Base of everything that can be a layer's self-attention: (B, T, D) -> (B, T, D)."""
 
     n_heads: int = 8
-    """Number of heads."""
+    """Number of attention heads."""
     window: int | None = None
     """Each token sees this many tokens up to itself, and in an encoder as many after it; None: all."""
 

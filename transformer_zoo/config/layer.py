@@ -43,7 +43,7 @@ class StackSpec(Spec):
     counts = ("n_layers",)
 
     n_layers: int = 6
-    """Number of layers."""
+    """Number of layers in the stack."""
     layer: LayerSpec | tuple[LayerSpec, ...] = LayerSpec()
     """One spec for all layers, or several that alternate: two give every other layer, as many as there are layers give
     each."""

@@ -15,7 +15,7 @@ class MixtureSpec(FfnSpec):
     takes, counts = ("d_model",), ("n_experts",)
 
     n_experts: int = 8
-    """Number of experts."""
+    """Number of experts in each layer."""
     n_active: int = 2
     """Number of experts that a position goes through."""
     d_ff: int = 2048
