@@ -1,6 +1,6 @@
-"""Weights of which each process has some rows, and what processes that cut a layer among them owe each other.
+"""Weights of which each process has some rows, and the exchanges of processes that share a layer.
 
-Shapes: V rows of all processes, R of this one, D width. `torch.distributed.tensor` is there where such weights are.
+Shapes: V rows of all processes, R of this one, D width. Such weights need `torch.distributed.tensor`.
 """
 
 from typing import Any
@@ -12,37 +12,37 @@ from torch import Tensor
 
 
 def is_divided(weight: Tensor) -> bool:
-    """Whether processes share its rows: a DTensor is, and nothing that is compiled."""
+    """Whether processes share its rows. A DTensor is divided; in compiled code nothing is."""
     return not torch.compiler.is_compiling() and hasattr(weight, "device_mesh")
 
 
 def spread(x: Tensor, mesh: Any) -> Tensor:
-    """x, which all processes have alike, for what each does alone: its gradient is the sum of theirs."""
+    """x, the same in all processes, for work that each does alone: its gradient is the sum of their gradients."""
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
     return DTensor.from_local(x, mesh, [Replicate()]).to_local(grad_placements=[Partial()])
 
 
 def summed(x: Tensor, mesh: Any) -> Tensor:
-    """The sum of what each process has, for what all do alike: its gradient is that of each term."""
+    """The sum over processes, for work that all do alike: each term gets the gradient of the sum."""
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
     return DTensor.from_local(x, mesh, [Partial()]).redistribute(placements=[Replicate()]).to_local()
 
 
 class Rows:
-    """The rows of a divided weight that are here: `own`, (R, D), from row `first` on."""
+    """This process's rows of a divided weight: `own`, (R, D), from row `first` on."""
 
     def __init__(self, weight: Any) -> None:
         self.mesh, self.own = weight.device_mesh, weight.to_local()
         self.first: int = self.mesh.get_local_rank() * len(self.own)
 
     def of(self, bias: Tensor | None) -> Tensor | None:
-        """The elements (R,) of a vector (V,) that every process has whole."""
+        """The elements (R,) for these rows, from a vector (V,) that every process has whole."""
         return None if bias is None else spread(bias, self.mesh)[self.first :][: len(self.own)]
 
     def divided(self, own: Tensor) -> Tensor:
-        """The weight (V, D) of which this one has these rows (R, D)."""
+        """The weight (V, D) of which this process has these rows (R, D)."""
         from torch.distributed.tensor import DTensor, Shard
 
         return DTensor.from_local(own, self.mesh, [Shard(0)])
@@ -53,16 +53,16 @@ class Rows:
         return x
 
     def log_z(self, scores: Tensor) -> Tensor:
-        """log of the sum of exp over all V scores of a token, of which (N, R) are here: (N, 1)."""
+        """log of the sum of exp over all V scores of a token, (N, 1); this process has the scores (N, R)."""
         top = scores.amax(-1, keepdim=True)
         dist.all_reduce(top, op=dist.ReduceOp.MAX, group=self.mesh.get_group())
         return top + self.total((scores - top).exp().sum(-1, keepdim=True)).log()
 
 
 def look_up(ids: Tensor, weight: Tensor, pad_id: int | None) -> Tensor:
-    """Rows of a weight (V, D), ids (...) -> (..., D); that of `pad_id` receives no gradient.
+    """Rows of a weight (V, D), ids (...) -> (..., D); the row of `pad_id` receives no gradient.
 
-    Where the rows are divided each process looks its own up, and they add.
+    If the rows are divided, each process looks up its own rows, and the results are added.
     """
     if not is_divided(weight):
         return F.embedding(ids, weight, pad_id)
@@ -74,7 +74,7 @@ def look_up(ids: Tensor, weight: Tensor, pad_id: int | None) -> Tensor:
 
 
 def with_fixed_row(weight: Tensor, row: int) -> Tensor:
-    """The weight (V, D), of which one row receives no gradient."""
+    """The weight (V, D), one row of which receives no gradient."""
     rows = Rows(weight) if is_divided(weight) else None
     own, first = (weight, 0) if rows is None else (rows.own, rows.first)
     is_fixed = torch.arange(first, first + len(own), device=own.device) == row

@@ -1,4 +1,4 @@
-"""One process or many: the same calls, which do nothing where there is one.
+"""Calls for runs of one process or many; with one process they do nothing.
 
 `torchrun --nproc-per-node N recipe.py ...` sets the environment that `start` reads.
 """
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """This process's number, how many there are, and its number on its own machine."""
+    """This process's rank, the number of processes, and its rank on its own machine."""
 
     rank: int = 0
     size: int = 1
@@ -37,26 +37,26 @@ class World:
 
 
 def world() -> World:
-    """What torchrun says in the environment; a lone process without it."""
+    """The world that torchrun describes in the environment; without torchrun, a single process."""
     defaults = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
     return World(*(int(os.environ.get(name, default)) for name, default in defaults.items()))
 
 
-JOINING = timedelta(minutes=10)  # in which all processes of a run must have started
-WAITING = timedelta(days=1)  # for another one, which may validate for long; that it is there the heartbeat knows
+JOINING = timedelta(minutes=10)  # time in which all processes of a run must have started
+WAITING = timedelta(days=1)  # for another process, which may validate for long; the heartbeat checks that it lives
 
 _heartbeat: Heartbeat | None = None
 _CPU = torch.device("cpu")
 
 
 def start(here: World, device: torch.device) -> None:
-    """Joins the processes: NCCL between GPUs, gloo between CPUs. From then on the death of one ends all.
+    """Join the processes: NCCL between GPUs, gloo between CPUs. From then on the death of one process ends all.
 
-    What processes tell each other about a run goes from CPU to CPU also where GPUs train: it would have to wait until
-    they have worked off what they were given.
+    Processes exchange facts about the run from CPU to CPU, even if GPUs train: a GPU would first have to finish its
+    queued work.
 
     Raises:
-        UserError: they do not find each other.
+        UserError: the processes do not find each other.
     """
     global _heartbeat
     if here.size == 1 or dist.is_initialized():
@@ -79,7 +79,7 @@ def start(here: World, device: torch.device) -> None:
 
 
 def stop(*, failed: bool | None = None) -> None:
-    """Leaves the group; where this process failed, the others are told and end too."""
+    """Leave the group. If this process failed, the others are told and end too."""
     if _heartbeat is not None:
         _heartbeat.leave(failed=failed)
     if dist.is_initialized():
@@ -87,13 +87,13 @@ def stop(*, failed: bool | None = None) -> None:
 
 
 def run(work: Callable[[], object]) -> int:
-    """`run_program` for a program of one process or many, which leave their group at its end."""
+    """`run_program` for a program of one process or many; they leave their group at its end."""
     failed = True
     try:
         status = run_program(work)
         failed = status not in (0, 130)  # done, or stopped as all of them are
         return status
-    except RuntimeError:  # of the exchange, where a process of it is gone: then that is what to say
+    except RuntimeError:  # an exchange fails if a process is gone: then the message says that
         if _heartbeat is not None:
             _heartbeat.explain()
         raise
@@ -102,16 +102,16 @@ def run(work: Callable[[], object]) -> int:
 
 
 def barrier() -> None:
-    """Waits until every process is here."""
+    """Wait until every process is here."""
     if dist.is_initialized():
         dist.barrier()
 
 
 @contextmanager
 def first() -> Iterator[bool]:
-    """Inside, True in the process that is to do the work, while the others wait for its end.
+    """Inside, True in the process that does the work, while the others wait for its end.
 
-    Where it fails they leave too, without a word: what went wrong is for the first to say.
+    If it fails, the others end too, without a message: the first process reports the error.
 
     Raises:
         SystemExit: the first process failed.
@@ -133,7 +133,7 @@ def wrap(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def sync(module: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """Inside, a backward pass exchanges gradients if `now`, and else only adds to this process's."""
+    """Inside, a backward pass exchanges gradients if `now`; otherwise it only adds to those of this process."""
     return nullcontext() if now or not isinstance(module, DistributedDataParallel) else module.no_sync()
 
 
@@ -145,7 +145,7 @@ def all_sum(tensor: Tensor) -> Tensor:
 
 
 def broadcast(value: T) -> T:
-    """The first process's `value`, everywhere."""
+    """The first process's `value`, in every process."""
     box = [value]
     if dist.is_initialized():
         dist.broadcast_object_list(box, device=_CPU)

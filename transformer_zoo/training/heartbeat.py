@@ -18,21 +18,21 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-IDLE, INTERVAL, PROBES = 20, 5, 4  # seconds until a silent partner is asked, between two questions, and how many
+IDLE, INTERVAL, PROBES = 20, 5, 4  # seconds until a silent partner is asked, between two questions, and their number
 GRACE = 10.0  # seconds in which a process ends by itself after another one has failed
-BYE, FAILED, DEAD = b"b", b"f", b""  # what a process says when it ends; a dead process says nothing
+BYE, FAILED, DEAD = b"b", b"f", b""  # message of a process that ends; a dead process sends nothing
 Address = tuple[int, bytes]
 
 
 class Heartbeat:
-    """Watches the other of `size` processes from a thread until all have ended in order.
+    """Watches the other processes, of `size` in all, from a thread until all have ended in order.
 
     Process 0 is at `host`, and `share` gives its value to all.
     """
 
     def __init__(self, rank: int, size: int, host: str, share: Callable[[Address], Address]) -> None:
         self.peers: dict[socket.socket, int] = {}
-        self.gone: str | None = None  # which one, and how
+        self.gone: str | None = None  # which process is gone, and how
         self.noticed, self.ending, self.left = threading.Event(), threading.Lock(), False
         if rank == 0:
             with listen() as listener:
@@ -53,7 +53,7 @@ class Heartbeat:
         self.watcher.start()
 
     def _accept(self, listener: socket.socket, secret: bytes) -> None:
-        """Takes the next connection, if it is from a process of this run."""
+        """Take the next connection, if it is from a process of this run."""
         peer = listener.accept()[0]
         peer.settimeout(10)
         said = b""
@@ -74,27 +74,27 @@ class Heartbeat:
                     word = DEAD
                     with contextlib.suppress(OSError):  # no answer, or the connection was reset
                         word = key.fileobj.recv(1)  # type: ignore[union-attr]
-                    if word != BYE and not self.left:  # who has failed is ended by its own error
+                    if word != BYE and not self.left:  # a process that failed ends by its own error
                         self.gone = f"process {key.data} has {'failed' if word == FAILED else 'died'}"
                         self.noticed.set()
-                        if word == FAILED:  # of which this one may know, and then ends by itself
+                        if word == FAILED:  # this process may know the error already, and end by itself
                             time.sleep(GRACE)
                         self._end()
 
     def _end(self) -> NoReturn:
-        self.ending.acquire()  # by one thread, once
+        self.ending.acquire()  # only one thread may end the process, once
         # Written past Python's buffers, whose lock the main thread may hold.
         line = f"error: {self.gone}, and so this one ends; the same command goes on from the last checkpoint\n"
         os.write(2, line.encode())
         os._exit(1)
 
     def explain(self, seconds: float = 5.0) -> None:
-        """Ends this process, whose exchange with the others has failed, if one of them is missed by then."""
+        """End this process after a failed exchange with the others, if one of them is gone by then."""
         if self.noticed.wait(seconds):
             self._end()
 
     def leave(self, *, failed: bool | None = None) -> None:
-        """Says that this process ends in order; by default an exception that nobody caught is a failure."""
+        """Tell the others that this process ends in order; by default an uncaught exception is a failure."""
         atexit.unregister(self.leave)
         failed = getattr(sys, "last_value", None) is not None if failed is None else failed
         self.left = True
@@ -111,7 +111,7 @@ def listen() -> socket.socket:
 
 
 def keep_alive(peer: socket.socket) -> None:
-    """Has the kernel ask whether the other side is there, where it can be told how often."""
+    """Make the kernel ask whether the other side lives; the intervals are set where the system allows it."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     idle = "TCP_KEEPALIVE" if sys.platform == "darwin" else "TCP_KEEPIDLE"
     for name, value in ((idle, IDLE), ("TCP_KEEPINTVL", INTERVAL), ("TCP_KEEPCNT", PROBES)):

@@ -1,4 +1,4 @@
-"""How the processes of a run share the training of a model: each has all of it, or a part of it."""
+"""How the processes of a run share the training of a model: each has the whole model, or a part of it."""
 
 import math
 import os
@@ -20,12 +20,12 @@ from transformer_zoo.training.task import Task
 from transformer_zoo.training.weights import Weights, copy_weights
 
 LARGE = 10**9
-"""Parameters above which `auto` shards."""
+"""Number of parameters above which `auto` shards."""
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Every process is of one of `replicate` groups, of `shard` subgroups of that, and of `tensor` of these."""
+    """There are `replicate` groups of processes, each of `shard` subgroups, each of `tensor` processes."""
 
     replicate: int = 1
     shard: int = 1
@@ -33,27 +33,27 @@ class Arrangement:
 
     @property
     def parts(self) -> int:
-        """In how many a model is divided."""
+        """Number of parts that a model is divided into."""
         return self.shard * self.tensor
 
     @property
     def size(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
         return self.replicate * self.parts
 
     def __str__(self) -> str:
         return f"replicate {self.replicate} x shard {self.shard} x tensor {self.tensor}"
 
     def readers(self, here: World) -> World:
-        """Those that read text of their own: this process's number among them, and theirs."""
+        """The processes that read their own text: this process's rank among them, and their number."""
         return World(here.rank // self.tensor, here.size // self.tensor, here.local_rank)
 
 
 def arrange(config: ParallelConfig, here: World, n_parameters: int) -> Arrangement:
-    """How the processes share a model of so many parameters.
+    """How the processes share a model of this many parameters.
 
     Raises:
-        UserError: there is another number of processes than that takes.
+        UserError: the arrangement takes another number of processes than there are.
     """
     tensor = config.tensor
     rest = max(here.size // tensor, 1)
@@ -75,16 +75,16 @@ def arrange(config: ParallelConfig, here: World, n_parameters: int) -> Arrangeme
 
 
 def on_this_machine(here: World) -> int:
-    """How many of the processes are on it, as torchrun says; all, where nobody does."""
+    """Number of processes on this machine, from torchrun; all of them if it does not say."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", here.size))
 
 
 class Trained:
-    """A task whose model every process has whole: one alone, or several that average their gradients."""
+    """A task whose whole model is in every process: in a single one, or in several that average their gradients."""
 
     layout: Layout
     objective: Any
-    """What a micro-batch is given to."""
+    """The module that takes a micro-batch."""
 
     def __init__(self, task: Task, device: torch.device, here: World) -> None:
         self.task, self.here, self.layout = task, here, Layout()
@@ -93,46 +93,46 @@ class Trained:
         self.held = list(task.model.parameters())
 
     def sync(self, now: bool) -> AbstractContextManager[None]:
-        """Inside, a backward pass completes gradients if `now`; else more micro-batches follow."""
+        """Inside, a backward pass completes the gradients if `now`; otherwise more micro-batches follow."""
         return distributed.sync(self.objective, now)
 
     def take_gradients(self) -> None:
-        """To be called when all backward passes of an update are done: from then on `held` has them."""
+        """Call it after all backward passes of an update: from then on `held` has the gradients."""
 
     def norm(self) -> Tensor:
         """The norm of the whole gradient, ()."""
         return nn.utils.get_total_norm([weight.grad for weight in self.held if weight.grad is not None])
 
     def weights(self) -> Weights:
-        """Those of the model, on the CPU of the first process; others need not have them. All must ask together."""
+        """The model's weights, on the CPU of the first process. All processes must call it together."""
         return copy_weights(self.model) if self.here.main else {}
 
     def state(self) -> Weights:
-        """The same to be written soon: it may change with the model."""
+        """The same weights for writing at once: they may change with the model."""
         return self.model.state_dict()
 
     def load(self, weights: Weights) -> None:
-        """What `weights` gave, and every process has now.
+        """Load the result of `weights`, which every process has now.
 
         Raises:
-            RuntimeError, ValueError: it is of another model.
+            RuntimeError, ValueError: the weights belong to another model.
         """
         self.model.load_state_dict(weights)
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Inside, the task's own model has the weights, in the first process at least. All must enter together."""
+        """Inside, the task's own model has the weights, at least in the first process. All must enter together."""
         yield
 
 
 def prepare(
     task: Task, arrangement: Arrangement, device: torch.device, here: World, compile: str, *, narrow: bool
 ) -> Trained:
-    """The task, prepared for being trained so; `compile` is the recipe's, `narrow`: in bfloat16."""
+    """The task, prepared for this arrangement. `compile` is the recipe's field; `narrow` means bfloat16."""
     if arrangement.parts == 1:
         if use_compile(compile, device, say=here.main):
             task.objective.compile()
         return Trained(task, device, here)
-    from transformer_zoo.training.sharded import Sharded  # whose engine takes a second to import
+    from transformer_zoo.training.sharded import Sharded  # importing its engine takes a second
 
     return Sharded(task, arrangement, device, here, compile=compile == "always", narrow=narrow)

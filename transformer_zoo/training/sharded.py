@@ -1,8 +1,8 @@
 """Models of which each process has a part, by torch's engine: `fully_shard` over `shard`, DTensor over `tensor`.
 
-What a process holds of a weight is an ordinary tensor to all that trains it (`Layout`): its share of what `tensor`
-divides, and of this its rows. The task's own model is empty meanwhile. It is lent the weights for each validation, in
-the first process, which decodes as for any other run.
+Optimizers see a process's part of a weight as an ordinary tensor (`Layout`): some rows of the part that `tensor` gives
+it. The task's own model is empty meanwhile. In the first process it gets the weights for each validation, and decodes
+as in any other run.
 """
 
 import copy
@@ -38,7 +38,7 @@ Named = tuple[nn.Module, str]
 
 
 def check_cut(config: ModelConfig, tensor: int) -> None:
-    """Raises a UserError where such a model cannot be cut for so many processes: it says what would do."""
+    """Raise a UserError if such a model cannot be divided by this many processes; it says which numbers would do."""
     with uninitialised("meta", torch.float32):
         model = build_model(config)
     try:
@@ -53,12 +53,12 @@ def _cut_by_itself(module: nn.Module) -> list[Any]:
 
 
 def cut(module: nn.Module, mesh: DeviceMesh) -> list[Named]:
-    """Divides a layer, as its parts say themselves, among the processes of a mesh of one dimension.
+    """Divide a layer among the processes of a mesh of one dimension, as its parts say.
 
-    What does not say how is whole in each of them.
+    A part that does not say how it is divided stays whole in each process.
 
     Returns:
-        The weights that each process uses for its part alone: gradients are the sum of theirs.
+        The whole weights that each process uses for its own part alone: their gradients must be summed.
     """
     n, rank = mesh.size(), mesh.get_local_rank()
     alike: list[Named] = []
@@ -76,14 +76,14 @@ def cut(module: nn.Module, mesh: DeviceMesh) -> list[Named]:
 
 
 def divide_vocabulary(model: Any, mesh: DeviceMesh) -> None:
-    """Gives each process some of the tokens, where they divide."""
+    """Give each process some of the tokens, if their number can be divided."""
     for child in (getattr(model, name) for name in model.vocabulary):
         if child is not None and len(child.weight) % mesh.size() == 0:
             child.weight = nn.Parameter(distribute_tensor(child.weight, mesh, [Shard(0)], src_data_rank=None))
 
 
 class Divided(Layout):
-    """`held` is what a process has of a weight of a model, first divided over `tensor`, then by rows over `shard`."""
+    """`held` is a process's part of a weight, which is first divided over `tensor`, then by rows over `shard`."""
 
     def __init__(self, model: nn.Module, mesh: DeviceMesh, here: World) -> None:
         self.shard, self.tensor, self.here = mesh["shard"], mesh["tensor"], here
@@ -98,13 +98,13 @@ class Divided(Layout):
         return shape
 
     def axis(self, held: Tensor) -> int | None:
-        """Along which `tensor` divides it; None: it does not."""
+        """The axis along which `tensor` divides it; None: it is not divided."""
         weight = self.weights[held]
         last = weight.placements[-1]
         return last.dim if "tensor" in weight.device_mesh.mesh_dim_names and isinstance(last, Shard) else None
 
     def copies(self, held: Tensor) -> int:
-        """How many processes hold the same."""
+        """Number of processes that have the same part."""
         return self.here.size // (self.shard.size() * (1 if self.axis(held) is None else self.tensor.size()))
 
     def own(self, whole: Tensor, held: Tensor) -> Tensor:
@@ -145,12 +145,12 @@ class Divided(Layout):
 
 @torch.no_grad()
 def _held(weight: Any) -> nn.Parameter:
-    """In the same memory."""
+    """The local part, in the same memory."""
     return nn.Parameter(weight.to_local(), requires_grad=weight.requires_grad)
 
 
 class Sharded(Trained):
-    """A task whose model is divided; `compile`: each layer; `narrow`: for products in bfloat16."""
+    """A task whose model is divided; `compile` compiles each layer; `narrow` means products in bfloat16."""
 
     layout: Divided
 
@@ -167,7 +167,7 @@ class Sharded(Trained):
         self.task, self.device, self.here = task, device, here
         sizes = tuple(getattr(arrangement, name) for name in _NAMES)
         self.mesh = init_device_mesh(device.type, sizes, mesh_dim_names=_NAMES)
-        memo: dict[int, Any] = {id(weight): weight for weight in task.objective.parameters()}  # none a second time
+        memo: dict[int, Any] = {id(weight): weight for weight in task.objective.parameters()}  # no weight is copied
         self.model, self.objective = copy.deepcopy((task.model, task.objective), memo)
         alike = self._divide(compile=compile, narrow=narrow)
         self.layout = Divided(self.model, self.mesh, here)
@@ -176,7 +176,7 @@ class Sharded(Trained):
         task.objective.to(device)
 
     def _divide(self, *, compile: bool, narrow: bool) -> list[Named]:
-        """Each layer, then what is around them; the task's own are let go meanwhile. As `cut`."""
+        """Divide each layer, then the rest, and free the task's own weights meanwhile. Returns what `cut` returns."""
         alike: list[Named] = []
         tensor = self.mesh["tensor"]
         mesh = self.mesh["replicate", "shard"] if self.mesh["replicate"].size() > 1 else self.mesh["shard"]
@@ -199,12 +199,12 @@ class Sharded(Trained):
         return alike
 
     def _empty(self, module: nn.Module) -> None:
-        """Weights of their shape, and of no memory."""
+        """Replace the weights by zeros of the same shapes that take no memory."""
         for weight in module.parameters():
             weight.data = torch.zeros((), dtype=weight.dtype, device=self.device).expand(weight.shape)
 
     def sync(self, now: bool) -> AbstractContextManager[None]:
-        """Each micro-batch adds to a process's part of the gradients, or all would be kept; `replicate` to the last."""
+        """Each micro-batch adds to the divided gradients, so none is kept whole; `replicate` waits for the last one."""
         self.objective.set_requires_all_reduce(now)
         return nullcontext()
 
