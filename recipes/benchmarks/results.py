@@ -200,7 +200,8 @@ def _block(root: Path, name: str) -> str:
 
 def _apart(name: str, file: Path, measured: Mapping[str, Any]) -> str:
     """One machine's chart, what it is, and table."""
-    part, about = PARTS[name], f"{measured['threads']} threads, {measured['packages']}, commit {measured['commit']}"
+    part, threads = PARTS[name], f"{measured['threads']} thread{'' if measured['threads'] == '1' else 's'}"
+    about = f"{threads}, {measured['packages']}, commit {measured['commit']}"
     parts = [f"**{measured['machine']}**, {about}:", f"`{measured['command']}`", table(part.table(measured["rows"]))]
     if how := drawn(part, measured):
         alt = f"{how.title} on {measured['machine']}: {how.unit}; the figures are in the table below"
