@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell
 
 from transformer_zoo.errors import UserError
 
-MOST_SECONDS = 120  # of one cell; a chapter takes less
+MOST_SECONDS = 600  # of one cell, where others keep the cores busy; a chapter alone takes less than 120
 # Figures of matplotlib are drawn without pyplot, and shown by this alone.
 SHOW_FIGURES = "%matplotlib inline\n%config InlineBackend.figure_formats = ['svg']"
 HEADING = re.compile(r"^#+ (.+)$", re.M)
