@@ -98,6 +98,22 @@ def test_an_rms_norm_by_one_plus_its_weight() -> None:
     assert_close(narrow(x.bfloat16()), wanted.bfloat16(), rtol=0, atol=0)
 
 
+def test_a_layer_norm_by_one_plus_its_weight() -> None:
+    """It starts as the plain one; in bfloat16 a small weight still counts."""
+    norm, plain, x = LayerNorm(7, unit_offset=True), nn.LayerNorm(7), torch.randn(3, 7)
+    assert not norm.weight.any()
+    assert_close(norm(x), plain(x))
+    nn.init.normal_(norm.weight, std=0.001)
+    nn.init.normal_(norm.bias)
+    plain.weight.data, plain.bias.data = 1 + norm.weight.data, norm.bias.data
+    assert_close(norm(x), plain(x))
+    narrow, weight, bias = norm.bfloat16(), norm.weight.double(), norm.bias.double()
+    wanted = nn.functional.layer_norm(x.bfloat16().double(), (7,), 1 + weight, bias)
+    assert_close(narrow(x.bfloat16()), wanted.bfloat16(), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="unit_offset is for a weight"):
+        LayerNorm(7, affine=False, unit_offset=True)
+
+
 def test_a_layer_norm_without_weights() -> None:
     norm, x = LayerNorm(7, affine=False), torch.randn(3, 7)
     assert not list(norm.parameters())

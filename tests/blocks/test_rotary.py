@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from transformer_zoo.blocks import Attention, LinearScaling, Llama3Scaling, RMSNorm, RotaryPositions, YarnScaling
@@ -108,6 +111,35 @@ def test_normed_queries_and_keys_do_not_depend_on_their_size() -> None:
         attn.q_proj.weight *= 5
         attn.k_proj.weight *= 0.3
     assert_close(attn(x, is_causal=True), before)
+
+
+@pytest.mark.parametrize("over", ["head", "own_head", "all_heads"])
+def test_norms_after_rotation(over: str) -> None:
+    """Norms without a weight give the same before and after it, with weights they do not."""
+    rotary, x = RotaryPositions(4), torch.randn(B, T, 12)
+    norms = (RMSNorm(12), RMSNorm(12)) if over == "all_heads" else RMSNorm(4)
+    how: dict[str, Any] = {"bias": False, "qk_norm": norms, "qk_norm_over": over, "rotary": rotary}
+    before, after = Attention(12, 3, **how), Attention(12, 3, **how, qk_norm_after_rotation=True)
+    after.load_state_dict(before.state_dict())
+    assert_close(after(x, is_causal=True), before(x, is_causal=True))
+
+    def turned(projection: nn.Module, norm: nn.Module) -> Tensor:
+        heads = rotary(0, T).apply(projection(x).unflatten(-1, (3, 4)).transpose(1, 2))  # (B, H, T, Dh)
+        return norm(heads.transpose(1, 2)).transpose(1, 2)
+
+    for weight in (*after.q_norm.parameters(), *after.k_norm.parameters()):
+        nn.init.normal_(weight)
+    values = after.v_proj(x).unflatten(-1, (3, 4)).transpose(1, 2)
+    queries, keys = turned(after.q_proj, after.q_norm), turned(after.k_proj, after.k_norm)
+    heads = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    assert_close(after(x, is_causal=True), after.out_proj(heads.transpose(1, 2).flatten(2)))
+
+
+@pytest.mark.parametrize("missing", ["qk_norm", "rotary"])
+def test_norms_after_rotation_need_both(missing: str) -> None:
+    how: dict[str, Any] = {"qk_norm": RMSNorm(4), "rotary": RotaryPositions(4), missing: None}
+    with pytest.raises(ValueError, match="qk_norm_after_rotation is for a qk_norm beside rotary"):
+        Attention(12, 3, qk_norm_after_rotation=True, **how)
 
 
 def test_softcap_by_hand(kernel: str) -> None:

@@ -45,7 +45,8 @@ def bases(cls: type[Config]) -> list[dict[str, Any]]:
         tried = words[::6] if name == "activation" else words  # which has to do with no other field
         found += [{**needed, name: choice} for choice in tried]
     found += [{"positions": "rotary", "positions.layout": "interleaved"}, {"bias": False}, {"gated": True}]
-    found += [{"attention.qk_norm": "rmsnorm"}, {"ngrams": {"n": 2}}, {"sliding_window": 3}]
+    found += [{"attention.qk_norm": "rmsnorm"}, {"attention.qk_norm": "rmsnorm", "positions": "rotary"}]
+    found += [{"ngrams": {"n": 2}}, {"sliding_window": 3}]
     found += [{"layer": [{}, {"attention": {"window": 3}}]}, {"layer": [{}, {"positions": "none"}]}]
     return [base for base in found if is_allowed(cls, base)]
 
@@ -167,7 +168,22 @@ def refused(config: Config, address: str, value: Any) -> str | None:
 @pytest.mark.parametrize(
     ("cls", "fields", "message"),
     [
-        (DecoderConfig, {"norm.unit_offset": True}, "norm.unit_offset: layernorm has no field 'unit_offset'"),
+        (DecoderConfig, {"norm.offset": True}, "norm.offset: layernorm has no field 'offset'"),
+        (
+            DecoderConfig,
+            {"norm.unit_offset": True, "norm.learned": "nothing"},
+            "norm.unit_offset has no effect where norm.learned is nothing",
+        ),
+        (
+            DecoderConfig,
+            {"attention.qk_norm": "rmsnorm", "attention.qk_norm_after_rotation": True},
+            "qk_norm_after_rotation has no effect without rotary positions",
+        ),
+        (
+            DecoderConfig,
+            {"positions": "rotary", "attention.qk_norm_after_rotation": True},
+            "qk_norm_after_rotation has no effect where qk_norm is none",
+        ),
         (
             DecoderConfig,
             {"norm": "rmsnorm", "norm.unit_offset": True, "norm.learned": "nothing"},

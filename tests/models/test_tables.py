@@ -53,8 +53,9 @@ KINDS: dict[str, dict[str, Any]] = {
 ONE_SIDED: dict[str, dict[str, Any]] = {
     "n-grams": {"ngrams": {"n": 3, "rows": 101}},
     "narrow": {"d_embedding": 7},
+    "logit bias": {"logit_bias": True, "vocab_multiple": 16},
 }
-TWO_SIDED: dict[str, dict[str, Any]] = {"logit bias": {"logit_bias": True}, "uncounted": {"count_padding": False}}
+TWO_SIDED: dict[str, dict[str, Any]] = {"a constant": {"logit_bias": True}, "uncounted": {"count_padding": False}}
 MODELS = [
     *(("gpt", small_gpt, fields) for fields in (KINDS | ONE_SIDED).values()),
     *(("translator", small_model, {"head_dim": 6} | fields) for fields in (KINDS | TWO_SIDED).values()),

@@ -37,7 +37,14 @@ def batch(rows: int = 4, ignored: int = 0) -> TokenBatch:
 
 
 @pytest.mark.parametrize("ignored", [0, 3])
-@pytest.mark.parametrize("changes", [{}, {"logit_softcap": 2.0, "vocab_multiple": 16, "tie_embeddings": False}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"logit_softcap": 2.0, "vocab_multiple": 16, "tie_embeddings": False},
+        {"logit_softcap": 2.0, "vocab_multiple": 16, "logit_bias": True},
+    ],
+)
 def test_the_sum_of_the_cross_entropies(changes: dict[str, Any], ignored: int) -> None:
     ours, pairs = objective(**changes), batch(ignored=ignored)
     loss, nll = ours(pairs)

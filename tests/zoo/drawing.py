@@ -127,7 +127,7 @@ RANGES: dict[str, Range] = {
     "type_vocab_size": _one_of(1, 2, 3),
     "n_inner": _one_of(None, *_WIDTHS),
     "word_embed_proj_dim": lambda rng, shape: rng.choice((11, shape.d_model)),
-    **dict.fromkeys(("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"), _eps),
+    **dict.fromkeys(("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"), _eps),
     **dict.fromkeys(("hidden_act", "hidden_activation", "activation_function", "activation"), _activation),
     "afn": _one_of("gelu", "relu", "silu", "swish"),
     "feed_forward_proj": lambda rng, shape: rng.choice(("", "gated-")) + rng.choice(("relu", "gelu", "silu", "mish")),
@@ -141,6 +141,8 @@ RANGES: dict[str, Range] = {
     "attn_logit_softcapping": _one_of(None, 2.0, 5.0),
     "final_logit_softcapping": _one_of(None, 3.0, 7.0),
     "logit_scale": _between(0.1, 2.0),
+    "no_rope_layers": lambda rng, shape: [rng.randint(0, 1) for _ in range(shape.n_layers)],
+    "ffn_hidden_size": _one_of(None, *_WIDTHS),
     "embedding_multiplier": _between(0.5, 4.0),
     "attention_multiplier": _between(0.1, 1.0),
     "residual_multiplier": _between(0.2, 1.5),
@@ -228,6 +230,39 @@ def _qwen(rng: Random, drawn: Fields) -> None:
         drawn["layer_types"] = None
 
 
+def _exaone4(rng: Random, drawn: Fields) -> None:
+    """Every layer has positions if none has a window."""
+    if rng.random() < 0.3:
+        drawn |= {"sliding_window": None, "layer_types": ["full_attention"] * drawn["num_hidden_layers"]}
+
+
+def _gptj(rng: Random, drawn: Fields) -> None:
+    drawn["rotary_dim"] = rng.choice(range(2, drawn["n_embd"] // drawn["n_head"] + 1, 2))
+
+
+def _codegen(rng: Random, drawn: Fields) -> None:
+    drawn["n_head"] = rng.choice((4, 8))
+    drawn["n_embd"] = drawn["n_head"] * rng.choice((3, 4, 6))
+    _gptj(rng, drawn)
+
+
+def _falcon(rng: Random, drawn: Fields) -> None:
+    """One of the two layouts."""
+    n_heads = drawn["num_attention_heads"]
+    few = [n for n in range(1, n_heads + 1) if n_heads % n == 0]
+    is_new = drawn["new_decoder_architecture"]
+    drawn["parallel_attn"] |= is_new
+    drawn["num_kv_heads"] = rng.choice(few) if is_new else None
+    drawn["num_ln_in_parallel_attn"] = rng.choice((None, 1, 2)) if is_new else None
+
+
+def _hunyuan(rng: Random, drawn: Fields) -> None:
+    """A larger base, as in the published models."""
+    if rng.random() < 0.4:
+        drawn["rope_parameters"] = {"rope_type": "dynamic", "rope_theta": 100.0, "alpha": rng.uniform(2.0, 99.0)}
+        drawn["rope_parameters"]["factor"] = 1.0
+
+
 def _helium(rng: Random, drawn: Fields) -> None:
     drawn["head_dim"] = drawn["hidden_size"] // drawn["num_attention_heads"]
 
@@ -235,7 +270,8 @@ def _helium(rng: Random, drawn: Fields) -> None:
 def _partial(rng: Random, drawn: Fields) -> None:
     """Rotation of a part of a head. Yarn needs two pairs of dimensions, transformers' StableLM an even number of
     them."""
-    width, rope = drawn["hidden_size"] // drawn["num_attention_heads"], drawn["rope_parameters"]
+    width, rope = drawn.get("head_dim"), drawn["rope_parameters"]
+    width = width or drawn["hidden_size"] // drawn["num_attention_heads"]
     fits = range(4 if rope["rope_type"] == "yarn" else 2, width + 1, 2)
     rope["partial_rotary_factor"] = (rng.choice(fits) + 0.01) / width
 
@@ -244,7 +280,9 @@ TOGETHER: dict[str, Callable[[Random, Fields], None]] = {
     "gpt_neo": _gpt_neo, "marian": _marian, "mixtral": _mixtral, "gemma3_text": _gemma3,
     "deepseek_v3": _deepseek, "modernbert": _gemma3, "apertus": _apertus,
     "fsmt": _fsmt, "helium": _helium, "qwen2": _qwen, "qwen3": _qwen, "gpt_neox": _partial, "stablelm": _partial,
-    "phi3": _phi3, "nanochat": _nanochat,
+    "phi3": _phi3, "nanochat": _nanochat, "olmo3": _gemma3, "smollm3": _qwen, "exaone4": _exaone4, "glm": _partial,
+    "glm4": _partial, "phi": _partial, "nemotron": _partial, "gptj": _gptj, "codegen": _codegen, "falcon": _falcon,
+    "hunyuan_v1_dense": _hunyuan,
 }  # fmt: skip
 """Fields of a family that depend on each other in a way of its own."""
 

@@ -167,6 +167,7 @@ TEXTS: dict[str, DecoderConfig] = {
     "opt 350m": WRITER.changed(d_embedding=16, norm_position="post", positions=LearnedSpec(offset=2)),
     "layers that differ": MODERN.changed(layer=LAYERS),
     "without an end": WRITER.changed(eos_id=None),
+    "a bias of logits": WRITER.changed(logit_bias=True, vocab_multiple=8, norm=LayerNormSpec(unit_offset=True)),
     "windows": WRITER.changed(
         n_layers=3, layer=[{}, {"attention": {"window": 5, "scale": 1.0, "qkv_bias": False}}, {}],
     ),

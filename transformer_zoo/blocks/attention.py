@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_zoo.blocks.answers import Cut, Own, flops_of_parts
-from transformer_zoo.blocks.arguments import check_cut, check_positive, check_probabilities, check_sizes
+from transformer_zoo.blocks.arguments import check_cut, check_flags, check_positive, check_probabilities, check_sizes
 from transformer_zoo.blocks.cache import KVCache, ProjectedMemory, StaticKVCache
 from transformer_zoo.blocks.dot_product import attention_weights
 from transformer_zoo.blocks.linear import Linear
@@ -47,6 +47,7 @@ class Attention(BaseAttention):
             al. 2020). A pair of norms is for queries and for keys.
         qk_norm_over: "head": all heads share the norm; "own_head": each head has its own copy; "all_heads": all heads
             of a token are normalised together, by two norms of width n_heads * head_dim and n_kv_heads * head_dim.
+        qk_norm_after_rotation: whether the norms are over rotated queries and keys.
         rotary: rotates queries and keys by their positions; several layers may share it. For self-attention.
         scores: adds a bias by position to this attention alone, such as `RelativeBias`. For self-attention.
         window: number of tokens that each token sees, itself included, up to its own (`window_mask`); None: all.
@@ -75,6 +76,7 @@ class Attention(BaseAttention):
         clip: float | None = None,
         qk_norm: nn.Module | tuple[nn.Module, nn.Module] | None = None,
         qk_norm_over: str = "head",
+        qk_norm_after_rotation: bool = False,
         rotary: RotaryPositions | None = None,
         scores: Positions | None = None,
         window: int | None = None,
@@ -95,9 +97,7 @@ class Attention(BaseAttention):
             raise ValueError(f"rotary is {rotary!r}, expected RotaryPositions, or a module that has its `turn`")
         if scores is not None and not getattr(scores, "scores_by_place", False):
             raise ValueError(f"scores is {scores!r}, expected a module such as RelativeBias, called with positions")
-        if not isinstance(bias, bool | Collection) or not (isinstance(bias, bool) or set(bias) <= set(PROJECTIONS)):
-            raise ValueError(f"bias is {bias!r}, expected True, False, or names out of {', '.join(PROJECTIONS)}")
-        biased = set(PROJECTIONS if bias is True else bias or ())
+        biased = _biased(bias)
         d_memory = d_model if d_memory is None else d_memory
         self.head_dim = d_model // n_heads if head_dim is None else head_dim
         self.n_heads, self.n_kv_heads, self.dropout = n_heads, n_kv_heads, dropout
@@ -108,6 +108,7 @@ class Attention(BaseAttention):
         self.v_proj = Linear(d_memory, n_kv_heads * self.head_dim, bias="v" in biased)
         self.out_proj = Linear(n_heads * self.head_dim, d_model, bias="out" in biased)
         self.q_norm, self.k_norm = norms_over(qk_norm_over, qk_norm, (n_heads, n_kv_heads))
+        self.qk_norm_after_rotation = _check_after(qk_norm_after_rotation, qk_norm, rotary)
         self._norms_are_alike = qk_norm is None or qk_norm_over == "head"
         self._own: Own | None = None  # where other processes have the other heads
 
@@ -147,9 +148,7 @@ class Attention(BaseAttention):
             view = self.view(x, memory, mask=mask, bias=bias, is_causal=is_causal, cache=cache)
         if self._own is not None:
             view = self._of_own_heads(view, self._own)
-        queries = self._split_heads(self.q_proj(x), self.q_norm)  # (B, H, Tq, Dh)
-        if view.rotation is not None:
-            queries = view.rotation.apply(queries)
+        queries = self._split_heads(self.q_proj(x), self.q_norm, view.rotation)  # (B, H, Tq, Dh)
         if memory is None or isinstance(memory, Tensor):
             keys, values = self.project_memory(x if memory is None else memory, view.rotation)
         else:
@@ -180,16 +179,21 @@ class Attention(BaseAttention):
 
     def project_memory(self, memory: Tensor, rotation: Rotation | None = None) -> ProjectedMemory:
         """Keys and values of a memory (B, Tk, d_memory), each (B, Hkv, Tk, Dh). Every decoding step can use them."""
-        keys, values = self._split_heads(self.k_proj(memory), self.k_norm), self._split_heads(self.v_proj(memory))
-        return ProjectedMemory(keys if rotation is None else rotation.apply(keys), values)
+        keys = self._split_heads(self.k_proj(memory), self.k_norm, rotation)
+        return ProjectedMemory(keys, self._split_heads(self.v_proj(memory)))
 
-    def _split_heads(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+    def _split_heads(self, x: Tensor, norm: nn.Module | None = None, rotation: Rotation | None = None) -> Tensor:
         if self.clip is not None:
             x = x.clamp(-self.clip, self.clip)
         heads = x.view(*x.shape[:2], x.size(-1) // self.head_dim, self.head_dim)  # (B, T, H, Dh)
-        if norm is not None:
+        if norm is not None and not self.qk_norm_after_rotation:
             heads = norm(heads)
-        return heads.transpose(1, 2)  # (B, H, T, Dh)
+        heads = heads.transpose(1, 2)  # (B, H, T, Dh)
+        if rotation is not None:
+            heads = rotation.apply(heads)
+        if norm is not None and self.qk_norm_after_rotation:
+            heads = norm(heads.transpose(1, 2)).transpose(1, 2)
+        return heads
 
     def new_cache(
         self,
@@ -230,3 +234,18 @@ class Attention(BaseAttention):
     def flops(self, n_keys: int) -> int:
         """Operations for one token that attends to `n_keys` keys: projections, scores, and the sum of the values."""
         return flops_of_parts(self, n_keys) + 4 * self.n_heads * self.head_dim * n_keys
+
+
+def _check_after(after: bool, *needed: nn.Module | tuple[nn.Module, ...] | None) -> bool:
+    """Whether norms come after rotation. ValueError: `after` is not a flag, or a part that it needs is missing."""
+    check_flags(qk_norm_after_rotation=after)
+    if after and None in needed:
+        raise ValueError("qk_norm_after_rotation is for a qk_norm beside rotary: give both, or leave it out")
+    return after
+
+
+def _biased(bias: bool | Collection[str]) -> set[str]:
+    """The projections that have a bias. ValueError: `bias` is of another type, or names another projection."""
+    if not isinstance(bias, bool | Collection) or not (isinstance(bias, bool) or set(bias) <= set(PROJECTIONS)):
+        raise ValueError(f"bias is {bias!r}, expected True, False, or names out of {', '.join(PROJECTIONS)}")
+    return set(PROJECTIONS if bias is True else bias or ())

@@ -13,25 +13,39 @@ from transformer_zoo.kernels.norm import rms_norm
 class LayerNorm(nn.LayerNorm):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimension; the bias is optional.
 
-    There is neither weight nor bias if `affine` is false.
+    There is neither weight nor bias if `affine` is false. If `unit_offset` is true, the factor is 1 + weight, and the
+    weight starts at zero.
 
     Shapes: (..., D) -> (..., D).
     >>> LayerNorm(2)(torch.tensor([1.0, 3.0])).round().tolist()
     [-1.0, 1.0]
     """
 
-    def __init__(self, d_model: int, *, eps: float = 1e-5, bias: bool = True, affine: bool = True) -> None:
-        check_sizes(d_model=d_model)
-        check_positive(eps=eps)
-        check_flags(bias=bias, affine=affine)
+    unit_offset = False
+
+    def __init__(
+        self, d_model: int, *, eps: float = 1e-5, bias: bool = True, affine: bool = True, unit_offset: bool = False
+    ) -> None:
+        _check_norm(d_model, eps, affine=affine, unit_offset=unit_offset)
+        check_flags(bias=bias)
         super().__init__(d_model, eps, elementwise_affine=affine, bias=bias)
+        self.unit_offset = unit_offset
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scales by 1 at first."""
+        super().reset_parameters()
+        if self.unit_offset:
+            nn.init.zeros_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Where its weights are narrower than x, as those that were sent in 16 bits, it is computed in x's type."""
-        if self.weight is None or self.weight.itemsize >= x.itemsize:
+        if not self.unit_offset and (self.weight is None or self.weight.itemsize >= x.itemsize):
             return super().forward(x)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), bias, self.eps)
+        wide = _wide(x) if self.unit_offset else x.dtype
+        weight, bias = self.weight.to(wide), None if self.bias is None else self.bias.to(wide)
+        weight = 1 + weight if self.unit_offset else weight
+        return F.layer_norm(x.to(wide), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -49,11 +63,7 @@ class RMSNorm(nn.Module):
 
     def __init__(self, d_model: int, *, eps: float = 1e-6, unit_offset: bool = False, affine: bool = True) -> None:
         super().__init__()
-        check_sizes(d_model=d_model)
-        check_positive(eps=eps)
-        check_flags(unit_offset=unit_offset, affine=affine)
-        if unit_offset and not affine:
-            raise ValueError("unit_offset is for a weight, and without affine there is none")
+        _check_norm(d_model, eps, affine=affine, unit_offset=unit_offset)
         self.normalized_shape, self.eps, self.unit_offset = (d_model,), eps, unit_offset
         self.weight = nn.Parameter(torch.empty(d_model)) if affine else None
         self.init_weights()
@@ -66,12 +76,24 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.weight is None or not self.unit_offset:
             return rms_norm(x, self.weight, self.eps)
-        # In 16 bits 1 + weight would lose the weight's last bits, so the sum is wider.
-        wide = torch.promote_types(x.dtype, torch.float32)
+        wide = _wide(x)
         return rms_norm(x.to(wide), 1 + self.weight.to(wide), self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape[0]}, eps={self.eps}"
+
+
+def _check_norm(d_model: int, eps: float, *, affine: bool, unit_offset: bool) -> None:
+    check_sizes(d_model=d_model)
+    check_positive(eps=eps)
+    check_flags(unit_offset=unit_offset, affine=affine)
+    if unit_offset and not affine:
+        raise ValueError("unit_offset is for a weight, and without affine there is none")
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """The dtype for 1 + weight: in 16 bits the sum would lose the weight's last bits."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 class HeadNorms(nn.Module):

@@ -59,13 +59,16 @@ class AttentionSpec(SelfAttentionSpec):
     qk_norm_over: QkNormOver = "head"
     """What the norm is over: "head": each head, with weights that all heads share; "own_head": each head, with weights
     of its own; "all_heads": all heads together, as in OLMo 2."""
+    qk_norm_after_rotation: bool = False
+    """Whether the norm is over rotated queries and keys, as in Hunyuan."""
 
     def width(self, d_model: int) -> int:
         return self.head_dim or d_model // self.n_heads
 
     def across(self) -> Self:
         """A copy without the fields that are for self-attention only."""
-        return dataclasses.replace(self, window=None, softcap=None, clip=None, qk_norm=None, qk_norm_over="head")
+        plain = dataclasses.replace(self, window=None, softcap=None, clip=None)
+        return dataclasses.replace(plain, qk_norm=None, qk_norm_over="head", qk_norm_after_rotation=False)
 
     def check(self, context: Context) -> None:
         if self.head_dim is None and context.d_model % self.n_heads:
@@ -77,6 +80,8 @@ class AttentionSpec(SelfAttentionSpec):
 
         if self.qk_norm is None and self.qk_norm_over != "head":
             raise UserError(f"qk_norm_over {self.qk_norm_over!r} has no effect where qk_norm is none: leave it out")
+        if self.qk_norm is None and self.qk_norm_after_rotation:
+            raise UserError("qk_norm_after_rotation has no effect where qk_norm is none: leave it out")
 
     def arguments(self, context: Context) -> dict[str, Any]:
         width = self.width(context.d_model)

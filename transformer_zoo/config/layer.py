@@ -109,5 +109,8 @@ class StackSpec(Spec):
                     raise UserError(f"layers with other heads than the first cannot have {positions.kind()} positions")
             if isinstance(layer.positions, RelativeSpec) and "scores" not in layer.attention.takes:
                 raise UserError(f"{layer.attention.kind()} takes no scores of a layer's own: set layer.positions")
+            turns = positions is not None and positions.turns
+            if getattr(layer.attention, "qk_norm_after_rotation", False) and not turns:
+                raise UserError("qk_norm_after_rotation has no effect without rotary positions: leave it out")
             if layer.positions is None and (self.positions is None or not self.positions.turns):
                 raise UserError("layer.positions is none, and has no effect where no other layer has rotary ones")

@@ -211,6 +211,8 @@ class DecoderConfig(ModelConfig):
     them."""
     ngrams: NgramSpec | None = None
     """Vectors for the last few tokens together, added to a token's embedding; None: there are none."""
+    logit_bias: bool = False
+    """Whether a learned bias is added to the logits, as in GPT-J."""
     logit_softcap: float | None = None
     """Bound of the logits: cap * tanh(logit / cap)."""
     vocab_multiple: int = 1

@@ -13,6 +13,13 @@ class NormSpec(Spec):
 
     eps: float = 1e-5
     """Added to the variance under the square root."""
+    unit_offset: bool = False
+    """Whether it multiplies by 1 + weight, with a weight that starts at zero, as in Gemma."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unit_offset and getattr(self, "learned", None) == "nothing":
+            raise UserError("norm.unit_offset has no effect where norm.learned is nothing: leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +36,8 @@ class LayerNormSpec(NormSpec):
 
     def arguments(self, context: Context) -> dict[str, Any]:
         affine, bias = self.learned != "nothing", self.learned == "weight and bias"
-        return {"d_model": context.d_model, "eps": self.eps, "affine": affine, "bias": bias}
+        given = {"d_model": context.d_model, "eps": self.eps, "unit_offset": self.unit_offset}
+        return {**given, "affine": affine, "bias": bias}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +51,6 @@ class RMSNormSpec(NormSpec):
 
     learned: Literal["weight", "nothing"] = "weight"
     """Whether it has a scale."""
-    unit_offset: bool = False
-    """Whether it multiplies by 1 + weight, with a weight that starts at zero, as in Gemma."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.unit_offset and self.learned == "nothing":
-            raise UserError("norm.unit_offset has no effect where norm.learned is nothing: leave it out")
 
     def arguments(self, context: Context) -> dict[str, Any]:
         affine = self.learned == "weight"

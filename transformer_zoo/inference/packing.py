@@ -92,7 +92,8 @@ def _replace(model: Model, projection: type[Projection], head: type[Projection])
         for name, child in part.named_children():
             if isinstance(child, nn.Linear) and (projection is not PackedLinear or child.weight.numel() >= BIG_WEIGHT):
                 setattr(part, name, projection(child.weight, child.bias))
-    module = head(weight.detach()[: model.facts.vocab_size], bias)  # without rows that pad the vocabulary
+    n = model.facts.vocab_size  # without rows that pad the vocabulary
+    module = head(weight.detach()[:n], None if bias is None else bias.detach()[:n])
     module.source = Source(weight)
     model.head = module  # type: ignore[assignment]
     if bias is not None:

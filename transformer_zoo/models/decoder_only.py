@@ -38,7 +38,7 @@ class DecoderOnly(nn.Module):
     vocabulary = ("embedding", "head")
     labels: ClassVar[dict[str, str]] = {
         "embedding": "token embedding", "ngram_embedding": "n-gram embedding", "embedding_in": "embedding to d_model",
-        "embedding_out": "d_model to embedding", "head": "head",
+        "embedding_out": "d_model to embedding", "head": "head", "logit_bias": "head's bias",
     }  # fmt: skip
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -54,6 +54,7 @@ class DecoderOnly(nn.Module):
         self.ngram_embedding = None if config.ngrams is None else config.ngrams.build(config.context_of("decoder"))
         self.decoder = build_decoder(config, config.decoder, cross_attention=False)
         self.head = None if config.tie_embeddings else Linear(width, rows, bias=False)
+        self.logit_bias = nn.Parameter(torch.zeros(rows)) if config.logit_bias else None
         # An embedding narrower than the model is not part of the residual stream, and neither is the head.
         outer = ("embedding", "head") if config.d_embedding is None else ("embedding_out",)
         self.reads, self.writes = (*outer, "ngram_embedding", "decoder"), ("embedding_in", "decoder")
@@ -64,6 +65,11 @@ class DecoderOnly(nn.Module):
             init_zero_out(self)
             if self.head is not None:
                 nn.init.zeros_(self.head.weight)
+
+    def init_weights(self) -> None:
+        """Every token is as likely as another at first."""
+        if self.logit_bias is not None:
+            nn.init.zeros_(self.logit_bias)
 
     def flops(self, n_keys: int) -> int:
         """Operations for one token that attends to `n_keys` keys, its logits included."""
@@ -167,6 +173,8 @@ class DecoderOnly(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V). Rows that pad the vocabulary give no logits."""
         logits = self.embedding.logits(hidden) if self.head is None else self.head(hidden)
+        if self.logit_bias is not None:
+            logits = logits + self.logit_bias
         if logits.size(-1) > self.config.vocab_size:
             logits = logits[..., : self.config.vocab_size]
         cap = self.config.logit_softcap

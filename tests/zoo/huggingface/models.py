@@ -49,6 +49,12 @@ _XGLM = {"vocab_size": VOCAB, "d_model": 24, "num_layers": 3, "attention_heads":
 _XGLM |= {"attention_dropout": 0.0, "max_position_embeddings": 31}
 _LLAMA = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
 _LLAMA |= {"num_key_value_heads": 2, "intermediate_size": 29, "max_position_embeddings": 41}
+_GPTJ = {**_GPT2, "n_embd": 24, "n_head": 4}
+_FALCON = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
+_FALCON |= {"max_position_embeddings": 41}
+_BIOGPT = {"vocab_size": VOCAB, "hidden_size": 21, "num_hidden_layers": 3, "num_attention_heads": 3}
+_BIOGPT |= {"intermediate_size": 29, "max_position_embeddings": 31, "hidden_dropout_prob": 0.0}
+_BIOGPT |= {"attention_probs_dropout_prob": 0.0}
 
 TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2", _GPT2),
@@ -152,6 +158,110 @@ TEXT_CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "Olmo2",
         {**_LLAMA, "num_key_value_heads": 1, "head_dim": 10, "attention_bias": True, "hidden_act": "gelu",
          "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "rope_parameters": LLAMA3},
+    ),
+    "smollm3": ("SmolLM3", {**_LLAMA, "num_hidden_layers": 5, "pad_token_id": 1}),
+    "smollm3-windows": (
+        "SmolLM3",
+        {**_LLAMA, "num_key_value_heads": 1, "no_rope_layers": [0, 1, 0], "use_sliding_window": True,
+         "sliding_window": 4, "attention_bias": True, "mlp_bias": True, "hidden_act": "gelu", "rms_norm_eps": 1e-2,
+         "tie_word_embeddings": False, "rope_parameters": YARN, "pad_token_id": None},
+    ),
+    "smollm3-layers": (
+        "SmolLM3",
+        {**_LLAMA, "no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 3, "pad_token_id": None,
+         "layer_types": WINDOWS},
+    ),
+    "olmo3": ("Olmo3", {**_LLAMA, "num_hidden_layers": 5, "sliding_window": 3}),
+    "olmo3-layers": (
+        "Olmo3",
+        {**_LLAMA, "num_key_value_heads": 1, "head_dim": 10, "attention_bias": True, "hidden_act": "gelu",
+         "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "sliding_window": 3, "layer_types": WINDOWS,
+         "rope_parameters": {"full_attention": YARN, "sliding_attention": NEAR}},
+    ),
+    "cohere2": ("Cohere2", {**_LLAMA, "num_hidden_layers": 5, "sliding_window": 3, "logit_scale": 0.5}),
+    "cohere2-layers": (
+        "Cohere2",
+        {**_LLAMA, "num_key_value_heads": None, "attention_bias": True, "hidden_act": "relu", "layer_norm_eps": 1e-2,
+         "logit_scale": 0.7, "tie_word_embeddings": False, "sliding_window": 4, "layer_types": WINDOWS,
+         "rope_parameters": YARN},
+    ),
+    "exaone4": ("Exaone4", {**_LLAMA, "num_hidden_layers": 5, "sliding_window": 3}),
+    "exaone4-everywhere": (
+        "Exaone4",
+        {**_LLAMA, "num_key_value_heads": 1, "head_dim": 10, "sliding_window": None, "hidden_act": "gelu",
+         "layer_types": ["full_attention"] * 3, "rms_norm_eps": 1e-2, "tie_word_embeddings": True,
+         "rope_parameters": LLAMA3},
+    ),
+    "glm": ("Glm", {**_LLAMA, "head_dim": 12, "pad_token_id": 1}),
+    "glm-unbiased": (  # of 5 of 10 dimensions one more turns
+        "Glm",
+        {**_LLAMA, "num_key_value_heads": 1, "head_dim": 10, "attention_bias": False, "hidden_act": "relu",
+         "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "pad_token_id": None},
+    ),
+    "glm4": ("Glm4", {**_LLAMA, "head_dim": 12, "pad_token_id": 1}),
+    "glm4-linear": (
+        "Glm4",
+        {**_LLAMA, "num_key_value_heads": 4, "head_dim": 6, "attention_bias": False, "hidden_act": "relu",
+         "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "pad_token_id": None,
+         "rope_parameters": {**LINEAR, "partial_rotary_factor": 1.0}},
+    ),
+    "phi": ("Phi", {**_LLAMA, "hidden_size": 32}),
+    "phi-normed": (
+        "Phi",
+        {**_LLAMA, "num_key_value_heads": 1, "hidden_size": 40, "qk_layernorm": True, "hidden_act": "relu",
+         "layer_norm_eps": 1e-2, "tie_word_embeddings": True, "pad_token_id": 1,
+         "rope_parameters": {**YARN, "partial_rotary_factor": 0.41}},
+    ),
+    "gptj": ("GPTJ", {**_GPTJ, "rotary_dim": 4}),
+    "gptj-tied": (
+        "GPTJ",
+        {**_GPTJ, "rotary_dim": 6, "n_inner": 29, "activation_function": "relu", "layer_norm_epsilon": 1e-2,
+         "tie_word_embeddings": True},
+    ),
+    "codegen": ("CodeGen", {**_GPTJ, "n_embd": 48, "n_head": 8, "rotary_dim": 2}),
+    "codegen-tied": (
+        "CodeGen",
+        {**_GPTJ, "rotary_dim": 6, "n_inner": 29, "activation_function": "relu", "layer_norm_epsilon": 1e-2,
+         "tie_word_embeddings": True},
+    ),
+    "gpt_bigcode": ("GPTBigCode", _GPT2),
+    "gpt_bigcode-many": (
+        "GPTBigCode",
+        {**_GPT2, "multi_query": False, "n_inner": 29, "activation_function": "relu", "scale_attn_weights": False,
+         "layer_norm_epsilon": 1e-2, "tie_word_embeddings": False},
+    ),
+    "falcon": ("Falcon", _FALCON),
+    "falcon-new": ("Falcon", {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True}),
+    "falcon-new-one-norm": (
+        "Falcon",
+        {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1,
+         "ffn_hidden_size": 29, "activation": "relu", "layer_norm_epsilon": 1e-2, "tie_word_embeddings": False,
+         "rope_parameters": LINEAR},
+    ),
+    "falcon-one-after-the-other": (
+        "Falcon", {**_FALCON, "multi_query": False, "parallel_attn": False, "bias": True, "rope_parameters": LLAMA3},
+    ),
+    "nemotron": ("Nemotron", {**_LLAMA, "hidden_size": 32}),
+    "nemotron-biased": (
+        "Nemotron",
+        {**_LLAMA, "num_key_value_heads": 1, "head_dim": 10, "attention_bias": True, "mlp_bias": True,
+         "hidden_act": "gelu", "norm_eps": 1e-2, "tie_word_embeddings": True,
+         "rope_parameters": {**LLAMA3, "partial_rotary_factor": 0.6}},
+    ),
+    "hunyuan_v1_dense": (
+        "HunYuanDenseV1",
+        {**_LLAMA, "head_dim": 10,
+         "rope_parameters": {"rope_type": "dynamic", "rope_theta": 100.0, "alpha": 50.0, "factor": 1.0}},
+    ),
+    "hunyuan_v1_dense-yarn": (
+        "HunYuanDenseV1",
+        {**_LLAMA, "num_key_value_heads": 1, "head_dim": 6, "attention_bias": True, "hidden_act": "gelu",
+         "rms_norm_eps": 1e-2, "tie_word_embeddings": True, "rope_parameters": YARN},
+    ),
+    "biogpt": ("BioGpt", _BIOGPT),
+    "biogpt-unscaled": (
+        "BioGpt",
+        {**_BIOGPT, "scale_embedding": False, "hidden_act": "relu", "tie_word_embeddings": False, "pad_token_id": 5},
     ),
     "phi3": ("Phi3", {**_LLAMA, "pad_token_id": 1}),
     "phi3-window": (

@@ -78,11 +78,14 @@ def test_no_field_is_lost(family: str) -> None:
     # - A start or an end outside the vocabulary, such as the next of Marian's, is ignored.
     # - More dense layers than there are layers are all layers.
     # - ModernBERT has a field for how texts are pooled, but the model here lacks a head for texts.
+    # - Where layers are listed, how they are counted changes nothing.
+    # - Falcon's first layout ignores a field of its second.
     assert set(silent) <= {
         "classifier_pooling", "first_k_dense_replace",
         "local_attention",  # ModernBERT sees half of it on either side, odd or even
         "pad_token_id", "bos_token_id", "is_decoder", "slow_but_exact", "pretraining_tp", "use_sliding_window",
         "sliding_window", "max_window_layers", "feed_forward_proj", "decoder_start_token_id", "eos_token_id",
+        "sliding_window_pattern", "no_rope_layer_interval", "num_kv_heads",
     }  # fmt: skip
 
 
@@ -160,6 +163,18 @@ REFUSED = [
     ("gpt_neo", {"attention_types": [["global"]]}, "attention_types, .*cannot be understood"),
     ("gpt_neo", {"attention_layers": ["global"] * 24}, "attention_layers and attention_types"),
     ("cohere", {"use_qk_norm": True}, "use_qk_norm"),
+    ("cohere2", {"num_hidden_layers": 1, "sliding_window": None}, "there is no sliding_window"),
+    ("smollm3", {"no_rope_layers": [1]}, "no_rope_layers has 1 layers of 36"),
+    ("exaone4", {"sliding_window_pattern": "LLLG"}, "sliding_window_pattern is .LLLG., expected int"),
+    ("olmo3", {"rope_parameters": {"full_attention": {}}}, "rope_parameters has full_attention, expected"),
+    ("olmo3", {"sliding_window_pattern": 4}, "sliding_window_pattern"),
+    ("codegen", {"n_head": 6}, "n_head is 6; only multiples of 4"),
+    ("gptj", {"rotary_dim": 3}, "positions.dim 3 must be even"),
+    ("falcon", {"alibi": True}, "alibi"),
+    ("falcon", {"new_decoder_architecture": True, "parallel_attn": False}, "parallel_attn is False"),
+    ("falcon", {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn is 2"),
+    ("hunyuan_v1_dense", {"use_cla": True}, "use_cla"),
+    ("hunyuan_v1_dense", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic.* change with the longest"),
     ("t5", {"feed_forward_proj": "swapped-gelu"}, "feed_forward_proj"),
 ]
 

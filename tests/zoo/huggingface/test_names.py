@@ -25,8 +25,9 @@ def names_by_family() -> dict[str, dict[str, str]]:
     for theirs in (model.config for model in models):
         family = FAMILIES[theirs.model_type]
         config = family.read(json.loads(json.dumps(theirs.to_dict())))
-        gated = value_at(config, "ffn.gated") and bool(family.gated_weights)
-        names = found.setdefault(f"{family.model_type}, gated" if gated else family.model_type, {})
+        others = [of for of in family.weights_where if value_at(config, of[0]) == of[1]]
+        kind = ", ".join([family.model_type, *("gated" if value is True else value for _, value in others)])
+        names = found.setdefault(kind, {})
         for name in build_empty(config, dtype=torch.float32).state_dict():
             if ".layers." not in name or ".layers.1." in name:
                 names[name] = family.weight(name, config)[0]
@@ -44,7 +45,8 @@ def test_names_are_those_that_are_committed(family: str, names: dict[str, dict[s
 
 
 def test_every_family_is_committed(names: dict[str, dict[str, str]]) -> None:
-    assert names.keys() == COMMITTED.keys() == {*FAMILIES, *(f"{name}, gated" for name in ("t5", "mt5", "umt5"))}
+    other = {"falcon, parallel", "t5, gated", "mt5, gated", "umt5, gated"}
+    assert names.keys() == COMMITTED.keys() == {*FAMILIES, *other}
 
 
 if __name__ == "__main__":

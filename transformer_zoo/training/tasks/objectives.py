@@ -122,6 +122,7 @@ class GptObjective(TextObjective):
             hidden,
             self.model.head_weight,
             targets,
+            bias=self.model.logit_bias,
             softcap=config.logit_softcap,
             vocab_size=config.vocab_size,
         )

@@ -46,7 +46,7 @@ _SAID: dict[type[Spec], Mapping[str, Collection[Any] | None]] = {
     ),
     DecoderConfig: _any(
         "vocab_size", "d_model", "max_seq_len", "scale_embeddings", "logit_scale", "decoder", "tie_embeddings",
-        "d_embedding", "logit_softcap", "vocab_multiple",
+        "d_embedding", "logit_bias", "logit_softcap", "vocab_multiple",
     ),
     EncoderConfig: _any(  # it has no such head: only hidden states come out
         "vocab_size", "d_model", "max_seq_len", "scale_embeddings", "encoder", "n_segments", "head", "tie_embeddings",
@@ -59,7 +59,7 @@ _SAID: dict[type[Spec], Mapping[str, Collection[Any] | None]] = {
     LayerSpec: _any("attention", "ffn", "positions"),
     AttentionSpec: _any("n_heads", "n_kv_heads", "head_dim", "bias", "qkv_bias", "scale", "qk_norm", "window"),
     FeedForwardSpec: {**_any("d_ff", "gated", "bias"), "activation": ACTIVATIONS},
-    LayerNormSpec: _any("eps", "learned"),
+    LayerNormSpec: _any("eps", "learned", "unit_offset"),
     RMSNormSpec: _any("eps", "learned", "unit_offset"),
     SinusoidalSpec: _any("layout", "offset"),
     LearnedSpec: _any("offset"),

@@ -134,7 +134,7 @@ def _decoder(model: Any, spare: int) -> Any:
     if (cap := getattr(config, "logit_softcap", None)) is not None:
         made.final_logit_softcapping = float(cap)
     constant = getattr(model, "logit_bias", None)
-    bias = torch.zeros(n_tokens) if constant is None else constant.float().cpu().clone()
+    bias = torch.zeros(n_tokens) if constant is None else constant.detach()[:n_tokens].float().cpu().clone()
     bias[list(model.facts.never)] = _NEVER
     bias = F.pad(bias, (0, spare), value=_NEVER)
     if bias.any():

@@ -72,9 +72,9 @@ BLOOM = Family(
             "transformer.h.{i}",
             {
                 "attn_norm": "input_layernorm",
-                "attn.q_proj": Weight("self_attention.query_key_value", part=0, by_head=True),
-                "attn.k_proj": Weight("self_attention.query_key_value", part=1, by_head=True),
-                "attn.v_proj": Weight("self_attention.query_key_value", part=2, by_head=True),
+                "attn.q_proj": Weight("self_attention.query_key_value", part=0, groups=0),
+                "attn.k_proj": Weight("self_attention.query_key_value", part=1, groups=0),
+                "attn.v_proj": Weight("self_attention.query_key_value", part=2, groups=0),
                 "attn.out_proj": "self_attention.dense",
                 "ffn_norm": "post_attention_layernorm",
                 "ffn.up_proj": "mlp.dense_h_to_4h",

@@ -6,7 +6,7 @@ from transformer_zoo.config import LayerNormSpec
 from transformer_zoo.zoo.families.llama import LLAMA
 from transformer_zoo.zoo.families.mistral import SHAPE
 from transformer_zoo.zoo.huggingface.family import Field
-from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
+from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, alternating_window, far_unturned, text_ids
 from transformer_zoo.zoo.huggingface.rope import rotation
 
 _POSITIONS = {"positions.layout": "interleaved", "max_seq_len": 8192}
@@ -45,4 +45,31 @@ COHERE = replace(
 )  # fmt: skip
 """Cohere 2024."""
 
-FAMILIES = (COHERE,)
+_WINDOWS = alternating_window(4, pattern=True)
+
+COHERE2 = replace(
+    COHERE,
+    model_type="cohere2",
+    architecture="Cohere2ForCausalLM",
+    sizes={
+        # Cohere 2025, "Command A: An Enterprise-Ready Large Language Model"; CohereForAI/c4ai-command-r7b-12-2024.
+        "command-r7b": {
+            **_POSITIONS, **_IDS, "max_seq_len": 132096, "d_model": 4096, "n_heads": 32, "n_kv_heads": 8,
+            "d_ff": 14336, "n_layers": 32, "logit_scale": 0.25, "positions.base": 5e4,
+            "layer": [{"attention": {"window": 4096}}] * 3 + [{"positions": None}],
+        },
+    },
+    parts=(
+        rotation(layout="interleaved"),
+        replace(_WINDOWS, read=lambda theirs, ours: far_unturned(_WINDOWS.read(theirs, ours))),
+        text_ids(bos=5, eos=255001, pad=0),
+    ),
+    # transformers does not read these.
+    ignored=(
+        "layer_switch", "order_of_interleaved_layers", "position_embedding_type", "rotary_pct", "use_embedding_sharing",
+        "use_gated_activation", "use_parallel_block", "use_parallel_embedding",
+    ),
+)  # fmt: skip
+"""Cohere 2025: three layers with a window, then one that sees all and has no positions."""
+
+FAMILIES = (COHERE, COHERE2)

@@ -3,50 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from transformer_zoo.config import DecoderConfig, RMSNormSpec, RotarySpec
-from transformer_zoo.errors import UserError
+from transformer_zoo.config import RMSNormSpec, RotarySpec
 from transformer_zoo.zoo.families.gemma import GEMMA, GEMMA2
-from transformer_zoo.zoo.huggingface.family import Field, Fields, Part
-from transformer_zoo.zoo.huggingface.parts import layer_types, read_windows, text_ids, window_of
-from transformer_zoo.zoo.huggingface.rope import read_rope, write_scaling
-
-_BASES = {"full_attention": 1e6, "sliding_attention": 1e4}
-
-
-def _read_rotary(theirs: Fields, ours: Fields) -> dict[str, RotarySpec]:
-    """The positions of both kinds of layers: in rope_parameters, or in separate fields in the first files."""
-    ropes = theirs.get("rope_parameters") or {
-        "full_attention": {"rope_theta": theirs.get("rope_theta", 1e6), **(theirs.get("rope_scaling") or {})},
-        "sliding_attention": {"rope_theta": theirs.get("rope_local_base_freq", 1e4)},
-    }
-    if ropes.keys() != _BASES.keys():
-        raise UserError(f"config.json: rope_parameters has {', '.join(ropes)}, expected {', '.join(_BASES)}")
-    # transformers does not read yarn's `truncate` if there are several kinds: it is true.
-    return {
-        kind: read_rope({"rope_theta": _BASES[kind], **rope, "truncate": True}, ours) for kind, rope in ropes.items()
-    }
-
-
-def _read_layers(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    each = theirs.get("sliding_window_pattern", 6)
-    types = theirs.get("layer_types") or [
-        "sliding_attention" if (i + 1) % each else "full_attention" for i in range(ours["n_layers"])
-    ]
-    found = read_windows(types, theirs.get("sliding_window", 4096), ours["n_layers"])
-    rotary = _read_rotary(theirs, ours)
-    for layer, kind in zip(found["layer"], types, strict=True):
-        layer["positions"] = "stack" if kind == "full_attention" else rotary[kind]
-    return {**found, "positions": rotary["full_attention"]}
-
-
-def _write_layers(config: DecoderConfig) -> dict[str, Any]:
-    rotations = dict(zip(layer_types(config), map(config.decoder.positions_of, config.decoder.layers), strict=True))
-    ropes: dict[str, Any] = {kind: {"rope_type": "default", "rope_theta": base} for kind, base in _BASES.items()}
-    for kind, rotary in rotations.items():
-        if isinstance(rotary, RotarySpec):
-            ropes[kind] = {**ropes[kind], "rope_theta": rotary.base, **(write_scaling(rotary.scaling) or {})}
-    types = layer_types(config)
-    return {"sliding_window": window_of(config) or 4096, "layer_types": types, "rope_parameters": ropes}
+from transformer_zoo.zoo.huggingface.family import Field
+from transformer_zoo.zoo.huggingface.parts import text_ids
+from transformer_zoo.zoo.huggingface.rope import rotations_and_windows
 
 
 def _size(n_layers: int, d_model: int, n_heads: int, n_kv_heads: int, d_ff: int, window: int) -> dict[str, Any]:
@@ -78,13 +39,9 @@ GEMMA3 = replace(
     },
     parts=(
         *(part for part in GEMMA2.parts if "query_pre_attn_scalar" in part.names),
-        Part(
-            {
-                "sliding_window": int, "layer_types": list, "sliding_window_pattern": int, "rope_parameters": dict,
-                "rope_scaling": dict, "rope_theta": float, "rope_local_base_freq": float,
-            },
-            _read_layers,
-            _write_layers,
+        rotations_and_windows(
+            {"full_attention": 1e6, "sliding_attention": 1e4}, each=6, near="rope_local_base_freq",
+            pattern="sliding_window_pattern",
         ),
         text_ids(bos=2, eos=1, pad=0),
     ),

@@ -17,6 +17,10 @@ def _write_inner(config: DecoderConfig) -> dict[str, Any]:
     return {"n_inner": getattr(config.decoder.layers[0].ffn, "d_ff", None), "embd_pdrop": config.dropout}
 
 
+INNER = Part({"n_inner": int}, _read_inner, _write_inner)
+"""The width of the feed-forward, by default four times d_model."""
+
+
 def _read_scale(theirs: Fields, ours: Fields) -> dict[str, Any]:
     """Scores may be scaled by head_dim^-0.5, and by 1 / number of the layer."""
     is_scaled = theirs.get("scale_attn_weights", True)
@@ -75,7 +79,7 @@ GPT2 = Family(
         "attention_dropout": Field("attn_pdrop", 0.1),
     },
     parts=(
-        Part({"n_inner": int}, _read_inner, _write_inner),
+        INNER,
         Part({"scale_attn_weights": bool, "scale_attn_by_inverse_layer_idx": bool}, _read_scale, _write_scale),
         text_ids(bos=50256, eos=50256, padded=False),
     ),

@@ -65,9 +65,9 @@ GPT_NEOX = Family(
             "gpt_neox.layers.{i}",
             {
                 "attn_norm": "input_layernorm",
-                "attn.q_proj": Weight("attention.query_key_value", part=0, by_head=True),
-                "attn.k_proj": Weight("attention.query_key_value", part=1, by_head=True),
-                "attn.v_proj": Weight("attention.query_key_value", part=2, by_head=True),
+                "attn.q_proj": Weight("attention.query_key_value", part=0, groups=0),
+                "attn.k_proj": Weight("attention.query_key_value", part=1, groups=0),
+                "attn.v_proj": Weight("attention.query_key_value", part=2, groups=0),
                 "attn.out_proj": "attention.dense",
                 "ffn_norm": "post_attention_layernorm",
                 "ffn.up_proj": "mlp.dense_h_to_4h",

@@ -12,6 +12,12 @@ _3 = {
     "vocab_size": 32064, "max_seq_len": 4096, "sliding_window": 2047, "pad_id": 32000, "bos_id": 1, "eos_id": 32000,
 }  # fmt: skip
 
+GATE_AND_UP = layers(
+    "decoder.layers.{i}.ffn",
+    "model.layers.{i}.mlp",
+    {"gate_proj": Weight("gate_up_proj", part=0), "up_proj": Weight("gate_up_proj", part=1)},
+)
+
 PHI3 = replace(
     MISTRAL,
     model_type="phi3",
@@ -46,6 +52,7 @@ PHI3 = replace(
     ignored=("auto_map", "embd_pdrop", "original_max_position_embeddings"),
     weights={
         **LLAMA.weights,
+        **GATE_AND_UP,
         **layers(
             "decoder.layers.{i}",
             "model.layers.{i}",
@@ -53,8 +60,6 @@ PHI3 = replace(
                 "attn.q_proj": Weight("self_attn.qkv_proj", part=0),
                 "attn.k_proj": Weight("self_attn.qkv_proj", part=1),
                 "attn.v_proj": Weight("self_attn.qkv_proj", part=2),
-                "ffn.gate_proj": Weight("mlp.gate_up_proj", part=0),
-                "ffn.up_proj": Weight("mlp.gate_up_proj", part=1),
             },
         ),
     },

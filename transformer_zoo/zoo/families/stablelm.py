@@ -1,9 +1,10 @@
 """StableLM: Llama with LayerNorm, biases on queries, keys and values, and a rotation of part of each head."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from transformer_zoo.config import AttentionSpec, DecoderConfig, LayerNormSpec
+from transformer_zoo.config import DecoderConfig, LayerNormSpec
+from transformer_zoo.config.attention import QkNormOver
 from transformer_zoo.zoo.families.llama import LLAMA, LLAMA2
 from transformer_zoo.zoo.families.mistral import SHAPE
 from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers
@@ -11,16 +12,18 @@ from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 from transformer_zoo.zoo.huggingface.rope import rotation
 
 
-def _read_qk_norm(theirs: Fields, ours: Fields) -> dict[str, Any]:
-    if not theirs.get("qk_layernorm", False):
-        return {}
-    norm = LayerNormSpec(learned="weight", eps=ours["norm.eps"])
-    return {"attention.qk_norm": norm, "attention.qk_norm_over": "own_head"}
+def qk_layernorm(learned: Literal["weight and bias", "weight"], over: QkNormOver) -> Part:
+    """Norms over queries and keys, where there are any."""
 
+    def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        norm = LayerNormSpec(learned=learned, eps=ours["norm.eps"])
+        has_one = theirs.get("qk_layernorm", False)
+        return {"attention.qk_norm": norm, "attention.qk_norm_over": over} if has_one else {}
 
-def _write_qk_norm(config: DecoderConfig) -> dict[str, Any]:
-    attention = config.decoder.layers[0].attention
-    return {"qk_layernorm": isinstance(attention, AttentionSpec) and attention.qk_norm is not None}
+    def write(config: DecoderConfig) -> dict[str, Any]:
+        return {"qk_layernorm": getattr(config.decoder.layers[0].attention, "qk_norm", None) is not None}
+
+    return Part({"qk_layernorm": bool}, read, write)
 
 
 _2 = {**LLAMA2, "vocab_size": 100352, "bos_id": 100257, "eos_id": 100257}
@@ -60,7 +63,7 @@ STABLELM = replace(
     },
     parts=(
         rotation(fraction="partial_rotary_factor", default_fraction=0.25),
-        Part({"qk_layernorm": bool}, _read_qk_norm, _write_qk_norm),
+        qk_layernorm("weight", "own_head"),
         text_ids(bos=0, eos=0),
     ),
     required={**TEXT_ONLY, "rotary_scaling_factor": (1.0,)},

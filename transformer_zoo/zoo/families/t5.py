@@ -188,9 +188,11 @@ T5 = Family(
         "decoder.final_norm": "decoder.final_layer_norm",
         "head": "lm_head",
     },
-    gated_weights={
-        **layers("encoder.layers.{i}", "encoder.block.{i}", _ffn(1, "wi_1")),
-        **layers("decoder.layers.{i}", "decoder.block.{i}", _ffn(2, "wi_1")),
+    weights_where={
+        ("ffn.gated", True): {
+            **layers("encoder.layers.{i}", "encoder.block.{i}", _ffn(1, "wi_1")),
+            **layers("decoder.layers.{i}", "decoder.block.{i}", _ffn(2, "wi_1")),
+        },
     },
     # A bias in the first files, which the first layer's cross-attention never used.
     unused=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),

@@ -82,8 +82,8 @@ class Weight:
     """A module of theirs whose weight (and bias) is ours in another form.
 
     part: if several projections are in one matrix, such as queries, keys and values: the number of this one, from 0.
-    by_head: projections alternate head by head, each head with its query, key and value; otherwise they follow each
-        other.
+    groups: number of groups in which the projections lie, each group with a share of every projection. 1: the
+        projections follow each other; 0: there is one group for each key/value head, with its queries, key and value.
     transposed: the matrix is (inputs, outputs).
     row: a vector that is one row (1, V) in their files.
     mirrored: the second half of each head comes first, as in rotary positions that rotate in the other direction.
@@ -91,7 +91,7 @@ class Weight:
 
     module: str
     part: int | None = None
-    by_head: bool = False
+    groups: int = 1
     transposed: bool = False
     row: bool = False
     mirrored: bool = False
@@ -115,7 +115,7 @@ class Family:
         ignored: fields of theirs that change nothing, in addition to those that change no family.
         aliases: other names of theirs -> theirs.
         weights: our module -> theirs; "{i}" is the number of a layer, "{j}" one inside a layer.
-        gated_weights: what replaces `weights` where the feed-forward is gated.
+        weights_where: what replaces some of `weights` where a field of ours has a given value.
         prefix: beginning of the names of weights that a file of the model without its head lacks.
         unused: weights that may be in a file and are not needed.
         renamed: a weight's name in some files -> its usual name. If both exist and the former is `unused`, the latter
@@ -135,7 +135,7 @@ class Family:
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    gated_weights: Mapping[str, str | Weight] = field(default_factory=dict)
+    weights_where: Mapping[tuple[str, Any], Mapping[str, str | Weight]] = field(default_factory=dict)
     prefix: str = ""
     unused: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -192,7 +192,9 @@ class Family:
     def weight(self, name: str, config: Config) -> tuple[str, Weight]:
         """Where our tensor `name` is: the full name of theirs, and its form."""
         module, _, kind = name.rpartition(".")
-        table = {**self.weights, **(self.gated_weights if value_at(config, "ffn.gated") else {})}
+        table = dict(self.weights)
+        for (field_of_ours, value), others in self.weights_where.items():
+            table |= others if value_at(config, field_of_ours) == value else {}
         words, numbers = [], dict.fromkeys("ij", "")
         for word in module.split("."):
             if word.isdigit():

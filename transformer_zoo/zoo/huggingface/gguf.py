@@ -141,7 +141,7 @@ class GGUF:
             part = theirs.part if isinstance(theirs, Weight) else None
             fused = "blk.{i}.ffn_up" if ".ffn." in ours else "blk.{i}.attn_qkv"
             weights[ours] = _name(ours) if part is None else Weight(fused, part)
-        return replace(family, weights=weights, gated_weights={}, prefix="", renamed={}, unused=(_FREQUENCIES,))
+        return replace(family, weights=weights, weights_where={}, prefix="", renamed={}, unused=(_FREQUENCIES,))
 
     def _fields(self) -> dict[str, Any]:
         """The fields that config.json would have."""

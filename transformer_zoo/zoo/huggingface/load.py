@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
 from transformer_zoo.models import AnyModel
 from transformer_zoo.zoo import build_empty
@@ -144,15 +143,12 @@ def mirror(heads: Tensor, config: Config) -> Tensor:
 def cut(fused: Tensor, widths: list[int], form: Weight, config: Config) -> list[Tensor]:
     """Single projections, such as those of queries, keys and values, from one (sum of their widths, D), or their
     biases."""
-    if form.by_head:
-        heads: Tensor = fused.unflatten(0, (value_at(config, "n_heads"), len(widths), -1))  # (H, 3, Dh, ...)
-        return [part.flatten(0, 1) for part in heads.unbind(1)]  # (H Dh, ...)
-    return list(fused.split(widths))
+    groups = form.groups or spelled_out(config, "n_kv_heads")
+    parts = fused.unflatten(0, (groups, -1)).split([width // groups for width in widths], 1)  # (G, width / G, ...)
+    return [part.flatten(0, 1) for part in parts]
 
 
 def join(parts: list[Tensor], form: Weight, config: Config) -> Tensor:
     """The reverse of `cut`."""
-    if form.by_head:
-        heads = [part.unflatten(0, (value_at(config, "n_heads"), -1)) for part in parts]  # (H, Dh, ...)
-        return torch.stack(heads, dim=1).flatten(0, 2)
-    return torch.cat(parts)
+    groups = form.groups or spelled_out(config, "n_kv_heads")
+    return torch.cat([part.unflatten(0, (groups, -1)) for part in parts], 1).flatten(0, 1)

@@ -34,7 +34,7 @@ def listed(ids: Any) -> list[Any]:
     return ids or [None] if isinstance(ids, list) else [ids]
 
 
-def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded: bool = True) -> Part:
+def text_ids(*, bos: int | None, eos: int | list[int] | None, pad: int | None = None, padded: bool = True) -> Part:
     """Special tokens of a decoder-only model, with their defaults; an id outside the vocabulary counts as missing.
 
     padded: the family gives pad's embedding no gradient.
@@ -50,7 +50,7 @@ def text_ids(*, bos: int | None, eos: int | None, pad: int | None = None, padded
                 token += vocab_size  # with negative numbers counted from the end, as in torch
             ids[name] = token if token is not None and 0 <= token < vocab_size else None
         pad_id = ids["pad_token_id"] if padded else None
-        stops = tuple(token for token in listed(theirs.get("eos_token_id"))[1:] if 0 <= token < vocab_size)
+        stops = tuple(token for token in listed(theirs.get("eos_token_id", eos))[1:] if 0 <= token < vocab_size)
         return {
             "bos_id": ids["bos_token_id"],
             "eos_id": ids["eos_token_id"],
@@ -228,19 +228,35 @@ WINDOW_FROM_A_LAYER = Part(
 """Layers from one on have a sliding window, or those that layer_types gives; as in Qwen."""
 
 
-def alternating_window(each: int) -> Part:
-    """One in every few layers sees all and the others have a sliding window, or as layer_types says; as in Gemma."""
+def alternating_window(each: int, *, pattern: bool = False) -> Part:
+    """One in every few layers sees all and the others have a sliding window, or as layer_types says; as in Gemma 2.
+
+    pattern: whether sliding_window_pattern may say how many layers there are to one that sees all.
+    """
 
     def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        every = theirs.get("sliding_window_pattern", each) if pattern else each
+        if isinstance(every, str) and (set(every) - set("LG") or not theirs.get("layer_types")):
+            raise UserError(
+                f"config.json: sliding_window_pattern is {every!r}, expected int, or L and G beside layer_types"
+            )
         types = theirs.get("layer_types") or [
-            "sliding_attention" if (i + 1) % each else "full_attention" for i in range(ours["n_layers"])
+            "sliding_attention" if (i + 1) % every else "full_attention" for i in range(ours["n_layers"])
         ]
         return read_windows(types, theirs.get("sliding_window", 4096), ours["n_layers"])
 
     def write(config: DecoderConfig) -> dict[str, Any]:
         return {"sliding_window": window_of(config) or 4096, "layer_types": layer_types(config)}
 
-    return Part({"sliding_window": int, "layer_types": list}, read, write)
+    said: dict[str, Any] = {"sliding_window_pattern": int | str} if pattern else {}
+    return Part({"sliding_window": int, "layer_types": list, **said}, read, write)
+
+
+def far_unturned(found: dict[str, Any]) -> dict[str, Any]:
+    """The same layers, without positions where a layer sees all."""
+    near = [layer["attention"]["window"] is not None for layer in found["layer"]]
+    turned = ["stack" if sees_little else None for sees_little in near]
+    return {"layer": [{**layer, "positions": how} for layer, how in zip(found["layer"], turned, strict=True)]}
 
 
 def encoder_and_decoder(attention_heads: int, d_ff: int, layers: int) -> dict[str, Field]:

@@ -24,8 +24,8 @@ def rewrite(model: AnyModel, *, keep_rotation: bool = False) -> tuple[Config, St
     state: State = dict(model.state_dict())
     if isinstance(config, DecoderConfig) and config.vocab_multiple > 1:
         for name, weight in model.named_parameters():
-            if weight in {model.head_weight, getattr(model.embedding, "weight", None)}:  # a row for each token
-                state[name] = state[name][: config.vocab_size]
+            if weight in {model.head_weight, model.logit_bias, getattr(model.embedding, "weight", None)}:
+                state[name] = state[name][: config.vocab_size]  # which has a row for each token
         config = replace(config, vocab_multiple=1)
     positions = _everywhere(config)
     if isinstance(positions, SinusoidalSpec) and positions.layout == "interleaved":

@@ -1,6 +1,7 @@
 """Rotary positions in config.json: rope_theta, rope_scaling and their many forms."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from transformer_zoo.config import DecoderConfig, LinearSpec, Llama3Spec, Rotary
 from transformer_zoo.config.positions import ScalingSpec
 from transformer_zoo.errors import UserError
 from transformer_zoo.zoo.huggingface.family import Fields, Part, Types, check_types
+from transformer_zoo.zoo.huggingface.parts import layer_types, read_windows, window_of
 
 
 def rotation(
@@ -56,6 +58,54 @@ def rotation(
         return theirs
 
     return Part(types, read, write, limits=("rope_type", *(() if fraction else ("partial_rotary_factor",))))
+
+
+def rotations_and_windows(
+    bases: Mapping[str, float], *, each: int, near: str | None = None, pattern: str | None = None
+) -> Part:
+    """Windows and rotations of a stack with two kinds of layers, as in Gemma 3.
+
+    One in every few layers sees all and the others have a sliding window, or as layer_types says. Each kind has its own
+    rotation in rope_parameters. The first files have separate fields for it, and their rope_scaling is for the layers
+    that see all.
+
+    bases: the default base of each kind.
+    each: number of layers to one that sees all; pattern: their name for this number.
+    near: their name for the base of the layers with a window, in files with separate fields.
+    """
+    far = "full_attention"
+
+    def read(theirs: Fields, ours: Fields) -> dict[str, Any]:
+        every = theirs.get(pattern or "", each)
+        types = theirs.get("layer_types") or [
+            "sliding_attention" if (i + 1) % every else far for i in range(ours["n_layers"])
+        ]
+        found = read_windows(types, theirs.get("sliding_window", 4096), ours["n_layers"])
+        spread = {kind: {"rope_theta": theirs.get(near or "", base)} for kind, base in bases.items()}
+        spread[far] = {"rope_theta": theirs.get("rope_theta", bases[far]), **(theirs.get("rope_scaling") or {})}
+        ropes = theirs.get("rope_parameters") or spread
+        if ropes.keys() != bases.keys():
+            raise UserError(f"config.json: rope_parameters has {', '.join(ropes)}, expected {', '.join(bases)}")
+        # transformers does not read yarn's `truncate` if there are several kinds: it is true.
+        rotary = {
+            kind: read_rope({"rope_theta": bases[kind], **rope, "truncate": True}, ours) for kind, rope in ropes.items()
+        }
+        for layer, kind in zip(found["layer"], types, strict=True):
+            layer["positions"] = "stack" if kind == far else rotary[kind]
+        return {**found, "positions": rotary[far]}
+
+    def write(config: DecoderConfig) -> dict[str, Any]:
+        types = layer_types(config)
+        ropes: dict[str, Any] = {kind: {"rope_type": "default", "rope_theta": base} for kind, base in bases.items()}
+        for kind, rotary in zip(types, map(config.decoder.positions_of, config.decoder.layers), strict=True):
+            if isinstance(rotary, RotarySpec):
+                ropes[kind] = {**ropes[kind], "rope_theta": rotary.base, **(write_scaling(rotary.scaling) or {})}
+        return {"sliding_window": window_of(config) or 4096, "layer_types": types, "rope_parameters": ropes}
+
+    types: dict[str, Any] = {"layer_types": list, **dict.fromkeys(("rope_parameters", "rope_scaling"), dict)}
+    types |= {"rope_theta": float, **({near: float} if near else {})}
+    types |= dict.fromkeys(("sliding_window", *([pattern] if pattern else ())), int)
+    return Part(types, read, write, limits=("rope_type",))
 
 
 def read_rope(rope: Fields, ours: Fields) -> RotarySpec:
