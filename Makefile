@@ -2,7 +2,7 @@
 # make demo-gpt   train a GPT on the source of Python's standard library, print its bits per byte, let it write (minutes)
 # make test   lint, type check, then the whole fast suite
 # make lint   ruff and mypy only
-# make slow   the tests that take longer
+# make slow   the tests that take longer, and the chapters of docs/learn on every text that lies in data/
 # make test-web   the page of the server, used by an installed Chromium, or the one that CHROMIUM names
 # make docs   the site of docs/ and the docstrings, build/docs/site/index.html: examples and chapters run, links are followed
 # make pictures   the picture of the page that README opens with, of what make demo trained
@@ -54,6 +54,7 @@ lint: $(VENV)/test-installed
 
 slow: $(VENV)/test-installed
 	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest tests/test_learn.py
 
 test-web: $(VENV)/test-installed
 	$(VENV)/bin/python -m pytest -m web tests/web
