@@ -118,18 +118,34 @@ number: int = translator("runs/numbers")
 """
 
 
+def checked(file: Path, python: Path) -> str:
+    """What mypy says of a file where this Python's packages are installed."""
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--cache-dir",
+        os.devnull,
+        "--python-executable",
+        python,
+        file.name,
+    ]
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
+    return subprocess.run(command, cwd=file.parent, env=clean, capture_output=True, text=True).stdout
+
+
 @pytest.mark.slow
 def test_type_checkers_read_the_types_of_what_is_installed(wheel: Path, tmp_path: Path) -> None:
     commands = environment(tmp_path / "env", wheel)
     (tmp_path / "user.py").write_text(USER)
-    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", commands / "python", "user.py"]
-    found = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True).stdout
+    found = checked(tmp_path / "user.py", commands / "python")
     assert 'Revealed type is "transformer_zoo.models.' in found
     [error] = [line for line in found.splitlines() if " error: " in line]
     assert error.startswith("user.py:3:")
     assert 'variable has type "int"' in error
     [marker] = (tmp_path / "env").rglob("transformer_zoo/py.typed")
     marker.unlink()
-    found = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True).stdout
+    found = checked(tmp_path / "user.py", commands / "python")
     assert "user.py:1: error" in found
     assert "py.typed" in found
