@@ -196,7 +196,6 @@ def figure_2() -> Figure:
     arrows += [[(x - 30, below), (x - 30, y + 64 * 4 + 42)], [(x + 30, below), (x + 30, y + 64 * 4 + 42)]]
     arrows += [[(x - 90, below), (x - 90, y + 21), (x - 65, y + 21)]]
     words += [Words(name, x + dx, below + 18, anchor="middle") for name, dx in (("V", -90), ("Q", -30), ("K", 30))]
-    keys = Place(ATTENDS, "keys, values = self._split_heads(self.k_proj(memory)")
     boxes += [
         Box("Linear", "out_proj", Place(ATTENDS, "self.out_proj = Linear("), FEED_FORWARD, heads, y),
         Box("Concat", "transpose, flatten", Place(ATTENDS, "out: Tensor = self.out_proj("), NORM, heads, y + 64),
@@ -216,8 +215,9 @@ def figure_2() -> Figure:
         Words("Multi-Head Attention", 480, 26),
         Words("Concat(head_1, …, head_h) W^O", 650, y + 26, Place(ATTENDS, "out: Tensor = self.out_proj(")),
         Words("Attention(Q W^Q, K W^K, V W^V) of h heads", 650, y + 154, Place(ATTENDS, "heads = scaled_dot_product(")),
-        Words("Q W^Q, cut into heads", 650, y + 222, Place(ATTENDS, "queries = self._split_heads(")),
-        Words("K W^K and V W^V, cut into heads", 650, y + 242, keys),
+        Words("Q W^Q, cut into heads", 650, y + 214, Place(ATTENDS, "queries = self._split_heads(")),
+        Words("K W^K, cut into heads", 650, y + 234, Place(ATTENDS, "keys = self._split_heads(")),
+        Words("V W^V, cut into heads", 650, y + 254, Place(ATTENDS, "return ProjectedMemory(")),
     ]
     title = "Figure 2: scaled dot-product attention, and multi-head attention"
     return Figure(title, (960, 420), boxes, words, arrows, [], [])
