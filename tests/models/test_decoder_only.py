@@ -133,7 +133,7 @@ def test_recomputing_with_weights_that_were_lent_is_refused() -> None:
     model.decoder.recompute = True
     lent = {name: (2 * p).detach().requires_grad_() for name, p in model.named_parameters()}
     loss = torch.func.functional_call(model, lent, (ids,)).square().mean()
-    with pytest.raises(RuntimeError, match=r"^recompute: .* lent for the forward pass alone"):
+    with pytest.raises(RuntimeError, match=r"^recompute: .* for the forward pass only"):
         loss.backward()
     model.decoder.recompute = False
     torch.func.functional_call(model, lent, (ids,)).square().mean().backward()

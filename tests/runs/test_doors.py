@@ -308,7 +308,7 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str]] = {
     "a device": (lambda run, letters, t, w: tz.writer(load_run(letters), device="cpu"), "stays where it is"),
     "no text": (lambda run, letters, t, w: t(3), "expected a text, or a list or an iterator of texts, not int"),
     "no texts": (lambda run, letters, t, w: t(["a", 3]), "text 2 is 3, which is not text but int"),
-    "bytes": (lambda run, letters, t, w: w([b"a"]), "which is no text but bytes"),
+    "bytes": (lambda run, letters, t, w: w([b"a"]), "which is not text but bytes"),
     "an option": (lambda run, letters, t, w: t("a", bem=3), "bem: no such field; did you mean beam"),
     "a range": (lambda run, letters, t, w: t("a", beam=0), "beam is 0, expected at least 1"),
     "a type": (lambda run, letters, t, w: w("a", max_new_tokens="x"), "max_new_tokens is 'x', expected a whole"),

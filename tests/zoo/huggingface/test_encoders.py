@@ -269,7 +269,7 @@ def test_labels(fields: dict[str, Any], labels: tuple[str, ...], problem: str) -
         ({"num_labels": 0}, "labels is empty"),
         ({"num_labels": 3, "id2label": {"0": "a", "1": "b"}}, "num_labels is 3, and id2label has 2"),
         ({"problem_type": "ranking"}, "problem_type is 'ranking', which is not supported"),
-        ({"problem_type": "single_label_classification", "id2label": {"0": "a"}}, "of one label there is no choice"),
+        ({"problem_type": "single_label_classification", "id2label": {"0": "a"}}, "there is only one label"),
     ],
 )
 def test_labels_that_are_none(fields: dict[str, Any], said: str) -> None:
