@@ -75,7 +75,8 @@ def copy_pages(sources: Sources, *, execute: bool) -> None:
 
 def with_drawings(text: str) -> str:
     """A page's text whose drawings can be used: links of a picture do not work, those of an object do."""
-    return DRAWING.sub(r'<object type="image/svg+xml" data="\2" aria-label="\1"></object>', text)
+    used = r'<div class="drawing"><object type="image/svg+xml" data="\2" aria-label="\1"></object></div>'
+    return DRAWING.sub(used, text)
 
 
 def configuration(project: dict[str, Any], packages: list[str]) -> dict[str, Any]:
