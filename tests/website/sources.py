@@ -28,7 +28,7 @@ class Sources:
     def link(self, page: Path, path: Path, line: int | None = None) -> str:
         """From a page of the site to that of a file, at a line of it."""
         target = os.path.relpath(self.page_of(path), page.parent)
-        return f"{target}#__codelineno-0-{line}" if line else target
+        return f"{target}#__span-0-{line}" if line else target
 
     def led_here(self, text: str, page: Path, origin: Path) -> str:
         """The text of a page or a drawing, whose links out of docs/ lead to pages of the site.

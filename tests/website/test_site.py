@@ -90,9 +90,9 @@ def test_links_out_of_the_pages_lead_to_pages_of_the_code(tmp_path: Path) -> Non
     lines = (ROOT / "transformer_zoo" / "errors.py").read_text(encoding="utf-8").splitlines()
     line = next(number for number, line in enumerate(lines, 1) if line.startswith("def run_program"))
     wanted = (
-        "[a](../blocks.md) [b](../source/transformer_zoo/blocks/masks.py.md#__codelineno-0-7)"
+        "[a](../blocks.md) [b](../source/transformer_zoo/blocks/masks.py.md#__span-0-7)"
         " [c](../source/transformer_zoo/kernels/index.md) [d](x.md)"
-        f" [e](../source/transformer_zoo/errors.py.md#__codelineno-0-{line})"
+        f" [e](../source/transformer_zoo/errors.py.md#__span-0-{line})"
     )
     assert sources.led_here(text, page, origin) == wanted
     sources.write()
