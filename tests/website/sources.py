@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from transformer_zoo.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".md": "markdown", ".toml": "toml", ".cff": "yaml"}
 LINK = re.compile(r"(?P<before>\]\(|<a href=\")(?P<target>\.\./[^)#\"\s]+)(?:#(?P<place>[^)\"\s]*))?")
@@ -74,7 +76,10 @@ def line_of(path: Path, place: str) -> int | None:
     if place.startswith(TEXT):
         lines = path.read_text(encoding="utf-8").splitlines()
         wanted = unquote(place.removeprefix(TEXT))
-        return next(number for number, line in enumerate(lines, 1) if line.lstrip().startswith(wanted))
+        found = [number for number, line in enumerate(lines, 1) if line.lstrip().startswith(wanted)]
+        if not found:
+            raise UserError(f"{path}: no line begins with {wanted!r}, which a page links to")
+        return found[0]
     return None
 
 
