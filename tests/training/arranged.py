@@ -2,7 +2,7 @@
 
     arranged.py FOLDER WORK...
 
-A work is MODEL:OPTIMIZER:RxSxT:UPDATES:NAME[:bfloat16][:compile][:again], whose run is FOLDER/NAME.
+A work is MODEL:OPTIMIZER:RxSxT:UPDATES:NAME[:bfloat16][:again], whose run is FOLDER/NAME.
 """
 
 import sys
@@ -138,7 +138,7 @@ def config_of(work: Work, folder: Path) -> RunConfig:
         seed=11,
         device="cpu",
         precision="bfloat16" if "bfloat16" in work.more else "float32",
-        compile="always" if "compile" in work.more else "never",
+        compile="never",
         optimizer=OptimizerConfig(name=work.optimizer, lr=1e-3, weight_decay=0.1),  # type: ignore[arg-type]
         schedule=ScheduleConfig(name="constant", warmup=3),
         training=TrainingConfig(

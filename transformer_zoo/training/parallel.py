@@ -133,6 +133,10 @@ def prepare(
         if use_compile(compile, device, say=here.main):
             task.objective.compile()
         return Trained(task, device, here)
+    if compile == "always":
+        raise UserError(
+            "compile: a model that processes divide by parallel.shard or parallel.tensor is not compiled: leave it out"
+        )
     from transformer_zoo.training.sharded import Sharded  # importing its engine takes a second
 
-    return Sharded(task, arrangement, device, here, compile=compile == "always", narrow=narrow)
+    return Sharded(task, arrangement, device, here, narrow=narrow)

@@ -150,7 +150,7 @@ def _held(weight: Any) -> nn.Parameter:
 
 
 class Sharded(Trained):
-    """A task whose model is divided; `compile` compiles each layer; `narrow` means products in bfloat16."""
+    """A task whose model is divided; `narrow` means products in bfloat16."""
 
     layout: Divided
 
@@ -161,7 +161,6 @@ class Sharded(Trained):
         device: torch.device,
         here: World,
         *,
-        compile: bool,
         narrow: bool,
     ) -> None:
         self.task, self.device, self.here = task, device, here
@@ -169,13 +168,13 @@ class Sharded(Trained):
         self.mesh = init_device_mesh(device.type, sizes, mesh_dim_names=_NAMES)
         memo: dict[int, Any] = {id(weight): weight for weight in task.objective.parameters()}  # no weight is copied
         self.model, self.objective = copy.deepcopy((task.model, task.objective), memo)
-        alike = self._divide(compile=compile, narrow=narrow)
+        alike = self._divide(narrow=narrow)
         self.layout = Divided(self.model, self.mesh, here)
         self.held = [self.layout.of(weight) for weight in self.model.parameters()]
         self.alike = [self.layout.of(getattr(module, name)) for module, name in alike]
         task.objective.to(device)
 
-    def _divide(self, *, compile: bool, narrow: bool) -> list[Named]:
+    def _divide(self, *, narrow: bool) -> list[Named]:
         """Divide each layer, then the rest, and free the task's own weights meanwhile. Returns what `cut` returns."""
         alike: list[Named] = []
         tensor = self.mesh["tensor"]
@@ -185,8 +184,6 @@ class Sharded(Trained):
         for layer, own in zip(_layers(self.model), _layers(self.task.model), strict=True):
             if tensor.size() > 1:
                 alike += cut(layer, tensor)
-            if compile:
-                layer.forward = torch.compile(layer.forward)
             fully_shard(layer, mesh=mesh, mp_policy=in_layers if narrow else MixedPrecisionPolicy())
             self._empty(own)
         if tensor.size() > 1:
