@@ -132,11 +132,13 @@ def test_any_arrangement_goes_on_from_any_other(tmp_path: Path, root: Path) -> N
 
 
 @pytest.mark.slow  # 2 processes
-def test_in_bfloat16_it_is_near(tmp_path: Path, root: Path) -> None:
-    works = ["paper:adamw:1x2x1:6:narrow:bfloat16", "modern:adamw:1x1x2:6:cut:bfloat16"]
-    trained_by(2, tmp_path, root, *works)
-    check_same(tmp_path / "narrow", alone(tmp_path, "paper:adamw:1x1x1:6:one:bfloat16"), 2e-3)
-    check_same(tmp_path / "cut", alone(tmp_path, "modern:adamw:1x1x1:6:two:bfloat16"), 2e-3)
+def test_in_bfloat16_losses_are_near(tmp_path: Path, root: Path) -> None:
+    """Adam's first steps have the sign of a gradient, so that a weight whose gradient is near 0 goes either way."""
+    trained_by(2, tmp_path, root, "paper:adamw:1x2x1:6:a:bfloat16", "modern:adamw:1x1x2:6:b:bfloat16")
+    for model, run in (("paper", "a"), ("modern", "b")):
+        alone(tmp_path, f"{model}:adamw:1x1x1:6:{model}:bfloat16")
+        for ours, theirs in zip(records(tmp_path / run), records(tmp_path / model), strict=True):
+            assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-3)
 
 
 @pytest.mark.slow  # 2 processes
