@@ -92,11 +92,31 @@ def changed_fields(model: type[Spec], tree: Tree, changes: Mapping[str, Any]) ->
             raise absent
     if any(name.rpartition(".")[2] == "layer" for name in changes):
         return tree
+    if "positions" in changes:
+        for stack in stacks_of(model):
+            tree = {**tree, stack: _without_rotation(tree[stack], changes)}
     for stack in stacks_of(model):
         layer, n_layers = tree[stack]["layer"], tree[stack]["n_layers"]
         if isinstance(layer, list) and isinstance(n_layers, int):  # fewer layers than took turns
             tree = {**tree, stack: {**tree[stack], "layer": layer[: max(n_layers, 1)]}}
     return tree
+
+
+def _without_rotation(stack: Tree, changes: Mapping[str, Any]) -> Tree:
+    """The tree of a stack. Where its new positions are not rotary, what its layers said of rotation is forgotten, but for
+    what is among the changes."""
+    positions = stack["positions"]
+    if positions is not None and class_of(StackSpec.hints()["positions"], positions["kind"]).turns:
+        return stack
+    layers = stack["layer"] if isinstance(stack["layer"], list) else [stack["layer"]]
+    forgotten = []
+    for layer in layers:
+        if layer.get("positions", "") is None and "layer.positions" not in changes:
+            layer = {name: value for name, value in layer.items() if name != "positions"}
+        if layer["attention"].get("qk_norm_after_rotation") and "attention.qk_norm_after_rotation" not in changes:
+            layer = {**layer, "attention": {**layer["attention"], "qk_norm_after_rotation": False}}
+        forgotten.append(layer)
+    return {**stack, "layer": forgotten if isinstance(stack["layer"], list) else forgotten[0]}
 
 
 def _set(hint: Any, tree: Any, address: list[str], value: Any) -> Any:
