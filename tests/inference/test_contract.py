@@ -37,7 +37,7 @@ def pair(case: str, folder: Path) -> tuple[PreTrainedModel, Any]:
     theirs = make(case, **({layers: 2} if layers else {}))  # their cache takes as many as in the encoder for granted
     theirs.generation_config = GenerationConfig(
         eos_token_id=theirs.config.eos_token_id,
-        pad_token_id=theirs.config.pad_token_id or 0,
+        pad_token_id=getattr(theirs.config, "pad_token_id", None) or 0,  # CodeGen has none
         decoder_start_token_id=getattr(theirs.config, "decoder_start_token_id", None),
     )
     return theirs, imported(theirs, folder)
