@@ -13,8 +13,7 @@ from tests.website.build import build
 
 from .test_page import check
 
-PAGES = ("index", "learn/2_attention", "train_your_own", "zoo", "results", "reference/blocks",
-    "source/transformer_zoo/blocks/attention.py")  # fmt: skip
+PAGES = ("index", "learn/2_attention", "results", "reference/blocks", "source/transformer_zoo/blocks/attention.py")
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -37,10 +36,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(params=["light", "dark"])
-def reader(request: pytest.FixtureRequest, browser: Browser, width: int) -> Iterator[Page]:
-    """A page on a wide and on a narrow screen, by day and by night."""
-    context = browser.new_context(viewport={"width": width, "height": 812}, color_scheme=request.param)
+@pytest.fixture(params=[("light", 1280), ("dark", 390)])
+def reader(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    """A page on a wide screen by day, and on a narrow one by night."""
+    scheme, width = request.param
+    context = browser.new_context(viewport={"width": width, "height": 812}, color_scheme=scheme)
     yield context.new_page()
     context.close()
 
