@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformer_zoo.config.layer import LayerSpec, StackSpec
+from transformer_zoo.config.positions import RotarySpec
 from transformer_zoo.config.spec import Spec, choices_of, class_of, kinds_of
 from transformer_zoo.errors import UserError, naming
 from transformer_zoo.words import did_you_mean
@@ -103,10 +104,10 @@ def changed_fields(model: type[Spec], tree: Tree, changes: Mapping[str, Any]) ->
 
 
 def _without_rotation(stack: Tree, changes: Mapping[str, Any]) -> Tree:
-    """The tree of a stack. Where its new positions are not rotary, what its layers said of rotation is forgotten, but for
-    what is among the changes."""
+    """The tree of a stack. If its new positions are not rotary, what its layers said of rotation is forgotten, unless
+    it is among the changes."""
     positions = stack["positions"]
-    if positions is not None and class_of(StackSpec.hints()["positions"], positions["kind"]).turns:
+    if positions is not None and class_of(StackSpec.hints()["positions"], positions["kind"]) is RotarySpec:
         return stack
     layers = stack["layer"] if isinstance(stack["layer"], list) else [stack["layer"]]
     forgotten = []
