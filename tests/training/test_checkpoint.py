@@ -179,5 +179,5 @@ def test_kept_weights_are_in_the_order_of_their_updates_and_one_without_a_number
         (tmp_path / "checkpoints" / name).touch()
     assert [path.name for path in snapshot_paths(tmp_path)] == names
     (tmp_path / "checkpoints" / "step_x.safetensors").touch()
-    with pytest.raises(UserError, match=r"step_x\.safetensors: named otherwise"):
+    with pytest.raises(UserError, match=r"step_x\.safetensors: its name is not step_NUMBER\.safetensors"):
         snapshot_paths(tmp_path)
