@@ -21,8 +21,8 @@ PACKAGE = str(Path(tz.__file__).parent)
 Entered = set[tuple[str, str]]
 BOUNDS = {
     "tz.generate of 4 tokens": (40, 12),
-    "generate beside the forward": (37, 13),
-    "generate_plainly beside the forward": (8, 3),
+    "generate beside the forward": (39, 13),
+    "generate_plainly beside the forward": (8, 4),
     "forward of gpt-nano": (20, None),
     "forward of a Llama": (24, None),
     "import of a GPT-2 folder": (100, 25),
