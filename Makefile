@@ -60,7 +60,7 @@ test-web: $(VENV)/test-installed
 	$(VENV)/bin/python -m pytest -m web tests/web
 
 docs: $(VENV)/test-installed
-	$(VENV)/bin/python -m pytest tests/test_docs.py tests/test_examples.py
+	$(VENV)/bin/python -m pytest -m 'slow or not slow' tests/test_docs.py tests/test_examples.py
 	$(VENV)/bin/python -m tests.website
 
 pictures: $(VENV)/test-installed

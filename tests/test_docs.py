@@ -267,7 +267,13 @@ def _run_fences(text: str, name: str, folder: Path, makefile: str, servers: Exit
                 raise AssertionError(f"{where}: no rule for a fence of {fence.language!r} {fence.mark!r}")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+LONG = ("finetune.md", "train_a_gpt.md")  # a minute or two each
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if page.name in LONG else (), id=page.name) for page in PAGES],
+)
 def test_every_example_runs(page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = page.name in {"index.md", *TASKS.values()}
     folder = request.getfixturevalue("empty" if alone else "workspace")

@@ -71,6 +71,7 @@ def check_types(command: list[str], source: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_mypy_finds_nothing(source: Path) -> None:
     check_types(["mypy", "--strict"], source)
     assert "ignore" not in source.read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ from transformer_zoo.errors import run_program
 from .counts import Count
 from .tiny import main_of, write_recipe
 
-WHOLE, SHORT = 300, 16
+WHOLE, SHORT = 300, 8
 PART, END = 8, 12  # updates
 HEAD = 300  # bytes: headers, of which bits are drawn more often than their share
 KEPT = ("model.safetensors", "results.json", "test/*.hyp")  # what a run is trained for

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from .counts import Count, table
 
-WHOLE, SHORT = 10_000, 50  # there are fewer
+WHOLE, SHORT = 10_000, 25  # there are fewer
 SECONDS = 30.0
 ROOM = 6 << 30  # bytes of addresses beside what importing torch took
 LONGEST = 1000  # characters of a line that somebody is to read

@@ -33,7 +33,7 @@ from transformer_zoo.training.loop import Trainer
 from .counts import Count
 from .tiny import main_of, write_recipe
 
-WHOLE, SHORT = 240, 24
+WHOLE, SHORT = 240, 12
 LONGEST = 300.0  # seconds of a process before it counts as hung
 ON_FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link"}
 CLOCKED = {".lock", "checkpoints/last.pt", "checkpoints/previous.pt"}

@@ -61,6 +61,7 @@ def test_what_is_refused(benchmark: ModuleType, tmp_path: Path) -> None:
         benchmark.main(options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shipped", [torch.float32, torch.bfloat16])
 def test_the_recipe_table_takes_each_program_at_its_word(
     benchmark: ModuleType,

@@ -60,6 +60,7 @@ def figures_of(parts: dict[str, Any]) -> list[dict[str, Any]]:
     return [figure for part in parts.values() for figure in part["figures"]]
 
 
+@pytest.mark.slow
 def test_every_row_has_a_figure_or_a_reason(gpu: Any, blind: tuple[dict[str, Any], str, str]) -> None:
     parts, page, printed = blind
     figures = figures_of(parts)
@@ -71,6 +72,7 @@ def test_every_row_has_a_figure_or_a_reason(gpu: Any, blind: tuple[dict[str, Any
         assert f"{figure['row']}: {figure['name']}: " in printed
 
 
+@pytest.mark.slow
 def test_the_first_two_parts_miss_no_package_and_the_third_says_which(blind: tuple[dict[str, Any], str, str]) -> None:
     parts, _, _ = blind
     for figure in [*parts["1"]["figures"], *parts["2"]["figures"]]:
@@ -79,6 +81,7 @@ def test_the_first_two_parts_miss_no_package_and_the_third_says_which(blind: tup
     assert all("make gpu-wheels" in figure["note"] for figure in parts["3"]["figures"])
 
 
+@pytest.mark.slow
 def test_what_is_compared_in_a_rehearsal_is_the_same(blind: tuple[dict[str, Any], str, str]) -> None:
     parity = [f for f in figures_of(blind[0]) if f["row"].startswith("parity")]
     assert len(parity) == 2 * 7 + 2 * 8
@@ -87,6 +90,7 @@ def test_what_is_compared_in_a_rehearsal_is_the_same(blind: tuple[dict[str, Any]
     assert bits["value"] == 0
 
 
+@pytest.mark.slow
 def test_each_row_s_aims_stand_beside_its_figures(gpu: Any, blind: tuple[dict[str, Any], str, str]) -> None:
     aims = {(f["row"], f["name"], f["aim"]) for f in figures_of(blind[0]) if f["aim"] is not None}
     assert {(row, asked.name, asked.aim) for row, asked_of in gpu_aims(gpu).items() for asked in asked_of} <= aims
@@ -99,6 +103,7 @@ def gpu_aims(gpu: Any) -> dict[str, Any]:
     return aims
 
 
+@pytest.mark.slow
 def test_a_profile_names_the_twenty_longest(blind: tuple[dict[str, Any], str, str]) -> None:
     tables = [f["table"] for f in figures_of(blind[0]) if f["name"] == "kernels of an update"]
     assert len(tables) == 4

@@ -14,6 +14,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("ctranslate2")
 
 
+@pytest.mark.slow
 def test_the_tables_and_the_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import_module("recipes.benchmarks.serving").main(["--small", "--json", str(tmp_path / "found.json")])
     found = json.loads((tmp_path / "found.json").read_text())
