@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import torch
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
 from tqdm import tqdm
 
 if not __package__:  # instead of this folder, whose kernels.py others would take for a package
@@ -140,9 +141,9 @@ def main(arguments: Sequence[str]) -> None:
     add: Callable[..., Any] = parser.add_argument
     add("--old", required=True, help="commit to compare with")
     add("--rows", nargs="+", choices=ROWS, default=ROWS, help="what to measure")
-    add("--rounds", type=int, default=9, help="alternations")
-    add("--attempts", type=int, default=3, help="measure a restless row so often at most")
-    add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of each side")
+    add("--rounds", type=PositiveInt, default=9, help="alternations")
+    add("--attempts", type=PositiveInt, default=3, help="measure a restless row so often at most")
+    add("--threads", type=PositiveInt, default=torch.get_num_threads(), help="CPU threads of each side")
     add("--json", default=None, type=str | None, help="also write the results to this file")
     options = parser.parse_args(list(arguments))
     for name, least in (("rounds", 2), ("attempts", 1), ("threads", 1)):

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
 from torch import Tensor
 from tqdm import tqdm
 
@@ -319,8 +320,8 @@ def main(arguments: Sequence[str]) -> None:
     add: Callable[..., Any] = parser.add_argument
     kernels = sorted({case.kernel for case in CASES})
     add("--only", nargs="+", choices=kernels, default=kernels, help="kernels to measure")
-    add("--threads", nargs="+", type=int, default=[1, 2], help="numbers of CPU threads")
-    add("--rounds", type=int, default=15, help="alternations")
+    add("--threads", nargs="+", type=PositiveInt, default=[1, 2], help="numbers of CPU threads")
+    add("--rounds", type=PositiveInt, default=15, help="alternations")
     add("--json", default=None, type=str | None, help="also write the results to this file")
     options = parser.parse_args(list(arguments))
     for name in ("rounds", "threads"):

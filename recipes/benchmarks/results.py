@@ -30,7 +30,7 @@ from recipes.benchmarks.results_parts import PARTS, Chart, Part
 from recipes.benchmarks.results_rows import Row, counted, written
 from recipes.benchmarks.speed import machine
 from transformer_zoo.errors import UserError, run_program
-from transformer_zoo.files import write_text
+from transformer_zoo.files import json_object, write_text
 from transformer_zoo.training.device import choose_device
 from transformer_zoo.words import did_you_mean
 
@@ -60,11 +60,26 @@ def main(arguments: Sequence[str]) -> None:
             raise UserError(f"{options.part}: no such part{did_you_mean(options.part, PARTS, f'; there are {names}')}")
         command = options.command or f"{PARTS[options.part].command} {options.options}".strip()
         commit = options.commit if options.found else _git("rev-parse", "--short", "HEAD")
-        taken = [json.loads(path.read_text("utf-8")) for path in options.found]
+        taken = [_taken(path, options.part) for path in options.found]
         found = taken or [measure(options.part, command)]
         print(f"written: {keep(ROOT, options.part, found, command, options.machine, commit)}")
     for path in write_all(ROOT):
         print(f"written: {path}")
+
+
+def _taken(path: Path, name: str) -> dict[str, Any]:
+    """What the command of a part wrote, maybe elsewhere. UserError: it is something else, or names no machine."""
+    try:
+        found = json_object(path.read_bytes(), path, f"give what the command of {name} wrote")
+        rows = [*PARTS[name].rows(found)]
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (KeyError, TypeError, AttributeError):
+        rows = []
+    if not rows or "machine" not in found:
+        lacking = "names no machine" if rows else f"has no rows of {name}"
+        raise UserError(f"{path}: it {lacking}; `make results PART={name}` measures them on this machine")
+    return found
 
 
 def measure(name: str, command: str) -> dict[str, Any]:

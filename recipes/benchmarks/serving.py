@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 
 if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
@@ -53,10 +54,10 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add: Callable[..., Any] = parser.add_argument
     add("runs", type=Path, nargs="*", default=[], help="folders of runs that translate, or write")
     add("--source", type=Path | None, default=None, help="text, a line each")
-    add("--lines", type=int, default=500, help="of it, from its beginning")
-    add("--clients", nargs="+", type=int, default=[1, 4, 16, 64], help="at once")
+    add("--lines", type=PositiveInt, default=500, help="of it, from its beginning")
+    add("--clients", nargs="+", type=PositiveInt, default=[1, 4, 16, 64], help="at once")
     add("--seconds", type=float, default=30.0, help="of each number of clients")
-    add("--new-tokens", type=int, default=64, help="of what is written")
+    add("--new-tokens", type=PositiveInt, default=64, help="of what is written")
     add("--peer", nargs="*", type=str, default=["float32"], help="CTranslate2's compute types; none leaves it out")
     add("--soak", type=float, default=0.0, help="seconds; 0: none")
     add("--small", action="store_true", help="tiny runs, seconds")

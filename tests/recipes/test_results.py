@@ -91,6 +91,28 @@ def test_a_part_is_measured_by_its_command_and_shown(
         results.main(["kernels"])
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("run_dir: x", "is damaged, it is not a JSON object"),
+        ("[]", "is damaged, it is not a JSON object"),
+        ('{"scores": 1}', "it has no rows of kernels"),
+        ('{"gains": []}', "it has no rows of kernels"),
+        ('{"gains": [{"case": "norm, small", "threads": 1, "ratios": [1.0, 1.5]}]}', "it names no machine"),
+    ],
+)
+def test_what_a_command_did_not_write_is_not_taken(
+    results: ModuleType, content: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    (tmp_path / "found.json").write_text(content, "utf-8")
+    with pytest.raises(UserError, match=said):
+        results.main(["kernels", "--found", str(tmp_path / "found.json")])
+    with pytest.raises(UserError, match="No such file"):
+        results.main(["kernels", "--found", str(tmp_path / "nowhere.json")])
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
 def test_what_cannot_be_measured_is_refused(results: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="zo: no such part; did you mean zoo"):
         results.main(["zo"])
