@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
 
 if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import transformer_zoo as tz
+from recipes.benchmarks.options import parsed
 from recipes.benchmarks.speed import OURS, Contestant, Table, compete, machine, report
 from transformer_zoo import Sampling
 from transformer_zoo.errors import UserError
@@ -58,12 +58,12 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     parser = ArgumentParser(description="Speed of a chat model's answers beside Hugging Face's.")
     add: Callable[..., Any] = parser.add_argument
     add("run", type=Path, help="folder of an imported run")
-    add("--batches", nargs="+", type=PositiveInt, default=[1, 8], help="questions at once")
-    add("--new-tokens", type=PositiveInt, default=96, help="tokens of an answer")
-    add("--rounds", type=PositiveInt, default=3, help="rounds of each table")
-    add("--threads", type=PositiveInt, default=torch.get_num_threads(), help="CPU threads of everybody")
+    add("--batches", nargs="+", type=int, default=[1, 8], help="questions at once")
+    add("--new-tokens", type=int, default=96, help="tokens of an answer")
+    add("--rounds", type=int, default=3, help="rounds of each table")
+    add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
     add("--json", default=None, type=str | None, help="also write the results to this file")
-    return parser.parse_args(list(arguments))
+    return parsed(parser, arguments)
 
 
 def theirs(run: Path, n: int) -> Write:

@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -31,6 +30,7 @@ if not __package__:  # instead of this folder, whose kernels.py others would tak
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from recipes.benchmarks.gpt_peers import to_hugging_face, to_nanogpt
+from recipes.benchmarks.options import parsed
 from recipes.benchmarks.speed import OURS, Contestant, Table, compare, compete, machine, report
 from transformer_zoo.config import DecoderConfig, Sampling
 from transformer_zoo.data import TokenBatch
@@ -53,20 +53,20 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add("--tables", nargs="+", choices=tables, default=tables[:2], help="what to measure")
     add("--precision", nargs="+", choices=precisions, default=precisions, help="training: autocast; else the weights")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--threads", type=PositiveInt, default=torch.get_num_threads(), help="CPU threads of everybody")
+    add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
     add("--compile", type=bool, default=False, help="torch.compile in training, for everybody")
     add("--seed", type=int, default=0, help="seed of weights and tokens")
     add("--preset", default="gpt2", help="shape of both tables: one with GPT-2's structure")
-    add("--batch-size", type=PositiveInt, default=4, help="windows of a training batch")
-    add("--length", type=PositiveInt, default=256, help="tokens of a window")
-    add("--rounds", type=PositiveInt, default=5, help="rounds of each table")
-    add("--steps", type=PositiveInt, default=2, help="updates of each in a round")
-    add("--generation-batches", type=PositiveInt, nargs="+", default=[1, 8], help="prompts written to at once")
-    add("--prompt-tokens", type=PositiveInt, default=32, help="tokens of a prompt")
-    add("--new-tokens", type=PositiveInt, default=128, help="tokens written after it")
-    add("--updates", type=PositiveInt, default=600, help="updates of each program of the recipe table, by hundreds")
+    add("--batch-size", type=int, default=4, help="windows of a training batch")
+    add("--length", type=int, default=256, help="tokens of a window")
+    add("--rounds", type=int, default=5, help="rounds of each table")
+    add("--steps", type=int, default=2, help="updates of each in a round")
+    add("--generation-batches", type=int, nargs="+", default=[1, 8], help="prompts written to at once")
+    add("--prompt-tokens", type=int, default=32, help="tokens of a prompt")
+    add("--new-tokens", type=int, default=128, help="tokens written after it")
+    add("--updates", type=int, default=600, help="updates of each program of the recipe table, a multiple of 100")
     add("--json", default=None, type=str | None, help="also write the results to this file")
-    options = parser.parse_args(list(arguments))
+    options = parsed(parser, arguments)
     options.device = choose_device(options.device)
     return options
 

@@ -23,12 +23,12 @@ from typing import IO, Any
 
 import torch
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveInt
 from tqdm import tqdm
 
 if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from recipes.benchmarks.options import parsed
 from recipes.benchmarks.speed import machine
 from transformer_zoo.errors import UserError, run_program
 from transformer_zoo.files import write_json
@@ -141,14 +141,11 @@ def main(arguments: Sequence[str]) -> None:
     add: Callable[..., Any] = parser.add_argument
     add("--old", required=True, help="commit to compare with")
     add("--rows", nargs="+", choices=ROWS, default=ROWS, help="what to measure")
-    add("--rounds", type=PositiveInt, default=9, help="alternations")
-    add("--attempts", type=PositiveInt, default=3, help="measure a restless row so often at most")
-    add("--threads", type=PositiveInt, default=torch.get_num_threads(), help="CPU threads of each side")
+    add("--rounds", type=int, default=9, help="alternations")
+    add("--attempts", type=int, default=3, help="measure a restless row so often at most")
+    add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of each side")
     add("--json", default=None, type=str | None, help="also write the results to this file")
-    options = parser.parse_args(list(arguments))
-    for name, least in (("rounds", 2), ("attempts", 1), ("threads", 1)):
-        if options[name] < least:
-            parser.error(f"--{name} must be at least {least}")
+    options = parsed(parser, arguments, rounds=2)
     described = machine(torch.device("cpu")) | {"threads": str(options.threads), "old": options.old}
     print("\n".join(f"{name}: {value}" for name, value in described.items()))
     print(

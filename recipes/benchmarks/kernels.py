@@ -23,13 +23,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveInt
 from torch import Tensor
 from tqdm import tqdm
 
 if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from recipes.benchmarks.options import parsed
 from recipes.benchmarks.speed import machine
 from transformer_zoo.errors import run_program
 from transformer_zoo.files import write_json
@@ -320,13 +320,10 @@ def main(arguments: Sequence[str]) -> None:
     add: Callable[..., Any] = parser.add_argument
     kernels = sorted({case.kernel for case in CASES})
     add("--only", nargs="+", choices=kernels, default=kernels, help="kernels to measure")
-    add("--threads", nargs="+", type=PositiveInt, default=[1, 2], help="numbers of CPU threads")
-    add("--rounds", type=PositiveInt, default=15, help="alternations")
+    add("--threads", nargs="+", type=int, default=[1, 2], help="numbers of CPU threads")
+    add("--rounds", type=int, default=15, help="alternations")
     add("--json", default=None, type=str | None, help="also write the results to this file")
-    options = parser.parse_args(list(arguments))
-    for name in ("rounds", "threads"):
-        if min([options[name]] if name == "rounds" else options[name]) < 2 - (name == "threads"):
-            parser.error(f"--{name} is too small")
+    options = parsed(parser, arguments, rounds=2)
     described = machine(torch.device("cpu")) | {"threads": ", ".join(map(str, options.threads))}
     print("\n".join(f"{name}: {value}" for name, value in described.items()))
     print(f"\n| torch's seconds / ours, {options.rounds} rounds | threads | quartile | median | quartile | |")

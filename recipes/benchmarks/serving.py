@@ -27,12 +27,12 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
 
 if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import transformer_zoo as tz
+from recipes.benchmarks.options import parsed
 from recipes.benchmarks.serving_clients import Load, Question, Soaked, measure, soak
 from recipes.benchmarks.speed import machine
 from transformer_zoo.data.parallel import read_lines
@@ -54,15 +54,15 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add: Callable[..., Any] = parser.add_argument
     add("runs", type=Path, nargs="*", default=[], help="folders of runs that translate, or write")
     add("--source", type=Path | None, default=None, help="text, a line each")
-    add("--lines", type=PositiveInt, default=500, help="of it, from its beginning")
-    add("--clients", nargs="+", type=PositiveInt, default=[1, 4, 16, 64], help="at once")
+    add("--lines", type=int, default=500, help="of it, from its beginning")
+    add("--clients", nargs="+", type=int, default=[1, 4, 16, 64], help="at once")
     add("--seconds", type=float, default=30.0, help="of each number of clients")
-    add("--new-tokens", type=PositiveInt, default=64, help="of what is written")
+    add("--new-tokens", type=int, default=64, help="of what is written")
     add("--peer", nargs="*", type=str, default=["float32"], help="CTranslate2's compute types; none leaves it out")
     add("--soak", type=float, default=0.0, help="seconds; 0: none")
     add("--small", action="store_true", help="tiny runs, seconds")
     add("--json", default=None, type=str | None, help="also write the results to this file")
-    options = parser.parse_args(list(arguments))
+    options = parsed(parser, arguments)
     if options.small:
         options.lines, options.clients, options.seconds, options.new_tokens = 8, [1, 4], 1.0, 8
         options.soak = options.soak or 2.0

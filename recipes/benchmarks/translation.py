@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
 
 if not __package__:  # instead of this folder, whose kernels.py others would take for a package
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from recipes.benchmarks.options import parsed
 from recipes.benchmarks.speed import Table, compete, machine, report
 from recipes.benchmarks.translation_contestants import (
     decoding_contestants,
@@ -45,21 +45,21 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     add("--tables", nargs="+", choices=tables, default=tables, help="what to measure")
     add("--precision", nargs="+", choices=precisions, default=precisions, help="bfloat16: by autocast")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--threads", type=PositiveInt, default=torch.get_num_threads(), help="CPU threads of everybody")
+    add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
     add("--tune-malloc", type=bool, default=True, help="keep freed memory in the process, for everybody")
     add("--compile", type=bool, default=False, help="torch.compile in training, for everybody")
-    add("--vocab-size", type=PositiveInt, default=8000, help="vocabulary of both tables")
+    add("--vocab-size", type=int, default=8000, help="vocabulary of both tables")
     add("--seed", type=int, default=0, help="seed of weights, sentences and lengths")
     add("--training-preset", default="transformer-small", help="shape of the training table")
-    add("--batch-tokens", type=PositiveInt, default=4096, help="target tokens of a training batch")
-    add("--rounds", type=PositiveInt, default=5, help="rounds of training")
-    add("--steps", type=PositiveInt, default=4, help="updates of each in a round")
+    add("--batch-tokens", type=int, default=4096, help="target tokens of a training batch")
+    add("--rounds", type=int, default=5, help="rounds of training")
+    add("--steps", type=int, default=4, help="updates of each in a round")
     add("--decoding-preset", default="transformer-iwslt", help="shape of the decoding table")
-    add("--sentences", type=PositiveInt, default=1000, help="sentences of a decoding round")
-    add("--batch-sentences", type=PositiveInt, default=64, help="sentences decoded at once, by everybody")
-    add("--beam", type=PositiveInt, default=5, help="beam width")
-    add("--new-tokens", type=PositiveInt, default=MEAN_LENGTH, help="decoding steps of every sentence")
-    add("--decoding-rounds", type=PositiveInt, default=3, help="rounds of decoding")
+    add("--sentences", type=int, default=1000, help="sentences of a decoding round")
+    add("--batch-sentences", type=int, default=64, help="sentences decoded at once, by everybody")
+    add("--beam", type=int, default=5, help="beam width")
+    add("--new-tokens", type=int, default=MEAN_LENGTH, help="decoding steps of every sentence")
+    add("--decoding-rounds", type=int, default=3, help="rounds of decoding")
     add(
         "--ctranslate2",
         nargs="*",
@@ -67,20 +67,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
         help="CTranslate2's compute types; none leaves it out",
     )
     add("--json", default=None, type=str | None, help="also write the results to this file")
-    options = parser.parse_args(list(arguments))
-    for name in (
-        "threads",
-        "batch_tokens",
-        "rounds",
-        "steps",
-        "sentences",
-        "batch_sentences",
-        "beam",
-        "new_tokens",
-        "decoding_rounds",
-    ):
-        if options[name] < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    options = parsed(parser, arguments)
     options.device = choose_device(options.device)
     return options
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ if not __package__:  # instead of this folder, whose kernels.py others would tak
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import transformer_zoo as tz
+from recipes.benchmarks.options import parsed
 from recipes.benchmarks.speed import OURS, Contestant, Row, Table, compete, machine, report
 from transformer_zoo import BeamSearch, DecoderOnly, EncoderDecoder, Sampling
 from transformer_zoo.config import DecoderConfig, EncoderConfig
@@ -72,19 +72,19 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     parser = ArgumentParser(description="Speed of generation beside Hugging Face's, family by family.")
     add: Callable[..., Any] = parser.add_argument
     add("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES), help="which families")
-    add("--batches", nargs="+", type=PositiveInt, default=[1, 16], help="texts at once")
-    add("--beams", nargs="+", type=PositiveInt, default=[1, 4], help="widths of the search; 1 is greedy")
-    add("--input-tokens", type=PositiveInt, default=26, help="tokens of a prompt, or of a source")
-    add("--new-tokens", type=PositiveInt, default=32, help="tokens written")
-    add("--rounds", type=PositiveInt, default=5, help="rounds of each table")
+    add("--batches", nargs="+", type=int, default=[1, 16], help="texts at once")
+    add("--beams", nargs="+", type=int, default=[1, 4], help="widths of the search; 1 is greedy")
+    add("--input-tokens", type=int, default=26, help="tokens of a prompt, or of a source")
+    add("--new-tokens", type=int, default=32, help="tokens written")
+    add("--rounds", type=int, default=5, help="rounds of each table")
     add("--no-draft", action="store_true", help="no copy in 8 bits that helps with greedy texts")
-    add("--large", type=PositiveInt, default=500_000_000, help="parameters; a model that has more gets fewer layers")
+    add("--large", type=int, default=500_000_000, help="parameters; a model that has more gets fewer layers")
     add("--small", action="store_true", help="two layers of 32: for a look whether it works")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--threads", type=PositiveInt, default=torch.get_num_threads(), help="CPU threads of everybody")
+    add("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of everybody")
     add("--seed", type=int, default=0, help="seed of weights and tokens")
     add("--json", default=None, type=str | None, help="also write the results to this file")
-    options = parser.parse_args(list(arguments))
+    options = parsed(parser, arguments)
     options.device = choose_device(options.device)
     return options
 
