@@ -9,9 +9,10 @@ from typing import Any
 from transformer_zoo.config import DecoderConfig
 from transformer_zoo.config.changes import value_at
 from transformer_zoo.errors import UserError
+from transformer_zoo.zoo.families.bloom import BLOOM
 from transformer_zoo.zoo.families.neox import GPT_NEOX
 from transformer_zoo.zoo.huggingface.common import ACTIVATIONS
-from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, Weight, layers, spelled_out
+from transformer_zoo.zoo.huggingface.family import Field, Fields, Part, layers, spelled_out
 from transformer_zoo.zoo.huggingface.parts import TEXT_ONLY, text_ids
 from transformer_zoo.zoo.huggingface.rope import rotation
 
@@ -94,25 +95,7 @@ FALCON = replace(
     required={**TEXT_ONLY, "alibi": (False, None)},
     ignored=("apply_residual_connection_post_layernorm",),  # transformers does not read it
     aliases={"n_embed": "hidden_size"},
-    weights={
-        "embedding": "transformer.word_embeddings",
-        **layers(
-            "decoder.layers.{i}",
-            "transformer.h.{i}",
-            {
-                "attn_norm": "input_layernorm",
-                "attn.q_proj": Weight("self_attention.query_key_value", part=0, groups=0),
-                "attn.k_proj": Weight("self_attention.query_key_value", part=1, groups=0),
-                "attn.v_proj": Weight("self_attention.query_key_value", part=2, groups=0),
-                "attn.out_proj": "self_attention.dense",
-                "ffn_norm": "post_attention_layernorm",
-                "ffn.up_proj": "mlp.dense_h_to_4h",
-                "ffn.down_proj": "mlp.dense_4h_to_h",
-            },
-        ),
-        "decoder.final_norm": "transformer.ln_f",
-        "head": "lm_head",
-    },
+    weights={ours: theirs for ours, theirs in BLOOM.weights.items() if ours != "decoder.embedding_norm"},
     weights_where={
         ("norm_position", "parallel"): layers(
             "decoder.layers.{i}", "transformer.h.{i}", {"attn_norm": "ln_attn", "ffn_norm": "ln_mlp"}
